@@ -149,7 +149,7 @@ func (d *dialer) begin(id int) context.Context {
 	return ctx
 }
 
-// end cancels a dial that is under way.
+// end cancels what is left of a dial.
 func (d *dialer) end(id int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -177,8 +177,8 @@ func (d *dialer) answer(q *question) {
 
 // dial connects, gives Node the connection, and serves it.
 func (d *dialer) dial(ctx context.Context, t *target) {
+	defer d.end(t.ID)
 	conn, err := d.connect(ctx, t)
-	d.end(t.ID)
 	if err != nil {
 		d.fail(t.ID, err)
 		return
@@ -187,7 +187,7 @@ func (d *dialer) dial(ctx context.Context, t *target) {
 	if tcp, isPlain := conn.(*net.TCPConn); isPlain {
 		err = d.giveWhole(t.ID, tcp)
 	} else {
-		err = d.join(t.ID, conn)
+		err = d.join(ctx, t.ID, conn)
 	}
 	if err != nil {
 		d.fail(t.ID, err)
@@ -206,8 +206,8 @@ func (d *dialer) giveWhole(id int, tcp *net.TCPConn) error {
 }
 
 // join gives Node one end of a socket pair, and copies between the server and the
-// other until Node has left.
-func (d *dialer) join(id int, server net.Conn) error {
+// other until Node has left, or cancels: a server may neither read nor answer.
+func (d *dialer) join(ctx context.Context, id int, server net.Conn) error {
 	up, theirs, err := socketPair()
 	if err != nil {
 		return err
@@ -218,6 +218,7 @@ func (d *dialer) join(id int, server net.Conn) error {
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
 	left := make(chan struct{})
 	go func() {
 		defer close(left)

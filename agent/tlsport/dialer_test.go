@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -47,7 +48,8 @@ func (n *node) order(o map[string]any) {
 // dial returns a connection, or why there is none.
 func (n *node) dial(dial map[string]any) (net.Conn, map[string]any) {
 	n.t.Helper()
-	dial["id"] = 1
+	n.lastID++
+	dial["id"] = n.lastID
 	n.order(map[string]any{"dial": dial})
 	m := n.next()
 	for m["state"] != nil { // of an earlier connection
@@ -115,10 +117,11 @@ func TestAServersCertificateIsVerified(t *testing.T) {
 	known, other := newAuthority(t), newAuthority(t)
 	later := time.Now().Add(time.Hour)
 	var more [][]byte
-	for range mostCertificates {
-		der, _ := signed(t, nil, "more", 0)
+	for n := range mostCertificates {
+		der, _ := signed(t, nil, "more "+strconv.Itoa(n), 0)
 		more = append(more, der)
 	}
+	ofOneName := [][]byte{other.cert.Raw, newAuthority(t).cert.Raw, newAuthority(t).cert.Raw}
 	for name, c := range map[string]struct {
 		config *tls.Config
 		host   string
@@ -128,6 +131,9 @@ func TestAServersCertificateIsVerified(t *testing.T) {
 		"of another":       {other.server(t, later), "localhost", "x509: certificate signed by unknown authority"},
 		"for another name": {known.server(t, later), "127.0.0.1", "x509: cannot validate certificate for 127.0.0.1"},
 		"that has expired": {known.server(t, time.Now().Add(-time.Minute)), "localhost", "x509: certificate has expired"},
+		"with others of one name": {
+			known.server(t, later, ofOneName...), "localhost", "it comes with several certificates of one name",
+		},
 		"with many others": {known.server(t, later, more...), "localhost", "it comes with 10 others, 9 at most are looked at"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,6 +184,32 @@ func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 			conn.Close()
 			<-left
 		})
+	}
+}
+
+func TestNothingIsLeftOfAServerThatNeitherReadsNorAnswers(t *testing.T) {
+	known := newAuthority(t)
+	config := known.server(t, time.Now().Add(time.Hour))
+	n := dialling(t, known.pem, nil)
+	over := make(chan struct{})
+	defer close(over)
+	port := listening(t, func(conn net.Conn) {
+		_ = tls.Server(conn, config).Handshake()
+		<-over
+	})
+	before := runtime.NumGoroutine()
+	conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
+	_ = conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+	if _, err := conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
+	}
+	conn.Close()
+	n.order(map[string]any{"cancel": n.lastID})
+	withServer := before + 1
+	for deadline := time.Now().Add(patience); runtime.NumGoroutine() > withServer; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d goroutines, before %d", runtime.NumGoroutine(), withServer)
+		}
 	}
 }
 

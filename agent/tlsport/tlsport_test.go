@@ -113,6 +113,7 @@ type node struct {
 	told     chan map[string]any
 	given    chan net.Conn
 	close    func()
+	lastID   int // of its dials
 }
 
 func started(t *testing.T, s *settings) *node {

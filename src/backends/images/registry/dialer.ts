@@ -188,7 +188,10 @@ export class Dialer {
   /** Makes a connection by TLS end as the process says. */
   #follow(id: number, socket: Socket): Socket {
     this.#connections.set(id, holdEnd(socket));
-    socket.once("close", () => this.#connections.delete(id));
+    socket.once("close", () => {
+      this.#connections.delete(id);
+      this.#process?.send({ cancel: id });
+    });
     return socket;
   }
 }
