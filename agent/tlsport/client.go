@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -13,8 +14,6 @@ import (
 const (
 	// copied is how many bytes of a direction are held here.
 	copied = 32 << 10
-	// progressWithin limits a write to a client that Node has left.
-	progressWithin = time.Minute
 	// lingering limits how long a client that was answered may take to close its end.
 	lingering = 2 * time.Second
 )
@@ -31,13 +30,17 @@ type client struct {
 	state string        // Node's, as it says
 	noted chan struct{} // closed at the next change of the state
 	over  chan struct{} // closed once nothing is copied any more
+	leave func() bool   // the unread
 }
 
 // newClient makes the death of this process a reset: some clients take an end
 // without close_notify for one in order.
 func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
 	_ = tcp.SetLinger(0)
-	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{})}
+	return &client{
+		port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{}),
+		leave: func() bool { return false },
+	}
 }
 
 // note takes what Node says of its side.
@@ -49,7 +52,10 @@ func (c *client) note(state string) {
 	c.noted = make(chan struct{})
 	if state != ended {
 		// Node's last output still goes to a client that reads.
-		_ = c.tcp.SetWriteDeadline(time.Now().Add(progressWithin))
+		var oldest *member
+		if oldest, c.leave = c.port.unread.add(c.tcp, ""); oldest != nil {
+			oldest.conn.Close()
+		}
 	}
 }
 
@@ -81,7 +87,8 @@ func (c *client) serve() {
 		defer close(heard)
 		c.fromClient()
 	}()
-	if c.toClient() {
+	switch c.toClient() {
+	case inOrder:
 		select {
 		case <-heard: // Both have ended.
 		case <-c.closed():
@@ -89,6 +96,11 @@ func (c *client) serve() {
 			_ = c.tcp.SetReadDeadline(time.Now().Add(lingering))
 			<-heard
 		}
+	case unheard:
+		// Node still gets all that the client had sent before it hung up.
+		go func() { _, _ = io.Copy(io.Discard, c.up) }()
+		<-heard
+		c.gone()
 	}
 	c.closeTCP(false)
 	<-heard
@@ -120,6 +132,8 @@ func (c *client) fromClient() {
 			_ = c.port.channel.Tell(state{ID: c.id, State: ended})
 			_ = c.up.CloseWrite()
 			return
+		case errors.Is(err, os.ErrDeadlineExceeded): // of an end that lingers
+			return
 		default:
 			c.gone()
 			return
@@ -127,19 +141,23 @@ func (c *client) fromClient() {
 	}
 }
 
+// outcome is how the copying of Node's output has ended.
+type outcome int
+
+const (
+	inOrder outcome = iota
+	cutOff          // by Node
+	unheard         // the client has hung up
+)
+
 // toClient copies what Node says, and its end, which counts only by Node's word.
-// It returns true if the end was in order.
-func (c *client) toClient() bool {
+func (c *client) toClient() outcome {
 	buffer := make([]byte, copied)
 	for {
 		n, err := c.up.Read(buffer)
 		if n > 0 {
-			if c.isLeft() {
-				_ = c.tcp.SetWriteDeadline(time.Now().Add(progressWithin))
-			}
 			if _, failure := c.tls.Write(buffer[:n]); failure != nil {
-				c.gone()
-				return false
+				return unheard
 			}
 		}
 		if err != nil {
@@ -149,26 +167,19 @@ func (c *client) toClient() bool {
 	switch c.await(ended, closed, cut, reset) {
 	case ended, closed:
 		_ = c.tls.CloseWrite()
-		return true
+		return inOrder
 	case cut:
 		c.cut(false)
 	default:
 		c.cut(true)
 	}
-	return false
+	return cutOff
 }
 
-func (c *client) isLeft() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state != "" && c.state != ended
-}
-
-// gone tells Node that the client has left without an end. One that only does not
-// read gets a reset: Node has written more than it will get.
+// gone tells Node that the client has left without an end.
 func (c *client) gone() {
 	_ = c.port.channel.Tell(state{ID: c.id, State: cut})
-	c.cut(true)
+	c.cut(false)
 }
 
 // cut closes both connections with no word of an end: the client's TLS is not

@@ -168,6 +168,8 @@ func (d *dialer) answer(q *question) {
 	switch {
 	case err != nil:
 		d.fail(q.ID, err)
+	case proxy != nil && proxyPorts[proxy.Scheme] == "":
+		d.fail(q.ID, unsupported(proxy))
 	case proxy == nil:
 		_ = d.channel.Tell(route{ID: q.ID})
 	default:

@@ -42,7 +42,7 @@ func (d *dialer) throughProxy(ctx context.Context, proxy *url.URL, address strin
 func (d *dialer) openProxy(ctx context.Context, proxy *url.URL) (net.Conn, error) {
 	port := proxyPorts[proxy.Scheme]
 	if port == "" {
-		return nil, fmt.Errorf("a proxy of scheme %q is not supported", proxy.Scheme)
+		return nil, unsupported(proxy)
 	}
 	if given := proxy.Port(); given != "" {
 		port = given
@@ -52,6 +52,10 @@ func (d *dialer) openProxy(ctx context.Context, proxy *url.URL) (net.Conn, error
 		return conn, err
 	}
 	return d.handshake(ctx, conn, proxy.Hostname(), false)
+}
+
+func unsupported(proxy *url.URL) error {
+	return fmt.Errorf("a proxy of scheme %q is not supported", proxy.Scheme)
 }
 
 func askProxy(conn net.Conn, proxy *url.URL, address string) error {

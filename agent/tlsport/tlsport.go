@@ -40,6 +40,8 @@ const (
 	// hangUpWithin limits how long who was refused may take to read why.
 	hangUpWithin = time.Second
 	mostReason   = 512
+	// mostUnread bounds clients that Node has left: each may take as long as it likes.
+	mostUnread = 1024
 )
 
 // States of a side of a connection.
@@ -114,9 +116,12 @@ func run(serve func(*nodechannel.Channel) error) int {
 
 // port serves one Node process.
 type port struct {
-	channel   *nodechannel.Channel
-	config    atomic.Pointer[tls.Config]
-	strangers strangers
+	channel *nodechannel.Channel
+	config  atomic.Pointer[tls.Config]
+	// strangers have shown no certificate yet, or wait for Node to take them.
+	strangers crowd
+	// unread are clients that Node has left, and that have not read all of it yet.
+	unread    crowd
 	mu        sync.Mutex
 	clients   map[int]*client
 	lastID    int
@@ -128,12 +133,14 @@ type port struct {
 }
 
 func newPort(channel *nodechannel.Channel) *port {
-	return &port{
+	p := &port{
 		channel: channel,
 		clients: map[int]*client{},
 		node:    make(chan struct{}),
 		idle:    make(chan struct{}),
 	}
+	p.unread.most.Store(mostUnread)
+	return p
 }
 
 // run serves until the Node process is gone, and then cuts all clients.
@@ -246,12 +253,13 @@ func (p *port) accept(fd int, remote string) {
 	}
 	go func() {
 		conn, err := p.handshake(tcp, config, remote)
-		if isMoved := left(); err != nil || !isMoved {
+		if err != nil {
+			left()
 			tcp.Close()
 			return
 		}
 		_ = tcp.SetDeadline(time.Time{})
-		p.join(tcp, conn, remote)
+		p.join(tcp, conn, remote, left)
 	}()
 }
 
@@ -303,10 +311,11 @@ func (p *port) turnAway(remote, reason string) {
 }
 
 // join gives Node one end of a socket pair, and copies between the client and the
-// other.
-func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string) {
+// other. The client is a stranger until Node has it: some 200 are taken a second.
+func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string, left func() bool) {
 	up, theirs, err := socketPair()
 	if err != nil {
+		left()
 		tcp.Close()
 		p.turnAway(remote, err.Error())
 		return
@@ -317,10 +326,12 @@ func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string) {
 		err = p.channel.Give(state{ID: c.id, Remote: remote}, theirs)
 	}
 	_ = unix.Close(theirs)
+	left()
 	if isWanted && err == nil {
 		c.serve()
 	}
 	c.cut(false)
+	c.leave()
 	p.remove(c)
 }
 

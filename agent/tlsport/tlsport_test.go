@@ -116,9 +116,15 @@ type node struct {
 	lastID   int // of its dials
 }
 
-func started(t *testing.T, s *settings) *node {
+func started(t *testing.T, s *settings, changes ...func(*port)) *node {
 	t.Helper()
-	n := attached(t, func(channel *nodechannel.Channel) error { return newPort(channel).run() })
+	n := attached(t, func(channel *nodechannel.Channel) error {
+		p := newPort(channel)
+		for _, change := range changes {
+			change(p)
+		}
+		return p.run()
+	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -336,6 +342,88 @@ func TestAReasonIsNoLongerThanALine(t *testing.T) {
 		if len(reason) > mostReason+len("…") || !utf8.ValidString(reason) {
 			t.Errorf("%d bytes: %q", len(reason), reason)
 		}
+	}
+}
+
+func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	client, up, _ := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+	sent := bytes.Repeat([]byte("input"), 50_000) // more than the socket pair holds
+	if _, err := client.Write(sent); err != nil {
+		t.Fatal(err)
+	}
+	tcp := client.NetConn().(*net.TCPConn)
+	untilArrived(t, tcp)
+	_ = tcp.SetLinger(0)
+	tcp.Close()
+	// The terminator finds that nobody reads this.
+	_, _ = up.Write(make([]byte, 1<<20))
+	received := make([]byte, len(sent))
+	if n, err := io.ReadFull(up, received); err != nil || !bytes.Equal(received, sent) {
+		t.Fatalf("%d bytes of %d, %v", n, len(sent), err)
+	}
+	for m := n.next(); m["state"] != cut; m = n.next() {
+		if m["state"] != ended {
+			t.Fatal(m)
+		}
+	}
+}
+
+// untilArrived waits until the peer's kernel has all that was written.
+func untilArrived(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		unsent := 0
+		if failure := raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); failure != nil || err != nil {
+			t.Fatal(failure, err)
+		}
+		if unsent == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d bytes are not taken", unsent)
+		}
+	}
+}
+
+func TestOfClientsThatNodeHasLeftTheOldestIsReset(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1), func(p *port) { p.unread.most.Store(1) })
+	var clients []*tls.Conn
+	for range 2 {
+		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+		clients = append(clients, client)
+		_ = up.SetWriteDeadline(time.Now().Add(time.Millisecond))
+		_, _ = up.Write(make([]byte, 1<<20))
+		up.Close()
+		_ = n.channel.Tell(fromNode{ID: id, State: closed})
+	}
+	if _, err := io.Copy(io.Discard, clients[0]); !errors.Is(err, unix.ECONNRESET) {
+		t.Error(err)
+	}
+	if n, err := io.Copy(io.Discard, clients[1]); err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+func TestAClientThatReadsLateGetsAllThatNodeHasSaid(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
+	said := make([]byte, 1<<20)
+	go func() {
+		_, _ = up.Write(said)
+		up.Close()
+		_ = n.channel.Tell(fromNode{ID: id, State: closed})
+	}()
+	time.Sleep(lingering + time.Second)
+	if read, err := io.ReadAll(client); err != nil || len(read) != len(said) {
+		t.Errorf("%d bytes of %d, %v", len(read), len(said), err)
 	}
 }
 

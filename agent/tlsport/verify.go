@@ -62,7 +62,8 @@ func verifyChain(shown []*x509.Certificate, options x509.VerifyOptions) error {
 	if size > mostBytes {
 		return fmt.Errorf("it has %d bytes with its chain, %d at most are looked at", size, mostBytes)
 	}
-	// x509 tries every chain that names allow: this many names leave two at most.
+	// x509 tries every chain that names allow: with one name twice at most, there are
+	// two.
 	if len(names) < len(distinct)-1 {
 		return errors.New("it comes with several certificates of one name")
 	}

@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 /**
  * Holds a socket's end back until it is said to be one. Everything before it is read first.
  *
- * @returns says it: an end in order, or with an error one by which the socket is destroyed
+ * @returns a function that says it: without an error the end is in order, with one it destroys the socket
  */
 export function holdEnd(socket: Socket): (error?: Error) => void {
   const push = socket.push.bind(socket);

@@ -220,7 +220,7 @@ export class TlsTerminator implements TlsListener {
     } else if (message.state === "ended") {
       this.#clients.get(message.id)?.ended();
     } else {
-      this.#clients.get(message.id)?.cut();
+      this.#clients.get(message.id)?.gone();
     }
   }
 
@@ -248,7 +248,7 @@ export class TlsTerminator implements TlsListener {
 class Client {
   /** Has the client's address, as a connection over TCP has. */
   readonly socket: Socket;
-  readonly #sayEnd: () => void;
+  readonly #sayEnd: (error?: Error) => void;
   #isReset = false;
 
   constructor(remote: string, handle: SocketHandle) {
@@ -274,8 +274,13 @@ class Client {
     this.#sayEnd();
   }
 
-  /** The client is gone, or nobody knows. */
-  cut(reason = new Error("the client's TLS connection was cut")): void {
+  /** The client has left without an end; all that it had sent is read first. */
+  gone(): void {
+    this.#sayEnd(new Error("the client's TLS connection was cut"));
+  }
+
+  /** Nobody knows whether the client has left. */
+  cut(reason: TerminatorLost): void {
     this.socket.destroy(reason);
   }
 

@@ -111,6 +111,9 @@ func (s *Store) makeGiven(given string, names, lower []string) error {
 	}
 	s.given.add(given, names)
 	s.flusher.Add(given)
+	if !s.hasLayers(names) { // one was removed meanwhile
+		return errors.Join(os.ErrNotExist, removeGiven(given))
+	}
 	return nil
 }
 
@@ -172,7 +175,7 @@ func (s *Store) hasLayers(names []string) bool {
 func (s *Store) dropGiven(layer string) {
 	var err error
 	for _, given := range s.given.take(layer) {
-		if failure := removeGiven(given); !errors.Is(failure, os.ErrNotExist) { // else it lay beside the layer
+		if failure := removeGiven(given); !errors.Is(failure, os.ErrNotExist) { // else it went with the layer's directory
 			err = errors.Join(err, failure)
 		}
 	}

@@ -36,8 +36,8 @@ const (
 	// suffice, since the whole diff ID in layer.json is compared too.
 	nameLength = 24
 	version    = 1
-	// mostUnpacks bounds the memory of layers that are being unpacked, of which each
-	// has 4 MiB of blocks.
+	// mostUnpacks is how many layers are unpacked at a time: each takes 4 MiB of
+	// blocks.
 	mostUnpacks = 64
 )
 
@@ -49,7 +49,7 @@ type Store struct {
 	locks   keylock.Locks
 	flusher *batch.Queue
 	given   givenIndex
-	// unpacking has a turn for each of mostUnpacks.
+	// unpacking has mostUnpacks turns.
 	unpacking *semaphore.Weighted
 
 	uploadsLock sync.Mutex

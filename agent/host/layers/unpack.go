@@ -33,13 +33,13 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 		return Layer{}, false, err
 	}
 	defer unlock()
+	if layer, err = s.unpacked(diffID); connect.CodeOf(err) != connect.CodeNotFound {
+		return layer, err == nil, err
+	}
 	if err := s.unpacking.Acquire(ctx, 1); err != nil {
 		return Layer{}, false, context.Cause(ctx)
 	}
 	defer s.unpacking.Release(1)
-	if layer, err = s.unpacked(diffID); connect.CodeOf(err) != connect.CodeNotFound {
-		return layer, err == nil, err
-	}
 	temporary, layer, isUnpacked := s.uploadedTree(diffID)
 	err = nil
 	if !isUnpacked {

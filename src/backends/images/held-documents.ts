@@ -5,7 +5,7 @@
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { unavailable } from "../../common/errors.ts";
 
-/** One request may have an eighth of the rest. */
+/** Of all requests; each may hold an eighth of what is free. */
 const allBytes = 640 * 1024 ** 2;
 /** Any request may have this much. */
 const leastBytes = 256 * 1024;
@@ -16,14 +16,12 @@ const budget = new ByteBudget(allBytes);
 export class HeldDocuments implements Disposable {
   #bytes = 0;
 
-  /** Counts bytes of a document. @throws unavailable: the other requests leave too little for them */
+  /** Counts bytes of a document. @throws unavailable: there is too little left for them */
   take(bytes: number): void {
     this.#bytes += bytes;
     budget.take(bytes);
     if (this.#bytes > budget.share(leastBytes, allBytes)) {
-      throw unavailable(
-        "manifests and configurations of other requests take too much memory: try again later",
-      );
+      throw unavailable("manifests and configurations take too much memory: try again later");
     }
   }
 

@@ -27,7 +27,7 @@ export class LayerFetch {
   readonly #download: DownloadContext;
   readonly #index: ImageIndex;
   readonly #downloads: Limiter;
-  /** Of this pull, which may have many layers: others' turns for a processor come no later for that. */
+  /** Turns to unpack, of this pull alone: one with many layers delays no other. */
   readonly #measures = new Limiter(parallelMeasures);
   readonly #unpack: UnpackLayer | undefined;
 

@@ -103,11 +103,18 @@ export class Dialer {
     const question: Question = {
       message,
       isAsked: false,
-      answer: (told, handle) => answered.resolve(read(told, handle)),
+      answer(told, handle) {
+        try {
+          answered.resolve(read(told, handle));
+        } catch (error) {
+          answered.reject(error);
+        }
+      },
       fail: answered.reject,
     };
     const cancel = (reason: unknown): void => {
       answered.reject(reason);
+      this.#questions.delete(id);
       this.#process?.send({ cancel: id });
     };
     const aborted = (): void => cancel(signal.reason);
