@@ -209,9 +209,8 @@ describe("an agent that was taken over by its container", () => {
 describe("a call of any protocol that is forwarded", () => {
   type Answer = (stream: ServerHttp2Stream) => void;
 
-  /** Outcome of a call to a listener behind a forwarding one. */
-  const call = async (answer: Answer, method = "POST", request: string | Buffer = "asked") => {
-    await using resources = new AsyncDisposableStack();
+  /** A caller of a listener that forwards to one behind it, and the calls that this gets. */
+  const forwarding = async (resources: AsyncDisposableStack, answer: Answer) => {
     const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
     resources.defer(() => rm(directory, { recursive: true }));
     const path = join(directory, "behind.sock");
@@ -233,6 +232,13 @@ describe("a call of any protocol that is forwarded", () => {
     resources.defer(() => void front.close());
     const caller = connect(`http://127.0.0.1:${await portOf(front)}`);
     resources.defer(() => caller.destroy());
+    return { asked, caller };
+  };
+
+  /** Outcome of a forwarded call. */
+  const call = async (answer: Answer, method = "POST", request: string | Buffer = "asked") => {
+    await using resources = new AsyncDisposableStack();
+    const { asked, caller } = await forwarding(resources, answer);
     const stream = caller.request({ ":method": method, ":path": "/a.Service/Call?b=c", "x-asked": "1" });
     stream.on("error", () => {});
     let body = "";
@@ -251,6 +257,24 @@ describe("a call of any protocol that is forwarded", () => {
     await new Promise((resolve) => stream.once("close", resolve));
     return { asked, body, headers, trailers, code: stream.rstCode };
   };
+
+  it("goes nowhere if it is reset at once", async () => {
+    await using resources = new AsyncDisposableStack();
+    const { asked, caller } = await forwarding(resources, (stream) =>
+      stream.respond({}, { endStream: true }),
+    );
+    await once(caller, "connect");
+    for (let reset = 0; reset < 50; reset++) {
+      caller.request({ ":method": "POST", ":path": "/a.Service/Reset" }).close(constants.NGHTTP2_CANCEL);
+    }
+    const last = caller.request({ ":method": "GET", ":path": "/a.Service/Last" });
+    last.resume();
+    await once(last, "close");
+    assert.deepEqual(
+      asked.map((headers) => headers[":path"]),
+      ["/a.Service/Last"],
+    );
+  });
 
   it("has its method, path, headers, status, bytes and trailers", async () => {
     for (const method of ["POST", "GET"]) {

@@ -5,6 +5,7 @@
  *
  * A call cut by the agent ends with a status other than OK, so that no caller takes it for a success.
  */
+import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   type ClientHttp2Stream,
   constants,
@@ -93,6 +94,11 @@ export async function forwardCall(
 ): Promise<void> {
   const { stream } = request;
   stream.on("error", () => {});
+  // Calls that are reset at once, by the ten thousand, do not reach the main thread.
+  await nextTurn();
+  if (isGone(stream)) {
+    return;
+  }
   try {
     await forward(request, response, { connection: connections.connectionTo(target) });
   } catch {
