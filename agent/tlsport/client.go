@@ -30,17 +30,15 @@ type client struct {
 	state string        // Node's, as it says
 	noted chan struct{} // closed at the next change of the state
 	over  chan struct{} // closed once nothing is copied any more
-	leave func() bool   // the unread
+	leave func() bool   // the unread; nil if it is not one of them
+	past  bool          // nothing is copied any more
 }
 
 // newClient makes the death of this process a reset: some clients take an end
 // without close_notify for one in order.
 func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
 	_ = tcp.SetLinger(0)
-	return &client{
-		port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{}),
-		leave: func() bool { return false },
-	}
+	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{})}
 }
 
 // note takes what Node says of its side.
@@ -50,7 +48,7 @@ func (c *client) note(state string) {
 	c.state = state
 	close(c.noted)
 	c.noted = make(chan struct{})
-	if state != ended {
+	if state != ended && c.leave == nil && !c.past {
 		// Node's last output still goes to a client that reads.
 		var oldest *member
 		if oldest, c.leave = c.port.unread.add(c.tcp, ""); oldest != nil {
@@ -104,6 +102,16 @@ func (c *client) serve() {
 	}
 	c.closeTCP(false)
 	<-heard
+}
+
+// forget gives back the client's place among the unread.
+func (c *client) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.past = true
+	if c.leave != nil {
+		c.leave()
+	}
 }
 
 // closed is closed once Node reads no more.

@@ -331,7 +331,7 @@ func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string, left func()
 		c.serve()
 	}
 	c.cut(false)
-	c.leave()
+	c.forget()
 	p.remove(c)
 }
 

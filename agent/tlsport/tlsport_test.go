@@ -398,10 +398,15 @@ func TestOfClientsThatNodeHasLeftTheOldestIsReset(t *testing.T) {
 	for range 2 {
 		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 		clients = append(clients, client)
-		_ = up.SetWriteDeadline(time.Now().Add(time.Millisecond))
-		_, _ = up.Write(make([]byte, 1<<20))
+		_ = up.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
+		if _, err := up.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatal(err)
+		}
 		up.Close()
 		_ = n.channel.Tell(fromNode{ID: id, State: closed})
+	}
+	_ = n.channel.Tell(fromNode{TLS: a.settings(t, 2)})
+	for n.next()["configured"] != 2.0 { // After all that was told before.
 	}
 	if _, err := io.Copy(io.Discard, clients[0]); !errors.Is(err, unix.ECONNRESET) {
 		t.Error(err)

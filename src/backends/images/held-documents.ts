@@ -5,7 +5,7 @@
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { unavailable } from "../../common/errors.ts";
 
-/** Of all requests; each may hold an eighth of what is free. */
+/** All requests together; each may hold an eighth of what is free. */
 const allBytes = 640 * 1024 ** 2;
 /** Any request may have this much. */
 const leastBytes = 256 * 1024;

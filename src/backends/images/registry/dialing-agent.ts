@@ -33,7 +33,12 @@ export class DialingAgent extends Agent {
     }
     const { signal, ...way } = dial;
     this.#dialer.dial({ host: host ?? "", port: Number(port), ...way }, signal).then(
-      (socket) => callback(null, socket),
+      (socket) => {
+        callback(null, socket);
+        if (signal.aborted) {
+          socket.destroy(); // The agent may be destroyed already, with no request to end.
+        }
+      },
       (error: Error) => (callback as (error: Error) => void)(error),
     );
   }
