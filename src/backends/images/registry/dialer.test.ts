@@ -15,7 +15,7 @@ import { until, untilTrue } from "../../../../test/support/until.ts";
 import { Dialer } from "./dialer.ts";
 import { HttpClient } from "./http-client.ts";
 
-const signal = AbortSignal.timeout(120_000);
+const { signal } = new AbortController();
 
 function opened(t: TestContext): { readonly dialer: Dialer; readonly client: HttpClient } {
   const dialer = new Dialer();
