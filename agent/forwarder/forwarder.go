@@ -12,10 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +20,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
-	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -68,30 +64,20 @@ type answer struct {
 // Main is `sockerless-agent forwarder`. It returns the exit code once the
 // frontend is gone, its connections are passed on, and no client waits.
 func Main([]string) int {
-	memory.BeSmall()
-	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	// The frontend handles signals of a terminal, and of a stop.
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	f, err := newForwarder()
-	if err == nil {
-		err = f.run()
-	}
-	code := 0
-	if err != nil {
-		slog.Error("no connections can be handed on", "error", err)
-		code = 1
-	}
+	var f *forwarder
+	code := nodechannel.Run("no connections can be handed on", func(channel *nodechannel.Channel) (err error) {
+		if f, err = newForwarder(channel); err != nil {
+			return err
+		}
+		return f.run()
+	})
 	if f != nil {
 		f.passing.Wait()
 	}
 	return code
 }
 
-func newForwarder() (*forwarder, error) {
-	channel, err := nodechannel.Open()
-	if err != nil {
-		return nil, err
-	}
+func newForwarder(channel *nodechannel.Channel) (*forwarder, error) {
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err

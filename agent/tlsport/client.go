@@ -31,7 +31,6 @@ type client struct {
 	noted chan struct{} // closed at the next change of the state
 	over  chan struct{} // closed once nothing is copied any more
 	leave func() bool   // the unread; nil if it is not one of them
-	past  bool          // nothing is copied any more
 }
 
 // newClient makes the death of this process a reset: some clients take an end
@@ -48,7 +47,7 @@ func (c *client) note(state string) {
 	c.state = state
 	close(c.noted)
 	c.noted = make(chan struct{})
-	if state != ended && c.leave == nil && !c.past {
+	if state != ended && c.leave == nil && !c.isOver() {
 		// Node's last output still goes to a client that reads.
 		var oldest *member
 		if oldest, c.leave = c.port.unread.add(c.tcp, ""); oldest != nil {
@@ -104,11 +103,19 @@ func (c *client) serve() {
 	<-heard
 }
 
+func (c *client) isOver() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
 // forget gives back the client's place among the unread.
 func (c *client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.past = true
 	if c.leave != nil {
 		c.leave()
 	}

@@ -32,7 +32,8 @@ const (
 var (
 	errRefused = errors.New("this address is not asked: it gives the machine its credentials")
 	errUnset   = errors.New("the dialer has no settings yet")
-	errTooLate = errors.New("net/http: TLS handshake timeout") // net/http's words, as the next
+	// In the words of net/http.
+	errTooLate = errors.New("net/http: TLS handshake timeout")
 	errPlain   = errors.New("http: server gave HTTP response to HTTPS client")
 )
 
@@ -90,7 +91,7 @@ type failed struct {
 // DialerMain is `sockerless-agent tls-dialer`: it returns the exit code once the
 // Node process is gone.
 func DialerMain([]string) int {
-	return run(func(channel *nodechannel.Channel) error { return newDialer(channel).run() })
+	return nodechannel.Run(noTLS, func(channel *nodechannel.Channel) error { return newDialer(channel).run() })
 }
 
 // dialer connects one Node process with servers.

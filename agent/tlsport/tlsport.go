@@ -22,7 +22,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +29,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -43,6 +41,9 @@ const (
 	// mostUnread bounds clients that Node has left: each may take as long as it likes.
 	mostUnread = 1024
 )
+
+// noTLS is what a failure of this process means.
+const noTLS = "no TLS is spoken"
 
 // States of a side of a connection.
 const (
@@ -95,23 +96,7 @@ type turnedAway struct {
 // Main is `sockerless-agent tls-terminator`. It returns the exit code once the
 // Node process is gone, or has no connections and wants no more.
 func Main([]string) int {
-	return run(func(channel *nodechannel.Channel) error { return newPort(channel).run() })
-}
-
-func run(serve func(*nodechannel.Channel) error) int {
-	memory.BeSmall()
-	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
-	// The Node process handles signals of a terminal, and of a stop.
-	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
-	channel, err := nodechannel.Open()
-	if err == nil {
-		err = serve(channel)
-	}
-	if err != nil {
-		slog.Error("no TLS is spoken", "error", err)
-		return 1
-	}
-	return 0
+	return nodechannel.Run(noTLS, func(channel *nodechannel.Channel) error { return newPort(channel).run() })
 }
 
 // port serves one Node process.

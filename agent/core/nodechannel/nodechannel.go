@@ -8,8 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"strconv"
 	"sync"
 
@@ -17,6 +19,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 	"github.com/sockerless/sockerless/agent/core/handover"
+	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
 // channelVariable names the descriptor of the channel.
@@ -57,6 +60,24 @@ type Channel struct {
 	giving  sync.Mutex
 	taken   chan bool
 	over    chan struct{}
+}
+
+// Run is a small process beside a Node process, which handles signals of a
+// terminal and of a stop. It serves the channel, logs a failure by what it means,
+// and returns the exit code.
+func Run(failure string, serve func(*Channel) error) int {
+	memory.BeSmall()
+	slog.SetDefault(slog.New(slog.NewJSONHandler(os.Stderr, nil)))
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGTERM, unix.SIGPIPE)
+	channel, err := Open()
+	if err == nil {
+		err = serve(channel)
+	}
+	if err != nil {
+		slog.Error(failure, "error", err)
+		return 1
+	}
+	return 0
 }
 
 // Open opens the channel that this process was given, and closes all else that it

@@ -293,7 +293,7 @@ export class Registry implements Disposable {
     return parseJson(await this.#document(response), target);
   }
 
-  /** @throws unavailable: documents of other requests take too much memory */
+  /** @throws unavailable: documents take too much memory */
   #document(response: HttpResponse): Promise<Buffer> {
     return response.bytes(maxJsonBytes, (bytes) => this.documents.take(bytes));
   }
