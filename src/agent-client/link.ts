@@ -24,7 +24,7 @@ const ackAfter = 256 * 1024;
 export const cutLimitMs = 120_000;
 /** Time for an agent to answer on a carrier. */
 const answerWithinMs = 10_000;
-/** Time for an agent to close its end after we left. */
+/** Time for an agent to close a carrier after the last frame. */
 const leaveLimitMs = 10_000;
 const pauseMs = 250;
 /** The pause between attempts to tell an agent that we left; nothing waits for these. */
@@ -50,6 +50,8 @@ export class Link extends Duplex {
    * The previous carrier, closed once the agent uses the new one. Closed earlier, it would tell the agent that we left.
    */
   #former: Duplex | undefined;
+  /** The carrier that has the last frame. */
+  #last: Duplex | undefined;
   /** Set while a new carrier is being sought. */
   #search: Promise<void> | undefined;
   #kept: Uint8Array[] = [];
@@ -127,7 +129,9 @@ export class Link extends Duplex {
 
   override _final(done: () => void): void {
     this.#finished = true;
-    this.#carrier?.end(this.#frameHead(endsLink));
+    if (this.#carrier !== undefined) {
+      this.#leave(this.#carrier);
+    }
     done();
   }
 
@@ -137,7 +141,7 @@ export class Link extends Duplex {
     this.#former = undefined;
     this.#kept = [];
     if (carrier !== undefined) {
-      this.#leave(carrier, endsLink);
+      this.#leave(carrier);
     } else if (!this.#isOver) {
       void this.#leaveOverNext();
     }
@@ -151,7 +155,7 @@ export class Link extends Duplex {
         const carrier = await this.#connect();
         carrier.on("error", () => {});
         carrier.write(this.#opening(resumesLink));
-        this.#leave(carrier, endsLink);
+        this.#leave(carrier);
         return;
       } catch (error) {
         if (isGone(error)) {
@@ -162,14 +166,22 @@ export class Link extends Duplex {
     }
   }
 
-  /** Sends a last frame and ends the carrier; the agent would take a destroyed carrier for a cut. */
-  #leave(carrier: Duplex, length: number): void {
+  /**
+   * Sends the last frame, at which the agent closes the carrier. Closed from here, a platform on the way may drop the frame,
+   * and the agent takes it for a cut.
+   */
+  #leave(carrier: Duplex): void {
+    if (this.#last === carrier) {
+      return;
+    }
+    this.#last = carrier;
     if (carrier.writable) {
-      carrier.end(this.#frameHead(length));
+      carrier.write(this.#frameHead(endsLink));
     }
     carrier.resume();
-    carrier.once("finish", () => carrier.destroy());
-    setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // The agent may never read it.
+    const limit = setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // The agent may never read it.
+    carrier.once("end", () => carrier.destroy());
+    carrier.once("close", () => clearTimeout(limit));
   }
 
   #opening(kind: number): Buffer {
@@ -244,7 +256,7 @@ export class Link extends Duplex {
         this.#rest = head.readUInt32BE(8);
         if (this.#rest === endsLink) {
           this.#carrier = undefined;
-          this.#leave(carrier, 0);
+          this.#leave(carrier);
           this.#end();
           return;
         }
@@ -345,7 +357,7 @@ export class Link extends Duplex {
       return;
     }
     if (isEnd) {
-      this.#leave(carrier, 0);
+      this.#leave(carrier);
       this.#end();
       return;
     }
@@ -353,12 +365,12 @@ export class Link extends Duplex {
     for (const chunk of this.#kept) {
       this.#send(carrier, chunk);
     }
-    if (this.#finished) {
-      carrier.end(this.#frameHead(endsLink));
-    }
     this.#use(carrier);
     this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing after a failed write.
     carrier.resume();
+    if (this.#finished) {
+      this.#leave(carrier);
+    }
   }
 }
 
