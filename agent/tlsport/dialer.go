@@ -81,7 +81,7 @@ type route struct {
 	Proxy string `json:"proxy"`
 }
 
-// failed answers a dial or a question.
+// failed answers a dial or a question, or ends a connection that was cut.
 type failed struct {
 	ID    int    `json:"id"`
 	Error string `json:"error"`
@@ -229,11 +229,11 @@ func (d *dialer) join(ctx context.Context, id int, server net.Conn) error {
 		_, _ = io.Copy(io.Discard, up) // A server that reads no more may still answer.
 		server.Close()
 	}()
-	end := ended
 	if _, err := io.Copy(up, server); err != nil {
-		end = cut
+		d.fail(id, err)
+	} else {
+		_ = d.channel.Tell(state{ID: id, State: ended})
 	}
-	_ = d.channel.Tell(state{ID: id, State: end})
 	_ = up.CloseWrite()
 	<-left
 	return nil
@@ -318,7 +318,7 @@ func (d *dialer) handshake(ctx context.Context, conn net.Conn, name string, isIn
 	return nil, err
 }
 
-// fail tells Node why there is no connection.
+// fail tells Node why there is no connection, or no more of it.
 func (d *dialer) fail(id int, err error) {
 	_ = d.channel.Tell(failed{ID: id, Error: err.Error(), Code: codeOf(err)})
 }

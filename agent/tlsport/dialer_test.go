@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -156,25 +157,36 @@ func TestAServersCertificateIsVerified(t *testing.T) {
 func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 	known := newAuthority(t)
 	config := known.server(t, time.Now().Add(time.Hour))
-	for end, finish := range map[string]func(*tls.Conn){
-		ended: func(server *tls.Conn) { _ = server.CloseWrite() },
-		cut: func(server *tls.Conn) {
-			_, _ = server.NetConn().Write([]byte{23, 3, 3}) // the beginning of a record
-			server.NetConn().Close()
+	for name, end := range map[string]struct {
+		finish func(*tls.Conn)
+		told   map[string]any
+	}{
+		"ended": {
+			func(server *tls.Conn) { _ = server.CloseWrite() },
+			map[string]any{"state": ended},
+		},
+		"cut": {
+			func(server *tls.Conn) {
+				_, _ = server.NetConn().Write([]byte{23, 3, 3}) // the beginning of a record
+				server.NetConn().Close()
+			},
+			map[string]any{"error": "unexpected EOF", "code": "ECONNRESET"},
 		},
 	} {
-		t.Run(end, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
 			n := dialling(t, known.pem, nil)
 			left := make(chan error, 1)
 			port := listening(t, func(conn net.Conn) {
 				server := tls.Server(conn, config)
 				_, _ = io.WriteString(server, "hello")
-				finish(server)
+				end.finish(server)
 				_, err := io.Copy(io.Discard, server)
 				left <- err
 			})
 			conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
-			if m := n.next(); m["state"] != end {
+			m := n.next()
+			delete(m, "id")
+			if !maps.Equal(m, end.told) {
 				t.Error(m)
 			}
 			expectHello(t, conn)
@@ -185,6 +197,22 @@ func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 			<-left
 		})
 	}
+}
+
+func TestARefusalAfterTheHandshakeIsToldInTheServersWords(t *testing.T) {
+	known := newAuthority(t)
+	config := known.server(t, time.Now().Add(time.Hour))
+	config.ClientAuth = tls.RequireAnyClientCert // in TLS 1.3 the client's part of the handshake is over before
+	n := dialling(t, known.pem, nil)
+	port := listening(t, func(conn net.Conn) {
+		_ = tls.Server(conn, config).Handshake()
+		conn.Close()
+	})
+	conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
+	if m := n.next(); m["error"] != "remote error: tls: certificate required" || m["code"] != "" {
+		t.Error(m)
+	}
+	conn.Close()
 }
 
 func TestNothingIsLeftOfAServerThatNeitherReadsNorAnswers(t *testing.T) {

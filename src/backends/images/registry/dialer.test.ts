@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer as createWebServer } from "node:https";
+import { createServer as createWebServer, type ServerOptions } from "node:https";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -35,13 +35,13 @@ function lives(): Life[] {
 }
 
 /** A web server that sends half of each answer, and the rest when it is told to. */
-async function halting(t: TestContext) {
+async function halting(t: TestContext, options: ServerOptions = {}) {
   const directory = await mkdtemp(join(tmpdir(), "skl-dialer-"));
   t.after(() => rm(directory, { recursive: true }));
   const { server: files } = await makeCertificates(directory);
   const pem = { cert: await readFile(files.cert), key: await readFile(files.key) };
   const goOn = Promise.withResolvers<void>();
-  const server = createWebServer(pem, (_request, response) => {
+  const server = createWebServer({ ...pem, ...options }, (_request, response) => {
     response.writeHead(200, { "content-length": 20 }).write("x".repeat(10));
     void goOn.promise.then(() => response.end("y".repeat(10)));
   });
@@ -121,6 +121,17 @@ describe("a dial", () => {
     await failed;
     const socket = await dialer.dial({ ...target, tls: undefined }, signal);
     socket.destroy();
+  });
+});
+
+describe("a server that demands a certificate", () => {
+  it("is quoted: in TLS 1.3 it refuses the client after the handshake", async (t) => {
+    const { client } = opened(t);
+    const { url } = await halting(t, { requestCert: true });
+    await assert.rejects(
+      client.send({ method: "GET", url, signal }),
+      /^RegistryUnreachable: Get "https:.*": remote error: tls: certificate required$/,
+    );
   });
 });
 

@@ -23,7 +23,7 @@ export interface DialTarget {
   readonly proxy?: boolean;
 }
 
-/** No connection, in the words of Go's net package; `code` is Node's name for it, if it has one. */
+/** No connection, or no more of it, in the words of Go's net package; `code` is Node's name for it, if it has one. */
 export class DialFailure extends Error {
   readonly code: string | undefined;
 
@@ -40,7 +40,7 @@ const longestMs = 120_000;
 type Told =
   | { readonly id: number }
   | { readonly id: number; readonly proxy: string }
-  | { readonly id: number; readonly state: "ended" | "cut" }
+  | { readonly id: number; readonly state: "ended" }
   | { readonly id: number; readonly error: string; readonly code: string };
 
 /** Something asked of the process. */
@@ -166,12 +166,13 @@ export class Dialer {
 
   #take(told: Told, handle: SocketHandle | undefined): void {
     const question = this.#questions.get(told.id);
+    const end = this.#connections.get(told.id);
     if ("state" in told) {
-      this.#connections.get(told.id)?.(
-        told.state === "ended" ? undefined : reset("connection reset by peer"),
-      );
+      end?.();
     } else if ("error" in told) {
-      question?.fail(new DialFailure(told.error, told.code));
+      const failure = new DialFailure(told.error, told.code);
+      question?.fail(failure);
+      end?.(failure);
     } else if (question !== undefined) {
       question.answer(told, handle);
     } else if (handle !== undefined) {
@@ -181,7 +182,7 @@ export class Dialer {
 
   /** Those that were asked fail: what the process died of may have been one of them. */
   #ended(reason: string): void {
-    const lost = reset(`the TLS dialer has ended (${reason})`);
+    const lost = new DialFailure(`the TLS dialer has ended (${reason})`, "ECONNRESET");
     for (const question of this.#questions.values()) {
       if (question.isAsked) {
         question.fail(lost);
@@ -201,8 +202,4 @@ export class Dialer {
     });
     return socket;
   }
-}
-
-function reset(message: string): DialFailure {
-  return new DialFailure(message, "ECONNRESET");
 }
