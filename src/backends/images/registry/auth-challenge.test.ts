@@ -38,4 +38,13 @@ describe("a challenge", () => {
       assert.deepEqual(read(header), expected);
     });
   }
+
+  it("that is blank takes no longer than others", () => {
+    const before = process.threadCpuUsage();
+    for (let n = 0; n < 50; n++) {
+      assert.deepEqual(read(`Bearer${" ".repeat(8_150)}"`), [{ scheme: "bearer" }]);
+    }
+    const { user } = process.threadCpuUsage(before);
+    assert.ok(user < 1_000_000, `${user} µs`); // Each of n starts tried for each of n ends: 9 s
+  });
 });

@@ -12,7 +12,7 @@ export interface AuthChallenge {
 const longestHeader = 8192;
 
 const token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
-const schemeExpression = new RegExp(`\\s*,?\\s*(${token})(?=[\\s,]|$)(?!\\s*=)`, "y");
+const schemeExpression = new RegExp(`[\\s,]*(${token})(?=[\\s,]|$)(?!\\s*=)`, "y");
 const parameterExpression = new RegExp(
   `[\\s,]*(${token})\\s*=\\s*(?:"((?:[^"\\\\]|\\\\.)*)"|(${token}))`,
   "y",
