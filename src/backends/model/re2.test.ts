@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { compileExpression, MatchingTime } from "./re2.ts";
+import { compileExpression, MatchingTime, writtenOutLength } from "./re2.ts";
 
 const random = (length: number): string =>
   Array.from({ length }, () => (Math.random() < 0.5 ? "a" : "b")).join("");
@@ -20,4 +20,17 @@ test("matches that take long are refused: one at once, and many together, whoeve
     { kind: "unavailable" },
   );
   assert.equal(compileExpression("^w.*b$", new MatchingTime()).test("web"), true);
+});
+
+test("repetitions are measured, and one of many digits at once", () => {
+  assert.deepEqual(
+    ["a{3}", "(ab){2,}", "(ab){2,4}", "a{,3}", "a{}"].map(writtenOutLength),
+    [7, 16, 36, 5, 3],
+  );
+  const before = process.threadCpuUsage();
+  for (let n = 0; n < 50; n++) {
+    assert.equal(writtenOutLength(`a{${"1".repeat(16_000)}`), 16_002);
+  }
+  const { user } = process.threadCpuUsage(before);
+  assert.ok(user < 1_000_000, `${user} µs`); // Each split into two numbers: 20 s
 });

@@ -85,7 +85,7 @@ export function compileExpression(pattern: string, time = timeOfAll): Expression
 export function writtenOutLength(pattern: string): number {
   let length = pattern.length + classLength * (pattern.match(/\\p/gi)?.length ?? 0) + foldedLength(pattern);
   let times = 1;
-  for (const [, before, least = "", most = ""] of pattern.matchAll(/([)}]?)\{(\d+),?(\d*)\}/g)) {
+  for (const [, before, least = "", most = ""] of pattern.matchAll(/([)}]?)\{(\d+)(?:,(\d*))?\}/g)) {
     const count = Math.max(1, Number(least), Number(most));
     if (before === "") {
       length += count;
