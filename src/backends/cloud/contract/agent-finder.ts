@@ -24,7 +24,7 @@ export interface AgentFinder {
   readonly traffic: ContainerTraffic;
   /** How these agents reach each other. */
   readonly agentReach: AgentReach;
-  /** The address at which a frontend or backend reaches a known agent. */
+  /** The address at which a frontend or backend reaches a known agent, from this call on. */
   addressOf(agent: FoundAgent): AgentAddress;
   /** The address at which others in the cloud reach that agent's container; empty if they cannot. */
   containerAddressOf(agent: FoundAgent): string;

@@ -11,7 +11,7 @@ import type { State } from "../../state/state.ts";
 import { LinesLate } from "../contract/cloud-log.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
-import { end, release } from "./endings.ts";
+import { end, release, resumeDepartures } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
@@ -89,6 +89,23 @@ describe("an agent that stays longer than it lingers, for its log to be taken", 
       assert.equal(typeof told[3] === "function", isLetGo);
     });
   }
+});
+
+describe("a backend that begins anew", () => {
+  it("is asked again for agents that are leaving by clients whose connections it has cut", () => {
+    const phases = [TaskPhase.SERVING, TaskPhase.LINGERING, TaskPhase.GONE];
+    const tasks = phases.map((phase) => create(TaskRecordSchema, { task: `task/${phase}`, phase }));
+    const known: TaskRecord[] = [];
+    const watched: string[] = [];
+    resumeDepartures({
+      book: { all: () => tasks },
+      agents: { addressOf: (task: TaskRecord) => void known.push(task) },
+      departures: { expect: (task: string) => void watched.push(task) },
+      startSettings: { lingerMs, drainTimeoutMs: 20_000 },
+    } as unknown as TaskContext);
+    assert.deepEqual(known, tasks);
+    assert.deepEqual(watched, [`task/${TaskPhase.LINGERING}`]);
+  });
 });
 
 describe("the log of a run", () => {

@@ -106,9 +106,10 @@ export async function remove(context: TaskContext, containerId: string): Promise
   }
 }
 
-/** Resumes watches that the end of the backend interrupted. */
+/** Resumes watches, and connections to agents that are leaving, which the end of the backend interrupted. */
 export function resumeDepartures(context: TaskContext): void {
   for (const task of context.book.all()) {
+    context.agents.addressOf(task);
     if (task.phase === TaskPhase.LINGERING) {
       watchDeparture(context, task);
     }
@@ -276,6 +277,7 @@ function watchDeparture(context: TaskContext, task: TaskRecord): void {
     const now = book.of(task.containerId);
     if (now?.task === task.task && now.phase === TaskPhase.LINGERING) {
       await book.note(task.containerId, { phase: TaskPhase.GONE });
+      agents.forget(task);
     }
   };
   // An agent that ends by itself has stayed until its log was copied.
