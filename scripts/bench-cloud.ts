@@ -7,5 +7,5 @@ if (args[0] === "--kubernetes") {
   const ways = ["--enable-source-maps", "dist/test/bench/kubernetes-ways.js", ...args.slice(1)];
   process.exitCode = await runBesideKubernetes(ways);
 } else {
-  await runCompiled("test/bench/cloud.js", true);
+  await runCompiled("test/bench/cloud.js", { isApart: true });
 }

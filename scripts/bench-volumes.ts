@@ -1,4 +1,4 @@
 /** `npm run bench:volumes`: the compiled test/bench/volumes.ts. */
 import { runCompiled } from "./compiled.ts";
 
-await runCompiled("test/bench/volumes.js", true);
+await runCompiled("test/bench/volumes.js", { isApart: true });

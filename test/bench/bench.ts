@@ -53,7 +53,7 @@ const daily = withName(dailyMeasures);
 const compared = new Map<string, ComparedRow>();
 
 await untilInterrupted(async (resources, interrupted) => {
-  const dockerd = await Dockerd.start(dockerdBridge);
+  const dockerd = await Dockerd.start({ address: dockerdBridge, isFiltering: true });
   resources.defer(() => dockerd.stop());
   interrupted.throwIfAborted();
   const ours = resources.use(await Daemon.start());

@@ -118,7 +118,7 @@ describe("bytes that are no UTF-8", () => {
   let engines: readonly Engine[];
 
   before(async () => {
-    const dockerd = await Dockerd.start(undefined, await mobyPrograms());
+    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
     started.defer(() => dockerd.stop());
     const daemon = await Daemon.start();
     started.defer(() => daemon.stop());

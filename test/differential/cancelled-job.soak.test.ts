@@ -93,7 +93,7 @@ describe("a job of GitLab Runner's that is cancelled", () => {
   let engines: readonly EngineApi[];
 
   before(async () => {
-    const dockerd = await Dockerd.start(undefined, await mobyPrograms());
+    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
     started.defer(() => dockerd.stop());
     const daemon = await Daemon.start();
     started.defer(() => daemon.stop());

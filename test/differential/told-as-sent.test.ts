@@ -506,7 +506,7 @@ describe("what a creation is told", () => {
   let ours: Engine;
   const started = new AsyncDisposableStack();
   before(async () => {
-    const dockerd = await Dockerd.start(undefined, await mobyPrograms());
+    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
     started.defer(() => dockerd.stop());
     const daemon = await Daemon.start();
     started.defer(() => daemon.stop());

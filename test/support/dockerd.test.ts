@@ -31,10 +31,10 @@ test("a dockerd that does not start leaves neither a directory nor a bridge", as
     if (script !== undefined) {
       await writeFile(join(programs, "dockerd"), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
     }
-    await assert.rejects(Dockerd.start(address, programs), told);
+    await assert.rejects(Dockerd.start({ address, programs }), told);
     assert.deepEqual(await readdir(join(scratch, "tmp")), []);
     await rm(join(scratch, "tmp"), { recursive: true });
     assert.equal((await runCommand("ip", ["-oneline", "address", "show", "to", address])).text, "");
   }
-  await assert.rejects(Dockerd.start("no address"), /ip address add no address/);
+  await assert.rejects(Dockerd.start({ address: "no address" }), /ip address add no address/);
 });

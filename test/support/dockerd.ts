@@ -11,6 +11,16 @@ import { type CommandOptions, type CommandResult, runCommand } from "./command.t
 import { recordName } from "./made.ts";
 import { untilTrue } from "./until.ts";
 
+/** Settings of a {@link Dockerd}. */
+export interface DockerdOptions {
+  /** Makes it a bridge with that address, `10.9.0.1/16`: its own would be left behind, and be another's. */
+  readonly address?: string;
+  /** Directory of another dockerd and its proxy. */
+  readonly programs?: string;
+  /** Has it write iptables' rules, as an installed one does: in a network that goes with this process. */
+  readonly isFiltering?: boolean;
+}
+
 export class Dockerd {
   readonly directory: string;
   readonly #process: ChildProcess;
@@ -29,13 +39,8 @@ export class Dockerd {
     child.stderr?.on("data", read);
   }
 
-  /**
-   * Starts one without networks of its own. One that fails leaves nothing.
-   *
-   * @param address makes it a bridge with that address, `10.9.0.1/16`: its own would be left behind, and be another's
-   * @param programs directory of another dockerd and its proxy
-   */
-  static async start(address?: string, programs?: string): Promise<Dockerd> {
+  /** Starts one without networks of its own. One that fails leaves nothing. */
+  static async start({ address, programs, isFiltering = false }: DockerdOptions = {}): Promise<Dockerd> {
     await using resources = new AsyncDisposableStack();
     const bridge = address === undefined ? undefined : await makeBridge(address, resources);
     const directory = await mkdtemp(join(tmpdir(), "dockerd-"));
@@ -51,7 +56,7 @@ export class Dockerd {
         `--data-root=${directory}/data`,
         `--exec-root=${directory}/exec`,
         `--pidfile=${directory}/pid`,
-        "--iptables=false",
+        `--iptables=${isFiltering}`,
         "--ip6tables=false",
         "--exec-opt=native.cgroupdriver=cgroupfs",
         `--cgroup-parent=${cgroup}`,
