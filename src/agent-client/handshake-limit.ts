@@ -38,7 +38,7 @@ export class HandshakeLimit extends Duplex {
     chunks: readonly { readonly chunk: Buffer }[],
     written: (error?: Error | null) => void,
   ): void {
-    this.#connection.write(Buffer.concat(chunks.map(({ chunk }) => chunk)), written);
+    this._write(Buffer.concat(chunks.map(({ chunk }) => chunk)), "binary", written);
   }
 
   override _final(done: () => void): void {
