@@ -17,7 +17,6 @@ import {
 } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
 import { EmptyFrames } from "./empty-frames.ts";
-import { HandshakeLimit } from "./handshake-limit.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
 
@@ -113,31 +112,23 @@ async function connectSocket(target: DialTarget, link: Link | undefined): Promis
   const { address } = target;
   switch (address.kind) {
     case "unix":
-      return await connected(connectNet({ path: address.path }), "connect", target, connectTimeoutMs);
+      return await connected(connectNet({ path: address.path }), "connect", target);
     case "tcp":
-      return await connectToPinned(target, address.pin, () => connectTcp(target, address));
-    case "called":
-      return await connectToPinned(
-        target,
-        address.pin,
-        async () => link ?? (await connectThrough(target, address)),
-      );
+      return await connectToPinned(target, address.pin, { host: address.host, port: address.port });
+    case "called": {
+      const socket: Duplex = link ?? (await connectThrough(target, address));
+      return await connectToPinned(target, address.pin, { socket });
+    }
     case "relay": {
-      const shown = pemOptions(credentialsOf(target));
-      const socket = await connectTcp(target, address);
-      return await connectSecurely(target, { ...shown, ca: address.authority, host: address.host, socket });
+      const { host, port, authority } = address;
+      return await connectSecurely(target, {
+        host,
+        port,
+        ...pemOptions(credentialsOf(target)),
+        ca: authority,
+      });
     }
   }
-}
-
-async function connectTcp(
-  target: DialTarget,
-  { host, port }: { readonly host: string; readonly port: number },
-): Promise<Socket> {
-  const socket = connectNet({ host, port });
-  socket.setNoDelay(true);
-  socket.setKeepAlive(true, 30_000);
-  return await connected(socket, "connect", target, connectTimeoutMs);
 }
 
 function credentialsOf({ address, credentials }: DialTarget): ClientCredentials {
@@ -154,12 +145,10 @@ function credentialsOf({ address, credentials }: DialTarget): ClientCredentials 
 async function connectToPinned(
   target: DialTarget,
   pin: Uint8Array,
-  connect: () => Promise<Duplex>,
+  way: ConnectionOptions,
 ): Promise<TLSSocket> {
   const secureContext = secureContextOf(credentialsOf(target));
-  const limit = new HandshakeLimit(await connect());
-  const socket = await connectSecurely(target, { socket: limit, secureContext, rejectUnauthorized: false });
-  limit.lift();
+  const socket = await connectSecurely(target, { ...way, secureContext, rejectUnauthorized: false });
   verifyPin(socket, pin, target);
   return socket;
 }
@@ -195,18 +184,21 @@ function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promi
 
 async function connectSecurely(target: DialTarget, options: ConnectionOptions): Promise<TLSSocket> {
   const socket = connectTls({ ALPNProtocols: ["h2"], ...options });
-  return await connected(socket, "secureConnect", target, answerTimeoutMs);
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 30_000);
+  await connected(socket, "secureConnect", target);
+  return socket;
 }
 
-/** Resolves once the socket is connected; destroys it after a time. */
-function connected<S extends Socket>(
-  socket: S,
-  event: "connect" | "secureConnect",
-  target: DialTarget,
-  limitMs: number,
-): Promise<S> {
+/** Resolves once the socket is connected; destroys it on timeout. */
+function connected(socket: Socket, event: "connect" | "secureConnect", target: DialTarget): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => socket.destroy(silence(limitMs)), limitMs);
+    const limit = (ms: number) => setTimeout(() => socket.destroy(silence(ms)), ms);
+    let timer = limit(target.address.kind === "called" ? answerTimeoutMs : connectTimeoutMs);
+    socket.once("connect", () => {
+      clearTimeout(timer);
+      timer = limit(answerTimeoutMs);
+    });
     const fail = (error?: Error): void => {
       clearTimeout(timer);
       reject(unreachable(target, error ?? new Error("the connection was closed")));
