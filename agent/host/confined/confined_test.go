@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -100,5 +101,47 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	}
 	if err := RemovePath(dir); err != nil {
 		t.Errorf("again: %v", err)
+	}
+}
+
+// A container has a volume's directory mounted, and moves what is being emptied to
+// the top of it: from there ".." leads out.
+func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
+	const entries = 20_000 // whose removal takes longer than a move waits for a processor
+	for moved := false; !moved; {
+		_, volumes := openRoot(t)
+		data := filepath.Join(volumes, "volume", "data")
+		emptied := filepath.Join(data, "file", "volume", "data", "emptied")
+		precious := filepath.Join(volumes, "other", "precious")
+		for _, name := range []string{emptied, precious} {
+			if err := os.MkdirAll(name, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range entries {
+			os.Mkdir(filepath.Join(emptied, strconv.Itoa(n)), 0o755)
+		}
+		renamed := make(chan error, 1)
+		go func() {
+			for {
+				var stat unix.Stat_t
+				if unix.Lstat(emptied, &stat) != nil || stat.Nlink < entries {
+					renamed <- os.Rename(emptied, filepath.Join(data, "emptied"))
+					return
+				}
+			}
+		}()
+		parent, err := unix.Open(data, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = RemoveTree(parent, "file")
+		unix.Close(parent)
+		if moved = <-renamed == nil; moved && !errors.Is(err, errMoved) {
+			t.Error(err)
+		}
+		if _, err := os.Stat(precious); err != nil {
+			t.Fatalf("another's: %v", err)
+		}
 	}
 }

@@ -8,12 +8,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errMoved means that the rest of a tree cannot be found: its directory was moved.
+var errMoved = errors.New("a directory was moved while its tree was removed")
+
+// entered is a directory that RemoveTree has gone into.
+type entered struct {
+	name   string
+	parent identity
+}
+
+// identity is a file's, as long as it is open.
+type identity struct{ device, inode uint64 }
+
+func identityOf(fd int) (identity, error) {
+	var stat unix.Stat_t
+	err := unix.Fstat(fd, &stat)
+	return identity{stat.Dev, stat.Ino}, err
+}
+
 // RemoveTree deletes element of the directory parent recursively, without
 // following links. A missing one is not an error.
 //
 // It holds two descriptors at any depth: a hostile image or container can nest
-// deeper than descriptor or path limits allow. It climbs by "..", so nothing may
-// move directories of the tree meanwhile.
+// deeper than descriptor or path limits allow. It climbs by "..", and no further
+// than from where it came: a container may move directories of the tree meanwhile.
 func RemoveTree(parent int, element string) error {
 	err := unix.Unlinkat(parent, element, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -22,20 +40,20 @@ func RemoveTree(parent int, element string) error {
 	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
-	current, err := openDirectory(parent, element)
+	current, err := unix.FcntlInt(uintptr(parent), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { unix.Close(current) }()
-	names := []string{element}
-	for {
-		next, err := removeEntries(current)
-		if err != nil {
-			return err
-		}
+	var path []entered
+	for next := element; ; {
 		step := next
 		if next == "" {
 			step = ".."
+		}
+		from, err := identityOf(current)
+		if err != nil {
+			return err
 		}
 		opened, err := openDirectory(current, step)
 		if err != nil {
@@ -44,16 +62,24 @@ func RemoveTree(parent int, element string) error {
 		unix.Close(current)
 		current = opened
 		if next != "" {
-			names = append(names, next)
-			continue
+			path = append(path, entered{next, from})
+		} else {
+			last := path[len(path)-1]
+			path = path[:len(path)-1]
+			if now, err := identityOf(current); err != nil {
+				return err
+			} else if now != last.parent {
+				return errMoved
+			}
+			if err := unix.Unlinkat(current, last.name, unix.AT_REMOVEDIR); err != nil {
+				return err
+			}
+			if len(path) == 0 {
+				return nil
+			}
 		}
-		last := names[len(names)-1]
-		names = names[:len(names)-1]
-		if err := unix.Unlinkat(current, last, unix.AT_REMOVEDIR); err != nil {
+		if next, err = removeEntries(current); err != nil {
 			return err
-		}
-		if len(names) == 0 {
-			return nil
 		}
 	}
 }
