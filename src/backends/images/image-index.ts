@@ -37,9 +37,7 @@ export class ImageIndex {
 
   constructor(state: State) {
     this.#state = state;
-    for (const record of state.images.values()) {
-      this.#indexNames(record);
-    }
+    this.#indexAll();
   }
 
   /** All images, in no particular order. */
@@ -95,8 +93,8 @@ export class ImageIndex {
   }
 
   /** Commits a change; visible in memory at once, durable when the promise resolves. */
-  commit(change: IndexChange): Promise<void> {
-    return this.#state.commit((batch) => {
+  async commit(change: IndexChange): Promise<void> {
+    const committed = this.#state.commit((batch) => {
       for (const id of change.remove ?? []) {
         this.#forgetNames(id);
         batch.images.delete(id);
@@ -113,25 +111,32 @@ export class ImageIndex {
         batch.event(event);
       }
     });
+    try {
+      await committed;
+    } catch (error) {
+      this.#indexAll(); // The records are as before.
+      throw error;
+    }
   }
 
   /**
    * The records that change when an image gets names and digest references: its own, and those of the images that lose
    * them.
    *
-   * @throws invalid: it would have too many names
+   * @throws invalid: it would have too many
    */
   withNames(record: ImageRecord, names: readonly string[], digests: readonly string[]): ImageRecord[] {
     const allNames = union(record.names, names);
     if (allNames.length > mostNames) {
       throw invalid(`an image may have at most ${mostNames} names`);
     }
+    const allDigests = withDigests(record.digests, digests);
     const moved = Map.groupBy([...names, ...digests], (key) => this.#ids.get(key));
     const losing = [...moved].flatMap(([holderId, keys]) => {
       const holder = holderId === undefined || holderId === record.id ? undefined : this.get(holderId);
       return holder === undefined ? [] : [withoutReferences(holder, keys)];
     });
-    return [...losing, { ...record, names: allNames, digests: union(record.digests, digests) }];
+    return [...losing, { ...record, names: allNames, digests: allDigests }];
   }
 
   /** Digests of the blobs that images refer to. */
@@ -146,6 +151,13 @@ export class ImageIndex {
     }
     const found = this.records().filter((record) => hexOf(record.id).startsWith(prefix));
     return found.length === 1 ? found[0] : undefined;
+  }
+
+  #indexAll(): void {
+    this.#ids.clear();
+    for (const record of this.#state.images.values()) {
+      this.#indexNames(record);
+    }
   }
 
   #indexNames(record: ImageRecord): void {
@@ -192,6 +204,31 @@ function noSuchImage(reference: AnyReference): Error {
       reference.kind === "id" ? reference.id : familiarString(withDefaultTag(reference.named))
     }`,
   );
+}
+
+/**
+ * Digest references of an image; where they are too many, the new ones replace the others of their repositories.
+ *
+ * @throws invalid: they are too many even so
+ */
+function withDigests(old: readonly string[], added: readonly string[]): string[] {
+  const all = union(old, added);
+  if (all.length <= mostNames) {
+    return all;
+  }
+  const renewed = new Set(added.map(repositoryOf));
+  const kept = union(
+    old.filter((each) => !renewed.has(repositoryOf(each))),
+    added,
+  );
+  if (kept.length > mostNames) {
+    throw invalid(`an image may have at most ${mostNames} digests`);
+  }
+  return kept;
+}
+
+function repositoryOf(digestReference: string): string {
+  return digestReference.slice(0, digestReference.indexOf("@"));
 }
 
 function union(old: readonly string[], added: readonly string[]): string[] {

@@ -12,7 +12,7 @@ import type { ImageConfigs } from "./image-configs.ts";
 import { blobsOf, type ImageIndex } from "./image-index.ts";
 import { renderManifest } from "./image-manifest-writer.ts";
 import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
-import type { Limiter } from "./limiter.ts";
+import { Limiter } from "./limiter.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 import {
@@ -29,6 +29,9 @@ import type { Credentials } from "./registry/credentials.ts";
 import { type FetchedManifest, onBehalfOf, Registry, type RegistryOptions } from "./registry/registry.ts";
 import { pushError } from "./registry/registry-errors.ts";
 import { withRetries } from "./registry-retries.ts";
+
+/** How many layers of a push are compressed at a time. */
+const parallelCompressions = 3;
 
 /** A request to push. */
 export interface PushRequest {
@@ -105,6 +108,8 @@ class Push {
   readonly #named: NamedReference;
   readonly #record: ImageRecord;
   readonly #registry: Registry;
+  /** Turns to compress, of this push alone: an upload's would be taken from all who push to the registry. */
+  readonly #compressions = new Limiter(parallelCompressions);
   /** Syncs in progress, of blobs that the image will need. */
   readonly #syncs: Promise<void>[] = [];
 
@@ -168,10 +173,10 @@ class Push {
     const { report } = this.#request;
     const { uploads } = this.#parts;
     const id = shortId(layer.diffId);
+    const sent = layer.compression === undefined ? await this.#compressed(layer, signal) : layer;
     using _turn = await uploads.acquire(this.#registry.url.host, signal, () =>
       report({ id, status: "Waiting" }),
     );
-    const sent = layer.compression === undefined ? await this.#compressed(layer, signal) : layer;
     if (await this.#registry.hasBlob(this.#named.path, sent.blob.digest, signal)) {
       report({ id, status: "Layer already exists" });
       return sent;
@@ -257,6 +262,7 @@ class Push {
         return { ...layer, blob, compression };
       }
     }
+    using _turn = await this.#compressions.acquire("", signal, () => {});
     const source = content.stream(layer.blob.digest, signal);
     const { compression } = this.#parts.registry;
     const blob = await content.put(this.#lease, compressedLayer(source, compression));

@@ -49,8 +49,18 @@ describe("the secrets of a start", () => {
     assert.throws(() => given([15 * mib], of(mib)), refusal);
     assert.throws(() => given([15 * mib], of(1), "x".repeat(mib)), refusal);
     assert.throws(() => given([15 * mib], of(1), "&".repeat(200 * kib)), refusal);
-    for (const escaped of ["<", "\u0001"]) {
+    for (const escaped of ["<", "\u0001", "\u2028"]) {
       assert.throws(() => given([15 * mib], of(200 * kib, escaped)), refusal, "written as six bytes each");
     }
+  });
+
+  it("are measured without being written", () => {
+    const before = process.threadCpuUsage();
+    assert.throws(() => given([], [`TOKEN=${"<".repeat(6 * mib - kib)}`]), /take 37 MiB/);
+    for (let n = 0; n < 30; n++) {
+      assert.throws(() => given([], [`TOKEN=${"<".repeat(15 * mib)}`]), /a process has at most 6291456$/);
+    }
+    const { user } = process.threadCpuUsage(before);
+    assert.ok(user < 2_000_000, `${user} µs`); // Written, the last alone take 80 s
   });
 });

@@ -6,7 +6,12 @@ import type { StartSecrets } from "../driver/workload-spec.ts";
 /** Memory of the host process for the secrets of a start, in bytes. */
 const maxBytes = 16 * 1024 * 1024;
 
+/** What Linux gives a process for its variables and arguments at most, in bytes. */
+const maxVariables = 6 * 1024 * 1024;
+
 const pageBytes = 4096;
+
+const [lessThan, greaterThan, ampersand] = Buffer.from("<>&");
 
 /** Reserve for the host process's additions to an OCI configuration, except secrets' mounts, which take a page each. */
 const addedBytes = 64 * 1024;
@@ -23,13 +28,14 @@ export function hostSecrets(
   if (files.some(({ socket }) => socket)) {
     throw notImplemented("the local backend gives a start no sockets: they are mounted");
   }
+  const variableBytes = env.reduce((sum, each) => sum + each.length, 0);
+  if (variableBytes > maxVariables) {
+    throw invalid(`secret variables take ${variableBytes} bytes: a process has at most ${maxVariables}`);
+  }
   let pages = files.reduce((sum, { content }) => sum + pagesOf(content.length), 0);
   if (env.length > 0) {
-    pages +=
-      files.length +
-      pagesOf(
-        writtenBytes(new TextDecoder().decode(ociConfig)) + writtenBytes(JSON.stringify(env)) + addedBytes,
-      );
+    const written = writtenBytes(ociConfig) + writtenBytes(Buffer.from(JSON.stringify(env)));
+    pages += files.length + pagesOf(written + addedBytes);
   }
   if (pages * pageBytes > maxBytes) {
     const mib = Math.ceil((pages * pageBytes) / 1024 / 1024);
@@ -50,7 +56,16 @@ function pagesOf(bytes: number): number {
   return Math.ceil(bytes / pageBytes);
 }
 
-/** Bytes of JSON as written by the host process, which escapes HTML characters. */
-function writtenBytes(json: string): number {
-  return Buffer.byteLength(json.replaceAll(/[<>&\u2028\u2029]/g, String.raw`\u0000`));
+/** Bytes of JSON as written by the host process, which escapes HTML characters and U+2028 and U+2029. */
+function writtenBytes(json: Uint8Array): number {
+  let bytes = json.length;
+  for (let at = 0; at < json.length; at++) {
+    const byte = json[at];
+    if (byte === lessThan || byte === greaterThan || byte === ampersand) {
+      bytes += 5;
+    } else if (byte === 0xe2 && json[at + 1] === 0x80 && ((json[at + 2] ?? 0) & 0xfe) === 0xa8) {
+      bytes += 3;
+    }
+  }
+  return bytes;
 }

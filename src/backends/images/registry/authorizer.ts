@@ -6,6 +6,7 @@ import * as v from "valibot";
 
 import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
+import type { HeldDocuments } from "../held-documents.ts";
 import { parseJson } from "../manifest.ts";
 import { type AuthChallenge, parseChallenges } from "./auth-challenge.ts";
 import { basicHeader, type Credentials } from "./credentials.ts";
@@ -19,8 +20,8 @@ import {
 
 /** The client ID of Docker's client; some token servers have rules for it. */
 const clientId = "docker";
-const maxTokenBytes = 1024 ** 2;
-const maxErrorBytes = 64 * 1024;
+/** A token goes into a header. */
+const maxAnswerBytes = 64 * 1024;
 
 const tokenSchema = object({
   token: v.nullish(v.string()),
@@ -28,22 +29,26 @@ const tokenSchema = object({
   refresh_token: v.nullish(v.string()),
 });
 
+/** Parts of an {@link Authorizer}. */
+export interface AuthorizerParts {
+  readonly http: HttpClient;
+  /** Counts the answers of token servers. */
+  readonly documents: HeldDocuments;
+  /** The registry's base address. */
+  readonly registry: URL;
+}
+
 /** Makes `Authorization` headers for one registry. */
 export class Authorizer {
-  readonly #http: HttpClient;
-  readonly #registry: URL;
+  readonly #parts: AuthorizerParts;
   readonly #challenges: readonly AuthChallenge[];
   readonly #credentials: Credentials | undefined;
   readonly #tokens = new Map<string, Promise<string>>();
   #refreshToken: string | undefined;
 
-  /**
-   * @param registry the registry's base address
-   * @param authenticate its `WWW-Authenticate` header; empty if it requires nothing
-   */
-  constructor(http: HttpClient, registry: URL, authenticate: string, credentials: Credentials | undefined) {
-    this.#http = http;
-    this.#registry = registry;
+  /** @param authenticate the registry's `WWW-Authenticate` header; empty if it requires nothing */
+  constructor(parts: AuthorizerParts, authenticate: string, credentials: Credentials | undefined) {
+    this.#parts = parts;
     this.#challenges = parseChallenges(authenticate);
     this.#credentials = credentials;
   }
@@ -97,7 +102,7 @@ export class Authorizer {
     if (realm === null || !/^https?:$/.test(realm.protocol)) {
       throw new RegistryUnreachable("invalid realm in the challenge of the registry");
     }
-    if (realm.protocol === "http:" && this.#registry.protocol === "https:") {
+    if (realm.protocol === "http:" && this.#parts.registry.protocol === "https:") {
       throw new RegistryUnreachable(`token server ${realm.host} has no TLS, although its registry has`);
     }
     const service = bearer.parameters.get("service") ?? "";
@@ -109,7 +114,8 @@ export class Authorizer {
     if (response.status < 200 || response.status >= 300) {
       throw await refusalOfResponse(response);
     }
-    const { value: answer } = read(tokenSchema, tokenIn(await response.bytes(maxTokenBytes)));
+    const body = await response.bytes(maxAnswerBytes, (bytes) => this.#parts.documents.take(bytes));
+    const { value: answer } = read(tokenSchema, tokenIn(body));
     const token = answer?.token || answer?.access_token;
     if (token === undefined || token === null || token === "") {
       throw new RegistryUnreachable("authorization server did not include a token in the response");
@@ -141,7 +147,7 @@ export class Authorizer {
       url.searchParams.set("client_id", clientId);
     }
     const headers = authorization === undefined ? {} : { authorization };
-    return this.#http.send({ method: "GET", url, headers, signal });
+    return this.#parts.http.send({ method: "GET", url, headers, signal });
   }
 
   #exchange(
@@ -158,7 +164,7 @@ export class Authorizer {
       service,
       ...(scope === undefined ? {} : { scope }),
     });
-    return this.#http.send({
+    return this.#parts.http.send({
       method: "POST",
       url: realm,
       headers: { "content-type": "application/x-www-form-urlencoded" },
@@ -175,7 +181,7 @@ export class NoCredentials extends Error {
 
 /** Parses a refusal and its body. */
 export async function refusalOfResponse(response: HttpResponse): Promise<RegistryRefusal> {
-  const body = await response.bytes(maxErrorBytes).catch(() => Buffer.alloc(0));
+  const body = await response.bytes(maxAnswerBytes).catch(() => Buffer.alloc(0));
   return refusalOf({
     status: response.status,
     authenticate: response.headers["www-authenticate"] ?? "",

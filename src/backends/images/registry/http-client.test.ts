@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, type RequestListener } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createPlainServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -281,5 +281,52 @@ describe("a kept connection that the registry closes when it is used again", () 
     await send({ method: "GET" });
     await assert.rejects(send({ method: "POST" }), /^RegistryUnreachable: Post .*: EOF$/);
     assert.deepEqual(asked, ["GET", "POST"]);
+  });
+});
+
+describe("a request that is answered before it is read", () => {
+  it("is not sent on", async (t) => {
+    const met: Socket[] = [];
+    const server = createPlainServer((connection) => {
+      met.push(connection.on("error", () => {}));
+      connection.once("data", () => {
+        connection.pause();
+        connection.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhere");
+      });
+    });
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 60_000 });
+    t.after(() => {
+      client.close();
+      for (const each of met) {
+        each.destroy();
+      }
+      server.close();
+    });
+    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+    const length = 64 * 1024 * 1024;
+    for (const end of ["read", "discarded"]) {
+      const left = Promise.withResolvers<void>();
+      const body: RequestStream = {
+        length,
+        async *open() {
+          try {
+            for (let sent = 0; sent < length; sent += 65_536) {
+              yield Buffer.alloc(65_536);
+            }
+          } finally {
+            left.resolve();
+          }
+        },
+      };
+      const answer = await client.send({ method: "PUT", url, body, signal: AbortSignal.timeout(60_000) });
+      if (end === "read") {
+        assert.equal(String(await answer.bytes(100)), "here");
+      } else {
+        answer.discard();
+      }
+      await left.promise;
+    }
   });
 });

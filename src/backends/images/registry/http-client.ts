@@ -4,7 +4,12 @@
  * named by a user, a redirect, or a registry's token server.
  */
 import { once } from "node:events";
-import { type IncomingMessage, request as httpRequest, type RequestOptions } from "node:http";
+import {
+  type ClientRequest,
+  type IncomingMessage,
+  request as httpRequest,
+  type RequestOptions,
+} from "node:http";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { urlToHttpOptions } from "node:url";
@@ -173,7 +178,7 @@ export class HttpClient {
     try {
       const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
       answer = incoming;
-      return new NodeResponse(incoming, request);
+      return new NodeResponse(incoming, outgoing, request);
     } catch (error) {
       signal.throwIfAborted();
       if (sourceError !== undefined) {
@@ -226,10 +231,12 @@ class NodeResponse implements HttpResponse {
   readonly headers: IncomingMessage["headers"];
   readonly url: URL;
   readonly #incoming: IncomingMessage;
+  readonly #outgoing: ClientRequest;
   readonly #request: HttpRequest;
 
-  constructor(incoming: IncomingMessage, request: HttpRequest) {
+  constructor(incoming: IncomingMessage, outgoing: ClientRequest, request: HttpRequest) {
     this.#incoming = incoming;
+    this.#outgoing = outgoing;
     this.#request = request;
     this.status = incoming.statusCode ?? 0;
     this.headers = incoming.headers;
@@ -257,6 +264,7 @@ class NodeResponse implements HttpResponse {
   }
 
   discard(): void {
+    this.#endRequest();
     const length = Number(this.#incoming.headers["content-length"] ?? Number.NaN);
     if (this.#request.method === "HEAD" || length <= drainedBytes) {
       this.#incoming.resume();
@@ -274,6 +282,15 @@ class NodeResponse implements HttpResponse {
     } catch (error) {
       signal.throwIfAborted();
       throw unreachable(method, url, error);
+    } finally {
+      this.#endRequest();
+    }
+  }
+
+  /** Ends a request whose server has answered and reads no more of it. */
+  #endRequest(): void {
+    if (!this.#outgoing.writableFinished) {
+      this.#outgoing.destroy();
     }
   }
 }

@@ -61,14 +61,19 @@ export interface BlobPart {
 export class Registry implements Disposable {
   readonly url: URL;
   /** Its documents that this request keeps. */
-  readonly documents = new HeldDocuments();
+  readonly documents: HeldDocuments;
   readonly #http: HttpClient;
   readonly #authorizer: Authorizer;
 
-  private constructor(url: URL, http: HttpClient, authorizer: Authorizer) {
+  private constructor(url: URL, http: HttpClient, challenge: string, credentials: Credentials | undefined) {
     this.url = url;
+    this.documents = new HeldDocuments();
     this.#http = http;
-    this.#authorizer = authorizer;
+    this.#authorizer = new Authorizer(
+      { http, documents: this.documents, registry: url },
+      challenge,
+      credentials,
+    );
   }
 
   /**
@@ -107,7 +112,7 @@ export class Registry implements Disposable {
       const response = await http.send({ method: "GET", url: new URL("/v2/", endpoint.url), signal });
       response.discard();
       const challenge = response.status === 401 ? (response.headers["www-authenticate"] ?? "") : "";
-      return new Registry(endpoint.url, http, new Authorizer(http, endpoint.url, challenge, credentials));
+      return new Registry(endpoint.url, http, challenge, credentials);
     } catch (error) {
       http.close();
       throw error;
@@ -346,8 +351,8 @@ export class Registry implements Disposable {
   /** Sends a request with authorization; renews an expired token once. */
   async #authorized(request: HttpRequest, scope: string | undefined): Promise<HttpResponse> {
     const { method, url, headers, signal } = request;
-    // Another host, to which an upload was directed, must not see the registry's credentials.
-    const isForeign = url.host !== this.url.host;
+    // Another server, to which an upload was directed, must not see the registry's credentials, nor anybody on the way.
+    const isForeign = url.origin !== this.url.origin;
     for (let attempt = 0; ; attempt++) {
       const authorization = isForeign ? undefined : await this.#authorization(method, url, scope, signal);
       const credentials = authorization === undefined ? {} : { authorization };

@@ -1,0 +1,56 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+
+import { ImageRecordSchema, type ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { Change, State } from "../state/state.ts";
+import { ImageIndex } from "./image-index.ts";
+import { parseNamed } from "./reference.ts";
+
+const name = "docker.io/library/app:latest";
+
+function recordOf(id: string, parts: MessageInitShape<typeof ImageRecordSchema>): ImageRecord {
+  return create(ImageRecordSchema, { ...parts, id });
+}
+
+describe("a change of images that is refused", () => {
+  it("leaves names with the images that have them", async () => {
+    const holder = recordOf("sha256:1", { names: [name] });
+    const other = recordOf("sha256:2", {});
+    const index = new ImageIndex({
+      images: new Map([holder, other].map((record) => [record.id, record])),
+      commit: (describeChange: (change: Change) => void) => {
+        describeChange({ images: { put() {}, delete() {} } } as unknown as Change);
+        return Promise.reject(new Error("the disk is full"));
+      },
+    } as unknown as State);
+    const moved = index.withNames(other, [name], []);
+    assert.equal(moved.length, 2);
+    await assert.rejects(index.commit({ put: moved }), /the disk is full/);
+    assert.equal(index.named(parseNamed(name)), holder);
+  });
+});
+
+describe("digests of an image", () => {
+  const digestsOf = (repository: string, from: number, count: number): string[] =>
+    Array.from(
+      { length: count },
+      (_, n) => `docker.io/${repository}@sha256:${String(from + n).padStart(64, "0")}`,
+    );
+  const index = new ImageIndex({ images: new Map() } as unknown as State);
+
+  it("are 1024 at most: then new ones replace those of their repository", () => {
+    const digests = [...digestsOf("own/app", 0, 1_000), ...digestsOf("other/app", 0, 24)];
+    const record = recordOf("sha256:1", { digests });
+    const added = digestsOf("own/app", 1_000, 1);
+    const [changed] = index.withNames(record, [], added);
+    assert.deepEqual(changed?.digests, [...digestsOf("other/app", 0, 24), ...added]);
+    assert.deepEqual(index.withNames(record, [], digestsOf("own/app", 0, 1))[0]?.digests.length, 1_024);
+  });
+
+  it("are refused where others have all of them", () => {
+    const record = recordOf("sha256:1", { digests: digestsOf("own/app", 0, 1_024) });
+    assert.throws(() => index.withNames(record, [], digestsOf("other/app", 0, 1)), /at most 1024 digests/);
+  });
+});
