@@ -99,6 +99,25 @@ describe("a backend's listener", () => {
     assert.equal(answer.capabilities["exec"], true);
   });
 
+  test("refuses a message of more than 64 MiB before it has come", async () => {
+    const session = connectHttp2("http://backend", { createConnection: () => connect(socket) });
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(64 * 1024 * 1024 + 1, 1);
+    const call = session.request({
+      ":path": `/${SystemService.typeName}/GetCapabilities`,
+      ":method": "POST",
+      "content-type": "application/grpc",
+    });
+    call.on("error", () => {}).write(head);
+    const refused = await new Promise<unknown>((resolve) => {
+      call.once("trailers", (trailers) => resolve(trailers["grpc-status"]));
+      call.once("response", (headers) => "grpc-status" in headers && resolve(headers["grpc-status"]));
+      call.resume();
+    });
+    assert.equal(refused, "8");
+    session.destroy();
+  });
+
   test("keeps a connection on which thousands of calls are given up at once", async () => {
     const session = connectHttp2("http://backend", { createConnection: () => connect(socket) });
     session.on("error", () => {}); // It is cut, which the closed state tells.

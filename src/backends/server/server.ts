@@ -104,6 +104,9 @@ async function serveOnTcp(options: BackendServerOptions): Promise<BackendServer>
   };
 }
 
+/** The largest are starts with 16 MiB of secrets; files and images come in pieces. */
+const maxMessageBytes = 64 * 1024 * 1024;
+
 function backendHandler(options: BackendServerOptions, agents: ConnectionPool): Handler {
   const connect = connectNodeAdapter({
     routes(router) {
@@ -112,6 +115,7 @@ function backendHandler(options: BackendServerOptions, agents: ConnectionPool): 
     },
     contextValues: callStreamOf,
     jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
+    readMaxBytes: maxMessageBytes,
     interceptors: [
       ...[logCalls(options.logger), convertErrors, distinguishLostCallers],
       ...(options.guard === undefined ? [] : [options.guard]),
