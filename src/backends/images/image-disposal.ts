@@ -36,9 +36,9 @@ export class ImageDisposal {
   /** Removes an image from the index at once, and deletes what it leaves. */
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
     const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
+    await index.commit({ remove: [record.id], events });
     configs.delete(record.id);
     prepared.delete(record.id);
-    await index.commit({ remove: [record.id], events });
     const referenced = index.referencedBlobs();
     try {
       const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));

@@ -46,13 +46,13 @@ export async function noteSignal(
     if (refusal !== undefined) {
       throw refusal;
     }
-    if (isEnding) {
-      live.run.endByUser();
-    }
     await context.state.commit((change) => {
       change.containers.put(withFields(record, { stoppedByUser: true }));
       change.event(containerEvent(record, "kill", { signal: String(number) }));
     });
+    if (isEnding) {
+      live.run.endByUser();
+    }
     return { number, isEnding, generation: record.generation };
   });
 }

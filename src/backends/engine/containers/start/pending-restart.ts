@@ -15,7 +15,6 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
   if (known === undefined || stateOf(known).status !== ContainerStatus.RESTARTING) {
     return false;
   }
-  live.run.endWait();
   return await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
     const isWaiting = stateOf(record).status === ContainerStatus.RESTARTING;
@@ -25,6 +24,7 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
       });
       const recorded = context.state.commit((change) => change.containers.put(settled));
       await live.waiters.notifyExit(recorded, { exitCode: stateOf(record).exitCode, error: "" });
+      live.run.endWait();
     }
     return isWaiting;
   });
