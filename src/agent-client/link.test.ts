@@ -156,6 +156,20 @@ describe("a connection that was cut", () => {
     link.destroy();
   });
 
+  it("tells the agent on the new carrier when its client leaves during a search", async () => {
+    const [[first], [second, next]] = [duplexPair(), duplexPair()];
+    const carriers = [first, second];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    link.renew();
+    await bytesOf(next, 25); // The agent has dropped the first one for it.
+    link.destroy();
+    next.write(frame(""));
+    assert.deepEqual(await bytesOf(next, 12), endFrame(0));
+    const closed = new Promise((resolve) => second.once("close", resolve));
+    second.destroy(new Error("reset")); // Nobody waits for it any more.
+    await closed;
+  });
+
   it("continues after a needless search for a carrier that failed", async () => {
     const { link, agent } = await openLink(new AgentGoneError("nobody calls"));
     link.renew();

@@ -140,7 +140,7 @@ export class Link extends Duplex {
     this.#carrier = undefined;
     this.#former = undefined;
     this.#kept = [];
-    if (carrier !== undefined) {
+    if (carrier?.writable === true) {
       this.#leave(carrier);
     } else if (!this.#isOver) {
       void this.#leaveOverNext();
@@ -171,14 +171,15 @@ export class Link extends Duplex {
    * and the agent takes it for a cut.
    */
   #leave(carrier: Duplex): void {
+    carrier.resume();
     if (this.#last === carrier) {
       return;
     }
     this.#last = carrier;
+    carrier.on("error", () => {});
     if (carrier.writable) {
       carrier.write(this.#frameHead(endsLink));
     }
-    carrier.resume();
     const limit = setTimeout(() => carrier.destroy(), leaveLimitMs).unref(); // The agent may never read it.
     carrier.once("end", () => carrier.destroy());
     carrier.once("close", () => clearTimeout(limit));
@@ -340,7 +341,7 @@ export class Link extends Duplex {
       throw error;
     });
     if (this.destroyed) {
-      carrier.destroy();
+      this.#leave(carrier); // The agent has dropped the former one for it.
       return;
     }
     const arrived = Number(head.readBigUInt64BE(0));

@@ -85,3 +85,26 @@ func TestALinkGoesOnByTheNextConnectionOfAPlatformThatHasCutOne(t *testing.T) {
 		t.Error("an agent that has left still listens")
 	}
 }
+
+func TestAPeerThatHasEverythingIsNotWaitedForOnceItIsCut(t *testing.T) {
+	l := joined(t)
+	peer := comeTo(t, l, openingOf(opensLink)...)
+	agent, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent.Write([]byte("all"))
+	agent.Close()
+	if got := bring(t, peer); got != "all" {
+		t.Fatalf("%q", got)
+	}
+	peer.Write(frame(nil, uint64(len("all")), 0, nil)) // a peer that is gone before its own end
+	peer.Close()
+	for !l.links.known[linkID{}].isCut() {
+		time.Sleep(time.Millisecond)
+	}
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Close()
+	l.Drain(over, func() bool { return true })
+}

@@ -183,6 +183,14 @@ func (l *link) isCut() bool {
 	return l.carrier == nil && !l.closed
 }
 
+// isDelivered reports whether the peer of a cut link has confirmed all that there
+// is: it may not come back.
+func (l *link) isDelivered() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.carrier == nil && l.finished && l.kept.Len() == 0
+}
+
 // errUnused means that the peer asked for the connection but did not wait for it.
 var errUnused = errors.New("nothing has come on the connection")
 

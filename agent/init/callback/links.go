@@ -74,15 +74,16 @@ func (l *links) forget(id linkID) {
 	delete(l.known, id)
 }
 
-// drain waits, after all links are closed, until the peers have received what was
-// written: until ctx ends or, while isPatient, until cut links have been abandoned
-// or had afterCut on another connection.
+// drain waits, after the agent has closed its ends, until the peers have received
+// what was written: until ctx ends or, while isPatient, until cut links have been
+// abandoned or had afterCut on another connection.
 func (l *links) drain(ctx context.Context, isPatient func() bool) {
 	var lastCut time.Time
 	for {
 		l.mu.Lock()
 		all := slices.Collect(maps.Values(l.known))
 		l.mu.Unlock()
+		all = slices.DeleteFunc(all, (*link).isDelivered)
 		if slices.ContainsFunc(all, (*link).isCut) {
 			lastCut = time.Now()
 		}

@@ -144,7 +144,12 @@ async function connectRunning(
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   const named = namedNetworks({ [name]: endpoint });
   // Recorded first, so that meanwhile the network is not removed and the address not reallocated.
-  await context.state.commit((change) => change.containers.put(next));
+  try {
+    await context.state.commit((change) => change.containers.put(next));
+  } catch (error) {
+    releaseAddresses(context.addresses, { [name]: endpoint });
+    throw error;
+  }
   try {
     await networks.connect({
       before: record,
@@ -203,7 +208,7 @@ async function disconnectRunning(
     for (const event of networkEvents(record, { [name]: endpoint }, "disconnect")) {
       change.event(event);
     }
-  });
+  }, "happened");
   releaseAddresses(context.addresses, { [name]: endpoint });
   const left = namedNetworks({ [name]: endpoint });
   await Promise.all([

@@ -81,7 +81,12 @@ export async function journalStart(start: Start): Promise<void> {
     asked === undefined
       ? withFields(joined, reset)
       : withFields(joined, { ...reset, restartCount: 0, startToken: asked.clientToken });
-  await context.state.commit((change) => change.containers.put(begun));
+  try {
+    await context.state.commit((change) => change.containers.put(begun));
+  } catch (error) {
+    releaseAddresses(context.addresses, begun.endpoints);
+    throw error;
+  }
   start.record = begun;
 }
 
