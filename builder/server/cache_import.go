@@ -37,7 +37,12 @@ type boundedImporter struct {
 	tooLong error
 }
 
-func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
+func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (manager solver.CacheManager, err error) {
+	defer func() { // BuildKit allocates what a descriptor says, also a negative size.
+		if reason := recover(); reason != nil {
+			manager, err = nil, fmt.Errorf("sockerless: the build cache cannot be read: %v", reason)
+		}
+	}()
 	ctx, cancel := context.WithDeadlineCause(ctx, i.end, i.tooLong)
 	defer cancel()
 	return i.Importer.Resolve(ctx, desc, id, w)

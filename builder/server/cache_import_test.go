@@ -94,3 +94,27 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 		})
 	}
 }
+
+// BuildKit makes room for as many bytes as a descriptor says.
+func TestABuildCacheOfANegativeSizeIsRefused(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", ocispecs.MediaTypeImageIndex)
+		_ = json.NewEncoder(w).Encode(ocispecs.Index{
+			MediaType: ocispecs.MediaTypeImageIndex,
+			Manifests: []ocispecs.Descriptor{{MediaType: "application/vnd.buildkit.cacheconfig.v0", Digest: digest.FromString("never"), Size: -1}},
+		})
+	}))
+	defer server.Close()
+	sessions, err := session.NewManager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolve := boundedImport(registrycache.ResolveCacheImporterFunc(sessions, nil, nil), time.Minute)
+	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil {
+		t.Error("a cache of -1 bytes was read")
+	}
+}

@@ -193,6 +193,10 @@ func webTransport(proxy proxyChoice) *nethttp.Transport {
 	return transport
 }
 
+// Libraries that ask by Go's default client are held to the same rules: containerd's
+// fetches from the addresses that a manifest gives its layers.
+func init() { nethttp.DefaultTransport = webTransport(machineProxy) }
+
 // webDialer connects builds to the web.
 var webDialer = &dialer{silence: 5 * time.Minute}
 

@@ -40,6 +40,13 @@ var metadataHosts = []string{
 	"169.254.169.254", "169.254.170.2:80", "168.63.129.16", "[::ffff:168.63.129.16]:32526", "[::ffff:169.254.169.254]", "[fe80::1]", "[fe80::1%25lo]", "[fd00:ec2::254]", "[fd00:ec2::23]:80", "[fd20:ce::254]", "100.100.100.200",
 }
 
+// containerd fetches by it from the addresses that a manifest gives its layers.
+func TestTheDefaultClientAsksNoMetadataService(t *testing.T) {
+	for _, host := range metadataHosts {
+		refused(t, nethttp.DefaultTransport, "http://"+host+"/latest/meta-data")
+	}
+}
+
 func TestADownloadAsksNoMetadataService(t *testing.T) {
 	target := ""
 	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {

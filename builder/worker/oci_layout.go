@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	ctdcontent "github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -175,13 +176,19 @@ func (l *layoutImage) read(ctx context.Context, platform *ocispecs.Platform) err
 
 // document reads a descriptor's whole content.
 func (l *layoutImage) document(ctx context.Context, of ocispecs.Descriptor) ([]byte, error) {
-	if of.Size > maxDocument {
+	if of.Size < 0 || of.Size > maxDocument {
 		return nil, fmt.Errorf("%s has %d bytes", of.Digest, of.Size)
 	}
 	if err := of.Digest.Validate(); err != nil {
 		return nil, err
 	}
-	content, err := ctdcontent.ReadBlob(ctx, l.store, of)
+	reader, err := l.store.ReaderAt(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	defer reader.Close()
+	// The store may tell another size than its client did before.
+	content, err := io.ReadAll(io.NewSectionReader(reader, 0, of.Size))
 	if err != nil {
 		return nil, err
 	}
