@@ -6,7 +6,7 @@ import type { StartSecrets } from "../driver/workload-spec.ts";
 /** Memory of the host process for the secrets of a start, in bytes. */
 const maxBytes = 16 * 1024 * 1024;
 
-/** What Linux gives a process for its variables and arguments at most, in bytes. */
+/** The most that Linux gives a process for its variables and arguments, in bytes. */
 const maxVariables = 6 * 1024 * 1024;
 
 const pageBytes = 4096;
