@@ -61,13 +61,12 @@ export interface BlobPart {
 export class Registry implements Disposable {
   readonly url: URL;
   /** Its documents that this request keeps. */
-  readonly documents: HeldDocuments;
+  readonly documents = new HeldDocuments();
   readonly #http: HttpClient;
   readonly #authorizer: Authorizer;
 
   private constructor(url: URL, http: HttpClient, challenge: string, credentials: Credentials | undefined) {
     this.url = url;
-    this.documents = new HeldDocuments();
     this.#http = http;
     this.#authorizer = new Authorizer(
       { http, documents: this.documents, registry: url },
