@@ -153,7 +153,6 @@ export class Link extends Duplex {
     for (const until = performance.now() + this.#limitMs; performance.now() < until; ) {
       try {
         const carrier = await this.#connect();
-        carrier.on("error", () => {});
         carrier.write(this.#opening(resumesLink));
         this.#leave(carrier);
         return;

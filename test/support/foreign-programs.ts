@@ -4,7 +4,7 @@ import { access, mkdir, mkdtemp, readFile, rename, rm } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-import { runCommand } from "./command.ts";
+import { runFetching } from "./command.ts";
 import { checkout } from "./daemon.ts";
 
 /** Modules of test/programs name their versions. */
@@ -102,7 +102,7 @@ export async function buildForeignProgram(name: keyof typeof programs): Promise<
     const flags = `-s -w -X ${program.stamp}=${version}`;
     const args = ["build", "-trimpath", "-ldflags", flags, "-o", output, program.package];
     // Not by two files of tests at once: the second one has it from Go's cache.
-    const built = await runCommand("flock", ["--no-fork", module, "nice", "go", ...args], {
+    const built = await runFetching("flock", ["--no-fork", module, "nice", "go", ...args], {
       cwd: module,
       env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-p=1" },
       timeout: programLimitMs,

@@ -39,6 +39,19 @@ func openingOf(kind byte) []byte {
 	return opening[:]
 }
 
+func waitUntilCut(l *JoinedListener) {
+	for !l.links.known[linkID{}].isCut() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// drainWithoutTime waits for cut links alone.
+func drainWithoutTime(l *JoinedListener) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	l.Drain(over, func() bool { return true })
+}
+
 func TestAConnectionThatCarriesNoLinkIsHandedOnAsItCame(t *testing.T) {
 	l := joined(t)
 	peer := comeTo(t, l, []byte("\x16hello")...)
@@ -60,19 +73,15 @@ func TestALinkGoesOnByTheNextConnectionOfAPlatformThatHasCutOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.Close()
-	for !l.links.known[linkID{}].isCut() {
-		time.Sleep(time.Millisecond)
-	}
+	waitUntilCut(l)
 	go func() {
 		agent.Write([]byte("the rest"))
 		agent.Close()
 	}()
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
 	l.Close() // The agent leaves, and what it has said is still wanted.
 	drained := make(chan struct{})
 	go func() {
-		l.Drain(over, func() bool { return true })
+		drainWithoutTime(l)
 		close(drained)
 	}()
 	second := comeTo(t, l, openingOf(resumesLink)...)
@@ -100,11 +109,7 @@ func TestAPeerThatHasEverythingIsNotWaitedForOnceItIsCut(t *testing.T) {
 	}
 	peer.Write(frame(nil, uint64(len("all")), 0, nil)) // a peer that is gone before its own end
 	peer.Close()
-	for !l.links.known[linkID{}].isCut() {
-		time.Sleep(time.Millisecond)
-	}
-	over, cancel := context.WithCancel(context.Background())
-	cancel()
+	waitUntilCut(l)
 	l.Close()
-	l.Drain(over, func() bool { return true })
+	drainWithoutTime(l)
 }

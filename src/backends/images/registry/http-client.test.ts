@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer, type RequestListener } from "node:http";
 import { createServer as createTlsServer } from "node:https";
-import { type AddressInfo, createServer as createPlainServer, type Socket } from "node:net";
+import { type AddressInfo, createServer as createPlainServer, type Server, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
@@ -31,6 +31,23 @@ async function listen(t: TestContext): Promise<{ readonly port: number; readonly
     server.close();
   });
   return { port: (server.address() as AddressInfo).port, asked };
+}
+
+/** A client, and the address of a server that is started for it. */
+async function clientOf(t: TestContext, server: Server): Promise<{ client: HttpClient; url: URL }> {
+  const met: Socket[] = [];
+  server.on("connection", (connection: Socket) => met.push(connection.on("error", () => {})));
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 120_000 });
+  t.after(() => {
+    client.close();
+    for (const each of met) {
+      each.destroy();
+    }
+    server.close();
+  });
+  return { client, url: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`) };
 }
 
 describe("a registry is connected to", () => {
@@ -92,15 +109,7 @@ describe("an answer in chunks", () => {
       request.socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
       request.socket.end(`${chunk.repeat(count)}0\r\n\r\n`, () => response.destroy());
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 60_000 });
-    t.after(() => {
-      client.close();
-      server.closeAllConnections();
-      server.close();
-    });
-    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    const { client, url } = await clientOf(t, server);
     const answer = await client.send({ method: "GET", url, signal: AbortSignal.timeout(60_000) });
     return answer.bytes(4 * 1024 * 1024);
   }
@@ -240,15 +249,7 @@ describe("a kept connection that the registry closes when it is used again", () 
         }
       });
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 120_000 });
-    t.after(() => {
-      client.close();
-      server.closeAllConnections();
-      server.close();
-    });
-    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+    const { client, url } = await clientOf(t, server);
     const send = async (request: Pick<HttpRequest, "method" | "body">): Promise<string> => {
       const answer = await client.send({ ...request, url, signal: AbortSignal.timeout(60_000) });
       return String(await answer.bytes(100));
@@ -286,25 +287,13 @@ describe("a kept connection that the registry closes when it is used again", () 
 
 describe("a request that is answered before it is read", () => {
   it("is not sent on", async (t) => {
-    const met: Socket[] = [];
     const server = createPlainServer((connection) => {
-      met.push(connection.on("error", () => {}));
       connection.once("data", () => {
         connection.pause();
         connection.write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhere");
       });
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 60_000 });
-    t.after(() => {
-      client.close();
-      for (const each of met) {
-        each.destroy();
-      }
-      server.close();
-    });
-    const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+    const { client, url } = await clientOf(t, server);
     const length = 64 * 1024 * 1024;
     for (const end of ["read", "discarded"]) {
       const left = Promise.withResolvers<void>();
