@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 
@@ -148,9 +149,9 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 	})
 }
 
-// beginBuild returns the context of a build and counts it until the returned function is called. The last running
-// build's end also removes leftovers of cancelled ones, and then prunes the cache: BuildKit checks its size at most once
-// a minute, and only after builds.
+// beginBuild returns the context of a build and counts it until the returned function is called. A build's end also
+// releases what BuildKit has forgotten of it, and the last running one's all that is left; that one then prunes the
+// cache: BuildKit checks its size at most once a minute, and only after builds.
 func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,6 +164,8 @@ func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 		s.building--
 		if s.building > 0 {
 			s.mu.Unlock()
+			// Forgotten references are released once they are collected.
+			go runtime.GC()
 			return
 		}
 		letGo := s.worker.TakeReferences()

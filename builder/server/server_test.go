@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,13 +42,17 @@ func running(t *testing.T) (*Server, *backendtest.Backend) {
 // solved is a build of BuildKit's client, which has a file and a step, and imports these caches.
 func solved(s *Server, session, command string, imports ...*controlapi.CacheOptionsEntry) error {
 	state := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte(command))).Run(llb.Args([]string{command})).Root()
-	definition, err := state.Marshal(context.Background(), llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	return solvedState(context.Background(), s, session, state, imports...)
+}
+
+func solvedState(ctx context.Context, s *Server, session string, state llb.State, imports ...*controlapi.CacheOptionsEntry) error {
+	definition, err := state.Marshal(ctx, llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
 	if err != nil {
 		return err
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: controlapi.Control_Solve_FullMethodName}
 	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition.ToPB(), Cache: &controlapi.CacheOptions{Imports: imports}}
-	_, err = s.countBuilds(context.Background(), request, info, func(ctx context.Context, request any) (any, error) {
+	_, err = s.countBuilds(ctx, request, info, func(ctx context.Context, request any) (any, error) {
 		return s.controller.Solve(ctx, request.(*controlapi.SolveRequest))
 	})
 	return err
@@ -106,5 +114,62 @@ func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// statesInUse counts the states that cannot be pruned.
+func statesInUse(t *testing.T, s *Server) (count int) {
+	t.Helper()
+	all, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, each := range all {
+		if each.InUse {
+			count++
+		}
+	}
+	return count
+}
+
+func TestACancelledBuildLeavesNothingWhileAnotherIsHeld(t *testing.T) {
+	s, server := running(t)
+	holding, goOn := make(chan struct{}), make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	var hold sync.Once
+	server.Before = func(procedure string) {
+		switch procedure {
+		case "StartContainer":
+			hold.Do(func() {
+				close(holding)
+				<-goOn
+			})
+		case "CreateContainer":
+			select {
+			case <-holding:
+				cancel() // its checksum is being computed
+			default:
+			}
+		}
+	}
+	held := make(chan error, 1)
+	go func() { held <- solved(s, "one", "held") }()
+	<-holding
+	before := statesInUse(t, s)
+	source := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte("cancelled")))
+	err := solvedState(ctx, s, "two", llb.Scratch().File(llb.Copy(source, "/file", "/copy")))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("the build ended with %v", err)
+	}
+	after := statesInUse(t, s)
+	for end := time.Now().Add(10 * time.Second); after != before && time.Now().Before(end); after = statesInUse(t, s) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if after != before {
+		t.Errorf("%d states are in use instead of %d", after, before)
+	}
+	close(goOn)
+	if err := <-held; err != nil {
+		t.Error(err)
 	}
 }

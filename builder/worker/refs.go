@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
@@ -83,7 +84,7 @@ func (r *references) contextOf(id string) *ref {
 			return nil
 		}
 		each.refs++
-		return &ref{content: each}
+		return newRef(each)
 	}
 	return nil
 }
@@ -118,7 +119,18 @@ func unlessCancelled(ctx context.Context, results []solver.Result, err error) ([
 // ref is BuildKit's reference to a state or a context. The last release of a content releases its files.
 type ref struct {
 	*content
-	once sync.Once
+	once      sync.Once
+	forgotten runtime.Cleanup
+}
+
+// newRef returns a counted reference, which is also released once it is unreachable: BuildKit forgets results of
+// cancelled builds, and other builds may run on for long.
+func newRef(c *content) *ref {
+	made := &ref{content: c}
+	made.forgotten = runtime.AddCleanup(made, func(c *content) {
+		go func() { Warn("release a forgotten reference", c.release()) }()
+	}, c)
+	return made
 }
 
 var (
@@ -130,31 +142,38 @@ var (
 func (w *Worker) stateRef(r record) *ref {
 	made := &content{worker: w, id: r.ID, diffIDs: r.DiffIDs, refs: 1}
 	made.files = newTree(w, r.ID, false)
-	return &ref{content: w.references.add(made)}
+	return newRef(w.references.add(made))
 }
 
 func (w *Worker) contextRef(id string, dir *contextDir) *ref {
-	return &ref{content: w.references.add(&content{worker: w, id: id, context: dir, refs: 1})}
+	return newRef(w.references.add(&content{worker: w, id: id, context: dir, refs: 1}))
 }
 
 func (r *ref) Clone() cache.ImmutableRef {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refs++
-	return &ref{content: r.content}
+	return newRef(r.content)
 }
 
 func (r *ref) Release(context.Context) (err error) {
 	r.once.Do(func() {
-		r.mu.Lock()
-		r.refs--
-		isLast := r.refs == 0
-		r.mu.Unlock()
-		if isLast {
-			err = r.letGo()
-		}
+		r.forgotten.Stop()
+		err = r.release()
 	})
 	return err
+}
+
+// release is called once for each reference.
+func (c *content) release() error {
+	c.mu.Lock()
+	c.refs--
+	isLast := c.refs == 0
+	c.mu.Unlock()
+	if !isLast {
+		return nil
+	}
+	return c.letGo()
 }
 
 func (r *ref) isState() bool { return r.context == nil }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
@@ -75,6 +77,26 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	if w.states.isInUse(kept.id) {
+		t.Error("still in use")
+	}
+}
+
+func TestAForgottenReferenceIsReleased(t *testing.T) {
+	w, _ := workerOf(t)
+	forgotten := w.stateRef(installed(t, w.states, "forgotten")).id
+	held := w.stateRef(installed(t, w.states, "held"))
+	held.Clone() // forgotten, too
+	for end := time.Now().Add(10 * time.Second); w.states.isInUse(forgotten) && time.Now().Before(end); {
+		runtime.GC()
+	}
+	if w.states.isInUse(forgotten) || !w.states.isInUse(held.id) {
+		t.Errorf("in use: %v, the held one: %v", w.states.isInUse(forgotten), w.states.isInUse(held.id))
+	}
+	must(t, held.Release(context.Background()))
+	for end := time.Now().Add(10 * time.Second); w.states.isInUse(held.id) && time.Now().Before(end); {
+		runtime.GC()
+	}
+	if w.states.isInUse(held.id) {
 		t.Error("still in use")
 	}
 }
