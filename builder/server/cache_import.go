@@ -3,8 +3,11 @@ package server
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/cache/remotecache"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
@@ -15,9 +18,17 @@ import (
 // importLimit bounds the time in which a cache is found and described, by two megabytes at most.
 const importLimit = 30 * time.Second
 
-// boundedImport limits the time of resolve and of the importer that it returns. BuildKit does not cancel an import with
-// its build, and other builds that share a step with that build wait for it.
-func boundedImport(resolve remotecache.ResolveCacheImporterFunc, limit time.Duration) remotecache.ResolveCacheImporterFunc {
+const (
+	// layerPatience bounds the time that builds wait for an import's layers. It is that of web servers and repositories.
+	layerPatience = 5 * time.Minute
+	// layerRate, in bytes per second, is how fast layers have to come for the patience to last. It is that of large bodies
+	// of requests.
+	layerRate = 1 << 20
+)
+
+// boundedImport limits the time of resolve and of the importer that it returns, and that in which its layers come.
+// BuildKit does not cancel an import with its build, and other builds that share a step with that build wait for it.
+func boundedImport(resolve remotecache.ResolveCacheImporterFunc, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
 	return func(ctx context.Context, group session.Group, attributes map[string]string) (remotecache.Importer, ocispecs.Descriptor, error) {
 		end := time.Now().Add(limit)
 		tooLong := fmt.Errorf("the build cache was not described within %s", limit)
@@ -27,14 +38,15 @@ func boundedImport(resolve remotecache.ResolveCacheImporterFunc, limit time.Dura
 		if err != nil {
 			return nil, ocispecs.Descriptor{}, err
 		}
-		return &boundedImporter{importer, end, tooLong}, desc, nil
+		return &boundedImporter{importer, end, tooLong, patience}, desc, nil
 	}
 }
 
 type boundedImporter struct {
 	remotecache.Importer
-	end     time.Time
-	tooLong error
+	end      time.Time
+	tooLong  error
+	patience time.Duration
 }
 
 func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (manager solver.CacheManager, err error) {
@@ -45,5 +57,78 @@ func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor,
 	}()
 	ctx, cancel := context.WithDeadlineCause(ctx, i.end, i.tooLong)
 	defer cancel()
-	return i.Importer.Resolve(ctx, desc, id, w)
+	return i.Importer.Resolve(ctx, desc, id, newImpatientWorker(w, i.patience))
+}
+
+// impatientWorker loads an import's layers, and leaves the import for good once it has waited too long for them: builds
+// run the steps instead.
+type impatientWorker struct {
+	bkworker.Worker
+	patience time.Duration
+	// Ends when the import is left.
+	ctx   context.Context
+	leave context.CancelCauseFunc
+
+	mu sync.Mutex
+	// The part of the patience that is left. Waiting takes from it, and bytes that have come give it back.
+	left time.Duration
+}
+
+func newImpatientWorker(w bkworker.Worker, patience time.Duration) *impatientWorker {
+	ctx, leave := context.WithCancelCause(context.Background())
+	return &impatientWorker{Worker: w, patience: patience, ctx: ctx, leave: leave, left: patience}
+}
+
+func (w *impatientWorker) FromRemote(ctx context.Context, remote *solver.Remote) (cache.ImmutableRef, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(w.ctx, func() { cancel(context.Cause(w.ctx)) })()
+	made, err := w.Worker.FromRemote(ctx, &solver.Remote{
+		Descriptors: remote.Descriptors, Provider: &impatientProvider{remote.Provider, w},
+	})
+	if err != nil && w.ctx.Err() != nil {
+		err = context.Cause(w.ctx)
+	}
+	return made, err
+}
+
+// wait does what waits for the import, and returns a number of bytes that have come.
+func (w *impatientWorker) wait(read func() (int, error)) (int, error) {
+	w.mu.Lock()
+	left := w.left
+	w.mu.Unlock()
+	began := time.Now()
+	defer time.AfterFunc(left, func() {
+		w.leave(fmt.Errorf("the layers of the build cache come too slowly: less than %d bytes a second for %s", layerRate, w.patience))
+	}).Stop()
+	n, err := read()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.left = min(w.left-time.Since(began)+time.Duration(n)*time.Second/layerRate, w.patience)
+	return n, err
+}
+
+type impatientProvider struct {
+	content.InfoReaderProvider
+	worker *impatientWorker
+}
+
+func (p *impatientProvider) ReaderAt(ctx context.Context, desc ocispecs.Descriptor) (reader content.ReaderAt, err error) {
+	_, err = p.worker.wait(func() (int, error) {
+		reader, err = p.InfoReaderProvider.ReaderAt(ctx, desc)
+		return 0, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &impatientReader{reader, p.worker}, nil
+}
+
+type impatientReader struct {
+	content.ReaderAt
+	worker *impatientWorker
+}
+
+func (r *impatientReader) ReadAt(into []byte, at int64) (int, error) {
+	return r.worker.wait(func() (int, error) { return r.ReaderAt.ReadAt(into, at) })
 }

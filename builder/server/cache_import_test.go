@@ -1,17 +1,21 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/containerd/containerd/v2/pkg/labels"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/moby/buildkit/session"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
@@ -83,7 +87,7 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resolve := boundedImport(registrycache.ResolveCacheImporterFunc(sessions, nil, nil), 200*time.Millisecond)
+			resolve := boundedImport(registrycache.ResolveCacheImporterFunc(sessions, nil, nil), 200*time.Millisecond, layerPatience)
 			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
@@ -116,5 +120,112 @@ func TestABuildCacheOfANegativeSizeIsRefused(t *testing.T) {
 	}
 	if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil {
 		t.Error("a cache of -1 bytes was read")
+	}
+}
+
+// tricklingCache is a registry with a cache of results by these digests, whose layers come a byte now and then.
+func tricklingCache(t *testing.T, results ...digest.Digest) (server *httptest.Server, fetches *atomic.Int32) {
+	t.Helper()
+	marshalled := func(value any) []byte {
+		made, err := json.Marshal(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made
+	}
+	var described cacheimporttypes.CacheConfig
+	var index ocispecs.Index
+	for at, result := range results {
+		layer := digest.FromString(result.String())
+		described.Layers = append(described.Layers, cacheimporttypes.CacheLayer{Blob: layer, ParentIndex: -1})
+		described.Records = append(described.Records, cacheimporttypes.CacheRecord{
+			Digest: digest.FromString(result.String() + "@0"), Results: []cacheimporttypes.CacheResult{{LayerIndex: at}},
+		})
+		index.Manifests = append(index.Manifests, ocispecs.Descriptor{
+			MediaType: ocispecs.MediaTypeImageLayer, Digest: layer, Size: 1 << 20, Annotations: map[string]string{labels.LabelUncompressed: layer.String()},
+		})
+	}
+	config := marshalled(described)
+	index.MediaType = ocispecs.MediaTypeImageIndex
+	index.Manifests = append(index.Manifests, ocispecs.Descriptor{
+		MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromBytes(config), Size: int64(len(config)),
+	})
+	manifest := marshalled(index)
+	fetches = &atomic.Int32{}
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case strings.Contains(r.URL.Path, "/manifests/"):
+			w.Header().Set("Content-Type", ocispecs.MediaTypeImageIndex)
+			_, _ = w.Write(manifest)
+		case strings.HasSuffix(r.URL.Path, digest.FromBytes(config).String()):
+			_, _ = w.Write(config)
+		default:
+			fetches.Add(1)
+			for r.Context().Err() == nil {
+				_, _ = fmt.Fprint(w, " ")
+				w.(http.Flusher).Flush()
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
+	}))
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	return server, fetches
+}
+
+func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
+	results := []digest.Digest{digest.FromString("one"), digest.FromString("another")}
+	server, fetches := tricklingCache(t, results...)
+	s, backend := running(t)
+	backend.Before = func(procedure string) {
+		if procedure == "LoadImage" {
+			backend.LosesALayer = true // it has none of the cache's
+		}
+	}
+	resolve := boundedImport(registrycache.ResolveCacheImporterFunc(s.sessions, s.worker.ContentStore(), nil), importLimit, 500*time.Millisecond)
+	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	imported, err := importer.Resolve(t.Context(), desc, "cache", s.worker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	for _, each := range results {
+		keys, err := imported.Query(nil, 0, each, 0)
+		if err != nil || len(keys) != 1 {
+			t.Fatal(keys, err)
+		}
+		records, err := imported.Records(ctx, keys[0])
+		if err != nil || len(records) != 1 {
+			t.Fatal(records, err)
+		}
+		if _, err := imported.Load(ctx, records[0]); err == nil || !strings.Contains(err.Error(), "too slowly") {
+			t.Errorf("it was loaded: %v", err)
+		}
+	}
+	if count := fetches.Load(); count != 1 {
+		t.Errorf("%d layers were asked for", count)
+	}
+}
+
+func TestWhatComesOfABuildCacheGivesPatienceBack(t *testing.T) {
+	w := newImpatientWorker(nil, time.Hour)
+	w.left = time.Minute
+	comes := func(seconds int) {
+		_, _ = w.wait(func() (int, error) { return seconds * layerRate, nil })
+	}
+	comes(600)
+	if w.left < 10*time.Minute || w.left > 11*time.Minute {
+		t.Errorf("%s are left", w.left)
+	}
+	comes(2000)
+	comes(2000)
+	if w.left != time.Hour || w.ctx.Err() != nil {
+		t.Errorf("%s are left, %v", w.left, w.ctx.Err())
 	}
 }

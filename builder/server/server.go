@@ -119,8 +119,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts()),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local":    boundedImport(localcache.ResolveCacheImporterFunc(sessions), importLimit),
-			"registry": boundedImport(registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()), importLimit),
+			"local":    boundedImport(localcache.ResolveCacheImporterFunc(sessions), importLimit, layerPatience),
+			"registry": boundedImport(registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()), importLimit, layerPatience),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})
