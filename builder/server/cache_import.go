@@ -26,35 +26,34 @@ const (
 	layerRate = 1 << 20
 )
 
-// boundedImport limits the time of resolve and of the importer that it returns, and that in which its layers come.
+// boundedImport limits the size of a cache's description, the time until it is read, and that in which its layers come.
 // BuildKit does not cancel an import with its build, and other builds that share a step with that build wait for it.
-func boundedImport(resolve remotecache.ResolveCacheImporterFunc, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
+func boundedImport(find cacheSource, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
 	return func(ctx context.Context, group session.Group, attributes map[string]string) (remotecache.Importer, ocispecs.Descriptor, error) {
 		end := time.Now().Add(limit)
 		tooLong := fmt.Errorf("the build cache was not described within %s", limit)
 		ctx, cancel := context.WithDeadlineCause(ctx, end, tooLong)
 		defer cancel()
-		importer, desc, err := resolve(ctx, group, attributes)
+		provider, desc, err := find(ctx, group, attributes)
 		if err != nil {
 			return nil, ocispecs.Descriptor{}, err
 		}
-		return &boundedImporter{importer, end, tooLong, patience}, desc, nil
+		described := &described{}
+		importer := remotecache.NewImporter(&boundedProvider{provider, described})
+		return &boundedImporter{importer, described, end, tooLong, patience}, desc, nil
 	}
 }
 
 type boundedImporter struct {
 	remotecache.Importer
-	end      time.Time
-	tooLong  error
-	patience time.Duration
+	described *described
+	end       time.Time
+	tooLong   error
+	patience  time.Duration
 }
 
-func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (manager solver.CacheManager, err error) {
-	defer func() { // BuildKit allocates what a descriptor says, also a negative size.
-		if reason := recover(); reason != nil {
-			manager, err = nil, fmt.Errorf("sockerless: the build cache cannot be read: %v", reason)
-		}
-	}()
+func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
+	defer i.described.isWhole.Store(true)
 	ctx, cancel := context.WithDeadlineCause(ctx, i.end, i.tooLong)
 	defer cancel()
 	return i.Importer.Resolve(ctx, desc, id, newImpatientWorker(w, i.patience))
@@ -72,6 +71,10 @@ type impatientWorker struct {
 	mu sync.Mutex
 	// The part of the patience that is left. Waiting takes from it, and bytes that have come give it back.
 	left time.Duration
+	// How many wait now, since when that has been taken from the patience, and what leaves at its end.
+	waiting int
+	since   time.Time
+	end     *time.Timer
 }
 
 func newImpatientWorker(w bkworker.Worker, patience time.Duration) *impatientWorker {
@@ -92,20 +95,31 @@ func (w *impatientWorker) FromRemote(ctx context.Context, remote *solver.Remote)
 	return made, err
 }
 
-// wait does what waits for the import, and returns a number of bytes that have come.
+// wait does what waits for the import, and returns a number of bytes that have come. Time in which several wait counts
+// once.
 func (w *impatientWorker) wait(read func() (int, error)) (int, error) {
-	w.mu.Lock()
-	left := w.left
-	w.mu.Unlock()
-	began := time.Now()
-	defer time.AfterFunc(left, func() {
-		w.leave(fmt.Errorf("the layers of the build cache come too slowly: less than %d bytes a second for %s", layerRate, w.patience))
-	}).Stop()
+	w.account(1, 0)
 	n, err := read()
+	w.account(-1, n)
+	return n, err
+}
+
+// account updates the patience when somebody begins or ends to wait.
+func (w *impatientWorker) account(waiting, bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.left = min(w.left-time.Since(began)+time.Duration(n)*time.Second/layerRate, w.patience)
-	return n, err
+	now := time.Now()
+	if w.waiting > 0 {
+		w.end.Stop()
+		w.left = min(w.left-now.Sub(w.since)+time.Duration(bytes)*time.Second/layerRate, w.patience)
+	}
+	w.waiting += waiting
+	w.since = now
+	if w.waiting > 0 {
+		w.end = time.AfterFunc(w.left, func() {
+			w.leave(fmt.Errorf("the layers of the build cache come too slowly: less than %d bytes a second for %s", layerRate, w.patience))
+		})
+	}
 }
 
 type impatientProvider struct {

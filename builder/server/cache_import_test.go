@@ -14,11 +14,11 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/labels"
 	controlapi "github.com/moby/buildkit/api/services/control"
-	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/moby/buildkit/session"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // endlessCache is a registry that does not end its answer to a GET of a path with this part.
@@ -54,7 +54,7 @@ func endlessCache(t *testing.T, part string) (server *httptest.Server, asked, le
 
 // attributesOf are those of `--cache-from type=registry`.
 func attributesOf(server *httptest.Server) map[string]string {
-	return map[string]string{"ref": strings.TrimPrefix(server.URL, "http://") + "/cache:1", "insecure": "true"}
+	return map[string]string{"ref": strings.TrimPrefix(server.URL, "http://") + "/cache:1", "registry.insecure": "true"}
 }
 
 func TestABuildCacheWithoutEndHoldsUpNoBuildWithoutIt(t *testing.T) {
@@ -87,7 +87,7 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resolve := boundedImport(registrycache.ResolveCacheImporterFunc(sessions, nil, nil), 200*time.Millisecond, layerPatience)
+			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), 200*time.Millisecond, layerPatience)
 			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
@@ -99,27 +99,86 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 	}
 }
 
-// BuildKit makes room for as many bytes as a descriptor says.
-func TestABuildCacheOfANegativeSizeIsRefused(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", ocispecs.MediaTypeImageIndex)
-		_ = json.NewEncoder(w).Encode(ocispecs.Index{
-			MediaType: ocispecs.MediaTypeImageIndex,
-			Manifests: []ocispecs.Descriptor{{MediaType: "application/vnd.buildkit.cacheconfig.v0", Digest: digest.FromString("never"), Size: -1}},
+// BuildKit allocates as many bytes as a descriptor says.
+func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
+	describing := func(kind string, size int64) ocispecs.Descriptor {
+		return ocispecs.Descriptor{MediaType: kind, Digest: digest.FromString("never"), Size: size}
+	}
+	for name, manifest := range map[string]any{
+		"a configuration":     ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{describing(cacheimporttypes.CacheConfigMediaTypeV0, -1)}},
+		"an image":            ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{describing(ocispecs.MediaTypeImageManifest, -1)}},
+		"a large image":       ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{describing(ocispecs.MediaTypeImageManifest, maxDescription+1)}},
+		"an image's settings": ocispecs.Manifest{MediaType: ocispecs.MediaTypeImageManifest, Config: describing(ocispecs.MediaTypeImageConfig, -1), Layers: []ocispecs.Descriptor{describing(ocispecs.MediaTypeImageLayer, 1)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", ocispecs.MediaTypeImageIndex)
+				if !strings.Contains(r.URL.Path, digest.FromString("never").String()) {
+					_ = json.NewEncoder(w).Encode(manifest)
+				}
+			}))
+			defer server.Close()
+			sessions, err := session.NewManager()
+			if err != nil {
+				t.Fatal(err)
+			}
+			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
+			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil || !strings.Contains(err.Error(), "bytes") {
+				t.Errorf("it was read: %v", err)
+			}
 		})
+	}
+}
+
+func TestDescriptionsOfABuildCacheAreBoundedInAll(t *testing.T) {
+	var read described
+	for range maxDescriptions / maxDescription {
+		if err := read.check(maxDescription); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := read.check(1); err == nil {
+		t.Error("more is read")
+	}
+	read.isWhole.Store(true)
+	if err := read.check(1 << 40); err != nil {
+		t.Errorf("a layer: %v", err)
+	}
+}
+
+func TestABuildCacheIsReadFromNoOtherAddress(t *testing.T) {
+	var asked atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked.Add(1) }))
+	defer other.Close()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/manifests/") {
+			w.Header().Set("Content-Type", ocispecs.MediaTypeImageIndex)
+			_ = json.NewEncoder(w).Encode(ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{{
+				MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromString("elsewhere"), Size: 9, URLs: []string{other.URL},
+			}}})
+			return
+		}
+		w.WriteHeader(http.StatusNotFound)
 	}))
 	defer server.Close()
 	sessions, err := session.NewManager()
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolve := boundedImport(registrycache.ResolveCacheImporterFunc(sessions, nil, nil), time.Minute)
+	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil {
-		t.Error("a cache of -1 bytes was read")
+		t.Error("it was read")
+	}
+	if count := asked.Load(); count != 0 {
+		t.Errorf("another server was asked %d times", count)
 	}
 }
 
@@ -184,7 +243,7 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 			backend.LosesALayer = true // it has none of the cache's
 		}
 	}
-	resolve := boundedImport(registrycache.ResolveCacheImporterFunc(s.sessions, s.worker.ContentStore(), nil), importLimit, 500*time.Millisecond)
+	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), importLimit, 500*time.Millisecond)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)
@@ -227,5 +286,20 @@ func TestWhatComesOfABuildCacheGivesPatienceBack(t *testing.T) {
 	comes(2000)
 	if w.left != time.Hour || w.ctx.Err() != nil {
 		t.Errorf("%s are left, %v", w.left, w.ctx.Err())
+	}
+}
+
+func TestTimeInWhichSeveralWaitForABuildCacheCountsOnce(t *testing.T) {
+	w := newImpatientWorker(nil, time.Hour)
+	began := time.Now()
+	for range 100 {
+		w.account(1, 0)
+	}
+	time.Sleep(20 * time.Millisecond)
+	for range 100 {
+		w.account(-1, 0)
+	}
+	if taken := time.Hour - w.left; taken < 20*time.Millisecond || taken > time.Since(began) {
+		t.Errorf("%s were taken", taken)
 	}
 }

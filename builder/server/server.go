@@ -116,11 +116,11 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
 			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
-			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts()),
+			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false)),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local":    boundedImport(localcache.ResolveCacheImporterFunc(sessions), importLimit, layerPatience),
-			"registry": boundedImport(registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), w.Hosts()), importLimit, layerPatience),
+			"local":    boundedImport(directoryCache(sessions), importLimit, layerPatience),
+			"registry": boundedImport(registryCache(sessions, w.Hosts), importLimit, layerPatience),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})

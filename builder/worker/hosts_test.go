@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"io"
 	nethttp "net/http"
 	"net/http/httptest"
 	"strings"
@@ -14,7 +15,7 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	defer plain.Close()
 	host := strings.TrimPrefix(server.URL, "https://")
 	for _, list := range [][]string{{host}, {"127.0.0.1"}, {"192.168.0.0/16", "127.0.0.0/8"}} {
-		hosts, err := (&Worker{insecureRegistries: list}).Hosts()(host)
+		hosts, err := (&Worker{insecureRegistries: list}).Hosts(false)(host)
 		if err != nil || len(hosts) != 1 {
 			t.Fatalf("%v: %v, %v", list, hosts, err)
 		}
@@ -31,7 +32,7 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 		}
 		response.Body.Close()
 	}
-	hosts, err := (&Worker{insecureRegistries: []string{"other.example", "192.168.0.0/16"}}).Hosts()("registry.example")
+	hosts, err := (&Worker{insecureRegistries: []string{"other.example", "192.168.0.0/16"}}).Hosts(false)("registry.example")
 	if err != nil || len(hosts) != 1 || hosts[0].Scheme != "https" {
 		t.Fatalf("%v, %v", hosts, err)
 	}
@@ -43,7 +44,37 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	if _, err := hosts[0].Client.Get(away.URL); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
 		t.Errorf("a redirect to a metadata service: %v", err)
 	}
-	if _, err := (&Worker{}).Hosts()("169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
+	if _, err := (&Worker{}).Hosts(false)("169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
 		t.Errorf("a metadata service: %v", err)
+	}
+}
+
+func TestATokenServersAnswerIsBounded(t *testing.T) {
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		_, _ = w.Write(make([]byte, maxToken+1))
+	}))
+	defer server.Close()
+	host := strings.TrimPrefix(server.URL, "http://")
+	hosts, err := (&Worker{}).Hosts(true)(host)
+	if err != nil || len(hosts) != 1 {
+		t.Fatal(hosts, err)
+	}
+	for accepted, isWhole := range map[string]bool{"": false, "*/*": true} {
+		request, err := nethttp.NewRequest(nethttp.MethodGet, server.URL, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if accepted != "" {
+			request.Header.Set("Accept", accepted)
+		}
+		response, err := hosts[0].Client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, response.Body)
+		response.Body.Close()
+		if (err == nil) != isWhole {
+			t.Errorf("of a request that accepts %q: %v", accepted, err)
+		}
 	}
 }

@@ -165,16 +165,31 @@ func downloading(proxy proxyChoice, limit int64) nethttp.RoundTripper {
 	return &boundedTransport{&sessionTransport{tracing.NewTransport(webTransport(proxy))}, limit}
 }
 
+// maxToken bounds what a registry answers where no document or layer is asked for, as with tokens.
+const maxToken = 1 << 20
+
 // askingRegistries is the same for a registry, in HTTP/1.1 as BuildKit does. An insecure one may do without TLS.
 func askingRegistries(proxy proxyChoice, isInsecure bool) nethttp.RoundTripper {
 	transport := webTransport(proxy)
 	transport.ForceAttemptHTTP2 = false
 	transport.TLSNextProto = map[string]func(string, *tls.Conn) nethttp.RoundTripper{}
 	if !isInsecure {
-		return tracing.NewTransport(transport)
+		return &tokenTransport{tracing.NewTransport(transport)}
 	}
 	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
-	return tracing.NewTransport(docker.NewHTTPFallback(transport))
+	return &tokenTransport{tracing.NewTransport(docker.NewHTTPFallback(transport))}
+}
+
+// tokenTransport bounds answers to requests that accept no type: containerd names the types of what a repository has,
+// and decodes all others whole.
+type tokenTransport struct{ nethttp.RoundTripper }
+
+func (t *tokenTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response, error) {
+	response, err := t.RoundTripper.RoundTrip(request)
+	if err == nil && request.Header.Get("Accept") == "" {
+		response.Body = &boundedBody{response.Body, maxToken, maxToken, "the limit for tokens"}
+	}
+	return response, err
 }
 
 func webTransport(proxy proxyChoice) *nethttp.Transport {
@@ -300,19 +315,21 @@ func (t *boundedTransport) RoundTrip(request *nethttp.Request) (*nethttp.Respons
 	if err != nil {
 		return nil, err
 	}
-	response.Body = &boundedBody{response.Body, t.limit, t.limit}
+	response.Body = &boundedBody{response.Body, t.limit, t.limit, "the limit of builder.context_size"}
 	return response, nil
 }
 
 type boundedBody struct {
 	io.ReadCloser
 	limit, left int64
+	// What the limit is, in errors.
+	name string
 }
 
 func (b *boundedBody) Read(into []byte) (int, error) {
 	n, err := b.ReadCloser.Read(into)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("the answer is larger than %d bytes, the limit of builder.context_size", b.limit)
+		return 0, fmt.Errorf("the answer is larger than %d bytes, %s", b.limit, b.name)
 	}
 	return n, err
 }

@@ -322,7 +322,7 @@ func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, optio
 func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Exporter, error) {
 	switch name {
 	case "moby", client.ExporterImage:
-		return &stateExporter{&imageExporter{worker: w, sessions: sessions, hosts: w.Hosts(), kind: name}, w}, nil
+		return &stateExporter{&imageExporter{worker: w, sessions: sessions, hosts: w.Hosts(false), kind: name}, w}, nil
 	case client.ExporterDocker, client.ExporterOCI:
 		made, err := ociexporter.New(ociexporter.Opt{
 			SessionManager: sessions, ImageWriter: w.images, Variant: ociexporter.ExporterVariant(name), LeaseManager: w.leases,
@@ -364,8 +364,8 @@ func (w *Worker) pruneCache(ctx context.Context, volume string) error {
 }
 
 // Hosts configures access to registries without the backend: those of caches and indices. It treats the same ones as
-// insecure as the backend does.
-func (w *Worker) Hosts() docker.RegistryHosts {
+// insecure as the backend does, or all of them.
+func (w *Worker) Hosts(areInsecure bool) docker.RegistryHosts {
 	return func(host string) ([]docker.RegistryHost, error) {
 		name := host
 		if bare, _, err := net.SplitHostPort(host); err == nil {
@@ -375,7 +375,7 @@ func (w *Worker) Hosts() docker.RegistryHosts {
 		if err := refuseMetadataHost(name); err != nil {
 			return nil, err
 		}
-		isInsecure := slices.ContainsFunc(w.insecureRegistries, func(each string) bool { return each == host || each == name || isWithin(name, each) })
+		isInsecure := areInsecure || slices.ContainsFunc(w.insecureRegistries, func(each string) bool { return each == host || each == name || isWithin(name, each) })
 		known := map[string]config.RegistryConfig{}
 		if isInsecure {
 			known[host] = config.RegistryConfig{Insecure: &isInsecure, PlainHTTP: &isInsecure}
