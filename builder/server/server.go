@@ -5,7 +5,6 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"path/filepath"
 	"runtime"
@@ -30,7 +29,6 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	bkworker "github.com/moby/buildkit/worker"
 	"go.opentelemetry.io/otel/metric"
-	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 
 	"github.com/sockerless/sockerless/builder/worker"
@@ -43,7 +41,9 @@ type Server struct {
 	cache      solver.CacheManager
 	sessions   *session.Manager
 	grpc       *grpc.Server
-	scratch    string
+	// Connections of BuildKit's clients.
+	connections *connections
+	scratch     string
 
 	mu sync.Mutex
 	// Number of running builds.
@@ -91,7 +91,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s := &Server{
 		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting,
+		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
 	if err := s.boundHistory(ctx); err != nil {
@@ -128,8 +128,9 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.ChainUnaryInterceptor(s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(s.ownStreams, grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(s.ownStreams, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
+	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
 	return s, nil
 }
 
@@ -177,8 +178,11 @@ func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// Close closes the caches.
-func (s *Server) Close() error { return s.controller.Close() }
+// Close closes the connections of BuildKit's clients and the caches.
+func (s *Server) Close() error {
+	s.grpc.Stop()
+	return s.controller.Close()
+}
 
 // frontends serves `# syntax=docker/dockerfile:…` by the linked-in frontend, and runs pinned versions and other
 // frontends as containers.
@@ -228,23 +232,6 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		writeError(w, http.StatusNotFound, "page not found")
 	}
-}
-
-func (s *Server) serveControl(w http.ResponseWriter) {
-	conn, buffered, err := w.(http.Hijacker).Hijack()
-	if err != nil {
-		writeError(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	defer conn.Close()
-	if _, err := fmt.Fprint(conn, "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"); err != nil {
-		return
-	}
-	s.clients.Add(1)
-	defer s.clients.Done()
-	(&http2.Server{}).ServeConn(&readAhead{conn, buffered.Reader}, &http2.ServeConnOpts{
-		Context: context.WithValue(context.Background(), connectionKey{}, &connection{}), Handler: s.grpc,
-	})
 }
 
 // OutOfMemory ends, with the builds' error, once they exceed their memory. The memory stays in use: the code that takes

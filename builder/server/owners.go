@@ -16,11 +16,6 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// connection is a connection of a BuildKit client; a pointer to one identifies it.
-type connection struct{ _ byte }
-
-type connectionKey struct{}
-
 // owners are the connections to which builds belong. A frontend in a client works on its build by the build's reference,
 // which everybody reads in the history: the calls of another connection are refused.
 type owners struct {
@@ -38,7 +33,7 @@ type owned struct {
 
 // enter begins a call for a build, whose session a solve names, and returns that session and a function that ends the call.
 func (o *owners) enter(ctx context.Context, ref, session string) (string, func(), error) {
-	by, _ := ctx.Value(connectionKey{}).(*connection)
+	by := connectionOf(ctx)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	known := o.of[ref]

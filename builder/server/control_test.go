@@ -1,0 +1,64 @@
+package server
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client/llb"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
+	s, server := running(t)
+	isHeld, goOn := make(chan struct{}), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "StartContainer" {
+			close(isHeld)
+			<-goOn
+		}
+	}
+	defer close(goOn)
+	definition, err := llb.Scratch().Run(llb.Args([]string{"held"})).Root().Marshal(t.Context(), llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, _ := served(t, s)
+	conn, err := grpc.NewClient("passthrough:///builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, controlapi.Control_Solve_FullMethodName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.SendMsg(&controlapi.SolveRequest{Ref: "held", Definition: definition.ToPB()}); err != nil {
+		t.Fatal(err)
+	}
+	<-isHeld
+	sent := make(chan error, 1)
+	go func() {
+		large := &controlapi.SolveRequest{Ref: strings.Repeat("x", 1<<20)}
+		for range 64 {
+			if err := stream.SendMsg(large); err != nil {
+				sent <- err
+				return
+			}
+		}
+		sent <- nil
+	}()
+	select {
+	case err := <-sent:
+		t.Errorf("64 MiB were taken: %v", err)
+	case <-time.After(500 * time.Millisecond):
+	}
+}
