@@ -319,3 +319,22 @@ describe("a request that is answered before it is read", () => {
     }
   });
 });
+
+describe("an answer that is none", () => {
+  for (const [name, sent] of [
+    [
+      "switches protocols",
+      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
+    ],
+    ["informs without an end", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1000)],
+  ] as const) {
+    it(`${name}, and fails its request`, { timeout: 10_000 }, async (t) => {
+      const server = createPlainServer((connection) => {
+        connection.once("data", () => connection.write(sent));
+      });
+      const { client, url } = await clientOf(t, server);
+      const request = client.send({ method: "GET", url, signal: new AbortController().signal });
+      await assert.rejects(request, { name: "RegistryUnreachable" });
+    });
+  }
+});

@@ -3,7 +3,6 @@
  * go to their host: redirects to other hosts are followed without them. Metadata services are never contacted, whether
  * named by a user, a redirect, or a registry's token server.
  */
-import { once } from "node:events";
 import {
   type ClientRequest,
   type IncomingMessage,
@@ -82,6 +81,9 @@ const closedErrnos: ReadonlySet<string | undefined> = new Set(["ECONNRESET", "EP
 /** So many chunks of an answer may have any size; from then on they must have `smallestAverage` bytes on average. */
 const toleratedChunks = 4096;
 const smallestAverage = 32;
+
+/** Informational answers (1xx) taken before a request's own. */
+const toleratedInformation = 16;
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 
@@ -175,10 +177,20 @@ export class HttpClient {
       pipeline(source, outgoing).catch(() => undefined);
     }
     outgoing.once("response", joinChunks);
+    const answered = Promise.withResolvers<IncomingMessage>();
+    outgoing.once("response", answered.resolve).once("error", answered.reject);
+    // The only event if the server switches protocols.
+    outgoing.once("close", () => answered.reject(new Error("the connection was closed without an answer")));
+    let informed = 0;
+    outgoing.on("information", () => {
+      informed += 1;
+      if (informed > toleratedInformation) {
+        outgoing.destroy(new Error("informational answers without an end"));
+      }
+    });
     try {
-      const [incoming] = (await once(outgoing, "response")) as [IncomingMessage];
-      answer = incoming;
-      return new NodeResponse(incoming, outgoing, request);
+      answer = await answered.promise;
+      return new NodeResponse(answer, outgoing, request);
     } catch (error) {
       signal.throwIfAborted();
       if (sourceError !== undefined) {
