@@ -245,6 +245,27 @@ describe("a client at a container's Docker socket", () => {
     await inner.containers.removeContainer({ container: id });
   });
 
+  it("starts on no network of others in the place of its own that is gone", async () => {
+    const { network } = await bench.networks.inspectNetwork({ network: "secretnet" });
+    for (const name of [network?.id.slice(0, 4) ?? "", "later"]) {
+      await inner.networks.createNetwork({ name });
+      const { id } = await inner.containers.createContainer({
+        ...{ name: "joining", config: { image: "shell" }, hostConfig: { networkMode: name } },
+      });
+      await inner.networks.removeNetwork({ network: name });
+      if (name === "later") {
+        await bench.networks.createNetwork({ name });
+      }
+      await assert.rejects(
+        inner.containers.startContainer({ container: id }),
+        (error) => isErrorKind(error, "not-found"),
+        name,
+      );
+      await inner.containers.removeContainer({ container: id });
+    }
+    await bench.networks.removeNetwork({ network: "later" });
+  });
+
   it("lists, counts and prunes what is its own", async () => {
     const { id } = await inner.containers.createContainer({
       config: { image: "shell" },

@@ -16,7 +16,7 @@ import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import { parseLink } from "../containers/decisions/links/parse-link.ts";
 import type { AddressBook } from "./address-book.ts";
 import { dnsNamesOf, isPredefined, refuseForeignAddress } from "./decisions/endpoints.ts";
-import { findNetwork } from "./decisions/networks.ts";
+import { networkOfEndpoint } from "./decisions/networks.ts";
 
 /**
  * The endpoints of a starting container, with allocated addresses.
@@ -48,7 +48,7 @@ export function connectedEndpoint(
   name: string,
   endpoint: NetworkEndpoint,
 ): NetworkEndpoint {
-  const { network } = findNetwork(state, name);
+  const { network } = networkOfEndpoint(state, record, name);
   if (network.configOnly) {
     throw forbidden("cannot create endpoint on configuration-only network");
   }

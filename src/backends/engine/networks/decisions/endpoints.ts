@@ -26,7 +26,7 @@ import { resolvableNames } from "../../../model/host-names.ts";
 import { sysctlFaults } from "../../../model/bridge-options.ts";
 import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
 import { refuseTooManyLinks } from "../../containers/decisions/links/parse-link.ts";
-import { builtinNetworks, findNetwork } from "./networks.ts";
+import { builtinNetworks, findNetwork, networkOfEndpoint } from "./networks.ts";
 
 const ownSubnetsOnly =
   "user specified IP address is supported only when connecting to networks with user configured subnets";
@@ -149,7 +149,10 @@ export function networkPlanOf(state: State, record: ContainerRecord): NetworkPla
     return { kind: "none" };
   }
   const names = Object.keys(record.endpoints);
-  return { kind: "networks", networks: names.map((name) => ({ name, record: findNetwork(state, name) })) };
+  return {
+    kind: "networks",
+    networks: names.map((name) => ({ name, record: networkOfEndpoint(state, record, name) })),
+  };
 }
 
 /**

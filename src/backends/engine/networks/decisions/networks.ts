@@ -2,16 +2,22 @@
 import { create } from "@bufbuild/protobuf";
 
 import { invalid, notFound } from "../../../../common/errors.ts";
+import { ownValue } from "../../../../common/own-value.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   type Network,
   type NetworkMember,
   NetworkMemberSchema,
 } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
-import { type NetworkRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  type NetworkRecord,
+  Phase,
+} from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../../state/state.ts";
 import { Filters } from "../../../model/filters.ts";
-import { hasProcess, nanosecondsOf } from "../../../model/records.ts";
+import { creatorOf } from "../../../model/inner-socket-labels.ts";
+import { configOf, hasProcess, nanosecondsOf } from "../../../model/records.ts";
 
 /** The predefined networks, and the driver of each. */
 export const builtinNetworks: ReadonlyMap<string, string> = new Map([
@@ -43,6 +49,34 @@ export function findNetwork(state: State, reference: string): NetworkRecord & { 
     throw notFound(`network ${reference} not found`);
   }
   return found;
+}
+
+/**
+ * The network of a container's endpoint: the one with that name now. A container that another created through its
+ * socket stays among the networks that its creator sees.
+ *
+ * @throws not-found
+ */
+export function networkOfEndpoint(
+  state: State,
+  record: ContainerRecord,
+  name: string,
+): NetworkRecord & { network: Network } {
+  const found = state.networks.named(name);
+  if (found === undefined || !isMade(found) || !mayJoin(state, record, found.network)) {
+    throw notFound(`network ${name} not found`);
+  }
+  return found;
+}
+
+function mayJoin(state: State, record: ContainerRecord, { id, name, labels }: Network): boolean {
+  const creator = creatorOf(configOf(record).labels);
+  return (
+    creator === undefined ||
+    ownValue(record.endpoints, name)?.networkId === id ||
+    creatorOf(labels) === creator ||
+    ownValue(state.containers.get(creator)?.endpoints ?? {}, name) !== undefined
+  );
 }
 
 /** The networks that match the filters. @throws invalid */
