@@ -3,7 +3,7 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
-import { exitOfTask, lostExit } from "./task-end.ts";
+import { exitOfTask, lostExit, viewOfRun } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** Time for which a stop waits for the agent's last line, which may be late in the cloud's log. */
@@ -32,7 +32,7 @@ export async function conclude(context: TaskContext, task: TaskRecord, last: Las
 
 async function exitOf(context: TaskContext, task: TaskRecord, last: LastView): Promise<FoundExit> {
   const { clock, cloud } = context;
-  const view = typeof last === "string" ? undefined : last;
+  const view = typeof last === "string" ? undefined : viewOfRun(task, last);
   const told = view?.exitCode === undefined ? await lastLine(context, task) : undefined;
   if (told !== undefined) {
     return told;

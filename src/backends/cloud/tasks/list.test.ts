@@ -21,11 +21,10 @@ const unreadable = "b".repeat(64);
 
 const { exitKey } = createSealer(Buffer.from("secret"));
 
-/** The line of an agent whose container's first run has ended with 3. */
-function endLine(containerId: string): string {
-  const told =
-    "exit generation=1 code=3 oom_killed=false platform_stop=false finished_at=2026-03-01T11:00:00Z";
-  return `${told} seal=${createHmac("sha256", exitKey(containerId, 1n)).update(told).digest("hex")}`;
+/** The line of an agent whose container's run has ended with 3. */
+function endLine(containerId: string, generation = 1n): string {
+  const told = `exit generation=${generation} code=3 oom_killed=false platform_stop=false finished_at=2026-03-01T11:00:00Z`;
+  return `${told} seal=${createHmac("sha256", exitKey(containerId, generation)).update(told).digest("hex")}`;
 }
 
 /** A listing where these tasks are on the books, and the cloud tells of these. */
@@ -36,7 +35,10 @@ function setUp(
 ) {
   const records = new Map<string, TaskRecord>();
   for (const [containerId, fields] of Object.entries(tasks)) {
-    records.set(containerId, create(TaskRecordSchema, { generation: 1n, ...fields, containerId }));
+    records.set(
+      containerId,
+      create(TaskRecordSchema, { generation: 1n, launchGeneration: 1n, ...fields, containerId }),
+    );
   }
   const commit = (change: (tables: object) => void): Promise<void> => {
     change({
@@ -182,6 +184,18 @@ describe("a listing of tasks", () => {
 
       const ended = told((book) => book.note(readable, { phase: TaskPhase.LINGERING, exitCode: 7 }));
       assert.equal((await ended.listed()).get(readable)?.exit?.code, 7);
+    });
+  }
+
+  for (const [what, generation, code] of [
+    ["the line of this run", 2n, 3],
+    ["the line of the run before alone", 1n, 255],
+  ] as const) {
+    it(`takes no exit code of a reused task from the cloud, which may be the last run's: ${what}`, async () => {
+      const reused = { ...serving("task/1"), generation: 2n, launchGeneration: 1n };
+      const parts = setUp({ [readable]: reused }, [{ ...stopped(readable, "task/1"), exitCode: 0 }]);
+      parts.told.set(readable, async () => [endLine(readable, generation)]);
+      assert.equal((await parts.listed()).get(readable)?.exit?.code, code);
     });
   }
 

@@ -9,7 +9,7 @@ import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
 import { conclude } from "./conclude.ts";
 import { SinceWhen } from "./since-when.ts";
-import { exitOfTask, lostExit } from "./task-end.ts";
+import { exitOfTask, lostExit, viewOfRun } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
 /** Interval of checks for the end of a run while its agent is unreachable. */
@@ -182,7 +182,7 @@ async function knownWorkload(
 ): Promise<FoundWorkload | undefined> {
   const isOver = hasEnded(view);
   if (task.phase === TaskPhase.SERVING && isOver) {
-    return await bury(context, task, view);
+    return await bury(context, task, viewOfRun(task, view));
   }
   if (isOver) {
     context.agents.forget(task);
@@ -224,7 +224,7 @@ function withUntold({ cloud }: TaskContext, exit: FoundExit, untold: string): Fo
  * Records the end of a run, unless its agent still answers: a platform gives up a task that it has lost sight of, and says
  * no exit code then.
  *
- * @param view undefined: the cloud no longer knows the task
+ * @param view as {@link viewOfRun} has it; undefined: the cloud no longer knows the task
  * @returns undefined if the container is gone
  */
 async function bury(

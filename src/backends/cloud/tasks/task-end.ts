@@ -1,6 +1,7 @@
 /** Reasons for a task's end, in words for users. */
 import { SockerlessError } from "../../../common/errors.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
+import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { TaskRefusal, TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
 import type { Prospect } from "../contract/start-prospect.ts";
@@ -53,6 +54,17 @@ export function failureOfTask({ reason, prospect }: TaskView): SockerlessError {
 /** Whether the failure means that the cloud found no capacity. */
 export function isLack(prospect: Prospect): boolean {
   return prospect === "room" || prospect === "capacity";
+}
+
+/**
+ * A task's description as far as it tells of a container's run. The exit code of a reused task may be that of the run
+ * before: its agent exits with that if it was never told to start this one.
+ */
+export function viewOfRun(
+  { generation, launchGeneration }: Pick<TaskRecord, "generation" | "launchGeneration">,
+  view: TaskView,
+): TaskView {
+  return generation === launchGeneration ? view : { ...view, exitCode: undefined };
 }
 
 /** The end of a stopped task's container, according to the cloud. */
