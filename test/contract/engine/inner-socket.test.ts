@@ -5,6 +5,7 @@ import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 import type { DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
 
+import { resolveMounts } from "../../../src/backends/engine/containers/decisions/mounts/resolve-mounts.ts";
 import { ruleOf } from "../../../src/backends/engine/inner/rules.ts";
 import { fromUnknown, isErrorKind } from "../../../src/common/errors.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
@@ -232,10 +233,21 @@ describe("a client at a container's Docker socket", () => {
         networking: { endpoints: { shared: endpoint } },
       });
     await assert.rejects(within("db", {}), (error) => isErrorKind(error, "conflict"));
+    await assert.rejects(within("DB", {}), (error) => isErrorKind(error, "conflict"));
     await assert.rejects(within("ab", { aliases: ["b"] }), (error) => isErrorKind(error, "forbidden"));
     await assert.rejects(within("ab", { ipv4Address: "172.18.0.9" }), (error) =>
       isErrorKind(error, "forbidden"),
     );
+    const named = await inner.containers.createContainer({
+      ...{
+        name: "named",
+        config: { image: "shell", hostname: "db", cmd: { values: ["sh", "-c", forLong] } },
+      },
+      hostConfig: { networkMode: "shared" },
+    });
+    await inner.containers.startContainer({ container: named.id });
+    assert.ok(!bench.state.containers.get(named.id)?.endpoints["shared"]?.dnsNames.includes("db"));
+    await inner.containers.removeContainer({ container: named.id, force: true });
     const { id } = await within("ab", {});
     await assert.rejects(inner.containers.renameContainer({ container: id, name: "db" }), (error) =>
       isErrorKind(error, "conflict"),
@@ -264,6 +276,23 @@ describe("a client at a container's Docker socket", () => {
       await inner.containers.removeContainer({ container: id });
     }
     await bench.networks.removeNetwork({ network: "later" });
+  });
+
+  it("mounts no volume of others in the place of its own that is gone", async () => {
+    const { id } = await inner.containers.createContainer({
+      ...{ name: "mounting", config: { image: "shell" } },
+      hostConfig: { binds: ["later:/data"], networkMode: "bridge" },
+    });
+    const record = bench.state.containers.get(id);
+    await inner.containers.removeContainer({ container: id });
+    await inner.volumes.removeVolume({ name: "later" });
+    await bench.volumes.createVolume({ name: "later" });
+    assert.ok(record);
+    assert.throws(
+      () => resolveMounts(record, bench.state),
+      (error) => isErrorKind(error, "not-found"),
+    );
+    await bench.volumes.removeVolume({ name: "later" });
   });
 
   it("lists, counts and prunes what is its own", async () => {

@@ -2,6 +2,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { notFound } from "../../../common/errors.ts";
 import { Phase, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { isNew } from "../../model/records.ts";
+import { volumeOfMount } from "../../model/volume-of-mount.ts";
 import type { LayerSupply } from "../../images/layer-supply.ts";
 import type { State } from "../../state/state.ts";
 import type { TaskAgents } from "../agents/task-agents.ts";
@@ -26,7 +27,7 @@ export interface CloudStoredOptions {
 /** Opens and serves containers without an agent: logs from the cloud, files from the image store. */
 export function openCloudStored(options: CloudStoredOptions): Promise<StoredContainers> {
   const { config, logDrainMax, backend, log, agents, layers, clock } = options;
-  const { containers, tasks, volumes } = options.state;
+  const { containers, tasks } = options.state;
   return openStoredContainers({
     ...config,
     logDrainMax,
@@ -48,7 +49,7 @@ export function openCloudStored(options: CloudStoredOptions): Promise<StoredCont
       }
       return {
         ...(await layers.open(record.imageId, signal)),
-        mounts: unstartedMounts(record, (name) => volumes.get(name)),
+        mounts: unstartedMounts(record, (name) => volumeOfMount(options.state, record, name)),
         isReadOnly: record.hostConfig?.readonlyRootfs === true,
       };
     },

@@ -184,11 +184,11 @@ export function admitEndpoint(
 
 /** Refuses a name by which other containers of a network are reached. @throws conflict */
 export function refuseNameInNetwork(realm: Realm, network: string, asked: string): void {
-  const name = asked.replace(/^\//, "");
+  const name = asked.replace(/^\//, "").toLowerCase();
   for (const record of realm.context.state.containers.values()) {
     const endpoint = ownValue(record.endpoints, network);
     const names = [...(endpoint?.dnsNames ?? []), ...(endpoint?.config?.aliases ?? [])];
-    if (names.includes(name) && !realm.seesContainer(record)) {
+    if (names.some((each) => each.toLowerCase() === name) && !realm.seesContainer(record)) {
       throw conflict(`the name ${JSON.stringify(name)} is in use in network ${network}`);
     }
   }

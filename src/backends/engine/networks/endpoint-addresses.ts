@@ -68,7 +68,7 @@ export function connectedEndpoint(
           gateway: held.gateway,
           macAddress: canonicalMac(config.macAddress) || macOfAddress(held.address),
         }),
-    dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases),
+    dnsNames: isPredefined(name) ? [] : dnsNamesOf(record, config.aliases, network),
   });
 }
 

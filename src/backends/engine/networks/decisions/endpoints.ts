@@ -6,6 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import { ownValue, setOwnValue } from "../../../../common/own-value.ts";
 import { conflict, invalid, messageOf, systemError } from "../../../../common/errors.ts";
 import { shortId } from "../../../../common/ids.ts";
+import type { Network } from "../../../../gen/sockerless/backend/v1/network_pb.ts";
 import {
   type EndpointConfig,
   EndpointConfigSchema,
@@ -20,6 +21,7 @@ import type { NetworkPlan } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
 import { containerOfMode, isContainerMode } from "../../../model/container-mode.ts";
 import { isWithoutNetwork } from "../../../model/endpoints.ts";
+import { creatorOf } from "../../../model/inner-socket-labels.ts";
 import { findContainer } from "../../containers/decisions/lookup.ts";
 import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../../../model/records.ts";
 import { resolvableNames } from "../../../model/host-names.ts";
@@ -212,10 +214,19 @@ export function refuseForeignAddress(state: State, name: string, address: string
   }
 }
 
-/** The container's names for peers on a user-defined network. */
-export function dnsNamesOf(record: ContainerRecord, aliases: readonly string[]): string[] {
-  const { hostname } = configOf(record);
-  return resolvableNames([record.name, ...aliases, shortId(record.id), hostname]);
+/**
+ * The container's names for peers on a user-defined network. In a network of others, a container that another created
+ * through its socket has no host name of its choice.
+ */
+export function dnsNamesOf(
+  record: ContainerRecord,
+  aliases: readonly string[],
+  network: Pick<Network, "labels">,
+): string[] {
+  const { hostname, labels } = configOf(record);
+  const creator = creatorOf(labels);
+  const isOfOthers = creator !== undefined && creatorOf(network.labels) !== creator;
+  return resolvableNames([record.name, ...aliases, shortId(record.id), ...(isOfOthers ? [] : [hostname])]);
 }
 
 function nameOfNetwork(state: State, reference: string): string {

@@ -15,6 +15,7 @@ import {
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { State } from "../../../../state/state.ts";
 import type { Table } from "../../../../state/table.ts";
 import { parseBind, parseVolumesFrom } from "./parse-bind.ts";
 import { planMounts } from "./plan-mounts.ts";
@@ -160,6 +161,7 @@ describe("the mounts of a container", () => {
     const [next] = plan({ volumesFrom: ["other"] }, [], taker);
     assert.equal(next?.takenNonRecursive, true);
     const none = {
+      containers: new Map() as unknown as State["containers"],
       volumes: new Map() as unknown as Table<VolumeRecord>,
       images: new Map() as unknown as Table<ImageRecord>,
     };
@@ -195,6 +197,7 @@ describe("the mounts of a container", () => {
         ],
       }),
       {
+        containers: new Map() as unknown as State["containers"],
         volumes: records as unknown as Table<VolumeRecord>,
         images: new Map() as unknown as Table<ImageRecord>,
       },

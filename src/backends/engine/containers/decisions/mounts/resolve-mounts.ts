@@ -4,16 +4,13 @@ import path from "node:path/posix";
 import { invalid, notFound } from "../../../../../common/errors.ts";
 import type { HostConfig, Mount, TmpfsOptions } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { MountPoint } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type {
-  ContainerRecord,
-  ImageRecord,
-  VolumeRecord,
-} from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, ImageRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount } from "../../../../driver/workload-spec.ts";
 import type { State } from "../../../../state/state.ts";
-import type { Table } from "../../../../state/table.ts";
 import { isOfBuild } from "../../../../model/build-label.ts";
 import { hostConfigOf } from "../../../../model/records.ts";
+import { type MountState, volumeOfMount } from "../../../../model/volume-of-mount.ts";
+import type { Table } from "../../../../state/table.ts";
 import { imageRecordOf } from "./image-mounts.ts";
 import { parseBind } from "./parse-bind.ts";
 import { cleanPath, type MountSettings, mountSettingsOf } from "./plan-mounts.ts";
@@ -25,15 +22,15 @@ import { cleanPath, type MountSettings, mountSettingsOf } from "./plan-mounts.ts
  */
 export function resolveMounts(
   record: ContainerRecord,
-  { volumes, images }: Pick<State, "volumes" | "images">,
+  state: MountState & Pick<State, "images">,
 ): readonly ResolvedMount[] {
   const hostConfig = hostConfigOf(record);
   const userMounts = userMountsOf(hostConfig);
   const settings = mountSettingsOf(record);
   const resolved = record.mounts.map((point) =>
     point.type === "image"
-      ? mountedImage(record, point, userMounts.get(point.destination), images)
-      : resolveMount(record, point, settings, userMounts.get(point.destination), volumes),
+      ? mountedImage(record, point, userMounts.get(point.destination), state.images)
+      : resolveMount(record, point, settings, userMounts.get(point.destination), state),
   );
   for (const [destination, options] of Object.entries(hostConfig.tmpfs)) {
     resolved.push({
@@ -92,13 +89,13 @@ function resolveMount(
   point: MountPoint,
   settings: MountSettings,
   userMount: UserMount | undefined,
-  volumes: Table<VolumeRecord>,
+  state: MountState,
 ): ResolvedMount {
   // An anonymous volume's path may be relative (`-v data`): runtimes mount it below the root.
   const common = { destination: path.resolve("/", point.destination), readOnly: !point.rw };
   switch (point.type) {
     case "volume": {
-      const volume = volumes.get(point.name);
+      const volume = volumeOfMount(state, record, point.name);
       if (volume === undefined) {
         throw notFound(`get ${point.name}: no such volume`);
       }
