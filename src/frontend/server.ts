@@ -65,6 +65,8 @@ export interface DockerApiServerOptions {
   /** The version of sockerless, for the `Server` header. */
   readonly version: string;
   readonly limits?: AdmissionLimits;
+  /** Bounds unfinished headers together with other servers'; by default the server's own. */
+  readonly unfinished?: UnfinishedHeaders;
 }
 
 /** Answers the Docker API on any number of listeners. */
@@ -77,7 +79,7 @@ export class DockerApiServer {
   readonly #exchanges: Exchanges;
   readonly #admission: Admission;
   readonly #paces = new WeakMap<Socket, RequestPace>();
-  readonly #unfinished = new UnfinishedHeaders(unfinishedHeadersBytes, (reason) => this.#noteTooMany(reason));
+  readonly #unfinished: UnfinishedHeaders;
   readonly #handed: HandedRequests;
   readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
   #tooMany = 0;
@@ -88,6 +90,8 @@ export class DockerApiServer {
     this.#services = options.services;
     this.#logger = options.logger;
     const { limits = usualLimits() } = options;
+    const own = () => new UnfinishedHeaders(unfinishedHeadersBytes, (reason) => this.#noteTooMany(reason));
+    this.#unfinished = options.unfinished ?? own();
     this.#admission = new Admission(limits);
     this.#exchanges = new Exchanges(mostConnections(limits));
     const headers = {

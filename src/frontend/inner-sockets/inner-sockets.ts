@@ -7,17 +7,19 @@ import type { Transport } from "@connectrpc/connect";
 
 import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
 import type { Clock } from "../../common/clock.ts";
-import { messageOf } from "../../common/errors.ts";
+import { messageOf, unavailable } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { InnerSocket } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type BackendClients, createBackendClients } from "../backend/clients.ts";
 import { Slots } from "../http/slots.ts";
+import { UnfinishedHeaders } from "../http/unfinished-headers.ts";
 import { joinSocket } from "../port-forwarding/tunnels.ts";
 import type { FrontendServices } from "../request-context.ts";
 import type { Route } from "../router.ts";
 import { DockerApiServer } from "../server.ts";
+import { type RoomShare, SharedRoom, usualRoom } from "../shared-room.ts";
 import { PendingStarts } from "../streams/pending-starts.ts";
 import { ExecEnds } from "../streams/exec-ends.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -26,6 +28,12 @@ import { connectionTo } from "./connection-to.ts";
 
 /** Maximum connections per container, including tunnels that still wait for one. */
 const mostConnections = 64;
+/** Maximum of new connections per container and second. */
+const mostPerSecond = 64;
+/** All containers' share of the descriptors that are not for the API's own clients. */
+const shareOfAll = 1 / 8;
+/** Maximum total of unfinished long headers of all containers. */
+const unfinishedBytes = 16 * 1024 * 1024;
 /** Tunnels of one socket that wait for a connection. */
 const waitingTunnels = 2;
 /** Pauses after a tunnel that could not be opened, before the next. */
@@ -49,11 +57,22 @@ interface Served {
   readonly done: Promise<unknown>;
 }
 
+/** What a container's sockets share. */
+interface Shares {
+  readonly connections: Slots;
+  readonly begun: Slots;
+  readonly room: RoomShare;
+}
+
 /** Serves the Docker sockets of all containers. */
 export class InnerSockets {
   readonly #options: InnerSocketsOptions;
   readonly #served = new Map<string, Served>();
   readonly #ending = new Set<Promise<unknown>>();
+  readonly #room = new SharedRoom(usualRoom(shareOfAll));
+  readonly #unfinished = new UnfinishedHeaders(unfinishedBytes, (reason) =>
+    this.#options.logger.warn(reason),
+  );
 
   constructor(options: InnerSocketsOptions) {
     this.#options = options;
@@ -67,7 +86,12 @@ export class InnerSockets {
       this.#leave(served);
     } else if (sockets.length > 0 && served === undefined) {
       const end = new AbortController();
-      const done = Promise.all(sockets.map((socket) => this.#serve(containerId, socket, end.signal)));
+      const shares = {
+        connections: new Slots(mostConnections),
+        begun: new Slots(mostPerSecond),
+        room: this.#room.share(),
+      };
+      const done = Promise.all(sockets.map((socket) => this.#serve(containerId, socket, shares, end.signal)));
       this.#served.set(containerId, { end, done });
     }
   }
@@ -86,25 +110,31 @@ export class InnerSockets {
     this.#ending.add(ended);
   }
 
-  async #serve(containerId: string, { path, full }: InnerSocket, signal: AbortSignal): Promise<void> {
+  async #serve(
+    containerId: string,
+    { path, full }: InnerSocket,
+    shares: Shares,
+    signal: AbortSignal,
+  ): Promise<void> {
     const { services, transport, routes, version, logger } = this.#options;
     const server = new DockerApiServer({
       services: full
         ? { ...services, handOver: undefined }
         : ownServices(services, createBackendClients(actingTransport(transport, containerId))),
       limits: { working: 16, workingMs: 250, descriptors: 4 * mostConnections },
+      unfinished: this.#unfinished,
       ...{ routes, version, logger },
     });
     const listener = server.createListener();
-    const slots = new Slots(mostConnections);
     const accept = async (): Promise<void> => {
       let failures = 0;
       while (!signal.aborted) {
-        const slot = await slots.enter();
+        await shares.begun.enter({ limitMs: 1_000 });
+        const slot = await shares.connections.enter();
         try {
           const link = await this.#accepted(containerId, path, signal);
           failures = 0;
-          void this.#join(link, listener, signal).finally(() => slot[Symbol.dispose]());
+          void this.#join(link, listener, shares.room, signal).finally(() => slot[Symbol.dispose]());
         } catch (error) {
           slot[Symbol.dispose]();
           failures += 1;
@@ -137,13 +167,18 @@ export class InnerSockets {
     return link;
   }
 
-  /** Joins a connection to the server; it ends with the container. Never rejects. */
+  /** Joins a connection to the server; it ends with the container, or where there is no room. Never rejects. */
   async #join(
     link: StreamLink,
     listener: ReturnType<DockerApiServer["createListener"]>,
+    room: RoomShare,
     signal: AbortSignal,
   ): Promise<void> {
     try {
+      using place = room.enter(() => link.cancel());
+      if (place === undefined) {
+        throw unavailable("containers have too many connections at their Docker sockets");
+      }
       const socket = await connectionTo(listener);
       using _end = onAbort(signal, () => socket.destroy());
       try {

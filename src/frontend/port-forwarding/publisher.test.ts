@@ -39,7 +39,7 @@ import {
 import { createBackendClients } from "../backend/clients.ts";
 import { AgentTargets } from "../streams/agent-targets.ts";
 import { StreamPool } from "../streams/stream-pool.ts";
-import { PublishedRoom } from "./published-room.ts";
+import { SharedRoom } from "../shared-room.ts";
 import { Publisher } from "./publisher.ts";
 import { ContainerTunnels } from "./tunnels.ts";
 
@@ -208,7 +208,7 @@ describe("a frontend that publishes", () => {
     const clients = createBackendClients(backend.transport);
     const agents = new AgentTargets({ address: `unix://${directory}/backend.sock` });
     const tunnels = new ContainerTunnels({ backend: clients, streams, agents, logger });
-    return new Publisher({ backend: clients, tunnels, room: new PublishedRoom(room), clock, logger: told });
+    return new Publisher({ backend: clients, tunnels, room: new SharedRoom(room), clock, logger: told });
   };
 
   /** Connections and flows of the published ports. */

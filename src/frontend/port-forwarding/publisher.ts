@@ -19,7 +19,7 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
 import { type BoundSocket, bindPort } from "./port-binding.ts";
-import type { PublishedRoom } from "./published-room.ts";
+import type { SharedRoom } from "../shared-room.ts";
 import { listenTcp } from "./tcp-port.ts";
 import type { ContainerTunnels } from "./tunnels.ts";
 import { listenUdp } from "./udp-port.ts";
@@ -52,7 +52,7 @@ export type OnSockets = (containerId: string, sockets: readonly InnerSocket[]) =
 export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
   readonly tunnels: ContainerTunnels;
-  readonly room: PublishedRoom;
+  readonly room: SharedRoom;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -194,7 +194,7 @@ export class Publisher {
 
   #listen(containerId: string, { protocol, containerPort }: WantedPort, address: string, number: number) {
     const { tunnels, room } = this.#options;
-    const [own, to] = [room.forPort(), tunnels.portOf(containerId, containerPort)];
+    const [own, to] = [room.share(), tunnels.portOf(containerId, containerPort)];
     switch (protocol) {
       case "tcp":
         return listenTcp(address, number, own, (socket) => tunnels.connect(socket, to));

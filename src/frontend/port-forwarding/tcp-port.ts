@@ -4,7 +4,7 @@ import { type AddressInfo, createServer, type Socket } from "node:net";
 
 import { backlog } from "../../common/listen.ts";
 import type { BoundSocket } from "./port-binding.ts";
-import type { PortRoom } from "./published-room.ts";
+import type { RoomShare } from "../shared-room.ts";
 
 /** Joins an accepted connection to the container. Takes ownership of the socket and never rejects. */
 export type ServeConnection = (socket: Socket) => Promise<void>;
@@ -18,7 +18,7 @@ export type ServeConnection = (socket: Socket) => Promise<void>;
 export async function listenTcp(
   address: string,
   port: number,
-  room: PortRoom,
+  room: RoomShare,
   serve: ServeConnection,
 ): Promise<BoundSocket> {
   const connections = new Set<Socket>();

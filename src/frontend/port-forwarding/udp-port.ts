@@ -3,7 +3,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 
 import type { BoundSocket } from "./port-binding.ts";
-import type { PortRoom } from "./published-room.ts";
+import type { RoomShare } from "../shared-room.ts";
 
 /** One client's flow to the container. */
 export interface DatagramFlow {
@@ -38,7 +38,7 @@ interface Flow {
 export async function listenUdp(
   address: string,
   port: number,
-  room: PortRoom,
+  room: RoomShare,
   open: OpenFlow,
 ): Promise<BoundSocket> {
   const isIpv6 = address.includes(":");

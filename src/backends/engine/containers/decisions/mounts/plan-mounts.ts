@@ -14,6 +14,7 @@ import type {
 } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import { type MountPoint, MountPointSchema } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
+import { dockerSocketsOf } from "../../../../model/docker-socket.ts";
 import { hostConfigOf } from "../../../../model/records.ts";
 import { parseBind, parseVolumesFrom } from "./parse-bind.ts";
 
@@ -41,6 +42,8 @@ export interface PlannedMount {
 
 /** The most mounts of a container, requested and from other containers: each costs time at every start. */
 const mostMounts = 4_096;
+/** Docker sockets of a container: whoever serves them takes memory for each. */
+const mostDockerSockets = 8;
 
 /** The most new anonymous volumes of a container, its image's included: each is made for a few bytes of a request. */
 const mostAnonymousVolumes = 256;
@@ -104,6 +107,9 @@ export function planMounts(
     throw invalid(
       `invalid mount config: a container has at most ${mostAnonymousVolumes} anonymous volumes of its own, its image's included`,
     );
+  }
+  if (dockerSocketsOf({ mounts: all.map(({ point }) => point) }).length > mostDockerSockets) {
+    throw invalid(`invalid mount config: a container has at most ${mostDockerSockets} Docker sockets`);
   }
   return all;
 }

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { PublishedRoom, usualRoom } from "./published-room.ts";
+import { SharedRoom, usualRoom } from "./shared-room.ts";
 
 describe("room of published ports", () => {
   it("goes to the port with the least: the newest of the one with the most gives way", () => {
-    const room = new PublishedRoom(4);
-    const [crowded, other] = [room.forPort(), room.forPort()];
+    const room = new SharedRoom(4);
+    const [crowded, other] = [room.share(), room.share()];
     const closed: number[] = [];
     for (let i = 0; i < 6; i++) {
       crowded.enter(() => closed.push(i));
@@ -34,8 +34,8 @@ describe("room of published ports", () => {
   });
 
   it("has no more for a place that has given way and is disposed", () => {
-    const room = new PublishedRoom(2);
-    const [crowded, other] = [room.forPort(), room.forPort()];
+    const room = new SharedRoom(2);
+    const [crowded, other] = [room.share(), room.share()];
     crowded.enter(() => {});
     const given = crowded.enter(() => {});
     assert.ok(other.enter(() => {}));
@@ -47,6 +47,6 @@ describe("room of published ports", () => {
   });
 
   it("is a part of the descriptors that are not for clients", () => {
-    assert.ok(usualRoom() > 0 && usualRoom() <= 4_096);
+    assert.ok(usualRoom(1 / 2) > 0 && usualRoom(1 / 2) <= 4_096);
   });
 });

@@ -1,0 +1,40 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
+
+import { createRouterTransport } from "@connectrpc/connect";
+import { pino } from "pino";
+
+import { systemClock } from "../../common/clock.ts";
+import { InnerSockets, type InnerSocketsOptions } from "./inner-sockets.ts";
+
+describe("the Docker sockets of a container", () => {
+  it("take a bounded number of connections a second, all together", async () => {
+    let opened = 0;
+    const link = { opened: Promise.resolve(), cancel: () => {} };
+    const services = {
+      backend: {
+        containers: {
+          openTunnel: async () => {
+            opened += 1;
+            return {};
+          },
+        },
+      },
+      agents: { targetOf: () => ({}) },
+      streams: { open: () => link },
+    };
+    const sockets = new InnerSockets({
+      ...{ services, transport: createRouterTransport(() => {}), routes: [], version: "1" },
+      ...{ clock: systemClock, logger: pino({ level: "silent" }) },
+    } as unknown as InnerSocketsOptions);
+    const paths = ["/var/run/docker.sock", "/run/docker.sock", "/other.sock"];
+    sockets.settle(
+      "c",
+      paths.map((path) => ({ $typeName: "sockerless.backend.v1.InnerSocket" as const, path, full: true })),
+    );
+    await setTimeout(500);
+    assert.ok(opened > 10 && opened <= 64, `${opened} connections`);
+    await sockets.close();
+  });
+});
