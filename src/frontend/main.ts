@@ -19,7 +19,7 @@ import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
 import { InnerSockets } from "./inner-sockets/inner-sockets.ts";
 import type { MeasuredFrontend } from "./metrics.ts";
-import { SharedRoom, usualRoom } from "./shared-room.ts";
+import { otherDescriptors, SharedRoom, usualRoom } from "./shared-room.ts";
 import { Publisher } from "./port-forwarding/publisher.ts";
 import { ContainerTunnels } from "./port-forwarding/tunnels.ts";
 import { routes } from "./route-table.ts";
@@ -62,6 +62,7 @@ export async function startFrontend(
         backend: ways.backend,
         tunnels: new ContainerTunnels({ ...ways, logger }),
         room: new SharedRoom(usualRoom(1 / 2)),
+        mostListeners: Math.floor(otherDescriptors() / 4),
         ...own,
       })
     : undefined;

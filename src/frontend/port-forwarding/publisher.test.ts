@@ -208,11 +208,14 @@ describe("a frontend that publishes", () => {
     const clients = createBackendClients(backend.transport);
     const agents = new AgentTargets({ address: `unix://${directory}/backend.sock` });
     const tunnels = new ContainerTunnels({ backend: clients, streams, agents, logger });
-    return new Publisher({ backend: clients, tunnels, room: new SharedRoom(room), clock, logger: told });
+    return new Publisher({
+      ...{ backend: clients, tunnels, room: new SharedRoom(room), mostListeners, clock, logger: told },
+    });
   };
 
   /** Connections and flows of the published ports. */
   const room = 40;
+  const mostListeners = 8;
 
   /** Starts the container as a route does. */
   const start = async (): Promise<PortMapping[]> => {
@@ -233,6 +236,13 @@ describe("a frontend that publishes", () => {
     assert.deepEqual([bound?.ip, bound?.privatePort, bound?.type], ["127.0.0.1", servicePort, "tcp"]);
     const text = "lines\n".repeat(50_000);
     assert.ok((await exchange(bound?.publicPort ?? 0, text)) === text.toUpperCase());
+  });
+
+  it("listens at a bounded number of ports, and at none of a container that has more", async () => {
+    backend.wanted = Array.from({ length: mostListeners + 1 }, (_, at) => wanted(servicePort + at));
+    await assert.rejects(start, /too many ports are published: 8 sockets listen/);
+    backend.wanted = [wanted(servicePort)];
+    assert.equal((await start()).length, 1);
   });
 
   it("ends a connection in order to a port on which nobody listens in the container", async () => {

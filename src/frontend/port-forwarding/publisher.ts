@@ -6,7 +6,7 @@
 import { create } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../common/clock.ts";
-import { fromUnknown, messageOf, notImplemented, SockerlessError } from "../../common/errors.ts";
+import { fromUnknown, messageOf, notImplemented, SockerlessError, unavailable } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
@@ -53,6 +53,8 @@ export interface PublisherOptions {
   readonly backend: Pick<BackendClients, "containers" | "events">;
   readonly tunnels: ContainerTunnels;
   readonly room: SharedRoom;
+  /** Maximum of listening sockets, of which most ports have two: IPv4's and IPv6's. */
+  readonly mostListeners: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -70,6 +72,7 @@ export class Publisher {
   /** Containers whose ports could not be updated, with the number of consecutive failures. */
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
+  #listening = 0;
   #watching: Promise<void> | undefined;
   #onSockets: OnSockets = () => {};
   /** Containers whose Docker sockets were reported. */
@@ -168,10 +171,12 @@ export class Publisher {
     const mappings: PortMapping[] = [];
     try {
       for (const port of wanted) {
+        this.#refuseTooMany();
         for (const socket of await bindPort(port, (address, number) =>
           this.#listen(containerId, port, address, number),
         )) {
           sockets.push(socket);
+          this.#listening += 1;
           mappings.push(
             create(PortMappingSchema, {
               ip: socket.address,
@@ -183,13 +188,25 @@ export class Publisher {
         }
       }
     } catch (error) {
-      for (const socket of sockets) {
-        socket.close();
-      }
+      this.#close(sockets);
       throw error;
     }
     this.#published.set(containerId, { sockets, mappings });
     return mappings;
+  }
+
+  #refuseTooMany(): void {
+    const { mostListeners } = this.#options;
+    if (this.#listening >= mostListeners) {
+      throw unavailable(`too many ports are published: ${mostListeners} sockets listen`);
+    }
+  }
+
+  #close(sockets: readonly BoundSocket[]): void {
+    for (const socket of sockets) {
+      socket.close();
+      this.#listening -= 1;
+    }
   }
 
   #listen(containerId: string, { protocol, containerPort }: WantedPort, address: string, number: number) {
@@ -208,9 +225,7 @@ export class Publisher {
   #free(containerId: string): void {
     const bound = this.#published.get(containerId);
     this.#published.delete(containerId);
-    for (const socket of bound?.sockets ?? []) {
-      socket.close();
-    }
+    this.#close(bound?.sockets ?? []);
   }
 
   /** Updates a container's ports, eventually, to the state that the backend reports now. Never rejects. */
