@@ -3,7 +3,6 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import { request as requestHttp } from "node:http";
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
 import { connect as connectNet, type Socket } from "node:net";
-import type { Duplex } from "node:stream";
 import { connect as connectTls, type ConnectionOptions, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -19,6 +18,7 @@ import { messageOf } from "../common/errors.ts";
 import { EmptyFrames } from "./empty-frames.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
+import { limitThinRecords } from "./thin-records.ts";
 
 /** HTTP/2's default frame size of 16 KiB costs 40 % of the throughput. */
 const maxFrameSize = 1024 * 1024;
@@ -114,19 +114,13 @@ async function connectSocket(target: DialTarget, link: Link | undefined): Promis
     case "unix":
       return await connected(connectNet({ path: address.path }), "connect", target);
     case "tcp":
-      return await connectToPinned(target, address.pin, { host: address.host, port: address.port });
-    case "called": {
-      const socket: Duplex = link ?? (await connectThrough(target, address));
-      return await connectToPinned(target, address.pin, { socket });
-    }
+      return await connectToPinned(target, address.pin, () => connectTo(address));
+    case "called":
+      return await connectToPinned(target, address.pin, () => link ?? connectThrough(target, address));
     case "relay": {
-      const { host, port, authority } = address;
-      return await connectSecurely(target, {
-        host,
-        port,
-        ...pemOptions(credentialsOf(target)),
-        ca: authority,
-      });
+      const { host, authority } = address;
+      const options = { host, ...pemOptions(credentialsOf(target)), ca: authority };
+      return await connectSecurely(target, connectTo(address), options);
     }
   }
 }
@@ -145,10 +139,10 @@ function credentialsOf({ address, credentials }: DialTarget): ClientCredentials 
 async function connectToPinned(
   target: DialTarget,
   pin: Uint8Array,
-  way: ConnectionOptions,
+  connect: () => Socket | Link | Promise<Socket>,
 ): Promise<TLSSocket> {
-  const secureContext = secureContextOf(credentialsOf(target));
-  const socket = await connectSecurely(target, { ...way, secureContext, rejectUnauthorized: false });
+  const options = { secureContext: secureContextOf(credentialsOf(target)), rejectUnauthorized: false };
+  const socket = await connectSecurely(target, await connect(), options);
   verifyPin(socket, pin, target);
   return socket;
 }
@@ -182,8 +176,18 @@ function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promi
   });
 }
 
-async function connectSecurely(target: DialTarget, options: ConnectionOptions): Promise<TLSSocket> {
-  const socket = connectTls({ ALPNProtocols: ["h2"], ...options });
+/** Begins a connection; the TLS over it has its errors. */
+function connectTo({ host, port }: { readonly host: string; readonly port: number }): Socket {
+  return connectNet({ host, port });
+}
+
+async function connectSecurely(
+  target: DialTarget,
+  carrier: Socket | Link,
+  options: ConnectionOptions,
+): Promise<TLSSocket> {
+  const socket = connectTls({ ALPNProtocols: ["h2"], ...options, socket: carrier });
+  limitThinRecords(socket, () => (carrier instanceof Link ? carrier.received : carrier.bytesRead));
   socket.setNoDelay(true);
   socket.setKeepAlive(true, 30_000);
   await connected(socket, "secureConnect", target);

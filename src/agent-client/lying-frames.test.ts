@@ -220,6 +220,10 @@ const ending: Readonly<Record<string, (stream: number) => Lie>> = {
       stream,
       repeated(frame(frameTypes.headers, flags.end | flags.endStream, stream, header("x", "y"))),
     ),
+  "windows in records of one byte": (stream) => ({
+    ...answered(stream, repeated(frame(frameTypes.window, 0, 0, numbers(1)), 10)),
+    inBytes: true,
+  }),
   noise: endless(repeated(Buffer.from("HTTP/1.1 200 OK\r\n\r\n"))),
 };
 

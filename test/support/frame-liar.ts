@@ -33,6 +33,8 @@ const prefaceLength = 24;
 export interface Lie {
   readonly first?: Buffer;
   readonly endless: Buffer;
+  /** Whether each byte is written alone, which makes it a TLS record. */
+  readonly inBytes?: boolean;
 }
 
 /** Parts of what a liar writes to one client. */
@@ -118,7 +120,7 @@ export class FrameLiar {
     socket.on("data", listen);
   }
 
-  #lie(socket: TLSSocket, { first, endless }: Lie): void {
+  #lie(socket: TLSSocket, { first, endless, inBytes = false }: Lie): void {
     if (first !== undefined) {
       socket.write(first);
     }
@@ -131,7 +133,8 @@ export class FrameLiar {
         return;
       }
       this.sent += endless.length;
-      if (socket.write(endless)) {
+      const parts = inBytes ? Array.from(endless, (byte) => Buffer.of(byte)) : [endless];
+      if (parts.map((part) => socket.write(part)).every(Boolean)) {
         setImmediate(more);
       }
     };
