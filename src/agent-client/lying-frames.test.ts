@@ -220,10 +220,6 @@ const ending: Readonly<Record<string, (stream: number) => Lie>> = {
       stream,
       repeated(frame(frameTypes.headers, flags.end | flags.endStream, stream, header("x", "y"))),
     ),
-  "windows in records of one byte": (stream) => ({
-    ...answered(stream, repeated(frame(frameTypes.window, 0, 0, numbers(1)), 10)),
-    inBytes: true,
-  }),
   noise: endless(repeated(Buffer.from("HTTP/1.1 200 OK\r\n\r\n"))),
 };
 
@@ -253,6 +249,17 @@ const borne: Readonly<Record<string, readonly [(stream: number) => Lie, length: 
     noticed / 16,
   ],
 };
+
+test("TLS records of one byte without end: the agent is left", async () => {
+  const windows = repeated(frame(frameTypes.window, 0, 0, numbers(1)), 10);
+  const begun = performance.now();
+  const { told } = await hear({
+    answer: (stream) => ({ ...answered(stream, windows), inBytes: true }),
+    length: noticed,
+  });
+  assert.match(told, /the connection to the agent broke/);
+  assert.ok(performance.now() - begun < 20_000, "long before its silence is noticed");
+});
 
 for (const [name, lie] of Object.entries(ending)) {
   test(`${name} without end: the agent is left`, async () => {

@@ -33,7 +33,7 @@ const prefaceLength = 24;
 export interface Lie {
   readonly first?: Buffer;
   readonly endless: Buffer;
-  /** Whether each byte is written alone, which makes it a TLS record. */
+  /** Whether each byte is written once the one before is, which makes each a TLS record. */
   readonly inBytes?: boolean;
 }
 
@@ -132,13 +132,19 @@ export class FrameLiar {
         socket.destroy();
         return;
       }
+      if (inBytes) {
+        const at = this.sent++ % endless.length;
+        socket.write(endless.subarray(at, at + 1), () => setImmediate(more));
+        return;
+      }
       this.sent += endless.length;
-      const parts = inBytes ? Array.from(endless, (byte) => Buffer.of(byte)) : [endless];
-      if (parts.map((part) => socket.write(part)).every(Boolean)) {
+      if (socket.write(endless)) {
         setImmediate(more);
       }
     };
-    socket.on("drain", more);
+    if (!inBytes) {
+      socket.on("drain", more);
+    }
     more();
   }
 }
