@@ -134,7 +134,7 @@ export class FrameLiar {
       }
       if (inBytes) {
         const at = this.sent++ % endless.length;
-        socket.write(endless.subarray(at, at + 1), () => setImmediate(more));
+        socket.write(endless.subarray(at, at + 1), (error) => error ?? setImmediate(more));
         return;
       }
       this.sent += endless.length;
