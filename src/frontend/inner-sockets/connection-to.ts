@@ -13,7 +13,12 @@ import { join } from "node:path";
  */
 export async function connectionTo(server: Pick<HttpServer, "emit">): Promise<Socket> {
   const directory = await mkdtemp(join(tmpdir(), "skl-pair-")); // Its mode is 0700, so that nobody else can connect.
-  const pairing = createServer({ allowHalfOpen: true }, (end) => void server.emit("connection", end));
+  const pairing = createServer({ allowHalfOpen: true }, (end) => {
+    server.emit(
+      "connection",
+      end.on("error", () => {}),
+    );
+  });
   try {
     const path = join(directory, "s");
     pairing.listen(path);
@@ -21,6 +26,7 @@ export async function connectionTo(server: Pick<HttpServer, "emit">): Promise<So
     const accepted = once(pairing, "connection");
     const socket = connect({ path, allowHalfOpen: true });
     await Promise.all([once(socket, "connect"), accepted]);
+    socket.on("error", () => {}); // The server may end first, and "close" tells of it.
     return socket;
   } finally {
     pairing.close();

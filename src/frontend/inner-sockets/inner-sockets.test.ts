@@ -1,12 +1,28 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { createServer } from "node:http";
+import { describe, it, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { createRouterTransport } from "@connectrpc/connect";
 import { pino } from "pino";
 
 import { systemClock } from "../../common/clock.ts";
+import { connectionTo } from "./connection-to.ts";
 import { InnerSockets, type InnerSocketsOptions } from "./inner-sockets.ts";
+
+test("a connection whose server ends first breaks nothing when it is written on", async () => {
+  const server = createServer();
+  const socket = await connectionTo(server);
+  const closed = new Promise((resolve) => {
+    socket.once("close", resolve);
+  });
+  const more = (): void =>
+    void (socket.destroyed || socket.write(Buffer.alloc(65_536), () => setImmediate(more)));
+  socket.write("no request\r\n\r\n");
+  more();
+  socket.resume();
+  await closed;
+});
 
 describe("the Docker sockets of a container", () => {
   it("take a bounded number of connections a second, all together", async () => {
