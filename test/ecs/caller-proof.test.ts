@@ -24,6 +24,8 @@ interface Signed {
   readonly action?: string;
   readonly headers?: readonly string[];
   readonly expiresS?: number;
+  /** Further characters of the query. */
+  readonly padding?: string;
 }
 
 describe("the proof of a task by its role", () => {
@@ -47,7 +49,9 @@ describe("the proof of a task by its role", () => {
     const prove = async ({ callerIdentity: asked }: Pick<ProveRequest, "callerIdentity">) => ({
       proof: {
         case: "callerIdentityQuery" as const,
-        value: queryOf(aws, asked?.host ?? "", signed.nonce ?? asked?.nonce ?? "", signed),
+        value:
+          queryOf(aws, asked?.host ?? "", signed.nonce ?? asked?.nonce ?? "", signed) +
+          (signed.padding ?? ""),
       },
     });
     const client = { prove } as unknown as UnprovenAgent["client"];
@@ -69,6 +73,10 @@ describe("the proof of a task by its role", () => {
     await assert.rejects(check({ session: taskId, pin: new Uint8Array(32) }), refused);
     await assert.rejects(check({ session: taskId, nonce: "of an earlier question" }), refused);
     await assert.rejects(check({ session: taskId, headers: ["host"] }), refused);
+  });
+
+  it("is refused unread where it is long", { timeout: 10_000 }, async () => {
+    await assert.rejects(check({ session: taskId, padding: "&a".repeat(2 ** 18) }), /too long/);
   });
 
   it("is no other call, and none that is over", async () => {

@@ -24,6 +24,9 @@ const refusals = [
   "SignatureDoesNotMatch",
 ] as const;
 
+/** Characters of a signed call, which has 1,500 to 3,000 with a session's token: parsing takes time by the square. */
+const longestQuery = 8_192;
+
 /** Settings of {@link callerProof}. */
 export interface CallerProofOptions {
   readonly aws: Pick<AwsClients, "stsSignedBy">;
@@ -41,7 +44,11 @@ export function callerProof({ aws, region, taskRoleArn }: CallerProofOptions): A
       const sts = aws.stsSignedBy(async (host) => {
         try {
           const { proof } = await client.prove({ callerIdentity: { region, host, nonce } }, { signal });
-          const query = new URLSearchParams(proof.case === "callerIdentityQuery" ? proof.value : "");
+          const signed = proof.case === "callerIdentityQuery" ? proof.value : "";
+          if (signed.length > longestQuery) {
+            throw forbidden("its signed call is too long");
+          }
+          const query = new URLSearchParams(signed);
           refuseOtherCalls(query);
           const headers = { host, [agentHeader]: `${nonce}.${Buffer.from(pin).toString("hex")}` };
           return { query: Object.fromEntries(query), headers };
