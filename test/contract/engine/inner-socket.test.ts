@@ -278,6 +278,50 @@ describe("a client at a container's Docker socket", () => {
     await bench.networks.removeNetwork({ network: "later" });
   });
 
+  it("names nothing like the ID of others', and links by ID", async () => {
+    const { network } = await bench.networks.inspectNetwork({ network: "secretnet" });
+    const isConflict = (error: unknown): boolean => isErrorKind(error, "conflict");
+    for (const name of [secret, secret.slice(0, 12)]) {
+      const creating = inner.containers.createContainer({ name, config: { image: "shell" } });
+      await assert.rejects(creating, isConflict);
+    }
+    await assert.rejects(inner.networks.createNetwork({ name: network?.id ?? "" }), isConflict);
+    await assert.rejects(inner.containers.createContainer({ name: "SECRET" }), isConflict);
+    const { id: linked } = await inner.containers.createContainer({
+      name: "linked",
+      config: { image: "shell" },
+    });
+    const { id } = await inner.containers.createContainer({
+      ...{ config: { image: "shell" }, hostConfig: { networkMode: "bridge", links: ["linked:x"] } },
+    });
+    assert.equal(bench.state.containers.get(id)?.links[0]?.containerId, linked);
+    await inner.containers.removeContainer({ container: id });
+    await inner.containers.removeContainer({ container: linked });
+  });
+
+  it("is in no network of others in the place of its own that is gone", async () => {
+    await inner.networks.createNetwork({ name: "replaced" });
+    await inner.networks.connectNetwork({ network: "replaced", container: job });
+    const record = bench.state.containers.get(job);
+    await inner.networks.disconnectNetwork({ network: "replaced", container: job });
+    await inner.networks.removeNetwork({ network: "replaced" });
+    await bench.networks.createNetwork({ name: "replaced" });
+    const { network } = await bench.networks.inspectNetwork({ network: "replaced" });
+    const stopped = record && { ...bench.state.containers.get(job), endpoints: record.endpoints };
+    await bench.state.commit((change) => change.containers.put(stopped as NonNullable<typeof record>));
+    await assert.rejects(inner.networks.inspectNetwork({ network: network?.id ?? "" }), (error) =>
+      isErrorKind(error, "not-found"),
+    );
+    await assert.rejects(inner.containers.startContainer({ container: job }), (error) =>
+      isErrorKind(error, "not-found"),
+    );
+    const { replaced: _replaced, ...endpoints } = record?.endpoints ?? {};
+    await bench.state.commit((change) =>
+      change.containers.put({ ...stopped, endpoints } as NonNullable<typeof record>),
+    );
+    await bench.networks.removeNetwork({ network: "replaced" });
+  });
+
   it("mounts no volume of others in the place of its own that is gone", async () => {
     const { id } = await inner.containers.createContainer({
       ...{ name: "mounting", config: { image: "shell" } },

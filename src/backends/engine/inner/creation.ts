@@ -21,12 +21,14 @@ import {
   CreateContainerRequestSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { conflict, notFound } from "../../../common/errors.ts";
+import { shortId } from "../../../common/ids.ts";
 import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { containerOfMode, modeOfContainer } from "../../model/container-mode.ts";
 import { isWellKnownSocket } from "../../model/docker-socket.ts";
+import { isRemoved } from "../../model/records.ts";
 import { parseLink } from "../containers/decisions/links/parse-link.ts";
-import { holderOfName } from "../containers/decisions/lookup.ts";
 import { parseBind, parseVolumesFrom } from "../containers/decisions/mounts/parse-bind.ts";
 import { bindSourceMissing } from "../containers/decisions/mounts/validate-mount.ts";
 import { ensureVolume } from "../volumes/volumes.ts";
@@ -114,13 +116,35 @@ function rename(endpoints: Record<string, EndpointConfig>, from: string, to: str
   }
 }
 
-/** Refuses a name that another container has, without revealing anything else about that one. @throws conflict */
+/**
+ * Refuses a name that another container has, in whatever case, as names in networks have none, or that its ID begins
+ * with, as others may name it by that. Reveals nothing else about that one.
+ *
+ * @throws conflict
+ */
 export function refuseTakenName(realm: Realm, asked: string): void {
   const name = asked.replace(/^\//, "");
-  const holder = name === "" ? undefined : holderOfName(realm.context.state, name);
-  if (holder !== undefined && !realm.seesContainer(holder)) {
-    throw conflict(`Conflict. The container name "/${name}" is already in use.`);
+  const isTaken = ({ id, name: other }: ContainerRecord): boolean =>
+    other.toLowerCase() === name.toLowerCase() || isLikeId(name, id);
+  for (const record of realm.context.state.containers.values()) {
+    if (name !== "" && isTaken(record) && !isRemoved(record) && !realm.seesContainer(record)) {
+      throw conflict(`Conflict. The container name "/${name}" is already in use.`);
+    }
   }
+}
+
+/** As {@link refuseTakenName}, for a network. @throws conflict */
+export function refuseTakenNetworkName(realm: Realm, name: string): void {
+  for (const { network } of realm.context.state.networks.values()) {
+    if (network !== undefined && isLikeId(name, network.id) && !realm.seesNetwork(network)) {
+      throw conflict(`network with name ${name} already exists`);
+    }
+  }
+}
+
+/** Whether others would write a name for an ID: from as many digits on as a short ID has. */
+function isLikeId(name: string, id: string): boolean {
+  return name.length >= shortId(id).length && id.startsWith(name);
 }
 
 function admitNamespaces(realm: Realm, hostConfig: HostConfig): void {
@@ -141,7 +165,7 @@ function admitNamespaces(realm: Realm, hostConfig: HostConfig): void {
 
 function admitLink(realm: Realm, link: string): string {
   const { name, alias } = parseLink(link);
-  return `${realm.container(name).name}:${alias}`;
+  return `${realm.container(name).id}:${alias}`;
 }
 
 function admitVolumesFrom(realm: Realm, from: string): string {
@@ -188,6 +212,9 @@ export function refuseNameInNetwork(realm: Realm, network: string, asked: string
   for (const record of realm.context.state.containers.values()) {
     const endpoint = ownValue(record.endpoints, network);
     const names = [...(endpoint?.dnsNames ?? []), ...(endpoint?.config?.aliases ?? [])];
+    if (endpoint !== undefined) {
+      names.push(record.name);
+    }
     if (names.some((each) => each.toLowerCase() === name) && !realm.seesContainer(record)) {
       throw conflict(`the name ${JSON.stringify(name)} is in use in network ${network}`);
     }

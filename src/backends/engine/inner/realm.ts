@@ -4,6 +4,7 @@
  * nothing else exists.
  */
 import { notFound } from "../../../common/errors.ts";
+import { ownValue } from "../../../common/own-value.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type {
@@ -103,7 +104,16 @@ export class Realm {
 
   /** Whether the container itself is in the network. */
   isIn(network: Network): boolean {
-    return Object.hasOwn(this.#root.endpoints, network.name);
+    return ownValue(this.#root.endpoints, network.name)?.networkId === network.id;
+  }
+
+  /** Refuses a start of the container itself on a network that has taken the name of one of its own. @throws not-found */
+  refuseReplacedNetworks(id: string): void {
+    for (const [name, { networkId }] of id === this.id ? Object.entries(this.#root.endpoints) : []) {
+      if (this.context.state.networks.named(name)?.network?.id !== networkId) {
+        throw notFound(`network ${name} not found`);
+      }
+    }
   }
 
   networks(): NetworkInUse[] {

@@ -37,6 +37,7 @@ import {
   ensureOwnVolume,
   refuseNameInNetwork,
   refuseTakenName,
+  refuseTakenNetworkName,
   resourceFields,
 } from "./creation.ts";
 import { type Realm, writtenName } from "./realm.ts";
@@ -67,7 +68,7 @@ function row<Method extends DescMethod>(
 /** Calls about one container, which only require that it is visible. */
 const ofContainer = (
   [
-    ...(["stopContainer", "killContainer", "restartContainer", "waitContainer"] as const),
+    ...(["stopContainer", "killContainer", "waitContainer"] as const),
     ...(["inspectContainer", "attachContainer", "describePorts", "resizeContainer", "openLogs"] as const),
     ...(["openArchive", "recordStreamUse", "pauseContainer", "unpauseContainer"] as const),
     ...(["topContainer", "openStats", "openChanges", "awaitStart"] as const),
@@ -114,6 +115,11 @@ const containers: readonly Row[] = [
       ...(["container", "clientToken", "published", "publishFailure"] as const),
     ]);
     request.container = realm.container(request.container).id;
+    realm.refuseReplacedNetworks(request.container);
+  }),
+  row(ContainerService.method.restartContainer, (realm, request) => {
+    request.container = realm.container(request.container).id;
+    realm.refuseReplacedNetworks(request.container);
   }),
   row(ContainerService.method.updateContainer, (realm, request) => {
     allowFields(ResourcesSchema, request.resources, resourceFields);
@@ -163,6 +169,7 @@ const networks: readonly Row[] = [
       ...(["name", "driver", "internal", "attachable", "enableIpv6", "enableIpv4", "labels"] as const),
       ...(["ipamDriver", "pools", "scope"] as const),
     ]);
+    refuseTakenNetworkName(realm, request.name);
     request.labels = realm.labelsFor(request.labels);
   }),
   row(NetworkService.method.removeNetwork, (realm, request) => {

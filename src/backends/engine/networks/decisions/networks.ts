@@ -75,7 +75,7 @@ function mayJoin(state: State, record: ContainerRecord, { id, name, labels }: Ne
     creator === undefined ||
     ownValue(record.endpoints, name)?.networkId === id ||
     creatorOf(labels) === creator ||
-    ownValue(state.containers.get(creator)?.endpoints ?? {}, name) !== undefined
+    ownValue(state.containers.get(creator)?.endpoints ?? {}, name)?.networkId === id
   );
 }
 
