@@ -123,6 +123,23 @@ describe("a pull", () => {
     assert.equal((await pull(store, `${proxy.host}/guarded:1`, alone)).imageId, imageId(wanted));
   });
 
+  it("of who is not trusted takes a name from an image of its repository alone", async (context) => {
+    const store = await openImageStore(context);
+    const alone = { withoutOwnAuth: true };
+    const reference = `${open.host}/held:1`;
+    await open.push("held", "1", await image("first"));
+    await open.push("built", "1", await image("built"));
+    const { imageId: built } = await pull(store, `${open.host}/built:1`);
+    await store.images.catalog.tag(built, reference);
+    await assert.rejects(pull(store, reference, alone), /is another image here, which is not replaced/);
+    assert.equal(store.images.containers.idOf(reference), built);
+    const { imageId: first } = await pull(store, reference);
+    await open.push("held", "1", await image("second"));
+    const { imageId: second } = await pull(store, reference, alone);
+    assert.notEqual(second, first);
+    assert.equal(store.images.containers.idOf(reference), second);
+  });
+
   it("brings an image and tells of it as Docker does", async (context) => {
     const store = await openImageStore(context);
     const busybox = await busyboxImage();

@@ -29,6 +29,7 @@ import {
   familiarString,
   type NamedReference,
   parseNamed,
+  repositoryName,
   withDefaultTag,
   withDigest,
 } from "./reference.ts";
@@ -46,7 +47,8 @@ export interface PullRequest {
   readonly auth: Credentials | undefined;
   /**
    * True for a client that is not trusted with what is here: the driver's own credentials are not used, the registry has to
-   * serve the image's configuration, and an image that is known by another manifest is refused.
+   * serve the image's configuration, an image that is known by another manifest is refused, and a name moves from one
+   * image of its repository to the next alone.
    */
   readonly withoutOwnAuth?: boolean;
   /** The client's User-Agent; absent if unknown. */
@@ -242,12 +244,29 @@ class Pull {
       );
     }
     const config = await this.#config(manifest.config);
+    if (this.#request.withoutOwnAuth === true) {
+      this.#refuseHeldName(manifest.config.digest, config);
+    }
     checkLayerCount(manifest.layers, config);
     await this.#parts.installer.withLayers(config.diffIds, () =>
       this.#installLayers(fetched, manifest, config, topDigest),
     );
     for (const layer of this.#layers.fetched) {
       report({ id: shortId(layer), status: "Pull complete" });
+    }
+  }
+
+  /** Refuses to take the name from an image that did not come from this repository, or that is for another platform. */
+  #refuseHeldName(id: string, { platform }: ImageConfig): void {
+    const named = this.#named;
+    const holder = named.digest === undefined ? this.#parts.index.named(named) : undefined;
+    if (holder === undefined || holder.id === id) {
+      return;
+    }
+    const wasPulled = holder.digests.some((digest) => digest.startsWith(`${repositoryName(named)}@`));
+    const { os, architecture } = holder.platform ?? platform;
+    if (!wasPulled || os !== platform.os || architecture !== platform.architecture) {
+      throw forbidden(`${familiarString(named)} is another image here, which is not replaced`);
     }
   }
 
