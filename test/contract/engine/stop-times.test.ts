@@ -78,6 +78,17 @@ describe("how long a container has to end after its stop signal", () => {
       await killed;
     });
 
+    it("a container that is killed is ended past an agent that reports no end", async () => {
+      const agent = bench.machine.agentOf(id);
+      agent.lateSignals.add(9);
+      const before = clock.sleeping;
+      const killed = bench.containers.killContainer({ container: id });
+      await untilTrue(() => agent.calls.includes("signal 9") && clock.sleeping > before);
+      await clock.advance(45_000);
+      await killed;
+      assert.deepEqual(ended, [id]);
+    });
+
     /** Begins to stop it. @returns what lets a second go by whenever an attempt has failed, until something holds */
     const stop = (timeoutSeconds = graceSeconds, leaving?: AbortSignal) => {
       const before = clock.sleeping;

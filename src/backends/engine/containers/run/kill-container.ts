@@ -1,5 +1,5 @@
 /** Kills a container. */
-import { isErrorKind, systemError } from "../../../../common/errors.ts";
+import { isErrorKind, systemError, unavailable } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { sigkill } from "../../../model/signals.ts";
@@ -15,7 +15,8 @@ const killTimeoutMs = 10_000;
 const farKillTimeoutMs = 45_000;
 
 /**
- * Kills a container and waits until its end is recorded; cancels a start in progress, or waits for it.
+ * Kills a container and waits until its end is recorded; cancels a start in progress, or waits for it. A container on
+ * another machine whose agent accepts the signal and reports no end is ended past it.
  *
  * @throws conflict: it does not run
  */
@@ -33,9 +34,13 @@ export async function killContainer(context: EngineContext, record: ContainerRec
     endPastAgent(context, live, signal, error),
   );
   const isNear = context.driver.silentAgents.kind === "gone";
-  if (!(await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs))) {
+  if (await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs)) {
+    return;
+  }
+  if (isNear) {
     throw systemError("tried to kill container, but did not receive an exit event");
   }
+  await endPastAgent(context, live, signal, unavailable("its agent reports no end of it"));
 }
 
 /** Ignores a rejection because the container has ended meanwhile. @throws any other */
