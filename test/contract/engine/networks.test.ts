@@ -237,4 +237,12 @@ describe("user-defined networks", () => {
     await bench.networks.connectNetwork({ network: "net", container: id });
     assert.equal(addressOf(id, "net"), "172.19.0.2", "the address is free again");
   });
+
+  it("are joined to the default bridge again where a backend died within a disconnection", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    await bench.stopBackend();
+    bench.machine.legs.delete(`${id} bridge`);
+    await bench.startBackend();
+    await untilTrue(() => bench.machine.legs.has(`${id} bridge`));
+  });
 });

@@ -15,9 +15,6 @@ import { namedNetworks } from "./decisions/names.ts";
  */
 export function adoptEndpoints(context: EngineContext, live: LiveContainer): void {
   const { networks } = context.driver;
-  if (namedNetworks(context.state.containers.get(live.id)?.endpoints ?? {}).length === 0) {
-    return; // Only the default bridge, which it has had since its start.
-  }
   void context.background.run(`adopt the networks of container ${live.id}`, () =>
     live.lock.run(async () => {
       const record = context.state.containers.get(live.id);
@@ -31,7 +28,9 @@ export function adoptEndpoints(context: EngineContext, live: LiveContainer): voi
           await networks.connect({ before: record, after: record, network, endpoint, defaultGateway });
         }
       }
-      await push(context, live.id);
+      if (namedNetworks(record.endpoints).length > 0) {
+        await push(context, live.id);
+      }
     }),
   );
 }
