@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -40,10 +41,8 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 			return err
 		}
 	}
-	for _, source := range request.BindSources {
-		if err := c.userPaths.Do(ctx, source, func() error { return c.volumes.RefuseBind(source) }); err != nil {
-			return err
-		}
+	if err := c.refuseBinds(ctx, request.BindSources); err != nil {
+		return err
 	}
 	if err := c.createFiles(ctx, paths, stack, request); err != nil {
 		err = fmt.Errorf("create container: %w", err)
@@ -53,6 +52,32 @@ func (c *Containers) Create(ctx context.Context, request *hostv1.CreateContainer
 		return err
 	}
 	return nil
+}
+
+// refuseBinds refuses sources in volumes that must not be bound.
+func (c *Containers) refuseBinds(ctx context.Context, sources []string) error {
+	if len(sources) == 0 {
+		return nil
+	}
+	binds, err := c.volumes.CheckBinds()
+	if err != nil {
+		return err
+	}
+	for _, source := range distinct(sources) {
+		if err := c.userPaths.Do(ctx, source, func() error { return binds.Refuse(source) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func distinct[T comparable](all []T) []T {
+	seen := map[T]bool{}
+	return slices.DeleteFunc(slices.Clone(all), func(each T) bool {
+		was := seen[each]
+		seen[each] = true
+		return was
+	})
 }
 
 func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPaths, stack layers.Stack, request *hostv1.CreateContainerRequest) error {

@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -20,26 +21,43 @@ import (
 // NOT_FOUND names the first other missing source. INVALID_ARGUMENT: a source lies
 // in a volume that must not be bound.
 func (l *launch) ensureBindSources(ctx context.Context) error {
+	if len(l.request.BindSources) == 0 {
+		return nil
+	}
+	binds, err := l.volumes.CheckBinds()
+	if err != nil {
+		return err
+	}
+	var sources []bindSource
 	for _, source := range l.request.BindSources {
-		if err := l.userPaths.Do(ctx, source.Path, func() error { return l.ensureBindSource(source) }); err != nil {
+		sources = append(sources, bindSource{source.Path, source.Create})
+	}
+	for _, source := range distinct(sources) {
+		if err := l.userPaths.Do(ctx, source.path, func() error { return source.ensure(binds) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *launch) ensureBindSource(source *hostv1.BindSource) error {
-	if err := l.volumes.RefuseBind(source.Path); err != nil {
+// bindSource is a [hostv1.BindSource].
+type bindSource struct {
+	path   string
+	create bool
+}
+
+func (b bindSource) ensure(binds *volumes.BindCheck) error {
+	if err := binds.Refuse(b.path); err != nil {
 		return err
 	}
-	_, err := os.Stat(source.Path)
+	_, err := os.Stat(b.path)
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if !source.Create {
-		return connect.NewError(connect.CodeNotFound, fmt.Errorf("bind source path does not exist: %s", source.Path))
+	if !b.create {
+		return connect.NewError(connect.CodeNotFound, fmt.Errorf("bind source path does not exist: %s", b.path))
 	}
-	if err := os.MkdirAll(source.Path, 0o755); err != nil {
+	if err := os.MkdirAll(b.path, 0o755); err != nil {
 		return fmt.Errorf("create bind source: %w", err)
 	}
 	return nil

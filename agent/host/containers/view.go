@@ -15,6 +15,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -158,7 +159,13 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 		if err := c.volumes.Hold(ctx, viewHolder(id), m.Source); err != nil {
 			return err
 		}
-		show := c.bindInside
+	}
+	binds, err := c.volumes.CheckBinds() // now that volumes are mounted
+	if err != nil {
+		return err
+	}
+	for _, m := range record.Mounts {
+		show := func(root *confined.Root, m mount) error { return bindInside(root, binds, m) }
 		if len(m.Layers) > 0 {
 			show = func(root *confined.Root, m mount) error { return c.showImage(root, path+".image", m) }
 		}
@@ -174,8 +181,8 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 
 // bindInside binds a mount's source to its destination. Links of the container
 // are followed, but not out of it. A missing source is skipped.
-func (c *Containers) bindInside(root *confined.Root, m mount) error {
-	source, err := c.volumes.OpenSource(m.Source)
+func bindInside(root *confined.Root, binds *volumes.BindCheck, m mount) error {
+	source, err := binds.Open(m.Source)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

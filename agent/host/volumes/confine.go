@@ -3,11 +3,13 @@ package volumes
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -17,19 +19,16 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// OpenSource opens (O_PATH) the source of a mount. Since containers write to
-// volumes, a path in one of ours is resolved beneath that volume's directory: a
-// link that leads out of it is INVALID_ARGUMENT, a missing path os.ErrNotExist.
-// Other paths are the user's own.
+// OpenSource is [BindCheck.Open] for one source.
 func (s *Store) OpenSource(source string) (*os.File, error) {
-	volume, subpath, ours := s.split(source)
-	if !ours {
-		if err := s.RefuseBind(source); err != nil {
+	binds := &BindCheck{store: s}
+	if _, _, ours := s.split(source); !ours {
+		var err error
+		if binds, err = s.CheckBinds(); err != nil {
 			return nil, err
 		}
-		return os.OpenFile(source, unix.O_PATH|unix.O_CLOEXEC, 0)
 	}
-	return OpenPart(volume, subpath)
+	return binds.Open(source)
 }
 
 // OpenPart opens (O_PATH) a path beneath a directory. A link that leads out of it
@@ -58,22 +57,77 @@ func OpenPart(directory, subpath string) (*os.File, error) {
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// RefuseBind refuses a path of the machine that leads into an exclusive volume,
-// or to its device: a bind would bypass its owner. It also refuses one in the
-// directory of a volume that does not exist, which would be mistaken for one.
-// INVALID_ARGUMENT.
-func (s *Store) RefuseBind(source string) error {
+// BindCheck refuses binds of what belongs to exclusive volumes. It has looked at
+// these once, for all paths of a request.
+type BindCheck struct {
+	store     *Store
+	directory string            // the store's, without links
+	files     map[inode]string  // the volumes' directories and regular files: the volume's name
+	devices   map[uint64]string // the devices of mounted ones: the volume's name
+}
+
+// CheckBinds looks at the exclusive volumes.
+func (s *Store) CheckBinds() (*BindCheck, error) {
 	directory, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	c := &BindCheck{s, directory, map[inode]string{}, map[uint64]string{}}
+	for _, name := range s.exclusive.names() {
+		c.note(driver.Volume{Name: name, Dir: filepath.Join(s.dir, name)})
+	}
+	return c, nil
+}
+
+// note adds what a volume consists of. One that is being made or removed is not
+// there, and has nothing to be bound.
+func (c *BindCheck) note(v driver.Volume) {
+	var around, shown unix.Stat_t
+	if unix.Stat(v.Dir, &around) != nil {
+		return
+	}
+	c.files[inodeOf(&around)] = v.Name
+	inside, _ := os.ReadDir(v.Dir)
+	for _, each := range inside {
+		var stat unix.Stat_t
+		if each.Type().IsRegular() && unix.Lstat(filepath.Join(v.Dir, each.Name()), &stat) == nil {
+			c.files[inodeOf(&stat)] = v.Name
+		}
+	}
+	if unix.Stat(v.Data(), &shown) == nil && shown.Dev != around.Dev {
+		c.devices[shown.Dev] = v.Name
+	}
+}
+
+func inodeOf(stat *unix.Stat_t) inode { return inode{stat.Dev, stat.Ino} }
+
+// Open opens (O_PATH) the source of a mount. Since containers write to volumes, a
+// path in one of the store's is resolved beneath that volume's directory: a link
+// that leads out of it is INVALID_ARGUMENT, a missing path os.ErrNotExist. Other
+// paths are the user's own, and refused as in Refuse.
+func (c *BindCheck) Open(source string) (*os.File, error) {
+	if volume, subpath, ours := c.store.split(source); ours {
+		return OpenPart(volume, subpath)
+	}
+	if err := c.Refuse(source); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(source, unix.O_PATH|unix.O_CLOEXEC, 0)
+}
+
+// Refuse refuses a path of the machine that leads into an exclusive volume, or to
+// its device: a bind would bypass its owner. It also refuses one in the directory
+// of a volume that does not exist, which would be mistaken for one.
+// INVALID_ARGUMENT.
+func (c *BindCheck) Refuse(source string) error {
+	s := c.store
 	real := realPath(source)
-	rest, below := strings.CutPrefix(real, directory+"/")
+	rest, below := strings.CutPrefix(real, c.directory+"/")
 	if !below { // a volume's directory may be a link to another disk
 		rest, below = strings.CutPrefix(filepath.Clean(source), filepath.Clean(s.dir)+"/")
 	}
 	if !below {
-		return s.refuseMounted(source, real)
+		return c.refuseOtherNames(source, real)
 	}
 	name, _, _ := strings.Cut(rest, "/")
 	v, d, err := s.find(name)
@@ -86,78 +140,81 @@ func (s *Store) RefuseBind(source string) error {
 	if isExclusive(d) {
 		return ofOneContainer(source, name, d)
 	}
-	return s.refuseMounted(source, real)
+	return c.refuseOtherNames(source, real)
 }
 
-// refuseMounted refuses a path that leads into the directory of an exclusive
-// volume, is on its mounted file system, or is its device, under any name.
-func (s *Store) refuseMounted(source, real string) error {
-	if err := s.refuseSameFiles(source, real); err != nil {
-		return err
+// refuseOtherNames refuses a path into an exclusive volume under another name: it
+// contains the volume's directory, is a file of it, as by another mount or a hard
+// link, is on its mounted file system, or is its device.
+func (c *BindCheck) refuseOtherNames(source, real string) error {
+	if len(c.files) == 0 {
+		return nil
 	}
-	var found unix.Stat_t
-	for unix.Stat(real, &found) != nil {
-		if real = filepath.Dir(real); real == "/" || real == "." {
-			return nil
-		}
-	}
-	device := found.Dev
-	if found.Mode&unix.S_IFMT == unix.S_IFBLK {
-		device = found.Rdev
-	}
-	names, err := os.ReadDir(s.held)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		v, d, err := s.find(name.Name())
-		if err != nil || !isExclusive(d) {
-			continue // its users get the error of the damaged record
-		}
-		var around, shown unix.Stat_t
-		if errors.Join(unix.Stat(v.Dir, &around), unix.Stat(v.Data(), &shown)) == nil && shown.Dev != around.Dev && shown.Dev == device {
-			return ofOneContainer(source, v.Name, d)
-		}
-	}
-	return nil
-}
-
-// refuseSameFiles refuses a path that contains such a volume's directory, or is a
-// file of it, under another name: through another mount or a hard link.
-func (s *Store) refuseSameFiles(source, real string) error {
-	var passed []os.FileInfo
+	isFirst := true // that exists
 	for at := real; at != "/" && at != "."; at = filepath.Dir(at) {
-		if info, err := os.Stat(at); err == nil {
-			passed = append(passed, info)
-		}
-	}
-	names, err := os.ReadDir(s.dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range names {
-		directory := filepath.Join(s.dir, entry.Name())
-		files := []string{directory}
-		if len(passed) > 0 && passed[0].Mode().IsRegular() {
-			inside, _ := os.ReadDir(directory)
-			for _, each := range inside {
-				if each.Type().IsRegular() { // anything else may be a file system that does not answer
-					files = append(files, filepath.Join(directory, each.Name()))
-				}
-			}
-		}
-		isOneOf := func(file string) bool {
-			own, err := os.Stat(file)
-			return err == nil && slices.ContainsFunc(passed, func(each os.FileInfo) bool { return os.SameFile(own, each) })
-		}
-		if !slices.ContainsFunc(files, isOneOf) {
+		var stat unix.Stat_t
+		if unix.Stat(at, &stat) != nil {
 			continue
 		}
-		if v, d, err := s.find(entry.Name()); err == nil && isExclusive(d) {
-			return ofOneContainer(source, v.Name, d)
+		if err := c.refuseOf(source, c.files[inodeOf(&stat)]); err != nil {
+			return err
+		}
+		if isFirst {
+			isFirst = false
+			if err := c.refuseOf(source, c.devices[deviceOf(&stat)]); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// deviceOf is the device that a file is, or that of its file system.
+func deviceOf(stat *unix.Stat_t) uint64 {
+	if stat.Mode&unix.S_IFMT == unix.S_IFBLK {
+		return stat.Rdev
+	}
+	return stat.Dev
+}
+
+// refuseOf refuses a path into the named volume, if it is still an exclusive one;
+// empty: no volume.
+func (c *BindCheck) refuseOf(source, name string) error {
+	if name == "" {
+		return nil
+	}
+	v, d, err := c.store.find(name)
+	if err != nil || !isExclusive(d) {
+		return nil // its users get the error of a damaged record
+	}
+	return ofOneContainer(source, v.Name, d)
+}
+
+// nameSet is a set of volumes' names.
+type nameSet struct {
+	mu  sync.Mutex
+	all map[string]struct{}
+}
+
+func (n *nameSet) add(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.all == nil {
+		n.all = map[string]struct{}{}
+	}
+	n.all[name] = struct{}{}
+}
+
+func (n *nameSet) remove(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.all, name)
+}
+
+func (n *nameSet) names() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Sorted(maps.Keys(n.all))
 }
 
 func isExclusive(d driver.Driver) bool {
@@ -169,7 +226,7 @@ func ofOneContainer(source, name string, d driver.Driver) error {
 		source, name, d.Traits().Name, name)
 }
 
-// refusePaths refuses options that are or contain paths, like [Store.RefuseBind].
+// refusePaths refuses options that are or contain paths, like [BindCheck.Refuse].
 // It also refuses a comma in a path of `o`: overlay allows to escape it by a
 // backslash, but neither do other file systems nor the code that removes `ro` and
 // the like.
@@ -177,12 +234,16 @@ func (s *Store) refusePaths(options map[string]string) error {
 	if strings.Contains(options["o"], `\,`) {
 		return invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
 	}
+	binds, err := s.CheckBinds()
+	if err != nil {
+		return err
+	}
 	for _, path := range pathsOf(options) {
 		absolute, err := filepath.Abs(path)
 		if err != nil {
 			return err
 		}
-		if err := s.RefuseBind(absolute); err != nil {
+		if err := binds.Refuse(absolute); err != nil {
 			return err
 		}
 	}

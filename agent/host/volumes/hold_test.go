@@ -191,7 +191,7 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 		block, block + "/", filepath.Dir(block), filepath.Join(filepath.Dir(block), "volume.img"), link, link + "/_data",
 		shared + "/../../disk/_data", link + "/inner/..", link + "/_data/not/there", filepath.Join(s.dir, "volumes/none/_data"),
 	} {
-		err := s.RefuseBind(path)
+		err := s.refuseBind(path)
 		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -205,7 +205,7 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 		}
 	}
 	for _, path := range []string{shared, filepath.Dir(shared), s.dir, filepath.Join(s.dir, "volumes"), "/", "/no/such/path", link + "/../elsewhere"} {
-		if err := s.RefuseBind(path); err != nil {
+		if err := s.refuseBind(path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -235,12 +235,12 @@ func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.
 		alias(directory), alias(directory) + "/volume.img", alias(directory) + "/_data", alias(directory) + "/not/there",
 		all + "/disk", all + "/disk/volume.img", alias(image), hardLink,
 	} {
-		if err := s.RefuseBind(path); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if err := s.refuseBind(path); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
 	for _, path := range []string{alias(shared), alias(shared) + "/_data", all + "/plain", all} {
-		if err := s.RefuseBind(path); err != nil {
+		if err := s.refuseBind(path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 			t.Errorf("%s: %v", o, err)
 		}
 	}
-	if err := s.RefuseBind(alias); connect.CodeOf(err) != connect.CodeInvalidArgument {
+	if err := s.refuseBind(alias); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Error(err)
 	}
 	for _, options := range []map[string]string{
@@ -316,7 +316,7 @@ func TestAVolumeOfOneContainerIsNotBoundWhereItsDirectoryIsALink(t *testing.T) {
 	elsewhere := filepath.Join(s.t.TempDir(), "disk")
 	s.must(os.Rename(filepath.Dir(block), elsewhere))
 	s.must(os.Symlink(elsewhere, filepath.Dir(block)))
-	if err := s.RefuseBind(block); connect.CodeOf(err) != connect.CodeInvalidArgument {
+	if err := s.refuseBind(block); connect.CodeOf(err) != connect.CodeInvalidArgument {
 		t.Error(err)
 	}
 }
@@ -336,4 +336,12 @@ func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
 		t.Error(err)
 	}
 	s.isMounted(made.Path, false)
+}
+
+// refuseBind checks one path.
+func (s stored) refuseBind(path string) error {
+	s.t.Helper()
+	binds, err := s.CheckBinds()
+	s.must(err)
+	return binds.Refuse(path)
 }

@@ -36,6 +36,8 @@ type Store struct {
 	trash   *trash.Can
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
+	// exclusive are the exclusive volumes, and perhaps ones that are gone.
+	exclusive nameSet
 
 	mounting  sync.Mutex
 	mounted   change.Signal     // a volume was mounted
@@ -68,6 +70,13 @@ func Open(options Options) (*Store, error) {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open volumes: %w", err)
 		}
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, fmt.Errorf("open volumes: %w", err)
+	}
+	for _, entry := range entries {
+		s.find(entry.Name()) // remembers exclusive ones; whoever uses a damaged record gets its error
 	}
 	return s, nil
 }
@@ -114,7 +123,8 @@ func (s *Store) driver(name string) (driver.Driver, error) {
 	return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("there is no volume driver %q", name))
 }
 
-// find returns an existing volume and its driver.
+// find returns an existing volume and its driver. It remembers exclusive ones,
+// also those that somebody else has put into the directory.
 func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	dir, err := s.path(name)
 	v := driver.Volume{Name: name, Dir: dir}
@@ -134,6 +144,9 @@ func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	}
 	v.Options = kept.Options
 	d, err := s.driver(kept.Driver)
+	if err == nil && isExclusive(d) {
+		s.exclusive.add(name)
+	}
 	return v, d, err
 }
 
@@ -167,7 +180,7 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 	if err != nil {
 		err = fmt.Errorf("create %s: %w", v.Name, err)
 		if fresh {
-			err = errors.Join(err, s.trash.Discard(dir))
+			err = errors.Join(err, s.discard(v))
 		}
 		return nil, err
 	}
@@ -175,6 +188,9 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 }
 
 func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (made driver.Made, err error) {
+	if isExclusive(d) {
+		s.exclusive.add(v.Name)
+	}
 	if err := os.MkdirAll(v.Dir, 0o700); err != nil {
 		return made, err
 	}
@@ -217,7 +233,16 @@ func (s *Store) Remove(ctx context.Context, name string) error {
 	}
 	s.forgetMounts(name)
 	faultpoint.Reached("host.volume.unmounted")
-	return s.trash.Discard(dir)
+	return s.discard(driver.Volume{Name: name, Dir: dir})
+}
+
+// discard makes a volume's directory disappear.
+func (s *Store) discard(v driver.Volume) error {
+	if err := s.trash.Discard(v.Dir); err != nil {
+		return err
+	}
+	s.exclusive.remove(v.Name)
+	return nil
 }
 
 // List returns the existing volumes, except those with an unreadable record.
