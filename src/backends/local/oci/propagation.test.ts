@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
-import { mountOf, parseMountInfo, rootPropagation } from "./propagation.ts";
+import { mountLookup, parseMountInfo, rootPropagation, type SourceMount } from "./propagation.ts";
 
 const mountInfo = [
   "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw",
@@ -11,7 +11,7 @@ const mountInfo = [
   "32 22 0:7 / /covered rw shared:9 - tmpfs tmpfs rw",
   "33 32 0:8 / /covered rw - tmpfs tmpfs rw",
 ].join("\n");
-const lookUp = (path: string) => mountOf(path, parseMountInfo(mountInfo));
+const lookUp = mountLookup(parseMountInfo(mountInfo));
 const mount = (propagation: string): ResolvedMount => ({
   type: "bind",
   destination: "/x",
@@ -25,6 +25,49 @@ test("a path lies on the nearest mount above it, the last of several", () => {
   assert.deepEqual(lookUp("/srv/deep er"), { mountPoint: "/srv/deep er", propagation: ["master:7"] });
   assert.deepEqual(lookUp("/covered/x").propagation, []);
 });
+
+test("every path's mount is the one that a comparison with all finds", () => {
+  const names = ["a", "a-b", "a.b", "a b", "ab", "b"];
+  const all = names.flatMap((x) => names.flatMap((y) => [`/${x}`, `/${x}/${y}`, `/${x}/${y}/${x}`]));
+  for (let share = 2; share < 7; share++) {
+    const points = all.filter((_, index) => index % share === 0);
+    const mounts = points.map((mountPoint, index) => ({ mountPoint, propagation: [`shared:${index}`] }));
+    const find = mountLookup(mounts);
+    for (const path of ["/", ...all, ...all.map((each) => `${each}//x/`)]) {
+      assert.deepEqual(find(path), comparedWithAll(path, mounts), path);
+    }
+  }
+});
+
+function comparedWithAll(path: string, mounts: readonly SourceMount[]): SourceMount {
+  let found: SourceMount = { mountPoint: "/", propagation: [] };
+  for (const mount of mounts) {
+    const contains = mount.mountPoint === path || path.startsWith(`${mount.mountPoint}/`);
+    if (contains && mount.mountPoint.length >= found.mountPoint.length) {
+      found = mount;
+    }
+  }
+  return found;
+}
+
+for (const [what, mountPointOf] of [
+  ["flat", (index: number) => `/srv/volumes/${index}/_data`],
+  ["nested", (index: number) => `/srv${"/a".repeat(index % 2000)}`],
+] as const) {
+  test(`thousands of paths are found on thousands of ${what} mounts in one turn`, () => {
+    const mounts = Array.from({ length: what === "flat" ? 50_000 : 4096 }, (_, index) => ({
+      mountPoint: mountPointOf(index),
+      propagation: ["shared:1"],
+    }));
+    const before = performance.now();
+    const find = mountLookup(mounts);
+    for (let index = 0; index < 4096; index++) {
+      const { mountPoint } = find(`${mountPointOf(index)}/${index}`);
+      assert.ok(mountPoint === mountPointOf(index));
+    }
+    assert.ok(performance.now() - before < 2500, `${performance.now() - before} ms`);
+  });
+}
 
 test("the root passes mounts on as far as one of the mounts is to", () => {
   const root = (...mounts: [string, string][]) =>

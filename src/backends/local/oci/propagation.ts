@@ -15,10 +15,10 @@ export interface SourceMount {
 
 /** The mounts of this process, which are the machine's, read at the first lookup. @param path without links */
 export function machineMounts(): MountLookup {
-  let mounts: readonly SourceMount[] | undefined;
+  let lookUp: MountLookup | undefined;
   return (path) => {
-    mounts ??= parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8"));
-    return mountOf(path, mounts);
+    lookUp ??= mountLookup(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")));
+    return lookUp(path);
   };
 }
 
@@ -32,18 +32,71 @@ export function parseMountInfo(text: string): SourceMount[] {
   });
 }
 
-/** The mount that contains a path without links. */
-export function mountOf(path: string, mounts: readonly SourceMount[]): SourceMount {
-  let found: SourceMount = { mountPoint: "/", propagation: [] };
-  for (const mount of mounts) {
-    const { mountPoint } = mount;
-    const isAbove = mountPoint === path || path.startsWith(mountPoint === "/" ? "/" : `${mountPoint}/`);
-    // The last of several mounts at one place is visible.
-    if (isAbove && mountPoint.length >= found.mountPoint.length) {
-      found = mount;
+/**
+ * Finds a path's mount by binary search, since both may be thousands, and either as deep as a path can be.
+ *
+ * @param mounts in mountinfo's order
+ */
+export function mountLookup(mounts: readonly SourceMount[]): MountLookup {
+  // The last of several mounts at one place is visible.
+  const byKey = new Map(mounts.map((mount) => [keyOf(mount.mountPoint), mount]));
+  const keys = [...byKey.keys()].sort();
+  const containing = indexesOfContaining(keys);
+  return (path) => {
+    const key = keyOf(path);
+    // The mount that contains the path is the last one before it in order, or contains that one.
+    let at = lastUpTo(key, keys);
+    const common = commonLength(key, keys[at] ?? "");
+    while ((keys[at]?.length ?? 0) > common) {
+      at = containing[at] ?? none;
     }
+    return byKey.get(keys[at] ?? "") ?? { mountPoint: "/", propagation: [] };
+  };
+}
+
+/** A path such that those of what it contains begin with it, and stand right behind it in order. */
+function keyOf(path: string): string {
+  // Ten times as fast as replaceAll for deep paths.
+  return path === "/" ? "\0" : `${path.split("/").join("\0")}\0`;
+}
+
+/** The index of no key. */
+const none = -1;
+
+/** For each key the index of the longest other one that it begins with. @param keys in order */
+function indexesOfContaining(keys: readonly string[]): Int32Array {
+  const found = new Int32Array(keys.length);
+  for (const [index, key] of keys.entries()) {
+    let at = index - 1;
+    while (at !== none && !key.startsWith(keys[at] ?? "")) {
+      at = found[at] ?? none;
+    }
+    found[index] = at;
   }
   return found;
+}
+
+/** The index of the last key up to one. @param keys in order */
+function lastUpTo(key: string, keys: readonly string[]): number {
+  let low = none;
+  let high = keys.length;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if ((keys[middle] ?? "") <= key) {
+      low = middle;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+function commonLength(a: string, b: string): number {
+  let length = 0;
+  while (length < a.length && a.charCodeAt(length) === b.charCodeAt(length)) {
+    length++;
+  }
+  return length;
 }
 
 /** Decodes blanks and backslashes, which are written in octal. */
