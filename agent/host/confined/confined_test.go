@@ -4,8 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,5 +146,67 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 		if _, err := os.Stat(precious); err != nil {
 			t.Fatalf("another's: %v", err)
 		}
+	}
+}
+
+func TestRemoveTreeTakesATimeThatGrowsWithTheDirectoriesAlone(t *testing.T) {
+	few := max(removalTime(t, 2_000), removalTime(t, 2_000))
+	if many := removalTime(t, 16_000); many > 14*few {
+		t.Errorf("%v, but eight times as many %v", few, many)
+	}
+}
+
+// removalTime returns the processor's time that directories with one directory
+// each take.
+func removalTime(t *testing.T, directories int) time.Duration {
+	_, dir := openRoot(t)
+	longName := strings.Repeat("n", 240)
+	for n := range directories {
+		if err := os.MkdirAll(filepath.Join(dir, longName+strconv.Itoa(n), "d"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadTime(t)
+	if err := RemovePath(dir); err != nil {
+		t.Fatal(err)
+	}
+	return threadTime(t) - before
+}
+
+func threadTime(t *testing.T) time.Duration {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_THREAD, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// Levels whose directories are forgotten on the way down are read again on the way up.
+func TestRemoveTreeRemovesFullDirectoriesOfEachLevelOfADeepTree(t *testing.T) {
+	root, dir := openRoot(t)
+	current, err := openDirectory(int(root.Directory().Fd()), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 300 {
+		for _, name := range []string{"a", "b", "deeper", "y", "z"} {
+			unix.Mkdirat(current, name, 0o755)
+			unix.Mkdirat(current, name+"/inside", 0o755)
+		}
+		next, err := openDirectory(current, "deeper")
+		if err != nil {
+			t.Fatal(err)
+		}
+		unix.Close(current)
+		current = next
+	}
+	unix.Close(current)
+	if err := RemovePath(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("still there: %v", err)
 	}
 }

@@ -11,10 +11,23 @@ import (
 // errMoved means that the rest of a tree cannot be found: its directory was moved.
 var errMoved = errors.New("a directory was moved while its tree was removed")
 
-// entered is a directory that RemoveTree has gone into.
-type entered struct {
-	name   string
-	parent identity
+// keptLevels is how many of the innermost directories keep the names of what is
+// to be emptied in them: a container nests as deep as it likes.
+const keptLevels = 64
+
+// level is a directory on the way to the current one.
+type level struct {
+	itself identity
+	// full are directories of the block that was read last, yet to be emptied. The
+	// last of them is on the way.
+	full []string
+	// next is where reading continues.
+	next int64
+	// block is where the last block began, which is read again once full was
+	// forgotten.
+	block int64
+	// removed means that something was removed since reading began.
+	removed bool
 }
 
 // identity is a file's, as long as it is open.
@@ -29,9 +42,11 @@ func identityOf(fd int) (identity, error) {
 // RemoveTree deletes element of the directory parent recursively, without
 // following links. A missing one is not an error.
 //
-// It holds two descriptors at any depth: a hostile image or container can nest
-// deeper than descriptor or path limits allow. It climbs by "..", and no further
-// than from where it came: a container may move directories of the tree meanwhile.
+// It holds two descriptors at any depth, takes a time that grows with the number of
+// files alone, and little memory for each level: a hostile image or container can
+// nest deeper than descriptor or path limits allow, and fill directories. It climbs
+// by "..", and no further than from where it came: a container may move directories
+// of the tree meanwhile.
 func RemoveTree(parent int, element string) error {
 	err := unix.Unlinkat(parent, element, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
@@ -44,44 +59,101 @@ func RemoveTree(parent int, element string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { unix.Close(current) }()
-	var path []entered
-	for next := element; ; {
-		step := next
-		if next == "" {
-			step = ".."
+	r := removal{current: current, buffer: make([]byte, 32<<10)}
+	defer func() { unix.Close(r.current) }()
+	if err := r.push(); err != nil {
+		return err
+	}
+	r.levels[0].full = []string{element}
+	return r.run()
+}
+
+// removal is the work of RemoveTree. Its first level is the parent, of which only the
+// element is removed.
+type removal struct {
+	current int
+	levels  []level
+	buffer  []byte
+}
+
+func (r *removal) run() error {
+	for {
+		top := &r.levels[len(r.levels)-1]
+		var err error
+		switch {
+		case len(top.full) > 0:
+			err = r.descend(top)
+		case len(r.levels) == 1:
+			return nil
+		default:
+			var emptied bool
+			if emptied, err = r.removeBlock(top); emptied && err == nil {
+				err = r.climb()
+			}
 		}
-		from, err := identityOf(current)
 		if err != nil {
-			return err
-		}
-		opened, err := openDirectory(current, step)
-		if err != nil {
-			return err
-		}
-		unix.Close(current)
-		current = opened
-		if next != "" {
-			path = append(path, entered{next, from})
-		} else {
-			last := path[len(path)-1]
-			path = path[:len(path)-1]
-			if now, err := identityOf(current); err != nil {
-				return err
-			} else if now != last.parent {
-				return errMoved
-			}
-			if err := unix.Unlinkat(current, last.name, unix.AT_REMOVEDIR); err != nil {
-				return err
-			}
-			if len(path) == 0 {
-				return nil
-			}
-		}
-		if next, err = removeEntries(current); err != nil {
 			return err
 		}
 	}
+}
+
+// descend goes into the last full directory.
+func (r *removal) descend(top *level) error {
+	err := r.open(top.full[len(top.full)-1])
+	if errors.Is(err, unix.ENOENT) {
+		top.full = top.full[:len(top.full)-1]
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if outer := len(r.levels) - keptLevels; outer > 0 {
+		r.levels[outer].forget()
+	}
+	return r.push()
+}
+
+// forget keeps only the name of the directory on the way.
+func (l *level) forget() {
+	l.full = []string{l.full[len(l.full)-1]}
+	l.next = l.block
+}
+
+// climb returns from an emptied directory and removes it.
+func (r *removal) climb() error {
+	if err := r.open(".."); err != nil {
+		return err
+	}
+	r.levels = r.levels[:len(r.levels)-1]
+	top := &r.levels[len(r.levels)-1]
+	if now, err := identityOf(r.current); err != nil {
+		return err
+	} else if now != top.itself {
+		return errMoved
+	}
+	last := len(top.full) - 1
+	if err := unix.Unlinkat(r.current, top.full[last], unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	top.full, top.removed = top.full[:last], true
+	return nil
+}
+
+// push makes the current directory the innermost level.
+func (r *removal) push() error {
+	itself, err := identityOf(r.current)
+	r.levels = append(r.levels, level{itself: itself})
+	return err
+}
+
+func (r *removal) open(step string) error {
+	opened, err := openDirectory(r.current, step)
+	if err != nil {
+		return err
+	}
+	unix.Close(r.current)
+	r.current = opened
+	return nil
 }
 
 // RemovePath is RemoveTree for a trusted path.
@@ -100,43 +172,38 @@ func RemovePath(name string) error {
 	return nil
 }
 
-// removeEntries deletes files and empty directories, and returns the name of a
-// directory that is not empty, if any.
-func removeEntries(directory int) (string, error) {
-	fd, err := unix.Openat(directory, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+// removeBlock deletes the files and empty directories of the next block of the
+// current directory and notes the full ones. emptied: nothing is left in it.
+func (r *removal) removeBlock(top *level) (emptied bool, err error) {
+	if _, err := unix.Seek(r.current, top.next, unix.SEEK_SET); err != nil {
+		return false, err
+	}
+	top.block = top.next
+	n, err := unix.ReadDirent(r.current, r.buffer)
 	if err != nil {
-		return "", err
+		return false, err
 	}
-	defer unix.Close(fd)
-	buffer := make([]byte, 32<<10)
-	removed := false
-	for {
-		n, err := unix.ReadDirent(fd, buffer)
+	if n == 0 {
+		// Removals may have hidden entries from this pass: repeat it.
+		emptied, top.next, top.removed = !top.removed, 0, false
+		return emptied, nil
+	}
+	if top.next, err = unix.Seek(r.current, 0, unix.SEEK_CUR); err != nil {
+		return false, err
+	}
+	_, _, names := unix.ParseDirent(r.buffer[:n], -1, nil)
+	for _, name := range names {
+		full, err := removeEntry(r.current, name)
 		if err != nil {
-			return "", err
+			return false, err
 		}
-		if n == 0 && !removed {
-			return "", nil
-		}
-		if n == 0 { // removals may have hidden entries from this pass: repeat it
-			if _, err := unix.Seek(fd, 0, unix.SEEK_SET); err != nil {
-				return "", err
-			}
-			removed = false
-			continue
-		}
-		_, _, names := unix.ParseDirent(buffer[:n], -1, nil)
-		for _, name := range names {
-			full, err := removeEntry(fd, name)
-			if err != nil {
-				return "", err
-			}
-			if full {
-				return name, nil
-			}
-			removed = true
+		if full {
+			top.full = append(top.full, name)
+		} else {
+			top.removed = true
 		}
 	}
+	return false, nil
 }
 
 func removeEntry(directory int, name string) (full bool, err error) {
