@@ -9,10 +9,16 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
+	"github.com/sockerless/sockerless/agent/core/background"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
+
+// mostAtOnce is how many trees are deleted at a time: a large one holds up no
+// others.
+const mostAtOnce = 4
 
 // Can is a directory whose content is being deleted, even across restarts.
 type Can struct {
@@ -20,6 +26,9 @@ type Can struct {
 	wake    chan struct{}
 	done    chan struct{}
 	closing chan struct{}
+	turns   chan struct{} // mostAtOnce
+	// deleting has the names of the trees that are being deleted.
+	deleting sync.Map
 }
 
 // Open starts deleting what an earlier process left in dir.
@@ -27,7 +36,7 @@ func Open(dir string) (*Can, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	can := &Can{dir: dir, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{})}
+	can := &Can{dir: dir, wake: make(chan struct{}, 1), done: make(chan struct{}), closing: make(chan struct{}), turns: make(chan struct{}, mostAtOnce)}
 	can.wake <- struct{}{}
 	go can.run()
 	return can, nil
@@ -54,7 +63,7 @@ func (c *Can) Discard(path string) error {
 // farewell is how long Close waits.
 const farewell = time.Second
 
-// Close stops deleting. It waits briefly for the current tree; the next process
+// Close stops deleting. It waits briefly for the current trees; the next process
 // deletes the rest. It is called once.
 func (c *Can) Close() {
 	close(c.closing)
@@ -71,11 +80,15 @@ func (c *Can) run() {
 		case <-c.wake:
 			c.empty()
 		case <-c.closing:
+			for range mostAtOnce { // the current ones
+				c.turns <- struct{}{}
+			}
 			return
 		}
 	}
 }
 
+// empty begins to delete what is there.
 func (c *Can) empty() {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
@@ -83,13 +96,23 @@ func (c *Can) empty() {
 		return
 	}
 	for _, entry := range entries {
+		if _, begun := c.deleting.Load(entry.Name()); begun {
+			continue
+		}
 		select {
 		case <-c.closing:
 			return
-		default:
+		case c.turns <- struct{}{}:
 		}
-		if err := confined.RemovePath(filepath.Join(c.dir, entry.Name())); err != nil {
-			slog.Error("cannot delete", "path", entry.Name(), "error", err)
-		}
+		c.deleting.Store(entry.Name(), nil)
+		background.Go(func() { c.remove(entry.Name()) })
 	}
+}
+
+func (c *Can) remove(name string) {
+	if err := confined.RemovePath(filepath.Join(c.dir, name)); err != nil {
+		slog.Error("cannot delete", "path", name, "error", err)
+	}
+	c.deleting.Delete(name)
+	<-c.turns
 }

@@ -78,3 +78,33 @@ func TestWhatIsDiscardedIsGoneWhileOthersAreDeleted(t *testing.T) {
 	}
 	lanes.Wait()
 }
+
+func TestALargeTreeHoldsUpNoOthers(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "trash", "0")
+	for n := range 5_000 {
+		if err := os.MkdirAll(filepath.Join(large, fmt.Sprint(n), "d"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	small := filepath.Join(dir, "trash", "1")
+	if err := os.MkdirAll(small, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	can, err := Open(filepath.Join(dir, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer can.Close()
+	for isThere(small) {
+		time.Sleep(time.Millisecond)
+	}
+	if !isThere(large) {
+		t.Error("the large one was deleted before it")
+	}
+}
+
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
