@@ -19,7 +19,6 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/archive"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
-	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
 // givenPrefix begins the names of the directories with the files that every
@@ -103,7 +102,7 @@ func (s *Store) makeGiven(given string, names, lower []string) error {
 		err = os.Rename(unfinished, given)
 	}
 	if err != nil {
-		removeErr := confined.RemovePath(unfinished)
+		removeErr := s.trash.Discard(unfinished)
 		if (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) && s.isWhole(given) {
 			return removeErr
 		}
@@ -112,7 +111,7 @@ func (s *Store) makeGiven(given string, names, lower []string) error {
 	s.given.add(given, names)
 	s.flusher.Add(given)
 	if !s.hasLayers(names) { // one was removed meanwhile
-		return errors.Join(os.ErrNotExist, removeGiven(given))
+		return errors.Join(os.ErrNotExist, s.trash.Discard(given))
 	}
 	return nil
 }
@@ -143,7 +142,7 @@ func (s *Store) reviewGiven(dir string) {
 		path := filepath.Join(dir, entry.Name())
 		switch {
 		case strings.HasPrefix(entry.Name(), givenUnfinished):
-			err = errors.Join(err, confined.RemovePath(path))
+			err = errors.Join(err, s.trash.Discard(path))
 		case strings.HasPrefix(entry.Name(), givenPrefix):
 			err = errors.Join(err, s.reviewOneGiven(path))
 		}
@@ -154,7 +153,7 @@ func (s *Store) reviewGiven(dir string) {
 func (s *Store) reviewOneGiven(given string) error {
 	record, unread := readGiven(given)
 	if !s.isWhole(given) || errors.Is(unread, os.ErrNotExist) || !s.hasLayers(record.Lower) {
-		return removeGiven(given)
+		return s.trash.Discard(given)
 	}
 	s.given.add(given, record.Lower)
 	if s.durabilityOf(given, givenRecordName) == unsynced {
@@ -175,9 +174,7 @@ func (s *Store) hasLayers(names []string) bool {
 func (s *Store) dropGiven(layer string) {
 	var err error
 	for _, given := range s.given.take(layer) {
-		if failure := removeGiven(given); !errors.Is(failure, os.ErrNotExist) { // else it went with the layer's directory
-			err = errors.Join(err, failure)
-		}
+		err = errors.Join(err, s.trash.Discard(given))
 	}
 	warnGivenStays(layer, err)
 }
@@ -217,16 +214,6 @@ func (g *givenIndex) take(layer string) []string {
 	}
 	delete(g.over, layer)
 	return slices.Collect(maps.Keys(found))
-}
-
-// removeGiven renames it first, so that an interrupted removal does not look
-// complete.
-func removeGiven(given string) error {
-	doomed := filepath.Join(filepath.Dir(given), givenUnfinished+rand.Text())
-	if err := os.Rename(given, doomed); err != nil {
-		return err
-	}
-	return confined.RemovePath(doomed)
 }
 
 func warnGivenStays(layer string, err error) {

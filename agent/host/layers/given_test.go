@@ -13,6 +13,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/host/trash"
 )
 
 // unpackedLayer is a store with one layer, and the layer's diff ID.
@@ -183,7 +185,7 @@ func TestWhatCannotBeGivenIsAnError(t *testing.T) {
 
 func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=8"); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1m,nr_inodes=9"); err != nil {
 		t.Skip("tmpfs needs root: ", err)
 	}
 	t.Cleanup(func() {
@@ -191,7 +193,12 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	store, err := Open(filepath.Join(dir, "layers"), newCan(t))
+	can, err := trash.Open(filepath.Join(dir, "trash"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(can.Close)
+	store, err := Open(filepath.Join(dir, "layers"), can)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -416,6 +416,50 @@ func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
 	wantNothingBut(t, dir, "durable-before", emptyName)
 }
 
+// A client decides how long such a tree takes to delete.
+func TestWhatIsUnfinishedIsDeletedByTheTrashAlone(t *testing.T) {
+	dir, trashed := t.TempDir(), t.TempDir()
+	for _, name := range []string{unfinished + "x", "damaged"} {
+		if err := os.MkdirAll(filepath.Join(dir, name, "diff"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	can, err := trash.Open(trashed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	can.Close() // what it gets stays
+	store, err := Open(dir, can)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	wantTrashed := func(trees int) {
+		t.Helper()
+		wantNothingBut(t, dir, emptyName)
+		if got := entriesOf(t, trashed); len(got) != trees {
+			t.Errorf("there are %d trees in the trash, not %d", len(got), trees)
+		}
+	}
+	wantTrashed(2)
+	plain := tarOf(t, entry{Name: "a"})
+	if _, _, err := unpack(t, store, plain, plain[:len(plain)/2]); err == nil {
+		t.Error("half a layer was unpacked")
+	}
+	wantTrashed(3)
+	for id, content := range map[string][]byte{"cut": plain[:len(plain)/2], "unwanted": plain} {
+		upload, err := store.OpenUpload(id, filepath.Join(t.TempDir(), "blob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = upload.Take(t.Context(), bytes.NewReader(content))
+		if err := upload.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	wantTrashed(5)
+}
+
 func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	first, dir := openStore(t)
 	store, err := Open(dir, first.trash)

@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/sockerless/sockerless/agent/host/batch"
-	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/keylock"
 	"github.com/sockerless/sockerless/agent/host/trash"
 )
@@ -43,8 +42,10 @@ const (
 
 // Store holds the unpacked layers of one instance.
 type Store struct {
-	dir     string
-	boot    string
+	dir  string
+	boot string
+	// trash deletes in the background: others wait for what unpacks or removes a
+	// layer, all for Open, and millions of files take minutes.
 	trash   *trash.Can
 	locks   keylock.Locks
 	flusher *batch.Queue
@@ -77,7 +78,7 @@ type Layer struct {
 	BootID string `json:"boot_id"`
 }
 
-// Open creates the store's directory and deletes what earlier processes left
+// Open creates the store's directory and discards what earlier processes left
 // unfinished. Nobody else may be unpacking into it. The can is on the same file
 // system.
 func Open(dir string, can *trash.Can) (*Store, error) {
@@ -116,14 +117,14 @@ func (s *Store) Close() { s.flusher.Settle(farewell) }
 
 func (s *Store) review(dir string) error {
 	if strings.HasPrefix(filepath.Base(dir), unfinished) {
-		return confined.RemovePath(dir)
+		return s.trash.Discard(dir)
 	}
 	if filepath.Base(dir) == emptyName {
 		return nil
 	}
 	switch s.durabilityOf(dir, recordName) {
 	case damaged:
-		return confined.RemovePath(dir)
+		return s.trash.Discard(dir)
 	case unsynced:
 		s.flusher.Add(dir)
 	}
@@ -247,8 +248,6 @@ func (s *Store) Remove(ctx context.Context, diffID string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
-	// In the background: what is pulled meanwhile waits for this call, and millions
-	// of files take minutes.
 	if err := s.trash.Discard(dir); err != nil {
 		return fmt.Errorf("remove layer %s: %w", diffID, err)
 	}

@@ -54,7 +54,7 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	}
 	faultpoint.Reached("host.layer.published")
 	if err != nil {
-		err = errors.Join(fmt.Errorf("unpack layer %s: %w", diffID, err), confined.RemovePath(temporary))
+		err = errors.Join(fmt.Errorf("unpack layer %s: %w", diffID, err), s.trash.Discard(temporary))
 		return Layer{}, false, err
 	}
 	if isUnpacked {
@@ -85,13 +85,13 @@ func (s *Store) publishOnce(ctx context.Context, temporary, dir string, layer La
 	known, err := s.unpacked(layer.DiffID)
 	if err == nil {
 		known.TarSize = layer.TarSize
-		return known, true, confined.RemovePath(temporary)
+		return known, true, s.trash.Discard(temporary)
 	}
 	if connect.CodeOf(err) != connect.CodeNotFound {
 		return Layer{}, false, err
 	}
 	// A directory without layer.json was never published.
-	if err := confined.RemovePath(dir); err != nil {
+	if err := s.trash.Discard(dir); err != nil {
 		return Layer{}, false, err
 	}
 	return layer, false, s.publish(temporary, dir, layer)

@@ -13,8 +13,6 @@ import (
 	"sync"
 
 	"connectrpc.com/connect"
-
-	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
 // maxBytes bounds an upload and its uncompressed size: far above any layer, but
@@ -88,7 +86,7 @@ func (u *Upload) Close() error {
 	if tree == "" {
 		return nil
 	}
-	return confined.RemovePath(tree)
+	return u.store.trash.Discard(tree)
 }
 
 // uploadedTree hands over the layer that an upload has unpacked.
@@ -168,7 +166,7 @@ func (u *Upload) take(ctx context.Context, source io.Reader) (err error) {
 			return nil
 		})
 	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(err, os.Remove(u.blob), confined.RemovePath(temporary))
+		return errors.Join(err, os.Remove(u.blob), u.store.trash.Discard(temporary))
 	}
 	u.taken.Digest, u.taken.Size = stored.digest(), stored.size
 	u.taken.DiffID, u.taken.TarSize = unpacked.digest(), unpacked.size
