@@ -322,7 +322,7 @@ func (t *boundedTransport) RoundTrip(request *nethttp.Request) (*nethttp.Respons
 type boundedBody struct {
 	io.ReadCloser
 	limit, left int64
-	// What the limit is, in errors.
+	// The limit in words, for errors.
 	name string
 }
 

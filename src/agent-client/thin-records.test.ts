@@ -11,7 +11,7 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { limitThinRecords } from "./thin-records.ts";
 
 test("records that carry a byte each end a connection, and those that carry frames do not", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "thin-records-"));
+  const directory = mkdtempSync(join(tmpdir(), "agent-records-"));
   const { server: files } = await makeCertificates(directory);
   const options = { key: readFileSync(files.key), cert: readFileSync(files.cert) };
   const write = (socket: TLSSocket): void => {

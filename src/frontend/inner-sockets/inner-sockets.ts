@@ -57,7 +57,7 @@ interface Served {
   readonly done: Promise<unknown>;
 }
 
-/** What a container's sockets share. */
+/** Bounds that a container's sockets share. */
 interface Shares {
   readonly connections: Slots;
   readonly begun: Slots;
