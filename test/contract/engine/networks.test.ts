@@ -66,6 +66,18 @@ describe("user-defined networks", () => {
     await until(() => namesOf(first).get("second.net") === addressOf(second, "net") || undefined);
   });
 
+  it("start others beside a member that answers no names", { timeout: 30_000 }, async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const silent = bench.machine.agentOf(await on("net", "silent"));
+    silent.busyNames = Promise.withResolvers();
+    const begun = performance.now();
+    for (const name of ["one", "two", "three"]) {
+      await on("net", name);
+    }
+    assert.ok(performance.now() - begun < 15_000, "the first alone waits for two seconds");
+    silent.busyNames.resolve();
+  });
+
   it("keep no name of a container that was to join them and could not be told of it", async () => {
     await bench.networks.createNetwork({ name: "net" });
     const first = await on("net", "first");

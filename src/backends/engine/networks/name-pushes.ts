@@ -23,7 +23,7 @@ const renewalMs = 10 * 60_000;
 
 /**
  * Sends names among a starting container, its peers and the containers linked to it, and waits until all have them.
- * Others that cannot be reached now get them in the background.
+ * Others that do not take them within two seconds, or are late already, get them in the background.
  *
  * @throws the errors of the container's own agent
  */
@@ -89,10 +89,17 @@ export function keepPeers(context: EngineContext): void {
 async function pushEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
   const pushes: Promise<void>[] = [];
   for (const id of containerIds) {
-    pushes.push(push(context, id).catch((error: unknown) => pushAgain(context, id, error)));
+    const isLate = context.live.peek(id)?.link?.namesAreLate === true;
+    const pushed = push(context, id).catch((error: unknown) => pushAgain(context, id, error));
+    if (!isLate) {
+      pushes.push(pushed);
+    }
     await nextTurn(); // A table of many names takes milliseconds: other calls go on between two of them.
   }
-  await Promise.all(pushes);
+  const over = new AbortController();
+  const limit = context.clock.sleep(pushTimeoutMs, over.signal).catch(() => {});
+  await Promise.race([Promise.all(pushes), limit]);
+  over.abort();
 }
 
 /** Resends a container its peers once, in the background; if that fails, at the next change. */
