@@ -8,15 +8,15 @@ export class LinesLate extends SockerlessError {
   }
 }
 
-/** A part of a line, or a whole one. */
+/** A part of a line, or one or more lines that began in one record. */
 export interface LogPiece {
   readonly stream: Stream.STDOUT | Stream.STDERR;
-  /** Unix time in nanoseconds of the record in which the line began. */
+  /** Unix time in nanoseconds of the record in which its lines began. */
   readonly timeNs: bigint;
   readonly data: Uint8Array;
-  /** True if it begins its line. */
+  /** True if it begins with a line; otherwise it is a part of one. */
   readonly begins: boolean;
-  /** True if it ends its line, with or without a newline. */
+  /** True if it ends its last line, with or without a newline. */
   readonly ends: boolean;
 }
 

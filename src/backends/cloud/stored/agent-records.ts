@@ -2,8 +2,9 @@
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import { agentLog } from "../../../agent-client/agent-log.ts";
 import type { LogChunk } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import { piecesOf } from "./log-pieces.ts";
+import { linesBegun, piecesOf } from "./log-pieces.ts";
 import { type RawRecord, readRecords } from "./log-record.ts";
+import type { Pace } from "./pace.ts";
 
 /** All log records of an agent. @throws as {@link agentLog}; system: malformed log */
 export function agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
@@ -11,17 +12,22 @@ export function agentRecords(agent: AgentTarget, containerId: string): AsyncGene
 }
 
 /** Number of log lines of an agent, counted up to a limit. */
-export async function countLines(agent: AgentTarget, containerId: string, limit: bigint): Promise<bigint> {
-  let lines = 0n;
+export async function countLines(
+  agent: AgentTarget,
+  containerId: string,
+  limit: bigint,
+  pace: Pace,
+): Promise<bigint> {
+  let lines = 0;
   if (limit > 0n) {
-    for await (const { begins } of piecesOf(agentRecords(agent, containerId))) {
-      lines += begins ? 1n : 0n;
-      if (lines === limit) {
-        break;
+    for await (const piece of piecesOf(pace.each(agentRecords(agent, containerId)))) {
+      lines += linesBegun(piece);
+      if (lines >= limit) {
+        return limit;
       }
     }
   }
-  return lines;
+  return BigInt(lines);
 }
 
 async function* dataOf(chunks: AsyncIterable<LogChunk>): AsyncGenerator<Uint8Array> {

@@ -7,6 +7,7 @@ import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { lastLines, type LogSelection, shown } from "./log-lines.ts";
 import { piecesOf } from "./log-pieces.ts";
 import type { LogRecord } from "./log-record.ts";
+import { Pace } from "./pace.ts";
 import { wholeLines } from "./whole-lines.ts";
 import { framesOf } from "../../../../test/support/raw-client.ts";
 
@@ -35,6 +36,8 @@ const everything: LogSelection = {
   framed: false,
 };
 
+const unhurried = (): Pace => new Pace(new AbortController().signal);
+
 /** Reads the records and returns the chunks shown, as `1:text` and `2:text`. */
 async function show(
   records: readonly LogRecord[],
@@ -44,7 +47,7 @@ async function show(
   const open = () => piecesOf(each(records));
   const pieces = tail === undefined ? open() : lastLines(open, BigInt(tail));
   const chunks: string[] = [];
-  for await (const { stream, data } of shown(pieces, { ...everything, ...selection })) {
+  for await (const { stream, data } of shown(pieces, { ...everything, ...selection }, unhurried())) {
     chunks.push(`${stream}:${Buffer.from(data).toString()}`);
   }
   return chunks;
@@ -65,7 +68,8 @@ describe("the lines of a stored log", () => {
     }
     const chunks: string[] = [];
     const reading = (async () => {
-      for await (const { data } of shown(piecesOf(broken()), { ...everything, stderr: false })) {
+      const selection = { ...everything, stderr: false };
+      for await (const { data } of shown(piecesOf(broken()), selection, unhurried())) {
         chunks.push(Buffer.from(data).toString());
       }
     })();
@@ -172,11 +176,58 @@ describe("the lines of a stored log", () => {
     );
   });
 
+  it("are byte for byte the same in each form, however the output was cut into records", async () => {
+    const text = fc.array(
+      fc.constantFrom("\n", "a", "b\n", "\n\ncd", "x".repeat(5_000), "y".repeat(16_383), "z".repeat(16_384)),
+      { minLength: 1, maxLength: 6 },
+    );
+    const record = fc.record({
+      isError: fc.boolean(),
+      isFresh: fc.nat(4).map((n) => n === 0),
+      text: text.map((parts) => parts.join("")),
+    });
+    const time = fc.option(fc.bigInt(0n, 8n), { nil: undefined });
+    const selections = fc.record({
+      stdout: fc.boolean(),
+      stderr: fc.boolean(),
+      timestamps: fc.boolean(),
+      sinceNs: time,
+      untilNs: time,
+      prefix: fc.constantFrom("", "p "),
+    });
+    const forms = fc.constantFrom<Form>("raw", "lines", "frames");
+    const tails = fc.option(fc.nat(12), { nil: undefined });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(record, { maxLength: 8 }),
+        selections,
+        forms,
+        tails,
+        async (cut, chosen, form, tail) => {
+          const records = cut.map(({ isError, isFresh, text }, index) =>
+            (isError ? err : out)(index, text, isFresh),
+          );
+          const selection = { ...chosen, framed: form === "frames" };
+          const open = () => piecesOf(each(records));
+          const pieces = tail === undefined ? open() : lastLines(open, BigInt(tail));
+          const chunks: Uint8Array[] = [];
+          const told = form === "raw" ? pieces : wholeLines(pieces);
+          for await (const { data } of shown(told, selection, unhurried())) {
+            chunks.push(data);
+          }
+          const expected = expectedOutput(records, selection, form, tail);
+          assert.ok(Buffer.concat(chunks).toString("latin1") === expected, "the output differs");
+        },
+      ),
+    );
+  });
+
   it("are told whole, in the order in which they end, and long ones in pieces", async () => {
     const told = async (records: readonly LogRecord[]): Promise<string[]> => {
       const lines: string[] = [];
       for await (const { stream, data } of wholeLines(piecesOf(each(records)))) {
-        lines.push(`${stream}:${Buffer.from(data).toString()}`);
+        const text = Buffer.from(data).toString();
+        lines.push(...text.split(/(?<=\n)/).map((line) => `${stream}:${line}`));
       }
       return lines;
     };
@@ -198,7 +249,8 @@ describe("the lines of a stored log", () => {
   it("stand in frames with their heads where that is asked for", async () => {
     const chunks: Buffer[] = [];
     const lines = wholeLines(piecesOf(each(log.slice(0, 3))));
-    for await (const { stream, data } of shown(lines, { ...everything, prefix: "p ", framed: true })) {
+    const selection = { ...everything, prefix: "p ", framed: true };
+    for await (const { stream, data } of shown(lines, selection, unhurried())) {
       assert.equal(stream, Stream.FRAMES);
       chunks.push(Buffer.from(data));
     }
@@ -211,4 +263,95 @@ describe("the lines of a stored log", () => {
 
 function lastOf(records: readonly LogRecord[], stream: number): number {
   return records.findLastIndex((record) => record.stream === stream);
+}
+
+type Form = "raw" | "lines" | "frames";
+
+interface Line {
+  readonly stream: LogRecord["stream"];
+  readonly timeNs: bigint;
+}
+
+/** A part of a line, or one of the pieces in which a whole one is told. */
+interface Part {
+  readonly line: Line;
+  text: string;
+  readonly begins: boolean;
+}
+
+/** The output for some records as Latin-1, found byte by byte. */
+function expectedOutput(
+  records: readonly LogRecord[],
+  { stdout, stderr, timestamps, sinceNs = 0n, untilNs = 100n, prefix }: LogSelection,
+  form: Form,
+  tail: number | undefined,
+): string {
+  const { parts, ended } = partsOf(records);
+  const last = new Set(tail === undefined ? ended : ended.slice(ended.length - Math.min(tail, ended.length)));
+  const ofTail = parts.filter(({ line }) => last.has(line));
+  return (form === "raw" ? ofTail : wholeParts(ofTail))
+    .filter(({ line: { stream, timeNs } }) => {
+      const isWanted = stream === Stream.STDOUT ? stdout : stderr;
+      return isWanted && timeNs >= sinceNs && timeNs <= untilNs;
+    })
+    .map(({ line: { stream, timeNs }, text, begins }) => {
+      const time = timestamps ? `1970-01-01T00:00:00.${String(timeNs).padStart(9, "0")}Z ` : "";
+      const told = begins ? `${time}${prefix}${text}` : text;
+      const header = Buffer.from([stream, 0, 0, 0, 0, 0, told.length >> 8, told.length]);
+      return form === "frames" ? header.toString("latin1") + told : told;
+    })
+    .join("");
+}
+
+/** The parts of lines in each record, and the lines in the order of their ends. */
+function partsOf(records: readonly LogRecord[]): { readonly parts: Part[]; readonly ended: Line[] } {
+  const parts: Part[] = [];
+  const ended: Line[] = [];
+  const open = new Map<LogRecord["stream"], Line>();
+  for (const { stream, timeNs, fresh, data } of records) {
+    const cutOff = fresh ? open.get(stream) : undefined;
+    if (cutOff !== undefined) {
+      ended.push(cutOff);
+      open.delete(stream);
+    }
+    for (const text of Buffer.from(data).toString().split(/(?<=\n)/)) {
+      const begun = open.get(stream);
+      const line = begun ?? { stream, timeNs };
+      parts.push({ line, text, begins: begun === undefined });
+      open.delete(stream);
+      if (text.endsWith("\n")) {
+        ended.push(line);
+      } else {
+        open.set(stream, line);
+      }
+    }
+  }
+  return { parts, ended: [...ended, ...open.values()] };
+}
+
+/** Lines joined from their parts and split at 16 KiB, in the order of their ends. */
+function wholeParts(parts: readonly Part[]): Part[] {
+  const whole: Part[] = [];
+  const open = new Map<LogRecord["stream"], Part>();
+  const end = (stream: LogRecord["stream"]): void => {
+    whole.push(...[open.get(stream)].filter((part) => part !== undefined));
+    open.delete(stream);
+  };
+  for (const { line, text, begins } of parts) {
+    if (begins) {
+      end(line.stream);
+    }
+    for (const byte of text) {
+      const part = open.get(line.stream) ?? { line, text: "", begins: true };
+      open.set(line.stream, part);
+      part.text += byte;
+      if (byte === "\n" || part.text.length === 16_384) {
+        end(line.stream);
+      }
+    }
+  }
+  for (const stream of [...open.keys()]) {
+    end(stream);
+  }
+  return whole;
 }

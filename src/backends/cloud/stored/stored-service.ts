@@ -31,12 +31,13 @@ import type { DrainedLogs } from "./drained-logs.ts";
 import { lastLines, type LogOutput, type LogSelection, shown } from "./log-lines.ts";
 import { piecesOf } from "./log-pieces.ts";
 import { goMode } from "./go-mode.ts";
+import { Pace } from "./pace.ts";
 import type { StagedFiles } from "./staged-files.ts";
 import { wholeLines } from "./whole-lines.ts";
 
 /** Dependencies of the service. */
 export interface StoredServiceOptions {
-  readonly drained: DrainedLogs;
+  readonly drained: Pick<DrainedLogs, "find">;
   readonly staged: StagedFiles;
   readonly cloud: CloudLog;
   /** The agent of a running container; undefined if it has ended or is unknown. */
@@ -240,8 +241,9 @@ async function* logs(
     prefix: request.linePrefix,
     framed: request.form === LogForm.FRAMES,
   };
+  const pace = new Pace(signal);
   const agent = liveAgent(container);
-  const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n);
+  const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n, pace);
   const tail = request.tail === undefined ? undefined : request.tail - ofAgent;
   const sinceNs = tail === undefined ? request.sinceUnixNs : undefined;
   const file = await drained.find(container, agent);
@@ -251,10 +253,10 @@ async function* logs(
           cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal),
         )
       : tail === undefined
-        ? piecesOf(file())
-        : lastLines(() => piecesOf(file()), tail);
+        ? piecesOf(pace.each(file()))
+        : lastLines(() => piecesOf(pace.each(file())), tail);
   const told = request.form === LogForm.UNSPECIFIED ? pieces : wholeLines(pieces);
-  const earlier = (shown(told, selection) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
+  const earlier = (shown(told, selection, pace) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
   let offset = 0n;
   try {
     let step = await earlier.next(); // A failure here is the answer.

@@ -1,6 +1,7 @@
 /** The log of a container for clouds with one stream per task and one event per line. */
 import { lastLines } from "./log-lines.ts";
 import { agentLine, untee } from "./markers.ts";
+import { Pace } from "./pace.ts";
 import type { CloudLog, CloudLogRange, LogPiece } from "../contract/cloud-log.ts";
 
 /** A line, or a part of one, as written by the agent to its task's output. */
@@ -36,7 +37,8 @@ export function streamLog(streams: LogStreams): CloudLog {
       const wanted = beforeLastTask ? all.slice(0, -1) : all;
       if (tail !== undefined) {
         const events = await lastEvents(streams, wanted, tail, signal);
-        yield* lastLines(() => piecesOf(events()), tail);
+        const pace = new Pace(signal);
+        yield* lastLines(() => pace.each(piecesOf(events())), tail);
         return;
       }
       for (const stream of wanted) {

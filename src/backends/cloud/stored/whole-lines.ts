@@ -1,10 +1,10 @@
-/** Lines in dockerd's form: one by one, complete, with long ones split. */
-import type { LogRecord } from "./log-record.ts";
+/** Lines in dockerd's form: complete, with long ones split. */
 import type { LogPiece } from "../contract/cloud-log.ts";
+import { newline } from "./log-pieces.ts";
+import type { LogRecord } from "./log-record.ts";
 
 /** Bytes after which dockerd splits a line. */
-const maxPiece = 16 * 1024;
-const newline = 0x0a;
+export const maxPiece = 16 * 1024;
 
 interface OpenLine {
   readonly timeNs: bigint;
@@ -14,7 +14,7 @@ interface OpenLine {
 
 /**
  * Joins pieces to lines, in the order of their ends; a line longer than 16 KiB becomes pieces of that size, each
- * reported as a line.
+ * reported as a line. Lines that follow each other share a piece of up to 16 KiB.
  *
  * @throws the pieces' error, after all earlier lines
  */
@@ -33,12 +33,14 @@ export async function* wholeLines(pieces: AsyncIterable<LogPiece>): AsyncGenerat
       }
       for (let at = 0; at < data.length; ) {
         const line = open.get(stream) ?? { timeNs, held: [], bytes: 0 };
-        const part = data.subarray(at, at + maxPiece - line.bytes);
+        const most = data.subarray(at, at + maxPiece - line.bytes);
+        const ended = most.lastIndexOf(newline) + 1;
+        const part = ended > 0 ? most.subarray(0, ended) : most;
         line.held.push(part);
         line.bytes += part.length;
         at += part.length;
         open.set(stream, line);
-        if (line.bytes === maxPiece || part.at(-1) === newline) {
+        if (line.bytes === maxPiece || ended > 0) {
           yield take(stream, line);
         }
       }
@@ -52,15 +54,4 @@ export async function* wholeLines(pieces: AsyncIterable<LogPiece>): AsyncGenerat
   if (failure !== undefined) {
     throw failure.error;
   }
-}
-
-/** A line with Docker's frame header. */
-export function frameOf(stream: LogRecord["stream"], parts: readonly Uint8Array[]): Uint8Array {
-  const header = Buffer.alloc(8);
-  header[0] = stream;
-  header.writeUInt32BE(
-    parts.reduce((sum, { length }) => sum + length, 0),
-    4,
-  );
-  return Buffer.concat([header, ...parts]);
 }
