@@ -222,6 +222,46 @@ describe("the lines of a stored log", () => {
     );
   });
 
+  it("give the event loop a turn for each 64 KiB of them", async () => {
+    const records = Array.from({ length: 64 }, (_, index) => out(index, "\n".repeat(65_536)));
+    let turns = 0;
+    let isOver: boolean = false;
+    const count = (): void => {
+      turns += 1;
+      if (!isOver) {
+        setImmediate(count);
+      }
+    };
+    setImmediate(count);
+    const pace = unhurried();
+    const pieces = wholeLines(piecesOf(pace.each(each(records))));
+    let bytes = 0;
+    for await (const { data } of shown(pieces, { ...everything, framed: true }, pace)) {
+      bytes += data.length;
+    }
+    isOver = true;
+    assert.equal(bytes, 64 * 65_536 * 9);
+    assert.ok(turns >= 64, `${turns} turns`);
+  });
+
+  it("are read no further once their request has ended", async () => {
+    const ending = new AbortController();
+    let read = 0;
+    async function* endless(): AsyncGenerator<LogRecord> {
+      for (;;) {
+        read += 1;
+        if (read === 100) {
+          ending.abort(new Error("left"));
+        }
+        yield out(1, "\n".repeat(65_536));
+      }
+    }
+    const pace = new Pace(ending.signal);
+    const last = lastLines(() => piecesOf(pace.each(endless())), 1n);
+    await assert.rejects(last.next(), /left/);
+    assert.ok(read <= 102, `${read} records`);
+  });
+
   it("are told whole, in the order in which they end, and long ones in pieces", async () => {
     const told = async (records: readonly LogRecord[]): Promise<string[]> => {
       const lines: string[] = [];
@@ -314,7 +354,9 @@ function partsOf(records: readonly LogRecord[]): { readonly parts: Part[]; reado
       ended.push(cutOff);
       open.delete(stream);
     }
-    for (const text of Buffer.from(data).toString().split(/(?<=\n)/)) {
+    for (const text of Buffer.from(data)
+      .toString()
+      .split(/(?<=\n)/)) {
       const begun = open.get(stream);
       const line = begun ?? { stream, timeNs };
       parts.push({ line, text, begins: begun === undefined });
