@@ -1,7 +1,16 @@
 import { WebSocket } from "ws";
 
+import { Turns } from "../../../common/turns.ts";
+
 /** Maximum messages of an unjoined agent: its key, and the beginning of TLS if it calls another agent. */
 const maxUnasked = 8;
+/** Messages after which a connection is not read until its next turn: an honest agent's have kilobytes each. */
+const messagesOfTurn = 64;
+/** Connections that are read on in a turn of the event loop; those with few messages are read at all times. */
+const turns = new Turns(4);
+/** The largest burst of pings; agents send one in 20 s, and one more is granted in each second. */
+const mostPings = 20;
+const pingRefillMs = 1_000;
 
 /**
  * An agent's connection. When its client leaves it is closed by a frame, which the agent distinguishes from a cut;
@@ -14,6 +23,12 @@ export class AgentSocket extends WebSocket {
   /** The last unanswered ping. */
   #ping: Buffer | undefined;
   #isAnswering = false;
+  #pingsLeft = mostPings;
+  #pingedAt = performance.now();
+  #messages = 0;
+  #isResting = false;
+  /** Whether its stream wants more, while it rests. */
+  #isWanted = true;
 
   /** Marks it as in use. */
   use(): void {
@@ -26,9 +41,54 @@ export class AgentSocket extends WebSocket {
     this.#isJoined = true;
   }
 
-  /** Takes a message. Unrequested ones are buffered, which costs more than their bytes, so their number is bounded. */
+  /**
+   * Takes a message. Unrequested ones are buffered, which costs more than their bytes, so their number is bounded. Of
+   * others each costs microseconds, however small, so that a crowd of them waits for its turn.
+   */
   noteMessage(): void {
     if (!this.#isJoined && ++this.#unasked > maxUnasked) {
+      this.cut();
+    }
+    this.#messages += 1;
+    if (this.#messages === 1) {
+      setImmediate(() => {
+        this.#messages = 0;
+      });
+    }
+    if (this.#messages > messagesOfTurn && !this.#isResting) {
+      void this.#rest();
+    }
+  }
+
+  async #rest(): Promise<void> {
+    this.#isWanted = !this.isPaused;
+    super.pause();
+    this.#isResting = true;
+    await turns.next();
+    this.#isResting = false;
+    if (this.#isWanted) {
+      super.resume();
+    }
+  }
+
+  override pause(): void {
+    this.#isWanted = false;
+    super.pause();
+  }
+
+  override resume(): void {
+    this.#isWanted = true;
+    if (!this.#isResting) {
+      super.resume();
+    }
+  }
+
+  /** Counts a ping or pong; too many cut the connection. */
+  notePing(): void {
+    const now = performance.now();
+    this.#pingsLeft = Math.min(mostPings, this.#pingsLeft + (now - this.#pingedAt) / pingRefillMs) - 1;
+    this.#pingedAt = now;
+    if (this.#pingsLeft < 0) {
       this.cut();
     }
   }

@@ -15,6 +15,7 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../agent-client/dial.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { joinPushes } from "../../../common/join-pushes.ts";
 import { remoteOf, Strangers } from "../../../common/strangers.ts";
 import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
@@ -111,8 +112,10 @@ async function meet(
   webSocket.on("error", () => {}); // "close" follows.
   webSocket.on("ping", (data) => {
     hear();
+    webSocket.notePing();
     webSocket.answer(data);
   });
+  webSocket.on("pong", () => webSocket.notePing());
   webSocket.on("message", () => {
     hear();
     webSocket.noteMessage();
@@ -123,6 +126,7 @@ async function meet(
     const pin = await learnKey(webSocket, instance, containerId);
     strangers.proven(remote);
     const connection = createWebSocketStream(webSocket, { highWaterMark });
+    joinPushes(connection);
     connection.on("error", () => {});
     socketOf.set(connection, webSocket);
     const caller = { containerId, pin };

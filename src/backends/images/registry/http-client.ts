@@ -14,6 +14,7 @@ import { pipeline } from "node:stream/promises";
 import { urlToHttpOptions } from "node:url";
 
 import { errnoOf, invalid } from "../../../common/errors.ts";
+import { joinPushes } from "../../../common/join-pushes.ts";
 import { Dialer } from "./dialer.ts";
 import { DialingAgent, type DialOptions } from "./dialing-agent.ts";
 import { unreachable } from "./http-failures.ts";
@@ -312,32 +313,15 @@ class NodeResponse implements HttpResponse {
  * hundreds of bytes of memory and microseconds of the event loop.
  */
 function joinChunks(incoming: IncomingMessage): void {
-  let chunks: Buffer[] = [];
-  let isWanted = true;
   let count = 0;
   let bytes = 0;
-  const pass = (): void => {
-    if (chunks.length > 0) {
-      const joined = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
-      chunks = [];
-      isWanted = Readable.prototype.push.call(incoming, joined);
-    }
-  };
-  incoming.push = (chunk: Buffer | null) => {
-    if (chunk === null) {
-      pass();
-      return Readable.prototype.push.call(incoming, null);
-    }
+  joinPushes(incoming, (chunk) => {
     count += 1;
     bytes += chunk.length;
     if (count > toleratedChunks && bytes < count * smallestAverage) {
       incoming.destroy(new Error("the answer's chunks are too small"));
     }
-    if (chunks.push(chunk) === 1) {
-      process.nextTick(pass);
-    }
-    return isWanted;
-  };
+  });
 }
 
 function lengthOf(body: string | Uint8Array | RequestStream): number {
