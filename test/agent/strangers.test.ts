@@ -193,7 +193,7 @@ describe("agents that call, beside strangers,", () => {
     ["ping", 0x89],
     ["pong", 0x8a],
   ] as const) {
-    it(`are left where they ${name} without end`, async () => {
+    it(`are left where they ${name} without end`, { timeout: 10_000 }, async () => {
       const backend = await startBackend();
       const socket = await speakRaw(backend);
       const isOver = new Promise((resolve) => {

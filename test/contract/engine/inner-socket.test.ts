@@ -299,6 +299,17 @@ describe("a client at a container's Docker socket", () => {
     await inner.containers.removeContainer({ container: linked });
   });
 
+  it("is refused more references than a container may have before one is looked up", async () => {
+    const isInvalid = (error: unknown): boolean => isErrorKind(error, "invalid");
+    const many = (text: string) => Array.from({ length: 5_000 }, (_, at) => `${text}${at}:/m${at}`);
+    const create = (hostConfig: MessageInitShape<typeof HostConfigSchema>) =>
+      inner.containers.createContainer({ config: { image: "shell" }, hostConfig });
+    await assert.rejects(create({ binds: many("many") }), isInvalid);
+    await assert.rejects(create({ volumesFrom: many("c") }), isInvalid);
+    await assert.rejects(create({ links: many("c") }), isInvalid);
+    assert.equal(bench.state.volumes.has("many0"), false);
+  });
+
   it("is in no network of others in the place of its own that is gone", async () => {
     await inner.networks.createNetwork({ name: "replaced" });
     await inner.networks.connectNetwork({ network: "replaced", container: job });

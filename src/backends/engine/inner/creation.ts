@@ -22,14 +22,15 @@ import {
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { conflict, notFound } from "../../../common/errors.ts";
+import { conflict, invalid, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { containerOfMode, modeOfContainer } from "../../model/container-mode.ts";
 import { isWellKnownSocket } from "../../model/docker-socket.ts";
 import { isRemoved } from "../../model/records.ts";
-import { parseLink } from "../containers/decisions/links/parse-link.ts";
+import { parseLink, refuseTooManyLinks } from "../containers/decisions/links/parse-link.ts";
 import { parseBind, parseVolumesFrom } from "../containers/decisions/mounts/parse-bind.ts";
+import { refuseTooManyMounts } from "../containers/decisions/mounts/plan-mounts.ts";
 import { bindSourceMissing } from "../containers/decisions/mounts/validate-mount.ts";
 import { ensureVolume } from "../volumes/volumes.ts";
 import { allowFields, notAllowed } from "./allow-fields.ts";
@@ -61,6 +62,9 @@ const configFields = [
   ...(["stopSignal", "stopTimeout", "shell", "onBuild"] as const),
 ] as const;
 
+/** Networks that a container may join through a socket. */
+const mostEndpoints = 256;
+
 /** Modes of namespaces that share nothing with the host or another container. */
 const ownNamespaces: ReadonlySet<string> = new Set(["", "private", "none", "shareable"]);
 
@@ -70,6 +74,7 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
     ...(["clientToken", "name", "config", "hostConfig", "networking", "platform"] as const),
   ]);
   const { config, hostConfig, networking } = request;
+  refuseTooMany(request);
   allowFields(ContainerConfigSchema, config, configFields);
   allowFields(HostConfigSchema, hostConfig, hostFields);
   allowFields(ResourcesSchema, hostConfig?.resources, resourceFields);
@@ -105,6 +110,19 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
   }
   if (hostConfig !== undefined) {
     await admitMounts(realm, hostConfig);
+  }
+}
+
+/** Refuses what a creation would refuse later, before each reference is looked up. @throws invalid */
+function refuseTooMany({ hostConfig, networking }: CreateContainerRequest): void {
+  const endpoints = Object.values(networking?.endpoints ?? {});
+  for (const links of [hostConfig?.links, ...endpoints.map((endpoint) => endpoint.links)]) {
+    refuseTooManyLinks(links ?? []);
+  }
+  const { binds = [], mounts = [], volumesFrom = [] } = hostConfig ?? {};
+  refuseTooManyMounts(binds.length + mounts.length + volumesFrom.length);
+  if (endpoints.length > mostEndpoints) {
+    throw invalid(`too many networks: ${endpoints.length}, at most ${mostEndpoints}`);
   }
 }
 

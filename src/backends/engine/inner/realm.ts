@@ -25,11 +25,19 @@ import type { PulledImages } from "./pulled-images.ts";
 type Labels = Readonly<Record<string, string>>;
 type NetworkInUse = NetworkRecord & { network: Network };
 
+interface Visible {
+  readonly containers: readonly ContainerRecord[];
+  /** By name and by ID. */
+  readonly byReference: ReadonlyMap<string, ContainerRecord>;
+  readonly anonymousVolumes: ReadonlySet<string>;
+}
+
 /** The realm of one container. */
 export class Realm {
   readonly context: EngineContext;
   readonly pulled: PulledImages;
   readonly #root: ContainerRecord;
+  #visible: Visible | undefined;
 
   /**
    * @param acting ID of the container at whose socket the client is
@@ -81,16 +89,35 @@ export class Realm {
   }
 
   /** The visible containers. */
-  containers(): ContainerRecord[] {
-    return [...this.context.state.containers.values()].filter(
-      (record) => isVisible(record) && this.seesContainer(record),
-    );
+  containers(): readonly ContainerRecord[] {
+    return this.#seen().containers;
+  }
+
+  /** What is visible, found once in a turn of the event loop: a request may refer to thousands. */
+  #seen(): Visible {
+    if (this.#visible === undefined) {
+      const containers = [...this.context.state.containers.values()].filter(
+        (record) => isVisible(record) && this.seesContainer(record),
+      );
+      this.#visible = {
+        containers,
+        byReference: new Map(
+          containers.flatMap((each) => [[each.name, each] as const, [each.id, each] as const]),
+        ),
+        anonymousVolumes: new Set(containers.flatMap(({ anonymousVolumes }) => anonymousVolumes)),
+      };
+      setImmediate(() => {
+        this.#visible = undefined;
+      });
+    }
+    return this.#visible;
   }
 
   /** Resolves a full ID, a name, or an unambiguous prefix of an ID. @throws not-found */
   container(reference: string): ContainerRecord {
-    const name = reference.replace(/^\//, "");
-    const found = resolve(this.containers(), reference, (each) => each.name === name);
+    const { containers, byReference } = this.#seen();
+    const exact = byReference.get(reference) ?? byReference.get(reference.replace(/^\//, ""));
+    const found = exact ?? resolve(containers, reference, () => false);
     if (found === undefined) {
       throw notFound(`No such container: ${reference}`);
     }
@@ -143,7 +170,7 @@ export class Realm {
 
   /** Creates the filter of visible volumes, valid while no container is created or removed. */
   seesVolumes(): (volume: Pick<VolumeRecord, "name" | "labels">) => boolean {
-    const anonymous = new Set(this.containers().flatMap(({ anonymousVolumes }) => anonymousVolumes));
+    const anonymous = this.#seen().anonymousVolumes;
     return ({ name, labels }) => this.hasMade(labels) || anonymous.has(name);
   }
 

@@ -64,14 +64,14 @@ export function planMounts(
 ): readonly PlannedMount[] {
   const { volumesFrom, binds, mounts, tmpfs: temporary } = hostConfig;
   let count = [binds, mounts, config.volumes, Object.keys(temporary)].flat().length;
-  refuseTooMany(volumesFrom.length);
-  refuseTooMany(count);
+  refuseTooManyMounts(volumesFrom.length);
+  refuseTooManyMounts(count);
   const planned = new Map<string, PlannedMount>();
   for (const entry of volumesFrom) {
     const { container, readOnly } = parseVolumesFrom(entry);
     const other = findOther(container);
     count += other.mounts.length;
-    refuseTooMany(count);
+    refuseTooManyMounts(count);
     for (const mount of mountsFrom(other, readOnly)) {
       planned.set(mount.point.destination, mount);
     }
@@ -114,7 +114,8 @@ export function planMounts(
   return all;
 }
 
-function refuseTooMany(count: number): void {
+/** @throws invalid */
+export function refuseTooManyMounts(count: number): void {
   if (count > mostMounts) {
     throw invalid(`invalid mount config: a container has at most ${mostMounts} mounts`);
   }
