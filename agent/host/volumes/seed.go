@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,8 +18,8 @@ import (
 // Seed copies the directory path of an image into source, a volume's directory or
 // a part of it, with all metadata of its files, and sets the directory's owner
 // and mode. A directory that is not empty is left alone, unless its seeding was
-// interrupted: then a marker beside the volume's directory, where no container
-// writes, exists, and the seeding is completed. If path is not a directory in the
+// interrupted and nobody has held it since: then a marker beside the volume's
+// directory, where no container writes, exists, and the seeding is completed. If path is not a directory in the
 // image, the volume stays empty; a part that is missing or a file is skipped,
 // since its mount reports the error. A mounted volume is mounted for the holder.
 // Errors as in OpenSource.
@@ -31,7 +32,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(content)
-	if err := s.Hold(ctx, holder, source); err != nil {
+	if err := s.holdForSeeding(ctx, holder, source); err != nil {
 		return err
 	}
 	// Opened once: another container with the volume may change the path
@@ -68,8 +69,38 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	if err := c.directory(content, int(target.Fd()), "", 0); err != nil {
 		return fmt.Errorf("copy %s: %w", path, err)
 	}
-	return os.Remove(marker)
+	return removeMarker(marker)
 }
+
+// forgetSeedings removes the markers of the volume that has the source, and of its parts.
+func (s *Store) forgetSeedings(source string) error {
+	volume, _, ours := s.split(source)
+	if !ours {
+		return nil
+	}
+	beside, err := os.ReadDir(filepath.Dir(volume))
+	if err != nil {
+		return err
+	}
+	for _, entry := range beside {
+		if name := entry.Name(); strings.HasPrefix(name, "."+filepath.Base(volume)) && strings.HasSuffix(name, seedingSuffix) {
+			if err := removeMarker(filepath.Join(filepath.Dir(volume), name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeMarker also succeeds if a holder has removed it.
+func removeMarker(marker string) error {
+	if err := os.Remove(marker); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+const seedingSuffix = ".seeding"
 
 // marker is the file that marks a seeding in progress.
 func (s *Store) marker(source string) string {
@@ -82,7 +113,7 @@ func (s *Store) marker(source string) string {
 		digest := sha256.Sum256([]byte(part))
 		name += "." + hex.EncodeToString(digest[:8])
 	}
-	return filepath.Join(filepath.Dir(volume), name+".seeding")
+	return filepath.Join(filepath.Dir(volume), name+seedingSuffix)
 }
 
 func exists(path string) (bool, error) {
