@@ -5,14 +5,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -209,6 +212,119 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	}
 }
 
+// holdFiles keeps the files of a stopped container open until release is called.
+func (h *hostProcess) holdFiles(t testing.TB, id string) (release func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	stream := h.stored.ArchivePut(ctx)
+	stream.RequestHeader().Set("sockerless-container-id", id)
+	stream.Send(&agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{Path: "/"}}})
+	conn, err := stream.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if conn.ResponseHeader().Get("sockerless-archive-open") == "" {
+		_, err := stream.CloseAndReceive()
+		t.Fatal("the files are not open: ", err)
+	}
+	return func() {
+		cancel()
+		stream.CloseAndReceive() // Go's client takes notice of the end no sooner
+	}
+}
+
+// mountNamespaces counts those that the host process keeps.
+func (h *hostProcess) mountNamespaces(t testing.TB) (count int) {
+	t.Helper()
+	directory := fmt.Sprintf("/proc/%d/fd", h.command.Process.Pid)
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if target, _ := os.Readlink(filepath.Join(directory, entry.Name())); strings.HasPrefix(target, "mnt:") {
+			count++
+		}
+	}
+	return count
+}
+
+func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
+	h := startHost(t)
+	nested := t.TempDir()
+	if err := unix.Mount("tmpfs", nested, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(nested, unix.MNT_DETACH) })
+	os.WriteFile(filepath.Join(nested, "file"), []byte("beneath"), 0o600)
+	id := randomID()
+	create := &hostv1.CreateContainerRequest{ContainerId: id, LayerDiffIds: []string{h.unpackImage(t)}}
+	for i := range 5 {
+		create.Mounts = append(create.Mounts, &hostv1.Mount{Source: "/", Destination: fmt.Sprintf("/machine%d", i), ReadOnly: true})
+	}
+	if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
+		t.Fatal(err)
+	}
+	release := h.holdFiles(t, id)
+	if found := mountsBelow(t, filepath.Dir(h.stateDir)); len(found) != 1 {
+		t.Errorf("%d mounts more than the container's own", len(found)-1)
+	}
+	for i := range 5 {
+		if files := h.get(t, id, fmt.Sprintf("/machine%d%s", i, nested)); files[filepath.Base(nested)+"/file"] != "beneath" {
+			t.Errorf("a mount beneath a bind: %v", files)
+		}
+	}
+	if err := h.put(t, id, "/machine4"+nested, "x", "x"); err == nil {
+		t.Error("a mount beneath a read-only bind was written")
+	}
+	release()
+	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
+}
+
+// hang mounts a file system that answers nothing.
+func hang(t testing.TB) (directory string) {
+	t.Helper()
+	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	directory = t.TempDir()
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
+	if err := unix.Mount("hung", directory, "fuse", 0, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Unmount(directory, unix.MNT_DETACH)
+		connection.Close() // everything that waits for it fails
+	})
+	return directory
+}
+
+func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
+	h := startHost(t)
+	hung := hang(t)
+	layer := h.unpackImage(t)
+	for _, source := range []string{hung, filepath.Join(hung, "x")} {
+		id := randomID()
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/data"}},
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
+		defer cancel()
+		_, err = h.stored.ArchiveStat(ctx, storedRequest(id, &agentv1.ArchiveStatRequest{Path: "/etc"}))
+		if err == nil || !strings.Contains(err.Error(), "the file system of "+source+" does not answer") {
+			t.Errorf("got %v", err)
+		}
+		if _, err := h.RemoveContainer(ctx, connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
+			t.Error(err)
+		}
+		h.wantNothingLeft(t, id)
+	}
+}
+
 func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
 	h := startHost(t)
 	outside := t.TempDir()
@@ -256,20 +372,11 @@ func TestALaunchTakesOverWhatIsBeingLookedAt(t *testing.T) {
 	h := startHost(t)
 	layer := h.unpackImage(t)
 	id := h.create(t, layer)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	stream := h.stored.ArchivePut(ctx)
-	stream.RequestHeader().Set("sockerless-container-id", id)
-	stream.Send(&agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{Path: "/"}}})
-	eventually(t, "the files are mounted", func() bool { return len(h.leftovers(t, id)) > 0 })
+	release := h.holdFiles(t, id)
 	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	c.start(t, 1)
-	cancel()
-	stream.CloseAndReceive() // Go's client takes notice of the end no sooner
-	eventually(t, "the view is gone", func() bool {
-		_, err := os.Lstat(filepath.Join(h.runDir, "stored", id[:16]))
-		return err != nil
-	})
+	release()
+	eventually(t, "the view is gone", func() bool { return h.mountNamespaces(t) == 0 })
 	if len(mountsBelow(t, filepath.Join(h.stateDir, "containers", id))) != 1 {
 		t.Error("the container's root is not mounted any more")
 	}

@@ -92,24 +92,24 @@ func unmountImages(paths shimspec.ContainerPaths) error {
 	return err
 }
 
-// showImage binds an image, or a part of it, into a view of the container's
-// files. The whole image is mounted at scratch meanwhile.
-func (c *Containers) showImage(root *confined.Root, scratch string, m mount) (err error) {
+// cloneImage returns a detached mount of an image, or of a part of it. The whole
+// image is mounted at scratch meanwhile.
+func (c *Containers) cloneImage(scratch string, m mount) (tree *os.File, err error) {
 	stack, err := c.layers.Stack(m.Layers)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, mounts.Unmount(scratch), os.Remove(scratch)) }()
 	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(scratch); err != nil {
-		return err
+		return nil, err
 	}
 	part, err := openPart(scratch, m.Subpath, m.SubpathInImage)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer part.Close()
-	return showInside(root, part, m.Destination, true)
+	return mounts.Clone(part, true)
 }

@@ -19,37 +19,101 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// views counts the users of stopped containers' files. A view is the container's
-// overlay, mounted where a launch would mount it, and a bind of it elsewhere with
-// the volumes on top, so that a launch finds the bare overlay.
+// mostViewMounts bounds the mounts of all views together, each of which takes the
+// kernel's memory: a container may bind the machine's root, with all that is
+// mounted beneath it, thousands of times.
+const mostViewMounts = 50_000
+
+// uncountedMounts is how many mounts of a container are shown before a view's are
+// counted again: those beneath them are known no sooner.
+const uncountedMounts = 32
+
+var errTooManyViewMounts = connect.NewError(connect.CodeResourceExhausted,
+	fmt.Errorf("files of stopped containers that are being read take more than %d mounts: try again later", mostViewMounts))
+
+// views are the stopped containers' files in use, by container ID.
 type views struct {
-	mu    sync.Mutex
-	users map[string]int // by container ID
+	mu  sync.Mutex
+	all map[string]*view
 }
 
-func (v *views) add(id string, change int) (left int) {
+// view shows a stopped container's files: its overlay, mounted where a launch
+// would mount it, and with the volumes on top in a mount namespace of the view's
+// own, so that a launch finds the bare overlay.
+type view struct {
+	users  int               // guarded by views
+	mounts int               // guarded by views
+	shown  *mounts.Namespace // guarded by the container's lock; nil: not mounted
+}
+
+func (v *views) enter(id string) *view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.users == nil {
-		v.users = map[string]int{}
+	if v.all == nil {
+		v.all = map[string]*view{}
 	}
-	v.users[id] += change
-	left = v.users[id]
-	if left == 0 {
-		delete(v.users, id)
+	if v.all[id] == nil {
+		v.all[id] = &view{}
 	}
-	return left
+	v.all[id].users++
+	return v.all[id]
 }
 
-func (c *Containers) viewed(id string) bool { return c.views.add(id, 0) > 0 }
+func (v *views) leave(id string) (left int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.all[id].users--
+	return v.all[id].users
+}
 
+func (v *views) find(id string) *view {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.all[id]
+}
+
+// forget drops a view that nobody uses.
+func (v *views) forget(id string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.all[id] != nil && v.all[id].users == 0 {
+		delete(v.all, id)
+	}
+}
+
+// count records a view's mounts, unless all have too many together.
+func (v *views) count(of *view, mounts int) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	of.mounts = mounts
+	sum := 0
+	for _, each := range v.all {
+		sum += each.mounts
+	}
+	if sum > mostViewMounts {
+		return errTooManyViewMounts
+	}
+	return nil
+}
+
+func (v *views) used(id string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.all[id] != nil && v.all[id].users > 0
+}
+
+func (c *Containers) viewed(id string) bool { return c.views.used(id) }
+
+// viewPath is where the images that a view shows are mounted while it is made.
 func (c *Containers) viewPath(id string) string {
 	return filepath.Join(c.layout.RunDir, "stored", id[:16])
 }
 
 // Files opens the root directory (O_PATH) of a stopped container with its
 // volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
-// UNAVAILABLE: it runs, so that its shim serves its files.
+// UNAVAILABLE: it runs, so that its shim serves its files. RESOURCE_EXHAUSTED:
+// views have too many mounts. DEADLINE_EXCEEDED: a bind's file system does not
+// answer.
 func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
@@ -59,12 +123,13 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 	if err := c.requireStored(id, paths); err != nil {
 		return nil, err
 	}
-	if c.views.add(id, 1) == 1 {
-		err = c.mountView(ctx, id, paths)
+	v := c.views.enter(id)
+	if v.shown == nil {
+		err = c.mountView(ctx, id, paths, v)
 	}
 	var root *os.File
 	if err == nil {
-		root, err = os.OpenFile(c.viewPath(id), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		root, err = v.shown.Open()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("show the files of container %s: %w", id, err), c.leaveView(id, paths))
@@ -104,7 +169,7 @@ func (c *Containers) requireNoAgent(id string, paths shimspec.ContainerPaths) er
 // leaveView removes one user, and with the last one the mounts. The overlay stays
 // if a launch has taken it over meanwhile.
 func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
-	if c.views.add(id, -1) > 0 {
+	if c.views.leave(id) > 0 {
 		return nil
 	}
 	if err := c.closeView(id); err != nil {
@@ -118,20 +183,21 @@ func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 
 // closeView unmounts the view and its volumes.
 func (c *Containers) closeView(id string) error {
-	path := c.viewPath(id)
-	if err := mounts.Unmount(path); err != nil {
-		return err
+	if v := c.views.find(id); v != nil && v.shown != nil {
+		if err := v.shown.Close(); err != nil {
+			return err
+		}
+		v.shown = nil
+		_ = c.views.count(v, 0)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
+	c.views.forget(id)
 	return c.volumes.Release(context.Background(), viewHolder(id))
 }
 
 // viewHolder is the view's name as a holder of volumes.
 func viewHolder(id string) string { return "view-" + id }
 
-func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths) error {
+func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths, v *view) error {
 	var record rootRecord
 	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return err
@@ -143,18 +209,9 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 	if err := c.mountRoot(paths, stack.Lower); err != nil {
 		return err
 	}
-	path := c.viewPath(id)
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if v.shown, err = namespaceOf(paths.Merged()); err != nil {
 		return err
 	}
-	if err := mounts.Bind(paths.Merged(), path, false); err != nil {
-		return err
-	}
-	root, err := confined.Open(path)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
 	for _, m := range record.Mounts {
 		if err := c.volumes.Hold(ctx, viewHolder(id), m.Source); err != nil {
 			return err
@@ -164,42 +221,99 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 	if err != nil {
 		return err
 	}
-	for _, m := range record.Mounts {
-		show := func(root *confined.Root, m mount) error { return bindInside(root, binds, m) }
-		if len(m.Layers) > 0 {
-			show = func(root *confined.Root, m mount) error { return c.showImage(root, path+".image", m) }
-		}
-		if err := show(root, m); err != nil {
+	for i, m := range record.Mounts {
+		shown := v.shown // a late look may outlast the view
+		show := func() error { return c.showMount(shown, binds, id, m) }
+		if err := c.userPaths.Do(ctx, m.Source, show); err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
+		}
+		if (i+1)%uncountedMounts == 0 || i == len(record.Mounts)-1 {
+			if err := c.countView(v); err != nil {
+				return err
+			}
 		}
 	}
 	if record.ReadOnly { // only now: mount points had to be created
-		return mounts.SetReadOnly(path)
+		return setRootReadOnly(v.shown)
 	}
 	return nil
 }
 
-// bindInside binds a mount's source to its destination. Links of the container
-// are followed, but not out of it. A missing source is skipped.
-func bindInside(root *confined.Root, binds *volumes.BindCheck, m mount) error {
-	source, err := binds.Open(m.Source)
-	if errors.Is(err, os.ErrNotExist) {
+// namespaceOf creates a mount namespace that shows a directory.
+func namespaceOf(path string) (*mounts.Namespace, error) {
+	directory, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer directory.Close()
+	tree, err := mounts.Clone(directory, false)
+	if err != nil {
+		return nil, err
+	}
+	return mounts.NewNamespace(tree)
+}
+
+func setRootReadOnly(shown *mounts.Namespace) error {
+	root, err := shown.Open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return shown.Do(func() error { return mounts.SetReadOnly(int(root.Fd())) })
+}
+
+func (c *Containers) countView(v *view) error {
+	count, err := v.shown.Count()
+	if err != nil {
+		return err
+	}
+	return c.views.count(v, count)
+}
+
+// showMount mounts in a view what the container has mounted. A missing source is
+// skipped.
+func (c *Containers) showMount(shown *mounts.Namespace, binds *volumes.BindCheck, id string, m mount) error {
+	var tree *os.File
+	var err error
+	if len(m.Layers) > 0 {
+		tree, err = c.cloneImage(c.viewPath(id), m)
+	} else if tree, err = cloneSource(binds, m); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer source.Close()
-	return showInside(root, source, m.Destination, m.ReadOnly)
+	defer tree.Close()
+	return showInside(shown, tree, m.Destination)
 }
 
-// showInside binds an open file or directory to a path in the view, which it
-// creates if it is missing.
-func showInside(root *confined.Root, source *os.File, destination string, readOnly bool) error {
-	info, err := source.Stat()
+// cloneSource returns a detached mount of a mount's source.
+func cloneSource(binds *volumes.BindCheck, m mount) (*os.File, error) {
+	source, err := binds.Open(m.Source)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close()
+	return mounts.Clone(source, m.ReadOnly)
+}
+
+// showInside attaches a detached mount to a path in the view, which it creates if
+// it is missing. Links of the container are followed, but not out of it.
+func showInside(shown *mounts.Namespace, tree *os.File, destination string) error {
+	info, err := tree.Stat()
 	if err != nil {
 		return err
 	}
+	directory, err := shown.Open()
+	if err != nil {
+		return err
+	}
+	defer directory.Close()
+	root, err := confined.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd()))
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	var target int
 	if info.IsDir() {
 		target, err = root.MakeDirectories(destination, nil)
@@ -210,7 +324,11 @@ func showInside(root *confined.Root, source *os.File, destination string, readOn
 		return err
 	}
 	defer unix.Close(target)
-	return mounts.Bind(fmt.Sprintf("/proc/self/fd/%d", source.Fd()), fmt.Sprintf("/proc/self/fd/%d", target), readOnly)
+	err = shown.Do(func() error { return mounts.AttachTo(int(tree.Fd()), target) })
+	if errors.Is(err, unix.ENOSPC) { // the kernel's limit of a namespace
+		return errTooManyViewMounts
+	}
+	return err
 }
 
 // LogDir is the log directory of a stopped container. Errors as in Files.

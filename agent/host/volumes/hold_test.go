@@ -224,7 +224,7 @@ func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.
 		} else {
 			s.must(os.Mkdir(target, 0o755))
 		}
-		s.must(mounts.Bind(source, target, false))
+		s.must(unix.Mount(source, target, "", unix.MS_BIND, ""))
 		t.Cleanup(func() { mounts.Unmount(target) })
 		return target
 	}
@@ -253,7 +253,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 	block, shared := s.make("disk", "block"), s.make("plain", "local")
 	s.must(s.Hold(t.Context(), "one", block))
 	link, alias := filepath.Join(s.dir, "link"), filepath.Join(s.dir, "alias")
-	s.must(errors.Join(os.Symlink(block, link), os.Mkdir(alias, 0o755), mounts.Bind(block, alias, false)))
+	s.must(errors.Join(os.Symlink(block, link), os.Mkdir(alias, 0o755), unix.Mount(block, alias, "", unix.MS_BIND, "")))
 	for _, name := range []string{"a=b:c", `e\f`, `g\`, "g,h"} {
 		s.must(os.Symlink(block, filepath.Join(s.dir, name)))
 	}

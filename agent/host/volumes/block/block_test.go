@@ -262,7 +262,7 @@ func TestAnImageHasOneDevice(t *testing.T) {
 	}
 	mounted(t, v)
 	kept := filepath.Join(v.Dir, "kept")
-	if err := errors.Join(os.Mkdir(kept, 0o700), mounts.Bind(v.Data(), kept, false), mounts.Unmount(v.Data())); err != nil {
+	if err := errors.Join(os.Mkdir(kept, 0o700), unix.Mount(v.Data(), kept, "", unix.MS_BIND, ""), mounts.Unmount(v.Data())); err != nil {
 		t.Fatal(err)
 	}
 	defer mounts.Unmount(kept)
