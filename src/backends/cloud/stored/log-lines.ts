@@ -221,7 +221,7 @@ function isInTime({ timeNs }: LogPiece, { sinceNs, untilNs }: LogSelection): boo
   return (sinceNs === undefined || timeNs >= sinceNs) && (untilNs === undefined || timeNs <= untilNs);
 }
 
-/** What stands before a line with this time. */
+/** The text before a line with this time. */
 function headOf(timeNs: bigint, { timestamps, prefix }: LogSelection): Buffer {
   return Buffer.from(`${timestamps ? `${formatTime(timeNs)} ` : ""}${prefix}`);
 }

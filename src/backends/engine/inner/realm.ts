@@ -93,7 +93,7 @@ export class Realm {
     return this.#seen().containers;
   }
 
-  /** What is visible, found once in a turn of the event loop: a request may refer to thousands. */
+  /** The visible objects, found once in a turn of the event loop: a request may refer to thousands. */
   #seen(): Visible {
     if (this.#visible === undefined) {
       const containers = [...this.context.state.containers.values()].filter(
