@@ -3,6 +3,8 @@ import { constants, type ClientHttp2Session, type ClientHttp2Stream } from "node
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { Allowance } from "../common/allowance.ts";
+
 /**
  * The largest burst of such frames. An honest peer sends a handful per session, plus pings during silence, which come
  * more slowly than the allowance refills.
@@ -22,8 +24,7 @@ const strangeEvents = ["altsvc", "origin"] as const;
  */
 export class EmptyFrames {
   readonly #session: ClientHttp2Session;
-  #left = mostAtOnce;
-  #refilledAt = performance.now();
+  readonly #allowance = new Allowance(mostAtOnce, refillMs);
 
   constructor(session: ClientHttp2Session) {
     this.#session = session;
@@ -41,10 +42,7 @@ export class EmptyFrames {
   }
 
   #count(): void {
-    const now = performance.now();
-    this.#left = Math.min(mostAtOnce, this.#left + (now - this.#refilledAt) / refillMs) - 1;
-    this.#refilledAt = now;
-    if (this.#left < 0) {
+    if (!this.#allowance.take()) {
       this.#end();
     }
   }

@@ -1,5 +1,6 @@
 import { WebSocket } from "ws";
 
+import { Allowance } from "../../../common/allowance.ts";
 import { Turns } from "../../../common/turns.ts";
 
 /** Maximum messages of an unjoined agent: its key, and the beginning of TLS if it calls another agent. */
@@ -23,8 +24,7 @@ export class AgentSocket extends WebSocket {
   /** The last unanswered ping. */
   #ping: Buffer | undefined;
   #isAnswering = false;
-  #pingsLeft = mostPings;
-  #pingedAt = performance.now();
+  readonly #pings = new Allowance(mostPings, pingRefillMs);
   #messages = 0;
   #isResting = false;
   /** Whether its stream wants more, while it rests. */
@@ -85,10 +85,7 @@ export class AgentSocket extends WebSocket {
 
   /** Counts a ping or pong; too many cut the connection. */
   notePing(): void {
-    const now = performance.now();
-    this.#pingsLeft = Math.min(mostPings, this.#pingsLeft + (now - this.#pingedAt) / pingRefillMs) - 1;
-    this.#pingedAt = now;
-    if (this.#pingsLeft < 0) {
+    if (!this.#pings.take()) {
       this.cut();
     }
   }
