@@ -1,8 +1,10 @@
 /** Reads a container's endpoints and the addresses at which it is reached. Pure. */
 import { create } from "@bufbuild/protobuf";
 
+import { ownValue } from "../../common/own-value.ts";
 import { EndpointConfigSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { type NetworkEndpoint, NetworkEndpointSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import type { Network } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Driver } from "../driver/driver.ts";
 import { isContainerMode } from "./container-mode.ts";
@@ -23,6 +25,11 @@ export function disconnectedEndpoints(endpoints: Endpoints): Record<string, Netw
       }),
     ]),
   );
+}
+
+/** Whether a container has an endpoint on this network, and not on one that had its name before. */
+export function hasEndpointOn({ endpoints }: ContainerRecord, { id, name }: Network): boolean {
+  return ownValue(endpoints, name)?.networkId === id;
 }
 
 /** Adds to the endpoints the address at which the container is actually reached. */

@@ -4,7 +4,6 @@
  * nothing else exists.
  */
 import { notFound } from "../../../common/errors.ts";
-import { ownValue } from "../../../common/own-value.ts";
 import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type {
@@ -16,6 +15,7 @@ import type {
 import { familiarString, parseNamed, withDefaultTag } from "../../images/reference.ts";
 import { creatorLabel, creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
 import { imagesOf } from "../../state/container-table.ts";
+import { hasEndpointOn } from "../../model/endpoints.ts";
 import { configOf, isVisible } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import { isMade as isNetworkMade } from "../networks/decisions/networks.ts";
@@ -131,7 +131,7 @@ export class Realm {
 
   /** Whether the container itself is in the network. */
   isIn(network: Network): boolean {
-    return ownValue(this.#root.endpoints, network.name)?.networkId === network.id;
+    return hasEndpointOn(this.#root, network);
   }
 
   /** Refuses a start of the container itself on a network that has taken the name of one of its own. @throws not-found */

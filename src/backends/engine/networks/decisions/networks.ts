@@ -2,7 +2,6 @@
 import { create } from "@bufbuild/protobuf";
 
 import { invalid, notFound } from "../../../../common/errors.ts";
-import { ownValue } from "../../../../common/own-value.ts";
 import type { StringList } from "../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   type Network,
@@ -16,6 +15,7 @@ import {
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../../state/state.ts";
 import { Filters } from "../../../model/filters.ts";
+import { hasEndpointOn } from "../../../model/endpoints.ts";
 import { creatorOf } from "../../../model/inner-socket-labels.ts";
 import { configOf, hasProcess, nanosecondsOf } from "../../../model/records.ts";
 
@@ -69,14 +69,13 @@ export function networkOfEndpoint(
   return found;
 }
 
-function mayJoin(state: State, record: ContainerRecord, { id, name, labels }: Network): boolean {
+function mayJoin(state: State, record: ContainerRecord, network: Network): boolean {
   const creator = creatorOf(configOf(record).labels);
-  return (
-    creator === undefined ||
-    ownValue(record.endpoints, name)?.networkId === id ||
-    creatorOf(labels) === creator ||
-    ownValue(state.containers.get(creator)?.endpoints ?? {}, name)?.networkId === id
-  );
+  if (creator === undefined || creatorOf(network.labels) === creator) {
+    return true;
+  }
+  const root = state.containers.get(creator);
+  return hasEndpointOn(record, network) || (root !== undefined && hasEndpointOn(root, network));
 }
 
 /** The networks that match the filters. @throws invalid */
