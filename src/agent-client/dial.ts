@@ -114,13 +114,13 @@ async function connectSocket(target: DialTarget, link: Link | undefined): Promis
     case "unix":
       return await connected(connectNet({ path: address.path }), "connect", target);
     case "tcp":
-      return await connectToPinned(target, address.pin, () => connectTo(address));
+      return await connectToPinned(target, address.pin, () => connectNet(address.port, address.host));
     case "called":
       return await connectToPinned(target, address.pin, () => link ?? connectThrough(target, address));
     case "relay": {
-      const { host, authority } = address;
+      const { host, port, authority } = address;
       const options = { host, ...pemOptions(credentialsOf(target)), ca: authority };
-      return await connectSecurely(target, connectTo(address), options);
+      return await connectSecurely(target, connectNet(port, host), options);
     }
   }
 }
@@ -174,11 +174,6 @@ function connectThrough(target: DialTarget, { path, pin }: CalledAddress): Promi
     });
     request.end();
   });
-}
-
-/** Begins a connection; the TLS over it has its errors. */
-function connectTo({ host, port }: { readonly host: string; readonly port: number }): Socket {
-  return connectNet({ host, port });
 }
 
 async function connectSecurely(
