@@ -3,13 +3,11 @@ package volumes
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -73,9 +71,10 @@ func (s *Store) CheckBinds() (*BindCheck, error) {
 		return nil, err
 	}
 	c := &BindCheck{s, directory, map[inode]string{}, map[uint64]string{}}
-	for _, name := range s.exclusive.names() {
-		c.note(driver.Volume{Name: name, Dir: filepath.Join(s.dir, name)})
-	}
+	s.exclusive.Range(func(name, _ any) bool {
+		c.note(driver.Volume{Name: name.(string), Dir: filepath.Join(s.dir, name.(string))})
+		return true
+	})
 	return c, nil
 }
 
@@ -188,33 +187,6 @@ func (c *BindCheck) refuseOf(source, name string) error {
 		return nil // its users get the error of a damaged record
 	}
 	return ofOneContainer(source, v.Name, d)
-}
-
-// nameSet is a set of volumes' names.
-type nameSet struct {
-	mu  sync.Mutex
-	all map[string]struct{}
-}
-
-func (n *nameSet) add(name string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.all == nil {
-		n.all = map[string]struct{}{}
-	}
-	n.all[name] = struct{}{}
-}
-
-func (n *nameSet) remove(name string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.all, name)
-}
-
-func (n *nameSet) names() []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Sorted(maps.Keys(n.all))
 }
 
 func isExclusive(d driver.Driver) bool {

@@ -66,7 +66,7 @@ func (c *copier) entry(source, target int, entry, name string, depth int) error 
 	if err := confined.RemoveTree(target, entry); err != nil {
 		return err
 	}
-	key := inode{stat.Dev, stat.Ino}
+	key := inodeOf(&stat)
 	if first, ok := c.links[key]; ok {
 		return linkBeneath(c.root, first, target, entry)
 	}

@@ -19,10 +19,10 @@ import (
 // a part of it, with all metadata of its files, and sets the directory's owner
 // and mode. A directory that is not empty is left alone, unless its seeding was
 // interrupted and nobody has held it since: then a marker beside the volume's
-// directory, where no container writes, exists, and the seeding is completed. If path is not a directory in the
-// image, the volume stays empty; a part that is missing or a file is skipped,
-// since its mount reports the error. A mounted volume is mounted for the holder.
-// Errors as in OpenSource.
+// directory, where no container writes, exists, and the seeding is completed. If
+// path is not a directory in the image, the volume stays empty; a part that is
+// missing or a file is skipped, since its mount reports the error. A mounted volume
+// is mounted for the holder. Errors as in OpenSource.
 func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, holder string) error {
 	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {

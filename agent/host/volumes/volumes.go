@@ -36,8 +36,8 @@ type Store struct {
 	trash   *trash.Can
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
-	// exclusive are the exclusive volumes, and perhaps ones that are gone.
-	exclusive nameSet
+	// exclusive has the names of exclusive volumes, and perhaps of ones that are gone.
+	exclusive sync.Map
 
 	mounting  sync.Mutex
 	mounted   change.Signal     // a volume was mounted
@@ -145,7 +145,7 @@ func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 	v.Options = kept.Options
 	d, err := s.driver(kept.Driver)
 	if err == nil && isExclusive(d) {
-		s.exclusive.add(name)
+		s.exclusive.Store(name, nil)
 	}
 	return v, d, err
 }
@@ -189,7 +189,7 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 
 func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (made driver.Made, err error) {
 	if isExclusive(d) {
-		s.exclusive.add(v.Name)
+		s.exclusive.Store(v.Name, nil)
 	}
 	if err := os.MkdirAll(v.Dir, 0o700); err != nil {
 		return made, err
@@ -241,7 +241,7 @@ func (s *Store) discard(v driver.Volume) error {
 	if err := s.trash.Discard(v.Dir); err != nil {
 		return err
 	}
-	s.exclusive.remove(v.Name)
+	s.exclusive.Delete(v.Name)
 	return nil
 }
 
