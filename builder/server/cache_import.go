@@ -15,7 +15,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// importLimit bounds the time in which a cache is found and described, by two megabytes at most.
+// importLimit bounds the time in which a cache is found and described.
 const importLimit = 30 * time.Second
 
 const (

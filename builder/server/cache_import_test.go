@@ -99,6 +99,22 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 	}
 }
 
+// describe finds a server's cache and reads its description.
+func describe(t *testing.T, server *httptest.Server) error {
+	t.Helper()
+	sessions, err := session.NewManager()
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
+	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = importer.Resolve(t.Context(), desc, "cache", nil)
+	return err
+}
+
 // BuildKit allocates as many bytes as a descriptor says.
 func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
 	describing := func(kind string, size int64) ocispecs.Descriptor {
@@ -118,16 +134,7 @@ func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			sessions, err := session.NewManager()
-			if err != nil {
-				t.Fatal(err)
-			}
-			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
-			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil || !strings.Contains(err.Error(), "bytes") {
+			if err := describe(t, server); err == nil || !strings.Contains(err.Error(), "bytes") {
 				t.Errorf("it was read: %v", err)
 			}
 		})
@@ -165,16 +172,7 @@ func TestABuildCacheIsReadFromNoOtherAddress(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 	}))
 	defer server.Close()
-	sessions, err := session.NewManager()
-	if err != nil {
-		t.Fatal(err)
-	}
-	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
-	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err = importer.Resolve(t.Context(), desc, "cache", nil); err == nil {
+	if err := describe(t, server); err == nil {
 		t.Error("it was read")
 	}
 	if count := asked.Load(); count != 0 {

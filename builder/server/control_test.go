@@ -4,14 +4,12 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client/llb"
-	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 )
@@ -26,7 +24,7 @@ func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
 		}
 	}
 	defer close(goOn)
-	definition, err := llb.Scratch().Run(llb.Args([]string{"held"})).Root().Marshal(t.Context(), llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	definition, err := definitionOf(t.Context(), llb.Scratch().Run(llb.Args([]string{"held"})).Root())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +39,7 @@ func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.SendMsg(&controlapi.SolveRequest{Ref: "held", Definition: definition.ToPB()}); err != nil {
+	if err := stream.SendMsg(&controlapi.SolveRequest{Ref: "held", Definition: definition}); err != nil {
 		t.Fatal(err)
 	}
 	<-isHeld

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 
@@ -46,16 +47,24 @@ func solved(s *Server, session, command string, imports ...*controlapi.CacheOpti
 }
 
 func solvedState(ctx context.Context, s *Server, session string, state llb.State, imports ...*controlapi.CacheOptionsEntry) error {
-	definition, err := state.Marshal(ctx, llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	definition, err := definitionOf(ctx, state)
 	if err != nil {
 		return err
 	}
 	info := &grpc.UnaryServerInfo{FullMethod: controlapi.Control_Solve_FullMethodName}
-	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition.ToPB(), Cache: &controlapi.CacheOptions{Imports: imports}}
+	request := &controlapi.SolveRequest{Ref: identity.NewID(), Session: session, Definition: definition, Cache: &controlapi.CacheOptions{Imports: imports}}
 	_, err = s.countBuilds(ctx, request, info, func(ctx context.Context, request any) (any, error) {
 		return s.controller.Solve(ctx, request.(*controlapi.SolveRequest))
 	})
 	return err
+}
+
+func definitionOf(ctx context.Context, state llb.State) (*pb.Definition, error) {
+	definition, err := state.Marshal(ctx, llb.Platform(ocispecs.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	if err != nil {
+		return nil, err
+	}
+	return definition.ToPB(), nil
 }
 
 func TestABackendThatHangsAtTheEndOfABuildHoldsUpNoOther(t *testing.T) {

@@ -73,6 +73,28 @@ func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
 	}
 }
 
+// enter opens a directory in one that it closes.
+func enter(t *testing.T, current int, name string) int {
+	t.Helper()
+	next, err := openDirectory(current, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(current)
+	return next
+}
+
+// removeWhole removes a tree and checks that it is gone.
+func removeWhole(t *testing.T, dir string) {
+	t.Helper()
+	if err := RemovePath(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+}
+
 func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	root, dir := openRoot(t)
 	outside := filepath.Join(filepath.Dir(dir), "outside")
@@ -85,20 +107,10 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 		unix.Symlinkat(outside, current, "link")
 		unix.Mkdirat(current, "b", 0o755)
 		unix.Mkdirat(current, "directory", 0o755)
-		next, err := openDirectory(current, "directory")
-		if err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(current)
-		current = next
+		current = enter(t, current, "directory")
 	}
 	unix.Close(current)
-	if err := RemovePath(dir); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("still there: %v", err)
-	}
+	removeWhole(t, dir)
 	if _, err := os.Stat(outside); err != nil {
 		t.Errorf("a link was followed: %v", err)
 	}
@@ -195,18 +207,8 @@ func TestRemoveTreeRemovesFullDirectoriesOfEachLevelOfADeepTree(t *testing.T) {
 			unix.Mkdirat(current, name, 0o755)
 			unix.Mkdirat(current, name+"/inside", 0o755)
 		}
-		next, err := openDirectory(current, "deeper")
-		if err != nil {
-			t.Fatal(err)
-		}
-		unix.Close(current)
-		current = next
+		current = enter(t, current, "deeper")
 	}
 	unix.Close(current)
-	if err := RemovePath(dir); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("still there: %v", err)
-	}
+	removeWhole(t, dir)
 }
