@@ -109,6 +109,8 @@ export class MemoryMachine {
   readonly forcedVolumes: string[] = [];
   /** While it is set no network is made: until it is resolved. */
   busyNetworks: PromiseWithResolvers<void> | undefined;
+  /** The next removal of a volume waits until it is resolved. */
+  busyRemoval: PromiseWithResolvers<void> | undefined;
   /** While it is set releases are under way: until it is resolved. */
   busyReleases: PromiseWithResolvers<void> | undefined;
   /** While it is set launches are under way: until it is resolved, or fail with its failure. */
@@ -377,6 +379,9 @@ export class MemoryMachine {
           return await told({ reference: name, mountpoint: `/volumes/${name}/_data`, status: {} });
         },
         remove: async ({ name, parts }, force = false) => {
+          const busy = this.busyRemoval?.promise;
+          this.busyRemoval = undefined;
+          await busy;
           if (force) {
             this.forcedVolumes.push(name);
           } else if (this.refused.has("remove volume")) {

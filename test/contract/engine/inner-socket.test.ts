@@ -1,6 +1,7 @@
 /** Each call of the backend's contract, made for a client at the Docker socket inside a container. */
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import type { DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
 import { createClient } from "@connectrpc/connect";
@@ -348,6 +349,54 @@ describe("a client at a container's Docker socket", () => {
       (error) => isErrorKind(error, "not-found"),
     );
     await bench.volumes.removeVolume({ name: "later" });
+  });
+
+  it("mounts no directory of a volume of others in the place of its own that is gone", async () => {
+    const { id } = await inner.containers.createContainer({
+      config: { image: "shell" },
+      hostConfig: {
+        networkMode: "bridge",
+        mounts: [
+          { type: "volume", source: "later", target: "/data", volumeOptions: { subpath: "directory" } },
+        ],
+      },
+    });
+    await inner.volumes.removeVolume({ name: "later" });
+    await bench.volumes.createVolume({ name: "later" });
+    await assert.rejects(inner.containers.startContainer({ container: id }), (error) =>
+      isErrorKind(fromUnknown(error), "not-found"),
+    );
+    assert.deepEqual([...bench.machine.volumeParts], []);
+    await inner.containers.removeContainer({ container: id });
+    await bench.volumes.removeVolume({ name: "later" });
+  });
+
+  it("removes no volume of others that has taken the name of its own meanwhile", async () => {
+    for (const name of ["first", "later", "pruned"]) {
+      await inner.volumes.createVolume({ name });
+    }
+    const busyRemoval = Promise.withResolvers<void>();
+    bench.machine.busyRemoval = busyRemoval;
+    const all = { all: { values: ["1"] }, "label!": { values: ["unknown"] } };
+    const pruned = inner.volumes.pruneVolumes({ filters: all });
+    await untilTrue(() => bench.machine.busyRemoval === undefined);
+    await inner.volumes.removeVolume({ name: "pruned" });
+    await bench.volumes.createVolume({ name: "pruned" });
+
+    bench.machine.busyRemoval = busyRemoval;
+    const removed = inner.volumes.removeVolume({ name: "later" });
+    await untilTrue(() => bench.machine.busyRemoval === undefined);
+    const made = bench.volumes.createVolume({ name: "later" });
+    await setTimeout(20); // It waits for the removal.
+    const removedAgain = inner.volumes.removeVolume({ name: "later", force: true });
+    await setTimeout(20);
+    busyRemoval.resolve();
+    assert.deepEqual((await pruned).removed, ["first"]);
+    await Promise.all([removed, made, removedAgain]);
+    for (const name of ["pruned", "later"]) {
+      assert.ok(bench.state.volumes.get(name), name);
+      await bench.volumes.removeVolume({ name });
+    }
   });
 
   it("lists, counts and prunes what is its own", async () => {

@@ -8,6 +8,7 @@ import { configOf, isVisible } from "../../model/records.ts";
 import { removeContainer } from "../containers/remove/remove-container.ts";
 import type { EngineContext } from "../context.ts";
 import { removeNetwork } from "../networks/network-lifecycle.ts";
+import { isCreatedAt } from "../volumes/decisions/volumes.ts";
 import { removeVolume } from "../volumes/volumes.ts";
 
 type Labels = Readonly<Record<string, string>>;
@@ -44,7 +45,7 @@ function removeAll(context: EngineContext, isMade: Goes): void {
   const networks = [...state.networks.values()].flatMap(({ network }) =>
     network !== undefined && goes(network.labels) ? [network.id] : [],
   );
-  const volumes = [...state.volumes.values()].filter(({ labels }) => goes(labels)).map(({ name }) => name);
+  const volumes = [...state.volumes.values()].filter(({ labels }) => goes(labels));
   if (containers.length + networks.length + volumes.length === 0) {
     return;
   }
@@ -52,7 +53,9 @@ function removeAll(context: EngineContext, isMade: Goes): void {
   void background.run("remove what was made through a Docker socket", async () => {
     await all(context, containers, ({ id }) => removeContainer(context, id, force));
     await all(context, networks, (id) => removeNetwork(context, id));
-    await all(context, volumes, (name) => removeVolume(context, name, false));
+    await all(context, volumes, ({ name, created }) =>
+      removeVolume(context, name, false, (record) => isCreatedAt(record, created)),
+    );
   });
 }
 

@@ -3,6 +3,7 @@
  * refused. A rule rewrites the request to IDs of visible objects, and removes everything else from the answer.
  */
 import { create, type DescMethod, type Message, type MessageShape } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { notFound } from "../../../common/errors.ts";
 import { ownValue } from "../../../common/own-value.ts";
@@ -222,9 +223,11 @@ const volumes: readonly Row[] = [
     realm.volume(name);
   }),
   row(VolumeService.method.removeVolume, (realm, request) => {
-    if (!request.force || realm.context.state.volumes.has(request.name)) {
+    const volume = realm.context.state.volumes.get(request.name);
+    if (!request.force || volume !== undefined) {
       realm.volume(request.name);
     }
+    request.created = volume?.created ?? timestampFromMs(0); // None has it: nor has one that is created meanwhile.
   }),
   row(VolumeService.method.listVolumes, (realm) => ({
     show: (response) => {

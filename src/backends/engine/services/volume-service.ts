@@ -2,10 +2,11 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 
 import type { VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { OneAtATime } from "../../concurrency/one-at-a-time.ts";
 import type { EngineContext } from "../context.ts";
 import { inspectedVolume } from "../volumes/decisions/exclusive-volumes.ts";
-import { findVolume, listVolumes, volumeOf } from "../volumes/decisions/volumes.ts";
+import { findVolume, isCreatedAt, listVolumes, volumeOf } from "../volumes/decisions/volumes.ts";
 import { pruneVolumes } from "../volumes/prune-volumes.ts";
 import { ensureVolume, removeVolume } from "../volumes/volumes.ts";
 
@@ -22,8 +23,10 @@ export function volumeService(context: EngineContext): ServiceImpl<typeof Volume
     inspectVolume: ({ name }) => ({
       volume: inspectedVolume(state, context.driver.volumes.rules, findVolume(state, name)),
     }),
-    removeVolume: async ({ name, force }) => {
-      await removeVolume(context, name, force);
+    removeVolume: async ({ name, force, created }) => {
+      const isMeant = (record: VolumeRecord): boolean =>
+        created === undefined || isCreatedAt(record, created);
+      await removeVolume(context, name, force, isMeant);
       return {};
     },
     pruneVolumes: async ({ filters }, call) => {

@@ -1,10 +1,11 @@
 /** `docker volume prune`. */
 import { invalid } from "../../../common/errors.ts";
 import type { StringList } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { Filters } from "../../model/filters.ts";
 import { volumeSizes } from "../services/sizes.ts";
-import { anonymousLabel, isKeptHere, listVolumes, usersOf } from "./decisions/volumes.ts";
+import { anonymousLabel, isCreatedAt, isKeptHere, listVolumes, usersOf } from "./decisions/volumes.ts";
 import { removeVolume } from "./volumes.ts";
 import { type PruneReport, pruneEach } from "../work/prune-each.ts";
 
@@ -29,14 +30,17 @@ export async function pruneVolumes(
       (all || Object.hasOwn(record.labels, anonymousLabel)) &&
       filters.matchesLabels(record.labels),
   );
-  const names = unused.map(({ name }) => name);
+  const chosen = new Map(unused.map((record) => [record.name, record] as const));
+  const names = [...chosen.keys()];
   const sizes = await volumeSizes(context, names);
+  const isStillUnused = (record: VolumeRecord): boolean =>
+    isCreatedAt(record, chosen.get(record.name)?.created) && usersOf(context.state, record.name).length === 0;
   return await pruneEach(
     context,
     "volume",
     names,
     sizes,
-    (name) => removeVolume(context, name, false),
+    (name) => removeVolume(context, name, false, isStillUnused),
     signal,
   );
 }

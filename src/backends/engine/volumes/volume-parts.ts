@@ -1,7 +1,7 @@
 /** Subpaths of volumes that containers mount, for drivers that must create something for each. */
 import { create } from "@bufbuild/protobuf";
 
-import { systemError } from "../../../common/errors.ts";
+import { notFound, systemError } from "../../../common/errors.ts";
 import {
   type ContainerRecord,
   type VolumePart,
@@ -10,7 +10,8 @@ import {
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { mountSettingsOf } from "../containers/decisions/mounts/plan-mounts.ts";
-import { findVolume } from "./decisions/volumes.ts";
+import { volumeOfMount } from "../../model/volume-of-mount.ts";
+import { isMade } from "./decisions/volumes.ts";
 
 /**
  * Has the driver create what a starting container needs to mount subpaths of volumes. Each creation is journalled
@@ -55,7 +56,7 @@ async function ensureEach(
     if (subpath !== "") {
       await context.volumeLocks.run(name, async () => {
         if (!over.aborted) {
-          await ensurePart(context, name, subpath, createPart);
+          await ensurePart(context, record, name, subpath, createPart);
         }
       });
     }
@@ -68,11 +69,15 @@ type CreatePart = (record: VolumeRecord, subpath: string) => Promise<string>;
 /** With the volume's lock held. */
 async function ensurePart(
   context: EngineContext,
+  record: ContainerRecord,
   name: string,
   subpath: string,
   createPart: CreatePart,
 ): Promise<void> {
-  const volume = findVolume(context.state, name);
+  const volume = volumeOfMount(context.state, record, name);
+  if (volume === undefined || !isMade(volume)) {
+    throw notFound(`get ${name}: no such volume`);
+  }
   const others = volume.parts.filter((part) => part.subpath !== subpath);
   if (volume.parts.some((part) => part.subpath === subpath && part.driverReference !== "")) {
     return;

@@ -100,11 +100,19 @@ export async function ensureVolume(
  * Removes a volume. An invisible one, whose creation failed but may have taken effect, is removed before the answer
  * too.
  *
+ * @param admits tells, with the volume's lock held, whether the volume that has the name by then is the intended one;
+ *   default any
  * @throws not-found, unless forced; conflict: in use; the driver's errors
  */
-export async function removeVolume(context: EngineContext, name: string, force: boolean): Promise<void> {
+export async function removeVolume(
+  context: EngineContext,
+  name: string,
+  force: boolean,
+  admits: (record: VolumeRecord) => boolean = () => true,
+): Promise<void> {
   await context.volumeLocks.run(name, async () => {
-    const record = context.state.volumes.get(name);
+    const holder = context.state.volumes.get(name);
+    const record = holder !== undefined && admits(holder) ? holder : undefined;
     if (record === undefined || !isMade(record)) {
       if (record?.phase === Phase.CREATING) {
         await finishRemoval(context, record); // It may exist although its creation failed.

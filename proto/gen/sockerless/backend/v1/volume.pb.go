@@ -321,9 +321,11 @@ func (x *InspectVolumeResponse) GetVolume() *Volume {
 }
 
 type RemoveVolumeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // a missing one is no error
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Force bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"` // a missing one is no error
+	// Only the volume that was created then, and no later one with its name. Absent: whichever has the name.
+	Created       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=created,proto3" json:"created,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -370,6 +372,13 @@ func (x *RemoveVolumeRequest) GetForce() bool {
 		return x.Force
 	}
 	return false
+}
+
+func (x *RemoveVolumeRequest) GetCreated() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Created
+	}
+	return nil
 }
 
 type RemoveVolumeResponse struct {
@@ -642,10 +651,11 @@ const file_sockerless_backend_v1_volume_proto_rawDesc = "" +
 	"\x14InspectVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"N\n" +
 	"\x15InspectVolumeResponse\x125\n" +
-	"\x06volume\x18\x01 \x01(\v2\x1d.sockerless.backend.v1.VolumeR\x06volume\"?\n" +
+	"\x06volume\x18\x01 \x01(\v2\x1d.sockerless.backend.v1.VolumeR\x06volume\"u\n" +
 	"\x13RemoveVolumeRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05force\x18\x02 \x01(\bR\x05force\"\x16\n" +
+	"\x05force\x18\x02 \x01(\bR\x05force\x124\n" +
+	"\acreated\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\acreated\"\x16\n" +
 	"\x14RemoveVolumeResponse\"\xbc\x04\n" +
 	"\x06Volume\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -726,28 +736,29 @@ var file_sockerless_backend_v1_volume_proto_depIdxs = []int32{
 	13, // 3: sockerless.backend.v1.ListVolumesRequest.filters:type_name -> sockerless.backend.v1.ListVolumesRequest.FiltersEntry
 	8,  // 4: sockerless.backend.v1.ListVolumesResponse.volumes:type_name -> sockerless.backend.v1.Volume
 	8,  // 5: sockerless.backend.v1.InspectVolumeResponse.volume:type_name -> sockerless.backend.v1.Volume
-	18, // 6: sockerless.backend.v1.Volume.created:type_name -> google.protobuf.Timestamp
-	14, // 7: sockerless.backend.v1.Volume.labels:type_name -> sockerless.backend.v1.Volume.LabelsEntry
-	15, // 8: sockerless.backend.v1.Volume.options:type_name -> sockerless.backend.v1.Volume.OptionsEntry
-	16, // 9: sockerless.backend.v1.Volume.status:type_name -> sockerless.backend.v1.Volume.StatusEntry
-	17, // 10: sockerless.backend.v1.PruneVolumesRequest.filters:type_name -> sockerless.backend.v1.PruneVolumesRequest.FiltersEntry
-	19, // 11: sockerless.backend.v1.ListVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	19, // 12: sockerless.backend.v1.PruneVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	0,  // 13: sockerless.backend.v1.VolumeService.CreateVolume:input_type -> sockerless.backend.v1.CreateVolumeRequest
-	2,  // 14: sockerless.backend.v1.VolumeService.ListVolumes:input_type -> sockerless.backend.v1.ListVolumesRequest
-	4,  // 15: sockerless.backend.v1.VolumeService.InspectVolume:input_type -> sockerless.backend.v1.InspectVolumeRequest
-	6,  // 16: sockerless.backend.v1.VolumeService.RemoveVolume:input_type -> sockerless.backend.v1.RemoveVolumeRequest
-	9,  // 17: sockerless.backend.v1.VolumeService.PruneVolumes:input_type -> sockerless.backend.v1.PruneVolumesRequest
-	1,  // 18: sockerless.backend.v1.VolumeService.CreateVolume:output_type -> sockerless.backend.v1.CreateVolumeResponse
-	3,  // 19: sockerless.backend.v1.VolumeService.ListVolumes:output_type -> sockerless.backend.v1.ListVolumesResponse
-	5,  // 20: sockerless.backend.v1.VolumeService.InspectVolume:output_type -> sockerless.backend.v1.InspectVolumeResponse
-	7,  // 21: sockerless.backend.v1.VolumeService.RemoveVolume:output_type -> sockerless.backend.v1.RemoveVolumeResponse
-	10, // 22: sockerless.backend.v1.VolumeService.PruneVolumes:output_type -> sockerless.backend.v1.PruneVolumesResponse
-	18, // [18:23] is the sub-list for method output_type
-	13, // [13:18] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	18, // 6: sockerless.backend.v1.RemoveVolumeRequest.created:type_name -> google.protobuf.Timestamp
+	18, // 7: sockerless.backend.v1.Volume.created:type_name -> google.protobuf.Timestamp
+	14, // 8: sockerless.backend.v1.Volume.labels:type_name -> sockerless.backend.v1.Volume.LabelsEntry
+	15, // 9: sockerless.backend.v1.Volume.options:type_name -> sockerless.backend.v1.Volume.OptionsEntry
+	16, // 10: sockerless.backend.v1.Volume.status:type_name -> sockerless.backend.v1.Volume.StatusEntry
+	17, // 11: sockerless.backend.v1.PruneVolumesRequest.filters:type_name -> sockerless.backend.v1.PruneVolumesRequest.FiltersEntry
+	19, // 12: sockerless.backend.v1.ListVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	19, // 13: sockerless.backend.v1.PruneVolumesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	0,  // 14: sockerless.backend.v1.VolumeService.CreateVolume:input_type -> sockerless.backend.v1.CreateVolumeRequest
+	2,  // 15: sockerless.backend.v1.VolumeService.ListVolumes:input_type -> sockerless.backend.v1.ListVolumesRequest
+	4,  // 16: sockerless.backend.v1.VolumeService.InspectVolume:input_type -> sockerless.backend.v1.InspectVolumeRequest
+	6,  // 17: sockerless.backend.v1.VolumeService.RemoveVolume:input_type -> sockerless.backend.v1.RemoveVolumeRequest
+	9,  // 18: sockerless.backend.v1.VolumeService.PruneVolumes:input_type -> sockerless.backend.v1.PruneVolumesRequest
+	1,  // 19: sockerless.backend.v1.VolumeService.CreateVolume:output_type -> sockerless.backend.v1.CreateVolumeResponse
+	3,  // 20: sockerless.backend.v1.VolumeService.ListVolumes:output_type -> sockerless.backend.v1.ListVolumesResponse
+	5,  // 21: sockerless.backend.v1.VolumeService.InspectVolume:output_type -> sockerless.backend.v1.InspectVolumeResponse
+	7,  // 22: sockerless.backend.v1.VolumeService.RemoveVolume:output_type -> sockerless.backend.v1.RemoveVolumeResponse
+	10, // 23: sockerless.backend.v1.VolumeService.PruneVolumes:output_type -> sockerless.backend.v1.PruneVolumesResponse
+	19, // [19:24] is the sub-list for method output_type
+	14, // [14:19] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_volume_proto_init() }

@@ -1,5 +1,6 @@
 /** Volumes in the state: names, users, and their form for clients. Pure. */
-import { create } from "@bufbuild/protobuf";
+import { create, equals } from "@bufbuild/protobuf";
+import { type Timestamp, TimestampSchema } from "@bufbuild/protobuf/wkt";
 
 import { invalid, notFound } from "../../../../common/errors.ts";
 import { ownValue } from "../../../../common/own-value.ts";
@@ -121,6 +122,11 @@ export function containersWith(state: State, name: string): readonly ContainerRe
 /** Whether a volume is visible to clients: not while it is being created or removed. */
 export function isMade(record: VolumeRecord): boolean {
   return record.phase === Phase.UNSPECIFIED;
+}
+
+/** Whether a volume is the one that was created at a time, and not a later one with its name. */
+export function isCreatedAt({ created }: VolumeRecord, time: Timestamp | undefined): boolean {
+  return created !== undefined && time !== undefined && equals(TimestampSchema, created, time);
 }
 
 /** A volume's form for clients. */
