@@ -85,6 +85,23 @@ describe("containers of a cloud that share a network", () => {
     await bench.runScript("exec sleep 1000");
   });
 
+  it("join networks where one of them answers no names", { timeout: 60_000 }, async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const owner = await bench.runScript("exec sleep 1000", { hostConfig: { networkMode: "net" } });
+    const sharer = await bench.runScript("exec sleep 1000", {
+      hostConfig: { networkMode: `container:${owner}` },
+    });
+    const silent = bench.machine.agentOf(sharer);
+    silent.busyNames = Promise.withResolvers();
+    const begun = performance.now();
+    for (const network of ["one", "two", "three"]) {
+      await bench.networks.createNetwork({ name: network });
+      await bench.networks.connectNetwork({ network, container: owner });
+    }
+    assert.ok(performance.now() - begun < 15_000, "the first alone waits for two seconds");
+    silent.busyNames.resolve();
+  });
+
   it("are told once of all that changed while they were told before", async (context) => {
     const owner = await bench.runScript("exec sleep 1000");
     // It is not started: that would tell its owner, whose agent may be slow to answer.

@@ -87,6 +87,8 @@ export function keepPeers(context: EngineContext): void {
 }
 
 async function pushEach(context: EngineContext, containerIds: readonly string[]): Promise<void> {
+  const over = new AbortController();
+  const limit = context.clock.sleep(pushTimeoutMs, over.signal).catch(() => {});
   const pushes: Promise<void>[] = [];
   for (const id of containerIds) {
     const isLate = context.live.peek(id)?.link?.namesAreLate === true;
@@ -96,8 +98,6 @@ async function pushEach(context: EngineContext, containerIds: readonly string[])
     }
     await nextTurn(); // A table of many names takes milliseconds: other calls go on between two of them.
   }
-  const over = new AbortController();
-  const limit = context.clock.sleep(pushTimeoutMs, over.signal).catch(() => {});
   await Promise.race([Promise.all(pushes), limit]);
   over.abort();
 }
@@ -121,8 +121,10 @@ function pushAgain(context: EngineContext, containerId: string, error: unknown):
 }
 
 /**
- * Sends the current names to a container and those that share its network. Others that cannot be reached now get them
- * later.
+ * Sends the current names to a container and those that share its network. Of the latter, those that do not take them
+ * within two seconds get them in the background.
+ *
+ * @throws the errors of the container's own agent
  */
 export async function push(context: EngineContext, containerId: string): Promise<void> {
   const record = context.state.containers.get(containerId);
@@ -130,7 +132,10 @@ export async function push(context: EngineContext, containerId: string): Promise
   const sharers = isOwner ? sharersOf(context, record).filter(({ id }) => id !== containerId) : [];
   await Promise.all([
     pushTo(context, containerId),
-    ...sharers.map(({ id }) => pushTo(context, id).catch((error: unknown) => pushAgain(context, id, error))),
+    pushEach(
+      context,
+      sharers.map(({ id }) => id),
+    ),
   ]);
 }
 
