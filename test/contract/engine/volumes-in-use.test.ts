@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
-import { isErrorKind } from "../../../src/common/errors.ts";
+import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -31,6 +31,17 @@ describe("a volume that containers which do not run leave free", () => {
     await started;
     await bench.containers.stopContainer({ container: id, timeoutSeconds: 0 });
     await remove();
+  });
+
+  it("is not made anew, empty, for who takes the volumes of another", async () => {
+    const donor = await bench.createScript("true", { hostConfig: withVolume });
+    await remove();
+    await assert.rejects(
+      bench.createScript("true", { hostConfig: { volumesFrom: [donor] } }),
+      (error) => isErrorKind(error, "not-found") && messageOf(error) === "get data: no such volume",
+    );
+    assert.deepEqual([...bench.machine.volumes], []);
+    assert.deepEqual([...bench.state.containers.keys()], [donor]);
   });
 
   it("is in use by one that is restarted, which no prune removes, while its last run is being taken away", async () => {

@@ -21,6 +21,8 @@ import { isUpOrComing } from "../containers/live/up-or-coming.ts";
 
 /** A container's additions to the changes of its volumes. */
 export interface VolumeOwner {
+  /** Whether a missing volume is an error; default: it is created. */
+  readonly mustExist?: boolean;
   /** Throws if the container may not use the volume; called right before `use`. */
   readonly admit?: (volume: VolumeRecord) => void;
   /** Makes a new volume with this name the container's. */
@@ -35,8 +37,8 @@ export interface VolumeOwner {
  *
  * @param owner additions of the container that the volume is for: to the change that announces a new volume, and to the
  *   one that registers its user. Both happen under the volume's lock, so that it cannot be removed in between.
- * @throws invalid: name or driver options; not-found: driver; conflict: it exists with another driver, or may not be
- *   used
+ * @throws invalid: name or driver options; not-found: driver, or a volume that must exist; conflict: it exists with
+ *   another driver, or may not be used
  */
 export async function ensureVolume(
   context: EngineContext,
@@ -65,6 +67,9 @@ export async function ensureVolume(
         await context.state.commit((change) => owner.use?.(change, known));
       }
       return known;
+    }
+    if (owner.mustExist === true) {
+      throw notFound(`get ${name}: no such volume`);
     }
     const planned = create(VolumeRecordSchema, {
       name,

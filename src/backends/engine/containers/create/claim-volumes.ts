@@ -26,6 +26,7 @@ export async function claimVolumes(
       continue;
     }
     await ensureVolume(context, volume, {
+      mustExist: taken !== undefined,
       admit: (known) => {
         const { rules } = context.driver.volumes;
         const admission = admissionTo(context.state, rules, known, next, taken !== undefined);
