@@ -6,6 +6,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { ImageRecordSchema, type ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Change, State } from "../state/state.ts";
 import { ImageIndex } from "./image-index.ts";
+import { imagesToSave } from "./image-save.ts";
 import { parseNamed } from "./reference.ts";
 
 const name = "docker.io/library/app:latest";
@@ -29,6 +30,21 @@ describe("a change of images that is refused", () => {
     assert.equal(moved.length, 2);
     await assert.rejects(index.commit({ put: moved }), /the disk is full/);
     assert.equal(index.named(parseNamed(name)), holder);
+  });
+});
+
+describe("images to save", () => {
+  it("are looked up once for each name, however often they are asked for", () => {
+    const names = Array.from({ length: 1_024 }, (_, n) => `docker.io/library/app:${n}`);
+    const record = recordOf("sha256:1", { names });
+    const index = new ImageIndex({ images: new Map([[record.id, record]]) } as unknown as State);
+    let finds = 0;
+    const find = (reference: string): ImageRecord => {
+      finds += 1;
+      return index.find(reference);
+    };
+    const [image, ...others] = imagesToSave(index, Array<string>(20).fill("app"), find);
+    assert.deepEqual([image?.names.length, others.length, finds], [1_024, 0, 1_024]);
   });
 });
 

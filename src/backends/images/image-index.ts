@@ -13,7 +13,6 @@ import {
   familiarString,
   type NamedReference,
   parseAny,
-  parseNamed,
   repositoryName,
   withDefaultTag,
   withDigest,
@@ -27,6 +26,12 @@ export interface IndexChange {
   readonly put?: readonly ImageRecord[];
   readonly remove?: readonly string[];
   readonly events?: readonly NewEvent[];
+}
+
+/** An image with one of its names, in full. */
+export interface TaggedImage {
+  readonly record: ImageRecord;
+  readonly name: string;
 }
 
 /** The images of one backend, by all their identifiers. */
@@ -57,12 +62,16 @@ export class ImageIndex {
   }
 
   /** The images tagged in a repository, with these names, sorted by name. */
-  taggedAs(repository: NamedReference): { readonly record: ImageRecord; readonly name: string }[] {
-    const wanted = repositoryName(repository);
-    return this.records()
+  taggedAs(repository: NamedReference): TaggedImage[] {
+    return this.byRepository().get(repositoryName(repository)) ?? [];
+  }
+
+  /** All tagged images by the full name of the repository, as {@link taggedAs}; found in one pass over all names. */
+  byRepository(): ReadonlyMap<string, TaggedImage[]> {
+    const tagged = this.records()
       .flatMap((record) => record.names.map((name) => ({ record, name })))
-      .filter(({ name }) => repositoryName(parseNamed(name)) === wanted)
       .sort((a, b) => (a.name < b.name ? -1 : 1));
+    return Map.groupBy(tagged, ({ name }) => name.slice(0, name.lastIndexOf(":")));
   }
 
   /**

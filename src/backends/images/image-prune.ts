@@ -15,6 +15,15 @@ export interface PrunedImage {
   readonly isParent: boolean;
 }
 
+/** A reference that a prune removes. */
+export interface PrunedReference {
+  readonly imageId: string;
+  /** A name or digest reference; the image's ID if it has none. */
+  readonly reference: string;
+  /** True if the image is only removed while it has no name. */
+  readonly isDangling: boolean;
+}
+
 /**
  * Lists the references to remove in a prune: all of an image, or the ID of one without. The removal itself spares
  * images used by containers. The built-in image keeps its name, as it could not be pulled again.
@@ -25,7 +34,7 @@ export function referencesToPrune(
   images: readonly PrunedImage[],
   requested: Readonly<Record<string, StringList>>,
   nowMs: number,
-): string[] {
+): PrunedReference[] {
   const filters = new Filters(requested, ["dangling", "label", "label!", "until"]);
   const danglingOnly = filters.boolean("dangling") ?? true;
   const until = untilOf(filters, nowMs);
@@ -38,8 +47,24 @@ export function referencesToPrune(
     .flatMap(({ record, config }) => {
       const references = [...record.names, ...record.digests];
       const keepsName = config.config.labels[builtInLabel] !== undefined;
-      return references.length === 0
-        ? [record.id]
-        : references.filter((each) => !keepsName || each !== helloName);
+      const pruned =
+        references.length === 0 ? [record.id] : references.filter((each) => !keepsName || each !== helloName);
+      return pruned.map((reference) => ({ imageId: record.id, reference, isDangling: danglingOnly }));
     });
+}
+
+/**
+ * Whether an image still is as when a prune chose the reference: others may have moved its name, or have named it.
+ *
+ * @param record undefined: it is gone
+ */
+export function isStillPruned(
+  record: ImageRecord | undefined,
+  { imageId, reference, isDangling }: PrunedReference,
+): record is ImageRecord {
+  if (record === undefined || (isDangling && record.names.length > 0)) {
+    return false;
+  }
+  const references = [...record.names, ...record.digests];
+  return reference === imageId ? references.length === 0 : references.includes(reference);
 }

@@ -25,6 +25,7 @@ import {
   parseAny,
   parseNamed,
   withDefaultTag,
+  repositoryName,
 } from "./reference.ts";
 import { directoryHeader, endOfTar, fileHeader, paddingAfter } from "./tar-entries.ts";
 
@@ -56,10 +57,12 @@ export function imagesToSave(
       image.names.set(canonicalString(named), named);
     }
   };
-  for (const reference of references) {
+  const byRepository = index.byRepository();
+  for (const reference of new Set(references)) {
     const parsed = parseAny(reference);
     const named = parsed.kind === "named" ? parsed.named : undefined;
-    const tagged = named === undefined || !isNameOnly(named) ? [] : index.taggedAs(named);
+    const tagged =
+      named === undefined || !isNameOnly(named) ? [] : (byRepository.get(repositoryName(named)) ?? []);
     for (const { record, name } of tagged) {
       find(name); // Throws if it has another platform than requested.
       add(record, parseNamed(name));

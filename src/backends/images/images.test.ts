@@ -464,3 +464,55 @@ describe("an image of a lost state", () => {
     assert.equal(await readDocuments(images.content, record, 10), undefined);
   });
 });
+
+describe("a removal of images beside others", () => {
+  /** Does something once, while the first image is being deleted. */
+  function whileDeleting(context: TestContext, store: TestImageStore, run: () => Promise<void>): void {
+    const discard = context.mock.method(store.preparer, "discard", async () => {
+      discard.mock.restore();
+      await run();
+    });
+  }
+
+  it("prunes no name that another image has meanwhile", async (context) => {
+    const store = await openImageStore(context);
+    await load(store, await image("one"), "one:1");
+    await load(store, await image("two"), "two:1");
+    const fresh = await image("three");
+    whileDeleting(context, store, async () => {
+      for (const name of ["one:1", "two:1"]) {
+        await load(store, fresh, name);
+      }
+    });
+    const all = { dangling: create(StringListSchema, { values: ["false"] }) };
+    await store.images.removal.prune(all, signal);
+    assert.equal(store.images.containers.idOf("two:1"), imageId(fresh));
+    assert.equal(store.images.containers.idOf("one:1"), imageId(fresh));
+  });
+
+  it("prunes no image that has a name meanwhile", async (context) => {
+    const store = await openImageStore(context);
+    const ids = [await load(store, await image("one")), await load(store, await image("two"))];
+    whileDeleting(context, store, async () => {
+      const [left] = ids.filter((id) => store.state.images.has(id));
+      await store.images.catalog.tag(left ?? "", "keep:1");
+    });
+    await store.images.removal.prune({}, signal);
+    assert.deepEqual(
+      [...store.state.images.values()].flatMap((each) => each.names).join(),
+      "docker.io/library/keep:1",
+    );
+  });
+
+  it("takes no parent along that has a name meanwhile", async (context) => {
+    const store = await openImageStore(context);
+    const parentId = await load(store, await image("parent"));
+    const childId = await load(store, await image("child"), "child:1");
+    const child = store.state.images.get(childId);
+    assert.ok(child);
+    await store.state.commit((change) => change.images.put({ ...child, parentId }));
+    whileDeleting(context, store, () => store.images.catalog.tag(parentId, "keep:1"));
+    await store.images.removal.remove("child:1", false);
+    assert.equal(store.images.containers.idOf("keep:1"), parentId);
+  });
+});

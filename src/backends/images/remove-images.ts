@@ -11,7 +11,7 @@ import type { ImageConfigs } from "./image-configs.ts";
 import type { ImageDisposal } from "./image-disposal.ts";
 import { imageEvent, pruneEvent } from "./image-events.ts";
 import { type ImageIndex, withoutReferences } from "./image-index.ts";
-import { referencesToPrune } from "./image-prune.ts";
+import { isStillPruned, type PrunedReference, referencesToPrune } from "./image-prune.ts";
 import { isLeftOver, planRemoval } from "./image-removal.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import { familiarString, parseNamed } from "./reference.ts";
@@ -58,8 +58,18 @@ export class ImageRemoval {
     noPrune = false,
     platform?: Platform,
   ): Promise<RemovedEntry[]> {
-    const { catalog, index, configs, disposal } = this.#parts;
+    const { catalog, index } = this.#parts;
     const record = platform === undefined ? index.find(reference) : catalog.find(reference, platform);
+    return await this.#removeFrom(record, reference, force, noPrune);
+  }
+
+  async #removeFrom(
+    record: ImageRecord,
+    reference: string,
+    force: boolean,
+    noPrune: boolean,
+  ): Promise<RemovedEntry[]> {
+    const { index, configs, disposal } = this.#parts;
     const isParent = index.parentIds().has(record.id);
     const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
     const config = configs.find(record.id);
@@ -71,12 +81,9 @@ export class ImageRemoval {
       await index.commit({ put: [withoutReferences(record, plan.untagged)], events });
       return untagged;
     }
-    const parent = noPrune ? undefined : index.parentOf(record);
-    return [
-      ...untagged,
-      ...(await this.#deleteWhole(record, events)),
-      ...(await this.#removeLeftOver(parent)),
-    ];
+    const deleted = await this.#deleteWhole(record, events);
+    const leftOver = noPrune ? [] : await this.#removeLeftOver(record.parentId);
+    return [...untagged, ...deleted, ...leftOver];
   }
 
   async #deleteWhole(record: ImageRecord, events: readonly NewEvent[]): Promise<RemovedEntry[]> {
@@ -88,17 +95,16 @@ export class ImageRemoval {
   }
 
   /** Removes the parent of a removed image if nothing else needs it, then that one's parent, and so on. */
-  async #removeLeftOver(image: ImageRecord | undefined): Promise<RemovedEntry[]> {
+  async #removeLeftOver(id: string): Promise<RemovedEntry[]> {
     const { index, disposal } = this.#parts;
     const removed: RemovedEntry[] = [];
-    let record = image;
+    let record = index.get(id);
     while (
       record !== undefined &&
       isLeftOver(record, disposal.usersOf(record.id), index.parentIds().has(record.id))
     ) {
-      const parent = index.parentOf(record);
       removed.push(...(await this.#deleteWhole(record, [])));
-      record = parent;
+      record = index.get(record.parentId);
     }
     return removed;
   }
@@ -116,18 +122,22 @@ export class ImageRemoval {
     );
   }
 
-  async #removeUnused(references: readonly string[], signal: AbortSignal): Promise<ImagePruneReport> {
+  async #removeUnused(pruned: readonly PrunedReference[], signal: AbortSignal): Promise<ImagePruneReport> {
     const { index, logger } = this.#parts;
     const sizes = sizesByChain(index.records());
     const removed: RemovedEntry[] = [];
-    for (const reference of references) {
+    for (const each of pruned) {
       if (signal.aborted) {
         break;
       }
+      const record = index.get(each.imageId);
+      if (!isStillPruned(record, each)) {
+        continue;
+      }
       try {
-        removed.push(...(await this.remove(reference, false)));
+        removed.push(...(await this.#removeFrom(record, each.reference, false, false)));
       } catch (error) {
-        logger.debug({ err: error, image: reference }, "an image is not pruned");
+        logger.debug({ err: error, image: each.reference }, "an image is not pruned");
       }
     }
     const spaceReclaimed = removed
