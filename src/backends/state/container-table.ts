@@ -1,4 +1,5 @@
 /** The table of containers, with indexes besides the ID. */
+import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
@@ -9,6 +10,8 @@ export interface Containers extends Table<ContainerRecord> {
   named(name: string): readonly ContainerRecord[];
   /** Containers with an address on a network, by network name. */
   addressedOn(network: string): readonly ContainerRecord[];
+  /** Containers with an active endpoint on a network, by network ID. */
+  activeOn(networkId: string): readonly ContainerRecord[];
   /** Containers with links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[];
   /** Containers with a network mode (`container:web`), as written. */
@@ -27,6 +30,9 @@ const idOf = ({ id }: ContainerRecord): string => id;
 export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> implements Containers {
   readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
   readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
+  readonly #byEndpoint = new TableIndex(idOf, ({ endpoints }) =>
+    activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
+  );
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
   readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
   readonly #byImage = new TableIndex(idOf, imagesOf);
@@ -36,6 +42,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   readonly #indexes = [
     this.#byName,
     this.#byNetwork,
+    this.#byEndpoint,
     this.#byLink,
     this.#byMode,
     this.#byImage,
@@ -53,6 +60,10 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
 
   addressedOn(network: string): readonly ContainerRecord[] {
     return this.#byNetwork.get(network);
+  }
+
+  activeOn(networkId: string): readonly ContainerRecord[] {
+    return this.#byEndpoint.get(networkId);
   }
 
   linkedTo(containerId: string): readonly ContainerRecord[] {
@@ -85,6 +96,11 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
 /** The IDs of a container's image and of those that it mounts. */
 export function imagesOf({ imageId, imageMounts }: ContainerRecord): readonly string[] {
   return [imageId, ...imageMounts.map((mount) => mount.imageId)];
+}
+
+/** The endpoints that are in use: those of a container that has never started are only planned. */
+export function activeEndpointsOf(endpoints: ContainerRecord["endpoints"]): readonly NetworkEndpoint[] {
+  return Object.values(endpoints).filter(({ endpointId }) => endpointId !== "");
 }
 
 function mountedVolumes({ mounts }: ContainerRecord): string[] {

@@ -78,6 +78,17 @@ describe("user-defined networks", () => {
     silent.busyNames.resolve();
   });
 
+  it("are pruned without a look at all containers for each", async (context) => {
+    const labels = { pruned: "" };
+    for (let n = 0; n < 20; n++) {
+      await bench.networks.createNetwork({ name: `net-${n}`, labels });
+    }
+    const looks = context.mock.method(bench.state.containers, "values");
+    const { removed } = await bench.networks.pruneNetworks({ filters: { label: { values: ["pruned"] } } });
+    assert.equal(removed.length, 20);
+    assert.ok(looks.mock.callCount() < 20, `${looks.mock.callCount()} looks`);
+  });
+
   it("keep no name of a container that was to join them and could not be told of it", async () => {
     await bench.networks.createNetwork({ name: "net" });
     const first = await on("net", "first");

@@ -13,6 +13,7 @@ import {
 } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { type NetworkRecord, NetworkRecordSchema, Phase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../../state/journal.ts";
+import { activeEndpointsOf } from "../../state/container-table.ts";
 import type { State } from "../../state/state.ts";
 import type { EngineContext } from "../context.ts";
 import { timestampOfNs } from "../../model/records.ts";
@@ -275,9 +276,9 @@ function networkEvent({ network }: NetworkRecord, action: "create" | "destroy"):
 
 /** The active endpoints of a network, as listed in the refusal of a removal. */
 export function activeEndpoints(state: State, networkId: string): string[] {
-  return [...state.containers.values()].flatMap((container) =>
-    Object.values(container.endpoints)
-      .filter((endpoint) => endpoint.networkId === networkId && endpoint.endpointId !== "")
+  return state.containers.activeOn(networkId).flatMap((container) =>
+    activeEndpointsOf(container.endpoints)
+      .filter((endpoint) => endpoint.networkId === networkId)
       .map(({ endpointId }) => `name:"${container.name}" id:"${shortId(endpointId)}"`),
   );
 }
