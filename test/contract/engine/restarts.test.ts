@@ -57,6 +57,27 @@ describe("a container that its policy starts again", () => {
     assert.equal(statusOf(id), ContainerStatus.EXITED);
   });
 
+  for (const end of ["stopped", "killed"] as const) {
+    it(`is there, with its volumes, where the backend is ${end} within the restart of one with --rm`, async () => {
+      const id = await bench.runScript("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done", {
+        config: { image: "with-volume" },
+        hostConfig: { autoRemove: true, binds: ["/own"] },
+      });
+      const volumes = [...bench.state.volumes.keys()].sort();
+      const restarted = bench.containers.restartContainer({ container: id, timeoutSeconds: 30 });
+      restarted.catch(() => undefined);
+      await untilTrue(() => bench.state.containers.get(id)?.stoppedByUser === true);
+      await (end === "stopped" ? bench.stopBackend() : bench.crashBackend());
+      await bench.startBackend();
+      await untilTrue(() => (bench.state.containers.get(id)?.generation ?? 0n) === 2n);
+      await untilTrue(() => statusOf(id) === ContainerStatus.RUNNING);
+      assert.deepEqual([...bench.state.volumes.keys()].sort(), volumes);
+      assert.equal(bench.state.containers.get(id)?.restartToken, "");
+      await bench.containers.killContainer({ container: id });
+      await untilTrue(() => bench.state.volumes.size === 0); // A later end removes it.
+    });
+  }
+
   it("ends the wait of who waits for it when it cannot be started again", async () => {
     const id = await crashing([{ containerPort: "80/tcp", hostPort: "8080" }]);
     bench.machine.takenPorts.add(8080);

@@ -32,6 +32,7 @@ import { adoptEndpoints } from "../networks/adopt-endpoints.ts";
 import { settleNetwork } from "../networks/network-lifecycle.ts";
 import { builtinNetworks } from "../networks/decisions/networks.ts";
 import { containerExited, restartLater, scheduleRestart } from "../containers/run/container-exit.ts";
+import { finishRestart } from "../containers/run/restart-container.ts";
 import { discard } from "../containers/create/create-container.ts";
 import { exitOfWorkload } from "../containers/run/lost-container.ts";
 import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
@@ -264,6 +265,7 @@ async function recoverContainer(
   } else {
     recoverStopped(context, record, found);
   }
+  finishRestart(context, record);
 }
 
 /** Records the end of a run that ended without a backend. @param run undefined if the driver does not know it */
@@ -290,7 +292,11 @@ function recoverStopped(
     scheduleRestart(context, live);
   } else if (isStartedAtBoot(record)) {
     startAtBoot(context, record.id);
-  } else if (hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.EXITED) {
+  } else if (
+    hostConfigOf(record).autoRemove &&
+    stateOf(record).status === ContainerStatus.EXITED &&
+    record.restartToken === ""
+  ) {
     context.followUps.autoRemove(record.id);
   }
 }

@@ -79,7 +79,7 @@ export async function containerExited(
     if (restarting) {
       live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
       scheduleRestart(context, live);
-    } else if (hostConfigOf(record).autoRemove && !live.run.isRestarted) {
+    } else if (hostConfigOf(record).autoRemove && !live.run.isRestarted && record.restartToken === "") {
       context.followUps.autoRemove(record.id);
     }
   });

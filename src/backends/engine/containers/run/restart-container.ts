@@ -1,5 +1,8 @@
 /** Restarts a container: a stop and a start. */
 import { isErrorKind } from "../../../../common/errors.ts";
+import { newId } from "../../../../common/ids.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { hostConfigOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
@@ -49,6 +52,7 @@ export async function restartContainer(
       if (stopRefusal(record) === undefined) {
         const order = stopOrder(record, options);
         live.run.endForRestart();
+        await noteRestart(context, record.id, clientToken);
         await endRun(context, record, order, left);
       }
       await startContainer(context, record.id, "user", ports, left, { clientToken });
@@ -58,9 +62,36 @@ export async function restartContainer(
       }
     } finally {
       live.run.endRestart();
+      await forgetRestart(context, record.id);
     }
   });
   await context.state.commit((change) =>
     change.event(containerEvent(context.state.containers.get(record.id) ?? record, "restart")),
   );
+}
+
+/** Journals the restart of a container that its end would remove. */
+async function noteRestart(context: EngineContext, id: string, clientToken: string): Promise<void> {
+  const record = context.state.containers.get(id);
+  if (record !== undefined && hostConfigOf(record).autoRemove) {
+    const restartToken = clientToken || newId();
+    await context.state.commit((change) => change.containers.put(withFields(record, { restartToken })));
+  }
+}
+
+/** Forgets a restart that is over without a start; while the backend ends it is left to the next process. */
+async function forgetRestart(context: EngineContext, id: string): Promise<void> {
+  const record = context.state.containers.get(id);
+  if (record !== undefined && record.restartToken !== "" && !context.shutdown.aborted) {
+    await context.state.commit((change) => change.containers.put(withFields(record, { restartToken: "" })));
+  }
+}
+
+/** Finishes, in the background, a restart of a container with `--rm` that an earlier process of the backend began. */
+export function finishRestart(context: EngineContext, { id, restartToken }: ContainerRecord): void {
+  if (restartToken !== "") {
+    void context.background.run(`finish the restart of container ${id}`, () =>
+      restartContainer(context, id, { signal: "", clientToken: restartToken }, context.shutdown),
+    );
+  }
 }

@@ -76,7 +76,7 @@ export async function journalStart(start: Start): Promise<void> {
     throw await recordFailure(context, live, record, error);
   }
   const startAwaited = live.run.start?.caller?.left.aborted === false;
-  const reset = { startAwaited, startResumes: 0 };
+  const reset = { startAwaited, startResumes: 0, restartToken: "" };
   const begun =
     asked === undefined
       ? withFields(joined, reset)

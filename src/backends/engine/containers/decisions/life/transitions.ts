@@ -97,7 +97,7 @@ export function isFrozenByCommit(record: ContainerRecord): boolean {
 }
 
 /** Fields of a failed start, cleared so that a repeated call starts anew. */
-const notStarted = { startToken: "", startAwaited: false } as const;
+const notStarted = { startToken: "", startAwaited: false, restartToken: "" } as const;
 
 /** Records a failed start: the previous state, with the reason and an exit code. */
 export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
