@@ -24,7 +24,7 @@ export function overfull(records: string): SockerlessError {
 }
 
 /** Bytes of the keys and texts in a value, and {@link entryBytes} for each entry of its lists and maps. */
-function weightOf(value: unknown): number {
+export function weightOf(value: unknown): number {
   if (typeof value === "string" || value instanceof Uint8Array) {
     return value.length;
   }

@@ -141,19 +141,49 @@ describe("execs that nobody comes for", () => {
     assert.equal(phaseOf(first), undefined);
   });
 
-  it("are so many of one container as have 16 Mi characters together, and no more", async () => {
-    const long = "x".repeat(2 ** 20);
-    for (const config of [{ cmd: ["true", long] }, { cmd: ["true"], workingDir: `/${long}` }]) {
+  /** Creates execs whose commands have a number of characters. */
+  const makeLong = async (container: string, count: number, length: number): Promise<string[]> => {
+    const execs: string[] = [];
+    while (execs.length < count) {
+      execs.push(await makeExec(container, "true", "x".repeat(length)));
+    }
+    return execs;
+  };
+  const mebibytes = (container: string): number => bench.state.execs.idleWeight(container) / 2 ** 20;
+
+  for (const length of [2 ** 20, 2 ** 16]) {
+    it(`are so many of one container as have 16 MiB together, of ${length} characters each`, async () => {
       const container = await bench.runScript("exec sleep 1000");
       const first = await makeExec(container, "true");
-      const execs: string[] = [];
-      for (let count = 0; count < 20; count++) {
-        execs.push((await bench.execs.createExec({ container, config })).id);
-      }
+      const execs = await makeLong(container, (20 * 2 ** 20) / length, length);
       assert.equal(phaseOf(first), undefined);
-      const remaining = execs.filter((execId) => phaseOf(execId) === ExecPhase.CREATED).length;
-      assert.ok(remaining === 15 || remaining === 16, `${remaining} remain`);
+      assert.ok(mebibytes(container) > 14 && mebibytes(container) <= 16, `${mebibytes(container)}`);
       assert.equal(phaseOf(execs.at(-1) ?? ""), ExecPhase.CREATED);
+    });
+  }
+
+  it("are forgotten where they weigh most once those of all containers have 64 MiB", async () => {
+    const small = await bench.runScript("exec sleep 1000");
+    const first = await makeExec(small, "true");
+    const large: string[] = [];
+    while (large.length < 6) {
+      large.push(await bench.runScript("exec sleep 1000"));
     }
+    for (const container of large) {
+      await makeLong(container, 15, 2 ** 20);
+    }
+    const total = [small, ...large].reduce((sum, each) => sum + mebibytes(each), 0);
+    assert.ok(total > 50 && total <= 65, `${total}`);
+    assert.equal(phaseOf(first), ExecPhase.CREATED);
+  });
+
+  it("cannot be made while those that start or run have more than 16 MiB", async () => {
+    const container = await bench.runScript("exec sleep 1000");
+    for (let count = 0; count < 16; count++) {
+      const [execId = ""] = await makeLong(container, 1, 2 ** 20);
+      await bench.execs.startExec({ execId, access: localAccess });
+    }
+    await assert.rejects(makeExec(container, "true"), /at most 16 MiB while they run/);
+    await makeExec(await bench.runScript("exec sleep 1000"), "true");
   });
 });

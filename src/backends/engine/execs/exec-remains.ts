@@ -1,5 +1,5 @@
 /** Drops old records of execs. */
-import { messageOf } from "../../../common/errors.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
 import { every } from "../../../common/timers.ts";
 import {
   type ContainerRecord,
@@ -7,51 +7,74 @@ import {
   type ExecRecord,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
+import { type Execs, execWeight } from "../../state/exec-table.ts";
 import { hasProcess } from "../../model/records.ts";
 
 /** Maximum number of recorded execs per container: of ended ones, and of those never started. */
 const kept = { ended: 256, unstarted: 1024 } as const;
 /** Number of records dropped at once. */
 const together = 64;
-/** Number of characters of a command and its settings from which a container's records are bounded by their text. */
-const longText = 64 * 2 ** 10;
-/** Maximum text of a container's records, in characters: of ended execs, and of those never started. */
-const keptText = 16 * 2 ** 20;
+/** Bytes of execs of one container: of those that start or run, and of all others. */
+const weightOfContainer = 16 * 2 ** 20;
+/** Bytes of ended execs, and of those never started, of all containers together. */
+const weightOfAll = 64 * 2 ** 20;
 /** Interval of the search for execs that can never be started, as in dockerd. */
 const sweepEveryMs = 5 * 60_000;
 
 /**
- * Execs of a container beyond the limits once another is recorded, earliest end first, as some containers see one per
- * second for months. Ordered by end rather than start, because a client asks for the exit code right after the end.
+ * Execs beyond the limits once another is recorded, earliest end first, as some containers see one per second for
+ * months. Ordered by end rather than start, because a client asks for the exit code right after the end. Over the limit
+ * of all containers, the one whose execs weigh most loses a quarter of them.
+ *
+ * @throws system: those of its container that start or run weigh too much
  */
-export function surplusExecs(context: EngineContext, added: ExecRecord): readonly ExecRecord[] {
+export function surplusExecs(context: EngineContext, added: ExecRecord): ReadonlySet<ExecRecord> {
   const { execs } = context.state;
   const { containerId } = added;
-  const beyond = (phase: ExecPhase, limit: number): readonly ExecRecord[] => {
-    const isLong = textOf(added) > longText;
-    if (!isLong && execs.countInPhase(containerId, phase) < limit + together) {
-      return [];
-    }
-    const all = execs.inPhase(containerId, phase);
-    const most = isLong ? Math.min(limit, newestWithin(all, keptText)) : limit;
-    return all.slice(0, all.length - Math.min(most, all.length));
-  };
-  return [...beyond(ExecPhase.ENDED, kept.ended), ...beyond(ExecPhase.CREATED, kept.unstarted)];
+  if (execs.openWeight(containerId) > weightOfContainer) {
+    throw systemError(
+      `the execs of a container may hold at most ${weightOfContainer / 2 ** 20} MiB while they run`,
+    );
+  }
+  const weight = execWeight(added);
+  const { heaviest, total } = execs.idleWeights();
+  return new Set([
+    ...beyondCount(execs, containerId, ExecPhase.ENDED, kept.ended),
+    ...beyondCount(execs, containerId, ExecPhase.CREATED, kept.unstarted),
+    ...beyondWeight(execs, containerId, weightOfContainer - weight),
+    ...(total + weight > weightOfAll ? beyondWeight(execs, heaviest, execs.idleWeight(heaviest) * 0.75) : []),
+  ]);
 }
 
-function textOf({ config }: ExecRecord): number {
-  const { cmd = [], env = [], user = "", workingDir = "", detachKeys = "" } = config ?? {};
-  return [...cmd, ...env, user, workingDir, detachKeys].reduce((sum, { length }) => sum + length, 0);
+function beyondCount(
+  execs: Execs,
+  containerId: string,
+  phase: ExecPhase,
+  limit: number,
+): readonly ExecRecord[] {
+  if (execs.countInPhase(containerId, phase) < limit + together) {
+    return [];
+  }
+  const all = execs.inPhase(containerId, phase);
+  return all.slice(0, all.length - limit);
 }
 
-/** @returns how many of the last records have together no more than this text */
-function newestWithin(records: readonly ExecRecord[], text: number): number {
-  let rest = text;
-  const first = records.findLastIndex((record) => {
-    rest -= textOf(record);
-    return rest < 0;
+/** The first of a container's ended execs, then of those never started, without which the others are within the limit. */
+function beyondWeight(execs: Execs, containerId: string, limit: number): readonly ExecRecord[] {
+  let weight = execs.idleWeight(containerId);
+  if (weight <= limit) {
+    return [];
+  }
+  const all = [
+    ...execs.inPhase(containerId, ExecPhase.ENDED),
+    ...execs.inPhase(containerId, ExecPhase.CREATED),
+  ];
+  const firstKept = all.findIndex((exec) => {
+    const fits = weight <= limit;
+    weight -= execWeight(exec);
+    return fits;
   });
-  return records.length - 1 - first;
+  return firstKept < 0 ? all : all.slice(0, firstKept);
 }
 
 /** Sweeps periodically until the engine ends. */
