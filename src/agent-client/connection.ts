@@ -9,6 +9,7 @@ import { dial, type Dialled } from "./dial.ts";
 import type { EmptyFrames } from "./empty-frames.ts";
 import type { Link } from "./link.ts";
 import { leastWindow, ReceiveWindow } from "./receive-window.ts";
+import { SmallFrames } from "./small-frames.ts";
 
 /**
  * Streams of a session share its window, so that many stalled ones slow down the rest; beyond this another session is
@@ -38,8 +39,10 @@ export interface StreamOptions {
 export interface ConnectionOptions {
   /** Called when the last session has closed. */
   readonly onIdle?: (() => void) | undefined;
-  /** Shared budget for the streams' receive windows; undefined: each has a large window of its own. */
+  /** Shared budget for the streams' receive windows; undefined: each has a window of its own. */
   readonly windows?: ByteBudget | undefined;
+  /** Bytes of each stream's window without such a budget; undefined: a large one. */
+  readonly window?: number;
   /**
    * Whether streams to an agent that calls survive a cut. Otherwise they fail at once, which shows that the agent is
    * gone.
@@ -121,7 +124,7 @@ export class AgentConnection {
 
   /** Counts bytes read from a stream of {@link request}: with a shared budget, the window of a fast reader grows. */
   notifyRead(stream: ClientHttp2Stream, bytes: number): void {
-    this.#sessionOf.get(stream)?.window?.read(bytes);
+    this.#sessionOf.get(stream)?.notifyRead(bytes);
   }
 
   /** True while a stream of {@link request} waits for its connection to resume: silence then means nothing. */
@@ -151,11 +154,11 @@ export class AgentConnection {
       const { credentials } = this.#target;
       const shown = typeof credentials === "function" ? await credentials() : credentials;
       const { windows, onIdle, outlivesCuts } = this.#options;
-      const initial = windows === undefined ? undefined : leastWindow;
+      const initial = windows === undefined ? this.#options.window : leastWindow;
       const dialled = await dial({ ...this.#target, credentials: shown }, { window: initial, outlivesCuts });
       const { session } = dialled;
       const window = windows === undefined ? undefined : new ReceiveWindow(session, windows);
-      const live = new LiveSession(dialled, this.#target.address.kind !== "unix", window);
+      const live = new LiveSession(dialled, this.#target.address.kind === "unix", window);
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);
@@ -180,11 +183,12 @@ export class AgentConnection {
 
 /** A session and its timers. */
 class LiveSession {
-  readonly window: ReceiveWindow | undefined;
+  readonly #window: ReceiveWindow | undefined;
   readonly #session: ClientHttp2Session;
   readonly #link: Link | undefined;
   readonly #emptyFrames: EmptyFrames;
-  readonly #pings: boolean;
+  /** Undefined: the peer is of this machine. */
+  readonly #smallFrames: SmallFrames | undefined;
   #streams = 0;
   #carriesInput: boolean = false;
   #leaving: boolean = false;
@@ -192,12 +196,12 @@ class LiveSession {
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
 
-  constructor({ session, link, emptyFrames }: Dialled, pings: boolean, window: ReceiveWindow | undefined) {
+  constructor({ session, link, emptyFrames }: Dialled, isLocal: boolean, window: ReceiveWindow | undefined) {
     this.#session = session;
     this.#link = link;
     this.#emptyFrames = emptyFrames;
-    this.#pings = pings;
-    this.window = window;
+    this.#smallFrames = isLocal ? undefined : new SmallFrames();
+    this.#window = window;
     link?.on("cut", () => {
       if (this.#streams === 0) {
         session.destroy(); // No stream waits for it to resume.
@@ -237,19 +241,27 @@ class LiveSession {
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
     this.#emptyFrames.watch(stream);
+    this.#smallFrames?.watch(stream);
     this.#carriesInput ||= carriesInput;
-    this.window?.opened();
+    this.#window?.opened();
     if (this.#streams++ === 0) {
       this.#becomeBusy();
     }
     stream.once("close", () => {
-      this.window?.closed();
+      this.#window?.closed();
       this.#carriesInput &&= !carriesInput;
       if (--this.#streams === 0) {
         this.#becomeIdle();
       }
     });
     return stream;
+  }
+
+  /** Counts bytes read from a stream, but for those in small frames beyond the allowance: they earn no larger window. */
+  notifyRead(bytes: number): void {
+    if (this.#smallFrames?.areTooMany !== true) {
+      this.#window?.read(bytes);
+    }
   }
 
   destroy(): void {
@@ -259,7 +271,7 @@ class LiveSession {
   #becomeBusy(): void {
     clearTimeout(this.#idleTimer);
     this.#session.ref();
-    if (this.#pings) {
+    if (this.#smallFrames !== undefined) {
       this.#pingTimer = setInterval(() => this.#ping(), pingIntervalMs).unref();
     }
   }

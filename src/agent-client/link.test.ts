@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
 import { describe, it } from "node:test";
-import { setImmediate } from "node:timers/promises";
+import { setImmediate, setTimeout as sleep } from "node:timers/promises";
 
 import { AgentGoneError, Link } from "./link.ts";
 
@@ -168,6 +168,96 @@ describe("a connection that was cut", () => {
     const closed = new Promise((resolve) => second.once("close", resolve));
     second.destroy(new Error("reset")); // Nobody waits for it any more.
     await closed;
+  });
+
+  it("tells the agent on the next carrier if that search's carrier fails, too", async () => {
+    const [[first], [second, next], [third, last]] = [duplexPair(), duplexPair(), duplexPair()];
+    const carriers = [first, second, third];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    link.renew();
+    await bytesOf(next, 25);
+    link.destroy();
+    second.destroy();
+    const told = await bytesOf(last, 37);
+    assert.equal(told[0], 2);
+    assert.deepEqual(told.subarray(25), endFrame(0));
+    last.end();
+    await once(third, "close");
+  });
+
+  it("acknowledges nothing after its last frame", async () => {
+    const [carrier, agent] = duplexPair();
+    const link = await Link.open(async () => carrier);
+    link.resume().end();
+    assert.deepEqual((await bytesOf(agent, 25 + 12)).subarray(25), endFrame(0));
+    agent.end(frame("x".repeat(300_000)));
+    await once(link, "close");
+    assert.equal(agent.read(), null);
+  });
+
+  /** Opens a link whose agent resumes it and closes each carrier after some data and milliseconds. */
+  const openCutAlways = async (
+    limitMs: number,
+    data: string,
+    afterMs: number,
+  ): Promise<{ readonly link: Link; readonly connects: () => number }> => {
+    let connects = 0;
+    const connect = async (): Promise<Duplex> => {
+      const [carrier, agent] = duplexPair();
+      if (connects++ === 0) {
+        agent.end();
+      } else {
+        void once(agent, "readable").then(async () => {
+          agent.write(frame(data));
+          await sleep(afterMs);
+          agent.end();
+        });
+      }
+      return carrier;
+    };
+    const link = await Link.open(connect, { limitMs });
+    return { link: link.resume(), connects: () => connects };
+  };
+
+  it("ends with an error after its limit if the agent closes each carrier that resumes it", async () => {
+    const { link, connects } = await openCutAlways(500, "", 100);
+    const [error] = await once(link, "error");
+    assert.match(String(error), /the connection to the agent was cut: it is cut whenever it resumes/);
+    assert.ok(connects() < 8, `${connects()} connects`);
+  });
+
+  it("resumes with pauses if the agent sends a byte over each carrier and closes it", async (t) => {
+    const awake = setInterval(() => {}, 1_000);
+    t.after(() => clearInterval(awake));
+    const { link, connects } = await openCutAlways(60_000, "x", 0);
+    while (connects() < 8) {
+      await setImmediate();
+    }
+    await sleep(500);
+    assert.ok(connects() < 15, `${connects()} connects`);
+    assert.ok(!link.destroyed);
+    link.destroy();
+  });
+
+  it("has its whole limit at each cut of a carrier that was quiet and worked", async () => {
+    const agents: Duplex[] = [];
+    const connect = async (): Promise<Duplex> => {
+      const [carrier, agent] = duplexPair();
+      agents.push(agent);
+      agent.write(agents.length === 1 ? "" : frame(""));
+      return carrier;
+    };
+    const link = await Link.open(connect, { limitMs: 40, steadyAfterMs: 20 });
+    link.resume();
+    for (let cuts = 1; cuts <= 4; cuts++) {
+      await sleep(30);
+      agents.at(-1)?.destroy();
+      while (agents.length <= cuts || link.isCut) {
+        assert.ok(!link.destroyed);
+        await setImmediate();
+      }
+    }
+    link.destroy();
   });
 
   it("continues after a needless search for a carrier that failed", async () => {

@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { Allowance } from "../common/allowance.ts";
 import { messageOf } from "../common/errors.ts";
 
 const opensLink = 1;
@@ -27,6 +28,12 @@ const answerWithinMs = 10_000;
 /** Time for an agent to close a carrier after the last frame. */
 const leaveLimitMs = 10_000;
 const pauseMs = 250;
+/** Resumes without a pause at once; an honest agent's link is cut a few times a minute at most. */
+const promptResumes = 10;
+/** Milliseconds after which one more is granted, and the pause before those beyond. */
+const resumePauseMs = 5_000;
+/** Time after which a carrier counts as working, even if the link was quiet. */
+const steadyAfterMs = 10_000;
 /** The pause between attempts to tell an agent that we left; nothing waits for these. */
 const leavePauseMs = 1_000;
 
@@ -36,6 +43,8 @@ export class AgentGoneError extends Error {}
 export interface LinkOptions {
   /** Time that the link may be without a carrier, in milliseconds. */
   readonly limitMs?: number;
+  /** Time after which a carrier counts as working without any bytes, in milliseconds. */
+  readonly steadyAfterMs?: number;
 }
 
 /**
@@ -44,6 +53,7 @@ export interface LinkOptions {
 export class Link extends Duplex {
   readonly #connect: () => Promise<Duplex>;
   readonly #limitMs: number;
+  readonly #steadyAfterMs: number;
   readonly #id = randomBytes(idSize);
   #carrier: Duplex | undefined;
   /**
@@ -54,6 +64,13 @@ export class Link extends Duplex {
   #last: Duplex | undefined;
   /** Set while a new carrier is being sought. */
   #search: Promise<void> | undefined;
+  readonly #resumes = new Allowance(promptResumes, resumePauseMs);
+  /** The search's end, on `performance`'s clock; a carrier that is lost without any progress does not postpone it. */
+  #givenUpAt = 0;
+  /** Bytes received and acknowledged when the last search began. */
+  #progress: number | undefined;
+  /** Begin of the last carrier's use. */
+  #usedAt = 0;
   #kept: Uint8Array[] = [];
   #keptBytes = 0;
   /** Offset of the first kept byte. */
@@ -84,10 +101,11 @@ export class Link extends Duplex {
     return link;
   }
 
-  private constructor(connect: () => Promise<Duplex>, { limitMs = cutLimitMs }: LinkOptions) {
+  private constructor(connect: () => Promise<Duplex>, options: LinkOptions) {
     super({ allowHalfOpen: false });
     this.#connect = connect;
-    this.#limitMs = limitMs;
+    this.#limitMs = options.limitMs ?? cutLimitMs;
+    this.#steadyAfterMs = options.steadyAfterMs ?? steadyAfterMs;
   }
 
   /** True while it has no carrier. */
@@ -209,6 +227,7 @@ export class Link extends Duplex {
 
   #use(carrier: Duplex): void {
     this.#carrier = carrier;
+    this.#usedAt = performance.now();
     this.#head = Buffer.alloc(0);
     this.#rest = 0;
     const lose = (): void => {
@@ -265,7 +284,7 @@ export class Link extends Duplex {
     if (!wantsMore) {
       carrier.pause();
     }
-    if (this.#received - this.#acknowledged >= ackAfter && !this.destroyed) {
+    if (this.#received - this.#acknowledged >= ackAfter && !this.destroyed && !this.#finished) {
       carrier.write(this.#frameHead(0));
     }
   }
@@ -301,9 +320,13 @@ export class Link extends Duplex {
   }
 
   async #resume(): Promise<void> {
-    const givenUpAt = performance.now() + this.#limitMs;
-    let reason: unknown;
-    while (!this.destroyed) {
+    let left = this.#timeLeft();
+    let reason: unknown = new Error("it is cut whenever it resumes");
+    if (left > 0 && !this.#resumes.take()) {
+      await sleep(Math.min(left, resumePauseMs), undefined, { ref: false });
+      left = this.#givenUpAt - performance.now();
+    }
+    for (; left > 0 && !this.destroyed; left = this.#givenUpAt - performance.now()) {
       try {
         await this.#goOn();
         return;
@@ -313,15 +336,23 @@ export class Link extends Duplex {
           break;
         }
       }
-      if (performance.now() >= givenUpAt) {
-        break;
-      }
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
     if (this.isCut) {
       this.#isOver = true;
       this.destroy(new Error(`the connection to the agent was cut: ${messageOf(reason)}`));
     }
+  }
+
+  /** Milliseconds for a search that begins: the whole limit if the last carrier worked, otherwise what the last one left. */
+  #timeLeft(): number {
+    const now = performance.now();
+    const progress = this.#base + this.#received;
+    if (progress !== this.#progress || now - this.#usedAt >= this.#steadyAfterMs) {
+      this.#givenUpAt = now + this.#limitMs;
+    }
+    this.#progress = progress;
+    return this.#givenUpAt - now;
   }
 
   /** Resumes over a new carrier. @throws Error if there is none, or it does not work */
@@ -337,6 +368,9 @@ export class Link extends Duplex {
     carrier.write(this.#opening(resumesLink));
     const head = await readHead(carrier).catch((error: unknown) => {
       carrier.on("error", () => {}).destroy();
+      if (this.destroyed) {
+        void this.#leaveOverNext(); // The agent may have dropped the former one for it.
+      }
       throw error;
     });
     if (this.destroyed) {

@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { flags, frame, FrameLiar, frameTypes, type Lie, type Script } from "../../test/support/frame-liar.ts";
@@ -42,7 +43,7 @@ after(async () => {
 
 async function hear(script: Script): Promise<Ended> {
   liar.tell(script);
-  client.send("call");
+  client.send(0);
   const [ended] = (await once(client, "message")) as [Ended];
   return ended;
 }
@@ -291,3 +292,22 @@ for (const [name, settings] of Object.entries({
     assert.equal(liar.connections, 1);
   });
 }
+
+test("frames of one byte without end, as far as the windows allow: some ten thousand a second are taken", async () => {
+  const frames = repeated(frame(frameTypes.data, 0, 1, Buffer.alloc(1)));
+  liar.tell({
+    answer: (stream) => ({ first: answer(stream), endless: frames, data: 1_000 }),
+    length: Number.POSITIVE_INFINITY,
+  });
+  let isOver = false;
+  client.once("message", () => {
+    isOver = true;
+  });
+  client.send(256 * 1024);
+  while (liar.sent === 0) {
+    await sleep(10);
+  }
+  await sleep(4_000);
+  assert.ok(liar.sent < 400_000 * 10, `${liar.sent / 10} frames`);
+  assert.ok(!isOver, "slowed, and not left");
+});

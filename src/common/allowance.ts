@@ -22,4 +22,9 @@ export class Allowance {
     this.#refilledAt = now;
     return this.#left >= 0;
   }
+
+  /** Milliseconds until an event is granted; 0: it is now. */
+  get waitMs(): number {
+    return Math.max(0, (1 - this.#left) * this.#refillMs - (performance.now() - this.#refilledAt));
+  }
 }

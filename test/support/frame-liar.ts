@@ -29,12 +29,17 @@ export const flags = { ack: 1, endStream: 1, end: 4, padded: 8 } as const;
 
 const headLength = 9;
 const prefaceLength = 24;
+/** SETTINGS_INITIAL_WINDOW_SIZE. */
+const initialWindow = 4;
+
 /** Bytes that are written once, and those that follow for ever. */
 export interface Lie {
   readonly first?: Buffer;
   readonly endless: Buffer;
   /** Whether each byte is written once the one before is, which makes each a TLS record. */
   readonly inBytes?: boolean;
+  /** Bytes of data in `endless`, if it is sent only as far as the windows of its stream allow. */
+  readonly data?: number;
 }
 
 /** Parts of what a liar writes to one client. */
@@ -113,14 +118,15 @@ export class FrameLiar {
       heard = Buffer.concat([heard, chunk]);
       const stream = firstCall(heard.subarray(prefaceLength));
       if (stream !== undefined) {
-        socket.off("data", listen).resume();
-        this.#lie(socket, this.#script.answer(stream));
+        const window = new SendWindow(heard.subarray(prefaceLength), stream);
+        socket.off("data", listen).on("data", (more: Buffer) => window.hear(more));
+        this.#lie(socket, window, this.#script.answer(stream));
       }
     };
     socket.on("data", listen);
   }
 
-  #lie(socket: TLSSocket, { first, endless, inBytes = false }: Lie): void {
+  #lie(socket: TLSSocket, window: SendWindow, { first, endless, inBytes = false, data = 0 }: Lie): void {
     if (first !== undefined) {
       socket.write(first);
     }
@@ -137,6 +143,11 @@ export class FrameLiar {
         socket.write(endless.subarray(at, at + 1), (error) => error ?? setImmediate(more));
         return;
       }
+      if (data > window.left) {
+        window.opened = more;
+        return;
+      }
+      window.left -= data;
       this.sent += endless.length;
       if (socket.write(endless)) {
         setImmediate(more);
@@ -146,6 +157,50 @@ export class FrameLiar {
       socket.on("drain", more);
     }
     more();
+  }
+}
+
+/** Bytes of data that a client takes on a stream. That of the connection is not looked at: Node keeps it open. */
+class SendWindow {
+  left = 65_535;
+  /** Called once when it has grown. */
+  opened: (() => void) | undefined;
+  readonly #stream: number;
+  #initial = 65_535;
+  #unread: Buffer = Buffer.alloc(0);
+
+  /** @param heard frames so far */
+  constructor(heard: Buffer, stream: number) {
+    this.#stream = stream;
+    this.hear(heard);
+  }
+
+  hear(bytes: Buffer): void {
+    this.#unread = Buffer.concat([this.#unread, bytes]);
+    while (this.#unread.length >= headLength) {
+      const end = headLength + this.#unread.readUIntBE(0, 3);
+      if (this.#unread.length < end) {
+        break;
+      }
+      this.#take(this.#unread.subarray(0, end));
+      this.#unread = this.#unread.subarray(end);
+    }
+    const { opened } = this;
+    this.opened = undefined;
+    opened?.();
+  }
+
+  #take(heard: Buffer): void {
+    const type = heard.readUInt8(3);
+    if (type === frameTypes.window && heard.readUInt32BE(5) === this.#stream) {
+      this.left += heard.readUInt32BE(headLength);
+    }
+    for (let at = headLength; type === frameTypes.settings && at < heard.length; at += 6) {
+      if (heard.readUInt16BE(at) === initialWindow) {
+        this.left += heard.readUInt32BE(at + 2) - this.#initial;
+        this.#initial = heard.readUInt32BE(at + 2);
+      }
+    }
   }
 }
 

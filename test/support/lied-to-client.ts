@@ -1,6 +1,7 @@
 /**
  * A client of an agent in a process of its own, so that what lies cost it is not the liar's. Its arguments are the port
- * and the files of its certificate; for each message it makes one call, and answers with what became of it.
+ * and the files of its certificate; for each message it makes one call, and answers with what became of it. The message
+ * is the number of bytes of the call's window, or 0: a large one.
  */
 import { readFileSync } from "node:fs";
 
@@ -23,9 +24,9 @@ const credentials = {
   key: readFileSync(String(key), "utf8"),
 };
 
-async function call(): Promise<string> {
+async function call(window: number): Promise<string> {
   const address = { kind: "relay", host: "127.0.0.1", port: Number(port), authority } as const;
-  const connection = new AgentConnection({ address, credentials });
+  const connection = new AgentConnection({ address, credentials }, window === 0 ? {} : { window });
   try {
     const over = Promise.withResolvers<Outcome | StreamFailure>();
     await AgentStream.open(
@@ -50,7 +51,7 @@ async function call(): Promise<string> {
 
 const mostMemory = (): number => process.resourceUsage().maxRSS * 1024;
 
-process.on("message", () => {
+process.on("message", (window: number) => {
   const before = mostMemory();
-  void call().then((told) => process.send?.({ told, grown: mostMemory() - before } satisfies Ended));
+  void call(window).then((told) => process.send?.({ told, grown: mostMemory() - before } satisfies Ended));
 });
