@@ -189,6 +189,9 @@ describe("a client at a container's Docker socket", () => {
       ["invalid", { mounts: [{ type: "bind", source: "/run/docker.sock/..", target: "/host" }] }],
       ["forbidden", { mounts: [{ type: "npipe", source: "x", target: "/host" }] }],
       ["forbidden", { privileged: true }],
+      ["forbidden", { capAdd: ["sys_admin"] }],
+      ["forbidden", { capAdd: ["NET_RAW", "CAP_BPF"] }],
+      ["forbidden", { capAdd: ["all"] }],
       ["forbidden", { pidMode: "host" }],
       ["forbidden", { ipcMode: "host" }],
       ["forbidden", { utsMode: "host" }],
@@ -436,6 +439,25 @@ describe("a client at a container's Docker socket", () => {
       "own",
     ]);
     await bench.containers.removeContainer({ container: stopped });
+  });
+
+  it("leaves no mark on an image that is committed from a container of its own", async (context) => {
+    const { images } = bench.engine.context;
+    const { id } = await inner.containers.createContainer({
+      config: { image: "shell", labels: { mine: "1" } },
+      hostConfig: { networkMode: "bridge" },
+    });
+    await inner.containers.startContainer({ container: id });
+    const commit = context.mock.method(images, "commit");
+    await bench.containers.commitContainer({ container: id, reference: "saved:1" });
+    assert.equal(commit.mock.calls[0]?.arguments[0].config.labels["mine"], "1");
+    assert.deepEqual(
+      Object.keys(commit.mock.calls[0]?.arguments[0].config.labels ?? {}).filter((key) =>
+        key.startsWith("sockerless."),
+      ),
+      [],
+    );
+    await bench.containers.removeContainer({ container: id, force: true });
   });
 
   it("sees events of its own, also of what is gone", async () => {

@@ -26,6 +26,7 @@ import { conflict, invalid, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import { ownValue, setOwnValue } from "../../../common/own-value.ts";
 import { containerOfMode, modeOfContainer } from "../../model/container-mode.ts";
+import { askedCapabilities, defaultCapabilities } from "../../security/linux-capabilities.ts";
 import { isWellKnownSocket } from "../../model/docker-socket.ts";
 import { isRemoved } from "../../model/records.ts";
 import { parseLink, refuseTooManyLinks } from "../containers/decisions/links/parse-link.ts";
@@ -86,6 +87,7 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
   }
   if (hostConfig !== undefined) {
     admitNamespaces(realm, hostConfig);
+    refuseMoreCapabilities(realm, hostConfig);
     hostConfig.links = hostConfig.links.map((link) => admitLink(realm, link));
     hostConfig.volumesFrom = hostConfig.volumesFrom.map((from) => admitVolumesFrom(realm, from));
   }
@@ -163,6 +165,18 @@ export function refuseTakenNetworkName(realm: Realm, name: string): void {
 /** Whether others would write a name for an ID: from as many digits on as a short ID has. */
 function isLikeId(name: string, id: string): boolean {
   return name.length >= shortId(id).length && id.startsWith(name);
+}
+
+/** Refuses capabilities beyond Docker's default that the socket's own container has not. @throws forbidden */
+function refuseMoreCapabilities(realm: Realm, hostConfig: HostConfig): void {
+  const own = askedCapabilities(realm.hostConfig).added;
+  const admitted = new Set([...defaultCapabilities, ...own]);
+  const more = askedCapabilities(hostConfig).added.find(
+    (name) => !admitted.has(name) && !own.includes("ALL"),
+  );
+  if (more !== undefined) {
+    throw notAllowed(`HostConfig.capAdd ${more}`);
+  }
 }
 
 function admitNamespaces(realm: Realm, hostConfig: HostConfig): void {

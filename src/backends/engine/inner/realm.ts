@@ -4,7 +4,7 @@
  * nothing else exists.
  */
 import { notFound } from "../../../common/errors.ts";
-import type { Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
+import type { HostConfig, Platform } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type {
   ContainerRecord,
@@ -16,7 +16,7 @@ import { familiarString, parseNamed, withDefaultTag } from "../../images/referen
 import { creatorLabel, creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
 import { imagesOf } from "../../state/container-table.ts";
 import { hasEndpointOn } from "../../model/endpoints.ts";
-import { configOf, isVisible } from "../../model/records.ts";
+import { configOf, hostConfigOf, isVisible } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import { isMade as isNetworkMade } from "../networks/decisions/networks.ts";
 import { isMade as isVolumeMade } from "../volumes/decisions/volumes.ts";
@@ -58,6 +58,11 @@ export class Realm {
   /** ID of the container that owns the realm. */
   get id(): string {
     return this.#root.id;
+  }
+
+  /** The host configuration of that container. */
+  get hostConfig(): HostConfig {
+    return hostConfigOf(this.#root);
   }
 
   /** Whether the container still exists. */

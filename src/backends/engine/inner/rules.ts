@@ -292,8 +292,10 @@ const images: readonly Row[] = [
       },
     };
   }),
-  row(ImageService.method.pruneImages, (realm, { filters }) => {
-    onlyMade(realm, filters);
+  row(ImageService.method.pruneImages, (_realm, { filters }) => {
+    // A socket makes no images, so it has none to prune: these two exclude each other.
+    addLabelFilter(filters, "label", creatorLabel);
+    addLabelFilter(filters, "label!", creatorLabel);
   }),
 ];
 
@@ -382,8 +384,11 @@ function resolveFilter(
 
 /** Restricts a prune to objects created through the socket. */
 function onlyMade(realm: Realm, filters: Record<string, StringList>): void {
-  const values = ownValue(filters, "label")?.values ?? [];
-  filters["label"] = create(StringListSchema, { values: [...values, `${creatorLabel}=${realm.id}`] });
+  addLabelFilter(filters, "label", `${creatorLabel}=${realm.id}`);
+}
+
+function addLabelFilter(filters: Record<string, StringList>, key: "label" | "label!", value: string): void {
+  filters[key] = create(StringListSchema, { values: [...(ownValue(filters, key)?.values ?? []), value] });
 }
 
 /** A network with only the visible ones of its containers. */

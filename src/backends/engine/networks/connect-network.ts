@@ -40,6 +40,7 @@ import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
 /**
  * Connects a container to a network.
  *
+ * @param left ends the wait for other changes of the container; what has begun goes on
  * @throws not-found; invalid: settings, or mutually exclusive networks; forbidden: already connected, or the address is
  *   in use
  */
@@ -48,6 +49,7 @@ export async function connectNetwork(
   networkReference: string,
   containerReference: string,
   config: EndpointConfig = create(EndpointConfigSchema),
+  left?: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);
@@ -72,15 +74,20 @@ export async function connectNetwork(
       const endpoint = plannedEndpoint(context.state, network.network.name, config);
       await putEndpoints(context, record, { ...record.endpoints, [network.network.name]: endpoint });
     }
-  });
+  }, left);
 }
 
-/** Disconnects a container. @throws not-found; invalid: the host's network; system, as in moby: it is not connected */
+/**
+ * Disconnects a container; `left` as in {@link connectNetwork}.
+ *
+ * @throws not-found; invalid: the host's network; system, as in moby: it is not connected
+ */
 export async function disconnectNetwork(
   context: EngineContext,
   networkReference: string,
   containerReference: string,
   force: boolean,
+  left?: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);
@@ -99,7 +106,7 @@ export async function disconnectNetwork(
     } else {
       await putEndpoints(context, record, remaining);
     }
-  });
+  }, left);
 }
 
 type KnownNetwork = NetworkRecord & { network: Network };

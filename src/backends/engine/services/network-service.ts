@@ -24,12 +24,12 @@ export function networkService(context: EngineContext): ServiceImpl<typeof Netwo
       await removeNetwork(context, network);
       return {};
     },
-    connectNetwork: async ({ network, container, endpoint }) => {
-      await connectNetwork(context, network, container, endpoint);
+    connectNetwork: async ({ network, container, endpoint }, call) => {
+      await connectNetwork(context, network, container, endpoint, call.signal);
       return {};
     },
-    disconnectNetwork: async ({ network, container, force }) => {
-      await disconnectNetwork(context, network, container, force);
+    disconnectNetwork: async ({ network, container, force }, call) => {
+      await disconnectNetwork(context, network, container, force, call.signal);
       return {};
     },
     pruneNetworks: async ({ filters }, call) => ({

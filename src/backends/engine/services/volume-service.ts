@@ -15,9 +15,9 @@ export function volumeService(context: EngineContext): ServiceImpl<typeof Volume
   const { state } = context;
   const prunes = new OneAtATime();
   return {
-    createVolume: async ({ name, driver, driverOpts, labels }) => {
+    createVolume: async ({ name, driver, driverOpts, labels }, call) => {
       const wanted = { name, driver, options: driverOpts, labels };
-      return { volume: volumeOf(await ensureVolume(context, wanted)) };
+      return { volume: volumeOf(await ensureVolume(context, wanted, {}, call.signal)) };
     },
     listVolumes: ({ filters }) => ({ volumes: listVolumes(state, filters).map(volumeOf) }),
     inspectVolume: ({ name }) => ({

@@ -37,6 +37,7 @@ export interface VolumeOwner {
  *
  * @param owner additions of the container that the volume is for: to the change that announces a new volume, and to the
  *   one that registers its user. Both happen under the volume's lock, so that it cannot be removed in between.
+ * @param left ends the wait for other changes of the volume; what has begun goes on
  * @throws invalid: name or driver options; not-found: driver, or a volume that must exist; conflict: it exists with
  *   another driver, or may not be used
  */
@@ -44,6 +45,7 @@ export async function ensureVolume(
   context: EngineContext,
   wanted: WantedVolume,
   owner: VolumeOwner = {},
+  left?: AbortSignal,
 ): Promise<VolumeRecord> {
   const anonymous = wanted.name === "";
   const name = anonymous ? newId() : wanted.name;
@@ -51,54 +53,58 @@ export async function ensureVolume(
     refuseName(name);
   }
   const driver = driverOf(context.driver.volumes.rules, name, wanted.driver);
-  return await context.volumeLocks.run(name, async () => {
-    await settleForReuse(context, name);
-    const known = context.state.volumes.get(name);
-    if (known !== undefined) {
-      if (wanted.driver !== "" && known.driver !== driver) {
-        throw conflict(
-          `create ${name}: found reference to volume '${name}' in driver '${known.driver}': ` +
-            "volume name must be unique",
-        );
+  return await context.volumeLocks.run(
+    name,
+    async () => {
+      await settleForReuse(context, name);
+      const known = context.state.volumes.get(name);
+      if (known !== undefined) {
+        if (wanted.driver !== "" && known.driver !== driver) {
+          throw conflict(
+            `create ${name}: found reference to volume '${name}' in driver '${known.driver}': ` +
+              "volume name must be unique",
+          );
+        }
+        await refuseOther(context, known, wanted);
+        owner.admit?.(known);
+        if (owner.use !== undefined) {
+          await context.state.commit((change) => owner.use?.(change, known));
+        }
+        return known;
       }
-      await refuseOther(context, known, wanted);
-      owner.admit?.(known);
-      if (owner.use !== undefined) {
-        await context.state.commit((change) => owner.use?.(change, known));
+      if (owner.mustExist === true) {
+        throw notFound(`get ${name}: no such volume`);
       }
-      return known;
-    }
-    if (owner.mustExist === true) {
-      throw notFound(`get ${name}: no such volume`);
-    }
-    const planned = create(VolumeRecordSchema, {
-      name,
-      driver,
-      created: timestampOfNs(context.clock.nowNs()),
-      labels: anonymous ? { ...wanted.labels, [anonymousLabel]: "" } : { ...wanted.labels },
-      options: { ...wanted.options },
-      anonymous,
-      phase: Phase.CREATING,
-    });
-    await context.state.commit((change) => {
-      change.volumes.put(planned);
-      owner.claim?.(change, name);
-    });
-    try {
-      return await finishCreation(context, planned, owner.use);
-    } catch (error) {
-      throwIfShuttingDown(context, error);
-      if (error instanceof UnsettledError) {
-        context.logger.warn(
-          { err: error, volume: name },
-          "a volume may have been made although its creation failed: it is looked for when the name is used again, or at the next start",
-        );
-      } else {
-        await context.state.commit((change) => change.volumes.delete(name));
+      const planned = create(VolumeRecordSchema, {
+        name,
+        driver,
+        created: timestampOfNs(context.clock.nowNs()),
+        labels: anonymous ? { ...wanted.labels, [anonymousLabel]: "" } : { ...wanted.labels },
+        options: { ...wanted.options },
+        anonymous,
+        phase: Phase.CREATING,
+      });
+      await context.state.commit((change) => {
+        change.volumes.put(planned);
+        owner.claim?.(change, name);
+      });
+      try {
+        return await finishCreation(context, planned, owner.use);
+      } catch (error) {
+        throwIfShuttingDown(context, error);
+        if (error instanceof UnsettledError) {
+          context.logger.warn(
+            { err: error, volume: name },
+            "a volume may have been made although its creation failed: it is looked for when the name is used again, or at the next start",
+          );
+        } else {
+          await context.state.commit((change) => change.volumes.delete(name));
+        }
+        throw error;
       }
-      throw error;
-    }
-  });
+    },
+    left,
+  );
 }
 
 /**

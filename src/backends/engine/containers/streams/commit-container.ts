@@ -17,6 +17,7 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { atServingAgent } from "../agent/leaving-agents.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
+import { withoutInnerSocketLabels } from "../../../model/inner-socket-labels.ts";
 import { configOf, stateOf } from "../../../model/records.ts";
 import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
 
@@ -34,7 +35,8 @@ export async function commitContainer(
   const record = findContainer(context.state, request.container);
   refuseGoing(context, record);
   const own = configOf(record);
-  const config = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
+  const merged = mergeConfig(applyChanges(request.config ?? own, request.changes), own);
+  const config = { ...merged, labels: withoutInnerSocketLabels(merged.labels) };
   const { reference, comment, author, mountPoints, imageConfig } = request;
   const isGiven = imageConfig.length > 0;
   if (isGiven && reference !== "") {
