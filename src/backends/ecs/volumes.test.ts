@@ -16,7 +16,7 @@ import type { AwsService } from "./aws/clients.ts";
 import { AwsError } from "./aws/errors.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { answered } from "./testing/fake-client.ts";
-import { accessPointPath } from "./access-points/path.ts";
+import { accessPointPath, partPath } from "./access-points/path.ts";
 import { accessPointOf } from "./access-points/reference.ts";
 import { orphanedAccessPoints } from "./orphans/access-points.ts";
 import { ecsVolumes } from "./volumes.ts";
@@ -124,6 +124,18 @@ describe("volumes on EFS", () => {
       ...more,
     });
 
+  it("have a directory of their own for each that is created at a container's socket", () => {
+    const labels = { "sockerless.inner-socket": "c".repeat(64) };
+    const [own, later] = [
+      volume("app_pgdata", { labels }),
+      volume("app_pgdata", { labels, created: timestampFromMs(Date.UTC(2026, 1, 15, 13)) }),
+    ];
+    const paths = [volume("app_pgdata"), own, later].map(accessPointPath);
+    assert.equal(new Set(paths).size, 3);
+    assert.match(paths[1] ?? "", /^\/sockerless\/volumes\/app_pgdata-[0-9a-f]{12}$/);
+    assert.equal(partPath(own, "part"), `${paths[1]}/part`);
+  });
+
   it("are access points of root, below /sockerless/volumes, tagged with their name", async () => {
     const made = await volumes().create(volume("runner-cache"));
     assert.deepEqual(accessPointOf({ driverReference: made.reference }), {
@@ -157,11 +169,11 @@ describe("volumes on EFS", () => {
 
   it("have a hash in the path where the name is longer than EFS takes", () => {
     const long = `a${"b".repeat(90)}`;
-    assert.equal(accessPointPath(long).length, 100);
-    assert.notEqual(accessPointPath(long), accessPointPath(`${long}c`));
-    assert.equal(accessPointPath("c".repeat(80)).length, 100);
-    assert.match(accessPointPath("c".repeat(80)), /\/c{80}$/);
-    assert.doesNotMatch(accessPointPath("c".repeat(81)), /\/c{81}$/);
+    assert.equal(accessPointPath(volume(long)).length, 100);
+    assert.notEqual(accessPointPath(volume(long)), accessPointPath(volume(`${long}c`)));
+    assert.equal(accessPointPath(volume("c".repeat(80))).length, 100);
+    assert.match(accessPointPath(volume("c".repeat(80))), /\/c{80}$/);
+    assert.doesNotMatch(accessPointPath(volume("c".repeat(81))), /\/c{81}$/);
   });
 
   it("are made once, however often a creation is repeated", async () => {

@@ -61,7 +61,7 @@ export class AccessPoints {
       ...this.#common(settings),
       ClientToken: clientToken(instance, volume),
       RootDirectory: {
-        Path: accessPointPath(volume.name),
+        Path: accessPointPath(volume),
         CreationInfo: { OwnerUid: 0, OwnerGid: 0, Permissions: "0755" },
       },
       Tags: volumeTags(volume, instance, logger),

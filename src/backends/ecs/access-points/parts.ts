@@ -24,7 +24,7 @@ export function volumeDirectory(volume: VolumeRecord, subpath: string): VolumeDi
       `invalid mount config for type "volume": volume ${volume.name} is a directory of each task, which has no ${subpath} when it starts: set ecs.efs_filesystem_id`,
     );
   }
-  return { volume, subpath, wholeId: whole.accessPointId, path: partPath(volume.name, subpath) };
+  return { volume, subpath, wholeId: whole.accessPointId, path: partPath(volume, subpath) };
 }
 
 /** Refuses a new container with mounts of subpaths that EFS cannot have. @throws invalid */

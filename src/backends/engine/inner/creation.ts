@@ -219,7 +219,7 @@ export function admitEndpoint(
 ): void {
   if (!realm.hasMade(network.labels)) {
     allowFields(EndpointConfigSchema, endpoint, ["hasIpamConfig", "gwPriority"]);
-    refuseNameInNetwork(realm, network.name, name);
+    refuseNameIn(realm, new Set([network.name]), name);
     return;
   }
   allowFields(EndpointConfigSchema, endpoint, [
@@ -238,17 +238,19 @@ export function admitEndpoint(
   }
 }
 
-/** Refuses a name by which other containers of a network are reached. @throws conflict */
-export function refuseNameInNetwork(realm: Realm, network: string, asked: string): void {
+/** Refuses a name by which other containers of networks are reached. @throws conflict */
+export function refuseNameIn(realm: Realm, networks: ReadonlySet<string>, asked: string): void {
   const name = asked.replace(/^\//, "").toLowerCase();
-  for (const record of realm.context.state.containers.values()) {
-    const endpoint = ownValue(record.endpoints, network);
-    const names = [...(endpoint?.dnsNames ?? []), ...(endpoint?.config?.aliases ?? [])];
-    if (endpoint !== undefined) {
-      names.push(record.name);
-    }
-    if (names.some((each) => each.toLowerCase() === name) && !realm.seesContainer(record)) {
-      throw conflict(`the name ${JSON.stringify(name)} is in use in network ${network}`);
+  for (const record of networks.size === 0 ? [] : realm.context.state.containers.values()) {
+    for (const [network, { dnsNames, config }] of Object.entries(record.endpoints)) {
+      const names = [record.name, ...dnsNames, ...(config?.aliases ?? [])];
+      if (
+        networks.has(network) &&
+        names.some((each) => each.toLowerCase() === name) &&
+        !realm.seesContainer(record)
+      ) {
+        throw conflict(`the name ${JSON.stringify(name)} is in use in network ${network}`);
+      }
     }
   }
 }

@@ -148,6 +148,13 @@ export class Realm {
     }
   }
 
+  /** Names of a container's networks that were not created through the socket. */
+  othersNetworks({ endpoints }: ContainerRecord): ReadonlySet<string> {
+    const isOthers = (name: string): boolean =>
+      !this.hasMade(this.context.state.networks.named(name)?.network?.labels ?? {});
+    return new Set(Object.keys(endpoints).filter(isOthers));
+  }
+
   networks(): NetworkInUse[] {
     return [...this.context.state.networks.values()]
       .filter(isNetworkMade)
@@ -180,8 +187,13 @@ export class Realm {
   }
 
   seesVolumeOfName(name: string): boolean {
-    const record = this.context.state.volumes.get(name);
-    return record !== undefined && this.seesVolumes()(record);
+    const { containers, volumes } = this.context.state;
+    const record = volumes.get(name);
+    const isAnonymous = (each: ContainerRecord): boolean =>
+      isVisible(each) && this.seesContainer(each) && each.anonymousVolumes.includes(name);
+    return (
+      record !== undefined && (this.hasMade(record.labels) || containers.withVolume(name).some(isAnonymous))
+    );
   }
 
   volumes(): VolumeRecord[] {

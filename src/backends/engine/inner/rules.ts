@@ -36,7 +36,7 @@ import {
   admitCreation,
   admitEndpoint,
   ensureOwnVolume,
-  refuseNameInNetwork,
+  refuseNameIn,
   refuseTakenName,
   refuseTakenNetworkName,
   resourceFields,
@@ -135,9 +135,7 @@ const containers: readonly Row[] = [
   row(ContainerService.method.renameContainer, (realm, request) => {
     const record = realm.container(request.container);
     refuseTakenName(realm, request.name);
-    for (const network of Object.keys(record.endpoints)) {
-      refuseNameInNetwork(realm, network, request.name);
-    }
+    refuseNameIn(realm, realm.othersNetworks(record), request.name);
     request.container = record.id;
   }),
   row(ContainerService.method.listContainers, (realm, request) => {
