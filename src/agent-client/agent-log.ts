@@ -4,7 +4,7 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { AgentTarget } from "./address.ts";
 import { createAgentClient } from "./client.ts";
 import { systemError } from "../common/errors.ts";
-import type { LogChunk, LogsRequestSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import type { LogChunk, LogsRequestSchema, LogsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
 /** Milliseconds of silence after which the agent counts as lost; it sends heartbeats. */
 const silenceMs = 30_000;
@@ -23,8 +23,11 @@ export async function* agentLog(
     ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
   });
   const silent = (): void => ended.abort(systemError("the agent says nothing any more"));
+  // Records of what is there come without a pause.
+  const isHeard = ({ message }: LogsResponse): boolean =>
+    request.records !== true || request.follow === true || message.case !== "heartbeat";
   try {
-    for await (const { message } of watched(client.logs(request, { signal: scope }), silent)) {
+    for await (const { message } of watched(client.logs(request, { signal: scope }), silent, isHeard)) {
       if (message.case === "end") {
         return;
       }
@@ -42,14 +45,19 @@ export async function* agentLog(
  * Yields an agent's messages as they arrive.
  *
  * @param silent called after waiting {@link silenceMs} for a message; the reader's own time does not count
+ * @param isHeard selects messages; others are withheld, and count as silence
  */
 export async function* watched<Message>(
   messages: AsyncIterable<Message>,
   silent: () => void,
+  isHeard: (message: Message) => boolean = () => true,
 ): AsyncGenerator<Message> {
   let timer = setTimeout(silent, silenceMs);
   try {
     for await (const message of messages) {
+      if (!isHeard(message)) {
+        continue;
+      }
       clearTimeout(timer);
       yield message;
       timer = setTimeout(silent, silenceMs);

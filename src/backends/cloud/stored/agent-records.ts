@@ -7,8 +7,12 @@ import { type RawRecord, readRecords } from "./log-record.ts";
 import type { Pace } from "./pace.ts";
 
 /** All log records of an agent. @throws as {@link agentLog}; system: malformed log */
-export function agentRecords(agent: AgentTarget, containerId: string): AsyncGenerator<RawRecord> {
-  return readRecords(dataOf(agentLog(agent, containerId, { records: true })));
+export function agentRecords(
+  agent: AgentTarget,
+  containerId: string,
+  signal: AbortSignal,
+): AsyncGenerator<RawRecord> {
+  return readRecords(dataOf(agentLog(agent, containerId, { records: true }, signal)));
 }
 
 /** Number of log lines of an agent, counted up to a limit. */
@@ -17,10 +21,11 @@ export async function countLines(
   containerId: string,
   limit: bigint,
   pace: Pace,
+  signal: AbortSignal,
 ): Promise<bigint> {
   let lines = 0;
   if (limit > 0n) {
-    for await (const piece of piecesOf(pace.each(agentRecords(agent, containerId)))) {
+    for await (const piece of piecesOf(pace.each(agentRecords(agent, containerId, signal)))) {
       lines += linesBegun(piece);
       if (lines >= limit) {
         return limit;

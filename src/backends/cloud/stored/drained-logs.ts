@@ -18,6 +18,9 @@ import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 /** Bytes of records that are written together, as many small writes are slow. */
 const batchBytes = 256 * 1024;
 
+/** Time for a copy, in milliseconds: the agent may be the container's own. */
+const drainLimitMs = 600_000;
+
 /** The name of a {@link Part}'s file. */
 const partName = /^[^.]+\.(\d+)\.([0-9a-f]+)(?:\.(\d+))?\.log$/;
 
@@ -94,7 +97,7 @@ export class DrainedLogs {
       for (const part of parts.filter((each) => each !== before)) {
         room -= (await stat(part.file)).size;
       }
-      await this.#write(temporary, agentRecords(agent, containerId), room);
+      await this.#write(temporary, agentRecords(agent, containerId, AbortSignal.timeout(drainLimitMs)), room);
       await rename(temporary, file);
       await this.#removeFiles(ofAgent, file); // Copies of earlier runs, and remains of crashes.
     } catch (error) {

@@ -111,7 +111,11 @@ describe("containers without an agent", () => {
   }
 
   /** An agent that has this log and keeps the archives that it is given. */
-  async function agentWith(log: () => readonly Uint8Array[], answersEnd = true) {
+  async function agentWith(
+    log: () => readonly Uint8Array[],
+    answersEnd = true,
+    beforeEnd: (left: AbortSignal) => Promise<void> = () => Promise.resolve(),
+  ) {
     const archives: { path: string; bytes: string }[] = [];
     const made: string[] = [];
     const asked: LogsRequest[] = [];
@@ -121,13 +125,14 @@ describe("containers without an agent", () => {
       connectNodeAdapter({
         routes: (router) =>
           router.service(AgentService, {
-            async *logs(request) {
+            async *logs(request, { signal }) {
               asked.push(request);
               let offset = 0n;
               for (const data of log()) {
                 yield { message: { case: "chunk" as const, value: { stream: Stream.STDOUT, offset, data } } };
                 offset += BigInt(data.length);
               }
+              await beforeEnd(signal);
               if (answersEnd) {
                 yield { message: { case: "end" as const, value: { totalBytes: offset } } };
               }
@@ -253,6 +258,30 @@ describe("containers without an agent", () => {
       assert.equal(agent.asked.at(-1)?.tail, 0n);
       await stored.drain(ended, run(agent));
       assert.equal(await logsOf(ended), `one\ntwo\n${shownByAgent}`, "what was just taken is not told twice");
+    });
+
+    it("are no longer asked of an agent once their client has left", { timeout: 15_000 }, async () => {
+      await stored.drain(ended, run(await agentWith(() => [record(7, "one\n")])));
+      const begun = Promise.withResolvers<void>();
+      const left = Promise.withResolvers<void>();
+      const agent = await agentWith(
+        () => [],
+        true,
+        async (signal) => {
+          begun.resolve();
+          signal.addEventListener("abort", () => left.resolve());
+          await left.promise;
+        },
+      );
+      live = agent.target;
+      const client = new AbortController();
+      const logs = clientOf(ended).logs({ stdout: true, tail: 3n }, { signal: client.signal });
+      const answer = logs[Symbol.asyncIterator]().next();
+      answer.catch(() => undefined);
+      await begun.promise;
+      client.abort();
+      await assert.rejects(answer);
+      await left.promise;
     });
 
     it("are the cloud's where they could not be taken whole, from then on", async () => {

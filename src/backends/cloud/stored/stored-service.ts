@@ -243,7 +243,8 @@ async function* logs(
   };
   const pace = new Pace(signal);
   const agent = liveAgent(container);
-  const ofAgent = agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n, pace);
+  const ofAgent =
+    agent === undefined ? 0n : await countLines(agent, container, request.tail ?? 0n, pace, signal);
   const tail = request.tail === undefined ? undefined : request.tail - ofAgent;
   const sinceNs = tail === undefined ? request.sinceUnixNs : undefined;
   const file = await drained.find(container, agent);

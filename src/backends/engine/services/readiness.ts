@@ -21,11 +21,30 @@ export async function partsOf(context: EngineContext): Promise<readonly PartStat
   ];
 }
 
-async function platformProblem({ driver, clock }: EngineContext): Promise<string> {
+/** How long an answer of the platform counts: whoever may ask asks as often as they like. */
+const platformPauseMs = 5_000;
+const answers = new WeakMap<EngineContext, { readonly problem: Promise<string>; countsUntilMs: number }>();
+
+/** Queries the platform, unless it is being queried or has just answered. @returns its problem; empty if there is none */
+function queryPlatform(context: EngineContext): Promise<string> {
+  const { driver, clock } = context;
+  const known = answers.get(context);
+  if (known !== undefined && clock.nowMs() < known.countsUntilMs) {
+    return known.problem;
+  }
+  const problem = driver.workloads.list().then(() => "", messageOf);
+  const answer = { problem, countsUntilMs: Number.POSITIVE_INFINITY };
+  answers.set(context, answer);
+  void problem.then(() => {
+    answer.countsUntilMs = clock.nowMs() + platformPauseMs;
+  });
+  return problem;
+}
+
+async function platformProblem(context: EngineContext): Promise<string> {
   const late = Promise.withResolvers<string>();
-  using _limit = after(clock, platformLimitMs, () =>
+  using _limit = after(context.clock, platformLimitMs, () =>
     late.resolve(`no answer within ${platformLimitMs / 1000} s`),
   );
-  const answer = driver.workloads.list().then(() => "", messageOf);
-  return await Promise.race([answer, late.promise]);
+  return await Promise.race([queryPlatform(context), late.promise]);
 }

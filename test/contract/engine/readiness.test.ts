@@ -1,0 +1,43 @@
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+
+import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { EngineBench } from "../engine-bench.ts";
+
+describe("the readiness of a backend", () => {
+  let bench: EngineBench;
+  let clock: ManualClock;
+  beforeEach(async () => {
+    clock = new ManualClock(Date.now());
+    bench = await EngineBench.start({ clock });
+  });
+  afterEach(async () => {
+    await bench.close();
+  });
+
+  const problems = async () => (await bench.system.getReadiness({})).parts.map(({ problem }) => problem);
+
+  it("has its platform queried every five seconds, however often it is asked for", async (context) => {
+    const list = context.mock.method(bench.engine.context.driver.workloads, "list");
+    for (let count = 0; count < 10; count++) {
+      assert.deepEqual(await problems(), ["", ""]);
+    }
+    assert.equal(list.mock.callCount(), 1);
+    await clock.advance(5_000);
+    await problems();
+    assert.equal(list.mock.callCount(), 2);
+  });
+
+  it("has it queried once while it does not answer", async (context) => {
+    const silence = Promise.withResolvers<never[]>();
+    const list = context.mock.method(bench.engine.context.driver.workloads, "list", () => silence.promise);
+    for (let count = 0; count < 2; count++) {
+      const told = problems();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      await clock.advance(4_000);
+      assert.deepEqual(await told, ["", "no answer within 4 s"]);
+    }
+    assert.equal(list.mock.callCount(), 1);
+    silence.resolve([]);
+  });
+});
