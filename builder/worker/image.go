@@ -62,12 +62,33 @@ type imageInstance struct {
 	worker   *Worker
 	id       *containerimage.ImageIdentifier
 	sessions *session.Manager
+	// The image's ID once CacheKey has told of it: files of another are not stored under its key.
+	resolved string
+}
+
+// image finds the image: by its name at first, the same one afterwards.
+func (i *imageInstance) image(ctx context.Context, job solver.JobContext) (*backendv1.ImageDetail, error) {
+	if i.resolved != "" {
+		if image, err := i.worker.backend.Image(ctx, i.resolved); !backend.Is(err, connect.CodeNotFound) {
+			return image, backend.Plain(err)
+		}
+	}
+	name := i.id.Reference.String()
+	image, err := i.worker.ensureImage(ctx, name, false, i.sessions, job.Session())
+	if err != nil {
+		return nil, err
+	}
+	if i.resolved != "" && i.resolved != image.Id {
+		return nil, fmt.Errorf("%s: image %s was removed while it was being built from, and the name is another's now: build again", name, i.resolved)
+	}
+	i.resolved = image.Id
+	return image, nil
 }
 
 // CacheKey is BuildKit's for a registry's image, so that caches are interchangeable. The second key is the image's own,
 // independent of its source.
 func (i *imageInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (string, string, solver.CacheOpts, bool, error) {
-	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
+	image, err := i.image(ctx, job)
 	if err != nil {
 		return "", "", nil, false, err
 	}
@@ -116,7 +137,7 @@ func manifestKey(manifest digest.Digest, platform *ocispecs.Platform) (string, e
 
 func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
 	defer recovered(&err)
-	image, err := i.worker.ensureImage(ctx, i.id.Reference.String(), false, i.sessions, job.Session())
+	image, err := i.image(ctx, job)
 	if err != nil || len(image.DiffIds) == 0 {
 		return nil, err
 	}

@@ -131,6 +131,9 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
     assert.equal(code, 0, `docker ${args.join(" ")}: ${errorText}`);
     return text;
   };
+  /** The names of the namespace's Services, each with a space behind it. */
+  const services = async (): Promise<string> =>
+    await kubectl("get", "services", "--output=jsonpath={range .items[*]}{.metadata.name} {end}");
   const busybox = (): string => `${cluster.registry.host}/busybox:latest`;
 
   test("serves a Docker API to clients outside, who need a certificate", async () => {
@@ -159,14 +162,29 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
       const answer = await fetch(`http://${address}/`).catch(() => undefined);
       return (await answer?.text()) === "served\n";
     });
-    const services = async (): Promise<string> =>
-      await kubectl("get", "services", "--output=jsonpath={range .items[*]}{.metadata.name} {end}");
     assert.equal(await services(), "sockerless web ");
     const port = "--output=jsonpath={.spec.ports[0].port} {.spec.ports[0].targetPort}";
     assert.equal(await kubectl("get", "service", "web", port), "8080 80");
     await ok("restart", "--timeout", "0", "web");
     await ok("rm", "--force", "web");
     await untilTrue(async () => (await services()) === "sockerless ");
+  });
+
+  test("lets somebody else's Service be that has a container's name, also when that goes", async () => {
+    await kubectl("create", "service", "externalname", "db", "--external-name=db.example.com");
+    const fields = "--output=jsonpath={.metadata.uid} {.metadata.ownerReferences} {.spec}";
+    const before = await kubectl("get", "service", "db", fields);
+    await ok("run", "--detach", "--name", "db", "--publish", "5432:5432", busybox(), "sleep", "1d");
+    await ok("run", "--detach", "--name", "beside", "--publish", "5433:5432", busybox(), "sleep", "1d");
+    await untilTrue(async () => {
+      const logs = await kubectl("logs", "deployment/sockerless", "--container", "sockerless");
+      return /create services: services \S+ already exists/.test(logs);
+    });
+    await untilTrue(async () => (await services()) === "beside db sockerless ");
+    await ok("rm", "--force", "db", "beside");
+    await untilTrue(async () => (await services()) === "db sockerless ");
+    assert.equal(await kubectl("get", "service", "db", fields), before);
+    await kubectl("delete", "service", "db");
   });
 
   test("has no more rights than it needs, and lets in what its own policy says", async () => {

@@ -144,6 +144,19 @@ func (b *Backend) Images() []string {
 	return slices.Sorted(maps.Keys(b.images))
 }
 
+// Name gives an image a name, which another may have had.
+func (b *Backend) Name(name string, image *backendv1.ImageDetail) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.images[name], b.images[image.Id] = image, image
+}
+
+// PullImage pulls nothing.
+func (b *Backend) PullImage(_ context.Context, _ *connect.Request[backendv1.PullImageRequest], stream *connect.ServerStream[backendv1.PullImageResponse]) error {
+	b.Before("PullImage")
+	return stream.Send(&backendv1.PullImageResponse{Message: &backendv1.PullImageResponse_End{End: &backendv1.PullEnd{}}})
+}
+
 // GetInfo returns an empty response.
 func (b *Backend) GetInfo(context.Context, *connect.Request[backendv1.GetInfoRequest]) (*connect.Response[backendv1.GetInfoResponse], error) {
 	return connect.NewResponse(&backendv1.GetInfoResponse{}), nil
@@ -309,7 +322,7 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 	return stream.Send(&backendv1.LoadImageResponse{Message: &backendv1.LoadImageResponse_End{End: &backendv1.LoadImageEnd{}}})
 }
 
-// InspectImage finds an image by its ID.
+// InspectImage finds an image by its ID or name.
 func (b *Backend) InspectImage(ctx context.Context, request *connect.Request[backendv1.InspectImageRequest]) (*connect.Response[backendv1.InspectImageResponse], error) {
 	b.Before("InspectImage")
 	if err := ctx.Err(); err != nil {
@@ -324,7 +337,7 @@ func (b *Backend) InspectImage(ctx context.Context, request *connect.Request[bac
 	return connect.NewResponse(&backendv1.InspectImageResponse{Image: image}), nil
 }
 
-// RemoveImage forgets an image.
+// RemoveImage forgets an image or a name.
 func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backendv1.RemoveImageRequest]) (*connect.Response[backendv1.RemoveImageResponse], error) {
 	b.Before("RemoveImage")
 	if b.RemoveImageError != nil {

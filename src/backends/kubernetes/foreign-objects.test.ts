@@ -1,10 +1,6 @@
 /** Objects with our labels that sockerless has not made, before a stand-in of the API server: none is deleted. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import type { RequestListener } from "node:http";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
@@ -16,12 +12,13 @@ import { ManualClock } from "../../common/manual-clock.ts";
 import { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import { VolumeRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
-import { KubernetesClient } from "./api/client.ts";
+import type { KubernetesClient } from "./api/client.ts";
 import { policyOf } from "./networks/policy.ts";
 import { orphanedObjects } from "./orphans.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
+import { standIn } from "./testing/stand-in.ts";
 import { claimOf } from "./volumes/claim.ts";
 
 const instance = "sockerless/0123456789abcdef";
@@ -85,7 +82,7 @@ describe("objects with our labels that sockerless has not made", () => {
   const deleted: string[] = [];
   const clock = new ManualClock();
   const { logger } = capturedLogger();
-  const server = createServer((request, response) => {
+  const answer: RequestListener = (request, response) => {
     const [url = "", query = ""] = (request.url ?? "").split("?");
     const kind = url.split("/").findLast((part) => part in lists) ?? "";
     response.setHeader("Content-Type", "application/json");
@@ -100,34 +97,17 @@ describe("objects with our labels that sockerless has not made", () => {
     } else {
       response.end(JSON.stringify({ kind: "List", metadata: { resourceVersion: "1" }, items: lists[kind] }));
     }
-  });
-  let directory: string;
+  };
+  let server: Awaited<ReturnType<typeof standIn>>;
   let client: KubernetesClient;
 
   beforeEach(async () => {
     deleted.length = 0;
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-kubernetes-"));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    const kubeconfig = path.join(directory, "kubeconfig");
-    const config = {
-      "current-context": "here",
-      clusters: [
-        { name: "here", cluster: { server: `http://127.0.0.1:${port}`, "insecure-skip-tls-verify": true } },
-      ],
-      users: [{ name: "me", user: {} }],
-      contexts: [{ name: "here", context: { cluster: "here", user: "me" } }],
-    };
-    await writeFile(kubeconfig, JSON.stringify(config));
-    client = new KubernetesClient({ kubeconfig, context: undefined, namespace }, clock);
+    server = await standIn(answer, clock);
+    ({ client } = server);
   });
   afterEach(async () => {
-    client.abandon();
-    server.closeAllConnections();
-    server.close();
-    await once(server, "close");
-    await rm(directory, { recursive: true });
+    await server[Symbol.asyncDispose]();
   });
 
   it("are left when they have ended", { timeout: 120_000 }, async () => {

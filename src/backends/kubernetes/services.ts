@@ -1,19 +1,20 @@
 /**
  * Services of published ports (`kubernetes.services`), for clients in the cluster. Each belongs to its container's pod, with
- * which Kubernetes deletes it. Nothing waits for one; what Kubernetes refuses is logged.
+ * which Kubernetes deletes it: somebody else's Service is never taken for one. Nothing waits for one; what Kubernetes refuses
+ * is logged.
  */
 import { PatchStrategy, setHeaderOptions, type V1Pod, type V1Service } from "@kubernetes/client-node";
 
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
-import { shortId } from "../../common/ids.ts";
+import { isFullId, shortId } from "../../common/ids.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { wantedPorts } from "../model/ports.ts";
-import { type CallOptions, type KubernetesClient, withBody } from "./api/client.ts";
-import { KubernetesError } from "./api/errors.ts";
+import type { CallOptions, KubernetesClient } from "./api/client.ts";
+import { isConflict, isMissing, KubernetesError } from "./api/errors.ts";
 import {
   containerAnnotation,
   containerLabel,
@@ -36,7 +37,7 @@ export interface KubernetesServicesOptions {
 }
 
 /** Names that Services may have: they are hosts of the cluster's DNS. */
-const serviceName = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const dnsName = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
 const loopback = /^(127\.|::1$)/;
 const pauses = { firstMs: 1_000, longestMs: 60_000 };
 
@@ -55,21 +56,45 @@ export function kubernetesServices(options: KubernetesServicesOptions): ServiceD
     );
     const pod = pods.at(-1)?.pod;
     const body = pod === undefined ? undefined : serviceOf(record, pod, { namespace, instance });
-    const name = body?.metadata?.name;
-    if (body === undefined || name === undefined) {
-      return;
+    if (body !== undefined) {
+      await make(body, signal);
     }
-    const applied = (given: CallOptions): CallOptions =>
-      withBody(setHeaderOptions("Content-Type", PatchStrategy.ServerSideApply, given), body);
-    await client.call(
-      "patch services",
-      (given) =>
-        core.patchNamespacedService(
-          { name, namespace, body, fieldManager: `sockerless-${instanceValue(instance)}` },
-          applied(given),
-        ),
-      signal,
-    );
+  };
+
+  /** Makes a Service; one that a former container of that name has left leads to this one. @throws KubernetesError */
+  const make = async (body: V1Service, signal: AbortSignal): Promise<void> => {
+    for (;;) {
+      try {
+        const created = (given: CallOptions) => core.createNamespacedService({ namespace, body }, given);
+        await client.call("create services", created, signal);
+        return;
+      } catch (error) {
+        if (!isConflict(error)) {
+          throw error;
+        }
+        const name = body.metadata?.name ?? "";
+        const read = (given: CallOptions) => core.readNamespacedService({ name, namespace }, given);
+        const found = await unlessChanged(client.call("get services", read, signal));
+        if (found !== undefined && !isMadeBy(instance, found)) {
+          throw error;
+        }
+        if (found !== undefined && (await redirect(found, body, signal))) {
+          return;
+        }
+      }
+    }
+  };
+
+  /** Has a Service be another, if it is as it was found; false: it is not. @throws KubernetesError */
+  const redirect = async (found: V1Service, wanted: V1Service, signal: AbortSignal): Promise<boolean> => {
+    const { name = "", resourceVersion = "" } = found.metadata ?? {};
+    const body = { ...wanted, metadata: { ...wanted.metadata, resourceVersion } };
+    const patched = (given: CallOptions) =>
+      core.patchNamespacedService(
+        { name, namespace, body },
+        setHeaderOptions("Content-Type", PatchStrategy.MergePatch, given),
+      );
+    return (await unlessChanged(client.call("patch services", patched, signal))) !== undefined;
   };
 
   const keepAsking = async (record: ContainerRecord, signal: AbortSignal): Promise<void> => {
@@ -126,6 +151,37 @@ export function kubernetesServices(options: KubernetesServicesOptions): ServiceD
   };
 }
 
+/** The answer of a call; undefined: what it names is gone, or has changed. @throws KubernetesError */
+async function unlessChanged<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (isMissing(error) || isConflict(error)) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** The name of a container's Service. */
+function serviceName(containerId: string, name: string): string {
+  return dnsName.test(name) ? name : `sockerless-${shortId(containerId)}`;
+}
+
+/**
+ * Whether an instance has made a Service: it is named after the container that its annotations tell of. Anybody's may have our
+ * labels, by a copied template.
+ */
+function isMadeBy(instance: string, { metadata }: V1Service): boolean {
+  const { name, labels = {}, annotations = {} } = metadata ?? {};
+  const containerId = annotations[containerAnnotation] ?? "";
+  return (
+    labels[instanceLabel] === instanceValue(instance) &&
+    isFullId(containerId) &&
+    name === serviceName(containerId, annotations[nameAnnotation] ?? "")
+  );
+}
+
 /** The Service of a container's published ports, but for those of loopback addresses; undefined: there are none. */
 export function serviceOf(
   record: ContainerRecord,
@@ -150,7 +206,7 @@ export function serviceOf(
     apiVersion: "v1",
     kind: "Service",
     metadata: {
-      name: serviceName.test(record.name) ? record.name : `sockerless-${shortId(record.id)}`,
+      name: serviceName(record.id, record.name),
       namespace,
       labels: own,
       annotations: { [containerAnnotation]: record.id, [nameAnnotation]: record.name },

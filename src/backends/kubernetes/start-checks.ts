@@ -46,7 +46,7 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
       ...right,
       group,
     })),
-    ...(services ? rights("services", "create", "patch") : []),
+    ...(services ? rights("services", "create", "get", "patch") : []),
   ];
 }
 

@@ -1,0 +1,104 @@
+package worker
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	digest "github.com/opencontainers/go-digest"
+
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
+)
+
+// aJob has no session.
+type aJob struct{ solver.JobContext }
+
+func (aJob) Session() session.Group { return nil }
+
+const baseName = "docker.io/library/base:1"
+
+func baseImage(content string) *backendv1.ImageDetail {
+	return &backendv1.ImageDetail{
+		Id: digest.FromString("config of " + content).String(), DiffIds: []string{digest.FromString(content).String()},
+		RepoDigests: []string{"docker.io/library/base@" + digest.FromString("manifest of "+content).String()},
+		Platform:    &backendv1.Platform{Os: "linux", Architecture: runtime.GOARCH},
+	}
+}
+
+// keyed is the source of the image that has the name, after its first key was told.
+func keyed(t *testing.T, w *Worker) *imageInstance {
+	t.Helper()
+	source := &imageSource{worker: w}
+	id, err := source.Identifier("", baseName, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	instance, err := source.Resolve(context.Background(), id, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, _, err := instance.CacheKey(context.Background(), aJob{}, 0); err != nil {
+		t.Fatal(err)
+	}
+	return instance.(*imageInstance)
+}
+
+func removeImage(t *testing.T, w *Worker, image string) {
+	t.Helper()
+	if err := w.backend.RemoveImage(context.Background(), image); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func snapshotOf(t *testing.T, instance *imageInstance) []digest.Digest {
+	t.Helper()
+	made, err := instance.Snapshot(context.Background(), aJob{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer made.Release(context.Background())
+	return made.(*ref).diffIDs
+}
+
+func TestABaseImagesKeysAndFilesAreOfOneImage(t *testing.T) {
+	w, server := workerOf(t)
+	first, second := baseImage("first"), baseImage("second")
+	server.Name(baseName, first)
+	instance := keyed(t, w)
+	server.Name(baseName, second)
+	if key, _, _, _, err := instance.CacheKey(context.Background(), aJob{}, 1); err != nil || key != first.Id {
+		t.Errorf("the second key is %s, %v; the image is %s", key, err, first.Id)
+	}
+	if got := snapshotOf(t, instance); !slices.Equal(got, []digest.Digest{digest.FromString("first")}) {
+		t.Errorf("the files are %v", got)
+	}
+}
+
+func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
+	w, server := workerOf(t)
+	pulled := baseImage("first")
+	server.Name(baseName, pulled)
+	server.Before = func(procedure string) {
+		if procedure == "PullImage" {
+			server.Name(baseName, pulled)
+		}
+	}
+	instance := keyed(t, w)
+	remove := func() {
+		removeImage(t, w, pulled.Id)
+		removeImage(t, w, baseName)
+	}
+	remove()
+	if got := snapshotOf(t, instance); !slices.Equal(got, []digest.Digest{digest.FromString("first")}) {
+		t.Errorf("the files are %v", got)
+	}
+	remove()
+	pulled = baseImage("second")
+	if _, err := instance.Snapshot(context.Background(), aJob{}); err == nil || !strings.Contains(err.Error(), "was removed while it was being built from") {
+		t.Errorf("another image was taken: %v", err)
+	}
+}
