@@ -19,6 +19,7 @@ import { EndedPods } from "./pods/ended-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { standIn } from "./testing/stand-in.ts";
+import { kubernetesVolumes } from "./volumes.ts";
 import { claimOf } from "./volumes/claim.ts";
 
 const instance = "sockerless/0123456789abcdef";
@@ -69,6 +70,7 @@ const lists: Readonly<Record<string, readonly object[]>> = {
     claim,
     { metadata: { name: "labels-only", namespace, labels } },
     { ...claim, metadata: { ...claim.metadata, name: "copied" } },
+    { ...claim, metadata: { ...claim.metadata, name: "sockerless-zzz" } },
   ],
   networkpolicies: [
     policy,
@@ -138,6 +140,14 @@ describe("objects with our labels that sockerless has not made", () => {
     assert.deepEqual(new Set(deleted), new Set(ourPods));
     assert.deepEqual(new Set(heard), new Set(ourPods));
     await Promise.all([watch.close(), ended.close()]);
+  });
+
+  it("are no volumes", async () => {
+    const volumes = kubernetesVolumes(client, { settings, claimAnonymous: false });
+    assert.deepEqual(
+      (await volumes.found()).map(({ name, driverReference }) => [name, driverReference]),
+      [["data", `${namespace}/${claim.metadata?.name}`]],
+    );
   });
 
   it("are no orphans, of this instance or another", async () => {

@@ -142,7 +142,8 @@ export function kubernetesVolumes(
       for await (const { items } of pages) {
         for (const claim of items.filter((each) => each.metadata?.deletionTimestamp === undefined)) {
           const record = claims.volumeOf(claim, settings);
-          if (record !== undefined && !ours.has(record.name)) {
+          const isMade = record !== undefined && claims.claimName(record, instance) === claim.metadata?.name;
+          if (isMade && !ours.has(record.name)) {
             ours.set(record.name, record);
           }
         }

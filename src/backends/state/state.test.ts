@@ -81,6 +81,16 @@ describe("the state of a backend", () => {
       first.commit((change) => change.volumes.put(longer)),
       refused,
     );
+    const filling = { ...volume("filling"), labels: { large: "x".repeat(8 * 2 ** 20 - 40_000) } };
+    await first.commit((change) => change.volumes.put(filling));
+    const grown = (length: number) => ({ ...volume("v1"), mountpoint: "x".repeat(length) });
+    await first.commit((change) => change.volumes.put(grown(60_000)));
+    await assert.rejects(
+      first.commit((change) => change.volumes.put(grown(120_000))),
+      refused,
+      "little by little",
+    );
+    await first.commit((change) => change.volumes.delete("filling"));
     await first.commit((change) =>
       change.networks.put(create(NetworkRecordSchema, { network: { id: newId() } })),
     );

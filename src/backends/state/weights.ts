@@ -10,7 +10,10 @@ export const weighedTables: readonly TableName[] = ["container", "volume", "netw
 /** Bytes that records of one kind may hold together, as {@link weightOf} counts them. */
 const weightLimit = 64 * 2 ** 20;
 
-/** Bytes that a record may grow by while its kind holds more than {@link weightLimit}: what a start or an end adds. */
+/**
+ * Bytes that a record may grow by, in all, while its kind holds more than {@link weightLimit}: what starts and ends
+ * add.
+ */
 const smallGrowth = 65_536;
 
 /** Bytes that an entry of a list or map counts besides its text: it costs time to decode and to write. */
@@ -38,6 +41,8 @@ export function weightOf(value: unknown): number {
 /** The weights of records of one kind. */
 export class Weights {
   readonly #weights = new Map<string, number>();
+  /** The weights of records when there was room last. */
+  readonly #weightsWithRoom = new Map<string, number>();
   #total = 0;
 
   /** Whether another record is too much. */
@@ -51,12 +56,18 @@ export class Weights {
     const weight = weightOf(record);
     this.#weights.set(id, weight);
     this.#total += weight - (before ?? 0);
-    return this.isFull && (before === undefined || weight - before > smallGrowth);
+    if (!this.isFull || before === undefined) {
+      this.#weightsWithRoom.set(id, weight);
+    }
+    return (
+      this.isFull && (before === undefined || weight - (this.#weightsWithRoom.get(id) ?? 0) > smallGrowth)
+    );
   }
 
   /** Counts a record no more. */
   delete(id: string): void {
     this.#total -= this.#weights.get(id) ?? 0;
     this.#weights.delete(id);
+    this.#weightsWithRoom.delete(id);
   }
 }

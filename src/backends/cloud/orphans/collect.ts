@@ -48,7 +48,8 @@ export interface SearchSurroundings {
  * before, since its start adopts what it can.
  *
  * @param agentCa as configured
- * @throws conflict: no backend has run on this state, or the other instance's containers run; CloudError
+ * @throws conflict: no backend has run on this state, it may have lost records, or the other instance's containers run;
+ *   CloudError
  */
 export async function collectOrphans(
   config: CommonConfig,
@@ -61,6 +62,11 @@ export async function collectOrphans(
   if (state.networks.size === 0) {
     throw conflict(
       `no backend has run on the state in ${config.stateDir}: start one first, so that it takes over what is its own`,
+    );
+  }
+  if (request.remove && request.instance === undefined && state.losses.length > 0) {
+    throw conflict(
+      `the state in ${config.stateDir} may have lost records (${state.losses.join(", ")}): start the backend, and \`docker container prune\` once all is there`,
     );
   }
   const authority = await createAuthority(await readAuthority(agentCa), clock);

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
+import { ECRClient } from "@aws-sdk/client-ecr";
 import { ListTasksCommand } from "@aws-sdk/client-ecs";
 import { GetServiceQuotaCommand } from "@aws-sdk/client-service-quotas";
 
@@ -14,6 +15,28 @@ import { systemClock } from "../../../common/clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { type AwsClients, createAwsClients } from "./clients.ts";
 import { isAwsError } from "./errors.ts";
+
+describe("clients of registries in other regions", () => {
+  it("are kept for as many regions as are used at once", (context) => {
+    const destroyed = context.mock.method(ECRClient.prototype, "destroy");
+    const { logger } = capturedLogger();
+    const aws = createAwsClients({
+      region: "eu-west-1",
+      endpoint: undefined,
+      rates: {},
+      clock: systemClock,
+      logger,
+    });
+    for (let n = 0; n < 100; n++) {
+      aws.ecrIn(`xx-made-up-${n}`);
+      aws.ecrIn("eu-west-1");
+      aws.ecrIn("us-east-1");
+    }
+    assert.equal(destroyed.mock.callCount(), 101 - 32);
+    aws.close();
+    assert.equal(destroyed.mock.callCount(), 102, "each once");
+  });
+});
 
 describe("credentials of a file, whose session token tells nobody when it expires", () => {
   /** Keys that have signed calls, in their order. */

@@ -74,6 +74,9 @@ export interface AwsClients {
   close(): void;
 }
 
+/** The most regions whose registries' clients are kept: images' names say whichever they like. */
+const mostRegions = 32;
+
 /** Creates the clients without any calls. */
 export function createAwsClients(options: AwsOptions): AwsClients {
   const abandoned = new AbortController();
@@ -85,13 +88,13 @@ export function createAwsClients(options: AwsOptions): AwsClients {
   });
   // One chain for all clients. The services that it calls, such as IAM Identity Center, are behind the same proxies.
   const settings = () => clientSettings(options, credentials);
-  const clients: SdkClient[] = [];
+  const clients = new Set<SdkClient>();
   const service = <Client extends SdkClient>(name: AwsServiceName, client: Client): AwsService<Client> => {
-    clients.push(client);
+    clients.add(client);
     return paced(name, client, caller);
   };
   const ecr = service("ecr", new ECRClient(settings()));
-  const elsewhere = new Map<string, AwsService<ECRClient>>([[options.region, ecr]]);
+  const elsewhere = new Map<string, ECRClient>();
   return {
     ecs: service("ecs", new ECSClient(settings())),
     logs: service("logs", new CloudWatchLogsClient(settings())),
@@ -99,9 +102,19 @@ export function createAwsClients(options: AwsOptions): AwsClients {
     serviceDiscovery: service("servicediscovery", new ServiceDiscoveryClient(settings())),
     ecr,
     ecrIn(region) {
-      const known = elsewhere.get(region) ?? service("ecr", new ECRClient({ ...settings(), region }));
-      elsewhere.set(region, known);
-      return known;
+      if (region === options.region) {
+        return ecr;
+      }
+      const client = elsewhere.get(region) ?? new ECRClient({ ...settings(), region });
+      elsewhere.delete(region);
+      elsewhere.set(region, client); // As the latest.
+      const [[oldest, unused] = []] = elsewhere;
+      if (elsewhere.size > mostRegions && oldest !== undefined && unused !== undefined) {
+        elsewhere.delete(oldest);
+        clients.delete(unused);
+        unused.destroy();
+      }
+      return service("ecr", client);
     },
     ec2: service("ec2", new EC2Client(settings())),
     serviceQuotas: service("service-quotas", new ServiceQuotasClient(settings())),

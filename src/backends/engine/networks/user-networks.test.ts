@@ -20,6 +20,10 @@ function validate(request: Request, backend = "local", settings: "apply" | "igno
   return validateNetwork(asked, backend, settings);
 }
 
+const manyAddresses = Object.fromEntries(
+  Array.from({ length: 257 }, (_, n) => [`a${n}`, `10.0.1.${n % 250}`]),
+);
+
 describe("a network that is asked for", () => {
   it("may say what holds anyway, and what Docker does not know", () => {
     validate({});
@@ -142,6 +146,11 @@ describe("a network that is asked for", () => {
       { pools: [{ subnet: "10.0.0.0/24", auxiliaryAddresses: { nas: "here" } }] },
       "invalid",
       /invalid auxiliary address nas: invalid address$/,
+    ],
+    [
+      { pools: [{ subnet: "10.0.0.0/16", auxiliaryAddresses: manyAddresses }] },
+      "invalid",
+      /too many auxiliary addresses: 257, at most 256$/,
     ],
     [
       { pools: [{ subnet: "10.0.0.0/24" }, { subnet: "10.0.1.0/24" }] },

@@ -42,6 +42,11 @@ const mostAliases = 128;
 /** The most characters of them together. */
 const mostAliasCharacters = 4_096;
 
+/** The most driver options of a container on a network. */
+const mostDriverOptions = 64;
+/** The most characters of them together. */
+const mostDriverOptionCharacters = 16_384;
+
 /** Refuses invalid endpoint settings, and too many. @throws invalid */
 export function validateNetworking(networking: NetworkingConfig): void {
   const requested = Object.entries(networking.endpoints);
@@ -49,6 +54,7 @@ export function validateNetworking(networking: NetworkingConfig): void {
   for (const [network, endpoint] of requested) {
     refuseTooManyLinks(endpoint.links);
     refuseTooManyAliases(endpoint.aliases);
+    refuseTooManyOptions(endpoint.driverOpts);
     const faults: string[] = [];
     if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
       faults.push("user specified IP address is supported on user defined networks only");
@@ -81,6 +87,15 @@ export function validateNetworking(networking: NetworkingConfig): void {
 function refuseTooManyAliases(aliases: readonly string[]): void {
   if (aliases.length > mostAliases || aliases.join("").length > mostAliasCharacters) {
     throw invalid(`too many aliases: at most ${mostAliases}, of ${mostAliasCharacters} characters together`);
+  }
+}
+
+function refuseTooManyOptions(options: Readonly<Record<string, string>>): void {
+  const entries = Object.entries(options);
+  if (entries.length > mostDriverOptions || entries.flat().join("").length > mostDriverOptionCharacters) {
+    throw invalid(
+      `too many driver options: at most ${mostDriverOptions}, of ${mostDriverOptionCharacters} characters together`,
+    );
   }
 }
 

@@ -130,6 +130,9 @@ export function isIpv4({ subnet }: IpamPool): boolean {
   return !subnet.includes(":");
 }
 
+/** The most auxiliary addresses of a subnet: each start on its network looks at them. */
+const mostAuxiliary = 256;
+
 function faultsOf(pool: IpamPool): string[] {
   const subnet = parsePrefix(pool.subnet);
   if (subnet === undefined) {
@@ -147,7 +150,11 @@ function faultsOf(pool: IpamPool): string[] {
       ...faultOfAddress(pool.gateway, subnet).map((fault) => `invalid gateway ${pool.gateway}: ${fault}`),
     );
   }
-  for (const [name, address] of Object.entries(pool.auxiliaryAddresses)) {
+  const auxiliary = Object.entries(pool.auxiliaryAddresses);
+  if (auxiliary.length > mostAuxiliary) {
+    faults.push(`too many auxiliary addresses: ${auxiliary.length}, at most ${mostAuxiliary}`);
+  }
+  for (const [name, address] of auxiliary.slice(0, mostAuxiliary)) {
     faults.push(
       ...faultOfAddress(address, subnet).map((fault) => `invalid auxiliary address ${name}: ${fault}`),
     );
