@@ -67,10 +67,10 @@ const pods = [
 const lists: Readonly<Record<string, readonly object[]>> = {
   pods,
   persistentvolumeclaims: [
+    { ...claim, metadata: { ...claim.metadata, name: "a-copy" } },
     claim,
     { metadata: { name: "labels-only", namespace, labels } },
     { ...claim, metadata: { ...claim.metadata, name: "copied" } },
-    { ...claim, metadata: { ...claim.metadata, name: "sockerless-zzz" } },
   ],
   networkpolicies: [
     policy,
