@@ -66,6 +66,25 @@ describe("a creation", () => {
     );
   });
 
+  it("commits once for each volume, however often that is mounted", async (test) => {
+    await bench.createScript("true");
+    const commit = test.mock.method(bench.state, "commit");
+    const binds = Array.from({ length: 100 }, (_, at) => `data:/mnt/${at}`);
+    const id = await bench.createScript("true", { hostConfig: { binds } });
+    assert.ok(commit.mock.callCount() < 10, `${commit.mock.callCount()} commits`);
+    const { mounts } = await inspect(id);
+    assert.deepEqual(
+      mounts.map(({ name, destination }) => `${name}:${destination}`),
+      binds,
+    );
+    const many = Array.from({ length: 257 }, (_, at) => `data${at}:/mnt/${at}`);
+    await assert.rejects(
+      bench.createScript("true", { hostConfig: { binds: many } }),
+      /a container mounts at most 256 volumes: 257 are named/,
+    );
+    assert.deepEqual([...bench.state.volumes.keys()], ["data"]);
+  });
+
   it("hides what its machine hides, and nothing where its user says so", async () => {
     const plain = await inspect(await bench.createScript("true"));
     assert.ok(plain.hostConfig.maskedPaths?.values.includes("/sys/of-this-machine"));

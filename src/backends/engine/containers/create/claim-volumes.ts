@@ -1,6 +1,6 @@
 /** Volumes of a container in creation. */
 import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
 import { withFields } from "../../../model/records.ts";
@@ -9,7 +9,7 @@ import { ensureVolume } from "../../volumes/volumes.ts";
 
 /**
  * Creates or finds the volumes that a new container mounts, and claims them. @returns its record, which is committed
- * with each
+ * with each volume
  */
 export async function claimVolumes(
   context: EngineContext,
@@ -20,12 +20,23 @@ export async function claimVolumes(
     return record; // Already recorded in this form.
   }
   let next = record;
+  const addMount = (mounted: MountPoint): void => {
+    next = withFields(next, { mounts: [...next.mounts, mounted] });
+  };
+  /** The container's volumes so far, by how they are asked for. */
+  const claimed = new Map<string, VolumeRecord>();
   for (const { point, volume, taken } of mounts) {
     if (volume === undefined) {
-      next = withFields(next, { mounts: [...next.mounts, point] });
+      addMount(point);
       continue;
     }
-    await ensureVolume(context, volume, {
+    const key = JSON.stringify([volume.name, volume.driver, volume.options]);
+    const known = volume.name === "" ? undefined : claimed.get(key);
+    if (known !== undefined) {
+      addMount(mountOf(point, known));
+      continue;
+    }
+    const ensured = await ensureVolume(context, volume, {
       mustExist: taken !== undefined,
       admit: (known) => {
         const { rules } = context.driver.volumes;
@@ -43,18 +54,22 @@ export async function claimVolumes(
           change.containers.put(next);
         }
       },
-      use: (change, { name, driver, mountpoint }) => {
-        const mounted: MountPoint = { ...point, name, driver, source: mountpoint };
-        next = withFields(next, {
-          mounts: [...next.mounts, mounted],
+      use: (change, used) => {
+        addMount(mountOf(point, used));
+        if (taken?.isAnonymous === true) {
           // Removed with its last user.
-          ...(taken?.isAnonymous === true ? { anonymousVolumes: [...next.anonymousVolumes, name] } : {}),
-        });
+          next = withFields(next, { anonymousVolumes: [...next.anonymousVolumes, used.name] });
+        }
         change.containers.put(next);
       },
     });
+    claimed.set(key, ensured);
   }
   const whole = next;
   await context.state.commit((change) => change.containers.put(whole));
   return whole;
+}
+
+function mountOf(point: MountPoint, { name, driver, mountpoint }: VolumeRecord): MountPoint {
+  return { ...point, name, driver, source: mountpoint };
 }

@@ -45,6 +45,9 @@ const mostMounts = 4_096;
 /** Docker sockets of a container: whoever serves them takes memory for each. */
 const mostDockerSockets = 8;
 
+/** The most volumes of a container, with names: its record is written with each. */
+const mostNamedVolumes = 256;
+
 /** The most new anonymous volumes of a container, its image's included: each is made for a few bytes of a request. */
 const mostAnonymousVolumes = 256;
 
@@ -53,8 +56,8 @@ const mostAnonymousVolumes = 256;
  *
  * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
  * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
- * @throws invalid: a malformed entry, a duplicate destination, too many mounts or anonymous volumes, or a bind that
- *   would keep the backend's mounts alive
+ * @throws invalid: a malformed entry, a duplicate destination, too many mounts or volumes, or a bind that would keep the
+ *   backend's mounts alive
  */
 export function planMounts(
   config: ContainerConfig,
@@ -106,6 +109,12 @@ export function planMounts(
   if (all.filter(({ volume }) => volume?.name === "").length > mostAnonymousVolumes) {
     throw invalid(
       `invalid mount config: a container has at most ${mostAnonymousVolumes} anonymous volumes of its own, its image's included`,
+    );
+  }
+  const names = new Set(all.flatMap(({ volume }) => volume?.name || []));
+  if (names.size > mostNamedVolumes) {
+    throw invalid(
+      `invalid mount config: a container mounts at most ${mostNamedVolumes} volumes: ${names.size} are named`,
     );
   }
   if (dockerSocketsOf({ mounts: all.map(({ point }) => point) }).length > mostDockerSockets) {
