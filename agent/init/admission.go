@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/server"
 )
 
 const (
@@ -23,19 +25,33 @@ const (
 	// refusalsLogged is how many refusals a minute are logged individually:
 	// neighbours can reach the port, and log lines cost money in some clouds.
 	refusalsLogged = 10
+	// maxConnections bounds the admitted connections of one partner or peer, as a
+	// relay bounds a peer's, and maxAllConnections those of all. Each connection to
+	// a port of the container has one.
+	maxConnections    = 128
+	maxAllConnections = 512
 )
 
-// gatekeeper is a listener that returns only connections of admitted clients.
+// admission says who is admitted at a listener.
+type admission struct {
+	tls        *tls.Config
+	timeout    time.Duration // of each handshake
+	roleOf     func(tls.ConnectionState) role
+	neighbours *shares // connections of partners and peers, at all listeners
+}
+
+// gatekeeper is a listener that returns only connections of admitted clients with
+// control. Those of partners and peers come from its neighbours.
 type gatekeeper struct {
 	net.Listener
-	tls     *tls.Config
-	timeout time.Duration // of each handshake
-	logger  *slog.Logger
+	admission
+	logger *slog.Logger
 
-	admitted chan net.Conn
-	closing  context.Context
-	close    context.CancelCauseFunc
-	pending  sync.WaitGroup
+	controlling chan net.Conn
+	neighbourly chan net.Conn
+	closing     context.Context
+	close       context.CancelCauseFunc
+	pending     sync.WaitGroup
 
 	mu         sync.Mutex
 	handshakes list.List // a context.CancelCauseFunc each, the oldest first
@@ -43,23 +59,25 @@ type gatekeeper struct {
 	refused    int
 }
 
-func newGatekeeper(listener net.Listener, config *tls.Config, timeout time.Duration, logger *slog.Logger) *gatekeeper {
+func newGatekeeper(listener net.Listener, admitted admission, logger *slog.Logger) *gatekeeper {
 	g := &gatekeeper{
-		Listener: listener,
-		tls:      config,
-		timeout:  timeout,
-		logger:   logger,
-		admitted: make(chan net.Conn),
+		Listener:    listener,
+		admission:   admitted,
+		logger:      logger,
+		controlling: make(chan net.Conn),
+		neighbourly: make(chan net.Conn),
 	}
 	g.closing, g.close = context.WithCancelCause(context.Background())
 	go g.run()
 	return g
 }
 
-// Accept waits for the next admitted connection.
-func (g *gatekeeper) Accept() (net.Conn, error) {
+// Accept waits for the next connection of an admitted client with control.
+func (g *gatekeeper) Accept() (net.Conn, error) { return g.next(g.controlling) }
+
+func (g *gatekeeper) next(admitted <-chan net.Conn) (net.Conn, error) {
 	select {
-	case conn := <-g.admitted:
+	case conn := <-admitted:
 		return conn, nil
 	case <-g.closing.Done():
 		return nil, context.Cause(g.closing)
@@ -141,12 +159,44 @@ func (g *gatekeeper) handshake(ctx context.Context, conn net.Conn) {
 		g.refuse(conn, err)
 		return
 	}
+	admitted, to, err := g.admit(secure)
+	if err != nil {
+		g.refuse(conn, err)
+		return
+	}
 	select {
-	case g.admitted <- newAdmittedConn(secure):
+	case to <- admitted:
 	case <-g.closing.Done():
-		conn.Close()
+		conn.Close() // without TLS's farewell
+		admitted.release()
 	}
 }
+
+var errTooManyConnections = errors.New("other containers have as many connections to this one as they may")
+
+// admit returns a client's connection, and who accepts it.
+func (g *gatekeeper) admit(secure *tls.Conn) (*admittedConn, chan<- net.Conn, error) {
+	state := secure.ConnectionState()
+	if g.roleOf(state) == controls {
+		return &admittedConn{Conn: server.HoldCredit(secure), secure: secure, release: func() {}}, g.controlling, nil
+	}
+	key := keyOf(state)
+	if !g.admission.neighbours.take(key) {
+		return nil, nil, errTooManyConnections
+	}
+	release := sync.OnceFunc(func() { g.admission.neighbours.give(key) })
+	return &admittedConn{Conn: secure, secure: secure, release: release}, g.neighbourly, nil
+}
+
+// neighbourListener returns the connections of a gatekeeper's partners and peers.
+// It ends with the gatekeeper.
+type neighbourListener struct{ *gatekeeper }
+
+// Accept waits for the next connection of an admitted partner or peer.
+func (n neighbourListener) Accept() (net.Conn, error) { return n.next(n.neighbourly) }
+
+// Close does nothing.
+func (n neighbourListener) Close() error { return nil }
 
 // refuse logs the reason before it closes the connection: once a client sees the
 // end, the log has the reason.

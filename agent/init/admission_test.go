@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -59,7 +60,12 @@ func guardedFor(t *testing.T, timeout time.Duration) (g *gatekeeper, client *tls
 		}
 		return nil
 	}
-	g = newGatekeeper(listener, config, timeout, slog.New(slog.NewTextHandler(said, nil)))
+	admitted := admission{
+		tls: config, timeout: timeout,
+		roleOf:     func(tls.ConnectionState) role { return controls },
+		neighbours: newShares(maxConnections, maxAllConnections),
+	}
+	g = newGatekeeper(listener, admitted, slog.New(slog.NewTextHandler(said, nil)))
 	t.Cleanup(func() { g.Close() })
 	return g, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certificate}}, said
 }
@@ -202,5 +208,74 @@ func TestWindowsOfThoseAdmittedAreGivenBackInLargePieces(t *testing.T) {
 	conn.Close()
 	if got, err := io.ReadAll(secure); !bytes.Equal(got, bytes.Repeat(settings, 2)) {
 		t.Errorf("%x, %v", got, err)
+	}
+}
+
+func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
+	g, client, said := guarded(t)
+	var control atomic.Bool
+	g.roleOf = func(tls.ConnectionState) role {
+		if control.Load() {
+			return controls
+		}
+		return partners
+	}
+	g.neighbours = newShares(2, 3)
+	connect := func() *tls.Conn {
+		secure := tls.Client(connectTo(t, g), client)
+		if err := secure.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+		_ = secure.SetReadDeadline(time.Now().Add(time.Minute))
+		return secure
+	}
+	var admitted []net.Conn
+	for range 2 {
+		connect()
+		conn, err := neighbourListener{g}.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		admitted = append(admitted, conn)
+	}
+	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
+		t.Error("a third is not refused")
+	}
+	if !strings.Contains(said.String(), errTooManyConnections.Error()) {
+		t.Errorf("the log says %s", said)
+	}
+	for range 2 { // which a connection may be
+		admitted[0].Close()
+	}
+	connect()
+	if _, err := (neighbourListener{g}).Accept(); err != nil {
+		t.Error(err)
+	}
+	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
+		t.Error("one more is not refused: a connection was given back twice")
+	}
+	control.Store(true)
+	for range 3 {
+		connect()
+		if _, err := g.Accept(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestSharesBoundEachKeyAndAll(t *testing.T) {
+	s := newShares(2, 3)
+	for _, step := range []struct {
+		key  string
+		want bool
+	}{{"a", true}, {"a", true}, {"a", false}, {"b", true}, {"b", false}} {
+		if got := s.take(step.key); got != step.want {
+			t.Errorf("%s: %v", step.key, got)
+		}
+	}
+	s.give("a")
+	s.give("a")
+	if !s.take("b") || len(s.held) != 1 {
+		t.Errorf("held: %v", s.held)
 	}
 }

@@ -3,8 +3,6 @@ package containerinit
 import (
 	"crypto/tls"
 	"net"
-
-	"github.com/sockerless/sockerless/agent/core/server"
 )
 
 // admittedConn is the connection of an admitted client. It hides the TLS from
@@ -12,9 +10,12 @@ import (
 // require a *tls.Conn.
 type admittedConn struct {
 	net.Conn
-	secure *tls.Conn
+	secure  *tls.Conn
+	release func() // may be called again
 }
 
-func newAdmittedConn(secure *tls.Conn) *admittedConn {
-	return &admittedConn{Conn: server.HoldCredit(secure), secure: secure}
+// Close ends the connection.
+func (c *admittedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
 }

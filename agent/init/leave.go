@@ -205,7 +205,7 @@ func (c *container) isAwaited() bool {
 }
 
 // leave lets pending calls finish, tells the watchers and ends.
-func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx context.Context, isPatient func() bool), logger *slog.Logger) {
+func leave(self *container, gate *server.Gate, webs []*http.Server, drain func(ctx context.Context, isPatient func() bool), logger *slog.Logger) {
 	gate.Close()
 	self.Sessions.RefuseNext(&session.StartError{ExitCode: 128, Message: server.ErrLeaving.Message()})
 	ctx, cancel := context.WithTimeout(context.Background(), self.terms.drain)
@@ -221,8 +221,10 @@ func leave(self *container, gate *server.Gate, web *http.Server, drain func(ctx 
 	self.Sessions.Release()
 	ctx, cancelShutdown := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelShutdown()
-	if web.Shutdown(ctx) != nil {
-		web.Close()
+	for _, web := range webs {
+		if web.Shutdown(ctx) != nil {
+			web.Close()
+		}
 	}
 	ctx, cancelDrain := context.WithTimeout(context.Background(), self.terms.drain)
 	defer cancelDrain()

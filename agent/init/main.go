@@ -103,7 +103,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	}
 
 	gate := server.NewGate()
-	web, drain, served, err := serve(settings, self, gate, logger)
+	webs, drain, served, err := serve(settings, self, gate, logger)
 	if err != nil {
 		return 0, err
 	}
@@ -111,7 +111,7 @@ func run(settings *settings, logger *slog.Logger) (exitCode int, err error) {
 	exitCode = self.stay(signals, launcher, logger)
 	self.partners.peers.Close()
 	self.partners.Close()
-	leave(self, gate, web, drain, logger)
+	leave(self, gate, webs, drain, logger)
 	if err := <-served; err != nil && self.Sessions.State().Started == nil {
 		return 0, err
 	}
@@ -134,9 +134,10 @@ func harden() error {
 	return nil
 }
 
-// serve starts to serve admitted clients. drain waits, after the server is
-// closed, until everything written has arrived.
-func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web *http.Server, drain func(ctx context.Context, isPatient func() bool), served <-chan error, err error) {
+// serve starts to serve admitted clients: those with control by the first server,
+// partners and peers by the second. drain waits, after they are closed, until
+// everything written has arrived.
+func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (webs []*http.Server, drain func(ctx context.Context, isPatient func() bool), served <-chan error, err error) {
 	first, err := newStanding(settings.containerID, settings.pin)
 	if err != nil {
 		return nil, nil, nil, err
@@ -146,26 +147,18 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	handler := server.NewHandler(func(_ context.Context, id string) (server.Container, error) {
-		if own := self.standings.Load().rule.containerID; id != "" && id != own {
-			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", own))
-		}
-		return self, nil
-	})
-	web = server.NewServer(self.standings.byRole(gate.Wrap(handler)), logger)
-	if settings.callback == nil && settings.joined == "" {
-		web = server.WithPings(web)
-	} else {
+	web, neighbours := newServers(settings, self, gate, logger)
+	if settings.callback != nil || settings.joined != "" {
 		// A cut connection is silent until it resumes; what carries it has its own
 		// pings.
 		server.TolerateOutages(settings.resumeWithin)
 	}
-	web.ConnContext = self.standings.withRole
 	ended := make(chan error, 1)
 	go func() {
 		ends := make(chan error)
 		for _, listener := range listeners {
 			go func() { ends <- web.Serve(listener) }()
+			go neighbours.Serve(neighbourListener{listener})
 		}
 		var errs []error
 		for range listeners {
@@ -179,11 +172,31 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		}
 		ended <- errors.Join(errs...)
 	}()
-	return web, drain, ended, nil
+	return []*http.Server{web, neighbours}, drain, ended, nil
+}
+
+// newServers are the servers of clients with control, and of partners and peers.
+func newServers(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web, neighbours *http.Server) {
+	resolve := func(_ context.Context, id string) (server.Container, error) {
+		if own := self.standings.Load().rule.containerID; id != "" && id != own {
+			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", own))
+		}
+		return self, nil
+	}
+	web = server.NewServer(self.standings.byRole(gate.Wrap(server.NewHandler(resolve))), logger)
+	neighbours = server.ForNeighbours(server.NewServer(self.standings.byRole(gate.Wrap(server.NewNeighbourHandler(resolve))), logger))
+	for _, web := range []*http.Server{web, neighbours} {
+		if settings.callback == nil && settings.joined == "" {
+			server.WithPings(web)
+		}
+		web.ConnContext = self.standings.withRole
+	}
+	return web, neighbours
 }
 
 // listen opens the listeners through which the agent is reached.
-func listen(settings *settings, self *container, certificate tls.Certificate, logger *slog.Logger) (listeners []net.Listener, drain func(ctx context.Context, isPatient func() bool), err error) {
+func listen(settings *settings, self *container, certificate tls.Certificate, logger *slog.Logger) (gatekeepers []*gatekeeper, drain func(ctx context.Context, isPatient func() bool), err error) {
+	var listeners []net.Listener
 	drain = func(context.Context, func() bool) {}
 	if settings.listen != "" {
 		listener, err := net.Listen("tcp", settings.listen)
@@ -209,10 +222,16 @@ func listen(settings *settings, self *container, certificate tls.Certificate, lo
 		listeners = append(listeners, calling)
 		drain = calling.Drain
 	}
-	for i, listener := range listeners {
-		listeners[i] = newGatekeeper(listener, self.standings.tlsConfig(), handshakeTimeout, logger)
+	admitted := admission{
+		tls:        self.standings.tlsConfig(),
+		timeout:    handshakeTimeout,
+		roleOf:     self.standings.roleOf,
+		neighbours: newShares(maxConnections, maxAllConnections),
 	}
-	return listeners, drain, nil
+	for _, listener := range listeners {
+		gatekeepers = append(gatekeepers, newGatekeeper(listener, admitted, logger))
+	}
+	return gatekeepers, drain, nil
 }
 
 // recordPlace is where the output is recorded.

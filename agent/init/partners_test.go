@@ -20,12 +20,17 @@ func (k *task) partner() agentv1connect.AgentServiceClient { return k.as("partne
 // as is a client with a certificate for a role.
 func (k *task) as(role string) agentv1connect.AgentServiceClient {
 	k.t.Helper()
+	return dialFrom(k.t, k.network, k.address, k.configAs(role))
+}
+
+func (k *task) configAs(role string) *tls.Config {
+	k.t.Helper()
 	certificate := k.ca.issue(k.id, func(c *x509.Certificate) {
 		name, err := url.Parse("sockerless://container/" + k.id + "/" + role)
 		must(k.t, err)
 		c.URIs = []*url.URL{name}
 	})
-	return dialFrom(k.t, k.network, k.address, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certificate}})
+	return &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{certificate}}
 }
 
 func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {

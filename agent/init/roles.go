@@ -39,10 +39,21 @@ func peerURI(containerID string) *url.URL {
 	return containerURI(containerID).JoinPath("peer")
 }
 
-// partnerCalls are the only calls of partners and peers.
-var partnerCalls = map[string]bool{
-	agentv1connect.AgentServiceListenersProcedure: true,
-	agentv1connect.AgentServiceTunnelProcedure:    true,
+const (
+	// maxTunnels and maxFollows bound the calls of one partner or peer. An honest
+	// one follows the listeners once, and twice while it connects anew.
+	maxTunnels = 256
+	maxFollows = 4
+	// maxTogether bounds those of all partners and peers.
+	maxTogether = 1024
+)
+
+// partnerCalls are the only calls of partners and peers, with their bounds.
+func partnerCalls() map[string]*shares {
+	return map[string]*shares{
+		agentv1connect.AgentServiceListenersProcedure: newShares(maxFollows, maxTogether),
+		agentv1connect.AgentServiceTunnelProcedure:    newShares(maxTunnels, maxTogether),
+	}
 }
 
 type roleKey struct{}
@@ -63,14 +74,27 @@ func (s *standings) withRole(ctx context.Context, conn net.Conn) context.Context
 	return ctx
 }
 
-// roleNow is the role that the agent's present standing gives a call's client: none
-// if its certificate is for an earlier one.
-func (s *standings) roleNow(ctx context.Context) role {
+// roleNow is the role that the agent's present standing gives a call's client, and
+// the client's key: no role if its certificate is for an earlier standing.
+func (s *standings) roleNow(ctx context.Context) (of role, key string) {
 	secure, ok := ctx.Value(connectionKey{}).(*tls.Conn)
 	if !ok {
-		return 0
+		return 0, ""
 	}
-	return s.Load().rule.roleOf(secure.ConnectionState())
+	state := secure.ConnectionState()
+	return s.roleOf(state), keyOf(state)
+}
+
+// roleOf is the role that the present standing gives an admitted client.
+func (s *standings) roleOf(state tls.ConnectionState) role { return s.Load().rule.roleOf(state) }
+
+// keyOf is an admitted client's public key, as SubjectPublicKeyInfo; empty: it has
+// shown none.
+func keyOf(state tls.ConnectionState) string {
+	if len(state.PeerCertificates) == 0 {
+		return ""
+	}
+	return string(state.PeerCertificates[0].RawSubjectPublicKeyInfo)
 }
 
 // roleOf is the role of an admitted client.
@@ -102,17 +126,31 @@ var errNobody = connect.NewError(connect.CodePermissionDenied, errors.New("nobod
 var errNotForPartners = connect.NewError(connect.CodePermissionDenied,
 	errors.New("another container may connect to this one's listeners, and nothing else"))
 
+var errTooManyCalls = connect.NewError(connect.CodeResourceExhausted,
+	errors.New("other containers have as many connections to this one as they may"))
+
 // byRole refuses calls outside the client's role.
 func (s *standings) byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
+	open := partnerCalls()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch of := s.roleNow(r.Context()); {
-		case of == controls, (of == partners || of == peers) && partnerCalls[r.URL.Path]:
-			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), roleKey{}, of)))
-		case of == partners, of == peers:
-			_ = refuse.Write(w, r, errNotForPartners)
-		default:
+		of, key := s.roleNow(r.Context())
+		if of == 0 {
 			_ = refuse.Write(w, r, errNobody)
+			return
 		}
+		if of != controls {
+			held := open[r.URL.Path]
+			if held == nil {
+				_ = refuse.Write(w, r, errNotForPartners)
+				return
+			}
+			if !held.take(key) {
+				_ = refuse.Write(w, r, errTooManyCalls)
+				return
+			}
+			defer held.give(key)
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), roleKey{}, of)))
 	})
 }

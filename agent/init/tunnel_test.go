@@ -270,7 +270,15 @@ func TestTunnelThroughput(t *testing.T) {
 	if os.Getenv("SOCKERLESS_MEASURE") == "" {
 		t.Skip("a measurement: set SOCKERLESS_MEASURE")
 	}
-	client, port, _ := serves(t, "tcp")
+	k := startTask(t, taskOptions{arguments: forLong})
+	port, _ := servesIn(t, k, "tcp")
+	for name, client := range map[string]agentv1connect.AgentServiceClient{"control": k.client(), "a partner": k.partner()} {
+		measureTunnel(t, name, client, port)
+	}
+}
+
+func measureTunnel(t *testing.T, name string, client agentv1connect.AgentServiceClient, port uint32) {
+	t.Helper()
 	const size = 1 << 30
 	p := tunnelTo(t, client, tcp(port)).opened()
 	p.send([]byte("flood " + strconv.Itoa(size) + "\n"))
@@ -281,7 +289,7 @@ func TestTunnelThroughput(t *testing.T) {
 		must(t, err)
 		received += len(response.GetData().GetData())
 	}
-	t.Logf("out: %.0f MB/s", size/1e6/time.Since(begun).Seconds())
+	t.Logf("%s, out: %.0f MB/s", name, size/1e6/time.Since(begun).Seconds())
 	p = tunnelTo(t, client, tcp(port)).opened()
 	p.send([]byte("swallow\n"))
 	begun = time.Now()
@@ -291,5 +299,5 @@ func TestTunnelThroughput(t *testing.T) {
 	}
 	p.end()
 	p.toEnd()
-	t.Logf("in: %.0f MB/s", size/1e6/time.Since(begun).Seconds())
+	t.Logf("%s, in: %.0f MB/s", name, size/1e6/time.Since(begun).Seconds())
 }

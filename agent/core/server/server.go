@@ -24,6 +24,15 @@ const (
 	maxFrame         = 1 << 20
 	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
+
+	// The same for clients that are other containers' agents, which may want this
+	// one's memory to be full. Their connections are many: each carried one has its
+	// own.
+	neighbourMessage = 64<<10 + maxBulkHead
+	neighbourFrame   = 64 << 10
+	neighbourWindow  = 256 << 10
+	neighbourStreams = 100
+	neighbourHeader  = 8 << 10
 )
 
 // Variables for tests.
@@ -37,7 +46,15 @@ var (
 type Resolver func(ctx context.Context, id string) (Container, error)
 
 // NewHandler serves AgentService and the gRPC health service.
-func NewHandler(resolve Resolver) http.Handler {
+func NewHandler(resolve Resolver) http.Handler { return newHandler(resolve, maxMessage) }
+
+// NewNeighbourHandler is NewHandler for other containers' agents. Bulk data, which
+// is not collected, may come in larger messages.
+func NewNeighbourHandler(resolve Resolver) http.Handler {
+	return newHandler(resolve, neighbourMessage)
+}
+
+func newHandler(resolve Resolver, maxMessage int) http.Handler {
 	options := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxMessage),
 		connect.WithInterceptors(failureLog{}),
@@ -96,5 +113,16 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 func WithPings(server *http.Server) *http.Server {
 	server.HTTP2.SendPingTimeout = pingAfter
 	server.HTTP2.PingTimeout = pingTimeout
+	return server
+}
+
+// ForNeighbours makes a server hold little for its clients, which are other
+// containers' agents.
+func ForNeighbours(server *http.Server) *http.Server {
+	server.MaxHeaderBytes = neighbourHeader
+	server.HTTP2.MaxConcurrentStreams = neighbourStreams
+	server.HTTP2.MaxReadFrameSize = neighbourFrame
+	server.HTTP2.MaxReceiveBufferPerConnection = neighbourWindow
+	server.HTTP2.MaxReceiveBufferPerStream = neighbourWindow
 	return server
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -279,6 +280,44 @@ func TestWhatManyCallsTookIsGivenBack(t *testing.T) {
 	}
 	for forcedCollections() == before {
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// zeros is endless, and counts what is taken.
+type zeros struct{ taken atomic.Int64 }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	z.taken.Add(int64(len(p)))
+	return len(p), nil
+}
+
+func TestAServerHoldsLittleOfWhatNeighboursSend(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	server := ForNeighbours(NewServer(idle, slog.New(slog.DiscardHandler)))
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	client := &http.Client{Transport: &http.Transport{Protocols: protocols}}
+	sent := &zeros{}
+	for range 8 {
+		request, err := http.NewRequestWithContext(contextFor(t), http.MethodPost, "http://"+listener.Addr().String(), io.NopCloser(sent))
+		if err != nil {
+			t.Fatal(err)
+		}
+		go client.Do(request)
+	}
+	for sent.taken.Load() < neighbourWindow {
+		time.Sleep(time.Millisecond)
+	}
+	time.Sleep(500 * time.Millisecond) // for what must not come
+	// Beside the window each request's next frame is ready.
+	if taken, most := sent.taken.Load(), int64(neighbourWindow+8*neighbourFrame); taken > most {
+		t.Errorf("%d bytes were taken, not %d at most", taken, most)
 	}
 }
 

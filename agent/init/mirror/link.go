@@ -183,15 +183,17 @@ func (l *agentLink) Follow(ctx context.Context, told func(Listeners)) error {
 	defer stream.Close()
 	for stream.Receive() {
 		silence.Reset(silenceLimit)
-		table := stream.Msg().GetTable()
-		if table == nil {
-			continue
+		if table := stream.Msg().GetTable(); table != nil {
+			listeners, err := parseTable(table)
+			if err != nil {
+				return err
+			}
+			told(listeners)
 		}
-		listeners, err := parseTable(table)
-		if err != nil {
-			return err
+		select {
+		case <-time.After(readEvery): // messages without a pause wait in the stream's window
+		case <-ctx.Done():
 		}
-		told(listeners)
 	}
 	if err := stream.Err(); err != nil {
 		return trueCause(ctx, err)

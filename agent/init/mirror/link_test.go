@@ -32,6 +32,7 @@ type served struct {
 	table       *agentv1.ListenerTable
 	connections atomic.Int32 // open ones
 	expired     bool         // is what the partner shows
+	hasty       bool         // tells its table without end
 }
 
 // count follows the connections; none is ever hijacked.
@@ -49,8 +50,10 @@ func (s *served) Partners(context.Context, *agentv1.PartnersRequest) (*agentv1.P
 }
 
 func (s *served) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable) error) error {
-	if err := tell(s.table); err != nil {
-		return err
+	for first := true; first || s.hasty; first = false {
+		if err := tell(s.table); err != nil {
+			return err
+		}
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -136,6 +139,18 @@ func TestALinkReportsThePartnersListeners(t *testing.T) {
 	err = follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
 	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
 		t.Errorf("another agent: %v", err)
+	}
+}
+
+func TestAPartnerIsHeardNoMoreOftenThanListenersAreRead(t *testing.T) {
+	t.Parallel()
+	link := linkTo(t, &served{table: &agentv1.ListenerTable{}, hasty: true}, nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*readEvery)
+	defer cancel()
+	told, begun := 0, time.Now()
+	_ = link.Follow(ctx, func(Listeners) { told++ })
+	if most := 1 + int(time.Since(begun)/readEvery); told > most {
+		t.Errorf("told %d times, not %d at most", told, most)
 	}
 }
 

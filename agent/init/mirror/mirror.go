@@ -79,6 +79,15 @@ type Mirror struct {
 	partners map[string]*partner
 	open     map[*listener]struct{} // of all partners
 	changed  change.Signal          // notified when a partner is reached or lost
+
+	reading reading
+}
+
+// reading is what the last look at the kernel's tables found, for all who watch.
+type reading struct {
+	mu        sync.Mutex
+	listeners Listeners
+	until     time.Time // when to look again
 }
 
 // ErrClosed ends pending operations when a Mirror is closed.
@@ -183,48 +192,59 @@ func (m *Mirror) failures() map[string]error {
 // Watch reports where the container's own processes listen, at once and after
 // each change, until ctx or the mirror ends or tell fails.
 func (m *Mirror) Watch(ctx context.Context, tell func([]netip.AddrPort) error) error {
-	read := func() (Listeners, error) {
-		own, err := m.ownListeners()
-		return Listeners{TCP: own}, err
-	}
-	return m.watch(ctx, read, func(listeners Listeners) error { return tell(listeners.TCP) })
+	return m.watch(ctx, func(all Listeners) Listeners { return Listeners{TCP: all.TCP} },
+		func(listeners Listeners) error { return tell(listeners.TCP) })
 }
 
-// WatchAll is Watch with datagram sockets too.
+// WatchAll is Watch with datagram sockets too. tell must not change what it gets.
 func (m *Mirror) WatchAll(ctx context.Context, tell func(Listeners) error) error {
-	return m.watch(ctx, func() (Listeners, error) {
-		own, err := m.ownListeners()
-		if err != nil {
-			return Listeners{}, err
-		}
-		sockets, err := waitingForDatagrams()
-		return Listeners{TCP: own, UDP: sorted(slices.DeleteFunc(sockets, m.options.IsOwn))}, err
-	}, tell)
+	return m.watch(ctx, func(all Listeners) Listeners { return all }, tell)
 }
 
-func (m *Mirror) watch(ctx context.Context, read func() (Listeners, error), tell func(Listeners) error) error {
+func (m *Mirror) watch(ctx context.Context, choose func(Listeners) Listeners, tell func(Listeners) error) error {
 	var told Listeners
 	for first := true; ; first = false {
-		begun := time.Now()
-		listeners, err := read()
+		all, until, err := m.read()
 		if err != nil {
 			return err
 		}
-		took := time.Since(begun)
-		if first || !listeners.equal(told) {
+		if listeners := choose(all); first || !listeners.equal(told) {
 			if err := tell(listeners); err != nil {
 				return err
 			}
 			told = listeners
 		}
 		select {
-		case <-time.After(max(readEvery, readShare*took)):
+		case <-time.After(time.Until(until)):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-m.closing.Done():
 			return context.Cause(m.closing)
 		}
 	}
+}
+
+// read returns the listeners of the container's processes, and when they are read
+// anew.
+func (m *Mirror) read() (Listeners, time.Time, error) {
+	r := &m.reading
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	begun := time.Now()
+	if begun.Before(r.until) {
+		return r.listeners, r.until, nil
+	}
+	own, err := m.ownListeners()
+	if err != nil {
+		return Listeners{}, time.Time{}, err
+	}
+	sockets, err := waitingForDatagrams()
+	if err != nil {
+		return Listeners{}, time.Time{}, err
+	}
+	r.listeners = Listeners{TCP: own, UDP: sorted(slices.DeleteFunc(sockets, m.options.IsOwn))}
+	r.until = time.Now().Add(max(readEvery, readShare*time.Since(begun)))
+	return r.listeners, r.until, nil
 }
 
 // ownListeners are those of the container's processes, sorted. The lock keeps

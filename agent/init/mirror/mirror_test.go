@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,8 +41,11 @@ func (f *fakeLink) Follow(ctx context.Context, told func(Listeners)) error {
 	}
 }
 
-func (f *fakeLink) Carry(_ context.Context, conn *net.TCPConn, to netip.AddrPort) {
-	f.carried <- to
+func (f *fakeLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
+	select {
+	case f.carried <- to:
+	case <-ctx.Done():
+	}
 	conn.Close()
 }
 
@@ -207,6 +211,13 @@ func TestWhereTheAgentListensOrMayListenIsNotMirrored(t *testing.T) {
 	}
 }
 
+// isUpToDate reports whether all that a partner told is mirrored.
+func isUpToDate(m *Mirror, id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.partners[id].next == nil && m.partners[id].failure == nil
+}
+
 // lines counts what is logged.
 type lines struct{ atomic.Int32 }
 
@@ -234,10 +245,11 @@ func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
 	for i := range many {
 		many[i] = taken[0]
 	}
-	for range 3 {
-		link.tables <- taken
-		link.tables <- nil
-		link.tables <- many
+	for range 2 {
+		for _, table := range [][]netip.AddrPort{taken, nil, many} {
+			link.tables <- table
+			until(t, "what the partner told is mirrored", func() bool { return isUpToDate(m, "x") })
+		}
 		link.lost <- errors.New("lost")
 	}
 	link.tables <- nil // the last loss is dealt with
@@ -263,5 +275,46 @@ func TestAPartnerMakesUsListenSoOftenAndNotMore(t *testing.T) {
 	}
 	if m.Holds(many[maxListeners]) {
 		t.Errorf("%s is one too many, and mirrored", many[maxListeners])
+	}
+}
+
+func TestWhatAPartnerTellsIsMirroredOnceASecond(t *testing.T) {
+	t.Parallel()
+	link := newFakeLink()
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	var applied atomic.Int32
+	m.options.Address = func() netip.Addr { applied.Add(1); return netip.Addr{} }
+	begun := time.Now()
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	first, last := freePort(t, "127.77.0.8"), freePort(t, "127.77.0.8")
+	for range 5_000 {
+		link.tables <- []netip.AddrPort{first}
+		link.tables <- []netip.AddrPort{last}
+	}
+	until(t, "what it told last is mirrored", func() bool { return m.Holds(last) && !m.Holds(first) })
+	if n, most := applied.Load(), 2+int32(time.Since(begun)/applyEvery); n > most {
+		t.Errorf("the mirrors were changed %d times, not %d at most", n, most)
+	}
+}
+
+func TestWhoeverWatchesTheListenersSharesOneReading(t *testing.T) {
+	t.Parallel()
+	m := newMirror(t, nil)
+	var read atomic.Int32
+	m.options.Listening = func() ([]netip.AddrPort, error) { read.Add(1); return Listening() }
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*readEvery)
+	defer cancel()
+	var watching sync.WaitGroup
+	for range 100 {
+		watching.Add(1)
+		go func() {
+			defer watching.Done()
+			_ = m.WatchAll(ctx, func(Listeners) error { return nil })
+		}()
+	}
+	watching.Wait()
+	if n, most := read.Load(), 1+int32(time.Since(begun)/readEvery); n > most {
+		t.Errorf("read %d times, not %d at most", n, most)
 	}
 }

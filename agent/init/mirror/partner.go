@@ -18,8 +18,9 @@ import (
 const (
 	firstPause = 50 * time.Millisecond
 	lastPause  = 2 * time.Second
-	// retryEvery is how often an occupied port is tried again.
-	retryEvery = time.Second
+	// applyEvery is how often a partner's changes are mirrored, and an occupied port
+	// is tried again.
+	applyEvery = time.Second
 	// maxListeners bounds how many listeners one partner can open here.
 	maxListeners = 1024
 	// heldLong is how long a partner must have been followed for its loss to be
@@ -54,7 +55,10 @@ type partner struct {
 
 	// Guarded by the mirror's mutex.
 	listeners Listeners
-	failure   error // why they are not known; nil: they are
+	applied   time.Time    // when listeners were told
+	ticker    *time.Ticker // ticks applyEvery after that, and then every applyEvery
+	next      *Listeners   // told since, to be applied later; nil: none
+	failure   error        // why they are not known; nil: they are
 	mirrors   map[place]*listener
 	taken     map[place]bool // held by somebody here
 	said      said
@@ -77,7 +81,7 @@ type listener struct {
 
 // follow starts to mirror a partner. m.mu is held.
 func (m *Mirror) follow(told Partner) *partner {
-	p := &partner{mirror: m, failure: errNotReached, mirrors: make(map[place]*listener), taken: make(map[place]bool),
+	p := &partner{mirror: m, failure: errNotReached, ticker: time.NewTicker(applyEvery), mirrors: make(map[place]*listener), taken: make(map[place]bool),
 		said: said{ports: make(map[place]bool)}}
 	p.told.Store(&told)
 	p.context, p.cancel = context.WithCancel(m.closing)
@@ -97,7 +101,7 @@ func (p *partner) leave() {
 func (p *partner) run() {
 	defer p.mirror.work.Done()
 	defer p.link.Close()
-	go p.retry()
+	go p.keepUp()
 	pause := firstPause
 	for p.context.Err() == nil {
 		var reached time.Time
@@ -105,9 +109,9 @@ func (p *partner) run() {
 			if reached.IsZero() {
 				reached = time.Now()
 			}
-			p.take(listeners, nil)
+			p.hear(listeners)
 		})
-		p.take(Listeners{}, err)
+		p.lose(err)
 		if p.context.Err() != nil {
 			return
 		}
@@ -126,34 +130,59 @@ func (p *partner) run() {
 	}
 }
 
-// take records where the partner listens, or why that is unknown, and updates the
-// mirrors.
-func (p *partner) take(listeners Listeners, failure error) {
-	m := p.mirror
-	m.mu.Lock()
-	defer m.mu.Unlock()
+// hear takes where the partner listens: at once, or, as the last of what it tells
+// within applyEvery, later.
+func (p *partner) hear(listeners Listeners) {
+	p.mirror.mu.Lock()
+	defer p.mirror.mu.Unlock()
+	if time.Since(p.applied) < applyEvery {
+		p.next = &listeners
+		return
+	}
+	p.apply(listeners)
+}
+
+// lose records why it is unknown where the partner listens.
+func (p *partner) lose(failure error) {
+	p.mirror.mu.Lock()
+	defer p.mirror.mu.Unlock()
+	p.update(Listeners{}, failure)
+}
+
+// apply mirrors where the partner listens. The mirror's mutex is held.
+func (p *partner) apply(listeners Listeners) {
 	if count := len(listeners.TCP) + len(listeners.UDP); count > maxListeners {
 		if !p.said.tooMany {
 			p.said.tooMany = true
-			m.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", count)
+			p.mirror.options.Logger.Warn("not all listeners of a container with the same network are mirrored", "container", p.told.Load().ContainerID, "count", count)
 		}
 		listeners.TCP = listeners.TCP[:min(len(listeners.TCP), maxListeners)]
 		listeners.UDP = listeners.UDP[:min(len(listeners.UDP), maxListeners-len(listeners.TCP))]
 	}
-	p.listeners, p.failure = listeners, failure
-	p.reconcile()
-	m.changed.Notify()
+	p.applied = time.Now()
+	p.ticker.Reset(applyEvery)
+	p.update(listeners, nil)
 }
 
-// retry tries occupied ports again, since their holder may leave.
-func (p *partner) retry() {
-	ticker := time.NewTicker(retryEvery)
-	defer ticker.Stop()
+// update updates the mirrors. The mirror's mutex is held.
+func (p *partner) update(listeners Listeners, failure error) {
+	p.listeners, p.next, p.failure = listeners, nil, failure
+	p.reconcile()
+	p.mirror.changed.Notify()
+}
+
+// keepUp applies what the partner has told meanwhile, and tries occupied ports
+// again, since their holder may leave.
+func (p *partner) keepUp() {
+	defer p.ticker.Stop()
 	for {
 		select {
-		case <-ticker.C:
+		case <-p.ticker.C:
 			p.mirror.mu.Lock()
-			if len(p.taken) > 0 {
+			switch {
+			case p.next != nil:
+				p.apply(*p.next)
+			case len(p.taken) > 0:
 				p.reconcile()
 			}
 			p.mirror.mu.Unlock()
