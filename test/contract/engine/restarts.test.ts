@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
@@ -55,6 +56,18 @@ describe("a container that its policy starts again", () => {
     await bench.containers.stopContainer({ container: id });
     assert.equal(await waiting, 6);
     assert.equal(statusOf(id), ContainerStatus.EXITED);
+  });
+
+  it("is there, with its volumes, after restarts at once of one with --rm", async () => {
+    const hostConfig = { autoRemove: true, binds: ["/own"] };
+    const id = await bench.runScript("exec sleep 1000", { hostConfig });
+    const restarts = Array.from({ length: 4 }, async (_, at) => {
+      await setTimeout(3 * at);
+      await bench.containers.restartContainer({ container: id, timeoutSeconds: 1, clientToken: `r${at}` });
+    });
+    await Promise.all(restarts);
+    assert.equal(statusOf(id), ContainerStatus.RUNNING);
+    assert.equal(bench.state.volumes.size, 1);
   });
 
   for (const end of ["stopped", "killed"] as const) {

@@ -12,6 +12,8 @@ export class LiveContainer {
   readonly id: string;
   /** Held during state changes: start, exit, signal, removal. Never while waiting for an exit. */
   readonly lock = new Lock();
+  /** A user's restarts take turns, each with {@link lock} for a part of it. */
+  readonly restarts = new Lock();
   readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();

@@ -33,16 +33,29 @@ export async function restartContainer(
   left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
-  const repeated = repeatedStart(
-    context.live.of(findContainer(context.state, reference).id),
-    clientToken,
-    left,
-  );
+  const { id } = findContainer(context.state, reference);
+  const live = context.live.of(id);
+  const repeated = repeatedStart(live, clientToken, left);
   if (repeated !== undefined) {
     await repeated;
     return;
   }
-  const record = await containerOnceStarted(context, reference, left, "wait");
+  await live.restarts.run(
+    () => restart(context, id, reference, { clientToken, ...options }, left, ports),
+    left,
+  );
+}
+
+/** With the lock of the container's restarts held: each begins and ends what {@link LiveRun} notes of a restart. */
+async function restart(
+  context: EngineContext,
+  id: string,
+  reference: string,
+  { clientToken, ...options }: StopOptions & { readonly clientToken: string },
+  left: AbortSignal,
+  ports: FrontendPorts | undefined,
+): Promise<void> {
+  const record = await containerOnceStarted(context, id, left, "wait");
   if (clientToken !== "" && record.startToken === clientToken) {
     return; // Same as for a start.
   }
