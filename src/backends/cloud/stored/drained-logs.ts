@@ -13,6 +13,7 @@ import type { AgentTarget } from "../../../agent-client/address.ts";
 import { errnoOf } from "../../../common/errors.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
+import { Pace } from "./pace.ts";
 import { type LogRecord, type RawRecord, readRecords } from "./log-record.ts";
 
 /** Bytes of records that are written together, as many small writes are slow. */
@@ -97,7 +98,9 @@ export class DrainedLogs {
       for (const part of parts.filter((each) => each !== before)) {
         room -= (await stat(part.file)).size;
       }
-      await this.#write(temporary, agentRecords(agent, containerId, AbortSignal.timeout(drainLimitMs)), room);
+      const limit = AbortSignal.timeout(drainLimitMs);
+      const records = new Pace(limit).each(agentRecords(agent, containerId, limit));
+      await this.#write(temporary, records, room);
       await rename(temporary, file);
       await this.#removeFiles(ofAgent, file); // Copies of earlier runs, and remains of crashes.
     } catch (error) {

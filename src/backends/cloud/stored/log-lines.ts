@@ -32,7 +32,8 @@ export interface LogOutput {
   readonly data: Uint8Array;
 }
 
-const maxChunk = 1024 * 1024;
+/** As much as an agent sends at once: each reader who does not go on holds some of them. */
+const maxChunk = 64 * 1024;
 /** Bytes of the header of one of Docker's frames. */
 const headerBytes = 8;
 /** Bytes below which a loop copies faster than a call. */
