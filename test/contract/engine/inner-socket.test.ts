@@ -282,6 +282,22 @@ describe("a client at a container's Docker socket", () => {
     await bench.networks.removeNetwork({ network: "later" });
   });
 
+  it("takes no more addresses than some networks need", async () => {
+    const create = (name: string, ...subnets: string[]) =>
+      inner.networks.createNetwork({ name, pools: subnets.map((subnet) => ({ subnet })) });
+    for (const subnet of ["172.16.0.0/12", "10.0.0.0/8"]) {
+      await assert.rejects(create("large", subnet), (error) => isErrorKind(fromUnknown(error), "forbidden"));
+    }
+    await create("n0", "10.5.0.0/16");
+    for (let n = 1; n < 32; n++) {
+      await create(`n${n}`, `10.6.${n}.0/24`);
+    }
+    await assert.rejects(create("n32"), /more than 32 networks of one socket is not allowed/);
+    await bench.networks.createNetwork({ name: "others" });
+    await inner.networks.pruneNetworks({});
+    await bench.networks.removeNetwork({ network: "others" });
+  });
+
   it("names nothing like the ID of others', and links by ID", async () => {
     const { network } = await bench.networks.inspectNetwork({ network: "secretnet" });
     const isConflict = (error: unknown): boolean => isErrorKind(error, "conflict");

@@ -20,7 +20,7 @@ import {
   type CreateContainerRequest,
   CreateContainerRequestSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
-import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
+import type { IpamPool, Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { conflict, invalid, notFound } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
@@ -33,6 +33,8 @@ import { parseLink, refuseTooManyLinks } from "../containers/decisions/links/par
 import { parseBind, parseVolumesFrom } from "../containers/decisions/mounts/parse-bind.ts";
 import { refuseTooManyMounts } from "../containers/decisions/mounts/plan-mounts.ts";
 import { bindSourceMissing } from "../containers/decisions/mounts/validate-mount.ts";
+import { shownPools } from "../networks/decisions/address-pools.ts";
+import { type Cidr, overlaps, parseCidr } from "../networks/decisions/cidr.ts";
 import { ensureVolume } from "../volumes/volumes.ts";
 import { allowFields, notAllowed } from "./allow-fields.ts";
 import type { Realm } from "./realm.ts";
@@ -62,6 +64,9 @@ const configFields = [
   ...(["workingDir", "entrypoint", "networkDisabled", "macAddress", "labels", "exposedPorts"] as const),
   ...(["stopSignal", "stopTimeout", "shell", "onBuild"] as const),
 ] as const;
+
+/** Networks that may be created through a socket. */
+const mostNetworks = 32;
 
 /** Networks that a container may join through a socket. */
 const mostEndpoints = 256;
@@ -253,6 +258,30 @@ export function refuseNameIn(realm: Realm, networks: ReadonlySet<string>, asked:
       }
     }
   }
+}
+
+/**
+ * Refuses a network that would leave others no addresses: subnets of all networks are disjoint.
+ *
+ * @throws forbidden
+ */
+export function refuseOthersAddresses(realm: Realm, pools: readonly IpamPool[]): void {
+  const made = realm.networks().filter(({ network }) => realm.hasMade(network.labels));
+  if (made.length >= mostNetworks) {
+    throw notAllowed(`more than ${mostNetworks} networks of one socket`);
+  }
+  const shared = shownPools(realm.context.driver.networks.addressPools);
+  for (const asked of pools.map(({ subnet }) => parseCidr(subnet))) {
+    const sizes = shared.filter(({ base }) => overlap(parseCidr(base), asked)).map(({ size }) => size);
+    const least = Math.max(16, ...sizes);
+    if (asked !== undefined && asked.prefix < least) {
+      throw notAllowed(`a subnet larger than /${least} there`);
+    }
+  }
+}
+
+function overlap(one: Cidr | undefined, other: Cidr | undefined): boolean {
+  return one !== undefined && other !== undefined && overlaps(one, other);
 }
 
 async function admitMounts(realm: Realm, hostConfig: HostConfig): Promise<void> {

@@ -37,6 +37,7 @@ import {
   admitEndpoint,
   ensureOwnVolume,
   refuseNameIn,
+  refuseOthersAddresses,
   refuseTakenName,
   refuseTakenNetworkName,
   resourceFields,
@@ -169,6 +170,7 @@ const networks: readonly Row[] = [
       ...(["ipamDriver", "pools", "scope"] as const),
     ]);
     refuseTakenNetworkName(realm, request.name);
+    refuseOthersAddresses(realm, request.pools);
     request.labels = realm.labelsFor(request.labels);
   }),
   row(NetworkService.method.removeNetwork, (realm, request) => {
