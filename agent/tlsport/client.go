@@ -18,7 +18,7 @@ const (
 	lingering = 2 * time.Second
 )
 
-// client is a client that has shown its certificate.
+// client is a client whose handshake is done.
 type client struct {
 	port *port
 	id   int

@@ -1,9 +1,9 @@
 // Package tlsport speaks the TLS of a Node process: what a certificate may cost is
 // bounded here, and a handshake keeps nobody else waiting.
 //
-// Its terminator ends the TLS of TCP listeners, which demand certificates of their
-// clients. Node accepts connections and passes them over its IPC channel. A client
-// that has shown its certificate is joined with a socket pair, whose other end Node
+// Its terminator ends the TLS of TCP listeners, most of which demand certificates of
+// their clients. Node accepts connections and passes them over its IPC channel. A
+// client whose handshake is done is joined with a socket pair, whose other end Node
 // gets. How one side ends is told to the other over the channel: the end of a
 // socket alone may be the death of a process.
 //
@@ -66,8 +66,9 @@ type fromNode struct {
 
 // settings are how TLS is spoken from now on, in PEM.
 type settings struct {
-	Seq       int      `json:"seq"`
-	CA        string   `json:"ca"`
+	Seq int `json:"seq"`
+	// CA signs clients' certificates; nil if none are demanded.
+	CA        *string  `json:"ca"`
 	Cert      string   `json:"cert"`
 	Key       string   `json:"key"`
 	Protocols []string `json:"protocols"`
@@ -103,7 +104,7 @@ func Main([]string) int {
 type port struct {
 	channel *nodechannel.Channel
 	config  atomic.Pointer[tls.Config]
-	// strangers have shown no certificate yet, or wait for Node to take them.
+	// strangers are in their handshakes, or wait for Node to take them.
 	strangers crowd
 	// unread are clients that Node has left, and that have not read all of it yet.
 	unread    crowd
@@ -194,22 +195,25 @@ func configOf(s *settings) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	roots := x509.NewCertPool()
-	if !roots.AppendCertsFromPEM([]byte(s.CA)) {
-		return nil, errors.New("the authority has no certificate")
-	}
-	completeChain(&own, s.CA)
-	return &tls.Config{
-		Certificates: []tls.Certificate{own},
-		MinVersion:   tls.VersionTLS12,
-		NextProtos:   s.Protocols,
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: s.Protocols,
 		// A resumed session would be one whose certificate may have expired.
 		SessionTicketsDisabled: true,
-		ClientAuth:             tls.RequireAnyClientCert,
-		VerifyConnection: func(shown tls.ConnectionState) error {
+	}
+	if s.CA != nil {
+		roots := x509.NewCertPool()
+		if !roots.AppendCertsFromPEM([]byte(*s.CA)) {
+			return nil, errors.New("the authority has no certificate")
+		}
+		completeChain(&own, *s.CA)
+		config.ClientAuth = tls.RequireAnyClientCert
+		config.VerifyConnection = func(shown tls.ConnectionState) error {
 			return verify(shown.PeerCertificates, roots)
-		},
-	}, nil
+		}
+	}
+	config.Certificates = []tls.Certificate{own}
+	return config, nil
 }
 
 func (p *port) accept(fd int, remote string) {
@@ -233,7 +237,7 @@ func (p *port) accept(fd int, remote string) {
 	_ = tcp.SetDeadline(time.Now().Add(authenticateWithin))
 	oldest, left := p.strangers.add(tcp, remote)
 	if oldest != nil {
-		p.turnAway(oldest.remote, fmt.Sprintf("%d connections have not shown a certificate yet", p.strangers.most.Load()))
+		p.turnAway(oldest.remote, fmt.Sprintf("%d connections have not finished their handshakes yet", p.strangers.most.Load()))
 		oldest.conn.Close()
 	}
 	go func() {
@@ -248,7 +252,7 @@ func (p *port) accept(fd int, remote string) {
 	}()
 }
 
-// handshake demands a certificate, and tells a client that is refused why.
+// handshake does a handshake, and tells a client that is refused why.
 func (p *port) handshake(tcp *net.TCPConn, config *tls.Config, remote string) (*tls.Conn, error) {
 	conn := tls.Server(tcp, config)
 	err := conn.Handshake()

@@ -85,7 +85,7 @@ func (a *authority) settings(t *testing.T, seq int) *settings {
 	}
 	return &settings{
 		Seq:       seq,
-		CA:        a.pem,
+		CA:        &a.pem,
 		Cert:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
 		Key:       string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: encoded})),
 		Strangers: 4,
@@ -444,7 +444,7 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 		defer tcp.Close()
 		all = append(all, tcp)
 	}
-	if m := n.next(); m["reason"] != "4 connections have not shown a certificate yet" || m["turnedAway"] != all[0].LocalAddr().String() {
+	if m := n.next(); m["reason"] != "4 connections have not finished their handshakes yet" || m["turnedAway"] != all[0].LocalAddr().String() {
 		t.Fatal(m)
 	}
 	_ = all[0].SetDeadline(time.Now().Add(patience))
@@ -470,4 +470,15 @@ func TestOtherCertificatesHoldForTheNextClients(t *testing.T) {
 	if line, err := bufio.NewReader(up).ReadString('\n'); err != nil || line != "still here\n" {
 		t.Fatal(line, err)
 	}
+}
+
+func TestOnlyWithoutAnAuthorityAreNoCertificatesDemanded(t *testing.T) {
+	s := newAuthority(t).settings(t, 1)
+	s.CA = new(string)
+	if _, err := configOf(s); err == nil {
+		t.Fatal("an authority without certificates is taken")
+	}
+	s.CA = nil
+	client, _, _ := started(t, s).served(&tls.Config{InsecureSkipVerify: true})
+	client.Close()
 }

@@ -58,8 +58,11 @@ export async function listen(
   return address;
 }
 
-/** Certificates of a listener that requires client certificates, in PEM. Plain data, to be sent to other threads. */
-export type MutualTls = Readonly<Record<"ca" | "cert" | "key", string>>;
+/** The key and certificates of a listener, in PEM. Plain data, to be sent to other threads. */
+export type ServerTls = Readonly<Record<"cert" | "key", string>>;
+
+/** Those of a listener that requires client certificates, which the authority signed. */
+export type MutualTls = ServerTls & { readonly ca: string };
 
 /**
  * Reads the certificates of a TCP listener for mutual TLS: a client needs one that the authority signed.

@@ -7,6 +7,23 @@ export type WriteLine = (values: object, message: string) => void;
 /** The part of a logger that receives other programs' lines. */
 export type LineLogger = Readonly<Record<"debug" | "info" | "warn" | "error", WriteLine>>;
 
+/** A line for the log, as one thread posts it to another. */
+export interface LogLine {
+  readonly kind: "log";
+  readonly level: keyof LineLogger;
+  readonly values: object;
+  readonly message: string;
+}
+
+/** A logger whose lines another thread writes. */
+export function postingLogger(post: (line: LogLine) => void): LineLogger {
+  const writeAs =
+    (level: keyof LineLogger): WriteLine =>
+    (values, message) =>
+      post({ kind: "log", level, values, message });
+  return { debug: writeAs("debug"), info: writeAs("info"), warn: writeAs("warn"), error: writeAs("error") };
+}
+
 /** The number of last lines kept for messages that explain why the process ended. */
 const keptLines = 20;
 

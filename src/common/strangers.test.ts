@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { test } from "node:test";
-import { createServer } from "node:tls";
 
 import { type StrangerNews, Strangers } from "./strangers.ts";
 

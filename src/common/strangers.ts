@@ -2,15 +2,13 @@
  * Limits the number, lifetime and log lines of unauthenticated connections ("strangers") on a port that is open to
  * everybody.
  */
-import type { Socket } from "node:net";
-import type { Server, TLSSocket } from "node:tls";
+import type { Server, Socket } from "node:net";
 
-import { messageOf } from "./errors.ts";
 import type { Logger } from "./logger.ts";
 
 /** The most unauthenticated connections at a time. */
 export const maxStrangers = 256;
-/** Time limit to authenticate, including the TLS handshake. */
+/** Time limit to authenticate. */
 const authenticateWithinMs = 15_000;
 /** The most refusals logged one by one per minute, which bounds the log. */
 const reportedPerMinute = 10;
@@ -50,19 +48,11 @@ export class Strangers {
   }
 
   /**
-   * Limits the connections of a TCP listener without `allowHalfOpen` that have to show a key, which the listener's owner
-   * checks and confirms with {@link proven}. A stranger that ends its sending side is disconnected.
+   * Limits the connections of a server without `allowHalfOpen` that have to show a key, which the server's owner checks and
+   * confirms with {@link proven}. A stranger that ends its sending side is disconnected.
    */
-  guard(listener: Server): void {
-    listener.on("connection", (socket) => this.#add(socket));
-    listener.on("tlsClientError", (error: NodeJS.ErrnoException, socket) => {
-      if (error.code === "ECONNRESET") {
-        this.hungUp();
-      } else {
-        this.turnAway(remoteOf(carrierOf(socket)), messageOf(error));
-      }
-      socket.destroy();
-    });
+  guard(server: Server): void {
+    server.on("connection", (socket) => this.#add(socket));
   }
 
   /** The connection has authenticated, or closed. @param remote from {@link remoteOf} */
@@ -109,12 +99,7 @@ export class Strangers {
   }
 }
 
-/** The connection below a TLS socket (a member of Node's): it keeps the remote address that was read when it was accepted. */
-function carrierOf(socket: TLSSocket): Socket {
-  return (socket as TLSSocket & { readonly _parent?: Socket })._parent ?? socket;
-}
-
-/** Remote address and port of a connection; the same for TLS on top of it. */
+/** Remote address and port of a connection. */
 export function remoteOf({ remoteAddress = "", remotePort = 0 }: Socket): string {
   return `${remoteAddress} ${remotePort}`;
 }

@@ -1,7 +1,7 @@
 /**
- * TLS of TCP listeners that demand certificates of their clients. This process accepts their connections; a process of its
- * own (agent/tlsport) does their handshakes, so that no certificate costs this one anything, and gives back a unix socket
- * for each client that has shown one. How a connection ends is said over the channel between the two: the end of a socket
+ * TLS of TCP listeners, most of which demand certificates of their clients. This process accepts their connections; a
+ * process of its own (agent/tlsport) does their handshakes, so that neither certificates nor key updates cost this one
+ * anything, and gives back a unix socket for each client whose handshake is done. How a connection ends is said over the channel between the two: the end of a socket
  * alone may be the death of the process behind it.
  */
 import { createServer, type Server, Socket } from "node:net";
@@ -10,7 +10,7 @@ import { builtPrograms } from "./built-programs.ts";
 import { ChannelProcess, type SocketHandle, socketHandleOf } from "./channel-process.ts";
 import { systemError } from "./errors.ts";
 import { holdEnd } from "./held-end.ts";
-import type { MutualTls, TlsListener } from "./listen.ts";
+import type { MutualTls, ServerTls, TlsListener } from "./listen.ts";
 import type { LineLogger } from "./process-log.ts";
 import { maxStrangers, type StrangerNews, Strangers } from "./strangers.ts";
 
@@ -38,12 +38,13 @@ export class TerminatorLost extends Error {
 
 /** Settings of a {@link TlsTerminator}. */
 export interface TerminatorOptions {
-  readonly tls: MutualTls;
+  /** Without an authority no client is asked for a certificate. */
+  readonly tls: ServerTls | MutualTls;
   /** Protocols of ALPN, the best first. */
   readonly protocols: readonly string[];
-  /** Takes the connection of a client that has shown its certificate: what it says is no longer encrypted. */
+  /** Takes the connection of a client whose handshake is done: what it says is no longer encrypted. */
   readonly serve: (socket: Socket) => void;
-  /** Most connections at a time that have shown no certificate yet. */
+  /** Most connections at a time whose handshake is not done yet. */
   readonly strangers?: number;
   readonly report: (news: StrangerNews) => void;
   readonly logger: LineLogger;
@@ -59,7 +60,7 @@ export class TlsTerminator implements TlsListener {
   readonly #waiting = new Map<Socket, string>();
   readonly #clients = new Map<number, Client>();
   readonly #configuring = new Map<number, PromiseWithResolvers<void>>();
-  #tls: MutualTls;
+  #tls: ServerTls | MutualTls;
   #lastSeq = 0;
   #onceEnded: (() => void) | undefined;
   #onceAlone: (() => void) | undefined;
@@ -153,7 +154,7 @@ export class TlsTerminator implements TlsListener {
     this.#process.close();
   }
 
-  #configure(tls: MutualTls): void {
+  #configure(tls: ServerTls | MutualTls): void {
     const { protocols, strangers = maxStrangers } = this.#options;
     this.#process.send({ tls: { seq: ++this.#lastSeq, ...tls, protocols, strangers } });
   }
@@ -181,7 +182,10 @@ export class TlsTerminator implements TlsListener {
     const [oldest] = this.#waiting;
     if (this.#waiting.size > maxStrangers && oldest !== undefined) {
       this.#waiting.delete(oldest[0]);
-      this.#strangers.turnAway(oldest[1], `${maxStrangers} connections have not shown a certificate yet`);
+      this.#strangers.turnAway(
+        oldest[1],
+        `${maxStrangers} connections have not finished their handshakes yet`,
+      );
       oldest[0].destroy();
     }
     this.#pass(socket, remote);
@@ -244,7 +248,7 @@ export class TlsTerminator implements TlsListener {
   }
 }
 
-/** A client that has shown its certificate. */
+/** A client whose handshake is done. */
 class Client {
   /** Has the client's address, as a connection over TCP has. */
   readonly socket: Socket;

@@ -222,7 +222,7 @@ describe("a backend's TCP port", () => {
   it("serves callers beside a flood of connections, which is bounded and logged", async () => {
     const flood = Array.from({ length: 400 }, () => connect(port, "127.0.0.1").on("error", () => {}));
     const tls = await pemOf(certificates.client);
-    await until(() => warnings().find((line) => line.includes("have not shown a certificate yet")));
+    await until(() => warnings().find((line) => line.includes("have not finished their handshakes yet")));
     // Its own connection is younger than those of the flood that are let go.
     assert.equal(await callAgent(tls), "status 5");
     for (const socket of flood) {

@@ -1,4 +1,5 @@
 /** The contract between the backend and the thread that joins callback agents' connections. */
+import type { LogLine } from "../../../common/process-log.ts";
 import type { StrangerNews } from "../../../common/strangers.ts";
 
 /** Settings of the thread. Plain data. */
@@ -42,4 +43,5 @@ export type FromRelay =
   | { readonly kind: "called"; readonly caller: Caller }
   /** All of its connections are closed. */
   | { readonly kind: "left"; readonly caller: Caller }
+  | LogLine
   | StrangerNews;

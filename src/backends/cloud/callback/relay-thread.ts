@@ -1,12 +1,12 @@
 /**
  * The relay's thread: agents that cannot be dialled call here, and a client connects to a unix socket and is joined
- * with one of the agent's connections. The bytes are end-to-end TLS and not inspected. A separate thread, so that bulk
- * streams do not delay the one that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
+ * with one of the agent's connections. The bytes are end-to-end TLS and not inspected; the TLS around them ends in a
+ * process beside the thread. A separate thread, so that bulk streams do not delay the one that owns the state
+ * (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
 import { once } from "node:events";
 import { chmodSync } from "node:fs";
 import { createServer as createHttp, type IncomingMessage, STATUS_CODES } from "node:http";
-import { createServer as createHttps } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
 import { parentPort, workerData } from "node:worker_threads";
@@ -16,7 +16,9 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 import { agentPinHeader } from "../../../agent-client/dial.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { joinPushes } from "../../../common/join-pushes.ts";
+import { postingLogger } from "../../../common/process-log.ts";
 import { remoteOf, Strangers } from "../../../common/strangers.ts";
+import { TlsTerminator } from "../../../common/tls-terminator.ts";
 import { AgentSocket } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
@@ -51,7 +53,7 @@ const meetings = new Meetings({
   left: (caller) => tell({ kind: "left", caller }),
 });
 
-const agents = createHttps({ key, cert: certificate }, (_request, response) => {
+const agents = createHttp((_request, response) => {
   response.writeHead(426, { connection: "close" }).end();
 });
 const strangers = new Strangers(tell);
@@ -230,6 +232,28 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
   }
 }
 
+const connections = new Set<Socket>();
+const terminated = TlsTerminator.start({
+  tls: { key, cert: certificate },
+  protocols: ["http/1.1"],
+  serve: (socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    agents.emit("connection", socket);
+  },
+  report: tell,
+  logger: postingLogger(tell),
+});
+
+/** Ends the thread, and its connections with it. */
+async function close(): Promise<void> {
+  for (const socket of connections) {
+    socket.destroy();
+  }
+  await (await terminated).close();
+  process.exit();
+}
+
 port.on("message", (message: ToRelay) => {
   switch (message.kind) {
     case "doubt":
@@ -242,17 +266,19 @@ port.on("message", (message: ToRelay) => {
       passages.allow(message.containerId, message.grant);
       break;
     case "close":
-      process.exit(); // Ends the thread, and its connections with it.
+      void close();
   }
 });
 
 const { hostname, port: number } = new URL(listen);
 // Without an address Node listens on [::], which includes IPv4, or on 0.0.0.0 if there is no IPv6.
 const host = hostname === "[::]" ? undefined : hostname.replace(/^\[(.*)\]$/, "$1");
+const terminator = await terminated;
 clients.listen(path, () => {
   chmodSync(path, 0o600);
-  agents.listen({ port: Number(number), host }, () => {
-    const { address, port: bound } = agents.address() as AddressInfo;
+  const listener = terminator.createListener();
+  listener.listen({ port: Number(number), host }, () => {
+    const { address, port: bound } = listener.address() as AddressInfo;
     tell({
       kind: "listening",
       address: `tcp://${address.includes(":") ? `[${address}]` : address}:${bound}`,

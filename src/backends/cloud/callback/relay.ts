@@ -189,6 +189,9 @@ export class Relay implements AsyncDisposable {
         }
         break;
       }
+      case "log":
+        this.#logger[message.level](message.values, message.message);
+        break;
       case "turned-away":
       case "hung-up":
         logStrangers(this.#logger, message);

@@ -3,7 +3,7 @@ import type { DialTarget } from "../../../agent-client/address.ts";
 import type { ErrorData } from "../../../common/errors.ts";
 import type { HeldSocket, InheritedSocket } from "../../../common/held-sockets.ts";
 import type { MutualTls } from "../../../common/listen.ts";
-import type { LineLogger } from "../../../common/process-log.ts";
+import type { LogLine } from "../../../common/process-log.ts";
 import type { StrangerNews } from "../../../common/strangers.ts";
 
 /** Settings of the thread. Plain data. */
@@ -41,11 +41,5 @@ export type FromPort =
   /** Asks for the address of a container's agent. */
   | { readonly kind: "resolve"; readonly id: number; readonly containerId: string }
   | { readonly kind: "tls-set"; readonly id: number; readonly error?: ErrorData }
-  /** A line for the log. */
-  | {
-      readonly kind: "log";
-      readonly level: keyof LineLogger;
-      readonly values: object;
-      readonly message: string;
-    }
+  | LogLine
   | StrangerNews;

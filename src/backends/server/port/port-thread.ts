@@ -18,7 +18,7 @@ import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import { listen, type MutualTls } from "../../../common/listen.ts";
 import { handleOf } from "../../../common/socket-handle.ts";
-import type { LineLogger, WriteLine } from "../../../common/process-log.ts";
+import { postingLogger } from "../../../common/process-log.ts";
 import { TlsTerminator } from "../../../common/tls-terminator.ts";
 import { byProtocol, closeServer, http2Settings, track } from "../connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
@@ -58,17 +58,6 @@ const calls = createHttp2Server(
 );
 calls.on("session", (session) => track(session, sessions));
 
-const writeAs =
-  (level: keyof LineLogger): WriteLine =>
-  (values, message) =>
-    post({ kind: "log", level, values, message });
-const logger: LineLogger = {
-  debug: writeAs("debug"),
-  info: writeAs("info"),
-  warn: writeAs("warn"),
-  error: writeAs("error"),
-};
-
 const connections = new Set<Socket>();
 /** Those over HTTP/1.1. */
 const passedOn = new Set<Socket>();
@@ -83,7 +72,7 @@ const terminated = TlsTerminator.start({
     byProtocol(socket, { http2: () => calls.emit("connection", socket), http1: () => passOn(socket) });
   },
   report: post,
-  logger,
+  logger: postingLogger(post),
 });
 
 /** Passes a connection on to the main thread: Connect over HTTP/1.1, which never goes to agents. */
