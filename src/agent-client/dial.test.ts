@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
-import type { TLSSocket } from "node:tls";
+import { createServer as createServerTls, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -119,6 +119,24 @@ test("an agent that speaks no TLS 1.3 is refused", async (t) => {
     dial(targetOf(port, agent.pin)),
     (error) => error instanceof ConnectError && error.code === Code.Unavailable,
   );
+});
+
+test("an agent that has shown a long chain of certificates is left alone for a while", async (t) => {
+  const { port } = await serve(t);
+  const chain = Array.from({ length: 24 }, () => agent.certificate).join("");
+  const server = createServerTls({ key: agent.key, cert: chain, ALPNProtocols: ["h2"] });
+  server.on("tlsClientError", () => {});
+  let dials = 0;
+  server.on("connection", () => dials++);
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  t.after(() => server.close());
+  const { pin } = client; // Another key than that of the chain.
+  const target = targetOf((server.address() as AddressInfo).port, pin);
+  await assert.rejects(dial(target), /another key/);
+  await assert.rejects(dial(target), /its last handshake was too long/);
+  assert.equal(dials, 1);
+  const { session } = await dial(targetOf(port, agent.pin));
+  session.destroy();
 });
 
 test("without a certificate there is no dialling", async () => {

@@ -15,6 +15,7 @@ import {
   describeAddress,
 } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
+import { DearHandshakes } from "./dear-handshakes.ts";
 import { EmptyFrames } from "./empty-frames.ts";
 import { AgentGoneError, Link } from "./link.ts";
 import { pemOptions, secureContextOf } from "./secure-context.ts";
@@ -33,6 +34,8 @@ const maxSessionMemory = 2048;
 const connectTimeoutMs = 10_000;
 /** Time limit of each answer of an agent, or of its relay: on a busy machine a handshake takes seconds. */
 const answerTimeoutMs = 30_000;
+
+const dearHandshakes = new DearHandshakes();
 
 /** Header of a `CONNECT` to the relay of calling agents: the agent's pin in hexadecimal. */
 export const agentPinHeader = "sockerless-agent-pin";
@@ -142,9 +145,18 @@ async function connectToPinned(
   connect: () => Socket | Link | Promise<Socket>,
 ): Promise<TLSSocket> {
   const options = { secureContext: secureContextOf(credentialsOf(target)), rejectUnauthorized: false };
-  const socket = await connectSecurely(target, await connect(), options);
-  verifyPin(socket, pin, target);
-  return socket;
+  const key = Buffer.from(pin).toString("hex");
+  if (dearHandshakes.has(key)) {
+    throw unreachable(target, new Error("its last handshake was too long"));
+  }
+  const carrier = await connect();
+  try {
+    const socket = await connectSecurely(target, carrier, options);
+    verifyPin(socket, pin, target);
+    return socket;
+  } finally {
+    dearHandshakes.note(key, receivedOf(carrier));
+  }
 }
 
 /** Connects to a calling agent through its relay, which joins this connection with one of the agent's. */
@@ -182,11 +194,15 @@ async function connectSecurely(
   options: ConnectionOptions,
 ): Promise<TLSSocket> {
   const socket = connectTls({ ALPNProtocols: ["h2"], ...options, socket: carrier });
-  limitThinRecords(socket, () => (carrier instanceof Link ? carrier.received : carrier.bytesRead));
+  limitThinRecords(socket, () => receivedOf(carrier));
   socket.setNoDelay(true);
   socket.setKeepAlive(true, 30_000);
   await connected(socket, "secureConnect", target);
   return socket;
+}
+
+function receivedOf(carrier: Socket | Link): number {
+  return carrier instanceof Link ? carrier.received : carrier.bytesRead;
 }
 
 /** Resolves once the socket is connected; destroys it on timeout. */

@@ -18,13 +18,22 @@ const shownSchema = object({
  * Sends an agent a nonce and verifies its signature.
  *
  * @param instance name of this backend's instance
+ * @param heard called with the answer, before the connection's next message: whoever listens from then on misses none
  * @returns SHA-256 of the SubjectPublicKeyInfo, hexadecimal
  * @throws Error: the answer is too long, or not signed by the certificate's key
  */
-export async function learnKey(socket: WebSocket, instance: string, containerId: string): Promise<string> {
+export async function learnKey(
+  socket: WebSocket,
+  instance: string,
+  containerId: string,
+  heard: () => void = () => {},
+): Promise<string> {
   const nonce = randomBytes(32);
   const answer = new Promise<Buffer>((resolve, reject) => {
-    socket.once("message", (data) => resolve(data as Buffer));
+    socket.once("message", (data) => {
+      resolve(data as Buffer);
+      heard();
+    });
     socket.once("close", () => reject(new Error("it left before it showed its key")));
   });
   socket.send(nonce);

@@ -125,12 +125,16 @@ async function meet(
   webSocket.once("close", () => heard.delete(webSocket));
   hear();
   try {
-    const pin = await learnKey(webSocket, instance, containerId);
+    const streams = Promise.withResolvers<Duplex>();
+    const pin = await learnKey(webSocket, instance, containerId, () => {
+      const stream = createWebSocketStream(webSocket, { highWaterMark });
+      joinPushes(stream);
+      stream.on("error", () => {});
+      socketOf.set(stream, webSocket);
+      streams.resolve(stream);
+    });
     strangers.proven(remote);
-    const connection = createWebSocketStream(webSocket, { highWaterMark });
-    joinPushes(connection);
-    connection.on("error", () => {});
-    socketOf.set(connection, webSocket);
+    const connection = await streams.promise;
     const caller = { containerId, pin };
     if (peer !== undefined) {
       await joinPeers(webSocket, connection, caller, peer);

@@ -268,8 +268,8 @@ export type ContainerRecord = Message<"sockerless.state.v1.ContainerRecord"> & {
   startResumed?: Timestamp | undefined;
 
   /**
-   * Of a restart under way of a container with `--rm`, whose end does not remove
-   * it; empty: none. The next process of the backend finishes it.
+   * The token of a restart under way of a container with `--rm`: its end does not
+   * remove it, and the next process of the backend finishes it. Empty: none.
    *
    * @generated from field: string restart_token = 39;
    */
