@@ -2,9 +2,12 @@ package network
 
 import (
 	"fmt"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
@@ -42,6 +45,52 @@ func (i *Instance) addMemberships(names []string) error {
 		}
 	}
 	return conn.Flush()
+}
+
+func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
+	l := newLab(t)
+	l.must(onThreadIn(newNamespace, func() error {
+		names, err := addLinks(300)
+		if err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(names[len(names)-1])
+		if err != nil {
+			return err
+		}
+		for n := range 1_000 {
+			address := net.IPv4(10, 212, byte(n>>8), byte(n))
+			if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: address, Mask: net.CIDRMask(32, 32)}}); err != nil {
+				return err
+			}
+		}
+		subnet := func(text string) *net.IPNet {
+			_, parsed, err := net.ParseCIDR(text)
+			if err != nil {
+				t.Error(err)
+			}
+			return parsed
+		}
+		began := time.Now()
+		for range 100 {
+			if _, err := netlink.AddrList(nil, netlink.FAMILY_V4); err != nil {
+				return err
+			}
+		}
+		limit := time.Since(began)
+		began = time.Now()
+		if err := l.requireFree("skl0", subnet("10.213.1.0/24")); err != nil {
+			return err
+		}
+		if took := time.Since(began); took > limit {
+			t.Errorf("it took %v, and 100 listings of the addresses %v", took, limit)
+		}
+		err = l.requireFree("skl0", subnet("10.212.3.0/24"))
+		if connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.HasSuffix(err.Error(), "is taken by "+link.Attrs().Name) {
+			t.Error(err)
+		}
+		return l.requireFree(link.Attrs().Name, subnet("10.212.3.0/24"))
+	}))
 }
 
 func TestAReclaimOfManyNetworksListsTheLinksOnce(t *testing.T) {
