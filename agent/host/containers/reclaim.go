@@ -14,7 +14,8 @@ import (
 )
 
 // Reclaim removes what killed processes left: launches without a shim, views,
-// unused namespaces and links. It runs before any other call.
+// unused namespaces and links. It runs before any other call, and leaves the rest
+// to a successor once ctx is done.
 func (c *Containers) Reclaim(ctx context.Context) error {
 	if err := c.reclaimViews(); err != nil {
 		return err
@@ -26,6 +27,9 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	known := map[string]bool{}
 	var keep []network.Namespace
 	for _, id := range ids {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		known[id[:16]] = true
 		namespace, err := c.reclaimContainer(ctx, id)
 		if err != nil {
@@ -43,7 +47,19 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 		}
 		return err == nil
 	}
-	return errors.Join(c.reclaimUnknown(known), c.volumes.Reclaim(hasRun), c.network.Reclaim(keep))
+	var failures []error
+	for _, reclaim := range []func() error{
+		func() error { return c.reclaimUnknown(known) },
+		func() error { return c.volumes.Reclaim(hasRun) },
+		func() error { return c.network.Reclaim(keep) },
+	} {
+		if ctx.Err() != nil {
+			failures = append(failures, context.Cause(ctx))
+			break
+		}
+		failures = append(failures, reclaim())
+	}
+	return errors.Join(failures...)
 }
 
 // reclaimContainer returns the network namespace of a container with a live shim,

@@ -102,11 +102,14 @@ func (i *Instance) parseLegs(namespace Namespace) ([]leg, error) {
 				return nil, connect.NewError(connect.CodeInvalidArgument, err)
 			}
 		}
-		bridge, err := net.InterfaceByName(wanted.Bridge)
-		if err != nil {
+		bridge, err := netlink.LinkByName(wanted.Bridge)
+		if isNotFound(err) {
 			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("bridge %s: %w", wanted.Bridge, err))
 		}
-		parsed.bridge = bridge.Index
+		if err != nil {
+			return nil, fmt.Errorf("bridge %s: %w", wanted.Bridge, err)
+		}
+		parsed.bridge = bridge.Attrs().Index
 		legs = append(legs, parsed)
 	}
 	return legs, nil

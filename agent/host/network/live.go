@@ -78,11 +78,14 @@ func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string
 		return err
 	}
 	defer inside.Close()
-	link, err := net.InterfaceByName(bridge)
-	if err != nil {
+	link, err := netlink.LinkByName(bridge)
+	if isNotFound(err) {
 		return nil // the bridge's legs are gone with it
 	}
-	_, existing, err := i.slotFor(namespace, link.Index)
+	if err != nil {
+		return fmt.Errorf("bridge %s: %w", bridge, err)
+	}
+	_, existing, err := i.slotFor(namespace, link.Attrs().Index)
 	if err != nil {
 		return err
 	}

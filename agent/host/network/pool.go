@@ -37,22 +37,24 @@ func lockPools() (unlock func(), err error) {
 // requireFree checks that no other link has an address of the subnet, up or not,
 // and that no route leads there. RESOURCE_EXHAUSTED names what does.
 func (i *Instance) requireFree(bridge string, subnet *net.IPNet) error {
-	links, err := dump(netlink.LinkList)
+	// The kernel lists the addresses of all links, whichever is asked for.
+	addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_V4) })
 	if err != nil {
-		return err
+		return fmt.Errorf("the machine's addresses: %w", err)
 	}
-	for _, link := range links {
-		addresses, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
-		if isNotFound(err) || errors.Is(err, unix.ENODEV) {
+	for _, address := range addresses {
+		if !overlap(subnet, address.IPNet) {
+			continue
+		}
+		link, err := netlink.LinkByIndex(address.LinkIndex)
+		if isNotFound(err) {
 			continue // it has gone meanwhile
 		}
 		if err != nil {
-			return fmt.Errorf("addresses of %s: %w", link.Attrs().Name, err)
+			return fmt.Errorf("look for the link with %s: %w", address.IPNet, err)
 		}
-		for _, address := range addresses {
-			if link.Attrs().Name != bridge && overlap(subnet, address.IPNet) {
-				return taken(subnet, link.Attrs().Name)
-			}
+		if name := link.Attrs().Name; name != bridge {
+			return taken(subnet, name)
 		}
 	}
 	routes, err := i.Routes()

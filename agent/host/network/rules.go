@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -167,17 +168,23 @@ func (i *Instance) removeRules(bridge string) error {
 func (i *Instance) reclaimRules() error {
 	changes.Lock()
 	defer changes.Unlock()
+	links, err := dump(netlink.LinkList)
+	if err != nil {
+		return err
+	}
+	isThere := map[string]bool{}
+	for _, link := range links {
+		isThere[link.Attrs().Name] = true
+	}
 	gone := map[string]bool{}
-	err := i.removeElements(func(name string) bool {
-		_, err := net.InterfaceByName(name)
-		gone[name] = err != nil
-		return err != nil
-	})
-	failures := []error{err}
-	for name, isGone := range gone {
-		if isGone {
-			failures = append(failures, i.dismissFromForeignChains(name))
+	failures := []error{i.removeElements(func(name string) bool {
+		if !isThere[name] {
+			gone[name] = true
 		}
+		return !isThere[name]
+	})}
+	for name := range gone {
+		failures = append(failures, i.dismissFromForeignChains(name))
 	}
 	return errors.Join(failures...)
 }

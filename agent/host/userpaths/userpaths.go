@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -27,14 +27,14 @@ import (
 const (
 	// answerLimit is how long a file system has to answer.
 	answerLimit = 10 * time.Second
-	// uncounted is how many looks there may be at once before those at one file
-	// system are counted: finding the file system takes longer than a look.
-	uncounted = 64
-	// mostOfOne bounds the looks at one file system then, each of which holds a
-	// thread while it is stuck.
+	// slowAfter is how long a look lasts before it counts as one that is stuck in
+	// its file system.
+	slowAfter = 100 * time.Millisecond
+	// mostUncounted bounds the looks that have not lasted so long.
+	mostUncounted = 64
+	// mostOfOne bounds the others at one file system, each of which holds a thread
+	// while it is stuck.
 	mostOfOne = 16
-	// retryPause is the interval of attempts to go on with a look.
-	retryPause = 20 * time.Millisecond
 	// mostLinks bounds the links that are followed; the kernel follows 40.
 	mostLinks = 40
 	// mostFiles bounds the files that are looked at for one request: a /dev has
@@ -46,21 +46,32 @@ var errTooManyFiles = fmt.Errorf("more than %d files", mostFiles)
 
 // Looks looks at paths.
 type Looks struct {
-	limit   time.Duration
-	mu      sync.Mutex
-	running map[*look]struct{}
+	limit  time.Duration
+	room   chan struct{} // has an element for each uncounted look
+	mounts mountPoints
+
+	mu      sync.Mutex         // also of each look
+	slow    map[string]int     // looks that are counted, by mount point
+	waiting map[string][]*look // in the order in which they came, by mount point
 }
 
-// look is a look at a path.
+// look is a look at a path. It has room, is counted at a mount point, or waits for
+// its turn.
 type look struct {
-	at     string   // the part of the path that is looked at now; empty: none
-	mount  string   // mount point of its file system; empty if it has not been needed yet
-	points []string // mount points of the machine, once they have been needed
+	began   time.Time
+	timer   *time.Timer   // ends its being uncounted
+	at      string        // the part of the path that is looked at now
+	hasRoom bool          // it is uncounted
+	mount   string        // where it is counted; empty: nowhere
+	turn    chan struct{} // closed once it is counted where it has waited
 }
 
 // New creates Looks.
 func New() *Looks {
-	return &Looks{limit: answerLimit, running: map[*look]struct{}{}}
+	return &Looks{
+		limit: answerLimit, room: make(chan struct{}, mostUncounted), mounts: mountPoints{list: listMountPoints},
+		slow: map[string]int{}, waiting: map[string][]*look{},
+	}
 }
 
 // Do runs what looks at a path, or makes it. If the file system does not answer
@@ -69,8 +80,12 @@ func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 	late := connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the file system of %s does not answer", path))
 	ctx, cancel := context.WithTimeoutCause(ctx, l.limit, late)
 	defer cancel()
-	own := &look{}
-	l.begin(own)
+	select {
+	case l.room <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	own := l.begin()
 	done := make(chan error, 1)
 	go func() {
 		defer l.end(own)
@@ -88,16 +103,20 @@ func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 	}
 }
 
-func (l *Looks) begin(own *look) {
+func (l *Looks) begin() *look {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.running[own] = struct{}{}
+	own := &look{began: time.Now(), at: "/", hasRoom: true}
+	own.timer = time.AfterFunc(slowAfter, func() { l.slowDown(own) })
+	return own
 }
 
 func (l *Looks) end(own *look) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.running, own)
+	own.timer.Stop()
+	l.leaveRoom(own)
+	l.leave(own)
 }
 
 // walk follows a path and its links, with each part known before it is touched:
@@ -138,71 +157,120 @@ func (l *Looks) walk(ctx context.Context, own *look, path string) error {
 
 // reach waits until there is room for a look at a part of its path.
 func (l *Looks) reach(ctx context.Context, own *look, at string) error {
-	for {
-		isThere, err := l.tryReach(own, at)
-		if isThere || err != nil {
-			return err
-		}
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+	if l.passUncounted(own, at) {
+		return nil
+	}
+	points, _, err := l.mounts.latest()
+	if err != nil {
+		return err
+	}
+	mount := mountOf(points, at)
+	turn := l.pass(own, at, mount)
+	if turn == nil {
+		return nil
+	}
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+		l.giveUp(own, mount)
+		return context.Cause(ctx)
 	}
 }
 
-func (l *Looks) tryReach(own *look, at string) (bool, error) {
+// passUncounted begins with a part if no look at all is slow: then nobody needs to
+// know its file system.
+func (l *Looks) passUncounted(own *look, at string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	own.at, own.mount = at, ""
-	if len(l.running) <= uncounted {
-		return true, nil
+	if len(l.slow) == 0 {
+		own.at = at
 	}
-	if own.points == nil {
-		points, err := mountPoints()
-		if err != nil {
-			return false, err
-		}
-		own.points = points
-	}
-	own.mount = mountOf(own.points, at)
-	same := 0
-	for other := range l.running {
-		if other.at != "" && other.mount == "" {
-			other.mount = mountOf(own.points, other.at)
-		}
-		if other != own && other.mount == own.mount {
-			same++
-		}
-	}
-	if same < mostOfOne {
-		return true, nil
-	}
-	own.at, own.mount = "", ""
-	return false, nil
+	return len(l.slow) == 0
 }
 
-// mountPoints lists the machine's mount points.
-func mountPoints() (points []string, err error) {
-	_, err = mountinfo.GetMounts(func(mount *mountinfo.Info) (skip, stop bool) {
-		points = append(points, mount.Mountpoint)
-		return true, false
-	})
+// pass begins with a part. If its file system has no room, it returns what is
+// closed once it is the look's turn.
+func (l *Looks) pass(own *look, at, mount string) (turn chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	own.at = at
+	if own.mount == mount {
+		return nil
+	}
+	l.leave(own)
+	isFull := l.slow[mount] >= mostOfOne
+	if !isFull && own.hasRoom {
+		return nil
+	}
+	l.leaveRoom(own)
+	if !isFull {
+		l.count(own, mount)
+		return nil
+	}
+	own.turn = make(chan struct{})
+	l.waiting[mount] = append(l.waiting[mount], own)
+	return own.turn
+}
+
+func (l *Looks) giveUp(own *look, mount string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting[mount] = slices.DeleteFunc(l.waiting[mount], func(other *look) bool { return other == own })
+	if len(l.waiting[mount]) == 0 {
+		delete(l.waiting, mount)
+	}
+}
+
+// slowDown counts a look that has lasted. It waits for a list of mount points that
+// has the one where the look may be stuck.
+func (l *Looks) slowDown(own *look) {
+	points, read, err := l.mounts.latest()
 	if err != nil {
-		return nil, fmt.Errorf("the machine's mounts: %w", err)
+		slog.Error("looks at users' paths are not counted", "error", err)
 	}
-	return points, nil
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !own.hasRoom: // it has ended, or waited
+	case err != nil || read.Before(own.began):
+		own.timer.Reset(mountPointsAge)
+	default:
+		l.leaveRoom(own)
+		l.count(own, mountOf(points, own.at))
+	}
 }
 
-// mountOf finds a path's mount point without asking the file system.
-func mountOf(points []string, path string) string {
-	path, longest := filepath.Clean(path)+"/", "/"
-	for _, point := range points {
-		if len(point) > len(longest) && strings.HasPrefix(path, point+"/") {
-			longest = point
-		}
+func (l *Looks) leaveRoom(own *look) {
+	if own.hasRoom {
+		own.hasRoom = false
+		<-l.room
 	}
-	return longest
+}
+
+func (l *Looks) count(own *look, mount string) {
+	own.mount = mount
+	l.slow[mount]++
+}
+
+// leave ends the count of a look; then the first that waits is next.
+func (l *Looks) leave(own *look) {
+	mount := own.mount
+	if mount == "" {
+		return
+	}
+	own.mount = ""
+	if l.slow[mount]--; l.slow[mount] == 0 {
+		delete(l.slow, mount)
+	}
+	if waiting := l.waiting[mount]; len(waiting) > 0 && l.slow[mount] < mostOfOne {
+		next := waiting[0]
+		if l.waiting[mount] = waiting[1:]; len(waiting) == 1 {
+			delete(l.waiting, mount)
+		}
+		l.count(next, mount)
+		close(next.turn)
+	}
 }
 
 // At looks at a request's paths.

@@ -106,7 +106,7 @@ func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 	l.limit = 500 * time.Millisecond
 	var looking sync.WaitGroup
 	var stuck atomic.Int32
-	for range uncounted + 2*mostOfOne {
+	for range mostUncounted + 2*mostOfOne {
 		looking.Add(1)
 		go func() {
 			defer looking.Done()
@@ -117,7 +117,7 @@ func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 		}()
 	}
 	looking.Wait()
-	if most := int32(uncounted + mostOfOne); stuck.Load() > most {
+	if most := int32(mostUncounted + mostOfOne); stuck.Load() > most {
 		t.Errorf("%d looks are stuck, more than %d", stuck.Load(), most)
 	}
 	l.limit = time.Minute
@@ -127,8 +127,8 @@ func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 }
 
 func TestAFileSystemIsThatOfTheNearestMountPoint(t *testing.T) {
-	points := []string{"/", "/srv", "/srv/a", "/srv"}
-	for path, want := range map[string]string{"/srvother": "/", "/srv": "/srv", "/srv/b": "/srv", "/srv/./a/x": "/srv/a", "/": "/"} {
+	points := map[string]bool{"/": true, "/srv": true, "/srv/a": true}
+	for path, want := range map[string]string{"/srvother": "/", "/srv": "/srv", "/srv/b": "/srv", "/srv/a/x": "/srv/a", "/srv/a/b/c": "/srv/a", "/": "/"} {
 		if got := mountOf(points, path); got != want {
 			t.Error(path, got)
 		}

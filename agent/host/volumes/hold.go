@@ -15,26 +15,18 @@ import (
 // Hold mounts the volumes of the paths, if their drivers mount them, and keeps
 // them mounted until every holder has released them. Other paths are the user's
 // own. A holder is recorded before the mount and removed before the unmount:
-// mounts left by a crash are found by their holders' directory. From then on the
-// content is the holders': a seeding that was interrupted is not completed.
+// mounts left by a crash are found by their holders' directory.
 func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
 	for _, source := range sources {
-		if err := s.holdForSeeding(ctx, holder, source); err != nil {
-			return err
+		volume, _, ours := s.split(source)
+		if !ours {
+			continue
 		}
-		if err := s.forgetSeedings(source); err != nil {
+		if err := s.hold(ctx, holder, filepath.Base(filepath.Dir(volume))); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *Store) holdForSeeding(ctx context.Context, holder, source string) error {
-	volume, _, ours := s.split(source)
-	if !ours {
-		return nil
-	}
-	return s.hold(ctx, holder, filepath.Base(filepath.Dir(volume)))
 }
 
 func (s *Store) hold(ctx context.Context, holder, name string) error {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -17,12 +16,13 @@ import (
 
 // Seed copies the directory path of an image into source, a volume's directory or
 // a part of it, with all metadata of its files, and sets the directory's owner
-// and mode. A directory that is not empty is left alone, unless its seeding was
-// interrupted and nobody has held it since: then a marker beside the volume's
-// directory, where no container writes, exists, and the seeding is completed. If
-// path is not a directory in the image, the volume stays empty; a part that is
-// missing or a file is skipped, since its mount reports the error. A mounted volume
-// is mounted for the holder. Errors as in OpenSource.
+// and mode. A directory that is not empty is left alone, unless a seeding for the
+// same holder was interrupted: then a marker beside the volume's directory, where
+// no container writes, has the holder, and the seeding is completed. For another
+// holder it is not: containers may have written to the volume since. If path is
+// not a directory in the image, the volume stays empty; a part that is missing or
+// a file is skipped, since its mount reports the error. A mounted volume is
+// mounted for the holder. Errors as in OpenSource.
 func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, holder string) error {
 	content, err := image.Open(path, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
@@ -32,7 +32,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 		return &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(content)
-	if err := s.holdForSeeding(ctx, holder, source); err != nil {
+	if err := s.Hold(ctx, holder, source); err != nil {
 		return err
 	}
 	// Opened once: another container with the volume may change the path
@@ -54,16 +54,21 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	}
 	defer target.Close()
 	marker := s.marker(source)
-	brokenOff, err := exists(marker)
-	if err != nil {
+	marked, err := os.ReadFile(marker)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	empty, err := isEmpty(target)
-	if err != nil || !empty && !brokenOff {
+	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(marker, nil, 0o600); err != nil {
-		return err
+	if string(marked) != holder {
+		if !empty {
+			return removeMarker(marker)
+		}
+		if err := os.WriteFile(marker, []byte(holder), 0o600); err != nil {
+			return err
+		}
 	}
 	c := copier{ctx: ctx, links: map[inode]string{}, root: int(target.Fd())}
 	if err := c.directory(content, int(target.Fd()), "", 0); err != nil {
@@ -72,27 +77,7 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	return removeMarker(marker)
 }
 
-// forgetSeedings removes the markers of the volume that has the source, and of its parts.
-func (s *Store) forgetSeedings(source string) error {
-	volume, _, ours := s.split(source)
-	if !ours {
-		return nil
-	}
-	beside, err := os.ReadDir(filepath.Dir(volume))
-	if err != nil {
-		return err
-	}
-	for _, entry := range beside {
-		if name := entry.Name(); strings.HasPrefix(name, "."+filepath.Base(volume)) && strings.HasSuffix(name, seedingSuffix) {
-			if err := removeMarker(filepath.Join(filepath.Dir(volume), name)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// removeMarker also succeeds if a holder has removed it.
+// removeMarker also succeeds if there is none.
 func removeMarker(marker string) error {
 	if err := os.Remove(marker); !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -100,9 +85,7 @@ func removeMarker(marker string) error {
 	return nil
 }
 
-const seedingSuffix = ".seeding"
-
-// marker is the file that marks a seeding in progress.
+// marker is the file that marks a seeding in progress, with its holder.
 func (s *Store) marker(source string) string {
 	volume, part, ours := s.split(source)
 	if !ours {
@@ -113,15 +96,7 @@ func (s *Store) marker(source string) string {
 		digest := sha256.Sum256([]byte(part))
 		name += "." + hex.EncodeToString(digest[:8])
 	}
-	return filepath.Join(filepath.Dir(volume), name+seedingSuffix)
-}
-
-func exists(path string) (bool, error) {
-	_, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil, err
+	return filepath.Join(filepath.Dir(volume), name+".seeding")
 }
 
 func isEmpty(directory *os.File) (bool, error) {

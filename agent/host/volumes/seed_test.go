@@ -80,22 +80,28 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	}
 }
 
-func TestASeedingThatWasBrokenOffIsNotCompletedOnceSomebodyHasTheVolume(t *testing.T) {
+// One with the volume may have been running all the time.
+func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	image, store, volume := setUp(t)
+	if err := store.Hold(t.Context(), "running", volume); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	if err := store.Hold(t.Context(), "another", volume); err != nil {
-		t.Fatal(err)
-	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
+	for _, holder := range []string{"another", "holder"} {
+		if err := store.Seed(t.Context(), image, "/data", volume, holder); err != nil {
+			t.Fatal(err)
+		}
+		if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
+			t.Errorf("%s has overwritten it: %q", holder, content)
+		}
 	}
-	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
-		t.Errorf("it was overwritten: %q", content)
+	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
+		t.Errorf("the marker is left: %v", entries)
 	}
 }
 
