@@ -2,7 +2,7 @@
 import { isErrorKind } from "../../../../common/errors.ts";
 import { newId } from "../../../../common/ids.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { hostConfigOf, withFields } from "../../../model/records.ts";
+import { hostConfigOf, isVisible, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
@@ -101,8 +101,9 @@ async function forgetRestart(context: EngineContext, id: string): Promise<void> 
 }
 
 /** Finishes, in the background, a restart of a container with `--rm` that an earlier process of the backend began. */
-export function finishRestart(context: EngineContext, { id, restartToken }: ContainerRecord): void {
-  if (restartToken !== "") {
+export function finishRestart(context: EngineContext, record: ContainerRecord): void {
+  const { id, restartToken } = record;
+  if (restartToken !== "" && isVisible(record)) {
     void context.background.run(`finish the restart of container ${id}`, () =>
       restartContainer(context, id, { signal: "", clientToken: restartToken }, context.shutdown),
     );
