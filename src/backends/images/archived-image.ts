@@ -32,7 +32,7 @@ export interface ArchiveContext {
   readonly readDocument: (blob: StoredBlob) => Promise<Uint8Array>;
   /** Measures the uncompressed layer; reads each layer once. @throws as {@link measureLayer} */
   readonly measure: (layer: StoredBlob) => Promise<LayerMeasure>;
-  /** Finds a layer that the archive omits among the existing images. */
+  /** Finds a layer that the archive omits among the existing images; looks for each once. */
   readonly findLayer: (diffId: string) => Promise<LayerBlob | undefined>;
 }
 

@@ -106,6 +106,11 @@ export class ImageIndex {
     return descent;
   }
 
+  /** The images with a layer, by its diff ID. */
+  withLayer(diffId: string): readonly ImageRecord[] {
+    return this.#state.images.withLayer(diffId);
+  }
+
   /** IDs of the images that others were committed on. */
   parentIds(): ReadonlySet<string> {
     return new Set(this.records().map((record) => record.parentId));

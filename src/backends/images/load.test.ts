@@ -99,6 +99,29 @@ describe("a docker archive", () => {
     assert.deepEqual(record.diffIds, [base?.digest, top?.digest]);
   });
 
+  it("may leave out a layer any number of times, looked up once and without a look at all images", async (context) => {
+    const store = await openImageStore(context);
+    const here = await image();
+    await load(store, await dockerArchive([{ image: here, tags: [] }]));
+    const reads = context.mock.method(store.state.images, "values");
+    const lookups = context.mock.method(store.state.images, "withLayer");
+    const readsOf = async (count: number) => {
+      const calls = () => reads.mock.callCount() + lookups.mock.callCount();
+      const before = calls();
+      const others = Array.from({ length: count }, (_, n) => ({
+        ...here,
+        config: { Cmd: [`${n} of ${count}`] },
+      }));
+      const configs = others.map((each, n) => ({ name: `${n}`, content: configBlob(each).bytes }));
+      const items = others.map((_, n) => ({ Config: `${n}`, Layers: ["base.tar", "top.tar"] }));
+      await load(store, await tarOf([...configs, { name: "manifest.json", content: entryOf(items) }]));
+      return calls() - before;
+    };
+    const [few, many] = [await readsOf(1), await readsOf(30)];
+    assert.equal(store.state.images.size, 32);
+    assert.equal(many, few);
+  });
+
   it("of a build is neither listed nor pruned nor reported, unless a filter includes it", async (context) => {
     const store = await openImageStore(context);
     const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };

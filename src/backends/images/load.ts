@@ -70,6 +70,7 @@ export async function loadArchive(
     report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
     return measure;
   };
+  const omitted = new Map<string, Promise<LayerBlob | undefined>>();
   let [documentBytes, documentValues] = [0, 0];
   const context: ArchiveContext = {
     store,
@@ -89,7 +90,7 @@ export async function loadArchive(
       return bytes;
     },
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
-    findLayer: (diffId) => request.findLayer(lease, diffId),
+    findLayer: (diffId) => omitted.getOrInsertComputed(diffId, () => request.findLayer(lease, diffId)),
   };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");

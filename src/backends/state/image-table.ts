@@ -9,6 +9,8 @@ export interface Images extends Table<ImageRecord> {
   startingWith(start: string): readonly ImageRecord[];
   /** Images that were committed on another one, by its ID. */
   childrenOf(imageId: string): readonly ImageRecord[];
+  /** Images with a layer, by its diff ID. */
+  withLayer(diffId: string): readonly ImageRecord[];
 }
 
 const idOf = ({ id }: ImageRecord): string => id;
@@ -16,6 +18,7 @@ const idOf = ({ id }: ImageRecord): string => id;
 /** The table of {@link Images}. */
 export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements Images {
   readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
+  readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
   /** All IDs in order, once they were needed and until there are others. */
   #sortedIds: readonly string[] | undefined;
 
@@ -36,8 +39,14 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     return this.#byParent.get(imageId);
   }
 
+  withLayer(diffId: string): readonly ImageRecord[] {
+    return this.#byLayer.get(diffId);
+  }
+
   protected override replaced(before: ImageRecord | undefined, after: ImageRecord | undefined): void {
-    this.#byParent.replace(before, after);
+    for (const index of [this.#byParent, this.#byLayer]) {
+      index.replace(before, after);
+    }
     if (before === undefined || after === undefined) {
       this.#sortedIds = undefined;
     }
