@@ -17,6 +17,7 @@ import {
   ociLayout,
 } from "../../../test/support/images.ts";
 import { tarOf } from "../../../test/support/tar.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import type { ProgressLine } from "./progress.ts";
 
 const signal = new AbortController().signal;
@@ -159,6 +160,27 @@ describe("a docker archive", () => {
     await store.images.catalog.tag(imageId(state), "named:1");
     const [listed] = store.images.catalog.list(create(ListImagesRequestSchema, { all: true }));
     assert.deepEqual(listed?.repoTags, ["named:1"]);
+  });
+
+  it("counts the values of its documents among the memory of all loads", async (context) => {
+    const store = await openImageStore(context);
+    const wanted = await image();
+    const config = JSON.parse(configBlob(wanted).bytes.toString()) as object;
+    const steps = Array.from({ length: 4_000 }, () => ({ empty_layer: true }));
+    const configs = Array.from({ length: 10 }, (_, n) => ({
+      name: `${n}`,
+      content: JSON.stringify({ ...config, comment: `${n}`, history: steps }),
+    }));
+    const items = configs.map(({ name }) => ({ Config: name, Layers: ["base", "top"] }));
+    const archive = await tarOf([
+      ...configs,
+      ...wanted.layers.map((content, at) => ({ name: ["base", "top"][at] ?? "", content })),
+      { name: "manifest.json", content: entryOf(items) },
+    ]);
+    const take = context.mock.method(HeldDocuments.prototype, "take");
+    await load(store, archive);
+    const taken = take.mock.calls.reduce((sum, { arguments: [bytes] }) => sum + bytes, 0);
+    assert.ok(taken > 5_000_000, `${taken} bytes`);
   });
 
   it("becomes an image under each of its names", async (context) => {
