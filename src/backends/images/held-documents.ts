@@ -12,11 +12,11 @@ const allBytes = 640 * 1024 ** 2;
 const leastBytes = 256 * 1024;
 
 /** Bytes that a value, list or object of a parsed document takes besides its text. */
-export const valueBytes = 64;
+const valueBytes = 64;
 
-/** Bytes that a JSON document's text and the objects made from it take. */
-export function heldBytes(document: Uint8Array): number {
-  return document.length + valueBytes * sizeOfJson(document).total;
+/** Bytes that the objects made from a JSON document take besides its text. */
+export function objectBytes(document: Uint8Array): number {
+  return valueBytes * sizeOfJson(document).total;
 }
 
 const budget = new ByteBudget(allBytes);

@@ -13,7 +13,7 @@ import {
   refuseTooManyImages,
   refuseTooManyNames,
 } from "./archived-image.ts";
-import { heldBytes } from "./held-documents.ts";
+import { objectBytes } from "./held-documents.ts";
 import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
 import { check, mostListValues, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
@@ -153,6 +153,11 @@ class LegacyReader {
     };
     this.#images.set(folder, { image, history: steps });
   }
+}
+
+/** Bytes of a document and of the objects made from it. */
+function heldBytes(document: Uint8Array): number {
+  return document.length + objectBytes(document);
 }
 
 /** Converts a directory's `json` to a current configuration, formatted as by Go. */

@@ -16,7 +16,7 @@ import {
 } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
-import { HeldDocuments, valueBytes } from "./held-documents.ts";
+import { HeldDocuments, objectBytes } from "./held-documents.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
@@ -86,12 +86,11 @@ export async function loadArchive(
     readDocument: async (blob) => {
       hold(Math.min(blob.size, maxJsonBytes));
       const bytes = await store.read(blob.digest, maxJsonBytes);
-      const { total } = sizeOfJson(bytes);
-      documentValues += total;
+      documentValues += sizeOfJson(bytes).total;
       if (documentValues > mostDocumentValues) {
         throw tooLarge();
       }
-      hold(total * valueBytes);
+      hold(objectBytes(bytes));
       return bytes;
     },
     hold,
