@@ -445,7 +445,7 @@ function testImages(state: State): ImageSource {
       return { record, config: found };
     },
     idOf: (reference) => (known.has(reference) ? id : undefined),
-    descentOf: (id) => new Set([id]),
+    descentOf: (ids) => new Set(ids),
     collectUnneeded: async () => {},
     hasUnneeded: async () => false,
     makeReady: async () => {},

@@ -8,6 +8,7 @@ import { gzipSync } from "node:zlib";
 
 import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.ts";
 import { invalid, systemError } from "../../src/common/errors.ts";
+import { HeldDocuments } from "../../src/backends/images/held-documents.ts";
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import type { PullRequest } from "../../src/backends/images/pull.ts";
 import { login } from "../../src/backends/images/registry-login.ts";
@@ -121,6 +122,22 @@ describe("a pull", () => {
     await assert.rejects(pull(store, `${proxy.host}/guarded:1`, alone), /error pulling image configuration/);
     isServed = true;
     assert.equal((await pull(store, `${proxy.host}/guarded:1`, alone)).imageId, imageId(wanted));
+  });
+
+  it("counts the values of its documents among the memory of all pulls", async (context) => {
+    const store = await openImageStore(context);
+    const take = context.mock.method(HeldDocuments.prototype, "take");
+    const takenFor = async (count: number): Promise<number> => {
+      const many = Object.fromEntries(Array.from({ length: count }, (_, n) => [n, ""]));
+      const labelled = { ...(await image("many")), config: { Labels: many } };
+      await open.push("many", "latest", labelled);
+      await open.pushManifest("many", `${count}`, indexBlob([labelled], many).bytes, indexType);
+      take.mock.resetCalls();
+      await pull(store, `${open.host}/many:${count}`);
+      return take.mock.calls.reduce((sum, { arguments: [bytes] }) => sum + bytes, 0);
+    };
+    const more = (await takenFor(10_000)) - (await takenFor(0));
+    assert.ok(more > 2 * 640_000, `${more} bytes`);
   });
 
   it("of who is not trusted takes a name from an image of its repository alone", async (context) => {

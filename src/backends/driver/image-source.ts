@@ -29,8 +29,8 @@ export interface ImageSource {
   /** The ID that {@link resolve} would find, looked up in memory; undefined if it would throw. */
   idOf(reference: string): string | undefined;
 
-  /** The IDs of an image and of all images committed on top of it, directly or indirectly. */
-  descentOf(id: string): ReadonlySet<string>;
+  /** The IDs of images and of all images committed on top of them, directly or indirectly. */
+  descentOf(ids: readonly string[]): ReadonlySet<string>;
 
   /**
    * Like {@link makeRunnable}, but for a container's creation: if the platform pulls images, a build's intermediate

@@ -12,7 +12,7 @@ const mostImages = 4_096;
 /** The most names of all images of an archive. */
 const mostArchiveNames = 2 * mostImages;
 
-/** The most bytes of an archive's manifests and configurations together, which are parsed and kept. */
+/** The most bytes of an archive's manifests and configurations together, with the objects made from them. */
 export const mostDocumentBytes = 64 * 1024 ** 2;
 
 /** The most values, lists and objects in them together: labels are in each list of images. */
@@ -30,9 +30,11 @@ export interface ArchiveContext {
    * @throws invalid: it is too large, or all that were read are, together
    */
   readonly readDocument: (blob: StoredBlob) => Promise<Uint8Array>;
+  /** Counts bytes that are kept besides those of documents that were read. @throws as {@link readDocument} */
+  readonly hold: (bytes: number) => void;
   /** Measures the uncompressed layer; reads each layer once. @throws as {@link measureLayer} */
   readonly measure: (layer: StoredBlob) => Promise<LayerMeasure>;
-  /** Finds a layer that the archive omits among the existing images. */
+  /** Finds a layer that the archive omits among the existing images; looks for each once. */
   readonly findLayer: (diffId: string) => Promise<LayerBlob | undefined>;
 }
 

@@ -4,11 +4,20 @@
  */
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { unavailable } from "../../common/errors.ts";
+import { sizeOfJson } from "../../common/json-values.ts";
 
 /** All requests together; each may hold an eighth of what is free. */
 const allBytes = 640 * 1024 ** 2;
 /** Any request may have this much. */
 const leastBytes = 256 * 1024;
+
+/** Bytes that a value, list or object of a parsed document takes besides its text. */
+const valueBytes = 64;
+
+/** Bytes that the objects made from a JSON document take besides its text. */
+export function objectBytes(document: Uint8Array): number {
+  return valueBytes * sizeOfJson(document).total;
+}
 
 const budget = new ByteBudget(allBytes);
 

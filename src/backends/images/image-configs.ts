@@ -11,6 +11,8 @@ import { maxJsonBytes } from "./manifest.ts";
 export class ImageConfigs {
   readonly #configs = new Map<string, ImageConfig>();
   readonly #weights = new Weights();
+  /** Installations under way that hold room, by image ID. */
+  readonly #reserved = new Map<string, number>();
 
   /** Reads the configurations of images; logs and skips unreadable ones. */
   async load(store: ContentStore, records: readonly ImageRecord[], logger: Logger): Promise<void> {
@@ -32,13 +34,40 @@ export class ImageConfigs {
   /** Removes the configuration of a deleted image. */
   delete(id: string): void {
     this.#configs.delete(id);
-    this.#weights.delete(id);
+    this.#uncount(id);
   }
 
-  /** Refuses images that are not known yet while the known ones' configurations hold too much. @throws system */
-  requireRoom(ids: readonly string[]): void {
-    if (this.#weights.isFull && ids.some((id) => !this.#configs.has(id))) {
-      throw overfull("images' configurations");
+  /**
+   * Counts configurations of images to install until disposed; those added by then stay counted.
+   *
+   * @throws system: all configurations would hold too much
+   */
+  reserve(images: readonly { readonly id: string; readonly config: ImageConfig }[]): Disposable {
+    using room = new DisposableStack();
+    for (const { id, config } of images) {
+      this.#reserved.set(id, (this.#reserved.get(id) ?? 0) + 1);
+      room.defer(() => this.#release(id));
+      if (this.#weights.set(id, config)) {
+        throw overfull("images' configurations");
+      }
+    }
+    return room.move();
+  }
+
+  #release(id: string): void {
+    const others = (this.#reserved.get(id) ?? 0) - 1;
+    if (others > 0) {
+      this.#reserved.set(id, others);
+      return;
+    }
+    this.#reserved.delete(id);
+    this.#uncount(id);
+  }
+
+  /** Counts a configuration no more, unless it is kept or its image is being installed. */
+  #uncount(id: string): void {
+    if (!this.#configs.has(id) && !this.#reserved.has(id)) {
+      this.#weights.delete(id);
     }
   }
 

@@ -6,7 +6,6 @@ import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
-import { hexOf } from "./digest.ts";
 import {
   type AnyReference,
   canonicalString,
@@ -96,6 +95,22 @@ export class ImageIndex {
     return record.parentId === "" ? undefined : this.get(record.parentId);
   }
 
+  /** The IDs of images and of all images committed on top of them, directly or indirectly. */
+  descentOf(ids: readonly string[]): ReadonlySet<string> {
+    const descent = new Set(ids);
+    for (const id of descent) {
+      for (const child of this.#state.images.childrenOf(id)) {
+        descent.add(child.id);
+      }
+    }
+    return descent;
+  }
+
+  /** The images with a layer, by its diff ID. */
+  withLayer(diffId: string): readonly ImageRecord[] {
+    return this.#state.images.withLayer(diffId);
+  }
+
   /** IDs of the images that others were committed on. */
   parentIds(): ReadonlySet<string> {
     return new Set(this.records().map((record) => record.parentId));
@@ -154,11 +169,11 @@ export class ImageIndex {
   }
 
   #byPrefix(text: string): ImageRecord | undefined {
-    const prefix = text.startsWith("sha256:") ? text.slice("sha256:".length) : text;
-    if (!/^[0-9a-f]+$/.test(prefix)) {
+    const start = text.startsWith("sha256:") ? text : `sha256:${text}`;
+    if (!/^sha256:[0-9a-f]+$/.test(start)) {
       return undefined;
     }
-    const found = this.records().filter((record) => hexOf(record.id).startsWith(prefix));
+    const found = this.#state.images.startingWith(start);
     return found.length === 1 ? found[0] : undefined;
   }
 

@@ -79,7 +79,7 @@ export class ImageInstaller {
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
     const { index, configs, durability, prepared } = this.#parts;
-    configs.requireRoom(images.map(({ id }) => id));
+    using _room = configs.reserve(images);
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
     await this.withLayers(diffIds, async () => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { truncate } from "node:fs/promises";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -52,6 +53,17 @@ async function commit(
     ...options,
   });
   return id;
+}
+
+/** Makes images whose configurations have half a megabyte each. */
+async function largeCommits(store: TestImageStore, id: string): Promise<(label: string) => Promise<string>> {
+  const layer = await tarOf([]);
+  return (label) =>
+    commit(store, id, {
+      config: create(ContainerConfigSchema, { labels: { label, large: "x".repeat(500_000) } }),
+      layer: streamOf(layer),
+      reference: "",
+    });
 }
 
 async function collect(stream: AsyncIterable<Uint8Array>): Promise<Buffer> {
@@ -169,13 +181,7 @@ describe("a commit", () => {
 
   it("is refused while images' configurations hold 64 MiB together", async (context) => {
     const { store, id } = await storeOf(context);
-    const layer = await tarOf([]);
-    const large = (label: string): Promise<string> =>
-      commit(store, id, {
-        config: create(ContainerConfigSchema, { labels: { label, large: "x".repeat(500_000) } }),
-        layer: streamOf(layer),
-        reference: "",
-      });
+    const large = await largeCommits(store, id);
     const first = await large("0");
     let made = 1;
     await assert.rejects(async () => {
@@ -186,6 +192,30 @@ describe("a commit", () => {
     assert.ok(made > 130, `${made} images`);
     assert.equal(store.state.images.size, 1 + made);
     await store.images.removal.remove(first, false);
+    await large("more");
+  });
+
+  it("is refused while the configurations of images being made hold them, which failures free", async (context) => {
+    const { store, id } = await storeOf(context);
+    const large = await largeCommits(store, id);
+    const { promise: failed, reject: fail } = Promise.withResolvers<void>();
+    let [waiting, refused] = [0, 0];
+    store.preparer.beforePrepare = () => {
+      waiting += 1;
+      return failed;
+    };
+    const all = Array.from({ length: 140 }, (_, label) =>
+      large(`${label}`).catch((error: unknown) => {
+        refused += /at most 64 MiB together/.test(String(error)) ? 1 : 0;
+      }),
+    );
+    while (waiting + refused < all.length) {
+      await setImmediate();
+    }
+    fail(new Error("no space"));
+    await Promise.all(all);
+    assert.ok(refused > 0 && waiting > 130, `${refused} are refused, ${waiting} were being made`);
+    store.preparer.beforePrepare = undefined;
     await large("more");
   });
 

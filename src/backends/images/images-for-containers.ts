@@ -60,15 +60,8 @@ export class ImagesForContainers implements ImageSource {
     }
   }
 
-  descentOf(id: string): ReadonlySet<string> {
-    const byParent = Map.groupBy(this.#parts.index.records(), ({ parentId }) => parentId);
-    const descent = new Set([id]);
-    for (const each of descent) {
-      for (const child of byParent.get(each) ?? []) {
-        descent.add(child.id);
-      }
-    }
-    return descent;
+  descentOf(ids: readonly string[]): ReadonlySet<string> {
+    return this.#parts.index.descentOf(ids);
   }
 
   async makeReady(image: ImageRecord, signal: AbortSignal): Promise<void> {

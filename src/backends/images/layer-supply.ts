@@ -58,9 +58,9 @@ export class LayerSupply {
   async find(lease: BlobLease, diffId: string, signal: AbortSignal): Promise<LayerBlob | undefined> {
     const { content, index } = this.#parts;
     const stored = (): Promise<LayerBlob | undefined> =>
-      findStoredLayer(content, lease, index.records(), diffId);
+      findStoredLayer(content, lease, index.withLayer(diffId), diffId);
     const found = await stored();
-    const elsewhere = index.records().find(({ diffIds }) => diffIds.includes(diffId));
+    const [elsewhere] = index.withLayer(diffId);
     if (found !== undefined || elsewhere === undefined) {
       return found;
     }

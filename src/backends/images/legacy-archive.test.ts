@@ -13,6 +13,7 @@ import {
   legacyTags,
 } from "../../../test/support/images.ts";
 import { type TarEntry, tarOf } from "../../../test/support/tar.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import type { ReportProgress } from "./progress.ts";
 
 const signal = new AbortController().signal;
@@ -40,6 +41,19 @@ async function assertRefused(context: TestContext, entries: readonly TarEntry[],
   assert.deepEqual(await store.ingests(), []);
   assert.deepEqual([...store.preparer.layers], []);
   assert.equal(store.state.images.size, 0);
+}
+
+/** Images on top of one whose history has 400 KB, which each repeats; the last one has a layer of its own. */
+async function repetitive(count: number): Promise<LegacyStep[]> {
+  const { layer } = await step("a");
+  const idAt = (at: number): string => String(at).padStart(64, "0");
+  const long = { container_config: { Cmd: ["x".repeat(100_000)] } };
+  return Array.from({ length: count }, (_, at) => ({
+    id: idAt(at),
+    layer: at < count - 1 ? layer : Buffer.concat([layer, Buffer.alloc(1_024)]),
+    json: at < 4 ? long : {},
+    ...(at > 0 && { parent: idAt(Math.min(at, 4) - 1) }),
+  }));
 }
 
 /** Bytes that are really in use. */
@@ -229,6 +243,23 @@ describe("a legacy archive", () => {
     assert.ok(atFirst !== undefined && atFirst < 40_000_000, `${atFirst} bytes, of 60 images' 58 MB`);
   });
 
+  it("counts its configurations, which repeat their parents' history, among the memory of all loads", async (context) => {
+    const store = await openImageStore(context);
+    const steps = await repetitive(60);
+    const isRoom = (): boolean => {
+      using documents = new HeldDocuments();
+      try {
+        documents.take(70 * 2 ** 20); // An eighth of what is free, while others hold less than 10 MiB.
+        return true;
+      } catch {
+        return false;
+      }
+    };
+    const room: boolean[] = [];
+    await load(store, await legacyArchive(steps, {}), () => room.push(isRoom()));
+    assert.deepEqual([...room, isRoom()], [true, false, true]);
+  });
+
   it("is refused if its configurations have too many lists in lists", async (context) => {
     const nested: unknown = JSON.parse("[".repeat(60) + "]".repeat(60));
     const large = { x: Array.from({ length: 4_000 }, () => nested) };
@@ -262,16 +293,11 @@ describe("a legacy archive", () => {
   });
 
   it("is refused if the configurations of its images are too large", async (context) => {
-    const loud = legacyFolder(await step("a", undefined, { comment: "c".repeat(3_000_000) }));
-    const others = await Promise.all(Array.from("bcdef0123456789", (digit) => step(digit, "a")));
-    const more = others.flatMap((each) =>
-      ["1", "2"].flatMap((end) => legacyFolder({ ...each, id: `${each.id.slice(1)}${end}` })),
-    );
-    await assertRefused(
-      context,
-      [...loud, ...more],
-      "the archive's manifests and configurations are too large together",
-    );
+    const folders = (await repetitive(180)).flatMap(legacyFolder);
+    const message = "the archive's manifests and configurations are too large together";
+    await assertRefused(context, [...folders, legacyTags({})], message);
+    const loud = legacyFolder(await step("a", undefined, { comment: "c".repeat(300_000) }));
+    await assertRefused(context, loud, "invalid image configuration: more than 524288 bytes");
   });
 
   it("is refused if an image is for Windows, or its `json` is invalid", async (context) => {

@@ -10,13 +10,12 @@ import type { ArchiveFiles } from "./archive-reader.ts";
 import {
   type ArchiveContext,
   type ArchivedImage,
-  mostDocumentBytes,
   refuseTooManyImages,
   refuseTooManyNames,
-  tooLarge,
 } from "./archived-image.ts";
+import { objectBytes } from "./held-documents.ts";
 import { parseNewImageConfig, refuseTooDeep } from "./image-config.ts";
-import { check, maxJsonBytes, mostListValues, parseJson } from "./manifest.ts";
+import { check, mostListValues, parseJson } from "./manifest.ts";
 import { canonicalString, parseNamed, repositoryName } from "./reference.ts";
 
 const text = v.nullish(v.string(), "");
@@ -37,6 +36,8 @@ interface Step {
   readonly json: object;
   readonly parent: string;
   readonly history: object;
+  /** Bytes that it was counted with. */
+  readonly held: number;
 }
 
 /**
@@ -70,7 +71,6 @@ class LegacyReader {
     string,
     { readonly image: ArchivedImage; readonly history: readonly object[] }
   >();
-  #configBytes = 0;
 
   constructor(files: ArchiveFiles, context: ArchiveContext) {
     this.#files = files;
@@ -116,7 +116,8 @@ class LegacyReader {
       throw invalid(`open ${name}: no such file or directory`);
     }
     const blob = this.#files.get(name);
-    const json = parseJson(await this.#context.readDocument(blob), "image configuration");
+    const bytes = await this.#context.readDocument(blob);
+    const json = parseJson(bytes, "image configuration");
     const { parent, created, author, comment, container_config } = check(
       stepSchema,
       json,
@@ -129,12 +130,12 @@ class LegacyReader {
       author: author || undefined,
       comment: comment || undefined,
     };
-    return { json: json as object, parent, history };
+    return { json: json as object, parent, history, held: heldBytes(bytes) };
   }
 
   async #add(folder: string): Promise<void> {
-    const { store, lease, measure } = this.#context;
-    const { json, parent, history } = await this.#step(folder);
+    const { store, lease, measure, hold } = this.#context;
+    const { json, parent, history, held } = await this.#step(folder);
     const beneath = this.#images.get(parent);
     const layer = this.#files.get(`${folder}/layer.tar`);
     const layers = [...(beneath?.image.layers ?? []), layer];
@@ -142,10 +143,7 @@ class LegacyReader {
     const steps = [...(beneath?.history ?? []), history];
     const { diffId } = await measure(layer);
     const configBytes = renderConfig(json, [...(beneath?.image.config.diffIds ?? []), diffId], steps);
-    this.#configBytes += configBytes.length; // Each repeats the contents of its parents'.
-    if (configBytes.length > maxJsonBytes || this.#configBytes > mostDocumentBytes) {
-      throw tooLarge();
-    }
+    hold(Math.max(0, heldBytes(configBytes) - held)); // Each repeats the history of its parents.
     const image = {
       config: parseNewImageConfig(configBytes),
       configBlob: await store.putBytes(lease, configBytes),
@@ -155,6 +153,11 @@ class LegacyReader {
     };
     this.#images.set(folder, { image, history: steps });
   }
+}
+
+/** Bytes of a document and of the objects made from it. */
+function heldBytes(document: Uint8Array): number {
+  return document.length + objectBytes(document);
 }
 
 /** Converts a directory's `json` to a current configuration, formatted as by Go. */

@@ -17,6 +17,7 @@ import {
   ociLayout,
 } from "../../../test/support/images.ts";
 import { tarOf } from "../../../test/support/tar.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import type { ProgressLine } from "./progress.ts";
 
 const signal = new AbortController().signal;
@@ -99,6 +100,29 @@ describe("a docker archive", () => {
     assert.deepEqual(record.diffIds, [base?.digest, top?.digest]);
   });
 
+  it("may leave out a layer any number of times, looked up once and without a look at all images", async (context) => {
+    const store = await openImageStore(context);
+    const here = await image();
+    await load(store, await dockerArchive([{ image: here, tags: [] }]));
+    const reads = context.mock.method(store.state.images, "values");
+    const lookups = context.mock.method(store.state.images, "withLayer");
+    const readsOf = async (count: number) => {
+      const calls = () => reads.mock.callCount() + lookups.mock.callCount();
+      const before = calls();
+      const others = Array.from({ length: count }, (_, n) => ({
+        ...here,
+        config: { Cmd: [`${n} of ${count}`] },
+      }));
+      const configs = others.map((each, n) => ({ name: `${n}`, content: configBlob(each).bytes }));
+      const items = others.map((_, n) => ({ Config: `${n}`, Layers: ["base.tar", "top.tar"] }));
+      await load(store, await tarOf([...configs, { name: "manifest.json", content: entryOf(items) }]));
+      return calls() - before;
+    };
+    const [few, many] = [await readsOf(1), await readsOf(30)];
+    assert.equal(store.state.images.size, 32);
+    assert.equal(many, few);
+  });
+
   it("of a build is neither listed nor pruned nor reported, unless a filter includes it", async (context) => {
     const store = await openImageStore(context);
     const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
@@ -136,6 +160,27 @@ describe("a docker archive", () => {
     await store.images.catalog.tag(imageId(state), "named:1");
     const [listed] = store.images.catalog.list(create(ListImagesRequestSchema, { all: true }));
     assert.deepEqual(listed?.repoTags, ["named:1"]);
+  });
+
+  it("counts the values of its documents among the memory of all loads", async (context) => {
+    const store = await openImageStore(context);
+    const wanted = await image();
+    const config = JSON.parse(configBlob(wanted).bytes.toString()) as object;
+    const steps = Array.from({ length: 4_000 }, () => ({ empty_layer: true }));
+    const configs = Array.from({ length: 10 }, (_, n) => ({
+      name: `${n}`,
+      content: JSON.stringify({ ...config, comment: `${n}`, history: steps }),
+    }));
+    const items = configs.map(({ name }) => ({ Config: name, Layers: ["base", "top"] }));
+    const archive = await tarOf([
+      ...configs,
+      ...wanted.layers.map((content, at) => ({ name: ["base", "top"][at] ?? "", content })),
+      { name: "manifest.json", content: entryOf(items) },
+    ]);
+    const take = context.mock.method(HeldDocuments.prototype, "take");
+    await load(store, archive);
+    const taken = take.mock.calls.reduce((sum, { arguments: [bytes] }) => sum + bytes, 0);
+    assert.ok(taken > 5_000_000, `${taken} bytes`);
   });
 
   it("becomes an image under each of its names", async (context) => {

@@ -16,7 +16,7 @@ import {
 } from "./archived-image.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { readDockerArchive } from "./docker-archive.ts";
-import { HeldDocuments } from "./held-documents.ts";
+import { HeldDocuments, objectBytes } from "./held-documents.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
@@ -70,26 +70,32 @@ export async function loadArchive(
     report({ id: shortId(measure.diffId), status: "Loading layer", current: blob.size, total: blob.size });
     return measure;
   };
+  const omitted = new Map<string, Promise<LayerBlob | undefined>>();
   let [documentBytes, documentValues] = [0, 0];
+  const hold = (bytes: number): void => {
+    documentBytes += bytes;
+    if (documentBytes > mostDocumentBytes) {
+      throw tooLarge();
+    }
+    documents.take(bytes);
+  };
   const context: ArchiveContext = {
     store,
     lease,
     platform,
     readDocument: async (blob) => {
-      documentBytes += blob.size;
-      if (documentBytes > mostDocumentBytes) {
-        throw tooLarge();
-      }
-      documents.take(Math.min(blob.size, maxJsonBytes));
+      hold(Math.min(blob.size, maxJsonBytes));
       const bytes = await store.read(blob.digest, maxJsonBytes);
       documentValues += sizeOfJson(bytes).total;
       if (documentValues > mostDocumentValues) {
         throw tooLarge();
       }
+      hold(objectBytes(bytes));
       return bytes;
     },
+    hold,
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
-    findLayer: (diffId) => request.findLayer(lease, diffId),
+    findLayer: (diffId) => omitted.getOrInsertComputed(diffId, () => request.findLayer(lease, diffId)),
   };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");

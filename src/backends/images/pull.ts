@@ -7,6 +7,7 @@ import type { LayerUnpacking } from "../driver/images.ts";
 import { downloadBlob, type DownloadContext } from "./blob-download.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import { isSha256Digest } from "./digest.ts";
+import { objectBytes } from "./held-documents.ts";
 import { type ImageConfig, parseNewImageConfig } from "./image-config.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageIndex } from "./image-index.ts";
@@ -321,6 +322,8 @@ class Pull {
       this.#request.signal.throwIfAborted();
       throw invalid(`error pulling image configuration: ${messageOf(error)}`, error);
     }
-    return parseNewImageConfig(await store.read(descriptor.digest, maxJsonBytes));
+    const bytes = await store.read(descriptor.digest, maxJsonBytes);
+    registry.documents.take(objectBytes(bytes));
+    return parseNewImageConfig(bytes);
   }
 }

@@ -4,9 +4,9 @@ import type { BlobLease, ContentStore } from "./content-store.ts";
 import { compressionOfBlob, type LayerBlob } from "./layer-blobs.ts";
 
 /**
- * Finds a layer by its diff ID among existing images. The lease holds its blob.
+ * Finds a layer by its diff ID among the images that have it. The lease holds its blob.
  *
- * @returns undefined if no image has it, or none of these has fetched it
+ * @returns undefined if none has fetched it
  */
 export async function findStoredLayer(
   store: ContentStore,
@@ -16,7 +16,7 @@ export async function findStoredLayer(
 ): Promise<LayerBlob | undefined> {
   for (const record of records) {
     const index = record.diffIds.indexOf(diffId);
-    if (index < 0 || record.layerSizes.length !== record.diffIds.length) {
+    if (record.layerSizes.length !== record.diffIds.length) {
       continue;
     }
     const digest = record.layerDigests[index] ?? "";

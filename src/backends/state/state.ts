@@ -18,7 +18,6 @@ import {
   DefinitionRecordSchema,
   type ExecRecord,
   type ImageRecord,
-  ImageRecordSchema,
   type NetworkRecord,
   type PoolRecord,
   PoolRecordSchema,
@@ -34,6 +33,7 @@ import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, type TableName, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
+import { type Images, ImageTable } from "./image-table.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
@@ -68,7 +68,7 @@ export interface State {
   readonly instanceId: string;
   readonly containers: Containers;
   readonly execs: Execs;
-  readonly images: Table<ImageRecord>;
+  readonly images: Images;
   readonly volumes: Table<VolumeRecord>;
   readonly networks: Networks;
   /** On clouds: containers' tasks, by container ID; on ECS: task definitions, by family. */
@@ -163,7 +163,7 @@ class LevelState implements State {
   instanceId = "";
   readonly containers = new ContainerTable();
   readonly execs = new ExecTable();
-  readonly images = new RecordTable("image", ImageRecordSchema, (record) => record.id);
+  readonly images = new ImageTable();
   readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
   readonly networks = new NetworkTable();
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);

@@ -5,7 +5,7 @@ import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { LayerCompression } from "../compressed-layer.ts";
 import { isSha256Digest, sha256Of } from "../digest.ts";
-import { HeldDocuments } from "../held-documents.ts";
+import { HeldDocuments, objectBytes } from "../held-documents.ts";
 import { acceptedManifests, maxJsonBytes, parseJson } from "../manifest.ts";
 import { Authorizer, NoCredentials, refusalOfResponse } from "./authorizer.ts";
 import type { Credentials } from "./credentials.ts";
@@ -298,8 +298,10 @@ export class Registry implements Disposable {
   }
 
   /** @throws unavailable: documents take too much memory */
-  #document(response: HttpResponse): Promise<Buffer> {
-    return response.bytes(maxJsonBytes, (bytes) => this.documents.take(bytes));
+  async #document(response: HttpResponse): Promise<Buffer> {
+    const document = await response.bytes(maxJsonBytes, (bytes) => this.documents.take(bytes));
+    this.documents.take(objectBytes(document));
+    return document;
   }
 
   async #created(request: HttpRequest, scope: string): Promise<void> {

@@ -64,12 +64,6 @@ function createdNs(record: ContainerRecord): bigint {
   return record.created === undefined ? 0n : nanosecondsOf(record.created);
 }
 
-/** IDs of the image and its descendants; none if there is no such image. */
-function descentOf({ images }: EngineContext, image: string): readonly string[] {
-  const id = images.idOf(image);
-  return id === undefined ? [] : [...images.descentOf(id)];
-}
-
 class ListQuery {
   readonly #state: State;
   readonly #filters: Filters;
@@ -98,7 +92,7 @@ class ListQuery {
     this.#all = request.all || request.limit > 0 || filters.get("status").length > 0;
     this.#isTask = filters.boolean("is-task") === true;
     this.#ancestors = filters.has("ancestor")
-      ? new Set(filters.get("ancestor").flatMap((image) => descentOf(context, image)))
+      ? context.images.descentOf(filters.get("ancestor").flatMap((image) => context.images.idOf(image) ?? []))
       : undefined;
     this.#published = filters.get("publish").map((text) => portRangeOf("publish", text));
     this.#exposed = filters.get("expose").map((text) => portRangeOf("expose", text));

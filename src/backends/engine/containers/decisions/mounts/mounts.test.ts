@@ -11,7 +11,6 @@ import {
 } from "../../../../../gen/sockerless/backend/v1/config_pb.ts";
 import {
   ContainerRecordSchema,
-  type ImageRecord,
   type VolumeRecord,
   VolumeRecordSchema,
 } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
@@ -163,7 +162,7 @@ describe("the mounts of a container", () => {
     const none = {
       containers: new Map() as unknown as State["containers"],
       volumes: new Map() as unknown as Table<VolumeRecord>,
-      images: new Map() as unknown as Table<ImageRecord>,
+      images: new Map() as unknown as State["images"],
     };
     for (const record of [donor, taker]) {
       assert.deepEqual(
@@ -199,7 +198,7 @@ describe("the mounts of a container", () => {
       {
         containers: new Map() as unknown as State["containers"],
         volumes: records as unknown as Table<VolumeRecord>,
-        images: new Map() as unknown as Table<ImageRecord>,
+        images: new Map() as unknown as State["images"],
       },
     );
     assert.deepEqual(

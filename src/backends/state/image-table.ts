@@ -1,0 +1,68 @@
+/** The table of images, with indexes besides the ID. */
+import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { RecordTable, type Table } from "./table.ts";
+import { TableIndex } from "./table-index.ts";
+
+/** Committed images; with the indexes, a lookup reads no other image. */
+export interface Images extends Table<ImageRecord> {
+  /** The first images whose IDs (`sha256:…`) start with a text, by ID: two at most. */
+  startingWith(start: string): readonly ImageRecord[];
+  /** Images that were committed on another one, by its ID. */
+  childrenOf(imageId: string): readonly ImageRecord[];
+  /** Images with a layer, by its diff ID. */
+  withLayer(diffId: string): readonly ImageRecord[];
+}
+
+const idOf = ({ id }: ImageRecord): string => id;
+
+/** The table of {@link Images}. */
+export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements Images {
+  readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
+  readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
+  /** All IDs in order, once they were needed and until there are others. */
+  #sortedIds: readonly string[] | undefined;
+
+  constructor() {
+    super("image", ImageRecordSchema, idOf);
+  }
+
+  startingWith(start: string): readonly ImageRecord[] {
+    this.#sortedIds ??= [...this.keys()].sort();
+    const first = placeOf(this.#sortedIds, start);
+    return this.#sortedIds
+      .slice(first, first + 2)
+      .filter((id) => id.startsWith(start))
+      .flatMap((id) => this.get(id) ?? []);
+  }
+
+  childrenOf(imageId: string): readonly ImageRecord[] {
+    return this.#byParent.get(imageId);
+  }
+
+  withLayer(diffId: string): readonly ImageRecord[] {
+    return this.#byLayer.get(diffId);
+  }
+
+  protected override replaced(before: ImageRecord | undefined, after: ImageRecord | undefined): void {
+    for (const index of [this.#byParent, this.#byLayer]) {
+      index.replace(before, after);
+    }
+    if (before === undefined || after === undefined) {
+      this.#sortedIds = undefined;
+    }
+  }
+}
+
+/** The number of texts before the first that is not less than `text`. */
+function placeOf(sorted: readonly string[], text: string): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((sorted[middle] ?? "") < text) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
