@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -85,6 +86,24 @@ describe("execs that nobody comes for", () => {
     });
     assert.equal(session.exitCode, 0);
     assert.equal((await bench.execs.awaitExec({ execId })).exitCode, 0);
+  });
+
+  it("are asked for once by many who look at them", { timeout: 30_000 }, async (context) => {
+    const container = await bench.runScript("exec sleep 1000");
+    const config = { cmd: ["true"], attachStdout: true };
+    const { id: execId } = await bench.execs.createExec({ container, config });
+    await bench.execs.startExec({ execId, access: localAccess });
+    const client = bench.engine.context.live.peek(container)?.link?.agent.client;
+    assert.ok(client !== undefined);
+    const asked = context.mock.method(client, "execInspect");
+    const looks = Promise.all(Array.from({ length: 50 }, () => bench.execs.inspectExec({ execId })));
+    await setTimeout(300);
+    const count = asked.mock.callCount();
+    assert.ok(count >= 1 && count <= 5, `${count} calls`);
+    await clock.advance(5_000);
+    await setTimeout(100);
+    await clock.advance(1_000);
+    assert.deepEqual(new Set((await looks).map(({ exitCode }) => exitCode)), new Set([255]));
   });
 
   it("are forgotten when they were never started and cannot be any more", async () => {

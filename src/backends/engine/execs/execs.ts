@@ -18,7 +18,8 @@ import {
   ExecRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
-import type { AgentLink } from "../containers/live/agent-link.ts";
+import type { AgentLink, ExecAnswer } from "../containers/live/agent-link.ts";
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { findContainer } from "../containers/decisions/lookup.ts";
 import { execRefusal } from "../containers/decisions/life/refusals.ts";
 import { containerOnceStarted } from "../containers/start/start-under-way.ts";
@@ -129,7 +130,7 @@ export async function inspectExec(
       return endedExec(exec, lostExecCode);
     }
     const { link } = context.live.peek(exec.containerId) ?? {};
-    const answer = await queryAgent(context, link, execId, { timeoutMs });
+    const answer = await sharedAnswer(context, link, execId, timeoutMs);
     exec = now();
     if (answer === "runs" || !isExecOpen(exec) || !hasStream(exec)) {
       return exec;
@@ -138,6 +139,27 @@ export async function inspectExec(
     exec = now();
   }
   return exec;
+}
+
+/** {@link queryAgent}, once for all who ask at a time; whoever asks during a query has the answer of the next. */
+async function sharedAnswer(
+  context: EngineContext,
+  link: AgentLink | undefined,
+  execId: string,
+  timeoutMs: number,
+): Promise<ExecAnswer> {
+  if (link === undefined) {
+    return "silent";
+  }
+  const queries = link.execQueries.get(execId) ?? new LatestOnly<ExecAnswer>();
+  link.execQueries.set(execId, queries);
+  try {
+    return await queries.run(() => queryAgent(context, link, execId, { timeoutMs }));
+  } finally {
+    if (queries.isIdle) {
+      link.execQueries.delete(execId);
+    }
+  }
 }
 
 /** True for an exec whose client learns of its end from a stream. */
@@ -214,7 +236,7 @@ export async function queryAgent(
   link: AgentLink | undefined,
   execId: string,
   { refuse: isRefused = false, timeoutMs = callTimeoutMs } = {},
-): Promise<"runs" | "runs not" | "silent"> {
+): Promise<ExecAnswer> {
   if (link === undefined) {
     return "silent";
   }

@@ -9,6 +9,9 @@ import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
 import { WriteAllowance } from "./write-allowance.ts";
 
+/** An agent's answer about an exec. */
+export type ExecAnswer = "runs" | "runs not" | "silent";
+
 /** A link: created when the agent is known, and closed with its run. */
 export class AgentLink {
   readonly address: AgentAddress;
@@ -23,6 +26,8 @@ export class AgentLink {
   readonly partners = new Lock();
   /** Calls that send the container's record for the agent to store. */
   readonly sealing = new Lock();
+  /** Queries about execs, by ID: waiting ones share the next. */
+  readonly execQueries = new Map<string, LatestOnly<ExecAnswer>>();
   /** Allowance of what its agent reports. */
   readonly writes = new WriteAllowance();
   /** Whether names are being resent after a failure; that call may take longer. */
