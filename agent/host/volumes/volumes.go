@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,20 +196,23 @@ func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (m
 		return made, err
 	}
 	plain := d == s.drivers[0] && len(v.Options) == 0
-	_, err = os.Lstat(v.Data())
+	isThere, err := hasData(v)
+	if err != nil {
+		return made, err
+	}
 	// An existing volume without a record is a plain one, and stays so whatever
 	// the request.
-	isNew := errors.Is(err, os.ErrNotExist)
-	if _, err := os.Lstat(recordPath(v.Dir)); errors.Is(err, os.ErrNotExist) && isNew && !plain {
+	if _, err := os.Lstat(recordPath(v.Dir)); errors.Is(err, os.ErrNotExist) && !isThere && !plain {
 		kept := record{Version: recordVersion, Driver: d.Traits().Name, Options: v.Options}
 		if err := jsonfile.WriteDurable(recordPath(v.Dir), kept); err != nil {
 			return made, err
 		}
 	}
 	faultpoint.Reached("host.volume.recorded")
-	if err := os.Mkdir(v.Data(), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return made, err
-	} else if err == nil {
+	if !isThere {
+		if err := os.Mkdir(v.Data(), 0o755); err != nil {
+			return made, err
+		}
 		if err := os.Chmod(v.Data(), 0o755); err != nil { // whatever our umask
 			return made, err
 		}
@@ -245,7 +249,8 @@ func (s *Store) discard(v driver.Volume) error {
 	return nil
 }
 
-// List returns the existing volumes, except those with an unreadable record.
+// List returns the existing volumes, except those that cannot be read. It touches
+// nothing that is mounted, since a server that is away does not answer.
 func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -253,23 +258,50 @@ func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	}
 	var found []*hostv1.VolumeOnDisk
 	for _, entry := range entries {
-		v, d, err := s.find(entry.Name())
+		volume, err := s.onDisk(entry.Name())
 		if err != nil {
 			slog.Warn("a volume is not listed", "volume", entry.Name(), "error", err)
-			continue
 		}
-		info, err := os.Stat(v.Data())
-		if errors.Is(err, os.ErrNotExist) { // not created yet
-			continue
+		if volume != nil {
+			found = append(found, volume)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("list volumes: %w", err)
-		}
-		found = append(found, &hostv1.VolumeOnDisk{
-			Name: v.Name, Driver: d.Traits().Name, Options: v.Options, Created: timestamppb.New(info.ModTime()),
-		})
 	}
 	return found, nil
+}
+
+// onDisk describes a volume; nil: it is not created yet, or gone. Its directory's
+// time is that of its creation, or of what was last made beside its content.
+func (s *Store) onDisk(name string) (*hostv1.VolumeOnDisk, error) {
+	v, d, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	isThere, err := hasData(v)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !isThere {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(v.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &hostv1.VolumeOnDisk{
+		Name: v.Name, Driver: d.Traits().Name, Options: v.Options, Created: timestamppb.New(info.ModTime()),
+	}, nil
+}
+
+// hasData reports whether a volume has its data directory. It does not look at
+// that: what is mounted there may not answer.
+func hasData(v driver.Volume) (bool, error) {
+	dir, err := os.Open(v.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	inside, err := dir.Readdirnames(-1)
+	return slices.Contains(inside, filepath.Base(v.Data())), err
 }
 
 // Measure returns the volume's size in bytes; 0 for a missing one.
