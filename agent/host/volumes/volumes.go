@@ -25,6 +25,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/keylock"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -35,6 +36,7 @@ type Store struct {
 	dir     string
 	held    string // directory of the holders: <held>/<name>/<holder>
 	trash   *trash.Can
+	paths   *userpaths.Looks
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
 	// exclusive has the names of exclusive volumes, and perhaps of ones that are gone.
@@ -52,9 +54,10 @@ type Store struct {
 type Options struct {
 	Dir string
 	// RunDir holds the records of mounted volumes: it does not survive a reboot.
-	RunDir  string
-	Trash   *trash.Can // on Dir's file system
-	Drivers []driver.Driver
+	RunDir    string
+	Trash     *trash.Can // on Dir's file system
+	UserPaths *userpaths.Looks
+	Drivers   []driver.Driver
 	// RoomPeriod is how often the disk's free space is compared with the volumes'
 	// possible growth; 0: every 10 s.
 	RoomPeriod time.Duration
@@ -64,7 +67,7 @@ const roomPeriod = 10 * time.Second
 
 // Open creates the store's directories.
 func Open(options Options) (*Store, error) {
-	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, drivers: options.Drivers}
+	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, paths: options.UserPaths, drivers: options.Drivers}
 	s.mounts = map[string]uint64{}
 	s.roomPeriod = cmp.Or(options.RoomPeriod, roomPeriod)
 	for _, dir := range []string{s.dir, s.held} {
@@ -153,7 +156,8 @@ func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 
 // Create creates the volume if it does not exist, and returns its data directory
 // and the driver's description. INVALID_ARGUMENT: options. ALREADY_EXISTS: it
-// exists with other options.
+// exists with other options. DEADLINE_EXCEEDED: a path in the options is on a file
+// system that does not answer.
 func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest) (*hostv1.CreateVolumeResponse, error) {
 	dir, err := s.path(request.Name)
 	if err != nil {
@@ -166,7 +170,7 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 	if err := d.Check(request.Options); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
-	if err := s.refusePaths(request.Options); err != nil {
+	if err := s.paths.Do(ctx, request.Options["device"], func() error { return s.refusePaths(request.Options) }); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
 	unlock, err := s.locks.Lock(ctx, request.Name)

@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -67,6 +68,23 @@ func TestAMountedVolumeThatDoesNotAnswerIsListedAndCreatedAgain(t *testing.T) {
 			err = fmt.Errorf("it is at %s", again.Path)
 		}
 		return err
+	})
+}
+
+func TestACreationDoesNotWaitForAPathThatDoesNotAnswer(t *testing.T) {
+	s := openStore(t)
+	away := t.TempDir()
+	mountHung(t, away)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	answers(t, func() error {
+		_, err := s.Create(ctx, &hostv1.CreateVolumeRequest{
+			Name: "v", Driver: "local", Options: map[string]string{"type": "none", "o": "bind", "device": away},
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("got %v", err)
+		}
+		return nil
 	})
 }
 
