@@ -117,7 +117,7 @@ func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*in
 		return wanted.Probe(ctx, options.AgentPath, "version")
 	})
 	if i.volumes, err = volumes.Open(volumes.Options{
-		Dir: filepath.Join(layout.StateDir, "volumes"), RunDir: layout.RunDir, Trash: i.trash,
+		Dir: filepath.Join(layout.StateDir, "volumes"), RunDir: layout.RunDir, Trash: i.trash, UserPaths: i.paths,
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: options.BlockVolumeSize}, tmpfs.Driver{}},
 	}); err == nil {
 		i.containers, err = containers.New(containers.Options{

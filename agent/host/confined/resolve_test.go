@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,7 @@ func TestResolveFollowsLinksInsideAndStopsWhereCovered(t *testing.T) {
 	for name, want := range map[string]string{
 		"/": "/", "/real": "/real", "/absolute/x/y": "/real/x/y", "/up/": "/real/deep", "/up/../link": "/file",
 		"/dangling/x": "/nowhere/at/all/x", "/missing/../real": "/real", "/up/out/etc": "/etc", "/file/x": "/file/x",
+		"/up/../../mounted/../absolute/x": "/real/x", "/missing/../absolute": "/real", "/mounted/a/../../absolute": "/real",
 		"/mounted": "/mounted", "/mounted/absolute": "/mounted/absolute", "/to-mounted": "/mounted/x", "/../../etc": "/etc",
 	} {
 		covered := func(name string) bool {
@@ -37,5 +39,32 @@ func TestResolveFollowsLinksInsideAndStopsWhereCovered(t *testing.T) {
 	}
 	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
 		t.Errorf("something was made outside: %v", entries)
+	}
+}
+
+func TestAPathOfTooManyNamesIsNotResolved(t *testing.T) {
+	root, dir := openRoot(t)
+	none := func(string) bool { return false }
+	deep := strings.Repeat("/a", mostNames)
+	if got, err := root.Resolve(deep, none); got != deep || err != nil {
+		t.Errorf("%d names lead to %s (%v)", mostNames, got, err)
+	}
+	os.Symlink(deep, filepath.Join(dir, "link"))
+	for _, name := range []string{deep + "/a", "/link/a", strings.Repeat("/a", 100_000)} {
+		if _, err := root.Resolve(name, none); err == nil || !strings.Contains(err.Error(), "more than 255 names") {
+			t.Errorf("%d bytes: %v", len(name), err)
+		}
+	}
+}
+
+func TestNothingBeneathAMountOrWhatIsMissingIsLookedAt(t *testing.T) {
+	root, dir := openRoot(t)
+	os.Mkdir(filepath.Join(dir, "there"), 0o755)
+	for name, want := range map[string]int{"/mounted/a/b/c": 1, "/missing/a/b/c": 1, "/there/a/b/c": 2, "/missing/a/../../there/a/b": 3} {
+		asked := 0
+		covered := func(name string) bool { asked++; return name == "/mounted" }
+		if _, err := root.Resolve(name, covered); asked != want || err != nil {
+			t.Errorf("%s: asked %d times (%v), want %d", name, asked, err, want)
+		}
 	}
 }

@@ -25,14 +25,15 @@ func TestARequestsBindsLookAtVolumesOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
+	paths := userpaths.New()
 	kept, err := volumes.Open(volumes.Options{
-		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can,
+		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: paths,
 		Drivers: []driver.Driver{block.Driver{DefaultSize: 32 << 20}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.volumes, c.userPaths = kept, userpaths.New()
+	c.volumes, c.userPaths = kept, paths
 	made, err := kept.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "disk", Driver: block.Driver{}.Traits().Name})
 	if err != nil {
 		t.Fatal(err)

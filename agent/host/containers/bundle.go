@@ -1,11 +1,11 @@
 package containers
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strings"
 
@@ -36,7 +36,7 @@ type machineFacts struct {
 	hook           ociHook        // makes what is nested
 
 	mounted map[string]bool // resolved destinations
-	bound   []string        // those of bind mounts
+	bound   map[string]bool // those of bind mounts
 	nested  nested.Content
 }
 
@@ -60,10 +60,10 @@ type object map[string]json.RawMessage
 
 // completeConfig fills the facts into the backend's OCI configuration.
 // INVALID_ARGUMENT: it is invalid, or has hooks, which would run as root on the
-// machine.
+// machine, or destinations of more names than confined.Root resolves.
 //
 // inBinds is left to facts.hook instead of the runtime.
-func completeConfig(config []byte, facts machineFacts) (completed []byte, inBinds nested.Content, err error) {
+func completeConfig(ctx context.Context, config []byte, facts machineFacts) (completed []byte, inBinds nested.Content, err error) {
 	var top object
 	err = json.Unmarshal(config, &top)
 	if err == nil && top == nil {
@@ -75,10 +75,17 @@ func completeConfig(config []byte, facts machineFacts) (completed []byte, inBind
 			err = errors.New("hooks are refused")
 		}
 	}
-	for _, complete := range []func(object) error{facts.completeRoot, facts.completeProcess, facts.completeLinux, facts.addMounts, facts.takeNestedDevices} {
+	for _, complete := range []func(object) error{
+		facts.completeRoot, facts.completeProcess, facts.completeLinux,
+		func(top object) error { return facts.addMounts(ctx, top) },
+		func(top object) error { return facts.takeNestedDevices(ctx, top) },
+	} {
 		if err == nil {
 			err = complete(top)
 		}
+	}
+	if err != nil && ctx.Err() != nil {
+		return nil, inBinds, context.Cause(ctx)
 	}
 	if err != nil {
 		return nil, inBinds, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("OCI configuration: %w", err))
@@ -212,7 +219,7 @@ func (f machineFacts) completeLinux(top object) error {
 	})
 }
 
-func (f *machineFacts) addMounts(top object) error {
+func (f *machineFacts) addMounts(ctx context.Context, top object) error {
 	added := f.mounts
 	if f.initExecutable != "" {
 		added = append(added, ociMount{initPath, "bind", f.initExecutable, []string{"bind", "ro", "rprivate"}})
@@ -228,7 +235,7 @@ func (f *machineFacts) addMounts(top object) error {
 			}
 			*mounts = append(*mounts, raw)
 		}
-		if err := f.resolveDestinations(*mounts); err != nil {
+		if err := f.resolveDestinations(ctx, *mounts); err != nil {
 			return err
 		}
 		return f.takeNestedMounts(mounts)
@@ -238,6 +245,7 @@ func (f *machineFacts) addMounts(top object) error {
 // takeNestedMounts removes the mounts that lie inside bind mounts, which are not
 // the container's alone.
 func (f *machineFacts) takeNestedMounts(all *[]json.RawMessage) error {
+	f.bound = map[string]bool{}
 	others := []json.RawMessage{}
 	for _, raw := range *all {
 		var mount ociMount
@@ -250,7 +258,7 @@ func (f *machineFacts) takeNestedMounts(all *[]json.RawMessage) error {
 			others = append(others, raw)
 		}
 		if mount.Type == "bind" {
-			f.bound = append(f.bound, mount.Destination)
+			f.bound[mount.Destination] = true
 		}
 	}
 	*all = others
@@ -258,7 +266,7 @@ func (f *machineFacts) takeNestedMounts(all *[]json.RawMessage) error {
 }
 
 // takeNestedDevices removes the devices that lie there.
-func (f *machineFacts) takeNestedDevices(top object) error {
+func (f *machineFacts) takeNestedDevices(ctx context.Context, top object) error {
 	return edit(top, "linux", func(linux *object) error {
 		if _, hasDevices := (*linux)["devices"]; !hasDevices {
 			return nil
@@ -269,7 +277,7 @@ func (f *machineFacts) takeNestedDevices(top object) error {
 				var device nested.Device
 				err := json.Unmarshal(raw, &device)
 				if err == nil {
-					device.Path, err = f.root.Resolve(device.Path, f.isCovered)
+					device.Path, err = f.resolve(ctx, device.Path)
 				}
 				if err != nil {
 					return err
@@ -287,24 +295,27 @@ func (f *machineFacts) takeNestedDevices(top object) error {
 }
 
 func (f *machineFacts) isInBind(name string) bool {
-	return slices.ContainsFunc(f.bound, func(directory string) bool { return strings.HasPrefix(name, directory+"/") })
-}
-
-// isCovered reports whether a path lies inside a mount, so that it is not visible
-// here.
-func (f *machineFacts) isCovered(name string) bool {
-	for ; name != "/"; name = path.Dir(name) {
-		if f.mounted[name] {
+	for end := strings.LastIndexByte(name, '/'); end > 0; end = strings.LastIndexByte(name[:end], '/') {
+		if f.bound[name[:end]] {
 			return true
 		}
 	}
 	return false
 }
 
+// resolve follows the links of a path as far as it is visible here: inside a mount
+// it is not.
+func (f *machineFacts) resolve(ctx context.Context, name string) (string, error) {
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	return f.root.Resolve(name, func(name string) bool { return f.mounted[name] })
+}
+
 // resolveDestinations resolves links for the runtime, which creates some
 // destinations by plain paths. A destination inside an earlier mount belongs to
 // that mount, and is not visible here.
-func (f *machineFacts) resolveDestinations(mounts []json.RawMessage) error {
+func (f *machineFacts) resolveDestinations(ctx context.Context, mounts []json.RawMessage) error {
 	f.mounted = map[string]bool{}
 	for i, raw := range mounts {
 		var mount object
@@ -316,7 +327,7 @@ func (f *machineFacts) resolveDestinations(mounts []json.RawMessage) error {
 		if err != nil {
 			return err
 		}
-		resolved, err := f.root.Resolve(destination, f.isCovered)
+		resolved, err := f.resolve(ctx, destination)
 		if err != nil {
 			return fmt.Errorf("%s: %w", destination, err)
 		}

@@ -1,10 +1,13 @@
 package containers
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
@@ -19,7 +22,7 @@ func completed(t *testing.T, config string, facts machineFacts) map[string]any {
 	if facts.root == nil {
 		facts.root = rootOf(t, t.TempDir())
 	}
-	raw, _, err := completeConfig([]byte(config), facts)
+	raw, _, err := completeConfig(t.Context(), []byte(config), facts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +80,7 @@ func TestMountsAndDevicesInWhatIsBoundAreLeftToTheHook(t *testing.T) {
 		`,{"destination":"/very"` + bind + `,{"destination":"/link/a","type":"tmpfs"},{"destination":"/v/a/b"` + bind + `,{"destination":"/dev/shm/x"` + bind + `],
 		"linux":{"devices":[{"path":"/dev/fuse","type":"c","someday":1},{"path":"/v/null","type":"c"},{"path":"/link/a/zero","type":"c"}]}}`
 	facts := machineFacts{root: rootOf(t, directory), hook: ociHook{Path: "/hook", Args: []string{"hook"}}}
-	raw, inBinds, err := completeConfig([]byte(config), facts)
+	raw, inBinds, err := completeConfig(t.Context(), []byte(config), facts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +162,38 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 		``, `[]`, `null`, `{}`, `{"process":null}`, `{"process":[]}`, `{"process":{"user":7}}`, `{"process":{},"mounts":{}}`, `{"process":{},"linux":[]}`,
 		`{"process":{},"hooks":{"prestart":[{"path":"/bin/sh"}]}}`, `{"process":{},"hooks":[]}`, `{"process":{},"HOOKS":{"poststop":[]}}`,
 	} {
-		if _, _, err := completeConfig([]byte(config), machineFacts{}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+		if _, _, err := completeConfig(t.Context(), []byte(config), machineFacts{}); connect.CodeOf(err) != connect.CodeInvalidArgument {
+			t.Errorf("%s: %v", config, err)
+		}
+	}
+}
+
+func TestADestinationOfTooManyNamesIsRefusedAtOnce(t *testing.T) {
+	directory := t.TempDir()
+	deep := strings.Repeat("/a", 1_000)
+	if err := os.Symlink(deep, filepath.Join(directory, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for _, config := range []string{
+		`{"process":{},"mounts":[{"destination":"` + deep + `"}]}`,
+		`{"process":{},"mounts":[{"destination":"/link/x"}]}`,
+		`{"process":{},"linux":{"devices":[{"path":"` + deep + `"}]}}`,
+	} {
+		_, _, err := completeConfig(t.Context(), []byte(config), machineFacts{root: rootOf(t, directory)})
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), "more than 255 names") {
+			t.Errorf("%.60s: %v", config, err)
+		}
+	}
+}
+
+func TestAConfigurationIsNotCompletedForACallerWhoHasLeft(t *testing.T) {
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for _, config := range []string{
+		`{"process":{},"mounts":[{"destination":"/a"}]}`, `{"process":{},"linux":{"devices":[{"path":"/a"}]}}`,
+	} {
+		_, _, err := completeConfig(left, []byte(config), machineFacts{root: rootOf(t, t.TempDir())})
+		if !errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeInvalidArgument {
 			t.Errorf("%s: %v", config, err)
 		}
 	}

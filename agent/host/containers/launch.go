@@ -200,7 +200,7 @@ func (l *launch) prepareConfig(ctx context.Context) (config []byte, err error) {
 		}
 	}
 	facts.hook = l.nestedHook()
-	config, inBinds, err := completeConfig(l.request.OciSpec, facts)
+	config, inBinds, err := completeConfig(ctx, l.request.OciSpec, facts)
 	for i, mount := range inBinds.Mounts {
 		inBinds.Mounts[i].Volume = l.volumes.PartOf(mount.Source)
 	}

@@ -16,7 +16,6 @@ import (
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 
-	"github.com/sockerless/sockerless/agent/core/commandline"
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
@@ -50,7 +49,7 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 				return nil, err
 			}
 		}
-		found := notOfEarlierRuns(findProcesses(isShim, candidates))
+		found := notOfEarlierRuns(ofMachine.find(isShim, candidates))
 		if len(found) > 0 || !answers(paths.AgentSocket()) {
 			return found, nil
 		}
@@ -86,7 +85,7 @@ func endCommands(ctx context.Context, runtimeRoot, id string) error {
 		return err
 	}
 	root, last := []byte("\x00--root\x00"+runtimeRoot+"\x00"), []byte("\x00"+id+"\x00")
-	commands := findProcesses(func(command []byte) bool {
+	commands := ofMachine.find(func(command []byte) bool {
 		return bytes.Contains(command, root) && bytes.HasSuffix(command, last)
 	}, candidates)
 	defer closeAll(commands)
@@ -96,29 +95,6 @@ func endCommands(ctx context.Context, runtimeRoot, id string) error {
 		}
 	}
 	return nil
-}
-
-// findProcesses finds processes by their command lines: arguments, each followed
-// by a NUL.
-func findProcesses(wanted func(command []byte) bool, candidates []string) (found []foundProcess) {
-	for _, candidate := range candidates {
-		pid, err := strconv.Atoi(candidate)
-		if err != nil {
-			continue
-		}
-		pidfd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue
-		}
-		// Read after the open: the PID cannot be reused in between.
-		command, err := commandline.Read(pid)
-		if err == nil && wanted(command) {
-			found = append(found, foundProcess{pid, pidfd})
-		} else {
-			unix.Close(pidfd)
-		}
-	}
-	return found
 }
 
 func processDirectories() ([]string, error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes/block"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
@@ -40,7 +41,7 @@ func openStore(t *testing.T) stored {
 func reopen(t *testing.T, dir string, can *trash.Can) *Store {
 	t.Helper()
 	store, err := Open(Options{
-		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can,
+		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(),
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 32 << 20}, tmpfs.Driver{}},
 	})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes/block"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
@@ -77,7 +78,7 @@ func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
 	}
 	t.Cleanup(can.Close)
 	store, err := Open(Options{
-		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, RoomPeriod: period,
+		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, UserPaths: userpaths.New(), RoomPeriod: period,
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 64 << 20}},
 	})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	"github.com/sockerless/sockerless/agent/host/volumes/local"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -37,7 +38,7 @@ func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(can.Close)
-	store, err = Open(Options{Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, Drivers: []driver.Driver{local.Driver{}}})
+	store, err = Open(Options{Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(), Drivers: []driver.Driver{local.Driver{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

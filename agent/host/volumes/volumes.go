@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/keylock"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
+	"github.com/sockerless/sockerless/agent/host/userpaths"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -34,6 +36,7 @@ type Store struct {
 	dir     string
 	held    string // directory of the holders: <held>/<name>/<holder>
 	trash   *trash.Can
+	paths   *userpaths.Looks
 	drivers []driver.Driver // the first is that of volumes without a record
 	locks   keylock.Locks   // by volume name
 	// exclusive has the names of exclusive volumes, and perhaps of ones that are gone.
@@ -51,9 +54,10 @@ type Store struct {
 type Options struct {
 	Dir string
 	// RunDir holds the records of mounted volumes: it does not survive a reboot.
-	RunDir  string
-	Trash   *trash.Can // on Dir's file system
-	Drivers []driver.Driver
+	RunDir    string
+	Trash     *trash.Can // on Dir's file system
+	UserPaths *userpaths.Looks
+	Drivers   []driver.Driver
 	// RoomPeriod is how often the disk's free space is compared with the volumes'
 	// possible growth; 0: every 10 s.
 	RoomPeriod time.Duration
@@ -63,7 +67,7 @@ const roomPeriod = 10 * time.Second
 
 // Open creates the store's directories.
 func Open(options Options) (*Store, error) {
-	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, drivers: options.Drivers}
+	s := &Store{dir: options.Dir, held: filepath.Join(options.RunDir, "volumes"), trash: options.Trash, paths: options.UserPaths, drivers: options.Drivers}
 	s.mounts = map[string]uint64{}
 	s.roomPeriod = cmp.Or(options.RoomPeriod, roomPeriod)
 	for _, dir := range []string{s.dir, s.held} {
@@ -152,7 +156,8 @@ func (s *Store) find(name string) (driver.Volume, driver.Driver, error) {
 
 // Create creates the volume if it does not exist, and returns its data directory
 // and the driver's description. INVALID_ARGUMENT: options. ALREADY_EXISTS: it
-// exists with other options.
+// exists with other options. DEADLINE_EXCEEDED: a path in the options is on a file
+// system that does not answer.
 func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest) (*hostv1.CreateVolumeResponse, error) {
 	dir, err := s.path(request.Name)
 	if err != nil {
@@ -165,7 +170,7 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 	if err := d.Check(request.Options); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
-	if err := s.refusePaths(request.Options); err != nil {
+	if err := s.paths.Do(ctx, request.Options["device"], func() error { return s.refusePaths(request.Options) }); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
 	unlock, err := s.locks.Lock(ctx, request.Name)
@@ -195,20 +200,23 @@ func (s *Store) create(ctx context.Context, d driver.Driver, v driver.Volume) (m
 		return made, err
 	}
 	plain := d == s.drivers[0] && len(v.Options) == 0
-	_, err = os.Lstat(v.Data())
+	isThere, err := hasData(v)
+	if err != nil {
+		return made, err
+	}
 	// An existing volume without a record is a plain one, and stays so whatever
 	// the request.
-	isNew := errors.Is(err, os.ErrNotExist)
-	if _, err := os.Lstat(recordPath(v.Dir)); errors.Is(err, os.ErrNotExist) && isNew && !plain {
+	if _, err := os.Lstat(recordPath(v.Dir)); errors.Is(err, os.ErrNotExist) && !isThere && !plain {
 		kept := record{Version: recordVersion, Driver: d.Traits().Name, Options: v.Options}
 		if err := jsonfile.WriteDurable(recordPath(v.Dir), kept); err != nil {
 			return made, err
 		}
 	}
 	faultpoint.Reached("host.volume.recorded")
-	if err := os.Mkdir(v.Data(), 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return made, err
-	} else if err == nil {
+	if !isThere {
+		if err := os.Mkdir(v.Data(), 0o755); err != nil {
+			return made, err
+		}
 		if err := os.Chmod(v.Data(), 0o755); err != nil { // whatever our umask
 			return made, err
 		}
@@ -245,7 +253,8 @@ func (s *Store) discard(v driver.Volume) error {
 	return nil
 }
 
-// List returns the existing volumes, except those with an unreadable record.
+// List returns the existing volumes, except those that cannot be read. It touches
+// nothing that is mounted, since a server that is away does not answer.
 func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -253,23 +262,50 @@ func (s *Store) List() ([]*hostv1.VolumeOnDisk, error) {
 	}
 	var found []*hostv1.VolumeOnDisk
 	for _, entry := range entries {
-		v, d, err := s.find(entry.Name())
+		volume, err := s.onDisk(entry.Name())
 		if err != nil {
 			slog.Warn("a volume is not listed", "volume", entry.Name(), "error", err)
-			continue
 		}
-		info, err := os.Stat(v.Data())
-		if errors.Is(err, os.ErrNotExist) { // not created yet
-			continue
+		if volume != nil {
+			found = append(found, volume)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("list volumes: %w", err)
-		}
-		found = append(found, &hostv1.VolumeOnDisk{
-			Name: v.Name, Driver: d.Traits().Name, Options: v.Options, Created: timestamppb.New(info.ModTime()),
-		})
 	}
 	return found, nil
+}
+
+// onDisk describes a volume; nil: it is not created yet, or gone. Its directory's
+// time is that of its creation, or of what was last made beside its content.
+func (s *Store) onDisk(name string) (*hostv1.VolumeOnDisk, error) {
+	v, d, err := s.find(name)
+	if err != nil {
+		return nil, err
+	}
+	isThere, err := hasData(v)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !isThere {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(v.Dir)
+	if err != nil {
+		return nil, err
+	}
+	return &hostv1.VolumeOnDisk{
+		Name: v.Name, Driver: d.Traits().Name, Options: v.Options, Created: timestamppb.New(info.ModTime()),
+	}, nil
+}
+
+// hasData reports whether a volume has its data directory. It does not look at
+// that: what is mounted there may not answer.
+func hasData(v driver.Volume) (bool, error) {
+	dir, err := os.Open(v.Dir)
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	inside, err := dir.Readdirnames(-1)
+	return slices.Contains(inside, filepath.Base(v.Data())), err
 }
 
 // Measure returns the volume's size in bytes; 0 for a missing one.
