@@ -2,16 +2,18 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
 
+import type { Header } from "tar-stream";
+
 import { streamOf } from "../../../test/support/image-store.ts";
 import { entriesOf, type TarEntry, tarOf } from "../../../test/support/tar.ts";
+import { FileBudget } from "./file-budget.ts";
 import { FileIndex } from "./file-index.ts";
 import type { IndexedFile } from "./indexed-file.ts";
 import { type NamedFile, tarOfFiles } from "./files-tar.ts";
 
 type Entries = readonly TarEntry[];
 
-const readerOf = (tar: Buffer) => () => streamOf(tar);
-const layerOf = (tar: Buffer) => ({ open: readerOf(tar) });
+const layerOf = (tar: Buffer) => ({ open: () => streamOf(tar) });
 
 async function indexOf(...layers: Entries[]): Promise<FileIndex> {
   const index = new FileIndex();
@@ -26,12 +28,8 @@ function fileAt(index: FileIndex, path: string): IndexedFile | undefined {
   return found.kind === "file" ? found.file : undefined;
 }
 
-const refused = (mountPoint: string): never => {
-  throw new Error(`${mountPoint} is elsewhere`);
-};
-
-function walked(index: FileIndex, path: string, entersMounts = true): string[] {
-  return [...index.walk(path, entersMounts, refused)].map((each) => each.path);
+async function walked(index: FileIndex, path: string, entersMounts = true): Promise<string[]> {
+  return (await Array.fromAsync(index.walk(path, entersMounts))).map((each) => each.path);
 }
 
 describe("the files of an image", () => {
@@ -99,12 +97,12 @@ describe("the files of an image", () => {
     await index.addLayer(layerOf(gzipSync(await tarOf(second))));
     assert.equal(fileAt(index, "/x")?.type, "file");
     assert.equal(fileAt(index, "/z")?.type, "directory", "as an overlay shows it");
-    assert.deepEqual(walked(index, "/"), ["", "x", "z", "z/in"]);
+    assert.deepEqual(await walked(index, "/"), ["", "x", "z", "z/in"]);
   });
 
   it("are limited in number, whether layers add or replace them", async () => {
     const layer = Array.from({ length: 60 }, (_, number) => ({ name: `f${number}`, content: "" }));
-    const index = new FileIndex(100);
+    const index = new FileIndex({ limit: 100 });
     for (let again = 0; again < 3; again++) {
       await index.addLayer(layerOf(await tarOf(layer)));
     }
@@ -113,18 +111,122 @@ describe("the files of an image", () => {
       kind: "invalid",
       message: /more than 100 files/,
     });
-    const one = new FileIndex(50);
+    const one = new FileIndex({ limit: 50 });
     await assert.rejects(one.addLayer(layerOf(await tarOf(layer))), /more than 50 files/);
     const implied = Array.from({ length: 30 }, (_, number) => ({ name: `${number}/b/c`, content: "" }));
-    const directories = readerOf(await tarOf(implied));
-    await new FileIndex(90).addLayer({ open: directories });
-    await assert.rejects(new FileIndex(89).addLayer({ open: directories }), /more than 89 files/);
-    await assert.rejects(new FileIndex(89).addArchive("/", directories), /more than 89 files/);
-    const mounted = new FileIndex(90);
-    mounted.addMount("/m".repeat(80), "nothing");
-    assert.throws(() => mounted.addMount("/n".repeat(80), "nothing"), /more than 90 files/);
+    const directories = layerOf(await tarOf(implied));
+    await new FileIndex({ limit: 90 }).addLayer(directories);
+    await assert.rejects(new FileIndex({ limit: 89 }).addLayer(directories), /more than 89 files/);
+    await assert.rejects(new FileIndex({ limit: 89 }).addArchive("/", directories), /more than 89 files/);
+    const mounted = new FileIndex({ limit: 90 });
+    await mounted.addMount("/m".repeat(80), "nothing");
+    await assert.rejects(mounted.addMount("/n".repeat(80), "nothing"), /more than 90 files/);
     const deep = await tarOf([{ name: "d/".repeat(3000), type: "directory" }]);
     await assert.rejects(new FileIndex().addLayer(layerOf(deep)), /a path of more than 4096 bytes/);
+  });
+});
+
+describe("many files", () => {
+  /** A layer whose headers are kept, so that nothing is read. */
+  const keptLayer = (names: readonly string[], told: (index: number) => void = () => {}) => ({
+    open: () => assert.fail("the layer is not read"),
+    async *headers() {
+      for (const [index, name] of names.entries()) {
+        told(index);
+        yield { name, type: name.endsWith("/") ? "directory" : "file", size: 1 } as Header;
+      }
+    },
+  });
+  const numbered = (directory: string, count: number) =>
+    Array.from({ length: count }, (_, index) => `${directory}${(index * 7919) % count}`);
+  const deep = "a/".repeat(2_000);
+
+  /** Turns of the event loop while some work is done. */
+  async function turnsDuring(work: () => Promise<unknown>): Promise<number> {
+    let turns = 0;
+    let isOver = false;
+    const count = (): void => {
+      turns++;
+      if (!isOver) {
+        setImmediate(count);
+      }
+    };
+    setImmediate(count);
+    await work();
+    isOver = true;
+    return turns;
+  }
+
+  it("are added and walked in turns of the event loop, each of few files or elements of paths", async () => {
+    for (const [names, least] of [
+      [numbered("d/", 20_000), 15],
+      [numbered(deep, 200), 5],
+    ] as const) {
+      const index = new FileIndex();
+      assert.ok((await turnsDuring(() => index.addLayer(keptLayer(names)))) >= least, "adding");
+      assert.ok((await turnsDuring(() => walked(index, "/"))) >= least, "walking");
+      assert.ok((await turnsDuring(() => Array.fromAsync(index.changes(false)))) >= least, "comparing");
+    }
+  });
+
+  it("are sorted", async () => {
+    const index = new FileIndex();
+    const names = numbered("d/", 5_500);
+    await index.addLayer(keptLayer(names));
+    const expected = names.map((name) => name.slice(2)).sort((one, other) => (one < other ? -1 : 1));
+    assert.deepEqual(await walked(index, "/d/"), ["", ...expected]);
+  });
+
+  it("are left once nobody asks any more", async () => {
+    const left = new AbortController();
+    const index = new FileIndex({ signal: left.signal });
+    let last = 0;
+    const layer = keptLayer(numbered("d/", 20_000), (at) => {
+      last = at;
+      if (at === 5_000) {
+        left.abort(new Error("left"));
+      }
+    });
+    await assert.rejects(index.addLayer(layer), /left/);
+    assert.ok(last <= 6_001, `${last} were read`);
+  });
+
+  it("count by the depth at which they are, too", async () => {
+    const again = Array.from({ length: 1_000 }, () => deep);
+    await assert.rejects(
+      new FileIndex({ limit: 40_000 }).addLayer(keptLayer(again)),
+      /more than 40000 files/,
+    );
+  });
+
+  it("share the room of all indexes", async () => {
+    const budget = new FileBudget(150);
+    const layer = keptLayer(numbered("d", 100));
+    const first = new FileIndex({ budget });
+    await first.addLayer(layer);
+    const second = new FileIndex({ budget });
+    await assert.rejects(second.addLayer(layer), { kind: "unavailable", message: /try again later/ });
+    second[Symbol.dispose]();
+    first[Symbol.dispose]();
+    const third = new FileIndex({ budget });
+    await third.addLayer(layer);
+    await assert.rejects(third.addArchive("/", keptLayer([`long/${"x".repeat(20_000)}`])), /4096 bytes/);
+    await assert.rejects(third.addArchive("/", keptLayer(numbered("x".repeat(3_000), 10))), {
+      kind: "unavailable",
+    });
+  });
+
+  it("have paths that links make no longer", async () => {
+    const index = new FileIndex();
+    await index.addLayer(keptLayer([deep]));
+    const link = { name: "link", type: "symlink", linkname: `/${deep}` } as Header;
+    await index.addArchive("/", {
+      ...keptLayer([]),
+      async *headers() {
+        yield link;
+      },
+    });
+    await assert.rejects(index.addArchive("/", keptLayer([`link/${"b/".repeat(100)}`])), /4096 bytes/);
   });
 });
 
@@ -136,7 +238,7 @@ describe("archives over an image", () => {
       { name: "file", content: "x" },
     ]);
     const add = async (directory: string, entries: Entries) =>
-      index.addArchive(directory, readerOf(await tarOf(entries)));
+      index.addArchive(directory, layerOf(await tarOf(entries)));
     await add("/link", [{ name: "sub/file", content: "x" }]);
     assert.equal(fileAt(index, "/data/sub/file")?.type, "file");
     assert.equal(fileAt(index, "/link/sub")?.type, "directory");
@@ -156,7 +258,7 @@ describe("archives over an image", () => {
     await add("/data", [{ name: "hard", type: "link", linkname: "/../file" }]);
     await add("/data", [{ name: "hard", type: "link", linkname: "before" }]);
     assert.equal(fileAt(index, "/data/hard"), fileAt(index, "/data/before"));
-    assert.deepEqual(walked(index, "/"), [
+    assert.deepEqual(await walked(index, "/"), [
       "",
       "data",
       "data/absolute",
@@ -185,14 +287,14 @@ describe("archives over an image", () => {
       { name: "tree", content: "now a file" },
       { name: "other/", type: "directory", mode: 0o700 },
     ]);
-    await index.addArchive("/", readerOf(tar));
-    await index.addArchive("/etc/deep", readerOf(await tarOf([{ name: "new", content: "again" }])));
-    const changes = (touched: boolean) =>
-      [...index.changes(touched)].map(({ path, kind }) => `${kind} ${path}`);
+    await index.addArchive("/", layerOf(tar));
+    await index.addArchive("/etc/deep", layerOf(await tarOf([{ name: "new", content: "again" }])));
+    const changes = async (touched: boolean) =>
+      (await Array.fromAsync(index.changes(touched))).map(({ path, kind }) => `${kind} ${path}`);
     const rest = ["added /etc/deep", "added /etc/deep/new"];
     const last = ["modified /other", "modified /tree"];
-    assert.deepEqual(changes(false), ["none /etc", ...rest, ...last]);
-    assert.deepEqual(changes(true), ["none /etc", ...rest, "modified /etc/same", ...last]);
+    assert.deepEqual(await changes(false), ["none /etc", ...rest, ...last]);
+    assert.deepEqual(await changes(true), ["none /etc", ...rest, "modified /etc/same", ...last]);
   });
 
   it("count outside of mount points, whose files may be elsewhere", async () => {
@@ -200,17 +302,20 @@ describe("archives over an image", () => {
       { name: "own/in", content: "x" },
       { name: "shared/in", content: "x" },
     ]);
-    index.addMount("/own", "image");
-    index.addMount("/shared", "elsewhere");
-    index.addMount("/made/here", "nothing");
+    await index.addMount("/own", "image");
+    await index.addMount("/shared", "elsewhere");
+    await index.addMount("/made/here", "nothing");
     for (const directory of ["/own", "/shared", "/made/here"]) {
-      await index.addArchive(directory, readerOf(await tarOf([{ name: "put", content: "x" }])));
+      await index.addArchive(directory, layerOf(await tarOf([{ name: "put", content: "x" }])));
     }
-    const changed = [...index.changes(true)].filter(({ kind }) => kind !== "none");
+    const changed = (await Array.fromAsync(index.changes(true))).filter(({ kind }) => kind !== "none");
     assert.deepEqual(changed, []);
-    assert.deepEqual(walked(index, "/", false), ["", "made", "made/here", "own", "shared"]);
-    assert.deepEqual(walked(index, "/own"), ["", "in", "put"]);
-    assert.throws(() => walked(index, "/"), /\/shared is elsewhere/);
+    assert.deepEqual(await walked(index, "/", false), ["", "made", "made/here", "own", "shared"]);
+    assert.deepEqual(await walked(index, "/own"), ["", "in", "put"]);
+    assert.deepEqual(
+      ["/", "/shared/.", "/own", "/shared-not"].map((path) => index.elsewhereIn(path)),
+      ["/shared", "/shared", undefined, undefined],
+    );
     const found = index.find("/shared/in");
     assert.deepEqual(found, { kind: "missing", isElsewhere: true });
   });
@@ -218,7 +323,7 @@ describe("archives over an image", () => {
 
 describe("a tar of an image's files", () => {
   const tarFrom = async (index: FileIndex, path = "/"): Promise<Buffer> => {
-    const named: NamedFile[] = [...index.walk(path, true, refused)]
+    const named: NamedFile[] = (await Array.fromAsync(index.walk(path, true)))
       .filter((each) => each.path !== "")
       .map((each) => ({ name: each.path + (each.file.type === "directory" ? "/" : ""), file: each.file }));
     const chunks: Uint8Array[] = [];

@@ -9,7 +9,6 @@ import type { Header } from "tar-stream";
 
 import { invalid } from "../../common/errors.ts";
 import {
-  type CountNode,
   countOf,
   elementsOf,
   type Hidden,
@@ -22,8 +21,11 @@ import {
   putOver,
   sorted,
 } from "./file-tree.ts";
+import { FileBudget, weightOf } from "./file-budget.ts";
+import { FilePace } from "./file-pace.ts";
 import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
 import { costOf, headersOf, type LayerReader } from "./layer-headers.ts";
+import { entriesIn, type TarEntry } from "./tar-reader.ts";
 
 /** The result of a lookup. */
 export type Found =
@@ -62,13 +64,18 @@ export interface FileOwner {
 
 /**
  * The most files of an image with everything on top of it, and of one tar; each takes about 300 bytes plus its name.
- * Directories implied by other paths count too, and a long name counts as several files.
+ * Directories implied by other paths count too, and a long path counts as several files.
  */
 const mostFiles = 1_000_000;
+/** The files of all indexes together. */
+const allFiles = new FileBudget(2 * mostFiles);
+/** Path elements that cost as much time as a file. */
+const elementsPerFile = 64;
 /** The most links followed in one path, as in Linux. */
 const mostLinks = 40;
 const whiteout = ".wh.";
 const opaqueWhiteout = ".wh..wh..opq";
+
 /** The place that a path resolves to. */
 interface Place {
   /** Path elements, with links resolved. */
@@ -81,31 +88,76 @@ interface Place {
   readonly isMounted: boolean;
 }
 
-/** The names of a file system. */
-export class FileIndex {
+/** A directory and its absolute path, with links resolved. */
+interface MadeDirectory {
+  readonly node: Node;
+  readonly path: string;
+}
+
+/** Options of an index. */
+export interface FileIndexOptions {
+  /** Ends the reading of tars and walks, with its reason; default: never. */
+  readonly signal?: AbortSignal;
+  /** The most files, and of one tar; default: {@link mostFiles}. */
+  readonly limit?: number;
+  /** Default: that of all indexes. */
+  readonly budget?: FileBudget;
+}
+
+/** A file of a walk. */
+interface Step {
+  readonly path: string;
+  readonly node: Node;
+  /** Directories between the start of the walk and the file. */
+  readonly depth: number;
+}
+
+/** The names of a file system. Disposing frees their room in the budget. */
+export class FileIndex implements Disposable {
+  readonly #signal: AbortSignal;
+  readonly #pace: FilePace;
   readonly #limit: number;
+  readonly #budget: FileBudget;
   readonly #root: Node = { file: implied };
   readonly #sources: (() => AsyncIterable<Uint8Array>)[] = [];
+  /** Absolute paths of mount points whose files are elsewhere. */
+  readonly #elsewhere: string[] = [];
+  /** Files made, by {@link weightOf}, including replaced ones; the budget counts them as held. */
   #files = 0;
+  /** Path elements that were followed. */
+  #followed = 0;
 
-  constructor(limit: number = mostFiles) {
+  constructor({
+    signal = new AbortController().signal,
+    limit = mostFiles,
+    budget = allFiles,
+  }: FileIndexOptions = {}) {
+    this.#signal = signal;
+    this.#pace = new FilePace(signal);
     this.#limit = limit;
+    this.#budget = budget;
   }
 
-  /** Opens a source, a tar, from its start. */
-  open(source: number): AsyncIterable<Uint8Array> {
+  [Symbol.dispose](): void {
+    this.#budget.give(this.#files);
+    this.#files = 0;
+  }
+
+  /** The entries of a source, a tar, from its start. @throws as {@link entriesIn} */
+  entriesOf(source: number): AsyncGenerator<TarEntry> {
     const open = this.#sources[source];
     if (open === undefined) {
       throw new RangeError(`there is no source ${source}`);
     }
-    return open();
+    return entriesIn(open(), () => this.#signal.throwIfAborted());
   }
 
   /**
    * Adds a layer on top.
    *
    * @param reader its headers are read now, its contents on demand
-   * @throws invalid: too many files, or a path that is too long; errors of reading
+   * @throws invalid: too many files, or a path that is too long; unavailable: no room for them among those of all
+   *   indexes; errors of reading; the signal's reason
    */
   async addLayer(reader: LayerReader): Promise<void> {
     const source = this.#sources.push(() => reader.open()) - 1;
@@ -116,10 +168,11 @@ export class FileIndex {
       hidden.set(directory, known);
       return known;
     };
-    let made = 0;
-    const count = (): void => this.#refuseMany(made++);
+    const before = this.#files;
     for await (const { header, entry } of this.#entries(reader)) {
+      const count = (): void => this.#count(costOf(header), before);
       const elements = elementsOf(cleanPath(header.name));
+      this.#followed += elements.length;
       const base = elements.pop();
       if (base === undefined) {
         layer.file = fileOf(header, source, entry);
@@ -138,31 +191,34 @@ export class FileIndex {
         put(directory, base, file, count);
       }
     }
-    lay(this.#root, layer, hidden);
-    this.#added(made);
+    await lay(this.#root, layer, hidden, this.#pace);
+    await this.#refuseMany();
   }
 
   /**
    * Unpacks an archive into a directory, as the agent will at the container's start: it stops at the first entry that
    * cannot be unpacked. The agent will report the reason.
    *
+   * @param ownerOf called if the directory exists
    * @returns false if the directory does not exist
    * @throws as {@link addLayer}
    */
   async addArchive(
     directory: string,
-    open: () => AsyncIterable<Uint8Array>,
-    owner?: FileOwner,
+    reader: LayerReader,
+    ownerOf?: () => Promise<FileOwner | undefined>,
   ): Promise<boolean> {
-    const source = this.#sources.push(open) - 1;
+    const followed = this.#followed;
     const into = this.#follow(directory, true);
+    await this.#pace.spend(this.#costSince(followed));
     if (into.node?.file.type !== "directory") {
       return false;
     }
+    const source = this.#sources.push(() => reader.open()) - 1;
+    const owner = await ownerOf?.();
     const top = `/${into.names.join("/")}`;
-    let made = 0;
-    const count = (): void => this.#refuseMany(made++);
-    for await (const { header, entry } of this.#entries({ open })) {
+    const before = this.#files;
+    for await (const { header, entry } of this.#entries(reader)) {
       const name = path.posix.join(top, header.name);
       if (!isWithin(top, name) || !isWithin(top, linkedPath(header, top, name))) {
         break;
@@ -172,7 +228,7 @@ export class FileIndex {
       if (base === undefined || elements.length < into.names.length) {
         continue; // The directory itself is unchanged.
       }
-      const parent = this.#makeDirectory(elements, putOver, count);
+      const parent = this.#makeDirectory(elements, putOver, before);
       const file =
         header.type === "link"
           ? this.#follow(linkedPath(header, top, name), false).node?.file
@@ -180,9 +236,10 @@ export class FileIndex {
       if (parent === undefined || file === undefined) {
         break;
       }
-      putOver(parent, base, file, count);
+      const characters = parent.path.length + base.length + file.target.length;
+      putOver(parent.node, base, file, () => this.#count(weightOf(characters), before));
     }
-    this.#added(made);
+    await this.#refuseMany();
     return true;
   }
 
@@ -191,10 +248,9 @@ export class FileIndex {
    *
    * @throws invalid: too many files, or a path that is too long
    */
-  addDirectory(directory: string): void {
-    let made = 0;
-    this.#makeDirectory(elementsOf(cleanPath(directory)), putOver, () => this.#refuseMany(made++));
-    this.#added(made);
+  async addDirectory(directory: string): Promise<void> {
+    this.#makeDirectory(elementsOf(cleanPath(directory)), putOver, this.#files);
+    await this.#refuseMany();
   }
 
   /**
@@ -202,14 +258,28 @@ export class FileIndex {
    *
    * @throws invalid: too many files, or a path that is too long
    */
-  addMount(directory: string, mounted: MountedFiles): void {
-    let made = 0;
-    const node = this.#makeDirectory(elementsOf(cleanPath(directory)), put, () => this.#refuseMany(made++));
-    this.#added(made);
-    if (node !== undefined) {
-      node.mounted = mounted;
-      node.children = mounted === "image" ? node.children : undefined;
+  async addMount(directory: string, mounted: MountedFiles): Promise<void> {
+    const made = this.#makeDirectory(elementsOf(cleanPath(directory)), put, this.#files);
+    await this.#refuseMany();
+    if (made === undefined) {
+      return;
     }
+    const { node, path: place } = made;
+    node.mounted = mounted;
+    node.children = mounted === "image" ? node.children : undefined;
+    if (mounted === "elsewhere") {
+      this.#elsewhere.push(place);
+    }
+  }
+
+  /** The first mount point at or beneath a path whose files are elsewhere, as an absolute path. */
+  elsewhereIn(wanted: string): string | undefined {
+    const start = `/${this.#follow(wanted, asksDirectory(wanted)).names.join("/")}`;
+    return this.#elsewhere
+      .filter(
+        (place) => isWithin(start, place) && nodeAt(this.#root, elementsOf(place))?.mounted === "elsewhere",
+      )
+      .sort((one, other) => (one < other ? -1 : 1))[0];
   }
 
   /**
@@ -217,9 +287,8 @@ export class FileIndex {
    * it.
    */
   find(wanted: string): Found {
-    const asksDirectory = /\/\.?$/.test(wanted) || wanted === ".";
-    const { node, isBlocked, isElsewhere, isMounted } = this.#follow(wanted, asksDirectory);
-    if (isBlocked || (asksDirectory && node !== undefined && node.file.type !== "directory")) {
+    const { node, isBlocked, isElsewhere, isMounted } = this.#follow(wanted, asksDirectory(wanted));
+    if (isBlocked || (asksDirectory(wanted) && node !== undefined && node.file.type !== "directory")) {
       return { kind: "not-a-directory" };
     }
     return node === undefined
@@ -236,74 +305,88 @@ export class FileIndex {
    * A file and everything beneath it, parents before children, sorted by name.
    *
    * @param entersMounts false: mount points are shown as empty
-   * @param refuse called for a mount point whose files are elsewhere; must throw
+   * @throws the signal's reason
    */
-  *walk(
-    wanted: string,
-    entersMounts: boolean,
-    refuse: (mountPoint: string) => never,
-  ): Generator<WalkedFile, void> {
-    const asksDirectory = /\/\.?$/.test(wanted) || wanted === ".";
-    const { node, names } = this.#follow(wanted, asksDirectory);
+  async *walk(wanted: string, entersMounts: boolean): AsyncGenerator<WalkedFile, void> {
+    const { node } = this.#follow(wanted, asksDirectory(wanted));
     if (node === undefined) {
       return;
     }
-    const start = names.length;
-    const below = function* (here: Node, at: string[]): Generator<WalkedFile, void> {
-      yield { path: at.slice(start).join("/"), file: here.file };
-      if (here.mounted === "elsewhere" && entersMounts) {
-        refuse(`/${at.join("/")}`);
+    yield { path: "", file: node.file };
+    const enters = ({ mounted }: Node): boolean => mounted === undefined || entersMounts;
+    if (enters(node)) {
+      for await (const { path: below, node: here } of this.#below(node, enters)) {
+        yield { path: below, file: here.file };
       }
-      if (here.mounted === undefined || entersMounts) {
-        for (const [name, child] of sorted(here.children)) {
-          yield* below(child, [...at, name]);
-        }
-      }
-    };
-    yield* below(node, names);
+    }
   }
 
   /**
    * The files that archives have changed, each after its parent directories. Files in mount points are excluded.
    *
    * @param touched includes files that an archive contains but that are identical to the image's
+   * @throws the signal's reason
    */
-  *changes(touched: boolean): Generator<ChangedFile, void> {
-    const waiting: ChangedFile[] = [];
-    const below = function* (here: Node, at: string): Generator<ChangedFile, void> {
-      for (const [name, child] of sorted(here.children)) {
-        const { file, before } = child;
-        const changed: ChangedFile = { path: `${at}/${name}`, file, kind: kindOf(file, before, touched) };
-        const known = waiting.length;
-        waiting.push(changed);
-        if (changed.kind !== "none") {
-          yield* waiting.splice(0);
-        }
-        if (child.mounted === undefined) {
-          yield* below(child, changed.path);
-        }
-        waiting.length = Math.min(waiting.length, known);
+  async *changes(touched: boolean): AsyncGenerator<ChangedFile, void> {
+    /** Parents of the file at hand that are not yielded yet. */
+    let parents: { readonly change: ChangedFile; readonly depth: number }[] = [];
+    const enters = ({ mounted }: Node): boolean => mounted === undefined;
+    for await (const { path: below, node, depth } of this.#below(this.#root, enters)) {
+      while ((parents.at(-1)?.depth ?? -1) >= depth) {
+        parents.pop();
       }
-    };
-    yield* below(this.#root, "");
+      const { file, before } = node;
+      const change: ChangedFile = { path: `/${below}`, file, kind: kindOf(file, before, touched) };
+      if (change.kind === "none") {
+        parents.push({ change, depth });
+        continue;
+      }
+      for (const parent of parents) {
+        yield parent.change;
+      }
+      parents = [];
+      yield change;
+    }
+  }
+
+  /** Everything beneath a node, parents before children, sorted by name. @throws the signal's reason */
+  async *#below(start: Node, enters: (node: Node) => boolean): AsyncGenerator<Step, void> {
+    const entriesOf = async ({ children }: Node) => [...(await sorted(children, this.#pace))].reverse();
+    const levels = [{ prefix: "", left: await entriesOf(start) }];
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      const next = level.left.pop();
+      if (next === undefined) {
+        levels.pop();
+        continue;
+      }
+      const [name, node] = next;
+      const at = `${level.prefix}${name}`;
+      await this.#pace.spend(weightOf(at.length));
+      yield { path: at, node, depth: levels.length };
+      if (node.children !== undefined && enters(node)) {
+        levels.push({ prefix: `${at}/`, left: await entriesOf(node) });
+      }
+    }
   }
 
   /**
    * Creates the missing directories of a path, following links; undefined if something in the way is not a directory.
+   *
+   * @param before files at the beginning of the tar
+   * @throws invalid: too many files, or a path that is too long with its links resolved; unavailable
    */
-  #makeDirectory(elements: readonly string[], make: typeof put, count: CountNode): Node | undefined {
-    let place = this.#follow(elements.join("/"), true);
-    if (place.isBlocked) {
+  #makeDirectory(elements: readonly string[], make: typeof put, before: number): MadeDirectory | undefined {
+    const { names, isBlocked, node } = this.#follow(elements.join("/"), true);
+    if (isBlocked) {
       return undefined;
     }
-    if (place.node === undefined) {
-      let at = this.#root;
-      for (const name of place.names) {
-        at = at.children?.get(name) ?? make(at, name, implied, count);
-      }
-      place = { ...place, node: at };
+    const place = cleanPath(names.join("/"));
+    const weight = weightOf(place.length);
+    let at = node ?? this.#root;
+    for (const name of node === undefined ? names : []) {
+      at = at.children?.get(name) ?? make(at, name, implied, () => this.#count(weight, before));
     }
-    return place.node?.file.type === "directory" ? place.node : undefined;
+    return at.file.type === "directory" ? { node: at, path: place } : undefined;
   }
 
   /** @param followsLast whether to follow the last element too */
@@ -314,6 +397,7 @@ export class FileIndex {
     let isMissing = false;
     let isBlocked = false;
     for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+      this.#followed++;
       const here = way.length === 0 ? this.#root : way.at(-1)?.node;
       if (here !== undefined && here.file.type !== "directory") {
         isBlocked = true;
@@ -355,31 +439,54 @@ export class FileIndex {
   async *#entries(reader: LayerReader) {
     let entry = 0;
     let cost = 0;
-    for await (const header of headersOf(reader)) {
-      this.#refuseMany(cost);
+    for await (const header of headersOf(reader, () => this.#signal.throwIfAborted())) {
+      if (cost >= this.#limit) {
+        throw tooMany(this.#limit);
+      }
+      const followed = this.#followed;
       yield { header, entry };
       entry++;
-      cost += costOf(header);
+      const spent = costOf(header) + this.#costSince(followed);
+      cost += spent;
+      await this.#pace.spend(spent);
     }
   }
 
-  /** @param known entries or nodes of one tar so far */
-  #refuseMany(known: number): void {
-    if (known >= this.#limit) {
+  /** The files that the path elements followed since then cost as much time as. */
+  #costSince(followed: number): number {
+    return Math.floor((this.#followed - followed) / elementsPerFile);
+  }
+
+  /**
+   * Counts a new node.
+   *
+   * @param before files at the beginning of the tar
+   * @throws invalid: too many in one tar; unavailable: too many in all indexes
+   */
+  #count(weight: number, before: number): void {
+    if (this.#files - before >= this.#limit) {
       throw tooMany(this.#limit);
     }
+    this.#budget.take(weight);
+    this.#files += weight;
   }
 
-  /** Adds to the count of files; if that seems too many, counts the files that actually exist. */
-  #added(made: number): void {
-    this.#files += made;
+  /** If there seem to be too many files, counts those that actually exist. @throws invalid: they are too many */
+  async #refuseMany(): Promise<void> {
     if (this.#files > this.#limit) {
-      this.#files = countOf(this.#root);
-      if (this.#files > this.#limit) {
+      const files = await countOf(this.#root, this.#pace);
+      this.#budget.give(this.#files - files);
+      this.#files = files;
+      if (files > this.#limit) {
         throw tooMany(this.#limit);
       }
     }
   }
+}
+
+/** Whether a path demands a directory, so that its last element is followed. */
+function asksDirectory(wanted: string): boolean {
+  return /\/\.?$/.test(wanted) || wanted === ".";
 }
 
 function tooMany(limit: number): Error {

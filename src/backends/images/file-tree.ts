@@ -1,4 +1,6 @@
 /** The directories of a file index. */
+import { weightOf } from "./file-budget.ts";
+import { type FilePace, stepFiles } from "./file-pace.ts";
 import { type IndexedFile, implied } from "./indexed-file.ts";
 
 /** The files in a mount point: the image's beneath it, none, or unknown ones elsewhere. */
@@ -71,21 +73,41 @@ export function putOver(directory: Node, name: string, file: IndexedFile, count?
 }
 
 /** Puts a layer's tree on top of another one, reusing its nodes. */
-export function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>): void {
-  const gone = hidden.get(above);
+export async function lay(
+  below: Node,
+  above: Node,
+  hidden: ReadonlyMap<Node, Hidden>,
+  pace: FilePace,
+): Promise<void> {
+  const waiting: (readonly [below: Node, above: Node])[] = [[below, above]];
+  for (let pair = waiting.pop(); pair !== undefined; pair = waiting.pop()) {
+    await layOne(pair[0], pair[1], hidden.get(pair[1]), waiting, pace);
+  }
+}
+
+/** @param waiting receives the directories that both have */
+async function layOne(
+  below: Node,
+  above: Node,
+  gone: Hidden | undefined,
+  waiting: (readonly [below: Node, above: Node])[],
+  pace: FilePace,
+): Promise<void> {
   if (gone?.all === true) {
     below.children = undefined;
   }
   for (const name of gone?.names ?? []) {
+    await pace.spend(1);
     below.children?.delete(name);
   }
   if (above.file !== implied) {
     below.file = above.file;
   }
   for (const [name, node] of above.children ?? []) {
+    await pace.spend(1);
     const there = below.children?.get(name);
     if (there?.file.type === "directory" && node.file.type === "directory") {
-      lay(there, node, hidden);
+      waiting.push([there, node]);
     } else {
       below.children ??= new Map();
       below.children.set(name, node);
@@ -93,20 +115,69 @@ export function lay(below: Node, above: Node, hidden: ReadonlyMap<Node, Hidden>)
   }
 }
 
-/** The number of files in a tree. */
-export function countOf(root: Node): number {
+/** The files that a tree counts as, by {@link weightOf}. */
+export async function countOf(root: Node, pace: FilePace): Promise<number> {
   let count = 0;
-  const waiting = [root];
-  for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
-    count++;
-    for (const child of node.children?.values() ?? []) {
-      waiting.push(child);
+  const waiting = [{ node: root, characters: 0 }];
+  for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
+    const { node, characters } = next;
+    count += weightOf(characters + node.file.target.length);
+    for (const [name, child] of node.children ?? []) {
+      await pace.spend(1);
+      waiting.push({ node: child, characters: characters + 1 + name.length });
     }
   }
   return count;
 }
 
+type Entry = readonly [name: string, node: Node];
+
 /** The entries of a directory, sorted by name. */
-export function sorted(children: ReadonlyMap<string, Node> | undefined): [string, Node][] {
-  return [...(children ?? [])].sort(([one], [other]) => (one < other ? -1 : 1));
+export async function sorted(
+  children: ReadonlyMap<string, Node> | undefined,
+  pace: FilePace,
+): Promise<readonly Entry[]> {
+  let runs: Entry[][] = [];
+  for (const entry of children ?? []) {
+    const run = runs.at(-1);
+    if (run === undefined || run.length === stepFiles) {
+      await pace.spend(stepFiles);
+      runs.push([entry]);
+    } else {
+      run.push(entry);
+    }
+  }
+  for (const run of runs) {
+    await pace.spend(run.length);
+    run.sort(([one], [other]) => (one < other ? -1 : 1));
+  }
+  while (runs.length > 1) {
+    const merged: Entry[][] = [];
+    for (let at = 0; at < runs.length; at += 2) {
+      merged.push(await mergedOf(runs[at] ?? [], runs[at + 1] ?? [], pace));
+    }
+    runs = merged;
+  }
+  return runs[0] ?? [];
+}
+
+/** The entries of two sorted runs, sorted. */
+async function mergedOf(ones: readonly Entry[], others: readonly Entry[], pace: FilePace): Promise<Entry[]> {
+  const merged: Entry[] = [];
+  let [at, atOther] = [0, 0];
+  for (;;) {
+    const [one, other] = [ones[at], others[atOther]];
+    if (one !== undefined && (other === undefined || one[0] < other[0])) {
+      merged.push(one);
+      at++;
+    } else if (other !== undefined) {
+      merged.push(other);
+      atOther++;
+    } else {
+      return merged;
+    }
+    if (merged.length % stepFiles === 0) {
+      await pace.spend(stepFiles);
+    }
+  }
 }

@@ -3,7 +3,7 @@ import { systemError } from "../../common/errors.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { IndexedFile } from "./indexed-file.ts";
 import { endOfTar, entryHeader, paddingAfter, type TarHeader } from "./tar-entries.ts";
-import { entriesIn } from "./tar-reader.ts";
+import type { TarEntry } from "./tar-reader.ts";
 
 /** A file with its name in the tar; a directory's ends in a slash. */
 export interface NamedFile {
@@ -24,12 +24,12 @@ interface Wanted {
  * @throws system if a source has changed; errors of reading
  */
 export async function* tarOfFiles(
-  files: Iterable<NamedFile>,
-  index: Pick<FileIndex, "open">,
+  files: Iterable<NamedFile> | AsyncIterable<NamedFile>,
+  index: Pick<FileIndex, "entriesOf">,
 ): AsyncGenerator<Uint8Array> {
   const sources = new Map<number, Map<number, Wanted>>();
   const written = new Map<IndexedFile, string>();
-  for (const { name, file } of files) {
+  for await (const { name, file } of files) {
     const first = written.get(file);
     if (file.type === "file" && file.size > 0) {
       want(sources, name, file);
@@ -43,7 +43,7 @@ export async function* tarOfFiles(
     }
   }
   for (const [source, wanted] of [...sources].sort(([one], [other]) => one - other)) {
-    yield* contentsOf(index.open(source), wanted);
+    yield* contentsOf(index.entriesOf(source), wanted);
   }
   yield endOfTar();
 }
@@ -60,11 +60,11 @@ function want(sources: Map<number, Map<number, Wanted>>, name: string, file: Ind
 }
 
 async function* contentsOf(
-  source: AsyncIterable<Uint8Array>,
+  entries: AsyncIterable<TarEntry>,
   wanted: Map<number, Wanted>,
 ): AsyncGenerator<Uint8Array> {
   let entry = -1;
-  for await (const { header, content } of entriesIn(source)) {
+  for await (const { header, content } of entries) {
     entry++;
     const here = wanted.get(entry);
     if (here === undefined) {

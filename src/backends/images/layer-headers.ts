@@ -4,8 +4,9 @@
  */
 import type { Header } from "tar-stream";
 
+import { weightOf } from "./file-budget.ts";
 import { capabilityRecord } from "./tar-entries.ts";
-import { entriesIn } from "./tar-reader.ts";
+import { entriesIn, type Unpacked } from "./tar-reader.ts";
 
 /** A layer's tar, compressed or not, read from its start each time. */
 export interface LayerReader {
@@ -17,12 +18,9 @@ export interface LayerReader {
 /** Records of a header that are kept, and the longest that is used: a header may have megabytes of others. */
 const keptRecords = ["uid", "gid", "mtime", capabilityRecord] as const;
 const longestRecord = 1_024;
-/** Characters of names that count as one header. */
-const charactersPerCost = 256;
-
 /** Headers that a header counts as: long names take more room. */
 export function costOf({ name, linkname }: Header): number {
-  return 1 + Math.floor((name.length + (linkname?.length ?? 0)) / charactersPerCost);
+  return weightOf(name.length + (linkname?.length ?? 0));
 }
 
 /** A header without what is not used of it. */
@@ -41,12 +39,12 @@ function shortened(header: Header): Header {
 }
 
 /** A layer's headers. @throws as {@link entriesIn} */
-export async function* headersOf(layer: LayerReader): AsyncGenerator<Header> {
+export async function* headersOf(layer: LayerReader, unpacked?: Unpacked): AsyncGenerator<Header> {
   if (layer.headers !== undefined) {
     yield* layer.headers();
     return;
   }
-  for await (const { header } of entriesIn(layer.open())) {
+  for await (const { header } of entriesIn(layer.open(), unpacked)) {
     yield shortened(header);
   }
 }
@@ -66,7 +64,11 @@ export class LayerHeaders {
   }
 
   /** A layer's headers; opens the layer if they are not cached. @throws as {@link entriesIn} */
-  async *of(digest: string, open: () => AsyncIterable<Uint8Array>): AsyncGenerator<Header> {
+  async *of(
+    digest: string,
+    open: () => AsyncIterable<Uint8Array>,
+    unpacked?: Unpacked,
+  ): AsyncGenerator<Header> {
     const known = this.#kept.get(digest);
     if (known !== undefined) {
       this.#kept.delete(digest);
@@ -76,7 +78,7 @@ export class LayerHeaders {
     }
     let read: Header[] | undefined = [];
     let cost = 0;
-    for await (const header of headersOf({ open })) {
+    for await (const header of headersOf({ open }, unpacked)) {
       cost += costOf(header);
       if (cost > this.#limit) {
         read = undefined;

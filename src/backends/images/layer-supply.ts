@@ -115,7 +115,8 @@ export class LayerSupply {
     return {
       layers: blobs.map(({ blob: { digest } }) => {
         const open = (): AsyncIterable<Uint8Array> => content.stream(digest, held.signal);
-        return { open, headers: () => this.#headers.of(digest, open) };
+        const stillAsked = (): void => held.signal.throwIfAborted();
+        return { open, headers: () => this.#headers.of(digest, open, stillAsked) };
       }),
       [Symbol.asyncDispose]: () => owned.disposeAsync(),
     };

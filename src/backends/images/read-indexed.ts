@@ -1,7 +1,6 @@
 import { invalid, systemError } from "../../common/errors.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { IndexedFile } from "./indexed-file.ts";
-import { entriesIn } from "./tar-reader.ts";
 
 /**
  * Reads the content of a file.
@@ -9,7 +8,7 @@ import { entriesIn } from "./tar-reader.ts";
  * @throws invalid if larger than `maxBytes`; system if its source has changed
  */
 export async function readIndexed(
-  index: Pick<FileIndex, "open">,
+  index: Pick<FileIndex, "entriesOf">,
   file: IndexedFile,
   maxBytes: number,
 ): Promise<Buffer> {
@@ -20,7 +19,7 @@ export async function readIndexed(
     return Buffer.alloc(0);
   }
   let entry = -1;
-  for await (const { content } of entriesIn(index.open(file.source))) {
+  for await (const { content } of index.entriesOf(file.source)) {
     entry++;
     if (entry === file.entry) {
       const chunks: Uint8Array[] = [];

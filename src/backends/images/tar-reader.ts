@@ -11,15 +11,22 @@ export interface TarEntry {
   readonly content: AsyncIterable<Uint8Array>;
 }
 
+/** Called with the bytes of each chunk of the decompressed tar; an error that it throws ends the reading. */
+export type Unpacked = (bytes: number) => void;
+
 /**
  * The entries of a tar. A reader that stops early ends the source.
  *
- * @throws the source's error; the error for a source that is not a tar
+ * @param unpacked may end the reading, as a few kilobytes may unpack for minutes
+ * @throws the source's error; the error of `unpacked`; the error for a source that is not a tar
  */
-export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenerator<TarEntry> {
+export async function* entriesIn(
+  source: AsyncIterable<Uint8Array>,
+  unpacked: Unpacked = () => {},
+): AsyncGenerator<TarEntry> {
   const { content: tar } = await decompressed(source);
   const entries = extract();
-  const input = Readable.from(tar, { objectMode: false });
+  const input = Readable.from(told(tar, unpacked), { objectMode: false });
   input.once("error", (error) => entries.destroy(error));
   input.pipe(entries);
   try {
@@ -29,5 +36,12 @@ export async function* entriesIn(source: AsyncIterable<Uint8Array>): AsyncGenera
     }
   } finally {
     input.destroy(); // Drops the rest of an unreadable tar.
+  }
+}
+
+async function* told(chunks: AsyncIterable<Uint8Array>, unpacked: Unpacked): AsyncGenerator<Uint8Array> {
+  for await (const chunk of chunks) {
+    unpacked(chunk.length);
+    yield chunk;
   }
 }

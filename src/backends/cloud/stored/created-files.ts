@@ -6,10 +6,12 @@
 import path from "node:path";
 
 import { conflict, forbidden, invalid, notFound, systemError } from "../../../common/errors.ts";
+import type { FileBudget } from "../../images/file-budget.ts";
 import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
 import type { LayerReader } from "../../images/layer-headers.ts";
+import { Limiter } from "../../images/limiter.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
@@ -21,6 +23,9 @@ export interface NewContainer extends AsyncDisposable {
   /** True if the root is read-only, so that only mounts are writable. */
   readonly isReadOnly: boolean;
 }
+
+/** Reads at a time: one of each container, few of all. */
+const reads = { ofOne: new Limiter(1), ofAll: new Limiter(8) };
 
 /** Directories that every container has, even if its image does not. */
 const givenDirectories: ReadonlySet<string> = new Set([
@@ -47,8 +52,8 @@ export interface CreatedChange {
   readonly kind: "added" | "modified";
 }
 
-/** The files of one container. */
-export class CreatedFiles {
+/** The files of one container. Disposing frees their memory for those of others. */
+export class CreatedFiles implements Disposable {
   readonly #containerId: string;
   readonly #index: FileIndex;
   readonly #isReadOnly: boolean;
@@ -59,21 +64,36 @@ export class CreatedFiles {
     this.#isReadOnly = isReadOnly;
   }
 
-  /** @throws invalid: an unreadable layer or archive, or too many files */
+  /**
+   * @param signal ends the reading, also of what is got from the files later
+   * @param budget default: that of all indexes
+   * @throws invalid: an unreadable layer or archive, or too many files; unavailable: too many in all containers that
+   *   are read; the signal's reason
+   */
   static async read(
     containerId: string,
     container: NewContainer,
-    staged: StagedFiles,
+    staged: Pick<StagedFiles, "addTo">,
+    signal: AbortSignal,
+    budget?: FileBudget,
   ): Promise<CreatedFiles> {
-    const index = new FileIndex();
+    using _one = await reads.ofOne.acquire(containerId, signal, () => {});
+    using _few = await reads.ofAll.acquire("", signal, () => {});
+    using resources = new DisposableStack();
+    const index = resources.use(new FileIndex({ signal, ...(budget === undefined ? {} : { budget }) }));
     for (const layer of container.layers) {
       await index.addLayer(layer);
     }
     for (const { destination, shows } of container.mounts) {
-      index.addMount(destination, shows);
+      await index.addMount(destination, shows);
     }
-    await staged.addTo(index, containerId);
+    await staged.addTo(index, containerId, signal);
+    resources.move();
     return new CreatedFiles(containerId, index, container.isReadOnly);
+  }
+
+  [Symbol.dispose](): void {
+    this.#index[Symbol.dispose]();
   }
 
   /**
@@ -113,16 +133,13 @@ export class CreatedFiles {
       throw this.#isElsewhere(asked);
     }
     const { file } = this.#find(asked);
-    const walk = (): Iterable<WalkedFile> =>
-      this.#index.walk(asked, true, (mountPoint) => {
-        throw this.#isElsewhere(mountPoint);
-      });
-    for (const _ of walk()) {
-      // Fails before the first byte.
+    const mountPoint = this.#index.elsewhereIn(asked);
+    if (mountPoint !== undefined) {
+      throw this.#isElsewhere(mountPoint);
     }
     return {
       stat: this.#pathOf(asked, file),
-      tar: tarOfFiles(namedFrom(baseOf(asked), walk()), this.#index),
+      tar: tarOfFiles(namedFrom(baseOf(asked), this.#index.walk(asked, true)), this.#index),
     };
   }
 
@@ -137,8 +154,8 @@ export class CreatedFiles {
   }
 
   /** The files copied into the container, and their directories. */
-  *changes(): Generator<CreatedChange, void> {
-    for (const { path: changed, kind } of this.#index.changes(false)) {
+  async *changes(): AsyncGenerator<CreatedChange, void> {
+    for await (const { path: changed, kind } of this.#index.changes(false)) {
       yield { path: changed, kind: kind === "none" ? "modified" : kind };
     }
   }
@@ -170,25 +187,22 @@ export class CreatedFiles {
   }
 }
 
-function* namedFrom(top: string, files: Iterable<WalkedFile>): Generator<NamedFile> {
-  for (const { path: below, file } of files) {
+async function* namedFrom(top: string, files: AsyncIterable<WalkedFile>): AsyncGenerator<NamedFile> {
+  for await (const { path: below, file } of files) {
     yield { name: tarName(below === "" ? top : `${top === "/" ? "" : top}/${below}`, file), file };
   }
 }
 
-function* wholeOf(index: FileIndex): Generator<NamedFile> {
-  const nothingRefused = (): never => {
-    throw new TypeError("mount points are not entered");
-  };
-  for (const { path: below, file } of index.walk("/", false, nothingRefused)) {
+async function* wholeOf(index: FileIndex): AsyncGenerator<NamedFile> {
+  for await (const { path: below, file } of index.walk("/", false)) {
     if (below !== "") {
       yield { name: tarName(below, file), file };
     }
   }
 }
 
-function* layerOf(index: FileIndex): Generator<NamedFile> {
-  for (const { path: changed, file } of index.changes(true)) {
+async function* layerOf(index: FileIndex): AsyncGenerator<NamedFile> {
+  for await (const { path: changed, file } of index.changes(true)) {
     // No layer can have a file with such a name.
     if (!path.posix.basename(changed).startsWith(".wh.")) {
       yield { name: tarName(changed.slice(1), file), file };

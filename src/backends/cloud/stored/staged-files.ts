@@ -11,9 +11,12 @@ import path from "node:path";
 import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 
 import { KeyedLocks } from "../../concurrency/serial.ts";
-import { ownerIn } from "./archive-owner.ts";
+import { Owners } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
-import { entriesIn } from "../../images/tar-reader.ts";
+import { FilePace } from "../../images/file-pace.ts";
+import { headersOf, LayerHeaders, type LayerReader } from "../../images/layer-headers.ts";
+import { Limiter } from "../../images/limiter.ts";
+import type { Unpacked } from "../../images/tar-reader.ts";
 import { createAgentClient } from "../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
 import {
@@ -36,6 +39,10 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 const maxBytes = 1024 ** 3;
 /** Maximum archives staged for one container, as each is a call to the agent at the start. */
 const maxCalls = 1000;
+/** Maximum bytes to which one container's archives may unpack in one look at them: a few of gzip may be any number. */
+const maxUnpackedBytes = 16 * 1024 ** 3;
+/** How often archives are tried whose directories later ones create; each that waits for another one takes a round. */
+const maxRounds = 16;
 const chunkBytes = 256 * 1024;
 /** Time limit of a call: longer than any unpacking that makes progress. */
 const applyTimeoutMs = 10 * 60_000;
@@ -66,10 +73,16 @@ export class StagedFiles {
   readonly #locks = new KeyedLocks();
   /** By container. An agent whose container's start failed may also serve the next start. */
   readonly #given = new Map<string, Given>();
+  /** By container and number, as no number is used twice. */
+  readonly #headers = new LayerHeaders();
+  /** Lookups of {@link StagedFiles.writtenBytes}, by container. */
+  readonly #sizes = new Limiter(1);
+  readonly #maxUnpacked: number;
 
-  constructor(directory: string, lives: ContainerLives) {
+  constructor(directory: string, lives: ContainerLives, maxUnpacked: number = maxUnpackedBytes) {
     this.#directory = directory;
     this.#lives = lives;
+    this.#maxUnpacked = maxUnpacked;
   }
 
   /** Creates the directory and removes remains of interrupted calls. */
@@ -131,7 +144,7 @@ export class StagedFiles {
       throw tooMuch();
     }
     const number = String(Number(staged.at(-1) ?? "0") + 1).padStart(6, "0");
-    const file = path.join(this.#directory, containerId, number);
+    const file = this.#file(containerId, number);
     await writeFile(`${file}.json`, JSON.stringify(toJson(ArchivePutOpenSchema, opened)), { mode: 0o600 });
     await rename(tar, `${file}.tar`);
   }
@@ -139,28 +152,66 @@ export class StagedFiles {
   /**
    * Adds a container's working directory and staged files to the files of its image.
    *
-   * @throws invalid: an unreadable archive; conflict: the container was started meanwhile
+   * @throws invalid: an unreadable archive, or archives that unpack to too much; conflict: the container was started
+   *   meanwhile; the signal's reason
    */
-  async addTo(files: FileIndex, containerId: string): Promise<void> {
-    files.addDirectory(this.#lives.workingDirectoryOf(containerId));
+  async addTo(files: FileIndex, containerId: string, signal: AbortSignal): Promise<void> {
+    await files.addDirectory(this.#lives.workingDirectoryOf(containerId));
+    const unpacked = this.#unpackingOf(containerId, signal);
+    const owners = new Owners(files);
+    const archives = new Map<string, ArchivePutOpen>();
     await eachOnceItFits(await this.#staged(containerId), async (number) => {
-      const file = path.join(this.#directory, containerId, number);
-      const { path: directory, copyUidGid, user } = await readOpened(file).catch(startedMeanwhile);
-      const owner = copyUidGid ? await ownerIn(files, user) : undefined;
-      return await files.addArchive(directory, () => readStaged(`${file}.tar`), owner);
+      signal.throwIfAborted();
+      const opened =
+        archives.get(number) ?? (await readOpened(this.#file(containerId, number)).catch(startedMeanwhile));
+      archives.set(number, opened);
+      const { path: directory, copyUidGid, user } = opened;
+      const owner = copyUidGid ? () => owners.of(user) : undefined;
+      return await files.addArchive(directory, this.#reader(containerId, number, unpacked), owner);
     });
   }
 
-  /** Bytes of a container's staged files, including replaced ones. */
-  async writtenBytes(containerId: string): Promise<bigint> {
+  /**
+   * Bytes of a container's staged files, including replaced ones.
+   *
+   * @throws as {@link addTo}
+   */
+  async writtenBytes(containerId: string, signal: AbortSignal): Promise<bigint> {
+    using _one = await this.#sizes.acquire(containerId, signal, () => {});
+    const unpacked = this.#unpackingOf(containerId, signal);
+    const pace = new FilePace(signal);
     let bytes = 0;
     for (const number of await this.#staged(containerId)) {
-      const tar = path.join(this.#directory, containerId, `${number}.tar`);
-      for await (const { header } of entriesIn(readStaged(tar))) {
+      for await (const header of headersOf(this.#reader(containerId, number, unpacked))) {
+        await pace.spend(1);
         bytes += header.type === "symlink" ? Buffer.byteLength(header.linkname ?? "") : (header.size ?? 0);
       }
     }
     return BigInt(bytes);
+  }
+
+  #reader(containerId: string, number: string, unpacked: Unpacked): LayerReader {
+    const open = (): AsyncIterable<Uint8Array> => readStaged(`${this.#file(containerId, number)}.tar`);
+    return { open, headers: () => this.#headers.of(`${containerId}/${number}`, open, unpacked) };
+  }
+
+  /** Limits what the archives of a container unpack to in one look. */
+  #unpackingOf(containerId: string, signal: AbortSignal): Unpacked {
+    let left = this.#maxUnpacked;
+    return (bytes) => {
+      signal.throwIfAborted();
+      left -= bytes;
+      if (left < 0) {
+        throw invalid(
+          `the archives that were put into container ${containerId} unpack to more than ${this.#maxUnpacked} bytes: they are read once the container runs`,
+        );
+      }
+    };
+  }
+
+  /** Path of a call's files, without their suffix. */
+  #file(containerId: string, number: string): string {
+    return path.join(this.#directory, containerId, number);
   }
 
   /** Whether a container may have files beyond its image. */
@@ -198,7 +249,7 @@ export class StagedFiles {
     try {
       let missing: SockerlessError | undefined;
       const left = await eachOnceItFits(waiting, async (number) => {
-        const file = path.join(this.#directory, containerId, number);
+        const file = this.#file(containerId, number);
         const opened = { ...(await readOpened(file)), workingDirectory };
         try {
           await client.archivePut(requestsOf(opened, `${file}.tar`), { timeoutMs: applyTimeoutMs, signal });
@@ -281,7 +332,8 @@ export class StagedFiles {
 }
 
 /**
- * Runs a function for each element in order, and again for those that failed to fit, while there is progress.
+ * Runs a function for each element in order, and again for those that failed to fit, while there is progress, in
+ * {@link maxRounds} at most.
  *
  * @param fit returns false if the element does not fit yet
  * @returns the elements that do not fit
@@ -291,7 +343,7 @@ async function eachOnceItFits(
   fit: (number: string) => Promise<boolean>,
 ): Promise<readonly string[]> {
   let waiting = numbers;
-  for (;;) {
+  for (let round = 0; round < maxRounds; round++) {
     const left: string[] = [];
     for (const number of waiting) {
       if (!(await fit(number))) {
@@ -303,6 +355,7 @@ async function eachOnceItFits(
     }
     waiting = left;
   }
+  return waiting;
 }
 
 /** The error of a start because of staged files, with a remedy. */

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { Header } from "tar-stream";
 
 import { exportedBytes } from "../../../agent-client/export.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
@@ -24,6 +25,8 @@ import { assertPrivate } from "../../../../test/support/private.ts";
 import { entriesOf, type ReadEntry, tarOf } from "../../../../test/support/tar.ts";
 import { until } from "../../../../test/support/until.ts";
 import { crc32c } from "../../../common/crc32c.ts";
+import { FileBudget } from "../../images/file-budget.ts";
+import type { LayerReader } from "../../images/layer-headers.ts";
 import type { LogPiece } from "../contract/cloud-log.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
 
@@ -36,6 +39,8 @@ describe("containers without an agent", () => {
   let cloudLines: LogPiece[];
   let hasCloudLog: boolean;
   let layersOpened: number;
+  /** The image's layer, if it is not the usual one. */
+  let layer: LayerReader | undefined;
   let live: AgentTarget | undefined;
   let hasRun: boolean;
   let isReadOnly: boolean;
@@ -48,6 +53,7 @@ describe("containers without an agent", () => {
     cloudLines = [];
     hasCloudLog = true;
     layersOpened = 0;
+    layer = undefined;
     live = undefined;
     hasRun = false;
     isReadOnly = false;
@@ -84,7 +90,7 @@ describe("containers without an agent", () => {
       isStarting: (id) => id === starting,
       workingDirectoryOf: () => workingDirectory,
       newContainer: async () => {
-        const layer = await tarOf([
+        const usual = await tarOf([
           { name: "usr/bin/sh", content: "12345", mode: 0o4755 },
           { name: "bin", type: "symlink", linkname: "usr/bin" },
           { name: "etc/passwd", content: "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\n" },
@@ -92,7 +98,7 @@ describe("containers without an agent", () => {
         ]);
         layersOpened++;
         return {
-          layers: [{ open: () => streamOf(layer) }],
+          layers: [layer ?? { open: () => streamOf(usual) }],
           mounts: [{ destination: "/papers", shows: "elsewhere" as const }],
           isReadOnly,
           [Symbol.asyncDispose]: async () => {
@@ -100,6 +106,7 @@ describe("containers without an agent", () => {
           },
         };
       },
+      budget: new FileBudget(20_000),
       backend: "ecs",
       clock: systemClock,
     });
@@ -741,6 +748,58 @@ describe("containers without an agent", () => {
       await client.archivePut(archive("/", await tarBytes([{ name: "put/file", content: "x" }])));
       assert.equal((await stat("/put/file"))?.size, 1n);
       assert.equal((await stat("/put"))?.mode, 2 ** 31 + 0o755);
+    });
+
+    it("of one container are looked for in turn, which whoever has left gives up", {
+      timeout: 30_000,
+    }, async () => {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      let [looks, most, ended] = [0, 0, 0];
+      layer = {
+        open: () => assert.fail("its headers are known"),
+        async *headers() {
+          most = Math.max(most, ++looks);
+          try {
+            await promise;
+            yield { name: "file", type: "file", size: 1 } as Header;
+          } finally {
+            looks--;
+            ended++;
+          }
+        },
+      };
+      const stay = [1, 2, 3].map(() => clientOf(created).archiveStat({ path: "/file" }));
+      await until(() => looks > 0 || undefined);
+      const left = new AbortController();
+      const go = [1, 2, 3].map(() => clientOf(created).archiveStat({ path: "/" }, { signal: left.signal }));
+      await until(() => layersOpened === 6 || undefined);
+      left.abort();
+      await Promise.allSettled(go);
+      await until(() => layersOpened === 3 || undefined);
+      resolve();
+      await Promise.all(stay);
+      assert.deepEqual([most, ended], [1, 3]);
+    });
+
+    it("are held for few archives that nobody reads, and for others once these are given up", async () => {
+      const target = "t".repeat(4_000);
+      layer = {
+        open: () => assert.fail("its headers are known"),
+        async *headers() {
+          for (let number = 0; number < 500; number++) {
+            yield { name: `links/${number}`, type: "symlink", linkname: target } as Header;
+          }
+        },
+      };
+      const left = new AbortController();
+      const unread = [1, 2].map(() =>
+        clientOf(created).archiveGet({ path: "/links" }, { signal: left.signal })[Symbol.asyncIterator](),
+      );
+      await Promise.all(unread.map((each) => each.next()));
+      await assert.rejects(clientOf(created).archiveStat({ path: "/" }), { code: Code.Unavailable });
+      left.abort();
+      await until(() => layersOpened === 0 || undefined);
+      await clientOf(created).archiveStat({ path: "/" });
     });
 
     it("are for known containers only", async () => {

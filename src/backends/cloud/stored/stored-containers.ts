@@ -9,6 +9,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { toConnectError } from "../../../common/connect-error.ts";
 import { listen } from "../../../common/listen.ts";
 import { connectionsOf, cut, plainServer } from "../../server/connections.ts";
+import type { FileBudget } from "../../images/file-budget.ts";
 import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs, type EndedRun } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
@@ -32,6 +33,8 @@ export interface StoredContainersOptions {
   readonly workingDirectoryOf: (containerId: string) => string;
   /** Opens the layers and mounts of a container that has not run. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
+  /** Room for the files of containers that have not run, while they are looked at; default: that of all. */
+  readonly budget?: FileBudget;
   /** The backend's name, for messages. */
   readonly backend: string;
   readonly clock: Clock;
@@ -82,7 +85,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
   const staged = new StagedFiles(path.join(options.stateDir, "staged"), options);
   await drained.open();
   await staged.open();
-  const { cloud, liveAgent, isNew, newContainer, backend, clock } = options;
+  const { cloud, liveAgent, isNew, newContainer, budget, backend, clock } = options;
   const handler = connectNodeAdapter({
     routes: (router) =>
       registerStoredService(router, {
@@ -92,6 +95,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
         liveAgent,
         isNew,
         newContainer,
+        budget,
         backend,
         clock,
       }),

@@ -10,6 +10,7 @@ import { type AgentTarget, containerIdHeader } from "../../../agent-client/addre
 import type { Clock } from "../../../common/clock.ts";
 import { fromUnknown, SockerlessError } from "../../../common/errors.ts";
 import { isFullId } from "../../../common/ids.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import {
   AgentService,
   type ArchiveGetResponseSchema,
@@ -23,6 +24,7 @@ import {
   type PathStatSchema,
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { withHeartbeats } from "../../concurrency/heartbeats.ts";
+import type { FileBudget } from "../../images/file-budget.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import { countLines } from "./agent-records.ts";
@@ -46,6 +48,8 @@ export interface StoredServiceOptions {
   readonly isNew: (containerId: string) => boolean | undefined;
   /** Opens the layers and mounts of a container that has not run. */
   readonly newContainer: (containerId: string, signal: AbortSignal) => Promise<NewContainer>;
+  /** Room for the files of containers that have not run, while they are looked at. */
+  readonly budget?: FileBudget | undefined;
   /** The backend's name, for messages. */
   readonly backend: string;
   readonly clock: Clock;
@@ -76,15 +80,17 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
       return { totalBytes: await staged.put(container, requests, refuse) };
     },
 
-    archiveStat: (request, context) =>
-      withFiles(options, context, (files) => ({ stat: pathStat(files.stat(request.path)) })),
+    async archiveStat(request, context) {
+      await using opened = await openFiles(options, context);
+      return { stat: pathStat(opened.files.stat(request.path)) };
+    },
 
     archiveGet: (request, context) => alive(options, context, archive(options, context, request.path)),
 
     async diskUsage(_request, context) {
       const container = containerOf(context);
       refuseEnded(options, container);
-      return { writtenBytes: await staged.writtenBytes(container) };
+      return { writtenBytes: await staged.writtenBytes(container, context.signal) };
     },
 
     changes: (_request, context) => alive(options, context, changes(options, context)),
@@ -106,16 +112,25 @@ interface Heartbeating {
   readonly message: { readonly case: "heartbeat"; readonly value: Record<string, never> };
 }
 
-/** Runs work with the files of a call's container, which has not run yet. */
-async function withFiles<T>(
-  options: StoredServiceOptions,
-  context: HandlerContext,
-  use: (files: CreatedFiles) => T,
-): Promise<T> {
+/** Files of a container, held until disposed. */
+interface OpenFiles extends AsyncDisposable {
+  readonly files: CreatedFiles;
+}
+
+/** Reads the files of a call's container, which has not run yet. */
+async function openFiles(options: StoredServiceOptions, context: HandlerContext): Promise<OpenFiles> {
   const container = containerOf(context);
+  const { signal } = context;
+  const { staged, budget } = options;
   refuseEnded(options, container);
-  await using made = await options.newContainer(container, context.signal);
-  return use(await CreatedFiles.read(container, made, options.staged));
+  await using resources = new AsyncDisposableStack();
+  const made = resources.use(await options.newContainer(container, signal));
+  const files = resources.use(await CreatedFiles.read(container, made, staged, signal, budget));
+  signal.throwIfAborted();
+  const owned = resources.move();
+  // The answer to a client that reads nothing and leaves may wait for ever.
+  owned.use(onAbort(signal, () => void owned.disposeAsync()));
+  return { files, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
 /** Refuses an archive that cannot be unpacked; if the files cannot be read, the start reports the failure. */
@@ -124,14 +139,14 @@ async function refuseUnpacking(
   context: HandlerContext,
   directory: string,
 ): Promise<void> {
-  const files = await withFiles(options, context, (read) => read).catch((error: unknown) => {
+  await using opened = await openFiles(options, context).catch((error: unknown) => {
     const { kind } = fromUnknown(error);
     if (kind === "invalid" || kind === "system") {
       return undefined;
     }
     throw error;
   });
-  files?.refuseUnpacking(directory);
+  opened?.files.refuseUnpacking(directory);
 }
 
 function pathStat({ name, file, linkTarget }: CreatedPath): MessageInitShape<typeof PathStatSchema> {
@@ -149,10 +164,8 @@ async function* archive(
   context: HandlerContext,
   asked: string,
 ): AsyncGenerator<MessageInitShape<typeof ArchiveGetResponseSchema>> {
-  const container = containerOf(context);
-  refuseEnded(options, container);
-  await using made = await options.newContainer(container, context.signal);
-  const { stat, tar } = (await CreatedFiles.read(container, made, options.staged)).get(asked);
+  await using opened = await openFiles(options, context);
+  const { stat, tar } = opened.files.get(asked);
   yield { message: { case: "stat", value: pathStat(stat) } };
   yield* chunked(tar);
 }
@@ -166,8 +179,8 @@ async function* changes(
   let count = 0n;
   // Without staged files the image need not be read.
   if (await options.staged.adds(container)) {
-    const found = await withFiles(options, context, (files) => [...files.changes()]);
-    for (const { path, kind } of found) {
+    await using opened = await openFiles(options, context);
+    for await (const { path, kind } of opened.files.changes()) {
       yield { message: { case: "change", value: { path, kind: changeKinds[kind] } } };
       count++;
     }
@@ -188,9 +201,8 @@ async function* exported(
     yield* chunked([endOfTar()]);
     return;
   }
-  await using made = await options.newContainer(container, context.signal);
-  const files = await CreatedFiles.read(container, made, options.staged);
-  yield* chunked(layer ? files.layer() : files.whole());
+  await using opened = await openFiles(options, context);
+  yield* chunked(layer ? opened.files.layer() : opened.files.whole());
 }
 
 /** A tar as the messages of a stream, including the last one. */
