@@ -150,15 +150,17 @@ export class LayerSupply {
     );
     await content.putBytes(lease, manifest.bytes, { digest: manifest.digest });
     await content.sync([manifest.digest, ...layers.map(({ digest }) => digest)]);
+    const now = index.get(record.id);
+    const isSame = now?.manifestDigest === record.manifestDigest;
     const completed = {
-      ...(index.get(record.id) ?? record),
+      ...(isSame ? now : record),
       size: BigInt(layers.reduce((sum, { size }) => sum + size, 0)),
       manifestDigest: manifest.digest,
       manifestMediaType: manifest.mediaType,
       layerDigests: layers.map(({ digest }) => digest),
       layerSizes: layers.map(({ size }) => BigInt(size)),
     };
-    if (index.get(record.id) !== undefined) {
+    if (isSame) {
       await index.commit({ put: [completed] });
     }
     return completed;
