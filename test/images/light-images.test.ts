@@ -1,5 +1,6 @@
 /** Images of which a pull fetched manifest and configuration only, as drivers of clouds have them. */
 import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
@@ -19,7 +20,7 @@ import {
   testRegistries,
   type TestImageStore,
 } from "../support/image-store.ts";
-import { dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
+import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { RegistryProxy } from "../support/registry-proxy.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
@@ -189,6 +190,111 @@ describe("an image of one manifest in two repositories", () => {
     const request = { reference: `${one}:1`, platform: undefined, auth: undefined, report: () => {}, signal };
     await store.images.pulls.pull({ ...request, withoutOwnAuth: true });
     assert.equal(runsFrom(), `${two}@${digest}`);
+  });
+});
+
+describe("layers that an archive omits", () => {
+  /** An image on a registry, one that stands on it, and the archive of that one without the first one's layers. */
+  async function setUp(context: TestContext, name: string) {
+    const preparer = new CloudPreparer();
+    preparer.own = "registry.example/own@sha256:1";
+    const store = await openImageStore(context, { preparer });
+    const proxy = await RegistryProxy.start(open.host);
+    context.after(() => proxy[Symbol.asyncDispose]());
+    const base = await image(name);
+    await open.push(name, "1", base);
+    const layer = await tarOf([{ name: "step", content: name }]);
+    const state = { layers: [...base.layers, layer], config: { Labels: { of: name } } };
+    const Layers = state.layers.map((each) => blobOf(each).digest);
+    const archive = await tarOf([
+      { name: "config.json", content: configBlob(state).bytes },
+      { name: blobOf(layer).digest, content: layer },
+      { name: "manifest.json", content: JSON.stringify([{ Config: "config.json", RepoTags: null, Layers }]) },
+    ]);
+    const load = (ended = signal) =>
+      store.images.archives.load({
+        archive: streamOf(archive),
+        platform: undefined,
+        report: () => {},
+        signal: ended,
+      });
+    return { store, proxy, base, state, load };
+  }
+
+  /** Has a proxy keep what answers its requests for blobs; resolves at the first one. */
+  function answerBlobs(
+    proxy: RegistryProxy,
+    answer: (response: ServerResponse) => void,
+    of = "/blobs/",
+  ): Promise<void> {
+    const asked = Promise.withResolvers<void>();
+    proxy.intercept = ({ url }, response) => {
+      const isBlob = url?.includes(of) === true;
+      if (isBlob) {
+        asked.resolve();
+        answer(response);
+      }
+      return isBlob;
+    };
+    return asked.promise;
+  }
+
+  it("come from another image that has them where one's registry refuses", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "refused");
+    await open.push("refused-claims", "1", { ...base, config: { Labels: { claims: "refused" } } });
+    await pull(store, `${proxy.host}/refused-claims:1`);
+    await pull(store, `${open.host}/refused:1`);
+    void answerBlobs(proxy, (response) => response.writeHead(404).end());
+    await load();
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from another image that has them where one's registry gives nothing", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "silent");
+    await open.push("silent-claims", "1", { ...base, config: { Labels: { claims: "silent" } } });
+    await pull(store, `${proxy.host}/silent-claims:1`);
+    await pull(store, `${open.host}/silent:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const loading = load();
+    await asked;
+    await store.clock.advance(60_000);
+    await loading;
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from the repository of the last pull", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "last");
+    await open.push("before-last", "1", base);
+    await pull(store, `${proxy.host}/before-last:1`);
+    await pull(store, `${proxy.host}/last:1`);
+    void answerBlobs(proxy, () => {}, "/before-last/blobs/");
+    await load();
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from another repository of their image where one gives nothing", async (context) => {
+    const { store, proxy, state, load } = await setUp(context, "twice");
+    await pull(store, `${open.host}/twice:1`);
+    await pull(store, `${proxy.host}/twice:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const loading = load();
+    await asked;
+    await store.clock.advance(60_000);
+    await loading;
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("are waited for by a request no longer than it lasts", async (context) => {
+    const { store, proxy, load } = await setUp(context, "waited");
+    await pull(store, `${proxy.host}/waited:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const [first, second] = [new AbortController(), new AbortController()];
+    const loads = [load(first.signal), load(second.signal)];
+    await asked;
+    second.abort(new Error("the second one left"));
+    await assert.rejects(loads[1] ?? assert.fail(), /the second one left/);
+    first.abort(new Error("the first one left"));
+    await assert.rejects(loads[0] ?? assert.fail(), /the first one left/);
   });
 });
 

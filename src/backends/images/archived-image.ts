@@ -32,8 +32,8 @@ export interface ArchiveContext {
   readonly readDocument: (blob: StoredBlob) => Promise<Uint8Array>;
   /** Measures the uncompressed layer; reads each layer once. @throws as {@link measureLayer} */
   readonly measure: (layer: StoredBlob) => Promise<LayerMeasure>;
-  /** Finds a layer that the archive omits among the existing images. */
-  readonly findLayer: (diffId: string) => Promise<LayerBlob | undefined>;
+  /** Finds a layer that the archive omits among the existing images; for an image with these diff IDs, bottom first. */
+  readonly findLayer: (diffId: string, stack: readonly string[]) => Promise<LayerBlob | undefined>;
 }
 
 /** An image found in an archive, with its parts in the content store. */

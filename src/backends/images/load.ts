@@ -20,7 +20,6 @@ import { HeldDocuments } from "./held-documents.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageInstaller, ImageToInstall, InstalledLayer } from "./image-installer.ts";
 import { type ManifestLayer, writeManifest } from "./image-manifest-writer.ts";
-import type { LayerBlob } from "./layer-blobs.ts";
 import { type LayerMeasure, measureLayer } from "./layer-content.ts";
 import { readLegacyArchive } from "./legacy-archive.ts";
 import { readOciLayout } from "./oci-layout.ts";
@@ -41,8 +40,11 @@ export interface LoadRequest {
   readonly platform: Platform | undefined;
   /** True for a builder's intermediate state, hidden from users. */
   readonly ofBuild?: boolean;
-  /** Finds a layer that the archive omits, by its diff ID, and holds it by the lease. */
-  readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
+  /** Finds a layer that the archive omits, and holds it by the lease; see {@link ArchiveContext}. */
+  readonly findLayer: (
+    lease: BlobLease,
+    ...layer: Parameters<ArchiveContext["findLayer"]>
+  ) => ReturnType<ArchiveContext["findLayer"]>;
   /** The ID of the image with a name. */
   readonly holderOf: (name: NamedReference) => string | undefined;
   readonly report: ReportProgress;
@@ -89,7 +91,7 @@ export async function loadArchive(
       return bytes;
     },
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
-    findLayer: (diffId) => request.findLayer(lease, diffId),
+    findLayer: (...layer) => request.findLayer(lease, ...layer),
   };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");
