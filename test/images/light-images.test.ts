@@ -1,8 +1,14 @@
 /** Images of which a pull fetched manifest and configuration only, as drivers of clouds have them. */
 import assert from "node:assert/strict";
+import type { ServerResponse } from "node:http";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
+import { pino } from "pino";
+
+import { cloudImages } from "../../src/backends/cloud/images/cloud-images.ts";
 import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.ts";
 import { ContainerConfigSchema, PlatformSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import type { Credentials } from "../../src/backends/images/registry/credentials.ts";
@@ -14,7 +20,7 @@ import {
   testRegistries,
   type TestImageStore,
 } from "../support/image-store.ts";
-import { dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
+import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { RegistryProxy } from "../support/registry-proxy.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
@@ -58,6 +64,239 @@ async function save(store: TestImageStore, ...references: string[]): Promise<Buf
 }
 
 const user: Credentials = { ...registryUser, identityToken: "", registryToken: "" };
+
+/** A cloud's images, on one without a repository for those that are only here. */
+class CloudPreparer extends RecordingPreparer {
+  override unpacking = unpackedByPlatform;
+  /** The reference of images that are only here; undefined: they cannot run. */
+  own: string | undefined;
+  readonly #images = cloudImages({
+    repository: undefined,
+    setting: "cloud.repository",
+    registryName: "cloud",
+    credentials: { get: async () => assert.fail("no credentials are needed"), forget: () => {} },
+    isOwnRegistry: () => false,
+    workDirectory: path.join(tmpdir(), "sockerless-no-uploads"),
+    logger: pino({ level: "silent" }),
+  });
+
+  override async prepare(...given: Parameters<RecordingPreparer["prepare"]>): Promise<string> {
+    await this.beforePrepare?.();
+    const [{ layerSizes, driverReference }] = given;
+    return layerSizes.length > 0 && driverReference === "" && this.own !== undefined
+      ? this.own
+      : await this.#images.prepare(...given);
+  }
+}
+
+describe("an image's configuration under layers that are not its own", () => {
+  async function setUp(context: TestContext, name: string) {
+    const preparer = new CloudPreparer();
+    const store = await openImageStore(context, { preparer });
+    const real = await image(name);
+    const { digest } = await open.push(`${name}/real`, "1", real);
+    const others = (await image("other layers")).layers;
+    await open.push(`${name}/claimed`, "1", real, others);
+    return {
+      ...{
+        store,
+        preparer,
+        real,
+        digest,
+        genuine: `${open.host}/${name}/real`,
+        claimed: `${open.host}/${name}/claimed`,
+      },
+      record: () => store.state.images.get(imageId(real)) ?? assert.fail("the image is there"),
+    };
+  }
+
+  it("gives way to the layers that fit, which a later pull compares", async (context) => {
+    const { store, genuine, claimed, digest, record } = await setUp(context, "first");
+    await pull(store, `${claimed}:1`);
+    await pull(store, `${genuine}:1`);
+    assert.equal(record().manifestDigest, digest);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+    await pull(store, `${claimed}:1`);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+  });
+
+  it("is refused where the image is here", async (context) => {
+    const { store, genuine, claimed, digest, record } = await setUp(context, "second");
+    await pull(store, `${genuine}:1`);
+    await assert.rejects(pull(store, `${claimed}:1`), /layers from manifest don't match image configuration/);
+    assert.equal(record().manifestDigest, digest);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+    assert.deepEqual(record().names, [`${genuine}:1`]);
+  });
+
+  it("is not taken over by a pull that began before it came", async (context) => {
+    const { store, preparer, genuine, claimed, digest, record } = await setUp(context, "beside");
+    const [begun, pulled] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    preparer.beforePrepare = async () => {
+      preparer.beforePrepare = undefined;
+      begun.resolve();
+      await pulled.promise;
+    };
+    const pulling = pull(store, `${genuine}:1`);
+    await begun.promise;
+    await pull(store, `${claimed}:1`);
+    pulled.resolve();
+    await assert.rejects(pulling, { kind: "conflict", message: /has come by another manifest meanwhile/ });
+    await pull(store, `${genuine}:1`);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+  });
+
+  it("gives no reference to an image that was loaded meanwhile", async (context) => {
+    const { store, preparer, real, claimed, record } = await setUp(context, "meanwhile");
+    const [begun, loaded] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    preparer.beforePrepare = async () => {
+      preparer.beforePrepare = undefined;
+      begun.resolve();
+      await loaded.promise;
+    };
+    const pulling = pull(store, `${claimed}:1`);
+    await begun.promise;
+    const archive = streamOf(await dockerArchive([{ image: real, tags: ["loaded:1"] }]));
+    preparer.own = "registry.example/own@sha256:1";
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    loaded.resolve();
+    await pulling;
+    assert.equal(record().driverReference, preparer.own);
+  });
+
+  it("does not run what was loaded", async (context) => {
+    const { store, real, claimed, record } = await setUp(context, "loaded");
+    await pull(store, `${claimed}:1`);
+    const before = record().driverReference;
+    const archive = streamOf(await dockerArchive([{ image: real, tags: ["loaded:1"] }]));
+    const loading = store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    await assert.rejects(loading, /tasks cannot run an image that is only here/);
+    assert.equal(store.images.containers.idOf("loaded:1"), undefined);
+    assert.equal(record().driverReference, before);
+  });
+});
+
+describe("an image of one manifest in two repositories", () => {
+  it("runs from the one of the last pull, unless that is not trusted with what is here", async (context) => {
+    const store = await openImageStore(context, { preparer: new CloudPreparer() });
+    const wanted = await image("mirrored");
+    const { digest } = await open.push("mirrored/one", "1", wanted);
+    await open.push("mirrored/two", "1", wanted);
+    const [one, two] = [`${open.host}/mirrored/one`, `${open.host}/mirrored/two`];
+    const runsFrom = () => store.state.images.get(imageId(wanted))?.driverReference;
+    await pull(store, `${one}:1`);
+    await pull(store, `${two}:1`);
+    assert.equal(runsFrom(), `${two}@${digest}`);
+    const request = { reference: `${one}:1`, platform: undefined, auth: undefined, report: () => {}, signal };
+    await store.images.pulls.pull({ ...request, withoutOwnAuth: true });
+    assert.equal(runsFrom(), `${two}@${digest}`);
+  });
+});
+
+describe("layers that an archive omits", () => {
+  /** An image on a registry, one that stands on it, and the archive of that one without the first one's layers. */
+  async function setUp(context: TestContext, name: string) {
+    const preparer = new CloudPreparer();
+    preparer.own = "registry.example/own@sha256:1";
+    const store = await openImageStore(context, { preparer });
+    const proxy = await RegistryProxy.start(open.host);
+    context.after(() => proxy[Symbol.asyncDispose]());
+    const base = await image(name);
+    await open.push(name, "1", base);
+    const layer = await tarOf([{ name: "step", content: name }]);
+    const state = { layers: [...base.layers, layer], config: { Labels: { of: name } } };
+    const Layers = state.layers.map((each) => blobOf(each).digest);
+    const archive = await tarOf([
+      { name: "config.json", content: configBlob(state).bytes },
+      { name: blobOf(layer).digest, content: layer },
+      { name: "manifest.json", content: JSON.stringify([{ Config: "config.json", RepoTags: null, Layers }]) },
+    ]);
+    const load = (ended = signal) =>
+      store.images.archives.load({
+        archive: streamOf(archive),
+        platform: undefined,
+        report: () => {},
+        signal: ended,
+      });
+    return { store, proxy, base, state, load };
+  }
+
+  /** Has a proxy keep what answers its requests for blobs; resolves at the first one. */
+  function answerBlobs(
+    proxy: RegistryProxy,
+    answer: (response: ServerResponse) => void,
+    of = "/blobs/",
+  ): Promise<void> {
+    const asked = Promise.withResolvers<void>();
+    proxy.intercept = ({ url }, response) => {
+      const isBlob = url?.includes(of) === true;
+      if (isBlob) {
+        asked.resolve();
+        answer(response);
+      }
+      return isBlob;
+    };
+    return asked.promise;
+  }
+
+  it("come from another image that has them where one's registry refuses", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "refused");
+    await open.push("refused-claims", "1", { ...base, config: { Labels: { claims: "refused" } } });
+    await pull(store, `${proxy.host}/refused-claims:1`);
+    await pull(store, `${open.host}/refused:1`);
+    void answerBlobs(proxy, (response) => response.writeHead(404).end());
+    await load();
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from another image that has them where one's registry gives nothing", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "silent");
+    await open.push("silent-claims", "1", { ...base, config: { Labels: { claims: "silent" } } });
+    await pull(store, `${proxy.host}/silent-claims:1`);
+    await pull(store, `${open.host}/silent:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const loading = load();
+    await asked;
+    await store.clock.advance(60_000);
+    await loading;
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from the repository of the last pull", async (context) => {
+    const { store, proxy, base, state, load } = await setUp(context, "last");
+    await open.push("before-last", "1", base);
+    await pull(store, `${proxy.host}/before-last:1`);
+    await pull(store, `${proxy.host}/last:1`);
+    void answerBlobs(proxy, () => {}, "/before-last/blobs/");
+    await load();
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("come from another repository of their image where one gives nothing", async (context) => {
+    const { store, proxy, state, load } = await setUp(context, "twice");
+    await pull(store, `${open.host}/twice:1`);
+    await pull(store, `${proxy.host}/twice:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const loading = load();
+    await asked;
+    await store.clock.advance(60_000);
+    await loading;
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("are waited for by a request no longer than it lasts", async (context) => {
+    const { store, proxy, load } = await setUp(context, "waited");
+    await pull(store, `${proxy.host}/waited:1`);
+    const asked = answerBlobs(proxy, () => {});
+    const [first, second] = [new AbortController(), new AbortController()];
+    const loads = [load(first.signal), load(second.signal)];
+    await asked;
+    second.abort(new Error("the second one left"));
+    await assert.rejects(loads[1] ?? assert.fail(), /the second one left/);
+    first.abort(new Error("the first one left"));
+    await assert.rejects(loads[0] ?? assert.fail(), /the first one left/);
+  });
+});
 
 describe("an image whose layers were not fetched", () => {
   it("has them fetched with the credentials of its pull, which are in memory alone", async (context) => {

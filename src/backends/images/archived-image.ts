@@ -34,8 +34,12 @@ export interface ArchiveContext {
   readonly hold: (bytes: number) => void;
   /** Measures the uncompressed layer; reads each layer once. @throws as {@link measureLayer} */
   readonly measure: (layer: StoredBlob) => Promise<LayerMeasure>;
-  /** Finds a layer that the archive omits among the existing images; looks for each once. */
-  readonly findLayer: (diffId: string) => Promise<LayerBlob | undefined>;
+  /**
+   * Finds a layer that the archive omits among the existing images; looks for each once.
+   *
+   * @param stack diff IDs of the image that it is for, bottom first
+   */
+  readonly findLayer: (diffId: string, stack: readonly string[]) => Promise<LayerBlob | undefined>;
 }
 
 /** An image found in an archive, with its parts in the content store. */

@@ -58,7 +58,7 @@ export async function readDockerArchive(
     }
     const layers: ArchivedImage["layers"][number][] = [];
     for (const [index, name] of names.entries()) {
-      const blob = files.find(name) ?? (await context.findLayer(config.diffIds[index] ?? ""));
+      const blob = files.find(name) ?? (await context.findLayer(config.diffIds[index] ?? "", config.diffIds));
       layers.push(blob ?? files.get(name));
     }
     images.push({

@@ -161,7 +161,8 @@ export class ImageArchives {
       loadArchive(content, installer, lease, {
         ...request,
         read: (held) => read(held, signal),
-        findLayer: (held, diffId) => this.#receivedLayer(held, diffId) ?? supply.find(held, diffId, signal),
+        findLayer: (held, diffId, stack) =>
+          this.#receivedLayer(held, diffId) ?? supply.find(held, diffId, stack, signal),
         holderOf: (name) => index.named(name)?.id,
         signal,
       }),

@@ -6,7 +6,8 @@ import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../common/clock.ts";
-import { isErrorKind } from "../../common/errors.ts";
+import { conflict, isErrorKind } from "../../common/errors.ts";
+import { shortId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImagePreparer } from "../driver/images.ts";
@@ -44,6 +45,8 @@ export interface ImageToInstall {
   readonly isTagged?: boolean;
   /** Digest references that it was pulled by. */
   readonly digests: readonly string[];
+  /** `repository@sha256:…` of its manifest, to run it from if the platform pulls images; absent: from the first of its digests. */
+  readonly pulledFrom?: string;
   /** ID of the image that it was committed on. */
   readonly parentId?: string;
   /** True to hide it from users, unless it is already visible to them. */
@@ -75,7 +78,8 @@ export class ImageInstaller {
   /**
    * Makes the driver prepare the images and commits them, all or none. The caller's lease holds their blobs.
    *
-   * @throws the driver's error; the signal's reason; system: images' configurations hold too much
+   * @throws the driver's error; the signal's reason; system: images' configurations hold too much; conflict: an image
+   *   has come meanwhile with other layers, and neither were compared with its configuration
    */
   async install(images: readonly ImageToInstall[], signal: AbortSignal): Promise<void> {
     const { index, configs, durability, prepared } = this.#parts;
@@ -83,19 +87,25 @@ export class ImageInstaller {
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
     await this.withLayers(diffIds, async () => {
-      for (const image of images) {
+      const preparedFor = new Map<string, ImageRecord>();
+      let boots: string[];
+      do {
+        for (const image of images) {
+          signal.throwIfAborted();
+          const record = withDigestsOf(this.#recordFor(image), image);
+          preparedFor.set(image.id, record);
+          references.set(
+            image.id,
+            prepared.waitsForStart(record) ? record.driverReference : await prepared.prepare(record, signal),
+          );
+        }
         signal.throwIfAborted();
-        const record = withDigestsOf(this.#recordFor(image), image);
-        references.set(
-          image.id,
-          prepared.waitsForStart(record) ? record.driverReference : await prepared.prepare(record, signal),
-        );
-      }
-      signal.throwIfAborted();
-      const boots: string[] = [];
-      for (const image of images) {
-        boots.push(await durability.syncBefore(this.#recordFor(image)));
-      }
+        boots = [];
+        for (const image of images) {
+          boots.push(await durability.syncBefore(this.#recordFor(image)));
+        }
+        // Otherwise another image's manifest would get the driver's reference to this one.
+      } while (!images.every((image) => runsAlike(this.#recordFor(image), preparedFor.get(image.id))));
       // Commits in the same turn of the event loop form one batch.
       await Promise.all(
         images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),
@@ -168,8 +178,10 @@ export class ImageInstaller {
   }
 
   /**
-   * An existing image keeps its blobs, since an equal ID means equal content whatever the compression; unless its
-   * layers were missing and are available now.
+   * An existing image keeps its blobs, since an equal ID means equal content whatever the compression. Unless nobody has
+   * compared its layers with its configuration: those that were replace it.
+   *
+   * @throws conflict: neither its layers nor the other ones of this installation were compared
    */
   #recordFor(image: ImageToInstall): ImageRecord {
     const known = this.#parts.index.get(image.id);
@@ -177,13 +189,25 @@ export class ImageInstaller {
     if (known === undefined) {
       return made;
     }
+    const { names, digests } = known;
     const parentId = image.parentId ?? known.parentId;
-    const { names, digests, driverReference } = known;
     const ofBuild = known.ofBuild && made.ofBuild;
-    return image.hasLayers && known.layerSizes.length === 0 && known.diffIds.length > 0
-      ? { ...made, names, digests, driverReference, parentId, ofBuild }
-      : { ...known, parentId, ofBuild };
+    if (known.layerSizes.length > 0 || known.diffIds.length === 0) {
+      return { ...known, parentId, ofBuild };
+    }
+    if (image.hasLayers) {
+      return { ...made, names, digests, parentId, ofBuild };
+    }
+    if (known.manifestDigest !== image.manifestDigest) {
+      throw conflict(`image ${shortId(image.id)} has come by another manifest meanwhile: pull it again`);
+    }
+    return { ...known, driverReference: image.pulledFrom ?? known.driverReference, parentId, ofBuild };
   }
+}
+
+/** Whether what the driver has prepared for one record of an image is right for another one. */
+export function runsAlike(one: ImageRecord, other: ImageRecord | undefined): boolean {
+  return one.manifestDigest === other?.manifestDigest && one.driverReference === other.driverReference;
 }
 
 /** Adds this installation's digests to a record, so that the driver gets all digests known to registries. */
@@ -202,6 +226,7 @@ function recordOf(image: ImageToInstall): ImageRecord {
     platform: image.config.platform,
     layerSizes: image.hasLayers ? image.layers.map((layer) => BigInt(layer.size)) : [],
     parentId: image.parentId ?? "",
+    driverReference: image.pulledFrom ?? "",
     ofBuild: image.ofBuild === true,
   });
 }

@@ -19,7 +19,7 @@ import { commitImage } from "./image-commit.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { storeDocuments } from "./image-documents.ts";
 import { blobsOf } from "./image-index.ts";
-import type { ImageInstaller } from "./image-installer.ts";
+import { type ImageInstaller, runsAlike } from "./image-installer.ts";
 import type { ImageWork } from "./image-work.ts";
 import { sizesByChain } from "./layer-sizes.ts";
 import type { LayerSupply } from "./layer-supply.ts";
@@ -78,12 +78,18 @@ export class ImagesForContainers implements ImageSource {
     }
     using _layers = await retention.hold(image.diffIds);
     await using held = work.hold(signal);
-    const record = index.get(image.id) ?? image;
-    held.lease.hold(...blobsOf(record));
-    const driverReference = await prepared.prepare(record, signal);
-    const known = index.get(image.id);
-    if (known !== undefined && known.driverReference !== driverReference) {
-      await index.commit({ put: [{ ...known, driverReference }] });
+    for (;;) {
+      const record = index.get(image.id) ?? image;
+      held.lease.hold(...blobsOf(record));
+      const driverReference = await prepared.prepare(record, signal);
+      const known = index.get(image.id);
+      if (known === undefined || known.driverReference === driverReference) {
+        return;
+      }
+      if (runsAlike(known, record)) {
+        await index.commit({ put: [{ ...known, driverReference }] });
+        return;
+      }
     }
   }
 

@@ -5,6 +5,7 @@
 import type { Clock } from "../../common/clock.ts";
 import { conflict, messageOf, systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { firstSuccess } from "../concurrency/first-success.ts";
 import { KeyedLocks } from "../concurrency/serial.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
 import type { ImageConfigs } from "./image-configs.ts";
@@ -19,6 +20,9 @@ import { type NamedReference, parseNamed, repositoryName } from "./reference.ts"
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 import { findStoredLayer } from "./stored-layer.ts";
+
+/** Milliseconds after which another registry that may have the layers is asked as well. */
+const pauseMs = 15_000;
 
 /** Dependencies of the fetches. */
 export interface LayerSupplyParts {
@@ -50,28 +54,42 @@ export class LayerSupply {
 
   /**
    * A layer of any image, by its diff ID, held by the lease. A layer left by a pull is fetched together with the others
-   * of its image; concurrent callers share the fetch.
+   * of its image; concurrent callers share the fetch. Any image can claim the layer, so one that does not give it leads
+   * to the others.
    *
+   * @param stack diff IDs of the image that it is for, bottom first: images that this one stands on are asked first
    * @returns undefined if no image has it
-   * @throws the error of the fetch
+   * @throws the error of the first fetch
    */
-  async find(lease: BlobLease, diffId: string, signal: AbortSignal): Promise<LayerBlob | undefined> {
-    const { content, index } = this.#parts;
+  async find(
+    lease: BlobLease,
+    diffId: string,
+    stack: readonly string[],
+    signal: AbortSignal,
+  ): Promise<LayerBlob | undefined> {
+    const { content, index, clock } = this.#parts;
     const stored = (): Promise<LayerBlob | undefined> =>
       findStoredLayer(content, lease, index.withLayer(diffId), diffId);
     const found = await stored();
-    const [elsewhere] = index.withLayer(diffId);
-    if (found !== undefined || elsewhere === undefined) {
+    if (found !== undefined) {
       return found;
     }
-    return await this.#fetches.run(elsewhere.id, async () => {
-      const known = await stored();
-      if (known !== undefined) {
-        return known;
-      }
-      await this.complete(lease, index.get(elsewhere.id) ?? elsewhere, signal);
-      return await stored();
-    });
+    const fetches = imagesToAsk(index.withLayer(diffId), diffId, stack).map(
+      (record) => (ended: AbortSignal) =>
+        this.#fetches.run(
+          record.id,
+          async () => {
+            const known = await stored();
+            if (known !== undefined) {
+              return known;
+            }
+            const whole = await this.complete(lease, index.get(record.id) ?? record, ended);
+            return await findStoredLayer(content, lease, [whole], diffId);
+          },
+          ended,
+        ),
+    );
+    return fetches.length === 0 ? undefined : await firstSuccess(fetches, { clock, pauseMs }, signal);
   }
 
   /**
@@ -84,19 +102,20 @@ export class LayerSupply {
     if (record.layerSizes.length === record.diffIds.length) {
       return record;
     }
-    let failure: unknown;
-    for (const source of sourcesOf(record)) {
+    const fetches = sourcesOf(record).map((source) => async (ended: AbortSignal) => {
       try {
-        return await this.#fetch(lease, record, source, signal);
+        return await this.#fetch(lease, record, source, ended);
       } catch (error) {
-        signal.throwIfAborted();
-        failure = systemError(
+        throw systemError(
           `the layers of image ${record.id} are still at ${repositoryName(source)}, which does not give them: ${messageOf(error)}`,
           error,
         );
       }
+    });
+    if (fetches.length === 0) {
+      throw conflict(`the layers of image ${record.id} are not on this backend`);
     }
-    throw failure ?? conflict(`the layers of image ${record.id} are not on this backend`);
+    return await firstSuccess(fetches, { clock: this.#parts.clock, pauseMs }, signal);
   }
 
   /**
@@ -151,28 +170,46 @@ export class LayerSupply {
     );
     await content.putBytes(lease, manifest.bytes, { digest: manifest.digest });
     await content.sync([manifest.digest, ...layers.map(({ digest }) => digest)]);
+    const now = index.get(record.id);
+    const isSame = now?.manifestDigest === record.manifestDigest;
     const completed = {
-      ...(index.get(record.id) ?? record),
+      ...(isSame ? now : record),
       size: BigInt(layers.reduce((sum, { size }) => sum + size, 0)),
       manifestDigest: manifest.digest,
       manifestMediaType: manifest.mediaType,
       layerDigests: layers.map(({ digest }) => digest),
       layerSizes: layers.map(({ size }) => BigInt(size)),
     };
-    if (index.get(record.id) !== undefined) {
+    if (isSame) {
       await index.commit({ put: [completed] });
     }
     return completed;
   }
 }
 
+/** The images that have a layer which was not fetched; first those on whose layers the whole stack stands, the highest before. */
+function imagesToAsk(
+  records: readonly ImageRecord[],
+  diffId: string,
+  stack: readonly string[],
+): readonly ImageRecord[] {
+  const heightOf = ({ diffIds }: ImageRecord): number =>
+    diffIds.every((each, at) => each === stack[at]) ? diffIds.length : 0;
+  return records
+    .filter(({ diffIds, layerSizes }) => layerSizes.length !== diffIds.length && diffIds.includes(diffId))
+    .toSorted((one, other) => heightOf(other) - heightOf(one));
+}
+
 /**
- * References for fetching an image's layers: those it was pulled by; for an image made here and adopted, the driver's
- * reference.
+ * References for fetching an image's layers: those it was pulled by, first the one that tasks pull it by; for an image
+ * made here and adopted, the driver's reference.
  */
-function sourcesOf({ digests, driverReference }: ImageRecord): NamedReference[] {
-  if (digests.length > 0 || driverReference === "") {
-    return digests.map(parseNamed);
+function sourcesOf({ digests, driverReference }: ImageRecord): readonly NamedReference[] {
+  const own = driverReference === "" ? undefined : parseNamed(driverReference);
+  if (digests.length === 0) {
+    return own?.digest === undefined ? [] : [own];
   }
-  return [parseNamed(driverReference)].filter(({ digest }) => digest !== undefined);
+  const isOwn = (source: NamedReference): boolean =>
+    own !== undefined && repositoryName(source) === repositoryName(own);
+  return digests.map(parseNamed).toSorted((one, other) => Number(isOwn(other)) - Number(isOwn(one)));
 }

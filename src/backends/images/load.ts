@@ -41,8 +41,11 @@ export interface LoadRequest {
   readonly platform: Platform | undefined;
   /** True for a builder's intermediate state, hidden from users. */
   readonly ofBuild?: boolean;
-  /** Finds a layer that the archive omits, by its diff ID, and holds it by the lease. */
-  readonly findLayer: (lease: BlobLease, diffId: string) => Promise<LayerBlob | undefined>;
+  /** Finds a layer that the archive omits, and holds it by the lease; see {@link ArchiveContext}. */
+  readonly findLayer: (
+    lease: BlobLease,
+    ...layer: Parameters<ArchiveContext["findLayer"]>
+  ) => ReturnType<ArchiveContext["findLayer"]>;
   /** The ID of the image with a name. */
   readonly holderOf: (name: NamedReference) => string | undefined;
   readonly report: ReportProgress;
@@ -95,7 +98,8 @@ export async function loadArchive(
     },
     hold,
     measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
-    findLayer: (diffId) => omitted.getOrInsertComputed(diffId, () => request.findLayer(lease, diffId)),
+    findLayer: (diffId, stack) =>
+      omitted.getOrInsertComputed(diffId, () => request.findLayer(lease, diffId, stack)),
   };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");

@@ -279,8 +279,11 @@ class Pull {
   ): Promise<void> {
     const { signal } = this.#download;
     const id = manifest.config.digest;
-    const isKnown = (this.#parts.index.get(id)?.layerSizes.length ?? 0) === manifest.layers.length;
-    const fetchLayers = this.#parts.unpacking.kind === "driver" && !isKnown;
+    const known = this.#parts.index.get(id);
+    const isCompared = (known?.layerSizes.length ?? 0) === manifest.layers.length;
+    // Nobody knows yet which of two manifests has the layers that the configuration names.
+    const isDisputed = known !== undefined && known.manifestDigest !== fetched.digest;
+    const fetchLayers = !isCompared && (this.#parts.unpacking.kind === "driver" || isDisputed);
     const layers = fetchLayers
       ? await this.#layers.fetch(manifest.layers, config)
       : manifest.layers.map(({ digest, size }, index) => ({
@@ -299,6 +302,9 @@ class Pull {
           hasLayers: fetchLayers,
           names: this.#named.digest === undefined ? [canonicalString(this.#named)] : [],
           digests: [canonicalString(withDigest(this.#named, topDigest))],
+          ...(this.#request.withoutOwnAuth === true
+            ? {}
+            : { pulledFrom: `${repositoryName(this.#named)}@${fetched.digest}` }),
           events: [imageEvent("pull", familiarString(this.#named), familiarName(this.#named), config)],
         },
       ],

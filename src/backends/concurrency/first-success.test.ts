@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+
+import { ManualClock } from "../../common/manual-clock.ts";
+import { onAbort } from "../../common/on-abort.ts";
+import { firstSuccess } from "./first-success.ts";
+
+const never = new AbortController().signal;
+
+/** An attempt that hangs until it is aborted, and tells so. */
+function hanging(aborted: string[], name: string) {
+  return (signal: AbortSignal): Promise<string> =>
+    new Promise((_resolve, reject) => {
+      onAbort(signal, () => {
+        aborted.push(name);
+        reject(signal.reason);
+      });
+    });
+}
+
+const failing = (message: string) => async (): Promise<string> => {
+  throw new Error(message);
+};
+
+describe("the first success of several attempts", () => {
+  it("is that of the next one at once where one fails", async () => {
+    const clock = new ManualClock();
+    const attempts = [failing("one"), failing("two"), async () => "three", async () => assert.fail()];
+    assert.equal(await firstSuccess(attempts, { clock, pauseMs: 1000 }, never), "three");
+    assert.equal(clock.sleeping, 0, "no pause is left");
+  });
+
+  it("is that of the next one after a pause where one hangs, which is aborted then", async () => {
+    const clock = new ManualClock();
+    const aborted: string[] = [];
+    const attempts = [hanging(aborted, "one"), hanging(aborted, "two"), async () => "three"];
+    const first = firstSuccess(attempts, { clock, pauseMs: 1000 }, never);
+    await clock.advance(1000);
+    assert.deepEqual(aborted, []);
+    await clock.advance(1000);
+    assert.equal(await first, "three");
+    assert.deepEqual(aborted, ["one", "two"]);
+  });
+
+  it("is that of an earlier one that is slow", async () => {
+    const clock = new ManualClock();
+    const slow = Promise.withResolvers<string>();
+    const aborted: string[] = [];
+    const attempts = [() => slow.promise, hanging(aborted, "two"), async () => assert.fail()];
+    const first = firstSuccess(attempts, { clock, pauseMs: 1000 }, never);
+    await clock.advance(1000);
+    slow.resolve("one");
+    assert.equal(await first, "one");
+    assert.deepEqual(aborted, ["two"]);
+  });
+
+  it("fails as the first one did where all fail", async () => {
+    const clock = new ManualClock();
+    const first = firstSuccess([failing("one"), failing("two")], { clock, pauseMs: 1000 }, never);
+    await assert.rejects(first, /one/);
+  });
+
+  it("is waited for until the signal aborts", async () => {
+    const clock = new ManualClock();
+    const aborted: string[] = [];
+    const caller = new AbortController();
+    const attempts = [hanging(aborted, "one"), hanging(aborted, "two"), async () => assert.fail()];
+    const first = firstSuccess(attempts, { clock, pauseMs: 1000 }, caller.signal);
+    await clock.advance(1000);
+    caller.abort(new Error("the caller left"));
+    await assert.rejects(first, /the caller left/);
+    assert.deepEqual(aborted, ["one", "two"]);
+  });
+});
