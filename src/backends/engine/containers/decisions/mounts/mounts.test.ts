@@ -128,6 +128,21 @@ describe("the mounts of a container", () => {
     );
   });
 
+  it("are refused beneath more than 255 names", () => {
+    const deepest = "/a".repeat(255);
+    plan({ binds: [`/h:${deepest}/`] });
+    plan({ tmpfs: { [`${deepest}/`]: "" } });
+    const deep = `${deepest}/b`;
+    for (const refused of [
+      () => plan({ binds: [`/h:${deep}`] }),
+      () => plan({ mounts: [{ type: "tmpfs", target: deep }] }),
+      () => plan({ tmpfs: { [deep]: "" } }),
+      () => plan({}, [deep]),
+    ]) {
+      assert.equal(refusal(refused), "invalid mount config: the path of a mount point has at most 255 names");
+    }
+  });
+
   it("take the place of the image's volumes, and of another container's", () => {
     const other = create(ContainerRecordSchema, {
       mounts: [

@@ -48,6 +48,9 @@ const mostDockerSockets = 8;
 /** The most volumes of a container, with names: its record is written with each. */
 const mostNamedVolumes = 256;
 
+/** The most names in a mount point's path: each directory on the way to it is looked at. */
+const mostNames = 255;
+
 /** The most new anonymous volumes of a container, its image's included: each is made for a few bytes of a request. */
 const mostAnonymousVolumes = 256;
 
@@ -56,7 +59,7 @@ const mostAnonymousVolumes = 256;
  *
  * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
  * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
- * @throws invalid: a malformed entry, a duplicate destination, too many mounts or volumes, or a bind that would keep the
+ * @throws invalid: a malformed entry, a duplicate or too deep destination, too many mounts or volumes, or a bind that would keep the
  *   backend's mounts alive
  */
 export function planMounts(
@@ -105,6 +108,9 @@ export function planMounts(
       planned.set(destination, anonymousVolume(destination, hostConfig.volumeDriver));
     }
   }
+  for (const destination of [...planned.keys(), ...tmpfs]) {
+    refuseTooManyNames(destination);
+  }
   const all = [...planned.values()];
   if (all.filter(({ volume }) => volume?.name === "").length > mostAnonymousVolumes) {
     throw invalid(
@@ -127,6 +133,12 @@ export function planMounts(
 export function refuseTooManyMounts(count: number): void {
   if (count > mostMounts) {
     throw invalid(`invalid mount config: a container has at most ${mostMounts} mounts`);
+  }
+}
+
+function refuseTooManyNames(destination: string): void {
+  if (destination.split("/").length - 1 > mostNames) {
+    throw invalid(`invalid mount config: the path of a mount point has at most ${mostNames} names`);
   }
 }
 
