@@ -9,7 +9,7 @@ describe("the readiness of a backend", () => {
   let clock: ManualClock;
   beforeEach(async () => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
+    bench = await EngineBench.start({ clock, cloud: true });
   });
   afterEach(async () => {
     await bench.close();
@@ -17,7 +17,7 @@ describe("the readiness of a backend", () => {
 
   const problems = async () => (await bench.system.getReadiness({})).parts.map(({ problem }) => problem);
 
-  it("has its platform queried every five seconds, however often it is asked for", async (context) => {
+  it("has its cloud queried every five seconds, however often it is asked for", async (context) => {
     const list = context.mock.method(bench.engine.context.driver.workloads, "list");
     for (let count = 0; count < 10; count++) {
       assert.deepEqual(await problems(), ["", ""]);

@@ -21,7 +21,7 @@ export async function partsOf(context: EngineContext): Promise<readonly PartStat
   ];
 }
 
-/** How long an answer of the platform counts: whoever may ask asks as often as they like. */
+/** How long the answer of a platform that is not at hand counts: whoever may ask asks as often as they like. */
 const platformPauseMs = 5_000;
 const answers = new WeakMap<EngineContext, { readonly problem: Promise<string>; countsUntilMs: number }>();
 
@@ -36,7 +36,7 @@ function queryPlatform(context: EngineContext): Promise<string> {
   const answer = { problem, countsUntilMs: Number.POSITIVE_INFINITY };
   answers.set(context, answer);
   void problem.then(() => {
-    answer.countsUntilMs = clock.nowMs() + platformPauseMs;
+    answer.countsUntilMs = clock.nowMs() + (driver.site.kind === "at-hand" ? 0 : platformPauseMs);
   });
   return problem;
 }

@@ -268,8 +268,9 @@ export type ContainerRecord = Message<"sockerless.state.v1.ContainerRecord"> & {
   startResumed?: Timestamp | undefined;
 
   /**
-   * The token of a restart under way of a container with `--rm`: its end does not
-   * remove it, and the next process of the backend finishes it. Empty: none.
+   * The token of a restart under way of a container with `--rm`: the run's end does
+   * not remove the container, and the next process of the backend finishes the
+   * restart. Empty: none.
    *
    * @generated from field: string restart_token = 39;
    */
