@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,7 +24,8 @@ func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
 			<-goOn
 		}
 	}
-	defer close(goOn)
+	release := sync.OnceFunc(func() { close(goOn) })
+	defer release()
 	definition, err := definitionOf(t.Context(), llb.Scratch().Run(llb.Args([]string{"held"})).Root())
 	if err != nil {
 		t.Fatal(err)
@@ -59,4 +61,6 @@ func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
 		t.Errorf("64 MiB were taken: %v", err)
 	case <-time.After(500 * time.Millisecond):
 	}
+	release()
+	_ = stream.RecvMsg(&controlapi.SolveResponse{}) // The build writes until it is over.
 }

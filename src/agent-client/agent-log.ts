@@ -6,6 +6,9 @@ import { createAgentClient } from "./client.ts";
 import { systemError } from "../common/errors.ts";
 import type { LogChunk, LogsRequestSchema, LogsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
 
+/** Bytes on their way: an agent on a slow line has seconds for the whole log. */
+const logWindow = 4 * 1024 * 1024;
+
 /** Milliseconds of silence after which the agent counts as lost; it sends heartbeats. */
 const silenceMs = 30_000;
 
@@ -20,6 +23,7 @@ export async function* agentLog(
   const scope = signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal]);
   const { client, close } = createAgentClient(agent.address, {
     containerId,
+    window: logWindow,
     ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
   });
   const silent = (): void => ended.abort(systemError("the agent says nothing any more"));

@@ -1,6 +1,7 @@
 package volumes
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -201,8 +202,8 @@ func ofOneContainer(source, name string, d driver.Driver) error {
 // refusePaths refuses options that are or contain paths, like [BindCheck.Refuse].
 // It also refuses a comma in a path of `o`: overlay allows to escape it by a
 // backslash, but neither do other file systems nor the code that removes `ro` and
-// the like.
-func (s *Store) refusePaths(options map[string]string) error {
+// the like. DEADLINE_EXCEEDED: a path is on a file system that does not answer.
+func (s *Store) refusePaths(ctx context.Context, options map[string]string) error {
 	if strings.Contains(options["o"], `\,`) {
 		return invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
 	}
@@ -215,7 +216,7 @@ func (s *Store) refusePaths(options map[string]string) error {
 		if err != nil {
 			return err
 		}
-		if err := binds.Refuse(absolute); err != nil {
+		if err := s.paths.Do(ctx, absolute, func() error { return binds.Refuse(absolute) }); err != nil {
 			return err
 		}
 	}

@@ -58,7 +58,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 	}
 	faultpoint.Reached("host.volume.held")
 	if !mounted {
-		err = s.refusePaths(v.Options)
+		err = s.refusePaths(ctx, v.Options)
 	}
 	if err == nil && !mounted {
 		err = d.Mount(ctx, v)

@@ -303,7 +303,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 		overlay("lowerdir=" + shared + ":/etc,upperdir=/srv/up,workdir=/srv/work"), plain(shared), plain("etc"), plain("/no/such"),
 		{"type": "nfs", "device": ":/export", "o": "addr=10.0.0.1,rw"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700"},
 	} {
-		if err := s.refusePaths(options); err != nil {
+		if err := s.refusePaths(t.Context(), options); err != nil {
 			t.Errorf("%v: %v", options, err)
 		}
 	}

@@ -170,7 +170,7 @@ func (s *Store) Create(ctx context.Context, request *hostv1.CreateVolumeRequest)
 	if err := d.Check(request.Options); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
-	if err := s.paths.Do(ctx, request.Options["device"], func() error { return s.refusePaths(request.Options) }); err != nil {
+	if err := s.refusePaths(ctx, request.Options); err != nil {
 		return nil, fmt.Errorf("create %s: %w", request.Name, err)
 	}
 	unlock, err := s.locks.Lock(ctx, request.Name)

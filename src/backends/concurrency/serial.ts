@@ -6,6 +6,11 @@ export class Lock {
   readonly #waiting = new Set<() => void>();
   #isHeld: boolean = false;
 
+  /** Whether a task is running. */
+  get isHeld(): boolean {
+    return this.#isHeld;
+  }
+
   /**
    * Runs the task after all earlier ones have ended, successfully or not.
    *

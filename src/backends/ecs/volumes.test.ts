@@ -297,6 +297,15 @@ describe("volumes on EFS", () => {
   });
 
   describe("whose directories are mounted apart from the whole", () => {
+    it("are beneath the volume's own directory, also where an earlier version gave it another", async () => {
+      const { parts } = volumes();
+      assert.ok(parts.kind === "made");
+      const { reference } = await volumes().create(volume("data"));
+      const labels = { "sockerless.inner-socket": "c".repeat(64) };
+      await parts.create(volume("data", { labels, driverReference: reference }), "logs");
+      assert.deepEqual(efs.points.at(-1)?.input["RootDirectory"], { Path: "/sockerless/volumes/data/logs" });
+    });
+
     const createPart = async (record: VolumeRecord, subpath: string): Promise<string> => {
       const { parts } = volumes();
       assert.ok(parts.kind === "made");

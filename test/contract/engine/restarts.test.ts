@@ -70,6 +70,22 @@ describe("a container that its policy starts again", () => {
     assert.equal(bench.state.volumes.size, 1);
   });
 
+  it("is restarted beside a restart that waits for its end without a limit", {
+    timeout: 30_000,
+  }, async () => {
+    const id = await bench.runScript("trap '' TERM; while :; do sleep 0.1; done");
+    const left = new AbortController();
+    const endless = bench.containers.restartContainer(
+      { container: id, timeoutSeconds: -1 },
+      { signal: left.signal },
+    );
+    endless.catch(() => undefined);
+    await untilTrue(() => bench.state.containers.get(id)?.stoppedByUser === true);
+    left.abort();
+    await bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
+    assert.equal(statusOf(id), ContainerStatus.RUNNING);
+  });
+
   for (const end of ["stopped", "killed"] as const) {
     it(`is there, with its volumes, where the backend is ${end} within the restart of one with --rm`, async () => {
       const id = await bench.runScript("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done", {

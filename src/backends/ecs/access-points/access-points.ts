@@ -70,11 +70,13 @@ export class AccessPoints {
 
   /** Like {@link create}, for a directory of a volume; can be mounted only while the directory exists. */
   async createPart(part: VolumeDirectory, settings: VolumeOptions): Promise<string> {
-    const { instance } = this.#options;
+    const { efs, instance } = this.#options;
+    const answer = await efs.send(new DescribeAccessPointsCommand({ AccessPointId: part.wholeId }));
+    const whole = answer.AccessPoints?.[0]?.RootDirectory?.Path; // Earlier versions gave some volumes another one.
     return await this.#create({
       ...this.#common(settings),
       ClientToken: clientToken(instance, part.volume, part.subpath),
-      RootDirectory: { Path: part.path },
+      RootDirectory: { Path: whole === undefined ? part.path : `${whole}/${part.subpath}` },
       Tags: partTags(part, instance),
     });
   }

@@ -23,6 +23,8 @@ export async function partsOf(context: EngineContext): Promise<readonly PartStat
 
 /** How long the answer of a platform that is not at hand counts: whoever may ask asks as often as they like. */
 const platformPauseMs = 5_000;
+/** How long a query without an answer is waited for before another one is made. */
+const silenceMs = 60_000;
 const answers = new WeakMap<EngineContext, { readonly problem: Promise<string>; countsUntilMs: number }>();
 
 /** Queries the platform, unless it is being queried or has just answered. @returns its problem; empty if there is none */
@@ -33,7 +35,7 @@ function queryPlatform(context: EngineContext): Promise<string> {
     return known.problem;
   }
   const problem = driver.workloads.list().then(() => "", messageOf);
-  const answer = { problem, countsUntilMs: Number.POSITIVE_INFINITY };
+  const answer = { problem, countsUntilMs: clock.nowMs() + silenceMs };
   answers.set(context, answer);
   void problem.then(() => {
     answer.countsUntilMs = clock.nowMs() + (driver.site.kind === "at-hand" ? 0 : platformPauseMs);

@@ -33,12 +33,16 @@ export async function restartContainer(
   left: AbortSignal,
   ports?: FrontendPorts,
 ): Promise<void> {
-  const { id } = findContainer(context.state, reference);
+  const record = findContainer(context.state, reference);
+  const { id } = record;
   const live = context.live.of(id);
   const repeated = repeatedStart(live, clientToken, left);
   if (repeated !== undefined) {
     await repeated;
     return;
+  }
+  if (live.restarts.isHeld && stopRefusal(record) === undefined) {
+    await endRun(context, record, stopOrder(record, options), left); // The other restart may wait for its end for longer.
   }
   await live.restarts.run(
     () => restart(context, id, reference, { clientToken, ...options }, left, ports),
