@@ -17,7 +17,13 @@ import { HttpClient } from "./http-client.ts";
 
 const { signal } = new AbortController();
 
-function opened(t: TestContext): { readonly dialer: Dialer; readonly client: HttpClient } {
+/** A dialer, a client that dials by it, and a look at its processes, which others of this process may have too. */
+function opened(t: TestContext) {
+  const earlier = new Set(childrenOf(process.pid));
+  const lives = (): Life[] =>
+    childrenOf(process.pid)
+      .filter((pid) => !earlier.has(pid) && commandLineOf(pid).endsWith(" tls-dialer"))
+      .map((pid) => new Life(pid));
   const dialer = new Dialer();
   const options = { insecure: true, proxied: false, userAgent: "test", silenceMs: 60_000, dialer };
   const client = new HttpClient(options);
@@ -25,13 +31,7 @@ function opened(t: TestContext): { readonly dialer: Dialer; readonly client: Htt
     client.close();
     dialer.close();
   });
-  return { dialer, client };
-}
-
-function lives(): Life[] {
-  return childrenOf(process.pid)
-    .filter((pid) => commandLineOf(pid).endsWith(" tls-dialer"))
-    .map((pid) => new Life(pid));
+  return { dialer, client, lives };
 }
 
 /** A web server that sends half of each answer, and the rest when it is told to. */
@@ -108,7 +108,7 @@ describe("a dial", () => {
   });
 
   it("waits for the process that is started after a crash, and one under way then fails", async (t) => {
-    const { dialer } = opened(t);
+    const { dialer, lives } = opened(t);
     const { met, target } = await silence(t);
     const underWay = dialer.dial({ ...target, tls: { insecure: true } }, signal);
     await until(() => met[0]);
@@ -137,7 +137,7 @@ describe("a server that demands a certificate", () => {
 
 describe("a dialer that is killed", () => {
   it("cuts what is read by TLS, which can then be asked for again", async (t) => {
-    const { client } = opened(t);
+    const { client, lives } = opened(t);
     const { url, goOn } = await halting(t);
     const answer = await client.send({ method: "GET", url, signal });
     const cut = assert.rejects(
@@ -153,7 +153,7 @@ describe("a dialer that is killed", () => {
   });
 
   it("is gone with the last use", async (t) => {
-    const { dialer } = opened(t);
+    const { dialer, lives } = opened(t);
     const { target } = await silence(t);
     (await dialer.dial({ ...target, tls: undefined }, signal)).destroy();
     const [life] = lives();
