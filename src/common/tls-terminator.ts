@@ -1,8 +1,8 @@
 /**
  * TLS of TCP listeners, most of which demand certificates of their clients. This process accepts their connections; a
  * process of its own (agent/tlsport) does their handshakes, so that neither certificates nor key updates cost this one
- * anything, and gives back a unix socket for each client whose handshake is done. How a connection ends is said over the channel between the two: the end of a socket
- * alone may be the death of the process behind it.
+ * anything, and gives back a unix socket for each client whose handshake is done. How a connection ends is said over the
+ * channel between the two: the end of a socket alone may be the death of the process behind it.
  */
 import { createServer, type Server, Socket } from "node:net";
 

@@ -5,7 +5,7 @@ import { once } from "node:events";
 
 import { WebSocket } from "ws";
 
-import { Limiter } from "../../src/backends/images/limiter.ts";
+import { Limiter } from "../../src/backends/concurrency/limiter.ts";
 import { HostileAgent } from "./hostile-agent.ts";
 
 /** Way in which strangers take what they can. */

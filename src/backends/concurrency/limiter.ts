@@ -17,14 +17,20 @@ export class Limiter {
     this.#permits = permits;
   }
 
+  /** Whether a turn of the key is taken. */
+  isTaken(key: string): boolean {
+    return this.#keys.has(key);
+  }
+
   /**
-   * Waits for a turn; disposing ends it.
+   * Waits for a turn, in order of arrival; disposing ends it.
    *
+   * @param signal ends the wait
    * @param waits called if all turns of the key are taken
    * @throws the signal's reason
    */
-  async acquire(key: string, signal: AbortSignal, waits: () => void): Promise<Disposable> {
-    signal.throwIfAborted();
+  async acquire(key: string, signal?: AbortSignal, waits: () => void = () => {}): Promise<Disposable> {
+    signal?.throwIfAborted();
     const turns = this.#keys.get(key) ?? { taken: 0, waiting: new Set() };
     this.#keys.set(key, turns);
     if (turns.taken < this.#permits) {
@@ -50,12 +56,12 @@ export class Limiter {
   }
 }
 
-async function nextTurn({ waiting }: Turns, signal: AbortSignal): Promise<void> {
+async function nextTurn({ waiting }: Turns, signal: AbortSignal | undefined): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   waiting.add(resolve);
   using _leaving = onAbort(signal, () => {
     waiting.delete(resolve);
-    reject(signal.reason);
+    reject(signal?.reason);
   });
   await promise;
 }

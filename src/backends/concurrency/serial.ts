@@ -1,74 +1,37 @@
 /** Locks for work that must not interleave on one container, volume or name. */
+import { Limiter } from "./limiter.ts";
 
-/** Runs tasks one after the other, in order of arrival. */
-export class Lock {
-  /** Begin the tasks that wait. */
-  readonly #waiting = new Set<() => void>();
-  #isHeld: boolean = false;
+/** A lock for each key: runs tasks with the same key one after the other, in order of arrival. */
+export class KeyedLocks {
+  readonly #turns = new Limiter(1);
 
-  /** Whether a task is running. */
-  get isHeld(): boolean {
-    return this.#isHeld;
+  /** Whether a task with the key is running. */
+  isHeld(key: string): boolean {
+    return this.#turns.isTaken(key);
   }
 
   /**
-   * Runs the task after all earlier ones have ended, successfully or not.
+   * Runs the task after all earlier ones with the key have ended, successfully or not.
    *
    * @param signal ends the wait, and keeps nothing of the task then; a task that has begun goes on
    * @throws the signal's reason; the task's errors
    */
-  async run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    await this.#turn(signal);
-    try {
-      return await task();
-    } finally {
-      const [next] = this.#waiting;
-      if (next === undefined) {
-        this.#isHeld = false;
-      } else {
-        next();
-      }
-    }
-  }
-
-  #turn(signal: AbortSignal | undefined): Promise<void> | undefined {
-    signal?.throwIfAborted();
-    if (!this.#isHeld) {
-      this.#isHeld = true;
-      return undefined;
-    }
-    return new Promise((resolve, reject) => {
-      const leave = (): void => {
-        this.#waiting.delete(begin);
-        reject(signal?.reason);
-      };
-      const begin = (): void => {
-        this.#waiting.delete(begin);
-        signal?.removeEventListener("abort", leave);
-        resolve();
-      };
-      this.#waiting.add(begin);
-      signal?.addEventListener("abort", leave, { once: true });
-    });
+  async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    using _turn = await this.#turns.acquire(key, signal);
+    return await task();
   }
 }
 
-/** A lock for each key, kept while it is in use. */
-export class KeyedLocks {
-  readonly #locks = new Map<string, { readonly lock: Lock; users: number }>();
+/** One lock. */
+export class Lock {
+  readonly #locks = new KeyedLocks();
 
-  /** Like {@link Lock.run}, for tasks with the same key. */
-  async run<T>(key: string, task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
-    const entry = this.#locks.get(key) ?? { lock: new Lock(), users: 0 };
-    this.#locks.set(key, entry);
-    entry.users += 1;
-    try {
-      return await entry.lock.run(task, signal);
-    } finally {
-      entry.users -= 1;
-      if (entry.users === 0) {
-        this.#locks.delete(key);
-      }
-    }
+  get isHeld(): boolean {
+    return this.#locks.isHeld("");
+  }
+
+  /** As {@link KeyedLocks.run}. */
+  run<T>(task: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#locks.run("", task, signal);
   }
 }

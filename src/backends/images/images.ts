@@ -27,7 +27,7 @@ import { ImagesForContainers } from "./images-for-containers.ts";
 import { bootOfMachine, LayerDurability } from "./layer-durability.ts";
 import { LayerRetention } from "./layer-retention.ts";
 import { LayerSupply } from "./layer-supply.ts";
-import { Limiter } from "./limiter.ts";
+import { Limiter } from "../concurrency/limiter.ts";
 import { PreparedImages } from "./prepared-images.ts";
 import { recoverImages } from "./recover-images.ts";
 import type { RegistryOptions } from "./registry/registry.ts";

@@ -5,7 +5,7 @@ import type { DownloadContext } from "./blob-download.ts";
 import type { ImageConfig } from "./image-config.ts";
 import type { ImageIndex } from "./image-index.ts";
 import { LayerFetch } from "./layer-fetch.ts";
-import { Limiter } from "./limiter.ts";
+import { Limiter } from "../concurrency/limiter.ts";
 
 test("a pull unpacks three of its layers at a time", async () => {
   const store = { find: (digest: string) => Promise.resolve({ digest, size: 1 }) };

@@ -7,7 +7,7 @@ import type { ImageConfig } from "./image-config.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { InstalledLayer } from "./image-installer.ts";
 import { measureLayer } from "./layer-content.ts";
-import { Limiter } from "./limiter.ts";
+import { Limiter } from "../concurrency/limiter.ts";
 import type { Descriptor } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 
@@ -98,7 +98,7 @@ export class LayerFetch {
     report: ReportProgress,
     signal: AbortSignal,
   ): Promise<InstalledLayer> {
-    using _turn = await this.#measures.acquire("", signal, () => {});
+    using _turn = await this.#measures.acquire("", signal);
     const { store } = this.#download;
     const id = shortId(blob.digest);
     if (expected !== undefined && this.#unpack !== undefined) {

@@ -14,7 +14,7 @@ import type { ImageWork } from "./image-work.ts";
 import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { LayerFetch } from "./layer-fetch.ts";
 import { LayerHeaders, type LayerReader } from "./layer-headers.ts";
-import type { Limiter } from "./limiter.ts";
+import type { Limiter } from "../concurrency/limiter.ts";
 import { maxJsonBytes, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, repositoryName } from "./reference.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";

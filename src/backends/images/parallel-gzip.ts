@@ -5,7 +5,7 @@
 import { constants, crc32, deflateRaw } from "node:zlib";
 import { promisify } from "node:util";
 
-import { Limiter } from "./limiter.ts";
+import { Limiter } from "../concurrency/limiter.ts";
 
 const deflate = promisify(deflateRaw);
 
@@ -15,8 +15,6 @@ const windowBytes = 32 * 1024;
 /** Blocks of all streams compressed at a time: Node's thread pool has four threads, and files and the state need one. */
 const blocksAtOnce = 3;
 const turns = new Limiter(blocksAtOnce);
-/** A block that is begun is completed. */
-const neverAborted = new AbortController().signal;
 /** Bytes from a block's middle to compress first, as a test whether the block is compressible. */
 const sampledBytes = 16 * 1024;
 /** Ratio above which a sample counts as noise, or already compressed. */
@@ -66,7 +64,7 @@ async function next(underWay: Promise<Uint8Array>[]): Promise<Uint8Array> {
 
 /** A byte-aligned block that does not end the stream. */
 async function compressed(block: Buffer, dictionary: Buffer | undefined): Promise<Uint8Array> {
-  using _turn = await turns.acquire("block", neverAborted, () => {});
+  using _turn = await turns.acquire("block"); // Without a signal: a block that is begun is completed.
   const middle = Math.max(0, (block.length - sampledBytes) >>> 1);
   const sample = block.subarray(middle, middle + sampledBytes);
   const tried = await deflate(sample, { level: constants.Z_BEST_SPEED });

@@ -13,7 +13,7 @@ import { imageEvent } from "./image-events.ts";
 import type { ImageIndex } from "./image-index.ts";
 import type { ImageInstaller } from "./image-installer.ts";
 import { checkLayerCount, LayerFetch } from "./layer-fetch.ts";
-import type { Limiter } from "./limiter.ts";
+import type { Limiter } from "../concurrency/limiter.ts";
 import {
   checkImageMediaType,
   type Descriptor,

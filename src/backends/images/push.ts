@@ -12,7 +12,7 @@ import type { ImageConfigs } from "./image-configs.ts";
 import { blobsOf, type ImageIndex } from "./image-index.ts";
 import { renderManifest } from "./image-manifest-writer.ts";
 import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
-import { Limiter } from "./limiter.ts";
+import { Limiter } from "../concurrency/limiter.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 import {
@@ -262,7 +262,7 @@ class Push {
         return { ...layer, blob, compression };
       }
     }
-    using _turn = await this.#compressions.acquire("", signal, () => {});
+    using _turn = await this.#compressions.acquire("", signal);
     const source = content.stream(layer.blob.digest, signal);
     const { compression } = this.#parts.registry;
     const blob = await content.put(this.#lease, compressedLayer(source, compression));

@@ -11,7 +11,7 @@ import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
 import type { LayerReader } from "../../images/layer-headers.ts";
-import { Limiter } from "../../images/limiter.ts";
+import { Limiter } from "../../concurrency/limiter.ts";
 import { type NamedFile, tarOfFiles } from "../../images/files-tar.ts";
 import type { StagedFiles } from "./staged-files.ts";
 
@@ -77,8 +77,8 @@ export class CreatedFiles implements Disposable {
     signal: AbortSignal,
     budget?: FileBudget,
   ): Promise<CreatedFiles> {
-    using _one = await reads.ofOne.acquire(containerId, signal, () => {});
-    using _few = await reads.ofAll.acquire("", signal, () => {});
+    using _one = await reads.ofOne.acquire(containerId, signal);
+    using _few = await reads.ofAll.acquire("", signal);
     using resources = new DisposableStack();
     const index = resources.use(new FileIndex({ signal, ...(budget === undefined ? {} : { budget }) }));
     for (const layer of container.layers) {

@@ -15,7 +15,7 @@ import { Owners } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
 import { FilePace } from "../../images/file-pace.ts";
 import { headersOf, LayerHeaders, type LayerReader } from "../../images/layer-headers.ts";
-import { Limiter } from "../../images/limiter.ts";
+import { Limiter } from "../../concurrency/limiter.ts";
 import type { Unpacked } from "../../images/tar-reader.ts";
 import { createAgentClient } from "../../../agent-client/client.ts";
 import type { AgentTarget } from "../../../agent-client/address.ts";
@@ -177,7 +177,7 @@ export class StagedFiles {
    * @throws as {@link addTo}
    */
   async writtenBytes(containerId: string, signal: AbortSignal): Promise<bigint> {
-    using _one = await this.#sizes.acquire(containerId, signal, () => {});
+    using _one = await this.#sizes.acquire(containerId, signal);
     const unpacked = this.#unpackingOf(containerId, signal);
     const pace = new FilePace(signal);
     let bytes = 0;

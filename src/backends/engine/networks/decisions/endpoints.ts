@@ -53,8 +53,9 @@ export function validateNetworking(networking: NetworkingConfig): void {
   refuseTooManyNetworks(requested.length);
   for (const [network, endpoint] of requested) {
     refuseTooManyLinks(endpoint.links);
-    refuseTooManyAliases(endpoint.aliases);
-    refuseTooManyOptions(endpoint.driverOpts);
+    refuseTooMany("aliases", endpoint.aliases, mostAliases, mostAliasCharacters);
+    const options = Object.entries(endpoint.driverOpts).map((option) => option.join(""));
+    refuseTooMany("driver options", options, mostDriverOptions, mostDriverOptionCharacters);
     const faults: string[] = [];
     if (isPredefined(network) && (endpoint.ipv4Address !== "" || endpoint.ipv6Address !== "")) {
       faults.push("user specified IP address is supported on user defined networks only");
@@ -84,18 +85,9 @@ export function validateNetworking(networking: NetworkingConfig): void {
   }
 }
 
-function refuseTooManyAliases(aliases: readonly string[]): void {
-  if (aliases.length > mostAliases || aliases.join("").length > mostAliasCharacters) {
-    throw invalid(`too many aliases: at most ${mostAliases}, of ${mostAliasCharacters} characters together`);
-  }
-}
-
-function refuseTooManyOptions(options: Readonly<Record<string, string>>): void {
-  const entries = Object.entries(options);
-  if (entries.length > mostDriverOptions || entries.flat().join("").length > mostDriverOptionCharacters) {
-    throw invalid(
-      `too many driver options: at most ${mostDriverOptions}, of ${mostDriverOptionCharacters} characters together`,
-    );
+function refuseTooMany(what: string, texts: readonly string[], most: number, mostCharacters: number): void {
+  if (texts.length > most || texts.join("").length > mostCharacters) {
+    throw invalid(`too many ${what}: at most ${most}, of ${mostCharacters} characters together`);
   }
 }
 

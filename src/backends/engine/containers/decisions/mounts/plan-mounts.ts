@@ -59,8 +59,8 @@ const mostAnonymousVolumes = 256;
  *
  * @param findOther resolves an entry of `VolumesFrom`; throws if there is no such container
  * @param stateDirectory the backend's state directory; no bind may keep mounts in it alive
- * @throws invalid: a malformed entry, a duplicate or too deep destination, too many mounts or volumes, or a bind that would keep the
- *   backend's mounts alive
+ * @throws invalid: a malformed entry, a duplicate or too deep destination, too many mounts or volumes, or a bind that
+ *   would keep the backend's mounts alive
  */
 export function planMounts(
   config: ContainerConfig,
