@@ -1,11 +1,11 @@
 /** The library's gRPC calls over our connections: to agents, the host process and the backend. */
-import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
+import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
 
 import type { DescService } from "@bufbuild/protobuf";
-import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createGrpcTransport, type GrpcTransportOptions as LibraryOptions } from "@connectrpc/connect-node";
 
-import { errorOfReset } from "./grpc-status.ts";
+import { endUnreadRequest, pendingResponse } from "./lost-streams.ts";
 import { namingRequest } from "./naming-request.ts";
 import { readInWholeMessages } from "./whole-messages.ts";
 
@@ -21,15 +21,6 @@ export interface GrpcTransportOptions {
   readonly untrusted?: DescService;
   /** Outermost first. */
   readonly interceptors?: readonly Interceptor[];
-}
-
-const losses = new WeakSet<Error>();
-
-/**
- * True if a call's stream was lost before the response was complete, so that it may or may not have been carried out.
- */
-export function isLost(error: unknown): boolean {
-  return error instanceof Error && losses.has(error);
 }
 
 /** The library's default size limit for a message. */
@@ -54,9 +45,7 @@ export function grpcTransport(
       },
       notifyResponseByteRead: (stream) => {
         sessions.notifyResponseByteRead(stream);
-        if (stream.readableEnded && !stream.writableEnded) {
-          stream.close(constants.NGHTTP2_CANCEL); // Nothing reads the rest of the request, which would keep the stream open.
-        }
+        endUnreadRequest(stream);
       },
     },
     interceptors: [...interceptors, namingRequest],
@@ -67,34 +56,15 @@ export function grpcTransport(
 
 /**
  * Makes the library see an error if a stream ends without a status. By itself it reads a cut stream in several ways,
- * for example as a conflict, or as a response still to come; Node ends it like a complete one. A failed write is
- * reported before the stream's error.
+ * for example as a conflict, or as a response still to come; Node ends it like a complete one.
  */
 function reportingLoss(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
-  let isOver: boolean = false;
+  const response = pendingResponse(stream, peer);
   const noteStatus = (headers: IncomingHttpHeaders): void => {
-    isOver ||= headers["grpc-status"] !== undefined;
-  };
-  const resetCode = (): number => stream.rstCode ?? constants.NGHTTP2_NO_ERROR;
-  const fail = (error?: Error): void => {
-    if (!isOver) {
-      isOver = true;
-      const reset = errorOfReset(resetCode(), peer);
-      const loss = error instanceof ConnectError ? error : reset;
-      losses.add(loss);
-      stream.emit("error", loss);
+    if (headers["grpc-status"] !== undefined) {
+      response.complete();
     }
   };
-  stream.on("response", noteStatus).on("trailers", noteStatus).on("error", fail);
-  stream.once("end", () => fail()).once("close", () => fail());
-  const write = stream.write.bind(stream);
-  return Object.assign(stream, {
-    write: (bytes: Uint8Array, encoding: BufferEncoding, written: (error?: Error | null) => void): boolean =>
-      write(bytes, encoding, (error) => {
-        if (error instanceof Error && resetCode() !== constants.NGHTTP2_NO_ERROR) {
-          fail(error); // Without a reset code the response may have arrived before the whole request was read.
-        }
-        written(error);
-      }),
-  });
+  stream.on("response", noteStatus).on("trailers", noteStatus);
+  return stream.once("end", response.lose).once("close", response.lose);
 }

@@ -220,16 +220,18 @@ test("a caller that leaves is told so at once, and so is the backend", async (t)
 });
 
 test("a backend that goes before it has answered is unavailable, whatever it had begun to say", async (t) => {
-  const headers = { ":status": 200, "content-type": "application/grpc+proto" };
+  const ok = { ":status": 200, "content-type": "application/proto" };
+  const error = { ":status": 409, "content-type": "application/json" };
   const beginnings: readonly ((response: Http2ServerResponse) => void)[] = [
     () => {},
-    (response) => response.stream.respond(headers),
+    (response) => response.stream.respond({ ...ok, "content-length": 3 }),
     ...[
-      [0, 0, 0, 0, 9, 10, 1, 65], // A field that is whole, of a message that is not.
-      [0, 0, 0, 0, 3, 10, 1, 65], // A message without the status behind it.
-    ].map((bytes) => (response: Http2ServerResponse) => {
-      response.stream.respond(headers);
-      response.stream.write(Buffer.from(bytes));
+      [{ ...ok, "content-length": 9 }, "\n\u0001A"], // A field that is whole, of a message that is not.
+      [ok, "\n\u0001A"], // A message that may be the beginning of a longer one.
+      [{ ...error, "content-length": 99 }, '{"code":"already_exists"'],
+    ].map(([headers, body]) => (response: Http2ServerResponse) => {
+      response.stream.respond(headers as typeof ok);
+      response.stream.write(body as string);
     }),
   ];
   for (const begin of beginnings) {
@@ -244,7 +246,18 @@ test("a backend that goes before it has answered is unavailable, whatever it had
   }
 });
 
-test("what answers and does not speak gRPC is an error with its status", async (t) => {
+test("a request tells its length, without which a cut one would be a whole one", async (t) => {
+  const lengths: unknown[] = [];
+  const clients = await clientsOf(t, (request, response) => {
+    lengths.push(request.headers["content-length"]);
+    response.stream.close();
+  });
+  await assert.rejects(clients.containers.createContainer({ name: "name" }));
+  await assert.rejects(clients.containers.createContainer({}));
+  assert.deepEqual(lengths, ["6", "0"]);
+});
+
+test("what answers and does not speak the protocol is an error with its status", async (t) => {
   const clients = await clientsOf(t, (_, response) => {
     response.writeHead(503, { "content-type": "text/html" });
     response.end("<html>Bad day</html>");

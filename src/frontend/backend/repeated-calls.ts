@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { createContextKey, type Interceptor, type UnaryResponse } from "@connectrpc/connect";
 
-import { isLost } from "../../agent-client/grpc-transport.ts";
+import { isLost } from "../../agent-client/lost-streams.ts";
 
 /**
  * How long a backend may be unavailable, in total, before a call is no longer retried; recovery waits as long before it

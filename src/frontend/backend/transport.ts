@@ -1,4 +1,4 @@
-/** Dialling the backend: gRPC over HTTP/2 connections, on a unix socket or TCP with mutual TLS. */
+/** Dialling the backend: HTTP/2 connections on a unix socket, or on TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
 import type { ClientHttp2Stream, Http2Session } from "node:http2";
 import { connect, type Socket } from "node:net";
@@ -18,6 +18,7 @@ import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { hasEncodedFields, requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
+import { unaryTransport } from "./unary-transport.ts";
 
 /**
  * Connections to the backend: one for subscribers of events, one for large requests, and one for all other calls, which
@@ -78,22 +79,25 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   let isClosed: boolean = false;
   const sessions: Http2SessionManager[] = [];
   const connection = (): Transport => {
-    const options = { createConnection, maxSessionMemory };
-    const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, options);
+    const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, {
+      createConnection,
+      maxSessionMemory,
+    });
     sessions.push(session);
-    const transport: Transport = grpcTransport(
-      retryingConnections(session, () => isClosed),
-      {
-        peer: "the backend",
-        interceptors: [
-          explaining(address),
-          repeating({
-            isClosed: () => isClosed,
-            probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
-          }),
-        ],
-      },
-    );
+    const connections = retryingConnections(session, () => isClosed);
+    const options = {
+      peer: "the backend",
+      interceptors: [
+        explaining(address),
+        repeating({
+          isClosed: () => isClosed,
+          probe: (timeoutMs, signal) => createClient(Health, transport).check({}, { timeoutMs, signal }),
+        }),
+      ],
+    };
+    const { stream } = grpcTransport(connections, options);
+    const { unary } = unaryTransport(connections, options);
+    const transport: Transport = { stream, unary };
     return transport;
   };
   const [calls, events, large] = [connection(), connection(), connection()];

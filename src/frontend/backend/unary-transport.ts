@@ -1,0 +1,70 @@
+/**
+ * Unary calls of the backend in the Connect protocol, which costs the library half of gRPC's processor time. Its messages
+ * have no frames: a request or response is complete if it is as long as its header says.
+ */
+import { type ClientHttp2Stream, constants } from "node:http2";
+
+import { toBinary } from "@bufbuild/protobuf";
+import type { Interceptor, Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+
+import type { GrpcTransportOptions, Sessions } from "../../agent-client/grpc-transport.ts";
+import { endUnreadRequest, pendingResponse } from "../../agent-client/lost-streams.ts";
+import { namingRequest } from "../../agent-client/naming-request.ts";
+
+/** As `grpcTransport`, for unary calls; a cut response fails alike. */
+export function unaryTransport(
+  sessions: Sessions,
+  { peer, interceptors = [] }: Pick<GrpcTransportOptions, "peer" | "interceptors">,
+): Pick<Transport, "unary"> {
+  return createConnectTransport({
+    httpVersion: "2",
+    baseUrl: sessions.authority,
+    sessionManager: {
+      authority: sessions.authority,
+      request: async (...request) => readWhole(await sessions.request(...request), peer),
+      notifyResponseByteRead: (stream) => {
+        sessions.notifyResponseByteRead(stream);
+        endUnreadRequest(stream);
+      },
+    },
+    interceptors: [...interceptors, namingRequest, announcingLength],
+    acceptCompression: [],
+  });
+}
+
+/** Tells the server how long the request is: Node ends a cut one like a complete one. */
+const announcingLength: Interceptor = (next) => (request) => {
+  if (!request.stream) {
+    request.header.set("content-length", String(toBinary(request.method.input, request.message).length));
+  }
+  return next(request);
+};
+
+/** Makes the library see an error if a response ends before its announced length. */
+function readWhole(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
+  const response = pendingResponse(stream, peer);
+  let leftBytes = Number.NaN;
+  stream.on("response", (headers) => {
+    leftBytes = Number(headers["content-length"]);
+  });
+  const chunks: AsyncIterable<Uint8Array> = {
+    [Symbol.asyncIterator]: stream[Symbol.asyncIterator].bind(stream),
+  };
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      leftBytes -= chunk.length;
+      yield chunk;
+    }
+    if (leftBytes !== 0) {
+      response.lose();
+    }
+    response.complete();
+  }
+  stream.once("close", () => {
+    if (Number.isNaN(leftBytes) || stream.rstCode !== constants.NGHTTP2_NO_ERROR) {
+      response.lose();
+    }
+  });
+  return Object.assign(stream, { [Symbol.asyncIterator]: counted });
+}
