@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdtemp, open, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
@@ -69,6 +69,18 @@ describe("staged files", () => {
     const refused = { kind: "invalid", message: /unpack to more than 16777216 bytes/ };
     await assert.rejects(staged.addTo(new FileIndex(), container, signal), refused);
     await assert.rejects(staged.writtenBytes(container, signal), refused);
+  });
+
+  it("are whole, however little of them a disk takes at a time", async (t) => {
+    const tar = await tarOf([{ name: "a", content: "x".repeat(30_000) }]);
+    await using handle = await open(path.join(directory, "any"), "w");
+    const prototype = Object.getPrototypeOf(handle) as FileHandle;
+    const write: (data: Uint8Array, offset: number, length: number) => unknown = prototype.write;
+    t.mock.method(prototype, "write", function (this: FileHandle, data: Uint8Array) {
+      return write.call(this, data, 0, Math.min(data.length, 4096));
+    });
+    await put("/", tar);
+    assert.equal(await staged.writtenBytes(container, signal), 30_000n);
   });
 
   it("are no longer read once nobody asks", async () => {

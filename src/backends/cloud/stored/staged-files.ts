@@ -416,7 +416,7 @@ async function receive(
         if (bytes > room) {
           throw tooMuch();
         }
-        await handle.write(message.value.data);
+        await handle.appendFile(message.value.data);
         break;
       case "end":
         if (opened === undefined || message.value.totalBytes !== BigInt(bytes)) {
