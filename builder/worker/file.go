@@ -78,14 +78,15 @@ func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc
 	}
 }
 
-// scoped fetches paths of a state and returns a result limited to them. A context is returned unchanged.
+// scoped fetches paths of a state and returns a result limited to them. A context, and a state of which nothing is read,
+// is returned unchanged.
 func (w *Worker) scoped(ctx context.Context, result solver.Result, paths []string) (solver.Result, error) {
 	reference, ok := result.Sys().(*bkworker.WorkerRef)
 	if !ok {
 		return nil, fmt.Errorf("a result of type %T", result.Sys())
 	}
 	state, ok := reference.ImmutableRef.(*ref)
-	if !ok || !state.isState() {
+	if !ok || !state.isState() || len(paths) == 0 {
 		return result, nil
 	}
 	for _, each := range paths {
@@ -296,7 +297,7 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 		return err
 	}
 	if len(entries) > fewEntries {
-		if err := skeleton.listAt(ctx, dest); err != nil {
+		if err := skeleton.listAt(ctx, dest, min(int64(len(entries))*listedBytes, maxListedBytes)); err != nil {
 			return err
 		}
 	}

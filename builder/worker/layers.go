@@ -3,6 +3,7 @@ package worker
 import (
 	"archive/tar"
 	"bufio"
+	"bytes"
 	"crypto/sha256"
 	"io"
 	"io/fs"
@@ -69,14 +70,32 @@ type layerContent struct {
 	beneath string
 }
 
-// measured computes a layer's digest and size without storing it: its content is written again to its destination.
+// keptBytes is the size up to which a measured layer is kept in memory.
+const keptBytes = 4 << 20
+
+// measured computes a layer's digest and size. A small layer is kept, a larger one is written again to its destination.
 func measured(content *layerContent) (*backend.Layer, error) {
 	hash := sha256.New()
-	size, err := content.WriteTo(hash)
+	kept := &keptContent{}
+	size, err := content.WriteTo(io.MultiWriter(hash, kept))
 	if err != nil {
 		return nil, err
 	}
-	return &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size, Content: content}, nil
+	layer := &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size, Content: content}
+	if size <= keptBytes {
+		layer.Content = bytes.NewReader(kept.bytes)
+	}
+	return layer, nil
+}
+
+// keptContent keeps what is written to it while that is at most keptBytes.
+type keptContent struct{ bytes []byte }
+
+func (k *keptContent) Write(data []byte) (int, error) {
+	if len(k.bytes)+len(data) <= keptBytes {
+		k.bytes = append(k.bytes, data...)
+	}
+	return len(data), nil
 }
 
 // WriteTo writes the layer's tar.

@@ -3,11 +3,13 @@ package worker
 import (
 	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
@@ -117,5 +119,25 @@ func TestWhatIsNotChangedMakesAnEmptyLayer(t *testing.T) {
 	write(t, dir, "file", "content")
 	if layer, entries := layerOf(t, dir, func() {}); len(entries) != 0 || layer.DiffID != digest.FromBytes(make([]byte, 1024)) {
 		t.Errorf("%s with %q", layer.DiffID, entries)
+	}
+}
+
+func TestALayerIsTheMeasuredOneAsOftenAsItIsWritten(t *testing.T) {
+	for _, size := range []int{1000, keptBytes + 1} {
+		dir := t.TempDir()
+		layer, _ := layerOf(t, dir, func() { write(t, dir, "file", strings.Repeat("x", size)) })
+		if size <= keptBytes {
+			write(t, dir, "file", "another one")
+		}
+		if content, ok := layer.Content.(io.Seeker); ok {
+			_, err := content.Seek(0, io.SeekStart)
+			must(t, err)
+		}
+		hash := sha256.New()
+		_, err := layer.Content.WriteTo(hash)
+		must(t, err)
+		if again := digest.NewDigest(digest.SHA256, hash); again != layer.DiffID {
+			t.Errorf("a layer of %d bytes is another one", layer.Size)
+		}
 	}
 }

@@ -24,8 +24,11 @@ import (
 // maxLinks bounds the links followed in one path, as the kernel does.
 const maxLinks = 40
 
-// listedBytes bounds how much of a directory's archive is read to list its content.
-const listedBytes = 4 << 20
+// listedBytes is how much of a directory's archive can be read in the time in which an entry is learned by itself.
+const listedBytes = 64 << 10
+
+// maxListedBytes bounds a listing, whose headers are held in memory.
+const maxListedBytes = 128 << 20
 
 // tree is a part of a state's files in a directory of this machine, fetched path by path. A skeleton has files without
 // content: it shows an operation what exists, and the operation's changes in it become a layer.
@@ -266,8 +269,9 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 // errListedEnough ends the listing of a directory that is too large.
 var errListedEnough = errors.New("listed enough")
 
-// listAt learns all entries of a small directory; those of a large one are learned one by one.
-func (t *tree) listAt(ctx context.Context, name string) error {
+// listAt learns all entries of a directory whose archive is at most a limit in bytes; those of a larger one are learned one
+// by one.
+func (t *tree) listAt(ctx context.Context, name string, limit int64) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.open(); err != nil {
@@ -300,7 +304,7 @@ func (t *tree) listAt(ctx context.Context, name string) error {
 			if err != nil {
 				return err
 			}
-			if total += header.Size + 512; total > listedBytes {
+			if total += header.Size + 512; total > limit {
 				return errListedEnough
 			}
 			entries = append(entries, entry{inTree(at, header.Name), header})
