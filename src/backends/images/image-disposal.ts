@@ -37,14 +37,19 @@ export class ImageDisposal {
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
     const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
     await index.commit({ remove: [record.id], events });
-    configs.delete(record.id);
-    prepared.delete(record.id);
+    const isGone = (): boolean => index.get(record.id) === undefined; // It may be installed again at any time.
+    if (isGone()) {
+      configs.delete(record.id);
+      prepared.delete(record.id);
+    }
     const referenced = index.referencedBlobs();
     try {
       const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));
       await content.discard(this.#parts.state.losses.length > 0 ? [] : unneeded);
       await retention.forgetUnused(record.diffIds);
-      await preparer.discard(record);
+      if (isGone()) {
+        await preparer.discard(record);
+      }
     } catch (error) {
       logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
     }

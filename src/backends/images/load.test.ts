@@ -17,6 +17,7 @@ import {
   ociLayout,
 } from "../../../test/support/images.ts";
 import { tarOf } from "../../../test/support/tar.ts";
+import { untilTrue } from "../../../test/support/until.ts";
 import { HeldDocuments } from "./held-documents.ts";
 import type { ProgressLine } from "./progress.ts";
 
@@ -64,6 +65,29 @@ function entryOf(archive: object[]): string {
 }
 
 describe("a docker archive", () => {
+  it("is whole beside the removal of the same image, whose record takes long to be written", async (context) => {
+    const store = await openImageStore(context);
+    const archive = await dockerArchive([{ image: await image(), tags: ["again:1"] }]);
+    await load(store, archive);
+    const written = Promise.withResolvers<void>();
+    const commit = store.state.commit.bind(store.state);
+    context.mock.method(
+      store.state,
+      "commit",
+      async (change: Parameters<typeof commit>[0]) => {
+        await Promise.all([commit(change), written.promise]);
+      },
+      { times: 1 },
+    );
+    const removed = store.images.removal.remove("again:1", true);
+    await untilTrue(() => store.state.images.size === 0);
+    await load(store, archive);
+    written.resolve();
+    await removed;
+    assert.equal(store.images.catalog.inspect("again:1").config?.labels["number"], "0");
+    assert.deepEqual(store.preparer.discarded, []);
+  });
+
   it("names a parent that it has, and that is one", async (context) => {
     const [one, other] = [await image(1), await image(2)];
     const parent = imageId(other);
