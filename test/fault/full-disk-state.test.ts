@@ -196,6 +196,57 @@ describe("a state whose disk is full", () => {
     await asKilled((killed) => assert.match(killed.containers.get("a")?.path ?? "", /^399 /));
   });
 
+  it("has what ended and was removed, however much events tell", async () => {
+    state = await open();
+    for (const id of ["ends", "removed"]) {
+      await change(state, id, "before");
+    }
+    await leave(0);
+    const heard: string[] = [];
+    state.events.listen(({ action }) => heard.push(action));
+    const attributes = { label: "x".repeat(10_000) };
+    for (let n = 0; n < 100; n++) {
+      await state.commit((each) =>
+        each.event({ type: "container", action: "attach", actorId: "ends", attributes }),
+      );
+    }
+    await state.commit((each) => {
+      each.containers.put(containerOf("ends", "ended"));
+      each.event({ type: "container", action: "die", actorId: "ends", attributes });
+    }, "happened");
+    await state.commit((each) => {
+      each.containers.delete("removed");
+      each.event({ type: "container", action: "destroy", actorId: "removed", attributes });
+    });
+    assert.deepEqual([heard.length, ...heard.slice(-2)], [102, "die", "destroy"]);
+    assert.equal(state.events.past().length, 104);
+    await asKilled((killed) => {
+      assert.equal(killed.containers.get("ends")?.path, "ended");
+      assert.equal(killed.containers.has("removed"), false);
+    });
+  });
+
+  it("has room for what ends after many events that it forgot and many creations that it refused", async () => {
+    state = await open(undefined, { journalLimit: 64 });
+    await change(state, "a", "before");
+    await leave(0);
+    for (let n = 0; n < 10; n++) {
+      await change(state, "a", `${n} ${"y".repeat(900)}`);
+    }
+    for (let n = 0; n < 3_000; n++) {
+      await state.commit((each) => each.event({ type: "image", action: "tag", actorId: "i" }));
+      await assert.rejects(change(state, `new ${n}`, "new"), /no space left/);
+    }
+    const longest = "y".repeat(spareHalfBytes / 2);
+    await state.commit((each) => each.containers.put(containerOf("a", longest)));
+    await asKilled((killed) => assert.equal(killed.containers.get("a")?.path, longest));
+    await makeRoom();
+    await change(state, "b", "new");
+    await state.close();
+    state = await open();
+    assert.deepEqual(seenOf(state, "b"), { record: "new", event: "new" });
+  });
+
   it("goes on where inodes are used up", async () => {
     await must("umount", disk);
     await must("mount", "-t", "tmpfs", "-o", `size=${32 * sizeKib}k,nr_inodes=64`, "tmpfs", disk);

@@ -234,7 +234,7 @@ async function writeRecords(
   const storage = await Storage.open({ directory: stateDirectory });
   try {
     const deletions = removed.map((key) => ({ type: "del" as const, key }));
-    if (!(await storage.write([...deletions, ...puts]))) {
+    if ((await storage.write([...deletions, ...puts])) !== "written") {
       throw storage.failure ?? new Error("the records cannot be written");
     }
   } finally {

@@ -55,6 +55,11 @@ export function eventKey(timeUnixNs: bigint): string {
   return recordKey("event", timeUnixNs.toString().padStart(19, "0"));
 }
 
+/** Whether a key is an {@link eventKey}. */
+export function isEventKey(key: string): boolean {
+  return key.startsWith("event!");
+}
+
 /** The range of all keys of a table. */
 export function tableRange(table: TableName): { readonly gt: string; readonly lt: string } {
   return { gt: `${table}!`, lt: `${table}"` };

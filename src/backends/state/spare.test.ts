@@ -15,7 +15,7 @@ function put(key: string, text: string): Operation {
 
 function contentOf(spare: Spare): Record<string, string | undefined> {
   return Object.fromEntries(
-    [...spare.content.values()].map((operation) => [
+    [...spare.content.byKey.values()].map((operation) => [
       operation.key,
       operation.type === "put" ? new TextDecoder().decode(operation.value) : undefined,
     ]),
@@ -107,6 +107,26 @@ describe("the spare of a state directory", () => {
     await assert.rejects(first.add([put("b", "x".repeat(halfBytes))]), /no space left/);
     await first.add([put("c", "small")]);
     assert.deepEqual(contentOf(await reopen()), { a: "small", c: "small" });
+  });
+
+  it("refuses what is longer than a half by its length, without reading it", async () => {
+    const first = await reopen();
+    const unreadable = { length: 2 ** 40 } as unknown as Uint8Array;
+    await assert.rejects(first.add([{ type: "put", key: "a", value: unreadable }]), /no space left/);
+    await first.add([put("b", "small")]);
+    await assert.rejects(first.add([{ type: "put", key: "a", value: unreadable }]), /no space left/);
+    assert.deepEqual(contentOf(await reopen()), { b: "small" });
+  });
+
+  it("counts the bytes of its keys and values, and those of events among them", async () => {
+    const first = await reopen();
+    await first.add([put("a", "12345"), put("event!1", "123")]);
+    await first.add([put("a", "1"), { type: "del", key: "event!1" }, put("event!2", "12")]);
+    for (const spare of [first, await reopen()]) {
+      assert.deepEqual([spare.content.bytes, spare.content.eventBytes], [2 + 7 + 9, 7 + 9]);
+    }
+    (await reopen()).clear();
+    assert.deepEqual([spare?.content.bytes, spare?.content.eventBytes], [0, 0]);
   });
 
   it("is empty if its first record cannot be read", async () => {

@@ -22,13 +22,11 @@ import {
   SpareRecordSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { Operation } from "./database.ts";
+import { bytesOf, LastOperations } from "./last-operations.ts";
 
-/** Bytes of a half: enough for all stored events and some thousand containers. */
-const defaultHalfBytes = 4 * 1024 * 1024;
+/** Bytes of a half: enough for some thousand containers. */
+export const defaultHalfBytes = 4 * 1024 * 1024;
 const framingBytes = 8;
-
-/** The last operation on each key in the spare. */
-export type SpareContent = ReadonlyMap<string, Operation>;
 
 /** Options of {@link Spare.open}. */
 export interface SpareOptions {
@@ -44,7 +42,7 @@ export class Spare {
   readonly #file: FileHandle;
   /** Capacity for records. */
   readonly halfBytes: number;
-  readonly #content = new Map<string, Operation>();
+  readonly #content = new LastOperations();
   #sequence: bigint;
   #half = 0;
   #offset = 0;
@@ -74,7 +72,7 @@ export class Spare {
   }
 
   /** All operations missing in the database. */
-  get content(): SpareContent {
+  get content(): Pick<LastOperations, "byKey" | "bytes" | "eventBytes"> {
     return this.#content;
   }
 
@@ -89,20 +87,19 @@ export class Spare {
    * @throws system if they do not fit; Node's error if the file cannot be written
    */
   async add(operations: readonly Operation[]): Promise<void> {
-    if (this.#content.size > 0 && (await this.#append(this.#half, this.#offset, operations, false))) {
-      this.#take(operations);
+    const hasContent = this.#content.byKey.size > 0;
+    if (hasContent && (await this.#append(this.#half, this.#offset, operations, false))) {
+      this.#content.add(operations);
       return;
     }
     // Keeps only the last operation on each key.
-    const all = new Map(this.#content);
-    for (const operation of operations) {
-      all.set(operation.key, operation);
-    }
-    const next = this.#content.size > 0 ? 1 - this.#half : 0;
-    if (!(await this.#append(next, 0, [...all.values()], true))) {
+    const all = new LastOperations();
+    all.add(this.#content.byKey.values());
+    all.add(operations);
+    if (!(await this.#append(hasContent ? 1 - this.#half : 0, 0, [...all.byKey.values()], true))) {
       throw systemError("no space left in the spare of the state directory");
     }
-    this.#take(operations);
+    this.#content.add(operations);
   }
 
   /** Drops the content, once the database has it and has stored {@link sequence}. */
@@ -115,12 +112,6 @@ export class Spare {
     await this.#file.close();
   }
 
-  #take(operations: readonly Operation[]): void {
-    for (const operation of operations) {
-      this.#content.set(operation.key, operation);
-    }
-  }
-
   /** @returns whether it fitted */
   async #append(
     half: number,
@@ -128,6 +119,10 @@ export class Spare {
     operations: readonly Operation[],
     whole: boolean,
   ): Promise<boolean> {
+    const fewest = operations.reduce((sum, operation) => sum + bytesOf(operation), offset + framingBytes);
+    if (fewest > this.halfBytes) {
+      return false; // Not serialized first: there may be much more than a half takes.
+    }
     const payload = toBinary(
       SpareRecordSchema,
       create(SpareRecordSchema, {
@@ -172,7 +167,7 @@ export class Spare {
     this.#offset = last.end;
     for (const record of last.records) {
       this.#sequence = record.sequence;
-      this.#take(record.operations.map(operationOf));
+      this.#content.add(record.operations.map(operationOf));
     }
   }
 }

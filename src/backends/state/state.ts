@@ -3,9 +3,10 @@
  *
  * A commit is visible to readers at once, so that checking and committing are one step in this process; it resolves
  * when the batch is durable. While the database cannot be written, most likely because the disk is full, the spare
- * (storage.ts) takes batches, except those that create something, which are undone and refused. If the spare cannot be
- * written either, changes that have already happened stay in memory; while the disk is full so do the others, as a
- * removal frees space. No failure ends the process.
+ * (storage.ts) takes batches, except those that create something, which are undone and refused, and events beyond a
+ * share of the spare, which are announced and in memory only. If the spare cannot be written either, changes that have
+ * already happened stay in memory; while the disk is full so do the others, as a removal frees space. No failure ends
+ * the process.
  */
 import type { Clock } from "../../common/clock.ts";
 import { messageOf, systemError } from "../../common/errors.ts";
@@ -297,19 +298,25 @@ class LevelState implements State {
   async #write(): Promise<void> {
     const commits = this.#pending ?? [];
     this.#pending = undefined;
-    if (await this.#storage.write(commits.flatMap(({ operations }) => operations))) {
+    const written = await this.#storage.write(commits.flatMap(({ operations }) => operations));
+    if (written === "written") {
       this.#settle(commits);
     } else {
-      await this.#writeToSpare(commits);
+      await this.#writeToSpare(commits, written === "failed");
       this.#retryLater();
     }
   }
 
-  async #writeToSpare(commits: readonly Commit[]): Promise<void> {
+  /** @param perhapsApplied whether the database may have the commits all the same: what is refused is undone there too */
+  async #writeToSpare(commits: readonly Commit[], perhapsApplied: boolean): Promise<void> {
+    const refuse = (each: readonly Commit[]): readonly Operation[] => {
+      const undone = this.#refuse(each, this.#writeError);
+      return perhapsApplied ? undone : [];
+    };
     const isRefused = ({ grows }: Commit): boolean =>
       roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
     const kept = commits.filter((commit) => !isRefused(commit));
-    const undone = this.#refuse(commits.filter(isRefused), this.#writeError);
+    const undone = refuse(commits.filter(isRefused));
     const operations = [...kept.flatMap((commit) => commit.operations), ...undone];
     try {
       await this.#storage.writeToSpare(operations);
@@ -317,10 +324,7 @@ class LevelState implements State {
     } catch {
       const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
-      const alsoUndone = this.#refuse(
-        kept.filter((commit) => !isKept(commit)),
-        this.#writeError,
-      );
+      const alsoUndone = refuse(kept.filter((commit) => !isKept(commit)));
       const held = happened.flatMap((commit) => commit.operations);
       this.#storage.hold([...held, ...undone, ...alsoUndone]);
       this.#settle(happened);
@@ -340,12 +344,7 @@ class LevelState implements State {
     return this.#storage.failure ?? systemError("the state cannot be written");
   }
 
-  /**
-   * Undoes commits and rejects them.
-   *
-   * @returns operations for the database that undo them there: a failed database may have applied the batch all the
-   *   same
-   */
+  /** Undoes commits and rejects them. @returns operations for the database that undo them there */
   #refuse(commits: readonly Commit[], reason: Error): Operation[] {
     const operations: Operation[] = [];
     for (const { undo, events, done } of commits.toReversed()) {

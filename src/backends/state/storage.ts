@@ -24,10 +24,11 @@ import {
 } from "./database.ts";
 import { type DatabaseView, openView } from "./database-view.ts";
 import { findLosses, type Loss, needsRepair, reportedLoss } from "./damage.ts";
-import { spareKey, type tableRange } from "./keys.ts";
+import { isEventKey, spareKey, type tableRange } from "./keys.ts";
+import { bytesOf, LastOperations } from "./last-operations.ts";
 import { repairDatabase } from "./repair.ts";
 import { copyDatabase, deleteSetAside, setAsideLosses } from "./set-aside.ts";
-import { Spare } from "./spare.ts";
+import { defaultHalfBytes, Spare } from "./spare.ts";
 
 /** Space that opening a database needs in addition to its log. */
 const openingBytes = 256 * 1024;
@@ -42,6 +43,15 @@ export interface StorageOptions {
   /** Milliseconds to wait for another backend to close the database; for tests. */
   readonly lockWaitMs?: number;
 }
+
+/**
+ * Whether the database has the operations of a batch: a write that failed may have been applied all the same, unless it
+ * was not tried.
+ */
+export type Written = "written" | "failed" | "untried";
+
+/** The part of the spare's half that events get: what ends and is removed has the rest. */
+const eventShare = 1 / 4;
 
 const defaultLockWaitMs = 10_000;
 const lockRetryMs = 50;
@@ -58,7 +68,9 @@ export class Storage {
   /** True once the database itself was read, not just a view of it. */
   #isRead = false;
   /** The last operation on each key that is neither in the database nor in the spare. */
-  readonly #held = new Map<string, Operation>();
+  readonly #held = new LastOperations();
+  /** Keys of events that neither the database nor the spare has, nor {@link #held}. */
+  readonly #leftOut = new Set<string>();
 
   private constructor(options: StorageOptions) {
     this.#options = options;
@@ -106,8 +118,9 @@ export class Storage {
     this.#losses = [];
   }
 
+  /** Bytes of the missing operations, at most. */
   get #lackedBytes(): number {
-    return [...this.#lacked().values()].reduce((sum, operation) => sum + bytesOf(operation), 0);
+    return (this.#spare?.content.bytes ?? 0) + this.#held.bytes;
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
@@ -148,14 +161,10 @@ export class Storage {
     this.#view = undefined;
   }
 
-  /**
-   * Writes to the database, all or nothing.
-   *
-   * @returns whether it succeeded
-   */
-  async write(operations: readonly Operation[]): Promise<boolean> {
+  /** Writes to the database, all or nothing. */
+  async write(operations: readonly Operation[]): Promise<Written> {
     if (this.#failure !== undefined && !(await this.restore())) {
-      return false;
+      return "untried";
     }
     const begin = performance.now();
     const report = (outcome: "written" | "failed"): void =>
@@ -163,16 +172,16 @@ export class Storage {
     try {
       await this.#database?.batch([...operations]);
       report("written");
-      return true;
+      return "written";
     } catch (error) {
       report("failed");
       this.#fail(error);
-      return false;
+      return "failed";
     }
   }
 
   /**
-   * Writes to the spare, all or nothing.
+   * Writes to the spare, all or nothing, but for events beyond their share.
    *
    * @throws if the spare cannot take it
    */
@@ -183,14 +192,51 @@ export class Storage {
     if (this.#spare === undefined) {
       throw this.#failure ?? new Error("there is no spare");
     }
-    await this.#spare.add([...this.#held.values(), ...operations]);
-    this.#held.clear();
+    const { kept, leftOut } = this.#withinShare(operations);
+    if (kept.length > 0) {
+      await this.#spare.add([...this.#held.byKey.values(), ...kept]);
+      this.#held.clear();
+    }
+    this.#leaveOut(leftOut);
   }
 
-  /** Keeps operations in memory until the disk can take them. */
+  /** Keeps operations in memory until the disk can take them, but for events beyond their share. */
   hold(operations: readonly Operation[]): void {
+    const { kept, leftOut } = this.#withinShare(operations);
+    this.#held.add(kept);
+    this.#leaveOut(leftOut);
+  }
+
+  /**
+   * Divides operations into those to keep and those to leave out: additions of events beyond their share, and removals of
+   * events that the database does not have. Those in the spare stay there, as each removal would take more room: they
+   * get to the database as the oldest events, which a journal that is full drops when it is read.
+   */
+  #withinShare(operations: readonly Operation[]): Record<"kept" | "leftOut", readonly Operation[]> {
+    const { content, halfBytes } = this.#spare ?? { content: undefined, halfBytes: defaultHalfBytes };
+    let room = eventShare * halfBytes - (content?.eventBytes ?? 0) - this.#held.eventBytes;
+    const isMissing = (key: string): boolean =>
+      this.#leftOut.has(key) ||
+      this.#held.byKey.get(key)?.type === "put" ||
+      content?.byKey.get(key)?.type === "put";
+    const parts = { kept: [] as Operation[], leftOut: [] as Operation[] };
     for (const operation of operations) {
-      this.#held.set(operation.key, operation);
+      const isEvent = isEventKey(operation.key);
+      const isKept =
+        !isEvent || (operation.type === "del" ? !isMissing(operation.key) : bytesOf(operation) <= room);
+      room -= isKept && isEvent ? bytesOf(operation) : 0;
+      (isKept ? parts.kept : parts.leftOut).push(operation);
+    }
+    return parts;
+  }
+
+  #leaveOut(operations: readonly Operation[]): void {
+    for (const { type, key } of operations) {
+      if (type === "put") {
+        this.#leftOut.add(key);
+      } else {
+        this.#leftOut.delete(key);
+      }
     }
   }
 
@@ -219,6 +265,7 @@ export class Storage {
     }
     this.#spare?.clear();
     this.#held.clear();
+    this.#leftOut.clear();
     if (this.#failure !== undefined) {
       this.#options.logger?.info("the state directory takes changes again");
       this.#failure = undefined;
@@ -237,8 +284,9 @@ export class Storage {
 
   /** The last operation on each key missing in the database. */
   #lacked(): ReadonlyMap<string, Operation> {
-    const content = this.#spare?.content ?? new Map<string, Operation>();
-    return this.#held.size === 0 ? content : new Map([...content, ...this.#held]);
+    const content = this.#spare?.content.byKey ?? new Map<string, Operation>();
+    const held = this.#held.byKey;
+    return held.size === 0 ? content : new Map([...content, ...held]);
   }
 
   #fail(error: unknown): void {
@@ -404,8 +452,4 @@ async function logBytes(stateDirectory: string): Promise<number> {
   const names = (await readdir(location)).filter((name) => name.endsWith(".log"));
   const sizes = await Promise.all(names.map(async (name) => (await stat(path.join(location, name))).size));
   return sizes.reduce((sum, size) => sum + size, 0);
-}
-
-function bytesOf(operation: Operation): number {
-  return operation.key.length + (operation.type === "put" ? operation.value.length : 0);
 }

@@ -61,7 +61,7 @@ export async function upgrade(
     { type: "put", key: schemaKey, value: encode(String(migrations.length)) },
     { type: "put", key: releaseKey, value: encode(version) },
   ]);
-  if (!(await storage.write(planned.operations))) {
+  if ((await storage.write(planned.operations)) !== "written") {
     throw storage.failure ?? systemError("the schema cannot be changed");
   }
 }
