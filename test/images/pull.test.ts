@@ -155,6 +155,11 @@ describe("a pull", () => {
     const { imageId: second } = await pull(store, reference, alone);
     assert.notEqual(second, first);
     assert.equal(store.images.containers.idOf(reference), second);
+
+    await open.push("held", "1", await image("third"));
+    store.preparer.beforePrepare = () => store.images.catalog.tag(built, reference);
+    await assert.rejects(pull(store, reference, alone), /is another image here, which is not replaced/);
+    assert.equal(store.images.containers.idOf(reference), built);
   });
 
   it("brings an image and tells of it as Docker does", async (context) => {

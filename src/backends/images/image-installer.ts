@@ -51,6 +51,8 @@ export interface ImageToInstall {
   readonly parentId?: string;
   /** True to hide it from users, unless it is already visible to them. */
   readonly ofBuild?: boolean;
+  /** Throws if it may not have its ID or names by then; called right before the commit. */
+  readonly admit?: () => void;
   readonly events: readonly NewEvent[];
 }
 
@@ -106,6 +108,9 @@ export class ImageInstaller {
         }
         // Otherwise another image's manifest would get the driver's reference to this one.
       } while (!images.every((image) => runsAlike(this.#recordFor(image), preparedFor.get(image.id))));
+      for (const image of images) {
+        image.admit?.();
+      }
       // Commits in the same turn of the event loop form one batch.
       await Promise.all(
         images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),

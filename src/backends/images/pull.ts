@@ -234,20 +234,9 @@ class Pull {
       checkImageMediaType(mediaType);
     }
     await store.putBytes(lease, fetched.bytes, { digest: fetched.digest });
-    const known = this.#parts.index.get(manifest.config.digest);
-    if (
-      this.#request.withoutOwnAuth === true &&
-      known !== undefined &&
-      known.manifestDigest !== fetched.digest
-    ) {
-      throw forbidden(
-        `image ${shortId(manifest.config.digest)} is here already, by another manifest, which is not replaced`,
-      );
-    }
+    this.#refuseHeldId(manifest.config.digest, fetched.digest);
     const config = await this.#config(manifest.config);
-    if (this.#request.withoutOwnAuth === true) {
-      this.#refuseHeldName(manifest.config.digest, config);
-    }
+    this.#refuseHeldName(manifest.config.digest, config);
     checkLayerCount(manifest.layers, config);
     await this.#parts.installer.withLayers(config.diffIds, () =>
       this.#installLayers(fetched, manifest, config, topDigest),
@@ -257,10 +246,26 @@ class Pull {
     }
   }
 
-  /** Refuses to take the name from an image that did not come from this repository, or that is for another platform. */
+  /** Refuses a container's pull of an image that is here by another manifest. */
+  #refuseHeldId(id: string, manifestDigest: string): void {
+    const known = this.#parts.index.get(id);
+    if (
+      this.#request.withoutOwnAuth === true &&
+      known !== undefined &&
+      known.manifestDigest !== manifestDigest
+    ) {
+      throw forbidden(`image ${shortId(id)} is here already, by another manifest, which is not replaced`);
+    }
+  }
+
+  /**
+   * Refuses a container's pull the name of an image that did not come from this repository, or that is for another
+   * platform.
+   */
   #refuseHeldName(id: string, { platform }: ImageConfig): void {
     const named = this.#named;
-    const holder = named.digest === undefined ? this.#parts.index.named(named) : undefined;
+    const takesName = this.#request.withoutOwnAuth === true && named.digest === undefined;
+    const holder = takesName ? this.#parts.index.named(named) : undefined;
     if (holder === undefined || holder.id === id) {
       return;
     }
@@ -305,6 +310,10 @@ class Pull {
           ...(this.#request.withoutOwnAuth === true
             ? {}
             : { pulledFrom: `${repositoryName(this.#named)}@${fetched.digest}` }),
+          admit: () => {
+            this.#refuseHeldId(id, fetched.digest);
+            this.#refuseHeldName(id, config);
+          },
           events: [imageEvent("pull", familiarString(this.#named), familiarName(this.#named), config)],
         },
       ],
