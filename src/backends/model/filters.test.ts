@@ -6,6 +6,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { Filters } from "./filters.ts";
+import { MatchingTime } from "./re2.ts";
 
 const matches = (pattern: string, text: string): boolean =>
   new Filters({ name: create(StringListSchema, { values: [pattern] }) }, ["name"]).matches("name", text);
@@ -53,6 +54,20 @@ test("any number of whole names is found, without the engine of expressions", ()
   assert.equal(filters.matches("name", "/a-name-that-is-rather-long-1999"), true);
   assert.equal(filters.matches("name", "/a-name-that-is-rather-long-19999"), false);
   assert.equal(filters.matches("name", "x/a-name-that-is-rather-long-1"), false);
+});
+
+test("thousands of names that may be any part of a text share the time of expressions", () => {
+  const values = Array.from({ length: 2_048 }, (_, n) => `a-part-that-is-rather-long-${n}`);
+  const filters = new Filters({ name: { values } } as never, ["name"], new MatchingTime());
+  const last = "a-part-that-is-rather-long-2047";
+  assert.equal(filters.matches("name", `/${last}/b`), true);
+  assert.equal(filters.matches("name", last.slice(1)), false);
+  const matchMany = (): void => {
+    for (let times = 0; times < 100_000; times++) {
+      filters.matches("name", last.slice(1));
+    }
+  };
+  assert.throws(matchMany, { kind: "unavailable", message: /filters have taken too long/ });
 });
 
 test("the engine of expressions is loaded for none but these", () => {

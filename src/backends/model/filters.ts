@@ -1,7 +1,13 @@
 /** Docker's filters: values of one key are alternatives; all keys must match. */
 import { invalid } from "../../common/errors.ts";
 import type { StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { compileExpression, type Expression, writtenOutLength } from "./re2.ts";
+import {
+  compileExpression,
+  type Expression,
+  type MatchingTime,
+  matchingTime,
+  writtenOutLength,
+} from "./re2.ts";
 
 /** Limit for all regular expressions of a request, their repetitions written out; others are only compared as text. */
 const longestPatterns = 4096;
@@ -11,6 +17,18 @@ const plainName = /^[\w/:-]*$/;
 /** An expression that only such a name matches. */
 const wholeName = /^\^([\w/:-]*)\$$/;
 
+/** A key's values as {@link Filters.matches} takes them. */
+interface Patterns {
+  /** Names that match any part of a text. */
+  readonly parts: readonly string[];
+  /** Names that match a whole text. */
+  readonly whole: ReadonlySet<string>;
+  readonly expressions: readonly string[];
+}
+
+/** So many names are looked for in a text in no time; more of them share the time of expressions. */
+const fewParts = 32;
+
 /** The filters of a request. */
 export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
@@ -18,15 +36,22 @@ export class Filters {
   readonly #lists = new Map<string, readonly string[]>();
   /** The lengths of a key's values, each once, without that of the empty one. */
   readonly #lengths = new Map<string, readonly number[]>();
+  readonly #patterns = new Map<string, Patterns>();
   /** Compiled values; undefined if invalid as a regular expression. */
   readonly #expressions = new Map<string, Expression | undefined>();
   #patternsLength = 0;
+  readonly #time: MatchingTime;
 
   /**
    * @param accepted the keys that the listing supports
    * @throws invalid: another key
    */
-  constructor(filters: Readonly<Record<string, StringList>>, accepted: readonly string[]) {
+  constructor(
+    filters: Readonly<Record<string, StringList>>,
+    accepted: readonly string[],
+    time = matchingTime,
+  ) {
+    this.#time = time;
     for (const [key, list] of Object.entries(filters)) {
       if (!accepted.includes(key)) {
         throw invalid(`invalid filter '${key}'`);
@@ -75,17 +100,31 @@ export class Filters {
   /**
    * Like {@link matchesExactly}, but also true if a value, as a regular expression, matches part of the text.
    *
-   * @throws invalid, unavailable: the expressions take too long
+   * @throws invalid, unavailable: the values take too long
    */
   matches(key: string, text: string): boolean {
-    const isFound = (value: string): boolean | undefined => {
-      if (plainName.test(value)) {
-        return text.includes(value);
-      }
-      const whole = wholeName.exec(value)?.[1];
-      return whole === undefined ? this.#expression(value)?.test(text) : text === whole;
-    };
-    return this.matchesExactly(key, text) || this.get(key).some(isFound);
+    const { parts, whole, expressions } = this.#patternsOf(key);
+    const hasPart = (): boolean => parts.some((part) => text.includes(part));
+    return (
+      this.matchesExactly(key, text) ||
+      whole.has(text) ||
+      (parts.length > fewParts ? this.#time.run(0, hasPart) : hasPart()) ||
+      expressions.some((value) => this.#expression(value)?.test(text))
+    );
+  }
+
+  #patternsOf(key: string): Patterns {
+    let patterns = this.#patterns.get(key);
+    if (patterns === undefined) {
+      const values = this.get(key);
+      patterns = {
+        parts: values.filter((value) => plainName.test(value)),
+        whole: new Set(values.flatMap((value) => wholeName.exec(value)?.[1] ?? [])),
+        expressions: values.filter((value) => !plainName.test(value) && !wholeName.test(value)),
+      };
+      this.#patterns.set(key, patterns);
+    }
+    return patterns;
   }
 
   /** Whether the pairs contain every value (a name or `name=value`); true if there are none. */
@@ -127,15 +166,18 @@ export class Filters {
   #expression(value: string): Expression | undefined {
     if (!this.#expressions.has(value)) {
       this.#patternsLength += writtenOutLength(value);
-      this.#expressions.set(value, this.#patternsLength > longestPatterns ? undefined : compiled(value));
+      this.#expressions.set(
+        value,
+        this.#patternsLength > longestPatterns ? undefined : compiled(value, this.#time),
+      );
     }
     return this.#expressions.get(value);
   }
 }
 
-function compiled(pattern: string): Expression | undefined {
+function compiled(pattern: string, time: MatchingTime): Expression | undefined {
   try {
-    return compileExpression(pattern);
+    return compileExpression(pattern, time);
   } catch {
     return undefined; // Compared only as text, as in Docker.
   }

@@ -26,7 +26,7 @@ const mostSteps = 4_000_000;
 const burstMs = 500;
 const perSecondMs = 100;
 
-/** The CPU time that is left to the expressions of all clients: a thread that matches answers nobody. */
+/** The CPU time that is left to the filters of all clients: a thread that matches answers nobody. */
 export class MatchingTime {
   #leftMs = burstMs;
   #atMs = performance.now();
@@ -44,7 +44,7 @@ export class MatchingTime {
     this.#leftMs = Math.min(burstMs, this.#leftMs + ((nowMs - this.#atMs) / 1_000) * perSecondMs);
     this.#atMs = nowMs;
     if (this.#leftMs < 0) {
-      throw unavailable("regular expressions have taken too long: try again in some seconds");
+      throw unavailable("filters have taken too long: try again in some seconds");
     }
     const before = process.threadCpuUsage();
     const isMatch = match();
@@ -54,7 +54,7 @@ export class MatchingTime {
   }
 }
 
-const timeOfAll = new MatchingTime();
+export const matchingTime = new MatchingTime();
 
 /** A compiled expression. */
 export interface Expression {
@@ -68,7 +68,7 @@ export interface Expression {
  *
  * @throws Error: invalid or too long
  */
-export function compileExpression(pattern: string, time = timeOfAll): Expression {
+export function compileExpression(pattern: string, time = matchingTime): Expression {
   const length = writtenOutLength(pattern);
   if (length > longestExpression) {
     throw new Error(

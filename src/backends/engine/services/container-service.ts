@@ -17,6 +17,7 @@ import type { EngineContext } from "../context.ts";
 import { failedAgentReplaced } from "../containers/agent/leaving-agents.ts";
 import { listContainers } from "../containers/list/list-containers.ts";
 import { detailOf, summaryOf } from "../containers/list/summary.ts";
+import { ContainerNames } from "../containers/decisions/links/link-names.ts";
 import { containerOfId, findContainer } from "../containers/decisions/lookup.ts";
 import { attachContainer } from "../containers/streams/attach-container.ts";
 import { commitContainer } from "../containers/streams/commit-container.ts";
@@ -80,10 +81,11 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     },
     waitContainer: (request, call) => waitContainer(context, request, call),
     listContainers: async (request, call) => {
-      const records = listContainers(context, request);
+      const names = new ContainerNames(context.state);
+      const records = listContainers(context, request, names);
       const sizes = request.size ? await sizesOf(context, records, call.signal) : noSizes;
       return {
-        containers: records.map((each) => ({ ...summaryOf(context, each), ...sizes.get(each.id) })),
+        containers: records.map((each) => ({ ...summaryOf(context, each, names), ...sizes.get(each.id) })),
       };
     },
     inspectContainer: async ({ container, size, afterStart, unlessStarting }, call) => {

@@ -7,6 +7,7 @@ import {
   GetDiskUsageResponseSchema,
 } from "../../../gen/sockerless/backend/v1/system_pb.ts";
 import type { EngineContext } from "../context.ts";
+import { ContainerNames } from "../containers/decisions/links/link-names.ts";
 import { summaryOf } from "../containers/list/summary.ts";
 import { isVisible } from "../../model/records.ts";
 import { sizesOf, volumeSizes } from "./sizes.ts";
@@ -40,7 +41,8 @@ export async function diskUsageOf(
 async function containerUsage(context: EngineContext) {
   const records = [...context.state.containers.values()].filter(isVisible);
   const sizes = await sizesOf(context, records);
-  return records.map((record) => ({ ...summaryOf(context, record), ...sizes.get(record.id) }));
+  const names = new ContainerNames(context.state);
+  return records.map((record) => ({ ...summaryOf(context, record, names), ...sizes.get(record.id) }));
 }
 
 async function volumeUsage(context: EngineContext) {

@@ -7,7 +7,7 @@ import type { EngineContext } from "../../context.ts";
 import { asksForBuilds, isOfBuild } from "../../../model/build-label.ts";
 import { Filters } from "../../../model/filters.ts";
 import type { State } from "../../../state/state.ts";
-import { namesOf } from "../decisions/links/link-names.ts";
+import type { ContainerNames } from "../decisions/links/link-names.ts";
 import { healthName } from "../decisions/life/health.ts";
 import { type PortRange, parsePortRange } from "../../../model/ports.ts";
 import {
@@ -42,8 +42,12 @@ const acceptedFilters = [
 const healthNames = ["none", "starting", "healthy", "unhealthy"];
 
 /** Lists containers. @throws invalid: a filter; not-found: the container in `before` or `since` */
-export function listContainers(context: EngineContext, request: ListContainersRequest): ContainerRecord[] {
-  const query = new ListQuery(context, request);
+export function listContainers(
+  context: EngineContext,
+  request: ListContainersRequest,
+  names: ContainerNames,
+): ContainerRecord[] {
+  const query = new ListQuery(context, request, names);
   const showsBuilds = asksForBuilds(request.filters);
   const containers = [...context.state.containers.values()]
     .filter((record) => isVisible(record) && (showsBuilds || !isOfBuild(configOf(record).labels)))
@@ -65,21 +69,21 @@ function createdNs(record: ContainerRecord): bigint {
 }
 
 class ListQuery {
-  readonly #state: State;
+  readonly #names: ContainerNames;
   readonly #filters: Filters;
   readonly #all: boolean;
   readonly #limit: number;
   readonly #exitCodes: readonly number[];
   readonly #isTask: boolean;
   readonly #ancestors: ReadonlySet<string> | undefined;
-  readonly #published: readonly ProtocolPorts[];
-  readonly #exposed: readonly ProtocolPorts[];
+  readonly #published: PortSet;
+  readonly #exposed: PortSet;
   readonly #before: string | undefined;
   readonly #since: string | undefined;
 
-  constructor(context: EngineContext, request: ListContainersRequest) {
+  constructor(context: EngineContext, request: ListContainersRequest, names: ContainerNames) {
     const filters = new Filters(request.filters, acceptedFilters);
-    this.#state = context.state;
+    this.#names = names;
     this.#filters = filters;
     this.#limit = request.limit;
     this.#exitCodes = filters.get("exited").map((text) => atoi(text, `invalid filter 'exited=${text}'`));
@@ -94,17 +98,10 @@ class ListQuery {
     this.#ancestors = filters.has("ancestor")
       ? context.images.descentOf(filters.get("ancestor").flatMap((image) => context.images.idOf(image) ?? []))
       : undefined;
-    this.#published = filters.get("publish").map((text) => portRangeOf("publish", text));
-    this.#exposed = filters.get("expose").map((text) => portRangeOf("expose", text));
-    const containers = [...context.state.containers.values()].filter(isVisible);
-    this.#before = filters
-      .get("before")
-      .map((reference) => idOf(containers, reference))
-      .at(-1);
-    this.#since = filters
-      .get("since")
-      .map((reference) => idOf(containers, reference))
-      .at(-1);
+    this.#published = new PortSet("publish", filters.get("publish"));
+    this.#exposed = new PortSet("expose", filters.get("expose"));
+    this.#before = lastOf(context.state, filters.get("before"));
+    this.#since = lastOf(context.state, filters.get("since"));
   }
 
   /** @param containers newest first */
@@ -144,9 +141,13 @@ class ListQuery {
 
   /** With or without leading slash. */
   #includesName(record: ContainerRecord): boolean {
-    return namesOf(this.#state, record)
-      .flatMap((name) => [name, name.slice(1)])
-      .some((name) => this.#filters.matches("name", name));
+    return (
+      !this.#filters.has("name") ||
+      this.#names
+        .of(record)
+        .flatMap((name) => [name, name.slice(1)])
+        .some((name) => this.#filters.matches("name", name))
+    );
   }
 
   #includesExit(record: ContainerRecord): boolean {
@@ -181,27 +182,45 @@ class ListQuery {
   }
 
   #includesPorts(record: ContainerRecord): boolean {
-    if (this.#published.length === 0 && this.#exposed.length === 0) {
+    if (this.#published.isEmpty && this.#exposed.isEmpty) {
       return true;
     }
     return (
       hasProcess(record) &&
       record.boundPorts.some(
         (port) =>
-          this.#published.some((range) => isIn(range, port.publicPort, port.type)) ||
-          this.#exposed.some((range) => isIn(range, port.privatePort, port.type)),
+          this.#published.has(port.publicPort, port.type) || this.#exposed.has(port.privatePort, port.type),
       )
     );
+  }
+}
+
+/** The ports in any of a filter's ranges. */
+class PortSet {
+  /** By protocol, a byte for each port. */
+  readonly #ports = new Map<string, Uint8Array>();
+
+  /** @throws invalid: no range of ports */
+  constructor(filter: string, ranges: readonly string[]) {
+    for (const text of ranges) {
+      const { protocol, first, last } = portRangeOf(filter, text);
+      const ports = this.#ports.get(protocol) ?? new Uint8Array(65_536);
+      this.#ports.set(protocol, ports.fill(1, first, last + 1));
+    }
+  }
+
+  get isEmpty(): boolean {
+    return this.#ports.size === 0;
+  }
+
+  has(port: number, protocol: string): boolean {
+    return this.#ports.get(protocol)?.[port] === 1;
   }
 }
 
 /** Ports of one protocol. */
 interface ProtocolPorts extends PortRange {
   readonly protocol: string;
-}
-
-function isIn(range: ProtocolPorts, port: number, protocol: string): boolean {
-  return protocol === range.protocol && port >= range.first && port <= range.last;
 }
 
 function portRangeOf(filter: string, text: string): ProtocolPorts {
@@ -234,14 +253,15 @@ function refuseHealth(health: string): void {
   }
 }
 
-/** `before` and `since` take a full ID or a name. */
-function idOf(containers: readonly ContainerRecord[], reference: string): string {
-  const name = reference.replace(/^\//, "");
-  const found = containers.find(
-    (record) => record.name === name || (reference !== "" && record.id.startsWith(reference)),
-  );
-  if (found === undefined) {
-    throw notFound(`No such container: ${reference}`);
+/** The ID of the last of some containers, by full ID or name, as in dockerd. @throws not-found: one of them */
+function lastOf({ containers }: State, references: readonly string[]): string | undefined {
+  let last: string | undefined;
+  for (const reference of references) {
+    const named = [containers.get(reference), ...containers.named(reference.replace(/^\//, ""))];
+    last = named.find((record) => record !== undefined && isVisible(record))?.id;
+    if (last === undefined) {
+      throw notFound(`No such container: ${reference}`);
+    }
   }
-  return found.id;
+  return last;
 }

@@ -15,19 +15,23 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import { isContainerMode } from "../../../model/container-mode.ts";
 import type { EngineContext } from "../../context.ts";
 import { openExecIds } from "../../execs/execs.ts";
-import { namesOf } from "../decisions/links/link-names.ts";
+import type { ContainerNames } from "../decisions/links/link-names.ts";
 import { shownLinks } from "../decisions/links/links.ts";
 import { configOf, hasProcess, hostConfigOf, isActive, stateOf } from "../../../model/records.ts";
 
 /** A container in a listing. */
-export function summaryOf(context: EngineContext, record: ContainerRecord): ContainerSummary {
+export function summaryOf(
+  context: EngineContext,
+  record: ContainerRecord,
+  names: ContainerNames,
+): ContainerSummary {
   const config = configOf(record);
   const hostConfig = hostConfigOf(record);
   // The image's name is not shown if it refers to another image now.
   const meansSame = config.image === record.imageId || context.images.idOf(config.image) === record.imageId;
   return create(ContainerSummarySchema, {
     id: record.id,
-    names: namesOf(context.state, record),
+    names: names.of(record),
     image: meansSame ? config.image : record.imageId,
     imageId: record.imageId,
     path: record.path,

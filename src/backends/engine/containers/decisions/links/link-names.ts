@@ -22,15 +22,22 @@ export function linkNamed(state: State, reference: string): NamedLink | undefine
   return parent === undefined || link === undefined ? undefined : { parent, link };
 }
 
-/** All names of a container, as in listings: sorted, with leading slash. */
-export function namesOf(state: State, record: ContainerRecord): string[] {
-  const linked = state.containers
-    .linkedTo(record.id)
-    .filter((parent) => !isRemoved(parent))
-    .flatMap((parent) =>
-      parent.links
-        .filter(({ containerId }) => containerId === record.id)
-        .map(({ alias }) => linkName(parent, alias)),
-    );
-  return [`/${record.name}`, ...linked].sort();
+/** The names of a listing's containers; those by links are found in one pass over all links. */
+export class ContainerNames {
+  readonly #byLinks = new Map<string, string[]>();
+
+  constructor(state: State) {
+    for (const parent of state.containers.values()) {
+      for (const { containerId, alias } of isRemoved(parent) ? [] : parent.links) {
+        const names = this.#byLinks.get(containerId) ?? [];
+        names.push(linkName(parent, alias));
+        this.#byLinks.set(containerId, names);
+      }
+    }
+  }
+
+  /** All names of a container: sorted, with leading slash. */
+  of(record: ContainerRecord): string[] {
+    return [`/${record.name}`, ...(this.#byLinks.get(record.id) ?? [])].sort();
+  }
 }
