@@ -307,6 +307,35 @@ test("credentials in a header may be longer than Node's default allows", async (
   assert.equal(length, 100_000);
 });
 
+test("a request that is held for long has a header of 64 KiB at most, its target included", async (t) => {
+  const done = async ({ response }: ReplyContext): Promise<void> => replyEmpty(response, 200);
+  const hijack: HijackRoute = {
+    ...{ method: "POST", path: "/hijacked", answeredBy: builtBackends, kind: "session", hijack: true },
+    handler: () => Promise.reject(new Error("the handler was called")),
+  };
+  const api = await serveApi(t, () => {}, [
+    { ...route("/call", done) },
+    { ...route("/stream", done), kind: "stream" },
+    hijack,
+  ]);
+  const long = { "X-Long": "a".repeat(65_000) };
+  const upgrade = { Connection: "Upgrade", Upgrade: "tcp" };
+  for (const [method, path, headers, status] of [
+    ["GET", "/call", { "X-Long": "a".repeat(200_000) }, 200],
+    ["GET", "/stream", long, 200],
+    ["GET", "/stream", { ...long, "X-More": "a".repeat(600) }, 431],
+    ["GET", `/stream?x=${"a".repeat(600)}`, long, 431],
+    ["POST", "/hijacked", { ...long, ...upgrade, "X-More": "a".repeat(600) }, 431],
+  ] as const) {
+    const response = await api.call(method, path, { headers });
+    assert.equal(response.status, status, `${method} ${path.slice(0, 20)}`);
+    if (status === 431) {
+      const message = "the header of such a request may have at most 64 KiB";
+      assert.deepEqual(response.json(), { message });
+    }
+  }
+});
+
 test("an upgrade of a route that does not hijack is an ordinary request with its body", async (t) => {
   let body = "";
   const api = await serveApi(t, () => {}, [

@@ -90,3 +90,20 @@ export function checkTransferEncoding({ headers: { "transfer-encoding": coding }
     throw new UnsupportedTransferEncoding(coding);
   }
 }
+
+/** Characters of the target and header of a request that is held for as long as others want. */
+const longestHeldHeader = 64 * 1024;
+
+/** A header too long for what is held with its request. */
+export class HeaderTooLong extends SockerlessError {
+  constructor() {
+    super("invalid", `the header of such a request may have at most ${longestHeldHeader / 1024} KiB`);
+  }
+}
+
+/** Bounds the header of a request that may last for days: thousands of them are held. @throws HeaderTooLong */
+export function checkHeldHeader({ url = "", rawHeaders }: IncomingMessage): void {
+  if (rawHeaders.reduce((sum, text) => sum + text.length, url.length) > longestHeldHeader) {
+    throw new HeaderTooLong();
+  }
+}
