@@ -251,7 +251,16 @@ export class RequestPace {
     this.#cut ??= setTimeout(() => this.#socket.destroy(), aheadLimitMs).unref();
   }
 
+  /** Lets go of a request that is over, with its header: its connection may be idle for days. */
+  #forgetAnswered(): void {
+    if (this.#request?.complete === true && this.#response?.closed === true) {
+      this.#request = undefined;
+      this.#response = undefined;
+    }
+  }
+
   #goOn(): void {
+    this.#forgetAnswered();
     if (this.#cut !== undefined && !this.#isUnanswered()) {
       clearTimeout(this.#cut);
       this.#cut = undefined;
