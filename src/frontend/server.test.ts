@@ -336,6 +336,24 @@ test("a request that is held for long has a header of 64 KiB at most, its target
   }
 });
 
+test("a connection is closed behind the answer to a long header, whose body may never end", async (t) => {
+  const api = await serveApi(t, () => {});
+  for (const [more, status] of [
+    ["", "200 OK"],
+    ["Expect: more\r\n", "417 Expectation Failed"],
+  ]) {
+    const client = connect(api.socket);
+    t.after(() => client.destroy());
+    let answer = "";
+    client.setEncoding("latin1").on("data", (text) => (answer += String(text)));
+    const header = `Host: d\r\nContent-Length: 9\r\n${more}X-Long: ${"a".repeat(70_000)}\r\n`;
+    client.write(`GET /_ping HTTP/1.1\r\n${header}\r\n`);
+    await once(client, "close");
+    assert.ok(answer.startsWith(`HTTP/1.1 ${status}\r\n`), answer);
+    assert.ok(answer.includes("\r\nConnection: close\r\n"), answer);
+  }
+});
+
 test("an upgrade of a route that does not hijack is an ordinary request with its body", async (t) => {
   let body = "";
   const api = await serveApi(t, () => {}, [
