@@ -3,6 +3,7 @@ import { STATUS_CODES } from "node:http";
 
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
 import { maskSecrets } from "../common/mask-secrets.ts";
+import { HeaderTooLong } from "./http/request-target.ts";
 
 /** An error as sent to a client. */
 export interface ErrorReply {
@@ -26,10 +27,8 @@ const statusOfKind: Readonly<Record<ErrorKind, number>> = {
 /** The answer for a request that failed with a caught value. */
 export function errorReply(error: unknown): ErrorReply {
   const { kind, message } = fromUnknown(error);
-  return {
-    status: statusOfKind[kind],
-    message: message === "" ? `${STATUS_CODES[statusOfKind[kind]]}` : maskSecrets(message),
-  };
+  const status = error instanceof HeaderTooLong ? 431 : statusOfKind[kind];
+  return { status, message: message === "" ? `${STATUS_CODES[status]}` : maskSecrets(message) };
 }
 
 /** The body of an error, as dockerd writes it: one line of JSON. 304 has none. */

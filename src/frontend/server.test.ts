@@ -307,6 +307,53 @@ test("credentials in a header may be longer than Node's default allows", async (
   assert.equal(length, 100_000);
 });
 
+test("a request that is held for long has a header of 64 KiB at most, its target included", async (t) => {
+  const done = async ({ response }: ReplyContext): Promise<void> => replyEmpty(response, 200);
+  const hijack: HijackRoute = {
+    ...{ method: "POST", path: "/hijacked", answeredBy: builtBackends, kind: "session", hijack: true },
+    handler: () => Promise.reject(new Error("the handler was called")),
+  };
+  const api = await serveApi(t, () => {}, [
+    { ...route("/call", done) },
+    { ...route("/stream", done), kind: "stream" },
+    hijack,
+  ]);
+  const long = { "X-Long": "a".repeat(65_000) };
+  const upgrade = { Connection: "Upgrade", Upgrade: "tcp" };
+  for (const [method, path, headers, status] of [
+    ["GET", "/call", { "X-Long": "a".repeat(200_000) }, 200],
+    ["GET", "/stream", long, 200],
+    ["GET", "/stream", { ...long, "X-More": "a".repeat(600) }, 431],
+    ["GET", `/stream?x=${"a".repeat(600)}`, long, 431],
+    ["POST", "/hijacked", { ...long, ...upgrade, "X-More": "a".repeat(600) }, 431],
+  ] as const) {
+    const response = await api.call(method, path, { headers });
+    assert.equal(response.status, status, `${method} ${path.slice(0, 20)}`);
+    if (status === 431) {
+      const message = "the header of such a request may have at most 64 KiB";
+      assert.deepEqual(response.json(), { message });
+    }
+  }
+});
+
+test("a connection is closed behind the answer to a long header, whose body may never end", async (t) => {
+  const api = await serveApi(t, () => {});
+  for (const [more, status] of [
+    ["", "200 OK"],
+    ["Expect: more\r\n", "417 Expectation Failed"],
+  ]) {
+    const client = connect(api.socket);
+    t.after(() => client.destroy());
+    let answer = "";
+    client.setEncoding("latin1").on("data", (text) => (answer += String(text)));
+    const header = `Host: d\r\nContent-Length: 9\r\n${more}X-Long: ${"a".repeat(70_000)}\r\n`;
+    client.write(`GET /_ping HTTP/1.1\r\n${header}\r\n`);
+    await once(client, "close");
+    assert.ok(answer.startsWith(`HTTP/1.1 ${status}\r\n`), answer);
+    assert.ok(answer.includes("\r\nConnection: close\r\n"), answer);
+  }
+});
+
 test("an upgrade of a route that does not hijack is an ordinary request with its body", async (t) => {
   let body = "";
   const api = await serveApi(t, () => {}, [

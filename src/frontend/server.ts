@@ -15,6 +15,7 @@ import {
   type Admitted,
   admittedAtOnce,
   mostConnections,
+  type RequestKind,
   TooManyRequests,
   usualLimits,
 } from "./admission.ts";
@@ -28,6 +29,7 @@ import { replyError, replyRedirect } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
 import {
+  checkHeldHeader,
   checkHost,
   checkTransferEncoding,
   parseRequestTarget,
@@ -41,6 +43,9 @@ import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./h
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
+
+/** Requests that last for as long as clients and containers want, with their headers; none has credentials. */
+const heldKinds: ReadonlySet<RequestKind | undefined> = new Set(["exec", "stream", "session"]);
 
 /** Maximum total bytes of unfinished headers, not counting headers of ordinary size. */
 const unfinishedHeadersBytes = 64 * 1024 ** 2;
@@ -206,7 +211,11 @@ export class DockerApiServer {
       checkHost(request);
       checkTransferEncoding(request);
       const target = parseRequestTarget(request.url ?? "/");
-      line = { target, match: this.#router.match(request.method ?? "", target.path) };
+      const match = this.#router.match(request.method ?? "", target.path);
+      if (match !== undefined && heldKinds.has(match.route.kind)) {
+        checkHeldHeader(request);
+      }
+      line = { target, match };
       this.#lines.set(request, line);
     }
     return line;

@@ -3,6 +3,8 @@ import { IncomingMessage, ServerResponse } from "node:http";
 import { Socket } from "node:net";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import v8 from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import fc from "fast-check";
 
@@ -363,6 +365,28 @@ test("unfinished headers take no more than their room together, and a header tha
 
 /** A chunked body of blanks in the smallest chunks, without its end. */
 const smallestChunks = (count: number): string => "1\r\n \r\n".repeat(count);
+
+test("a connection that stays does not keep the request that was answered", async (t) => {
+  v8.setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const requests: WeakRef<IncomingMessage>[] = [];
+  const api = await serveApi(t, () => {}, [
+    route("GET", "/fine", async ({ request, response }) => {
+      requests.push(new WeakRef(request));
+      response.end("fine");
+    }),
+  ]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send(requestTo("/fine"));
+  await until(() => client.bytes.toString().endsWith("fine") || undefined);
+  await untilTrue(() => {
+    collect();
+    return requests.length === 1 && requests[0]?.deref() === undefined;
+  });
+  client.send(requestTo("/fine"));
+  await until(() => requests.length === 2 || undefined);
+});
 
 test("content that comes in chunks of a byte is handed on in few pieces", async (t) => {
   let pieces = 0;

@@ -13,6 +13,7 @@ import { Readable } from "node:stream";
 import { BodyTurns } from "./body-turns.ts";
 import { interceptParser } from "../../common/request-parser.ts";
 import { LineFeeds } from "./line-feeds.ts";
+import { hasLongHeader } from "./request-target.ts";
 import type { UnfinishedHeaders } from "./unfinished-headers.ts";
 
 /** The end of a request's header, and of a chunked body. */
@@ -102,6 +103,9 @@ export class RequestPace {
   /** Registers the response to the request that was just read. */
   began(response: ServerResponse): void {
     this.#response = response;
+    if (hasLongHeader(response.req)) {
+      response.shouldKeepAlive = false; // Node keeps the header until the body ends, which it need not do.
+    }
     response.once("close", () => {
       // Deferred, so that other connections get their turn.
       setImmediate(() => this.#goOn());
@@ -251,7 +255,16 @@ export class RequestPace {
     this.#cut ??= setTimeout(() => this.#socket.destroy(), aheadLimitMs).unref();
   }
 
+  /** Lets go of a request that is over, with its header: its connection may be idle for days. */
+  #forgetAnswered(): void {
+    if (this.#request?.complete === true && this.#response?.closed === true) {
+      this.#request = undefined;
+      this.#response = undefined;
+    }
+  }
+
   #goOn(): void {
+    this.#forgetAnswered();
     if (this.#cut !== undefined && !this.#isUnanswered()) {
       clearTimeout(this.#cut);
       this.#cut = undefined;

@@ -90,3 +90,25 @@ export function checkTransferEncoding({ headers: { "transfer-encoding": coding }
     throw new UnsupportedTransferEncoding(coding);
   }
 }
+
+/** Characters of a target and header that only requests with credentials have more of. */
+const usualHeader = 64 * 1024;
+
+/** A header too long for what is held with its request. */
+export class HeaderTooLong extends SockerlessError {
+  constructor() {
+    super("invalid", `the header of such a request may have at most ${usualHeader / 1024} KiB`);
+  }
+}
+
+/** Whether a request's target and header are longer than usual. */
+export function hasLongHeader({ url = "", rawHeaders }: IncomingMessage): boolean {
+  return rawHeaders.reduce((sum, text) => sum + text.length, url.length) > usualHeader;
+}
+
+/** Bounds the header of a request that may last for days: thousands of them are held. @throws HeaderTooLong */
+export function checkHeldHeader(request: IncomingMessage): void {
+  if (hasLongHeader(request)) {
+    throw new HeaderTooLong();
+  }
+}
