@@ -43,7 +43,9 @@ export async function restartContainer(
     await repeated;
     return;
   }
-  if (live.restarts.isHeld && stopRefusal(record) === undefined) {
+  const isRepeated = live.restartCalls.has(clientToken);
+  using _call = live.restartCalls.add(clientToken, left); // The start follows it if an earlier one is lost by then.
+  if (!isRepeated && live.restarts.isHeld && stopRefusal(record) === undefined) {
     await endRun(context, record, stopOrder(record, options), left); // The other restart may wait for its end for longer.
   }
   await live.restarts.run(
