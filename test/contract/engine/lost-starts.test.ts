@@ -8,6 +8,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 import { callerLost } from "../../../src/backends/concurrency/caller-lost.ts";
 import { repeatedWithinMs } from "../../../src/backends/engine/containers/start/start-caller.ts";
+import { restartContainer } from "../../../src/backends/engine/containers/run/restart-container.ts";
 import { startContainer } from "../../../src/backends/engine/containers/start/start-container.ts";
 import { timestampOfNs } from "../../../src/backends/model/records.ts";
 import { isErrorKind } from "../../../src/common/errors.ts";
@@ -376,6 +377,22 @@ for (const cloud of [false, true]) {
       bench.machine.busyLaunches?.resolve();
       await Promise.all([repeated, outcome]);
       assert.deepEqual([statusOf(id), startsOf(id)], [ContainerStatus.RUNNING, 1]);
+    });
+
+    it("goes on where it is a restart's that was asked for again before it began", async () => {
+      const id = await bench.runScript("trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.1; done");
+      const options = { signal: "", timeoutSeconds: 30, clientToken: "again" };
+      const restart = (call: AbortSignal) => restartContainer(bench.engine.context, id, options, call);
+      const call = new AbortController();
+      const outcome = restart(call.signal);
+      outcome.catch(() => undefined);
+      await untilTrue(() => recordOf(id)?.stoppedByUser === true);
+      call.abort(callerLost);
+      const repeated = restart(new AbortController().signal);
+      await untilTrue(() => recordOf(id)?.generation === 2n);
+      await clock.advance(repeatedWithinMs);
+      await Promise.all([repeated, outcome]);
+      assert.deepEqual([statusOf(id), recordOf(id)?.generation], [ContainerStatus.RUNNING, 2n]);
     });
 
     it("goes on, also with another backend, where its client merely leaves", async () => {

@@ -3,7 +3,8 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
-import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
+import type { Change, ChangeKind } from "../../../src/backends/state/state.ts";
 import { isErrorKind, messageOf, unavailable } from "../../../src/common/errors.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -68,6 +69,28 @@ describe("a container that its policy starts again", () => {
     await Promise.all(restarts);
     assert.equal(statusOf(id), ContainerStatus.RUNNING);
     assert.equal(bench.state.volumes.size, 1);
+  });
+
+  it("is removed, with its volumes, where the start of a restart of one with --rm is refused", async (t) => {
+    const hostConfig = { autoRemove: true, binds: ["/own"] };
+    const id = await bench.runScript("exec sleep 1000", { hostConfig });
+    const { state } = bench.engine.context;
+    const commit = state.commit.bind(state);
+    t.mock.method(state, "commit", (describe: (change: Change) => void, kind?: ChangeKind) => {
+      let isRefused = false;
+      const put = (change: Change) => (record: ContainerRecord) => {
+        isRefused ||= record.phase === Phase.STARTING;
+        return isRefused || change.containers.put(record);
+      };
+      const committed = commit(
+        (change) => describe({ ...change, containers: { ...change.containers, put: put(change) } }),
+        kind,
+      );
+      return isRefused ? Promise.reject(new Error("the containers are full")) : committed;
+    });
+    await assert.rejects(bench.containers.restartContainer({ container: id, timeoutSeconds: 0 }), /full/);
+    await untilTrue(() => bench.state.containers.get(id) === undefined);
+    assert.equal(bench.state.volumes.size, 0);
   });
 
   it("is restarted beside a restart that waits for its end without a limit", {

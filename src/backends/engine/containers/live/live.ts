@@ -3,6 +3,7 @@ import type { SockerlessError } from "../../../../common/errors.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentLink } from "./agent-link.ts";
+import { RepeatedCalls } from "./repeated-calls.ts";
 import { Reservations } from "./reservations.ts";
 import { LiveRun } from "./run.ts";
 import { Waiters } from "./waiters.ts";
@@ -14,6 +15,8 @@ export class LiveContainer {
   readonly lock = new Lock();
   /** A user's restarts take turns, each with {@link lock} for a part of it. */
   readonly restarts = new Lock();
+  /** The calls for restarts, those that wait for their turn too. */
+  readonly restartCalls = new RepeatedCalls();
   readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();

@@ -1,13 +1,15 @@
 /** Restarts a container: a stop and a start. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import { newId } from "../../../../common/ids.ts";
+import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { hostConfigOf, isVisible, withFields } from "../../../model/records.ts";
+import { hostConfigOf, isVisible, stateOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
 import { stopRefusal } from "../decisions/life/refusals.ts";
 import { findContainer } from "../decisions/lookup.ts";
+import { isUpOrComing } from "../live/up-or-coming.ts";
 import { type FrontendPorts, startContainer } from "../start/start-container.ts";
 import { containerOnceStarted, repeatedStart } from "../start/start-under-way.ts";
 import { endRun, type StopOptions, stopOrder } from "./stop-container.ts";
@@ -41,7 +43,9 @@ export async function restartContainer(
     await repeated;
     return;
   }
-  if (live.restarts.isHeld && stopRefusal(record) === undefined) {
+  const isRepeated = live.restartCalls.has(clientToken);
+  using _call = live.restartCalls.add(clientToken, left); // The start follows it if an earlier one is lost by then.
+  if (!isRepeated && live.restarts.isHeld && stopRefusal(record) === undefined) {
     await endRun(context, record, stopOrder(record, options), left); // The other restart may wait for its end for longer.
   }
   await live.restarts.run(
@@ -96,11 +100,25 @@ async function noteRestart(context: EngineContext, id: string, clientToken: stri
   }
 }
 
-/** Forgets a restart that is over without a start; while the backend ends it is left to the next process. */
+/**
+ * Forgets a restart that is over, and removes a container with `--rm` that is not running again. While the backend ends,
+ * both are left to the next process.
+ */
 async function forgetRestart(context: EngineContext, id: string): Promise<void> {
-  const record = context.state.containers.get(id);
-  if (record !== undefined && record.restartToken !== "" && !context.shutdown.aborted) {
-    await context.state.commit((change) => change.containers.put(withFields(record, { restartToken: "" })));
+  const recordNow = (): ContainerRecord | undefined =>
+    context.shutdown.aborted ? undefined : context.state.containers.get(id);
+  const noted = recordNow();
+  if (noted !== undefined && noted.restartToken !== "") {
+    await context.state.commit((change) => change.containers.put(withFields(noted, { restartToken: "" })));
+  }
+  const record = recordNow();
+  if (
+    record !== undefined &&
+    hostConfigOf(record).autoRemove &&
+    stateOf(record).status === ContainerStatus.EXITED &&
+    !isUpOrComing(context, record)
+  ) {
+    context.followUps.autoRemove(id);
   }
 }
 

@@ -116,7 +116,7 @@ export async function startContainer(
         : undefined;
     const work = async (ended: AbortSignal): Promise<void> => {
       if (left !== undefined) {
-        live.run.start?.caller?.follow(left);
+        live.run.start?.caller?.follow(live.restartCalls.latest(clientToken) ?? left);
       }
       reportPhase(context, containerId, phases, { name: "accepted", by: "backend", from: accepted });
       await releasedBefore(context, live, record, ended);
