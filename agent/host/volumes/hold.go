@@ -15,12 +15,16 @@ import (
 // Hold mounts the volumes of the paths, if their drivers mount them, and keeps
 // them mounted until every holder has released them. Other paths are the user's
 // own. A holder is recorded before the mount and removed before the unmount:
-// mounts left by a crash are found by their holders' directory.
+// mounts left by a crash are found by their holders' directory. An interrupted
+// seeding for another holder is not completed any more: this one may write.
 func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
 	for _, source := range sources {
 		volume, _, ours := s.split(source)
 		if !ours {
 			continue
+		}
+		if err := s.forgetSeedings(volume, holder); err != nil {
+			return err
 		}
 		if err := s.hold(ctx, holder, filepath.Base(filepath.Dir(volume))); err != nil {
 			return err

@@ -8,11 +8,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
+
+// seedingSuffix ends the names of markers.
+const seedingSuffix = ".seeding"
 
 // Seed copies the directory path of an image into source, a volume's directory or
 // a part of it, with all metadata of its files, and sets the directory's owner
@@ -77,6 +81,32 @@ func (s *Store) Seed(ctx context.Context, image *confined.Root, path, source, ho
 	return removeMarker(marker)
 }
 
+// forgetSeedings removes the markers of a volume and of its parts, apart from the
+// holder's.
+func (s *Store) forgetSeedings(volume, holder string) error {
+	beside, err := os.ReadDir(filepath.Dir(volume))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // there is no volume
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range beside {
+		if !strings.HasSuffix(entry.Name(), seedingSuffix) {
+			continue
+		}
+		marker := filepath.Join(filepath.Dir(volume), entry.Name())
+		marked, err := os.ReadFile(marker)
+		if err == nil && string(marked) != holder {
+			err = removeMarker(marker)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // completed meanwhile
+			return err
+		}
+	}
+	return nil
+}
+
 // removeMarker also succeeds if there is none.
 func removeMarker(marker string) error {
 	if err := os.Remove(marker); !errors.Is(err, os.ErrNotExist) {
@@ -96,7 +126,7 @@ func (s *Store) marker(source string) string {
 		digest := sha256.Sum256([]byte(part))
 		name += "." + hex.EncodeToString(digest[:8])
 	}
-	return filepath.Join(filepath.Dir(volume), name+".seeding")
+	return filepath.Join(filepath.Dir(volume), name+seedingSuffix)
 }
 
 func isEmpty(directory *os.File) (bool, error) {

@@ -106,6 +106,26 @@ func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	}
 }
 
+// One that has started since may have written to it.
+func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing.T) {
+	image, store, volume := setUp(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if err := store.Hold(t.Context(), "another", filepath.Join(volume, "part")); err != nil {
+		t.Fatal(err)
+	}
+	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
+	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
+		t.Fatal(err)
+	}
+	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
+		t.Errorf("it is overwritten: %q", content)
+	}
+}
+
 func TestAFileIsNoContentForAVolume(t *testing.T) {
 	image, store, volume := setUp(t)
 	if err := store.Seed(t.Context(), image, "/data/a", volume, "holder"); err != nil {
