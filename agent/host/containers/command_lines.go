@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/commandline"
+	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
 const (
@@ -20,47 +21,60 @@ const (
 	// commandLineLimit is how long a search waits for those that were not there
 	// promptly.
 	commandLineLimit = 2 * time.Second
+	// maxLineReads bounds the pending reads, each of which may take a thread.
+	maxLineReads = 64
 )
 
 // commandLines reads command lines. The kernel reads one from its process's memory,
 // and waits while the process changes its mappings: for ever if that is about a
 // file whose server is away.
 type commandLines struct {
-	read  func(pid int) ([]byte, error)
-	limit time.Duration
+	read   func(pid int) ([]byte, error)
+	limit  time.Duration
+	places chan struct{} // an element for each pending read
 
-	mu    sync.Mutex
-	stuck map[int]bool // by PID: a read of it has exceeded the limit, and continues
+	mu      sync.Mutex
+	pending map[int]*lineRead // by PID, the latest
 }
 
-// ofMachine are shared by all searches, so that a process holds up one of them, and
-// one thread.
+// ofMachine are shared by all searches, so that a process that hangs takes one
+// thread.
 var ofMachine = newCommandLines(commandline.Read, commandLineLimit)
 
 func newCommandLines(read func(pid int) ([]byte, error), limit time.Duration) *commandLines {
-	return &commandLines{read: read, limit: limit, stuck: map[int]bool{}}
+	return &commandLines{
+		read: read, limit: limit, places: make(chan struct{}, maxLineReads), pending: map[int]*lineRead{},
+	}
 }
 
-// lineRead is a read of a process's command line.
+// lineRead is a read of a process's command line, for all searches that want it.
 type lineRead struct {
-	of      foundProcess
+	pidfd   int           // until done
+	isStuck bool          // a search has waited for it in vain; commandLines.mu guards it
 	done    chan struct{} // closed once the following are set
 	command []byte
 	err     error
 }
 
-// find finds processes of our own PID namespace, which no container has unless it
-// asks for it, by their command lines: arguments, each followed by a NUL. One that
-// cannot be read in time is none of ours, which do not map files of users.
+// lateProcess is one whose command line was not there promptly.
+type lateProcess struct {
+	foundProcess
+	read *lineRead
+}
+
+// find searches our own PID namespace (containers have others, unless they ask for
+// it) for command lines: arguments, each followed by a NUL. One that cannot be read
+// in time is none of ours, which do not map files of users.
 func (c *commandLines) find(wanted func(command []byte) bool, candidates []string) (found []foundProcess) {
-	take := func(read *lineRead) {
+	take := func(process foundProcess, read *lineRead) {
 		if read.err == nil && wanted(read.command) {
-			found = append(found, read.of)
+			found = append(found, process)
 		} else {
-			unix.Close(read.of.pidfd)
+			unix.Close(process.pidfd)
 		}
 	}
-	var late []*lineRead
+	var late []lateProcess
+	patience := c.limit // with pending reads, until one place was waited for in vain
 	for _, candidate := range candidates {
 		pid, err := strconv.Atoi(candidate)
 		if err != nil {
@@ -72,60 +86,102 @@ func (c *commandLines) find(wanted func(command []byte) bool, candidates []strin
 		if err != nil {
 			continue
 		}
-		if c.isStuck(pid) || isElsewhere(pid) {
+		process := foundProcess{pid, pidfd}
+		if isElsewhere(pid) {
 			unix.Close(pidfd)
 			continue
 		}
-		read := c.begin(foundProcess{pid, pidfd})
+		if !c.takePlace(patience) {
+			patience = 0
+			unix.Close(pidfd)
+			continue
+		}
+		read := c.join(process)
+		if read == nil {
+			unix.Close(pidfd)
+			continue
+		}
 		select {
 		case <-read.done:
-			take(read)
+			take(process, read)
 		case <-time.After(promptly):
-			late = append(late, read)
+			late = append(late, lateProcess{process, read})
 		}
 	}
 	limit, cancel := context.WithTimeout(context.Background(), c.limit)
 	defer cancel()
-	for _, read := range late {
+	for _, process := range late {
 		select {
-		case <-read.done:
-			take(read)
+		case <-process.read.done:
+			take(process.foundProcess, process.read)
 		case <-limit.Done():
-			c.abandon(read)
+			unix.Close(process.pidfd)
+			c.abandon(process.read)
 		}
 	}
 	return found
 }
 
-func (c *commandLines) begin(of foundProcess) *lineRead {
-	read := &lineRead{of: of, done: make(chan struct{})}
+// takePlace waits until there may be one more read, and reports whether there may.
+func (c *commandLines) takePlace(patience time.Duration) bool {
+	select {
+	case c.places <- struct{}{}:
+		return true
+	default:
+	}
+	select {
+	case c.places <- struct{}{}:
+		return true
+	case <-time.After(patience):
+		return false
+	}
+}
+
+// join returns the pending read of a process, for which it gives the place back, or
+// begins one. nil: its process hangs.
+func (c *commandLines) join(process foundProcess) *lineRead {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// If the one that is being read lives after the caller's open, both are the same.
+	if pending := c.pending[process.pid]; pending != nil && isAlive(pending.pidfd) {
+		<-c.places
+		if pending.isStuck {
+			return nil
+		}
+		return pending
+	}
+	pidfd, err := unix.FcntlInt(uintptr(process.pidfd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		<-c.places
+		return nil
+	}
+	begun := &lineRead{pidfd: pidfd, done: make(chan struct{})}
+	c.pending[process.pid] = begun
 	go func() {
-		command, err := c.read(of.pid)
+		command, err := c.read(process.pid)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		read.command, read.err = command, err
-		delete(c.stuck, of.pid)
-		close(read.done)
+		begun.command, begun.err = command, err
+		if c.pending[process.pid] == begun {
+			delete(c.pending, process.pid)
+		}
+		unix.Close(pidfd)
+		close(begun.done)
+		<-c.places
 	}()
-	return read
+	return begun
+}
+
+func isAlive(pidfd int) bool {
+	hasEnded, err := descriptors.Readable(0, pidfd)
+	return err == nil && !hasEnded
 }
 
 // abandon leaves a read to itself.
 func (c *commandLines) abandon(read *lineRead) {
-	unix.Close(read.of.pidfd)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-read.done: // just now
-	default:
-		c.stuck[read.of.pid] = true
-	}
-}
-
-func (c *commandLines) isStuck(pid int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.stuck[pid]
+	read.isStuck = true
 }
 
 // isElsewhere reports whether a process is known to be in another PID namespace.

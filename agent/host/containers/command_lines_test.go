@@ -27,6 +27,31 @@ func sleeper(t *testing.T, cloneflags uintptr) string {
 	return strconv.Itoa(command.Process.Pid)
 }
 
+// searched is what a search finds, or a failure if it waits.
+func searched(t *testing.T, lines *commandLines, candidates []string) []foundProcess {
+	t.Helper()
+	found := make(chan []foundProcess, 1)
+	go func() { found <- lines.find(func([]byte) bool { return true }, candidates) }()
+	select {
+	case processes := <-found:
+		closeAll(processes)
+		return processes
+	case <-time.After(30 * time.Second):
+		t.Fatal("the search waits")
+		return nil
+	}
+}
+
+// untilFound searches until so many processes are found.
+func untilFound(t *testing.T, lines *commandLines, candidates []string, count int) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); len(searched(t, lines, candidates)) != count; {
+		if time.Now().After(deadline) {
+			t.Fatal("some stay stuck")
+		}
+	}
+}
+
 func TestACommandLineThatCannotBeReadHoldsUpOneSearch(t *testing.T) {
 	hung := make(chan struct{})
 	stuck := sleeper(t, 0)
@@ -39,45 +64,92 @@ func TestACommandLineThatCannotBeReadHoldsUpOneSearch(t *testing.T) {
 		return []byte("command\x00"), nil
 	}, 100*time.Millisecond)
 	candidates := []string{stuck, strconv.Itoa(os.Getpid()), "self"}
-	search := func() {
-		t.Helper()
-		searched := make(chan []foundProcess, 1)
-		go func() { searched <- lines.find(func([]byte) bool { return true }, candidates) }()
-		select {
-		case found := <-searched:
-			defer closeAll(found)
-			if len(found) != 1 || found[0].pid != os.Getpid() {
-				t.Errorf("found %v", found)
-			}
-		case <-time.After(10 * time.Second):
-			t.Fatal("the search waits")
+	for range 2 {
+		if found := searched(t, lines, candidates); len(found) != 1 || found[0].pid != os.Getpid() {
+			t.Errorf("found %v", found)
 		}
 	}
-	search()
-	search()
 	if n := reads.Load(); n != 1 {
 		t.Errorf("it was read %d times", n)
 	}
 	close(hung)
-	for deadline := time.Now().Add(10 * time.Second); lines.isStuck(mustNumber(t, stuck)); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it stays stuck")
+	untilFound(t, lines, candidates, 2)
+}
+
+func TestSearchesShareTheReadOfAProcess(t *testing.T) {
+	slow := make(chan struct{})
+	candidates := []string{sleeper(t, 0)}
+	var reads atomic.Int32
+	lines := newCommandLines(func(int) ([]byte, error) {
+		reads.Add(1)
+		<-slow
+		return nil, nil
+	}, time.Minute)
+	found := make(chan []foundProcess)
+	search := func() { found <- lines.find(func([]byte) bool { return true }, candidates) }
+	go search()
+	for reads.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for range 4 {
+		go search()
+	}
+	time.Sleep(100 * time.Millisecond) // for each to look
+	close(slow)
+	for range 5 {
+		processes := <-found
+		closeAll(processes)
+		if len(processes) != 1 {
+			t.Errorf("found %v", processes)
 		}
 	}
-	if found := lines.find(func([]byte) bool { return true }, candidates); len(found) != 2 {
-		t.Errorf("found %v", found)
-	} else {
-		closeAll(found)
+	if n := reads.Load(); n != 1 {
+		t.Errorf("it was read %d times", n)
 	}
 }
 
-func mustNumber(t *testing.T, text string) int {
-	t.Helper()
-	number, err := strconv.Atoi(text)
+func TestAReadOfAnEndedProcessIsNotItsSuccessors(t *testing.T) {
+	ended := exec.Command("true")
+	if err := ended.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := unix.PidfdOpen(ended.Process.Pid, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return number
+	defer unix.Close(pidfd)
+	if err := ended.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	lines := newCommandLines(func(int) ([]byte, error) { return []byte("own\x00"), nil }, 100*time.Millisecond)
+	lines.pending[os.Getpid()] = &lineRead{pidfd: pidfd, done: make(chan struct{})}
+	if found := searched(t, lines, []string{strconv.Itoa(os.Getpid())}); len(found) != 1 {
+		t.Errorf("found %v", found)
+	}
+}
+
+func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
+	hung := make(chan struct{})
+	var reads atomic.Int32
+	lines := newCommandLines(func(int) ([]byte, error) {
+		reads.Add(1)
+		<-hung
+		return nil, nil
+	}, 100*time.Millisecond)
+	var candidates []string
+	for range 70 {
+		candidates = append(candidates, sleeper(t, 0))
+	}
+	for range 2 {
+		if found := searched(t, lines, candidates); len(found) > 0 {
+			t.Errorf("found %v", found)
+		}
+	}
+	if n := reads.Load(); n != 64 {
+		t.Errorf("%d are read", n)
+	}
+	close(hung)
+	untilFound(t, lines, candidates, len(candidates))
 }
 
 func TestNoCommandLineOfAnotherPIDNamespaceIsRead(t *testing.T) {

@@ -78,7 +78,8 @@ func notOfEarlierRuns(shims []foundProcess) []foundProcess {
 }
 
 // endCommands ends the runtime's commands for a container without a shim, and
-// returns once they can create nothing more.
+// returns once they can create nothing more: those whose command lines can be read
+// in time.
 func endCommands(ctx context.Context, runtimeRoot, id string) error {
 	candidates, err := processDirectories()
 	if err != nil {
