@@ -1,11 +1,11 @@
 /**
- * Agents whose handshakes are too long. Node verifies whatever chain of certificates comes, at up to half a second, and
- * tells nothing of it before: an agent that has shown such a chain is left alone for a while.
+ * Dialled agents whose handshakes are too long. Their bytes go from the kernel to OpenSSL, so that nothing is known of a
+ * handshake before it is over: an agent that has shown a long chain is left alone for a while. Those of calling agents
+ * are ended in time (handshake-limit.ts).
  */
 import { forgetOldest } from "../common/forget-oldest.ts";
+import { longestHandshake } from "./handshake-limit.ts";
 
-/** Bytes; an agent of ours sends some 2,000, with a certificate of P-256. */
-const longestHandshake = 8 * 1024;
 const dearForMs = 60_000;
 const maxRemembered = 10_000;
 

@@ -13,6 +13,7 @@ import {
   type ClientCredentials,
   type DialTarget,
   describeAddress,
+  type NetworkAddress,
 } from "./address.ts";
 import { messageOf } from "../common/errors.ts";
 import { DearHandshakes } from "./dear-handshakes.ts";
@@ -117,7 +118,7 @@ async function connectSocket(target: DialTarget, link: Link | undefined): Promis
     case "unix":
       return await connected(connectNet({ path: address.path }), "connect", target);
     case "tcp":
-      return await connectToPinned(target, address.pin, () => connectNet(address.port, address.host));
+      return await connectDirectly(target, address);
     case "called":
       return await connectToPinned(target, address.pin, () => link ?? connectThrough(target, address));
     case "relay": {
@@ -138,6 +139,20 @@ function credentialsOf({ address, credentials }: DialTarget): ClientCredentials 
   return credentials;
 }
 
+/** Connects to an agent that is dialled, unless its last handshake was too long. */
+async function connectDirectly(target: DialTarget, { host, port, pin }: NetworkAddress): Promise<TLSSocket> {
+  const key = Buffer.from(pin).toString("hex");
+  if (dearHandshakes.has(key)) {
+    throw unreachable(target, new Error("its last handshake was too long"));
+  }
+  let carrier: Socket | undefined;
+  try {
+    return await connectToPinned(target, pin, () => (carrier = connectNet(port, host)));
+  } finally {
+    dearHandshakes.note(key, carrier?.bytesRead ?? 0);
+  }
+}
+
 /** Authenticates an agent by its key, as its certificate is self-signed. */
 async function connectToPinned(
   target: DialTarget,
@@ -145,18 +160,9 @@ async function connectToPinned(
   connect: () => Socket | Link | Promise<Socket>,
 ): Promise<TLSSocket> {
   const options = { secureContext: secureContextOf(credentialsOf(target)), rejectUnauthorized: false };
-  const key = Buffer.from(pin).toString("hex");
-  if (dearHandshakes.has(key)) {
-    throw unreachable(target, new Error("its last handshake was too long"));
-  }
-  const carrier = await connect();
-  try {
-    const socket = await connectSecurely(target, carrier, options);
-    verifyPin(socket, pin, target);
-    return socket;
-  } finally {
-    dearHandshakes.note(key, receivedOf(carrier));
-  }
+  const socket = await connectSecurely(target, await connect(), options);
+  verifyPin(socket, pin, target);
+  return socket;
 }
 
 /** Connects to a calling agent through its relay, which joins this connection with one of the agent's. */

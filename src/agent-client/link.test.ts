@@ -185,11 +185,21 @@ describe("a connection that was cut", () => {
     await once(third, "close");
   });
 
+  it("ends with an error if the agent's handshake is too long, and passes none of the excess on", async () => {
+    const [carrier, agent] = duplexPair();
+    const link = await Link.open(async () => carrier);
+    const failed = once(link, "error");
+    link.on("data", () => assert.fail("it is passed on"));
+    link.write(Buffer.from([22, 3, 1, 0, 1, 1])); // A record of TLS in the clear.
+    agent.write(frame("x".repeat(8 * 1024 + 1)));
+    assert.match(String((await failed)[0]), /handshake is too long/);
+  });
+
   it("acknowledges nothing after its last frame", async () => {
     const [carrier, agent] = duplexPair();
     const link = await Link.open(async () => carrier);
-    link.resume().end();
-    assert.deepEqual((await bytesOf(agent, 25 + 12)).subarray(25), endFrame(0));
+    link.resume().end("x"); // No TLS, whose handshake would be limited.
+    assert.deepEqual((await bytesOf(agent, 25 + 13 + 12)).subarray(25 + 13), endFrame(0));
     agent.end(frame("x".repeat(300_000)));
     await once(link, "close");
     assert.equal(agent.read(), null);

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { Allowance } from "../common/allowance.ts";
 import { messageOf } from "../common/errors.ts";
+import { HandshakeLimit } from "./handshake-limit.ts";
 
 const opensLink = 1;
 const resumesLink = 2;
@@ -76,6 +77,8 @@ export class Link extends Duplex {
   /** Offset of the first kept byte. */
   #base = 0;
   #received = 0;
+  /** Holds for all carriers together: the relay does not look into links. */
+  readonly #handshake = new HandshakeLimit();
   #acknowledged = 0;
   #head: Buffer = Buffer.alloc(0);
   /** Bytes of the current frame still to come. */
@@ -129,6 +132,7 @@ export class Link extends Duplex {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, written: () => void): void {
+    this.#handshake.noteSent(chunk);
     this.#kept.push(chunk);
     this.#keptBytes += chunk.length;
     if (this.#carrier !== undefined) {
@@ -262,6 +266,10 @@ export class Link extends Duplex {
         chunk = chunk.subarray(data.length);
         this.#rest -= data.length;
         this.#received += data.length;
+        if (!this.#handshake.noteReceived(data.length)) {
+          this.destroy(new Error("the agent's handshake is too long"));
+          return;
+        }
         wantsMore = this.push(data);
         continue;
       }

@@ -282,6 +282,9 @@ describe("agents that call", () => {
     client.write(`CONNECT ${containerId}:0 HTTP/1.1\r\nsockerless-agent-pin: ${agent.pin}\r\n\r\n`);
     await once(client, "data");
     client.pause();
+    const begun = once(socket, "message");
+    client.write(Buffer.of(1)); // No TLS, whose handshake would be limited.
+    await begun;
     const chunk = Buffer.alloc(64 * 1024);
     for (let round = 0; round < 200; round++) {
       socket.send(chunk);

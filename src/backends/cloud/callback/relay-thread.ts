@@ -1,7 +1,7 @@
 /**
  * The relay's thread: agents that cannot be dialled call here, and a client connects to a unix socket and is joined
- * with one of the agent's connections. The bytes are end-to-end TLS and not inspected; the TLS around them ends in a
- * process beside the thread. A separate thread, so that bulk streams do not delay the one that owns the state
+ * with one of the agent's connections. The bytes are end-to-end TLS, of which only the handshake's length is looked at;
+ * the TLS around them ends in a process beside the thread. A separate thread, so that bulk streams do not delay the one that owns the state
  * (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
 import { once } from "node:events";
@@ -14,6 +14,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { createWebSocketStream, WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../agent-client/dial.ts";
+import { HandshakeLimit } from "../../../agent-client/handshake-limit.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { joinPushes } from "../../../common/join-pushes.ts";
 import { postingLogger } from "../../../common/process-log.ts";
@@ -226,6 +227,7 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
       return;
     }
     socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    limitHandshake(socket, head, connection);
     connection.write(head);
     pipeline(socket, connection, () => {});
     // The stream of a closed WebSocket neither finishes nor closes by itself; all of its data was passed on.
@@ -234,6 +236,27 @@ async function join(request: IncomingMessage, socket: Duplex, head: Buffer): Pro
     const status = error === agentRefused ? "410 the agent is gone" : "503 the agent has not called";
     socket.end(`HTTP/1.1 ${status}\r\n\r\n`);
   }
+}
+
+/** Cuts an agent whose handshake is too long for its client. To be called before the two are joined. */
+function limitHandshake(client: Duplex, head: Buffer, agent: Duplex): void {
+  const limit = new HandshakeLimit();
+  const noteSent = (chunk: Buffer): void => {
+    limit.noteSent(chunk);
+    if (limit.isLifted) {
+      client.off("data", noteSent);
+      agent.off("data", noteReceived);
+    }
+  };
+  const noteReceived = ({ length }: Buffer): void => {
+    if (!limit.noteReceived(length)) {
+      client.destroy(); // Nothing is passed on to it any more, this chunk included.
+      socketOf.get(agent)?.cut();
+    }
+  };
+  client.on("data", noteSent);
+  agent.on("data", noteReceived);
+  noteSent(head);
 }
 
 const connections = new Set<Socket>();
