@@ -3,7 +3,7 @@
  * certificates comes, at up to half a second; who passes the bytes on ends the connection before.
  */
 
-/** Bytes; an agent of ours sends some 1,500, with a certificate of P-256. */
+/** Bytes; an agent of ours sends some 2,000, with a certificate of P-256. */
 export const longestHandshake = 8 * 1024;
 /** Types of records that a client sends in the clear: change_cipher_spec, alert, handshake (RFC 8446, 5.1). */
 const [firstInClear, lastInClear] = [20, 22];

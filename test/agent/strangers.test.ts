@@ -8,12 +8,13 @@ import { once } from "node:events";
 import { connect as connectTcp } from "node:net";
 import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
-import { connect } from "node:tls";
+import { connect, TLSSocket } from "node:tls";
 
-import { WebSocket } from "ws";
+import { createWebSocketStream, WebSocket } from "ws";
 
 import { secretProof } from "../../src/backends/cloud/agents/agent-proof.ts";
 import { newId } from "../../src/common/ids.ts";
+import { junkChain } from "../support/junk-chain.ts";
 import { until } from "../support/until.ts";
 import { type Backend, callbackScene } from "./callback-scene.ts";
 import type { Siege } from "./strangers-process.ts";
@@ -133,6 +134,27 @@ describe("agents that call, beside strangers,", () => {
       t.diagnostic(`after ${seconds} s; the backend's process has ${memory} MiB`);
     });
   }
+
+  it("get through beside keys with certificates that take long to verify, of which none is", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const chain = junkChain();
+    const strangers = await Promise.all(Array.from({ length: 3 }, () => stall(backend, containerId)));
+    const ends = strangers.map(async (stranger) => {
+      const secure = new TLSSocket(createWebSocketStream(stranger), { isServer: true, ...chain });
+      secure.on("error", () => {});
+      await once(stranger, "close");
+    });
+    const { finder, told } = finderOf(backend);
+    const signal = AbortSignal.timeout(120_000);
+    const found = finder.await(containerId, { task: "task", address: "" }, signal);
+    await Promise.all(ends);
+    startAgent(backend, containerId, `https://127.0.0.1:${portOf(backend)}`, secretOf(backend, containerId));
+    assert.equal((await clientOf(backend, containerId, await found).hello({})).containerId, containerId);
+    const failures = told().filter((line) => line.includes("has not proven itself"));
+    assert.equal(failures.length, 3);
+    assert.ok(!failures.some((line) => line.includes("another key")), `verified: ${failures.join("\n")}`);
+  });
 
   it("are left where they say much before anybody has asked them", async () => {
     const backend = await startBackend();

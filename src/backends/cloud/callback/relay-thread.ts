@@ -1,8 +1,8 @@
 /**
  * The relay's thread: agents that cannot be dialled call here, and a client connects to a unix socket and is joined
  * with one of the agent's connections. The bytes are end-to-end TLS, of which only the handshake's length is looked at;
- * the TLS around them ends in a process beside the thread. A separate thread, so that bulk streams do not delay the one that owns the state
- * (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
+ * the TLS around them ends in a process beside the thread. A separate thread, so that bulk streams do not delay the one
+ * that owns the state (docs/adr/0099-agents-that-call-are-joined-in-a-thread.md).
  */
 import { once } from "node:events";
 import { chmodSync } from "node:fs";
