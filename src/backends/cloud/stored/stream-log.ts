@@ -1,4 +1,5 @@
 /** The log of a container for clouds with one stream per task and one event per line. */
+import { Limiter } from "../../concurrency/limiter.ts";
 import { lastLines } from "./log-lines.ts";
 import { agentLine, untee } from "./markers.ts";
 import { Pace } from "./pace.ts";
@@ -28,8 +29,12 @@ const mostHeldBytes = 8 * 1024 * 1024;
 /** Approximate overhead of an event in bytes. */
 const eventBytes = 200;
 
+/** Users' readers of streams at a time: the looks for ends of runs share the cloud's rate with them. */
+const mostReaders = 8;
+
 /** A log made of streams. Reading throws the streams' errors. */
-export function streamLog(streams: LogStreams): CloudLog {
+export function streamLog(unlimited: LogStreams): CloudLog {
+  const streams = inTurns(unlimited, new Limiter(mostReaders));
   return {
     isKept: true,
     async *lines(containerId, { tail, sinceNs, beforeLastTask = false }: CloudLogRange, signal) {
@@ -50,13 +55,34 @@ export function streamLog(streams: LogStreams): CloudLog {
       if (stream === undefined) {
         return;
       }
-      for await (const { message } of streams.backward(stream, mostPagesBack, signal)) {
+      for await (const { message } of unlimited.backward(stream, mostPagesBack, signal)) {
         const line = agentLine(message);
         if (line !== undefined) {
           yield line;
         }
       }
     },
+  };
+}
+
+/** The streams, which wait for a turn before each event: the next one may need a call to the cloud. */
+function inTurns(streams: LogStreams, turns: Limiter): LogStreams {
+  const limited = (events: AsyncIterable<LogEvent>, signal: AbortSignal): AsyncIterable<LogEvent> => ({
+    [Symbol.asyncIterator]() {
+      const iterator = events[Symbol.asyncIterator]();
+      return {
+        async next() {
+          using _turn = await turns.acquire("", signal);
+          return await iterator.next();
+        },
+        return: async (value) => (await iterator.return?.(value)) ?? { done: true, value },
+      };
+    },
+  });
+  return {
+    streamsOf: (containerId) => streams.streamsOf(containerId),
+    forward: (stream, fromNs, signal) => limited(streams.forward(stream, fromNs, signal), signal),
+    backward: (stream, mostPages, signal) => limited(streams.backward(stream, mostPages, signal), signal),
   };
 }
 
