@@ -416,15 +416,17 @@ func readLog(t testing.TB, client agentv1connect.AgentServiceClient, id string) 
 
 func (h *hostProcess) onDisk(t testing.TB, id string) *hostv1.ContainerOnDisk {
 	t.Helper()
-	list, err := h.ListContainers(t.Context(), connect.NewRequest(&hostv1.ListContainersRequest{}))
+	list, err := h.ListContainers(t.Context(), connect.NewRequest(&hostv1.ListContainersRequest{ContainerIds: []string{id}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, container := range list.Msg.Containers {
-		if container.ContainerId == id {
-			return container
-		}
+	if len(list.Msg.Containers) == 0 {
+		return nil
 	}
+	if found := list.Msg.Containers[0]; len(list.Msg.Containers) == 1 && found.ContainerId == id {
+		return found
+	}
+	t.Fatalf("found %v", list.Msg.Containers)
 	return nil
 }
 

@@ -74,8 +74,8 @@ func (s *service) RemoveContainer(ctx context.Context, r *connect.Request[hostv1
 	return answer(&hostv1.RemoveContainerResponse{}, s.containers.Remove(ctx, r.Msg.ContainerId))
 }
 
-func (s *service) ListContainers(context.Context, *connect.Request[hostv1.ListContainersRequest]) (*connect.Response[hostv1.ListContainersResponse], error) {
-	found, err := s.containers.List()
+func (s *service) ListContainers(_ context.Context, r *connect.Request[hostv1.ListContainersRequest]) (*connect.Response[hostv1.ListContainersResponse], error) {
+	found, err := s.containers.List(r.Msg.ContainerIds)
 	return answer(&hostv1.ListContainersResponse{Containers: found}, err)
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -14,16 +15,20 @@ import (
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
-// List returns every container found on disk, and what remains of it.
-func (c *Containers) List() ([]*hostv1.ContainerOnDisk, error) {
-	ids, err := c.ids()
-	if err != nil {
-		return nil, err
+// List returns the containers found on disk, and what remains of each: those of
+// wanted, or all if it is empty.
+func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
+	ids := slices.DeleteFunc(slices.Clone(wanted), func(id string) bool { return !idPattern().MatchString(id) })
+	if len(wanted) == 0 {
+		var err error
+		if ids, err = c.ids(); err != nil {
+			return nil, err
+		}
 	}
 	found := make([]*hostv1.ContainerOnDisk, 0, len(ids))
 	for _, id := range ids {
 		container, err := c.inspect(id)
-		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
+		if errors.Is(err, os.ErrNotExist) { // removed meanwhile, or never there
 			continue
 		}
 		if err != nil {

@@ -46,8 +46,8 @@ export interface LocalMachineParts {
 /** Containers of this machine: the host process prepares them, and a shim per container runs them. */
 export function localWorkloads(parts: LocalMachineParts): Workloads {
   const { host } = parts;
-  const list = async (): Promise<readonly FoundWorkload[]> => {
-    const { containers } = await orHostError(host.listContainers({}));
+  const list = async (...containerIds: readonly string[]): Promise<readonly FoundWorkload[]> => {
+    const { containers } = await orHostError(host.listContainers({ containerIds: [...containerIds] }));
     return containers.map(foundWorkload);
   };
   return {
@@ -75,8 +75,8 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
     async remove(containerId) {
       await orHostError(host.removeContainer({ containerId }));
     },
-    list,
-    find: async (id) => (await list()).find(({ containerId }) => containerId === id),
+    list: () => list(),
+    find: async (id) => (await list(id)).find(({ containerId }) => containerId === id),
     onEnd: endsUnreported,
     interruptionOf: () => "",
     wholeLog: () => undefined,

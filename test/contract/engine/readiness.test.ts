@@ -28,6 +28,17 @@ describe("the readiness of a backend", () => {
     assert.equal(list.mock.callCount(), 2);
   });
 
+  it("does not depend on how many containers there are at hand", async (context) => {
+    await bench.close();
+    bench = await EngineBench.start();
+    const { workloads } = bench.engine.context.driver;
+    const list = context.mock.method(workloads, "list");
+    const call = context.mock.method(workloads, "storedServed");
+    await problems();
+    await problems();
+    assert.deepEqual([list.mock.callCount(), call.mock.callCount()], [0, 2]);
+  });
+
   it("has it queried once while it does not answer", async (context) => {
     const silence = Promise.withResolvers<never[]>();
     const list = context.mock.method(bench.engine.context.driver.workloads, "list", () => silence.promise);

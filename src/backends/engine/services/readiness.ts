@@ -13,7 +13,7 @@ export interface PartState {
   readonly problem: string;
 }
 
-/** The state's database, and the platform (the host process, or the cloud), which is queried for its containers. */
+/** The state's database, and the platform: the host process, which is called, or the cloud, whose tasks are listed. */
 export async function partsOf(context: EngineContext): Promise<readonly PartState[]> {
   return [
     { name: "state", problem: context.state.failure ?? lossWarning(context) ?? "" },
@@ -34,11 +34,13 @@ function queryPlatform(context: EngineContext): Promise<string> {
   if (known !== undefined && clock.nowMs() < known.countsUntilMs) {
     return known.problem;
   }
-  const problem = driver.workloads.list().then(() => "", messageOf);
+  const isAtHand = driver.site.kind === "at-hand";
+  const query: Promise<unknown> = isAtHand ? driver.workloads.storedServed() : driver.workloads.list();
+  const problem = query.then(() => "", messageOf);
   const answer = { problem, countsUntilMs: clock.nowMs() + silenceMs };
   answers.set(context, answer);
   void problem.then(() => {
-    answer.countsUntilMs = clock.nowMs() + (driver.site.kind === "at-hand" ? 0 : platformPauseMs);
+    answer.countsUntilMs = clock.nowMs() + (isAtHand ? 0 : platformPauseMs);
   });
   return problem;
 }

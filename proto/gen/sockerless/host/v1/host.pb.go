@@ -1960,6 +1960,7 @@ func (*RemoveContainerResponse) Descriptor() ([]byte, []int) {
 
 type ListContainersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerIds  []string               `protobuf:"bytes,1,rep,name=container_ids,json=containerIds,proto3" json:"container_ids,omitempty"` // none: all containers
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1992,6 +1993,13 @@ func (x *ListContainersRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ListContainersRequest.ProtoReflect.Descriptor instead.
 func (*ListContainersRequest) Descriptor() ([]byte, []int) {
 	return file_sockerless_host_v1_host_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListContainersRequest) GetContainerIds() []string {
+	if x != nil {
+		return x.ContainerIds
+	}
+	return nil
 }
 
 type ListContainersResponse struct {
@@ -4971,8 +4979,9 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x04kept\x18\x01 \x01(\bR\x04kept\";\n" +
 	"\x16RemoveContainerRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\"\x19\n" +
-	"\x17RemoveContainerResponse\"\x17\n" +
-	"\x15ListContainersRequest\"]\n" +
+	"\x17RemoveContainerResponse\"<\n" +
+	"\x15ListContainersRequest\x12#\n" +
+	"\rcontainer_ids\x18\x01 \x03(\tR\fcontainerIds\"]\n" +
 	"\x16ListContainersResponse\x12C\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2#.sockerless.host.v1.ContainerOnDiskR\n" +
