@@ -128,7 +128,7 @@ function detailsIn(text: string | undefined): Partial<v.InferOutput<typeof detai
   try {
     return read(detailsSchema, JSON.parse(text ?? "")).value ?? {};
   } catch {
-    return {}; // Somebody has changed it: the claim is the volume's all the same.
+    return {}; // Somebody has changed it: without its time of creation the claim is not found as the volume's.
   }
 }
 
