@@ -174,17 +174,18 @@ export class ContentStore {
     await Promise.all([...digests].map((digest) => this.#delete(digest)));
   }
 
-  /** Deletes every blob that no lease holds and `isReferenced` denies; returns their number. */
-  async collect(isReferenced: (digest: string) => boolean): Promise<number> {
-    const garbage = await this.unneeded(isReferenced);
+  /** Deletes every blob that no lease holds and that is not referenced; returns their number. */
+  async collect(referenced: () => ReadonlySet<string>): Promise<number> {
+    const garbage = await this.unneeded(referenced);
     await this.discard(garbage);
     return garbage.length;
   }
 
-  /** Digests of the blobs for which `isReferenced` is false. */
-  async unneeded(isReferenced: (digest: string) => boolean): Promise<readonly string[]> {
+  /** Digests of the blobs that are not referenced. @param referenced called once the blobs are listed */
+  async unneeded(referenced: () => ReadonlySet<string>): Promise<readonly string[]> {
     const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
-    return digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
+    const needed = referenced();
+    return digests.filter((digest) => isSha256Digest(digest) && !needed.has(digest));
   }
 
   /** Adds a lease to a blob; for {@link BlobLease}. */
@@ -217,6 +218,10 @@ export class ContentStore {
   #delete(digest: string): Promise<void> {
     if (this.#holds.has(digest)) {
       return Promise.resolve();
+    }
+    const underWay = this.#deletions.get(digest);
+    if (underWay !== undefined) {
+      return underWay;
     }
     this.#syncs.delete(digest);
     const deletion = rm(this.path(digest), { force: true }).finally(() => this.#deletions.delete(digest));
