@@ -8,10 +8,16 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/network"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
+
+// mostReclaimed is how many containers are reclaimed at a time: each mostly waits
+// for processes and the kernel.
+const mostReclaimed = 16
 
 // Reclaim removes what killed processes left: launches without a shim, views,
 // unused namespaces and links. It runs before any other call, and leaves the rest
@@ -25,20 +31,12 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 		return err
 	}
 	known := map[string]bool{}
-	var keep []network.Namespace
 	for _, id := range ids {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		known[id[:16]] = true
-		namespace, err := c.reclaimContainer(ctx, id)
-		if err != nil {
-			// One broken container must not prevent serving the others.
-			slog.Error("cannot reclaim", "container", id, "error", err)
-		}
-		if namespace != nil {
-			keep = append(keep, *namespace)
-		}
+	}
+	keep, err := c.reclaimContainers(ctx, ids)
+	if err != nil {
+		return err
 	}
 	hasRun := func(holder string) bool {
 		paths, err := c.paths(holder)
@@ -60,6 +58,39 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 		failures = append(failures, reclaim())
 	}
 	return errors.Join(failures...)
+}
+
+// reclaimContainers returns the network namespaces of containers with live shims,
+// and releases the others, some at a time. Its error is that of ctx.
+func (c *Containers) reclaimContainers(ctx context.Context, ids []string) ([]network.Namespace, error) {
+	found := make([]*network.Namespace, len(ids))
+	var group errgroup.Group
+	group.SetLimit(mostReclaimed)
+	for index, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			namespace, err := c.reclaimContainer(ctx, id)
+			if err != nil {
+				// One broken container must not prevent serving the others.
+				slog.Error("cannot reclaim", "container", id, "error", err)
+			}
+			found[index] = namespace
+			return nil
+		})
+	}
+	_ = group.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	var keep []network.Namespace
+	for _, namespace := range found {
+		if namespace != nil {
+			keep = append(keep, *namespace)
+		}
+	}
+	return keep, nil
 }
 
 // reclaimContainer returns the network namespace of a container with a live shim,

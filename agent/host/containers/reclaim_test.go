@@ -3,10 +3,12 @@ package containers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The namespaces of containers that it has not come to would go.
@@ -32,5 +34,47 @@ func TestAReclaimThatIsCancelledTakesNothing(t *testing.T) {
 	}
 	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Error("it is left by a whole one:", err)
+	}
+}
+
+func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
+	c := newContainers(t)
+	var runs []string
+	for index := range mostReclaimed + 1 {
+		id := fmt.Sprintf("%016x%048x", index, 0)
+		paths := c.layout.Container(id)
+		if err := errors.Join(os.MkdirAll(paths.Dir, 0o700), os.MkdirAll(paths.Run, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		runs = append(runs, paths.Run)
+	}
+	held := fmt.Sprintf("%064x", 0)
+	unlock, err := c.locks.Lock(t.Context(), held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reclaimed := make(chan error, 1)
+	go func() { reclaimed <- c.Reclaim(t.Context()) }()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		left := 0
+		for _, run := range runs {
+			if _, err := os.Lstat(run); err == nil {
+				left++
+			}
+		}
+		if left == 1 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%d are left", left)
+			break
+		}
+	}
+	unlock()
+	if err := <-reclaimed; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(runs[0]); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it is not reclaimed once it can be:", err)
 	}
 }
