@@ -238,14 +238,6 @@ describe("a frontend that publishes", () => {
     assert.ok((await exchange(bound?.publicPort ?? 0, text)) === text.toUpperCase());
   });
 
-  it("starts the container whose ports it has bound, whatever has its name by then", async () => {
-    backend.wanted = [wanted(servicePort)];
-    await publisher.start("web", async ({ container }) => {
-      assert.equal(container, id);
-      backend.become(true, "start");
-    });
-  });
-
   it("listens at a bounded number of ports, and at none of a container that has more", async () => {
     backend.wanted = Array.from({ length: mostListeners + 1 }, (_, at) => wanted(servicePort + at));
     await assert.rejects(start, /too many ports are published: 8 sockets listen/);

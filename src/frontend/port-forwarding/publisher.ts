@@ -40,8 +40,6 @@ interface Published {
 
 /** The state of a container's ports, as a start reports it to the backend. */
 export interface Listening {
-  /** The ID of the container whose ports they are; the name or ID that was asked for if it has none here. */
-  readonly container: string;
   readonly published: PortMapping[];
   /** Why they cannot be bound; empty if they are. */
   readonly publishFailure: string;
@@ -109,17 +107,17 @@ export class Publisher {
     const ports = this.#idle ? undefined : await this.#describe(container);
     if (ports === undefined) {
       // The container does not exist, which the start reports, or this process does not publish its ports.
-      await start({ container, published: [], publishFailure: "" });
+      await start({ published: [], publishFailure: "" });
       return;
     }
     const id = ports.containerId;
     this.#starting.set(id, (this.#starting.get(id) ?? 0) + 1);
     try {
       const published = await this.#step(id, () => this.#bindFor(ports)).catch(async (error: unknown) => {
-        await start({ container: id, published: [], publishFailure: messageOf(error) });
+        await start({ published: [], publishFailure: messageOf(error) });
         throw error;
       });
-      await start({ container: id, published: [...published], publishFailure: "" });
+      await start({ published: [...published], publishFailure: "" });
     } finally {
       const others = (this.#starting.get(id) ?? 1) - 1;
       if (others === 0) {
