@@ -1,8 +1,6 @@
 /** The table of containers, with indexes besides the ID. */
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { isContainerMode } from "../model/container-mode.ts";
-import { hasProcess, isStarting } from "../model/records.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
@@ -16,8 +14,8 @@ export interface Containers extends Table<ContainerRecord> {
   activeOn(networkId: string): readonly ContainerRecord[];
   /** Containers with links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[];
-  /** Containers that run or start with the network of another one (`--network container:web`). */
-  upAndJoined(): readonly ContainerRecord[];
+  /** Containers with a network mode (`container:web`), as written. */
+  inMode(networkMode: string): readonly ContainerRecord[];
   /** Containers of an image, and those that mount it, by its ID. */
   withImage(imageId: string): readonly ContainerRecord[];
   /** Containers that mount a volume, by its name. */
@@ -36,7 +34,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
   );
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
-  readonly #upAndJoined = new TableIndex(idOf, (record) => (isUpAndJoined(record) ? [""] : []));
+  readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
   readonly #byImage = new TableIndex(idOf, imagesOf);
   readonly #byVolume = new TableIndex(idOf, mountedVolumes);
   readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
@@ -46,7 +44,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     this.#byNetwork,
     this.#byEndpoint,
     this.#byLink,
-    this.#upAndJoined,
+    this.#byMode,
     this.#byImage,
     this.#byVolume,
     this.#byToken,
@@ -72,8 +70,8 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byLink.get(containerId);
   }
 
-  upAndJoined(): readonly ContainerRecord[] {
-    return this.#upAndJoined.get("");
+  inMode(networkMode: string): readonly ContainerRecord[] {
+    return this.#byMode.get(networkMode);
   }
 
   withImage(imageId: string): readonly ContainerRecord[] {
@@ -93,11 +91,6 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
       index.replace(before, after);
     }
   }
-}
-
-function isUpAndJoined(record: ContainerRecord): boolean {
-  const isUp = hasProcess(record) || isStarting(record);
-  return isUp && isContainerMode(record.hostConfig?.networkMode ?? "");
 }
 
 /** The IDs of a container's image and of those that it mounts. */

@@ -2,13 +2,13 @@
  * Containers that share a network (`--network container:X`) although each has an interface of its own. Pure.
  */
 import { systemError } from "../../../../common/errors.ts";
-import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Driver } from "../../../driver/driver.ts";
 import type { JoinedNetwork } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
-import { containerOfMode } from "../../../model/container-mode.ts";
+import { containerOfMode, modeOfContainer } from "../../../model/container-mode.ts";
 import { containerOfId, holderOfName } from "../../containers/decisions/lookup.ts";
-import { hasProcess, hostConfigOf, isStarting } from "../../../model/records.ts";
+import { hasProcess, hostConfigOf } from "../../../model/records.ts";
 import { networkPlanOf } from "./endpoints.ts";
 
 /** Dependencies of these decisions. */
@@ -94,9 +94,16 @@ export function sharersOf(context: SharingContext, record: ContainerRecord): rea
   const { containers } = context.state;
   const network = networkKeyOf(context, record);
   const owner = containers.get(network);
-  const joined = containers.upAndJoined().filter((each) => networkKeyOf(context, each) === network);
-  const isUp = owner !== undefined && (hasProcess(owner) || isStarting(owner));
-  return isUp ? [...new Set([owner, ...joined])] : joined; // In a circle the owner has joined another one.
+  const members = new Set(owner === undefined ? containers.inMode(modeOfContainer(network)) : [owner]);
+  for (const { id, name } of members) {
+    // The loop also visits elements that it adds.
+    for (const each of [id, name].flatMap((reference) => containers.inMode(modeOfContainer(reference)))) {
+      if (joinedBy(context, each)?.id === id) {
+        members.add(each);
+      }
+    }
+  }
+  return [...members].filter((each) => hasProcess(each) || each.phase === Phase.STARTING);
 }
 
 /** Key of a network, the same for all containers that share it. */
