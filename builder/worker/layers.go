@@ -76,26 +76,16 @@ const keptBytes = 4 << 20
 // measured computes a layer's digest and size. A small layer is kept, a larger one is written again to its destination.
 func measured(content *layerContent) (*backend.Layer, error) {
 	hash := sha256.New()
-	kept := &keptContent{}
+	kept := &beginning{limit: keptBytes}
 	size, err := content.WriteTo(io.MultiWriter(hash, kept))
 	if err != nil {
 		return nil, err
 	}
 	layer := &backend.Layer{DiffID: digest.NewDigest(digest.SHA256, hash), Size: size, Content: content}
 	if size <= keptBytes {
-		layer.Content = bytes.NewReader(kept.bytes)
+		layer.Content = bytes.NewReader(kept.kept.Bytes())
 	}
 	return layer, nil
-}
-
-// keptContent keeps what is written to it while that is at most keptBytes.
-type keptContent struct{ bytes []byte }
-
-func (k *keptContent) Write(data []byte) (int, error) {
-	if len(k.bytes)+len(data) <= keptBytes {
-		k.bytes = append(k.bytes, data...)
-	}
-	return len(data), nil
 }
 
 // WriteTo writes the layer's tar.

@@ -24,7 +24,7 @@ import (
 // maxLinks bounds the links followed in one path, as the kernel does.
 const maxLinks = 40
 
-// listedBytes is how much of a directory's archive can be read in the time in which an entry is learned by itself.
+// listedBytes is how much of a directory's archive is read in about the time that learning one entry takes.
 const listedBytes = 64 << 10
 
 // maxListedBytes bounds a listing, whose headers are held in memory.

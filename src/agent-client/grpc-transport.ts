@@ -3,14 +3,11 @@ import type { ClientHttp2Stream, IncomingHttpHeaders } from "node:http2";
 
 import type { DescService } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
-import { createGrpcTransport, type GrpcTransportOptions as LibraryOptions } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 
-import { endUnreadRequest, pendingResponse } from "./lost-streams.ts";
+import { pendingResponse, preparingStreams, type Sessions } from "./lost-streams.ts";
 import { namingRequest } from "./naming-request.ts";
 import { readInWholeMessages } from "./whole-messages.ts";
-
-/** The library's interface for opening streams. */
-export type Sessions = NonNullable<LibraryOptions["sessionManager"]>;
 
 export interface GrpcTransportOptions {
   /** The server's name in error messages. */
@@ -36,18 +33,10 @@ export function grpcTransport(
 ): Transport {
   return createGrpcTransport({
     baseUrl: sessions.authority,
-    sessionManager: {
-      authority: sessions.authority,
-      request: async (method, path, ...rest) => {
-        const stream = await sessions.request(method, path, ...rest);
-        const output = untrusted?.methods.find(({ name }) => path.endsWith(`/${name}`))?.output;
-        return readInWholeMessages(reportingLoss(stream, peer), readMaxBytes, output);
-      },
-      notifyResponseByteRead: (stream) => {
-        sessions.notifyResponseByteRead(stream);
-        endUnreadRequest(stream);
-      },
-    },
+    sessionManager: preparingStreams(sessions, (stream, path) => {
+      const output = untrusted?.methods.find(({ name }) => path.endsWith(`/${name}`))?.output;
+      return readInWholeMessages(reportingLoss(stream, peer), readMaxBytes, output);
+    }),
     interceptors: [...interceptors, namingRequest],
     acceptCompression: [],
     readMaxBytes,

@@ -2,8 +2,12 @@
 import { type ClientHttp2Stream, constants } from "node:http2";
 
 import { ConnectError } from "@connectrpc/connect";
+import type { GrpcTransportOptions as LibraryOptions } from "@connectrpc/connect-node";
 
 import { errorOfReset } from "./grpc-status.ts";
+
+/** The library's interface for opening streams. */
+export type Sessions = NonNullable<LibraryOptions["sessionManager"]>;
 
 const losses = new WeakSet<Error>();
 
@@ -57,9 +61,22 @@ export function pendingResponse(stream: ClientHttp2Stream, peer: string): Pendin
   };
 }
 
-/** Stops sending a request once its response has been read: nothing reads the rest, which would keep the stream open. */
-export function endUnreadRequest(stream: ClientHttp2Stream): void {
-  if (stream.readableEnded && !stream.writableEnded) {
-    stream.close(constants.NGHTTP2_CANCEL);
-  }
+/**
+ * The same sessions, with each stream as `prepared` returns it. A request is no longer sent once its response has been
+ * read: nothing reads the rest, which would keep the stream open.
+ */
+export function preparingStreams(
+  sessions: Sessions,
+  prepared: (stream: ClientHttp2Stream, path: string) => ClientHttp2Stream,
+): Sessions {
+  return {
+    authority: sessions.authority,
+    request: async (method, path, ...rest) => prepared(await sessions.request(method, path, ...rest), path),
+    notifyResponseByteRead: (stream) => {
+      sessions.notifyResponseByteRead(stream);
+      if (stream.readableEnded && !stream.writableEnded) {
+        stream.close(constants.NGHTTP2_CANCEL);
+      }
+    },
+  };
 }

@@ -18,7 +18,7 @@ import (
 // List returns the containers found on disk, and what remains of each: those of
 // wanted, or all if it is empty.
 func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
-	ids := slices.DeleteFunc(slices.Clone(wanted), func(id string) bool { return !idPattern().MatchString(id) })
+	ids := slices.DeleteFunc(slices.Clone(wanted), func(id string) bool { return !c.isOnDisk(id) })
 	if len(wanted) == 0 {
 		var err error
 		if ids, err = c.ids(); err != nil {
@@ -28,7 +28,7 @@ func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
 	found := make([]*hostv1.ContainerOnDisk, 0, len(ids))
 	for _, id := range ids {
 		container, err := c.inspect(id)
-		if errors.Is(err, os.ErrNotExist) { // removed meanwhile, or never there
+		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
 			continue
 		}
 		if err != nil {
@@ -37,6 +37,14 @@ func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
 		found = append(found, container)
 	}
 	return found, nil
+}
+
+func (c *Containers) isOnDisk(id string) bool {
+	paths, err := c.paths(id)
+	if err == nil {
+		_, err = os.Lstat(paths.Dir)
+	}
+	return err == nil
 }
 
 func (c *Containers) ids() ([]string, error) {

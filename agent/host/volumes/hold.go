@@ -15,8 +15,8 @@ import (
 // Hold mounts the volumes of the paths, if their drivers mount them, and keeps
 // them mounted until every holder has released them. Other paths are the user's
 // own. A holder is recorded before the mount and removed before the unmount:
-// mounts left by a crash are found by their holders' directory. An interrupted
-// seeding for another holder is not completed any more: this one may write.
+// mounts left by a crash are found by their holders' directory. From then on an
+// interrupted seeding for another holder is not completed: this one may write.
 func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
 	for _, source := range sources {
 		volume, _, ours := s.split(source)

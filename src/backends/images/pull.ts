@@ -258,10 +258,7 @@ class Pull {
     }
   }
 
-  /**
-   * Refuses a container's pull the name of an image that did not come from this repository, or that is for another
-   * platform.
-   */
+  /** Refuses a container's pull a name that an image from elsewhere, or for another platform, has. */
   #refuseHeldName(id: string, { platform }: ImageConfig): void {
     const named = this.#named;
     const takesName = this.#request.withoutOwnAuth === true && named.digest === undefined;

@@ -19,14 +19,14 @@ const wholeName = /^\^([\w/:-]*)\$$/;
 
 /** A key's values as {@link Filters.matches} takes them. */
 interface Patterns {
-  /** Names that match any part of a text. */
+  /** Names that are looked for anywhere in a text. */
   readonly parts: readonly string[];
   /** Names that match a whole text. */
   readonly whole: ReadonlySet<string>;
   readonly expressions: readonly string[];
 }
 
-/** So many names are looked for in a text in no time; more of them share the time of expressions. */
+/** Up to so many names are looked for uncounted; more are charged to the time of expressions. */
 const fewParts = 32;
 
 /** The filters of a request. */

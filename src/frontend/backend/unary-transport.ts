@@ -8,8 +8,8 @@ import { toBinary } from "@bufbuild/protobuf";
 import type { Interceptor, Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 
-import type { GrpcTransportOptions, Sessions } from "../../agent-client/grpc-transport.ts";
-import { endUnreadRequest, pendingResponse } from "../../agent-client/lost-streams.ts";
+import type { GrpcTransportOptions } from "../../agent-client/grpc-transport.ts";
+import { pendingResponse, preparingStreams, type Sessions } from "../../agent-client/lost-streams.ts";
 import { namingRequest } from "../../agent-client/naming-request.ts";
 
 /** As `grpcTransport`, for unary calls; a cut response fails alike. */
@@ -20,14 +20,7 @@ export function unaryTransport(
   return createConnectTransport({
     httpVersion: "2",
     baseUrl: sessions.authority,
-    sessionManager: {
-      authority: sessions.authority,
-      request: async (...request) => readWhole(await sessions.request(...request), peer),
-      notifyResponseByteRead: (stream) => {
-        sessions.notifyResponseByteRead(stream);
-        endUnreadRequest(stream);
-      },
-    },
+    sessionManager: preparingStreams(sessions, (stream) => readWhole(stream, peer)),
     interceptors: [...interceptors, namingRequest, announcingLength],
     acceptCompression: [],
   });

@@ -104,7 +104,7 @@ export class RequestPace {
   began(response: ServerResponse): void {
     this.#response = response;
     if (hasLongHeader(response.req)) {
-      response.shouldKeepAlive = false; // Node keeps the header until the body ends, which it need not do.
+      response.shouldKeepAlive = false; // Node keeps the header until the body ends, and a client may never end it.
     }
     response.once("close", () => {
       // Deferred, so that other connections get their turn.

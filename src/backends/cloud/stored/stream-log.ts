@@ -29,7 +29,7 @@ const mostHeldBytes = 8 * 1024 * 1024;
 /** Approximate overhead of an event in bytes. */
 const eventBytes = 200;
 
-/** Users' readers of streams at a time: the looks for ends of runs share the cloud's rate with them. */
+/** Reads of streams for users at a time; looks for ends of runs, which share the cloud's rate, are not limited. */
 const mostReaders = 8;
 
 /** A log made of streams. Reading throws the streams' errors. */

@@ -197,20 +197,17 @@ class ListQuery {
 
 /** The ports in any of a filter's ranges. */
 class PortSet {
+  readonly isEmpty: boolean;
   /** By protocol, a byte for each port. */
-  readonly #ports = new Map<string, Uint8Array>();
+  readonly #ports = new Map(["tcp", "udp", "sctp"].map((protocol) => [protocol, new Uint8Array(65_536)]));
 
   /** @throws invalid: no range of ports */
   constructor(filter: string, ranges: readonly string[]) {
+    this.isEmpty = ranges.length === 0;
     for (const text of ranges) {
       const { protocol, first, last } = portRangeOf(filter, text);
-      const ports = this.#ports.get(protocol) ?? new Uint8Array(65_536);
-      this.#ports.set(protocol, ports.fill(1, first, last + 1));
+      this.#ports.get(protocol)?.fill(1, first, last + 1);
     }
-  }
-
-  get isEmpty(): boolean {
-    return this.#ports.size === 0;
   }
 
   has(port: number, protocol: string): boolean {

@@ -2,7 +2,7 @@
 export class RepeatedCalls {
   readonly #calls = new Map<string, Set<AbortSignal>>();
 
-  /** Whether a call with the token is there. */
+  /** Whether a call with the token is under way. */
   has(token: string): boolean {
     return this.#calls.has(token);
   }

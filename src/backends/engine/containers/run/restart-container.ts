@@ -44,7 +44,7 @@ export async function restartContainer(
     return;
   }
   const isRepeated = live.restartCalls.has(clientToken);
-  using _call = live.restartCalls.add(clientToken, left); // The start follows it if an earlier one is lost by then.
+  using _call = live.restartCalls.add(clientToken, left); // If an earlier call is lost, the start waits for this one's client.
   if (!isRepeated && live.restarts.isHeld && stopRefusal(record) === undefined) {
     await endRun(context, record, stopOrder(record, options), left); // The other restart may wait for its end for longer.
   }
