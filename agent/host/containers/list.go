@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -18,8 +17,8 @@ import (
 // List returns the containers found on disk, and what remains of each: those of
 // wanted, or all if it is empty.
 func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
-	ids := slices.DeleteFunc(slices.Clone(wanted), func(id string) bool { return !c.isOnDisk(id) })
-	if len(wanted) == 0 {
+	ids := wanted
+	if len(ids) == 0 {
 		var err error
 		if ids, err = c.ids(); err != nil {
 			return nil, err
@@ -28,7 +27,7 @@ func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
 	found := make([]*hostv1.ContainerOnDisk, 0, len(ids))
 	for _, id := range ids {
 		container, err := c.inspect(id)
-		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
+		if errors.Is(err, os.ErrNotExist) { // removed meanwhile, or never there
 			continue
 		}
 		if err != nil {
@@ -37,14 +36,6 @@ func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
 		found = append(found, container)
 	}
 	return found, nil
-}
-
-func (c *Containers) isOnDisk(id string) bool {
-	paths, err := c.paths(id)
-	if err == nil {
-		_, err = os.Lstat(paths.Dir)
-	}
-	return err == nil
 }
 
 func (c *Containers) ids() ([]string, error) {
@@ -68,9 +59,17 @@ func (c *Containers) isUnfinished(id string, last *launched) bool {
 	return last.spec.Generation == 0 && errors.Is(err, os.ErrNotExist)
 }
 
+// inspect describes a container; os.ErrNotExist: it is not there.
 func (c *Containers) inspect(id string) (*hostv1.ContainerOnDisk, error) {
-	last, err := readLaunched(c.layout.Container(id))
+	paths, err := c.paths(id)
 	if err != nil {
+		return nil, err
+	}
+	last, err := readLaunched(paths)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Lstat(paths.Dir); err != nil { // one without records has never been launched
 		return nil, err
 	}
 	container := &hostv1.ContainerOnDisk{

@@ -57,7 +57,7 @@ export function eventKey(timeUnixNs: bigint): string {
 
 /** Whether a key is an {@link eventKey}. */
 export function isEventKey(key: string): boolean {
-  return key.startsWith("event!");
+  return key.startsWith(recordKey("event", ""));
 }
 
 /** The range of all keys of a table. */
