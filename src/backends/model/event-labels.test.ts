@@ -3,9 +3,11 @@ import { test } from "node:test";
 
 import { eventLabels } from "./event-labels.ts";
 
-test("an event has all labels of its object, or none if they are long together", () => {
+test("an event has all labels of its object, or none if they are long or many together", () => {
   const labels = { a: "x".repeat(30_000), b: "y".repeat(30_000) };
   assert.equal(eventLabels(labels), labels);
   assert.deepEqual(eventLabels({ ...labels, c: "z".repeat(30_000) }), {});
   assert.deepEqual(eventLabels(undefined), {});
+  const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`${n}`, ""]));
+  assert.deepEqual(eventLabels(many), {});
 });

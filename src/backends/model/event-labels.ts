@@ -1,16 +1,10 @@
 /** Labels of objects in their events. */
+import { weightOf } from "../state/weights.ts";
 
-/** The most characters of labels in an event: it is written with each, and sent to each client that follows. */
-const mostCharacters = 65_536;
+/** The most that an event's labels weigh: it is written with each, and sent to each client that follows. */
+const mostWeight = 65_536;
 
-/** The labels that an object's events have: all of them, or none where they are long. */
+/** The labels that an object's events have: all of them, or none where they are many or long. */
 export function eventLabels(labels: Readonly<Record<string, string>> = {}): Readonly<Record<string, string>> {
-  let characters = 0;
-  for (const [name, value] of Object.entries(labels)) {
-    characters += name.length + value.length;
-    if (characters > mostCharacters) {
-      return {};
-    }
-  }
-  return labels;
+  return weightOf(labels) > mostWeight ? {} : labels;
 }

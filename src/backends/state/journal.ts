@@ -5,6 +5,7 @@ import type { Clock } from "../../common/clock.ts";
 import { type Event, EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import type { Operation } from "./database.ts";
 import { eventKey } from "./keys.ts";
+import { weightOf } from "./weights.ts";
 
 /** An event before the journal assigns its time. */
 export interface NewEvent {
@@ -33,25 +34,16 @@ export interface EventJournal {
 const journalLimit = 4096;
 
 /**
- * Bound on the text of the events to keep, in characters: an event has its container's labels, or a command, of
+ * Bytes of the events to keep, as {@link weightOf} counts them: an event has its container's labels, or a command of
  * megabytes. It also bounds what a subscriber that does not read keeps.
  */
-export const eventTextLimit = 64 * 2 ** 20;
-
-/** Number of characters of an event's text. */
-export function eventText({ action, actorId, attributes, error }: Event): number {
-  let length = action.length + actorId.length + error.length;
-  for (const [name, value] of Object.entries(attributes)) {
-    length += name.length + value.length;
-  }
-  return length;
-}
+export const journalWeight = 64 * 2 ** 20;
 
 /** The journal, filled by the state's commits. */
 export class Journal implements EventJournal {
   #events: Event[] = [];
-  /** Sum of the events' {@link eventText}. */
-  #text = 0;
+  /** Sum of the events' {@link weightOf}. */
+  #weight = 0;
   /** Events dropped at loading that the database still has. */
   #unwanted: Event[] = [];
   #lastNs = 0n;
@@ -122,7 +114,7 @@ export class Journal implements EventJournal {
     const place = this.#events.lastIndexOf(event);
     if (place >= 0) {
       this.#events.splice(place, 1);
-      this.#text -= eventText(event);
+      this.#weight -= weightOf(event);
     }
     return { type: "del", key: eventKey(event.timeUnixNs) };
   }
@@ -137,19 +129,19 @@ export class Journal implements EventJournal {
   /** Appends an event. @returns the dropped oldest ones: an eighth at a time, so that few events move the whole list */
   #add(event: Event): readonly Event[] {
     this.#events.push(event);
-    this.#text += eventText(event);
+    this.#weight += weightOf(event);
     let surplus = this.#events.length <= this.#limit ? 0 : Math.ceil(this.#limit / 8);
-    if (this.#text > eventTextLimit) {
-      let rest = this.#text;
+    if (this.#weight > journalWeight) {
+      let rest = this.#weight;
       // The newest one is kept, whatever its length.
-      for (let at = 0; rest > (eventTextLimit / 8) * 7 && at < this.#events.length - 1; at++) {
-        rest -= eventText(this.#events[at] ?? event);
+      for (let at = 0; rest > (journalWeight / 8) * 7 && at < this.#events.length - 1; at++) {
+        rest -= weightOf(this.#events[at] ?? event);
         surplus = Math.max(surplus, at + 1);
       }
     }
     const dropped = this.#events.splice(0, surplus);
     for (const each of dropped) {
-      this.#text -= eventText(each);
+      this.#weight -= weightOf(each);
     }
     return dropped;
   }

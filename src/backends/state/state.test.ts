@@ -254,7 +254,18 @@ describe("the state of a backend", () => {
     );
   });
 
-  it("forgets the oldest events beyond 64 Mi characters, also of a directory that has more", async () => {
+  it("counts the attributes of its events besides their text", async () => {
+    const state = await open();
+    const attributes = Object.fromEntries(Array.from({ length: 50_000 }, (_, n) => [`${n}`, ""]));
+    for (let n = 0; n < 12; n++) {
+      await state.commit((change) =>
+        change.event({ type: "container", action: "create", actorId: `${n}`, attributes }),
+      );
+    }
+    assert.ok(state.events.past().length <= 10);
+  });
+
+  it("forgets the oldest events beyond 64 MiB, also of a directory that has more", async () => {
     const text = "x".repeat(2 ** 24);
     const events = (from: State): string[] => from.events.past().map(({ actorId }) => actorId);
     const first = await open();

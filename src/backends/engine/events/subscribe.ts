@@ -4,7 +4,8 @@ import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import { Turns } from "../../../common/turns.ts";
-import { type EventJournal, eventText, eventTextLimit } from "../../state/journal.ts";
+import { type EventJournal, journalWeight } from "../../state/journal.ts";
+import { weightOf } from "../../state/weights.ts";
 
 /**
  * Limits event deliveries per turn of the event loop, over all subscribers: one event to a thousand subscribers would
@@ -12,10 +13,10 @@ import { type EventJournal, eventText, eventTextLimit } from "../../state/journa
  */
 const deliveries = new Turns(64);
 
-/** Characters of an event that count as one delivery. */
-const charactersPerDelivery = 4_096;
+/** Weight of an event that counts as one delivery. */
+const weightPerDelivery = 4_096;
 
-/** Maximum backlog of events, unwanted ones included; a subscriber beyond it, or twice the journal's text, is disconnected. */
+/** Maximum backlog of events, unwanted ones included; a subscriber beyond it, or twice the journal's weight, is disconnected. */
 const longestBacklog = 16_384;
 
 /** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
@@ -41,7 +42,7 @@ export function subscribe(
 ): AsyncIterable<Event> {
   const { sinceNs, untilNs, wants } = subscription;
   const queue: Event[] = [];
-  let queuedText = 0;
+  let queuedWeight = 0;
   let wake = Promise.withResolvers<void>();
   const until = new AbortController();
   let overrun: boolean = false;
@@ -55,8 +56,8 @@ export function subscribe(
       until.abort();
     } else {
       queue.push(event);
-      queuedText += eventText(event);
-      overrun = queue.length > longestBacklog || queuedText > 2 * eventTextLimit;
+      queuedWeight += weightOf(event);
+      overrun = queue.length > longestBacklog || queuedWeight > 2 * journalWeight;
       if (overrun) {
         // A slow reader gets the error with its next read.
         stopListening();
@@ -87,9 +88,9 @@ export function subscribe(
         if (overrun) {
           throw unavailable("the subscriber is too slow: events were dropped");
         }
-        queuedText = 0;
+        queuedWeight = 0;
         for (const event of queue.splice(0)) {
-          for (let characters = eventText(event); characters >= 0; characters -= charactersPerDelivery) {
+          for (let weight = weightOf(event); weight >= 0; weight -= weightPerDelivery) {
             await deliveries.next();
           }
           if (signal.aborted) {

@@ -2,11 +2,10 @@
  * Limits how much an agent's reports make the state write: an image may check its health without pause, a process may
  * run out of memory repeatedly, an agent may be compromised, and each record and event may be megabytes long.
  */
-import { toBinary } from "@bufbuild/protobuf";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { weightOf } from "../../../state/weights.ts";
 
-import { type ContainerRecord, ContainerRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-
-/** Bytes written per second on average. */
+/** Bytes written per second on average, as {@link weightOf} counts them. */
 const perSecond = 2 ** 20;
 /** Maximum burst in bytes after a pause. */
 const atOnce = 4 * 2 ** 20;
@@ -32,7 +31,7 @@ export class WriteAllowance {
     if (this.#left <= 0) {
       return false;
     }
-    this.#recordBytes ??= Math.max(leastBytes, toBinary(ContainerRecordSchema, record).length);
+    this.#recordBytes ??= Math.max(leastBytes, weightOf(record));
     this.#left -= copies * this.#recordBytes;
     return true;
   }
