@@ -2,7 +2,9 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { type AddressInfo, connect, type Socket } from "node:net";
-import { test } from "node:test";
+import type { Duplex } from "node:stream";
+import { test, type TestContext } from "node:test";
+import { setImmediate as nextTurnOf } from "node:timers/promises";
 
 import { untilTrue } from "../../../test/support/until.ts";
 import type { HijackContext } from "../request-context.ts";
@@ -21,11 +23,13 @@ const handshake = [
 /** A binary message of one byte, masked with zeros. */
 const message = Buffer.from([0x82, 0x81, 0, 0, 0, 0, 0x61]);
 
-test("many small messages that arrive at once are read in as many turns of the event loop", async (t) => {
+/** A client's connection, as bytes, and the stream that the server makes of it. */
+async function open(t: TestContext): Promise<{ readonly client: Socket; readonly stream: Duplex }> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const client = connect((server.address() as AddressInfo).port);
+  client.on("error", () => {}); // It may be cut.
   t.after(() => {
     client.destroy();
     server.close();
@@ -34,7 +38,11 @@ test("many small messages that arrive at once are read in as many turns of the e
   const [request, socket, head] = await once(server, "upgrade");
   const version = { atLeast: () => true };
   const context = { request, socket: socket as Socket, head, version, takeOver: () => {} };
-  const stream = await acceptWebSocket(context as unknown as HijackContext);
+  return { client, stream: await acceptWebSocket(context as unknown as HijackContext) };
+}
+
+test("many small messages that arrive at once are read in as many turns of the event loop", async (t) => {
+  const { client, stream } = await open(t);
   let turn = 0;
   const nextTurn = (): void => {
     turn += 1;
@@ -48,4 +56,59 @@ test("many small messages that arrive at once are read in as many turns of the e
   client.write(Buffer.concat(Array.from({ length: count }, () => message)));
   await untilTrue(() => read.length === count);
   assert.ok(new Set(read).size > count / 2, `they were read in ${new Set(read).size} turns`);
+});
+
+/** A frame of up to 125 bytes, masked with zeros. */
+function frame(opcode: number, data: Buffer): Buffer {
+  return Buffer.concat([Buffer.from([opcode, 0x80 | data.length, 0, 0, 0, 0]), data]);
+}
+
+const [part, lastPart, pong, ping] = [0x00, 0x80, 0x8a, 0x89];
+
+for (const [what, chunk] of [
+  ["of which parts come beside large pongs", [frame(part, Buffer.from("a")), frame(pong, Buffer.alloc(125))]],
+  ["of thousands of parts", Array.from({ length: 300 }, () => frame(part, Buffer.from("a")))],
+] as const) {
+  test(`a message ${what} ends the connection`, async (t) => {
+    const { client, stream } = await open(t);
+    let sent = 0;
+    client.write(frame(0x02, Buffer.from("a")));
+    while (!stream.destroyed && sent < 2_000) {
+      client.write(Buffer.concat(chunk));
+      sent += 1;
+      await nextTurnOf();
+    }
+    assert.ok(stream.destroyed, `${sent} were taken`);
+    assert.ok(sent < 1_000);
+  });
+}
+
+test("incomplete messages of many clients share what they may keep", async (t) => {
+  const half = Buffer.alloc(512 * 1024);
+  const size = Buffer.alloc(14);
+  size.set([0x02, 0xff]);
+  size.writeBigUInt64BE(BigInt(2 * half.length), 2);
+  const streams: Duplex[] = [];
+  for (let n = 0; n < 200; n++) {
+    const { client, stream } = await open(t);
+    streams.push(stream);
+    client.write(Buffer.concat([size, half]));
+  }
+  await untilTrue(() => streams.filter(({ destroyed }) => !destroyed).length < 140);
+  const { client, stream } = await open(t);
+  client.write(frame(0x82, Buffer.from("whole")));
+  assert.equal(String((await once(stream, "data"))[0]), "whole");
+});
+
+test("a client that pings once in a while is answered, and keeps its connection", async (t) => {
+  const { client, stream } = await open(t);
+  await once(client, "data"); // The handshake's answer.
+  for (let n = 0; n < 3; n++) {
+    client.write(frame(ping, Buffer.from(`${n}`)));
+    const [answer] = await once(client, "data");
+    assert.equal(String(answer).at(-1), `${n}`);
+  }
+  client.write(frame(0x02, Buffer.from("a")));
+  client.write(frame(lastPart, Buffer.from("b")));
+  assert.equal(String((await once(stream, "data"))[0]), "ab");
 });

@@ -1,39 +1,87 @@
 /** A client's WebSocket as a stream of bytes. */
-import { createRequire } from "node:module";
+import type { Socket } from "node:net";
 import { Duplex } from "node:stream";
 
-import type { RawData, WebSocket } from "ws";
+import type { RawData } from "ws";
 
+import type { BoundedWebSocket } from "../../common/bounded-web-socket.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import type { HijackContext } from "../request-context.ts";
 import { prepareForStreaming } from "./client-socket.ts";
 
-const require = createRequire(import.meta.url);
-
 /** Maximum bytes of one message from a client; longer stdin is sent as several messages. */
 const maxMessageBytes = 1024 * 1024;
+
+/** Parts of a message, and reads of a part, that are kept until it is complete: each takes more than its bytes. */
+const partLimits = { maxFragments: 256, maxBufferedChunks: 1_024 };
+
+/** Bytes that have come since the last complete message, of all clients: an incomplete one keeps them. */
+const incomplete = new ByteBudget(64 * 2 ** 20);
+/** Bytes of one client: those that it always has, and the most. */
+const [leastIncomplete, mostIncomplete] = [64 * 1024, 2 * maxMessageBytes];
+/** Bytes of a client's ping or pong besides its data. */
+const frameBytes = 6;
 
 /** Answers the handshake and returns the connection as a stream whose writes become messages. */
 export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
   const { socket, head, request, version } = context;
   // Loaded with the first such client, as most daemons never have one.
-  const { WebSocketServer } = require("ws") as typeof import("ws");
+  const [{ WebSocketServer }, { BoundedWebSocket }] = await Promise.all([
+    import("ws"),
+    import("../../common/bounded-web-socket.ts"),
+  ]);
   const server = new WebSocketServer({
+    WebSocket: BoundedWebSocket,
     noServer: true,
     clientTracking: false,
     maxPayload: maxMessageBytes,
+    ...partLimits,
     perMessageDeflate: false,
+    autoPong: false,
     allowSynchronousEvents: false, // Each message waits for a turn of the event loop: they may be small and many.
   });
   // The library answers an invalid handshake.
   context.takeOver();
   prepareForStreaming(socket);
-  const webSocket = await new Promise<WebSocket>((resolve, reject) => {
+  const webSocket = await new Promise<BoundedWebSocket>((resolve, reject) => {
     server.once("wsClientError", reject);
-    socket.once("close", () => reject(new Error("the client left during the handshake")));
+    const fail = (): void => reject(new Error("the client left during the handshake"));
+    socket.once("close", fail);
+    if (socket.destroyed) {
+      fail();
+    }
     server.handleUpgrade(request, socket, head, resolve);
   });
   // Output is binary from API 1.28 on, and text before.
+  limitIncomplete(webSocket, socket);
   return new WebSocketStream(webSocket, version.atLeast("1.28"));
+}
+
+/** Cuts a client that sends more without completing a message than its share, or pings too often. */
+function limitIncomplete(webSocket: BoundedWebSocket, socket: Socket): void {
+  let held = 0;
+  const hold = (bytes: number): void => {
+    held += bytes;
+    incomplete.take(bytes);
+  };
+  const release = (): void => hold(-held);
+  socket.on("data", ({ length }: Buffer) => {
+    hold(length);
+    if (held > incomplete.share(leastIncomplete, mostIncomplete)) {
+      webSocket.cut();
+    }
+  });
+  const notePing = ({ length }: Buffer): void => {
+    hold(-Math.min(held, length + frameBytes)); // They may go on for months.
+    webSocket.notePing();
+  };
+  webSocket.on("message", release);
+  webSocket.on("pong", notePing);
+  webSocket.on("ping", (data) => {
+    notePing(data);
+    webSocket.answer(data);
+  });
+  webSocket.once("close", release);
 }
 
 /**
@@ -41,10 +89,10 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
  * client left.
  */
 class WebSocketStream extends Duplex {
-  readonly #webSocket: WebSocket;
+  readonly #webSocket: BoundedWebSocket;
   readonly #binary: boolean;
 
-  constructor(webSocket: WebSocket, binary: boolean) {
+  constructor(webSocket: BoundedWebSocket, binary: boolean) {
     super();
     this.#webSocket = webSocket;
     this.#binary = binary;
