@@ -42,6 +42,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
       pushInBackground(context, id);
     }
   }
+  allowAgents(context, record.id);
   const owner = networkOwnerOf(context, record);
   const way = context.live.peek(owner.id)?.link?.address;
   const failure = isReached(owner, way)
@@ -133,7 +134,6 @@ async function push(
   waitMs: number,
 ): Promise<ReadonlyMap<string, string>> {
   const link = context.live.peek(containerId)?.link;
-  allowAgents(context, containerId);
   return (await link?.partners.run(() => tell(context, containerId, link, waitMs))) ?? new Map();
 }
 
