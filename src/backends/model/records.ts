@@ -86,6 +86,11 @@ export function hasProcess(record: ContainerRecord): boolean {
   return status === ContainerStatus.RUNNING || status === ContainerStatus.PAUSED;
 }
 
+/** Whether the container starts or has a process. */
+export function isUp(record: ContainerRecord): boolean {
+  return hasProcess(record) || isStarting(record);
+}
+
 const statusNames: Readonly<Record<ContainerStatus, string>> = {
   [ContainerStatus.UNSPECIFIED]: "created",
   [ContainerStatus.CREATED]: "created",

@@ -1,11 +1,15 @@
 /** The table of containers, with indexes besides the ID. */
 import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { isContainerMode } from "../model/container-mode.ts";
+import { isRemoved, isUp } from "../model/records.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
 /** Committed containers; the indexes let a start read only those that concern it. */
 export interface Containers extends Table<ContainerRecord> {
+  /** Another object after each change of which containers exist, their names or network modes, or which are up. */
+  readonly sharing: object;
   /** Containers with a name, without the slash; several if one is being removed. */
   named(name: string): readonly ContainerRecord[];
   /** Containers with an address on a network, by network name. */
@@ -14,8 +18,8 @@ export interface Containers extends Table<ContainerRecord> {
   activeOn(networkId: string): readonly ContainerRecord[];
   /** Containers with links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[];
-  /** Containers with a network mode (`container:web`), as written. */
-  inMode(networkMode: string): readonly ContainerRecord[];
+  /** Containers that start or run with the network of another one (`--network container:web`). */
+  upAndJoined(): readonly ContainerRecord[];
   /** Containers of an image, and those that mount it, by its ID. */
   withImage(imageId: string): readonly ContainerRecord[];
   /** Containers that mount a volume, by its name. */
@@ -34,7 +38,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
   );
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
-  readonly #byMode = new TableIndex(idOf, ({ hostConfig }) => [hostConfig?.networkMode ?? ""]);
+  readonly #upAndJoined = new TableIndex(idOf, (record) => (isUp(record) && isJoined(record) ? [""] : []));
   readonly #byImage = new TableIndex(idOf, imagesOf);
   readonly #byVolume = new TableIndex(idOf, mountedVolumes);
   readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
@@ -44,14 +48,20 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     this.#byNetwork,
     this.#byEndpoint,
     this.#byLink,
-    this.#byMode,
+    this.#upAndJoined,
     this.#byImage,
     this.#byVolume,
     this.#byToken,
   ];
 
+  #sharing: object = {};
+
   constructor() {
     super("container", ContainerRecordSchema, idOf);
+  }
+
+  get sharing(): object {
+    return this.#sharing;
   }
 
   named(name: string): readonly ContainerRecord[] {
@@ -70,8 +80,8 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byLink.get(containerId);
   }
 
-  inMode(networkMode: string): readonly ContainerRecord[] {
-    return this.#byMode.get(networkMode);
+  upAndJoined(): readonly ContainerRecord[] {
+    return this.#upAndJoined.get("");
   }
 
   withImage(imageId: string): readonly ContainerRecord[] {
@@ -87,10 +97,22 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   }
 
   protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
+    if (sharingOf(before) !== sharingOf(after)) {
+      this.#sharing = {};
+    }
     for (const index of this.#indexes) {
       index.replace(before, after);
     }
   }
+}
+
+function sharingOf(record: ContainerRecord | undefined): string {
+  const { name, hostConfig } = record ?? {};
+  return record === undefined ? "" : [name, hostConfig?.networkMode, isUp(record), isRemoved(record)].join();
+}
+
+function isJoined({ hostConfig }: ContainerRecord): boolean {
+  return isContainerMode(hostConfig?.networkMode ?? "");
 }
 
 /** The IDs of a container's image and of those that it mounts. */

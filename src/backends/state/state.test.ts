@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
 
+import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { isErrorKind } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
@@ -155,6 +156,7 @@ describe("the state of a backend", () => {
       id: "a",
       name: "web",
       hostConfig: { networkMode: "container:b" },
+      state: { status: ContainerStatus.RUNNING },
       links: [{ containerId: "b", alias: "db" }],
       endpoints: { front: { ipAddress: "172.18.0.2" }, back: {} },
       clientToken: "t",
@@ -170,7 +172,7 @@ describe("the state of a backend", () => {
         containers.named(name),
         containers.addressedOn(network),
         containers.linkedTo("b"),
-        containers.inMode("container:b"),
+        containers.upAndJoined(),
         containers.madeWith("t"),
       ].map((records) => records.map(({ id, name }) => `${id} ${name}`));
     const everywhere = Array.from({ length: 5 }, () => ["a web"]);

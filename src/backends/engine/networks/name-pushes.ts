@@ -129,14 +129,8 @@ function pushAgain(context: EngineContext, containerId: string, error: unknown):
 export async function push(context: EngineContext, containerId: string): Promise<void> {
   const record = context.state.containers.get(containerId);
   const isOwner = record !== undefined && networkOwnerOf(context, record) === record;
-  const sharers = isOwner ? sharersOf(context, record).filter(({ id }) => id !== containerId) : [];
-  await Promise.all([
-    pushTo(context, containerId),
-    pushEach(
-      context,
-      sharers.map(({ id }) => id),
-    ),
-  ]);
+  const sharers = isOwner ? sharersOf(context, record).filter((id) => id !== containerId) : [];
+  await Promise.all([pushTo(context, containerId), pushEach(context, sharers)]);
 }
 
 /** Calls to one agent are sequential, so that the last one is the latest; waiting ones share the next call. */

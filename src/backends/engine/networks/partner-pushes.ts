@@ -6,6 +6,7 @@ import { messageOf, SockerlessError, systemError } from "../../../common/errors.
 import { every } from "../../../common/timers.ts";
 import { type Partner, PartnerSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { isUp } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
 import { isJoined, networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
@@ -36,11 +37,12 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
   if (sharers.length < 2) {
     return;
   }
-  for (const { id } of sharers) {
+  for (const id of sharers) {
     if (id !== record.id) {
       pushInBackground(context, id);
     }
   }
+  allowAgents(context, record.id);
   const owner = networkOwnerOf(context, record);
   const way = context.live.peek(owner.id)?.link?.address;
   const failure = isReached(owner, way)
@@ -56,7 +58,7 @@ export async function joinPartners(context: EngineContext, record: ContainerReco
 /** Sends the remaining partners to all containers of a network, in the background. */
 export function announceSharers(context: EngineContext, record: ContainerRecord): void {
   allowAgents(context, record.id);
-  for (const { id } of sharersOf(context, record)) {
+  for (const id of sharersOf(context, record)) {
     if (id !== record.id) {
       pushInBackground(context, id);
     }
@@ -70,8 +72,8 @@ export function keepPartners(context: EngineContext): void {
   }
   const pushAll = (): void => {
     const joined = [...context.state.containers.values()].filter((record) => isJoined(context, record));
-    const sharers = joined.flatMap((record) => sharersOf(context, record).map(({ id }) => id));
-    for (const id of new Set(sharers)) {
+    const sharers = new Set(joined.flatMap((record) => [record, networkOwnerOf(context, record)]));
+    for (const { id } of [...sharers].filter(isUp)) {
       pushInBackground(context, id);
     }
   };
@@ -132,7 +134,6 @@ async function push(
   waitMs: number,
 ): Promise<ReadonlyMap<string, string>> {
   const link = context.live.peek(containerId)?.link;
-  allowAgents(context, containerId);
   return (await link?.partners.run(() => tell(context, containerId, link, waitMs))) ?? new Map();
 }
 
@@ -174,8 +175,8 @@ async function partnersOf(
   record: ContainerRecord,
   publicKey: Uint8Array,
 ): Promise<Partner[]> {
-  const others = sharersOf(context, record).filter(({ id }) => id !== record.id);
-  const partners = others.map(({ id }) => partnerOf(context, id, context.live.peek(id)?.link, publicKey));
+  const others = sharersOf(context, record).filter((id) => id !== record.id);
+  const partners = others.map((id) => partnerOf(context, id, context.live.peek(id)?.link, publicKey));
   return (await Promise.all(partners)).filter((partner) => partner !== undefined);
 }
 

@@ -36,9 +36,9 @@ export function allowAgents(context: EngineContext, containerId: string): void {
   const pin = keyedAgentOf(context, containerId)?.pin;
   const met = new Set<string>();
   if (record !== undefined && pin !== undefined) {
-    const sharers = sharersOf(context, record).filter(({ id }) => id !== containerId);
+    const sharers = sharersOf(context, record).filter((id) => id !== containerId);
     const reached = traffic.kind === "relayed" ? reachedBy(context, record).keys() : [];
-    for (const id of [...sharers.map((sharer) => sharer.id), ...reached]) {
+    for (const id of [...sharers, ...reached]) {
       met.add(id);
     }
   }
@@ -108,7 +108,7 @@ function reachedBy(
       return;
     }
     const sharers = sharersOf(context, other);
-    for (const { id } of sharers.length > 0 ? sharers : [other]) {
+    for (const id of sharers.length > 0 ? sharers : [other.id]) {
       reached.set(id, (reached.get(id) ?? new Set()).add(address));
     }
   };

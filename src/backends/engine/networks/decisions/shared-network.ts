@@ -2,19 +2,37 @@
  * Containers that share a network (`--network container:X`) although each has an interface of its own. Pure.
  */
 import { systemError } from "../../../../common/errors.ts";
-import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Driver } from "../../../driver/driver.ts";
 import type { JoinedNetwork } from "../../../driver/workload-spec.ts";
 import type { State } from "../../../state/state.ts";
-import { containerOfMode, modeOfContainer } from "../../../model/container-mode.ts";
+import { containerOfMode } from "../../../model/container-mode.ts";
 import { containerOfId, holderOfName } from "../../containers/decisions/lookup.ts";
-import { hasProcess, hostConfigOf } from "../../../model/records.ts";
+import { hostConfigOf, isUp } from "../../../model/records.ts";
 import { networkPlanOf } from "./endpoints.ts";
 
 /** Dependencies of these decisions. */
 export interface SharingContext {
   readonly driver: Pick<Driver, "sharing">;
   readonly state: State;
+}
+
+/** Shared networks as one version of the table has them, each found when it is first asked for; all by ID. */
+interface Known {
+  /** The owners of containers' networks. */
+  readonly owners: Map<string, string>;
+  /** The starting or running containers of each network that one of them has joined, by its key. */
+  sharers?: ReadonlyMap<string, readonly string[]>;
+}
+
+/** By version of the table: a pass over containers resolves each chain, and groups those that are up, once. */
+const knownByVersion = new WeakMap<object, Known>();
+
+function knownOf({ state }: SharingContext): Known {
+  const { sharing } = state.containers;
+  const known = knownByVersion.get(sharing) ?? { owners: new Map() };
+  knownByVersion.set(sharing, known);
+  return known;
 }
 
 /**
@@ -46,21 +64,23 @@ export function joinedNetworkOf(context: SharingContext, record: ContainerRecord
  * existing one in it; if it leads round in a circle, which names allow, the one with the first ID there.
  */
 export function networkOwnerOf(context: SharingContext, record: ContainerRecord): ContainerRecord {
-  const passed = new Set([record]);
-  let owner = record;
-  for (let next = joinedBy(context, owner); next !== undefined; next = joinedBy(context, owner)) {
-    if (passed.has(next)) {
-      const chain = [...passed];
-      return firstById(chain.slice(chain.indexOf(next)));
-    }
-    passed.add(next);
-    owner = next;
+  const { owners } = knownOf(context);
+  const passed = new Set<string>();
+  let last = record;
+  while (!passed.has(last.id) && !owners.has(last.id)) {
+    passed.add(last.id);
+    last = joinedBy(context, last) ?? last; // The end of a chain is a circle of one.
   }
-  return owner;
+  const chain = [...passed];
+  const owner = owners.get(last.id) ?? firstOf(chain.slice(chain.indexOf(last.id)));
+  for (const id of chain) {
+    owners.set(id, owner);
+  }
+  return owner === record.id ? record : (context.state.containers.get(owner) ?? record);
 }
 
-function firstById(records: readonly ContainerRecord[]): ContainerRecord {
-  return records.reduce((first, each) => (each.id < first.id ? each : first));
+function firstOf(ids: readonly string[]): string {
+  return ids.reduce((first, id) => (id < first ? id : first));
 }
 
 /** The container whose network another one has joined; undefined if it does not exist. */
@@ -84,26 +104,33 @@ export function isJoined(context: SharingContext, record: ContainerRecord): bool
 }
 
 /**
- * The starting or running containers that share one network, including the given one; those that shared a removed
+ * IDs of the starting or running containers that share one network, including the given one; those that shared a removed
  * container's network still share it with each other. Empty if the driver implements sharing.
  */
-export function sharersOf(context: SharingContext, record: ContainerRecord): readonly ContainerRecord[] {
+export function sharersOf(context: SharingContext, record: ContainerRecord): readonly string[] {
   if (context.driver.sharing.kind !== "agents") {
     return [];
   }
-  const { containers } = context.state;
+  const known = knownOf(context);
+  known.sharers ??= groupedSharers(context);
   const network = networkKeyOf(context, record);
-  const owner = containers.get(network);
-  const members = new Set(owner === undefined ? containers.inMode(modeOfContainer(network)) : [owner]);
-  for (const { id, name } of members) {
-    // The loop also visits elements that it adds.
-    for (const each of [id, name].flatMap((reference) => containers.inMode(modeOfContainer(reference)))) {
-      if (joinedBy(context, each)?.id === id) {
-        members.add(each);
-      }
-    }
+  return known.sharers.get(network) ?? ownerUp(context, network);
+}
+
+function groupedSharers(context: SharingContext): Map<string, readonly string[]> {
+  const sharers = new Map<string, Set<string>>();
+  for (const each of context.state.containers.upAndJoined()) {
+    const network = networkKeyOf(context, each);
+    const group = sharers.get(network) ?? new Set(ownerUp(context, network));
+    sharers.set(network, group.add(each.id)); // In a circle, the owner has joined another one.
   }
-  return [...members].filter((each) => hasProcess(each) || each.phase === Phase.STARTING);
+  return new Map([...sharers].map(([network, group]) => [network, [...group]]));
+}
+
+/** The container with a network of its own, if it starts or runs. */
+function ownerUp({ state }: SharingContext, network: string): string[] {
+  const owner = state.containers.get(network);
+  return owner !== undefined && isUp(owner) ? [owner.id] : [];
 }
 
 /** Key of a network, the same for all containers that share it. */
