@@ -36,8 +36,8 @@ export function toConnectError(error: unknown): ConnectError {
   );
 }
 
-/** Truncates a message to what a header holds. Only messages that quote a client's text are longer. */
-function shortened(message: string): string {
+/** Truncates an error's message to what a header holds. Only messages that quote a client's text are longer. */
+export function shortened(message: string): string {
   const isShort =
     message.length <= mostBytes && encodeURIComponent(message.toWellFormed()).length <= mostBytes;
   return (isShort ? message : `${message.slice(0, fewestCharacters)} …`).toWellFormed();

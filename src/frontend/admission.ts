@@ -74,10 +74,10 @@ export interface Admitted extends Disposable {
   answers(): void;
 }
 
-/** Too many requests of a kind are under way. */
+/** The requests that are under way leave no room for another. */
 export class TooManyRequests extends SockerlessError {
-  constructor(most: number, kind: RequestKind) {
-    super("unavailable", `${most} requests of this kind (${kind}) are under way, and no more are taken`);
+  constructor(message: string) {
+    super("unavailable", message);
   }
 }
 
@@ -107,7 +107,9 @@ export class Admission {
     const { share, descriptors, yields } = kinds[kind];
     const most = Math.floor((this.#limits.descriptors * share) / descriptors);
     if (this.#underWay[kind] >= most) {
-      throw new TooManyRequests(most, kind);
+      throw new TooManyRequests(
+        `${most} requests of this kind (${kind}) are under way, and no more are taken`,
+      );
     }
     this.#underWay[kind] += 1;
     if (yields) {

@@ -1,9 +1,9 @@
 /** The single place where a request's failure becomes an HTTP status and Docker's `{"message"}`. */
 import { STATUS_CODES } from "node:http";
 
+import { shortened } from "../common/connect-error.ts";
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
 import { maskSecrets } from "../common/mask-secrets.ts";
-import { HeaderTooLong } from "./http/request-target.ts";
 
 /** An error as sent to a client. */
 export interface ErrorReply {
@@ -27,8 +27,8 @@ const statusOfKind: Readonly<Record<ErrorKind, number>> = {
 /** The answer for a request that failed with a caught value. */
 export function errorReply(error: unknown): ErrorReply {
   const { kind, message } = fromUnknown(error);
-  const status = error instanceof HeaderTooLong ? 431 : statusOfKind[kind];
-  return { status, message: message === "" ? `${STATUS_CODES[status]}` : maskSecrets(message) };
+  const status = statusOfKind[kind];
+  return { status, message: message === "" ? `${STATUS_CODES[status]}` : maskSecrets(shortened(message)) };
 }
 
 /** The body of an error, as dockerd writes it: one line of JSON. 304 has none. */

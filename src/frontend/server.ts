@@ -15,7 +15,6 @@ import {
   type Admitted,
   admittedAtOnce,
   mostConnections,
-  type RequestKind,
   TooManyRequests,
   usualLimits,
 } from "./admission.ts";
@@ -29,7 +28,6 @@ import { replyError, replyRedirect } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
 import type { FrontendServices, ReplyContext, RequestContext } from "./request-context.ts";
 import {
-  checkHeldHeader,
   checkHost,
   checkTransferEncoding,
   parseRequestTarget,
@@ -38,17 +36,14 @@ import {
 } from "./http/request-target.ts";
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
-import { UnfinishedHeaders } from "./http/unfinished-headers.ts";
+import { LongHeaders } from "./http/long-headers.ts";
 import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
 const maxHeaderBytes = 1024 ** 2;
 
-/** Requests that last for as long as clients and containers want, with their headers; none has credentials. */
-const heldKinds: ReadonlySet<RequestKind | undefined> = new Set(["exec", "stream", "session"]);
-
-/** Maximum total bytes of unfinished headers, not counting headers of ordinary size. */
-const unfinishedHeadersBytes = 64 * 1024 ** 2;
+/** Maximum total bytes of unfinished headers, and of those of requests, not counting headers of ordinary size. */
+const longHeadersBytes = 64 * 1024 ** 2;
 
 /** Milliseconds for the rest of a call's body, if no transfer slot is free for it. */
 const restOfBodyMs = 250;
@@ -62,6 +57,11 @@ interface RequestLine {
   readonly match: RouteMatch | undefined;
 }
 
+/** Why a header is refused. */
+interface Refusal {
+  readonly refusal: unknown;
+}
+
 /** Dependencies of a server. */
 export interface DockerApiServerOptions {
   readonly routes: readonly Route[];
@@ -70,8 +70,8 @@ export interface DockerApiServerOptions {
   /** The version of sockerless, for the `Server` header. */
   readonly version: string;
   readonly limits?: AdmissionLimits;
-  /** Bounds unfinished headers together with other servers'; by default the server's own. */
-  readonly unfinished?: UnfinishedHeaders;
+  /** Bounds long headers together with other servers'; by default the server's own. */
+  readonly longHeaders?: LongHeaders;
 }
 
 /** Answers the Docker API on any number of listeners. */
@@ -84,9 +84,9 @@ export class DockerApiServer {
   readonly #exchanges: Exchanges;
   readonly #admission: Admission;
   readonly #paces = new WeakMap<Socket, RequestPace>();
-  readonly #unfinished: UnfinishedHeaders;
+  readonly #longHeaders: LongHeaders;
   readonly #handed: HandedRequests;
-  readonly #lines = new WeakMap<IncomingMessage, RequestLine>();
+  readonly #lines = new WeakMap<IncomingMessage, RequestLine | Refusal>();
   #tooMany = 0;
   #closing: Promise<void> | undefined;
 
@@ -95,8 +95,8 @@ export class DockerApiServer {
     this.#services = options.services;
     this.#logger = options.logger;
     const { limits = usualLimits() } = options;
-    const own = () => new UnfinishedHeaders(unfinishedHeadersBytes, (reason) => this.#noteTooMany(reason));
-    this.#unfinished = options.unfinished ?? own();
+    const own = () => new LongHeaders(longHeadersBytes, (reason) => this.#noteTooMany(reason));
+    this.#longHeaders = options.longHeaders ?? own();
     this.#admission = new Admission(limits);
     this.#exchanges = new Exchanges(mostConnections(limits));
     const headers = {
@@ -138,7 +138,7 @@ export class DockerApiServer {
       this.#exchanges.track(socket);
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
-      this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#unfinished));
+      this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#longHeaders));
     });
     listener.on("request", (request, response) =>
       forRequest(newRequestId(), () =>
@@ -204,21 +204,29 @@ export class DockerApiServer {
     return this.#lineOf(request).match;
   }
 
-  /** Parses a request line; cached, as it is needed several times. @throws the refusal of the target or the version */
+  /** Parses a request line; cached, as it is needed several times. @throws the refusal of the header */
   #lineOf(request: IncomingMessage): RequestLine {
     let line = this.#lines.get(request);
     if (line === undefined) {
+      line = this.#parse(request);
+      this.#lines.set(request, line);
+    }
+    if ("refusal" in line) {
+      throw line.refusal;
+    }
+    return line;
+  }
+
+  #parse(request: IncomingMessage): RequestLine | Refusal {
+    try {
+      this.#longHeaders.hold(request);
       checkHost(request);
       checkTransferEncoding(request);
       const target = parseRequestTarget(request.url ?? "/");
-      const match = this.#router.match(request.method ?? "", target.path);
-      if (match !== undefined && heldKinds.has(match.route.kind)) {
-        checkHeldHeader(request);
-      }
-      line = { target, match };
-      this.#lines.set(request, line);
+      return { target, match: this.#router.match(request.method ?? "", target.path) };
+    } catch (refusal) {
+      return { refusal };
     }
-    return line;
   }
 
   async #answer(

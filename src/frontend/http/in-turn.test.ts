@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import type { ReplyContext } from "../request-context.ts";
 import { inTurn } from "./in-turn.ts";
@@ -105,3 +107,24 @@ test("one answer is made in order of arrival, and one of those that take the sho
   }
   await Promise.all(answers);
 });
+
+test("long names of those who left while they were asked for are not kept", async () => {
+  let left = new AbortController();
+  const handle = inTurn(() => {
+    left.abort(new Error("the client is gone"));
+    return Promise.reject(new Error("the client is gone"));
+  });
+  const heapBefore = usedHeap();
+  for (let n = 0; n < 100; n++) {
+    left = new AbortController();
+    const name = Buffer.alloc(2 ** 20, "x").toString();
+    await assert.rejects(handle(contextOf(`/${n}${name}`, "", left.signal)));
+  }
+  assert.ok(usedHeap() - heapBefore < 20 * 2 ** 20);
+});
+
+function usedHeap(): number {
+  setFlagsFromString("--expose-gc");
+  (runInNewContext("gc") as () => void)();
+  return process.memoryUsage().heapUsed;
+}

@@ -43,8 +43,8 @@ class Times {
   }
 }
 
-/** Longest part of a query that tells requests apart. */
-const queryCharacters = 1_000;
+/** Longest part of names, and of a query, that tells requests apart. */
+const mostCharacters = 1_000;
 
 /** Digits of an ID that tell it apart: a container is named by any beginning of its ID. */
 const idDigits = 12;
@@ -52,12 +52,18 @@ const idDigits = 12;
 function askedOf({ parameters, request }: ReplyContext): Asked {
   const url = request.url ?? "";
   const queryStart = url.indexOf("?") + 1;
+  const objects = Object.values(parameters)
+    .map((name) => (/^[0-9a-f]{12,64}$/.test(name) ? name.slice(0, idDigits) : name))
+    .join("/");
   return {
-    objects: Object.values(parameters)
-      .map((name) => (/^[0-9a-f]{12,64}$/.test(name) ? name.slice(0, idDigits) : name))
-      .join("/"),
-    query: queryStart === 0 ? "" : url.slice(queryStart, queryStart + queryCharacters),
+    objects: copyOf(objects.slice(0, mostCharacters)),
+    query: queryStart === 0 ? "" : copyOf(url.slice(queryStart, queryStart + mostCharacters)),
   };
+}
+
+/** The same text; a part of a longer one would keep the whole in memory. */
+function copyOf(part: string): string {
+  return Buffer.from(part).toString();
 }
 
 function remember(times: Map<string, number>, key: string, time: number): void {

@@ -77,18 +77,13 @@ class JsonParts {
   }
 }
 
-/** Bytes of an answer that are not worth counting while it is unread. */
-const uncounted = 65_536;
-
 const unread = new UnreadAnswers(128 * 1024 * 1024);
 
 /** Writes JSON text, which may come in parts, as {@link replyJson} does. */
 function replyJsonText(response: ServerResponse, status: number, parts: readonly string[]): void {
   const length = parts.reduce((sum, part) => sum + Buffer.byteLength(part), 1);
   response.writeHead(status, { "Content-Type": "application/json", "Content-Length": length });
-  if (length > uncounted) {
-    unread.add(response, length);
-  }
+  unread.add(response, length);
   for (const part of parts.slice(0, -1)) {
     response.write(part);
   }
@@ -120,10 +115,12 @@ export function replyEmpty(response: ServerResponse, status: 200 | 201 | 204): v
 /** Writes an error. Nothing may have been written yet. */
 export function replyError(response: ServerResponse, reply: ErrorReply): void {
   const body = errorBody(reply);
+  const length = Buffer.byteLength(body);
   response.writeHead(
     reply.status,
-    body === "" ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) },
+    body === "" ? {} : { "Content-Type": "application/json", "Content-Length": length },
   );
+  unread.add(response, length);
   const { req: request } = response;
   if (request.complete || response.shouldKeepAlive || body === "") {
     response.end(body);
@@ -152,5 +149,7 @@ export function stringifyJson(value: unknown): string {
 
 /** Answers that a request's target is elsewhere: 301. */
 export function replyRedirect(response: ServerResponse, target: string): void {
-  response.writeHead(301, { Location: target, "Content-Length": 0 }).end();
+  response.writeHead(301, { Location: target, "Content-Length": 0 });
+  unread.add(response, target.length);
+  response.end();
 }

@@ -15,7 +15,7 @@ import { ManualClock } from "../../common/manual-clock.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { ReplyRoute } from "../router.ts";
 import { RequestPace } from "./request-pacing.ts";
-import { UnfinishedHeaders } from "./unfinished-headers.ts";
+import { LongHeaders } from "./long-headers.ts";
 
 function route(method: "GET" | "PUT", path: string, handler: ReplyRoute["handler"]): ReplyRoute {
   return { method, path, answeredBy: "frontend", handler };
@@ -429,7 +429,7 @@ function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly p
       request.push(Buffer.from(" "));
     }
   });
-  const pace = new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
+  const pace = new RequestPace(socket, () => false, new LongHeaders(1024, () => {}));
   socket.emit("data", Buffer.from(uploadHead("/upload")));
   return { socket, parsed: () => parsed };
 }
@@ -462,7 +462,7 @@ test("line ends without a request are not parsed", () => {
   socket.on("data", () => {
     parsed += 1;
   });
-  new RequestPace(socket, () => false, new UnfinishedHeaders(1024, () => {}));
+  new RequestPace(socket, () => false, new LongHeaders(1024, () => {}));
   socket.emit("data", Buffer.from("\r\n".repeat(50_000)));
   assert.equal(parsed, 0);
   socket.emit("data", Buffer.from(`\r\n${requestTo("/fine")}`));

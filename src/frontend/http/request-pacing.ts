@@ -13,8 +13,7 @@ import { Readable } from "node:stream";
 import { BodyTurns } from "./body-turns.ts";
 import { interceptParser } from "../../common/request-parser.ts";
 import { LineFeeds } from "./line-feeds.ts";
-import { hasLongHeader } from "./request-target.ts";
-import type { UnfinishedHeaders } from "./unfinished-headers.ts";
+import { hasLongHeader, type LongHeaders } from "./long-headers.ts";
 
 /** The end of a request's header, and of a chunked body. */
 const blankLine = "\r\n\r\n";
@@ -37,7 +36,7 @@ const bodyTurns = new BodyTurns();
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
   readonly #socket: Socket;
-  readonly #unfinished: UnfinishedHeaders;
+  readonly #longHeaders: LongHeaders;
   readonly #parse: ((chunk: Buffer) => void) | undefined;
   #request: IncomingMessage | undefined;
   #response: ServerResponse | undefined;
@@ -58,15 +57,11 @@ export class RequestPace {
 
   /**
    * @param mayHijack whether to leave everything after a request's header unparsed
-   * @param unfinished receives the sizes of unfinished headers
+   * @param longHeaders receives the sizes of unfinished headers
    */
-  constructor(
-    socket: Socket,
-    mayHijack: (request: IncomingMessage) => boolean,
-    unfinished: UnfinishedHeaders,
-  ) {
+  constructor(socket: Socket, mayHijack: (request: IncomingMessage) => boolean, longHeaders: LongHeaders) {
     this.#socket = socket;
-    this.#unfinished = unfinished;
+    this.#longHeaders = longHeaders;
     const data = (chunk: Buffer): void => this.#take(chunk);
     this.#parse = interceptParser(socket, {
       data,
@@ -75,7 +70,7 @@ export class RequestPace {
         this.#response = undefined;
         this.#headerBytes = 0;
         this.#lines.reset();
-        unfinished.delete(socket);
+        longHeaders.delete(socket);
         const length = request.headers["content-length"];
         const isChunked = request.headers["transfer-encoding"] !== undefined;
         this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
@@ -96,7 +91,7 @@ export class RequestPace {
     });
     socket.once("close", () => {
       clearTimeout(this.#cut);
-      unfinished.delete(socket);
+      longHeaders.delete(socket);
     });
   }
 
@@ -151,7 +146,7 @@ export class RequestPace {
       this.#rest = rest.subarray(end);
       if (!this.#isInBody()) {
         this.#headerBytes += slice.length;
-        this.#unfinished.set(this.#socket, this.#headerBytes);
+        this.#longHeaders.set(this.#socket, this.#headerBytes);
       }
       const before = this.#content.length;
       this.#parse?.(slice);

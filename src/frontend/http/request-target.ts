@@ -7,6 +7,9 @@ import { invalid, SockerlessError } from "../../common/errors.ts";
 /** Maximum number of parameters in a query: parsing a mebibyte of empty ones takes seconds. */
 const maxParameters = 4096;
 
+/** Maximum characters of a path: names have fewer, and refusals quote it. */
+const maxPath = 16_384;
+
 /** A Host header that Go's server accepts: characters of names and addresses, escapes, or empty. */
 const hostForm = /^[\w!$%&'()*+,\-.:;=[\]~]*$/;
 
@@ -23,13 +26,16 @@ export interface RequestTarget {
  * Parses a request target.
  *
  * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies add scheme and host
- * @throws SockerlessError of kind `invalid` where percent signs are misused; `query` throws it where it has more than
+ * @throws SockerlessError of kind `invalid` where percent signs are misused or the path is too long; `query` throws it where it has more than
  *   {@link maxParameters} of them
  */
 export function parseRequestTarget(target: string): RequestTarget {
   const relative = target.replace(/^https?:\/\/[^/?]*/i, "");
   const mark = relative.indexOf("?");
   const rawPath = mark < 0 ? relative : relative.slice(0, mark);
+  if (rawPath.length > maxPath) {
+    throw invalid(`the path has more than ${maxPath} characters`);
+  }
   let query: URLSearchParams | undefined;
   try {
     const path = decodeURIComponent(rawPath === "" ? "/" : rawPath);
@@ -88,27 +94,5 @@ export class UnsupportedTransferEncoding extends SockerlessError {
 export function checkTransferEncoding({ headers: { "transfer-encoding": coding } }: IncomingMessage): void {
   if (coding !== undefined && coding.toLowerCase() !== "chunked") {
     throw new UnsupportedTransferEncoding(coding);
-  }
-}
-
-/** Characters of a target and header that only requests with credentials have more of. */
-const usualHeader = 64 * 1024;
-
-/** A header too long for what is held with its request. */
-export class HeaderTooLong extends SockerlessError {
-  constructor() {
-    super("invalid", `the header of such a request may have at most ${usualHeader / 1024} KiB`);
-  }
-}
-
-/** Whether a request's target and header are longer than usual. */
-export function hasLongHeader({ url = "", rawHeaders }: IncomingMessage): boolean {
-  return rawHeaders.reduce((sum, text) => sum + text.length, url.length) > usualHeader;
-}
-
-/** Bounds the header of a request that may last for days: thousands of them are held. @throws HeaderTooLong */
-export function checkHeldHeader(request: IncomingMessage): void {
-  if (hasLongHeader(request)) {
-    throw new HeaderTooLong();
   }
 }

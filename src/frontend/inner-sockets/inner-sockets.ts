@@ -14,7 +14,7 @@ import { pauseAfter } from "../../common/pauses.ts";
 import type { InnerSocket } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type BackendClients, createBackendClients } from "../backend/clients.ts";
 import { Slots } from "../http/slots.ts";
-import { UnfinishedHeaders } from "../http/unfinished-headers.ts";
+import { LongHeaders } from "../http/long-headers.ts";
 import { joinSocket } from "../port-forwarding/tunnels.ts";
 import type { FrontendServices } from "../request-context.ts";
 import type { Route } from "../router.ts";
@@ -32,8 +32,8 @@ const mostConnections = 64;
 const mostPerSecond = 64;
 /** All containers' share of the descriptors that are not for the API's own clients. */
 const shareOfAll = 1 / 8;
-/** Maximum total of unfinished long headers of all containers. */
-const unfinishedBytes = 16 * 1024 * 1024;
+/** Maximum total of long headers of all containers: of unfinished ones, and of those of requests. */
+const longHeadersBytes = 16 * 1024 * 1024;
 /** Tunnels of one socket that wait for a connection. */
 const waitingTunnels = 2;
 /** Pauses after a tunnel that could not be opened, before the next. */
@@ -70,9 +70,7 @@ export class InnerSockets {
   readonly #served = new Map<string, Served>();
   readonly #ending = new Set<Promise<unknown>>();
   readonly #room = new SharedRoom(usualRoom(shareOfAll));
-  readonly #unfinished = new UnfinishedHeaders(unfinishedBytes, (reason) =>
-    this.#options.logger.warn(reason),
-  );
+  readonly #longHeaders = new LongHeaders(longHeadersBytes, (reason) => this.#options.logger.warn(reason));
 
   constructor(options: InnerSocketsOptions) {
     this.#options = options;
@@ -122,7 +120,7 @@ export class InnerSockets {
         ? { ...services, handOver: undefined }
         : ownServices(services, createBackendClients(actingTransport(transport, containerId))),
       limits: { working: 16, workingMs: 250, descriptors: 4 * mostConnections },
-      unfinished: this.#unfinished,
+      longHeaders: this.#longHeaders,
       ...{ routes, version, logger },
     });
     const listener = server.createListener();

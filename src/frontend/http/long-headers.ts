@@ -1,0 +1,82 @@
+/**
+ * Bounds the total memory of long request headers, each of up to a mebibyte: of those that are unfinished, whose
+ * connections may stay open for as long as a header may take, and of requests that may last for days.
+ */
+import type { IncomingMessage } from "node:http";
+import type { Socket } from "node:net";
+
+import { TooManyRequests } from "../admission.ts";
+
+/** Bytes of a header that are not counted: only clients with long credentials send more. */
+const ordinaryBytes = 16 * 1024;
+
+/** Whether a request's target and header are longer than usual. */
+export function hasLongHeader(request: IncomingMessage): boolean {
+  return lengthOf(request) > ordinaryBytes;
+}
+
+function lengthOf({ url = "", rawHeaders }: IncomingMessage): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, url.length);
+}
+
+/** The long headers of a server, or of several. */
+export class LongHeaders {
+  readonly #mostBytes: number;
+  readonly #onCut: (reason: string) => void;
+  /** Bytes received of each unfinished long header, in the order in which the headers became long. */
+  readonly #unfinished = new Map<Socket, number>();
+  #unfinishedBytes = 0;
+  /** Bytes of the headers of connections that last. */
+  #heldBytes = 0;
+
+  /**
+   * @param mostBytes maximum total of all unfinished long headers, and of all finished ones
+   * @param onCut called with the reason for each connection that is closed
+   */
+  constructor(mostBytes: number, onCut: (reason: string) => void) {
+    this.#mostBytes = mostBytes;
+    this.#onCut = onCut;
+  }
+
+  /** Records how many bytes of its current header a connection has sent; connections that began before may be closed. */
+  set(connection: Socket, bytes: number): void {
+    if (bytes <= ordinaryBytes) {
+      return;
+    }
+    this.#unfinishedBytes += bytes - (this.#unfinished.get(connection) ?? 0);
+    this.#unfinished.set(connection, bytes);
+    for (const oldest of this.#unfinished.keys()) {
+      if (this.#unfinishedBytes <= this.#mostBytes) {
+        return;
+      }
+      this.delete(oldest);
+      oldest.destroy();
+      this.#onCut(`unfinished headers have more than ${this.#mostBytes} bytes`);
+    }
+  }
+
+  /** Removes a connection whose header is complete, or which has closed. */
+  delete(connection: Socket): void {
+    this.#unfinishedBytes -= this.#unfinished.get(connection) ?? 0;
+    this.#unfinished.delete(connection);
+  }
+
+  /**
+   * Counts a finished header, if it is long, until its connection closes; it has no other request.
+   *
+   * @throws TooManyRequests
+   */
+  hold(request: IncomingMessage): void {
+    const bytes = lengthOf(request);
+    if (bytes <= ordinaryBytes) {
+      return;
+    }
+    if (this.#heldBytes + bytes > this.#mostBytes) {
+      throw new TooManyRequests(`long headers of requests have at most ${this.#mostBytes} bytes together`);
+    }
+    this.#heldBytes += bytes;
+    request.socket.once("close", () => {
+      this.#heldBytes -= bytes;
+    });
+  }
+}
