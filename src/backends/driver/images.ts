@@ -32,6 +32,10 @@ export interface ImagePreparer {
   readonly unpacking: LayerUnpacking;
   readonly uploads: LayerUploads;
   readonly downloads: ArchiveDownloads;
-  /** Called when an image was removed, for everything but its layers. */
-  discard(image: ImageRecord): Promise<void>;
+  /**
+   * Called when an image was removed, for everything but its layers.
+   *
+   * @param now the image's record if it has come again meanwhile, with another reference
+   */
+  discard(image: ImageRecord, now?: ImageRecord): Promise<void>;
 }
