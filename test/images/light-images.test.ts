@@ -71,6 +71,7 @@ const user: Credentials = { ...registryUser, identityToken: "", registryToken: "
 /** A cloud's images, on one without a repository for those that are only here. */
 class CloudPreparer extends RecordingPreparer {
   override unpacking = unpackedByPlatform;
+  override keepsOwn = false;
   /** The reference of images that are only here; undefined: they cannot run. */
   own: string | undefined;
   readonly #images = cloudImages({
@@ -165,6 +166,19 @@ describe("an image's configuration under layers that are not its own", () => {
     loaded.resolve();
     await pulling;
     assert.equal(record().driverReference, preparer.own);
+  });
+
+  it("is not taken where a load has confirmed the pulled layers, which run from their registry", async (context) => {
+    const { store, real, genuine, claimed, digest, record } = await setUp(context, "confirmed");
+    await pull(store, `${genuine}:1`);
+    const archive = streamOf(await dockerArchive([{ image: real, tags: ["loaded:1"] }]));
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    assert.equal(store.images.containers.idOf("loaded:1"), imageId(real));
+    assert.equal(record().layerSizes.length, 2);
+    await pull(store, `${claimed}:1`);
+    assert.equal(record().manifestDigest, digest);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+    await save(store, "loaded:1");
   });
 
   it("does not run what was loaded", async (context) => {

@@ -29,6 +29,8 @@ export interface ImagePreparer {
    * @returns the driver's reference to it, stored in the image's record; empty if it needs none
    */
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
+  /** Whether it can run images that no registry has. */
+  readonly keepsOwn: boolean;
   readonly unpacking: LayerUnpacking;
   readonly uploads: LayerUploads;
   readonly downloads: ArchiveDownloads;

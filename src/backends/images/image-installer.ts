@@ -2,6 +2,8 @@
  * The last step of load, import and pull: turns verified content in the store into images. They become visible once all
  * of them can run; a failure leaves nothing behind. Layers are synced afterwards ({@link LayerDurability}).
  */
+import { isDeepStrictEqual } from "node:util";
+
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
@@ -184,7 +186,8 @@ export class ImageInstaller {
 
   /**
    * An existing image keeps its blobs, since an equal ID means equal content whatever the compression. Unless nobody has
-   * compared its layers with its configuration: those that were replace it.
+   * compared its layers with its configuration: those that were replace it, or confirm it where the driver can only run
+   * what was pulled and that has the same blobs.
    *
    * @throws conflict: neither its layers nor the other ones of this installation were compared
    */
@@ -199,6 +202,10 @@ export class ImageInstaller {
     const ofBuild = known.ofBuild && made.ofBuild;
     if (known.layerSizes.length > 0 || known.diffIds.length === 0) {
       return { ...known, parentId, ofBuild };
+    }
+    const runsAsIs = image.pulledFrom !== undefined || this.#parts.preparer.keepsOwn;
+    if (image.hasLayers && !runsAsIs && isDeepStrictEqual(known.layerDigests, made.layerDigests)) {
+      return { ...known, size: made.size, layerSizes: made.layerSizes, parentId, ofBuild };
     }
     if (image.hasLayers) {
       return { ...made, names, digests, parentId, ofBuild };
