@@ -78,6 +78,23 @@ describe("a driver's reference to an image", () => {
     assert.deepEqual(store.preparer.discarded, [id]);
   });
 
+  it("is passed to the driver if a later image of the same load cannot be prepared", async (context) => {
+    const store = await openImageStore(context);
+    store.preparer.reference = "registry/repository@sha256:1";
+    const layer = async (content: string): Promise<Buffer> => await tarOf([{ name: "file", content }]);
+    const images = [await layer("one"), await layer("two")].map((each) => ({ layers: [each], config: {} }));
+    const archive = streamOf(await dockerArchive(images.map((image) => ({ image, tags: [] }))));
+    store.preparer.beforePrepare = async () => {
+      if (store.preparer.prepared.length === 1) {
+        throw new Error("the registry is full");
+      }
+    };
+    const loading = store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    await assert.rejects(loading, /the registry is full/);
+    assert.deepEqual(store.preparer.discarded, store.preparer.prepared);
+    assert.equal(store.preparer.discarded.length, 1);
+  });
+
   it("is passed to the driver if the image is removed while it is prepared, and again by the next one", async (context) => {
     const { store: first, id } = await imported(context);
     const store = await first.reopen();

@@ -90,8 +90,8 @@ export class ImageInstaller {
     using _room = configs.reserve(images);
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
+    const preparedFor = new Map<string, ImageRecord>();
     await this.withLayers(diffIds, async () => {
-      const preparedFor = new Map<string, ImageRecord>();
       let boots: string[];
       do {
         for (const image of images) {
@@ -120,11 +120,22 @@ export class ImageInstaller {
       for (const { id } of images) {
         durability.syncBehind(id);
       }
-    }).catch((error: unknown) => {
+    }).catch(async (error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
         if (index.get(id) === undefined) {
           configs.delete(id);
+        }
+      }
+      for (const [id, driverReference] of references) {
+        const record = preparedFor.get(id);
+        if (record !== undefined && index.get(id) === undefined) {
+          await prepared.discard({ ...record, driverReference }, undefined).catch((reason: unknown) => {
+            this.#parts.logger.warn(
+              { err: reason, image: id },
+              "an image that was not installed is left behind",
+            );
+          });
         }
       }
       throw error;

@@ -31,14 +31,17 @@ export class PreparedImages {
   }
 
   /**
-   * Makes the driver discard what it has prepared for an image that was removed.
+   * Makes the driver discard what it has prepared for an image that was removed, or not installed after all.
    *
    * @param now its record if it has been installed again: what that refers to is kept
    */
   async discard(record: ImageRecord, now: ImageRecord | undefined): Promise<void> {
     if (now?.driverReference !== record.driverReference) {
-      this.#ids.delete(record.id);
-      await this.#preparer.discard(record, now);
+      try {
+        await this.#preparer.discard(record, now);
+      } finally {
+        this.#ids.delete(record.id); // What was prepared meanwhile may be gone too.
+      }
     }
   }
 
