@@ -313,6 +313,7 @@ export class MemoryMachine {
         storedServed: () => Promise.resolve(),
       },
       images: {
+        keepsOwn: true,
         prepare: async () => "",
         uploads: uploadsRelayed,
         downloads: downloadsRelayed,

@@ -1,9 +1,11 @@
 /** Images of which a pull fetched manifest and configuration only, as drivers of clouds have them. */
 import assert from "node:assert/strict";
+import { stat } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 import { pino } from "pino";
@@ -24,6 +26,7 @@ import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from ".
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { RegistryProxy } from "../support/registry-proxy.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
+import { untilTrue } from "../support/until.ts";
 
 const signal = new AbortController().signal;
 let open: TestRegistry;
@@ -68,6 +71,7 @@ const user: Credentials = { ...registryUser, identityToken: "", registryToken: "
 /** A cloud's images, on one without a repository for those that are only here. */
 class CloudPreparer extends RecordingPreparer {
   override unpacking = unpackedByPlatform;
+  override keepsOwn = false;
   /** The reference of images that are only here; undefined: they cannot run. */
   own: string | undefined;
   readonly #images = cloudImages({
@@ -164,6 +168,19 @@ describe("an image's configuration under layers that are not its own", () => {
     assert.equal(record().driverReference, preparer.own);
   });
 
+  it("is not taken where a load has confirmed the pulled layers, which run from their registry", async (context) => {
+    const { store, real, genuine, claimed, digest, record } = await setUp(context, "confirmed");
+    await pull(store, `${genuine}:1`);
+    const archive = streamOf(await dockerArchive([{ image: real, tags: ["loaded:1"] }]));
+    await store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    assert.equal(store.images.containers.idOf("loaded:1"), imageId(real));
+    assert.equal(record().layerSizes.length, 2);
+    await pull(store, `${claimed}:1`);
+    assert.equal(record().manifestDigest, digest);
+    assert.equal(record().driverReference, `${genuine}@${digest}`);
+    await save(store, "loaded:1");
+  });
+
   it("does not run what was loaded", async (context) => {
     const { store, real, claimed, record } = await setUp(context, "loaded");
     await pull(store, `${claimed}:1`);
@@ -195,13 +212,14 @@ describe("an image of one manifest in two repositories", () => {
 
 describe("layers that an archive omits", () => {
   /** An image on a registry, one that stands on it, and the archive of that one without the first one's layers. */
-  async function setUp(context: TestContext, name: string) {
+  async function setUp(context: TestContext, name: string, more: readonly Buffer[] = []) {
     const preparer = new CloudPreparer();
     preparer.own = "registry.example/own@sha256:1";
     const store = await openImageStore(context, { preparer });
     const proxy = await RegistryProxy.start(open.host);
     context.after(() => proxy[Symbol.asyncDispose]());
-    const base = await image(name);
+    const small = await image(name);
+    const base = { ...small, layers: [...small.layers, ...more] };
     await open.push(name, "1", base);
     const layer = await tarOf([{ name: "step", content: name }]);
     const state = { layers: [...base.layers, layer], config: { Labels: { of: name } } };
@@ -282,6 +300,43 @@ describe("layers that an archive omits", () => {
     await store.clock.advance(60_000);
     await loading;
     assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 3);
+  });
+
+  it("are left to a repository for as long as it gives them, by all who wait", async (context) => {
+    const large = await tarOf([{ name: "large", content: "x".repeat(4 * 1024 ** 2) }]);
+    const { store, proxy, base, state, load } = await setUp(context, "slow", [large]);
+    const other = await RegistryProxy.start(open.host);
+    context.after(() => other[Symbol.asyncDispose]());
+    const layers = base.layers.toReversed();
+    await open.push("slow-claims", "1", { layers, config: { Labels: { claims: "slow" } } });
+    await pull(store, `${other.host}/slow-claims:1`);
+    await pull(store, `${other.host}/slow:1`);
+    await pull(store, `${proxy.host}/slow:1`);
+    other.requests.length = 0;
+    void answerBlobs(
+      proxy,
+      (response) => {
+        response.writeHead(200, { "content-length": large.length });
+        response.write(large.subarray(1));
+      },
+      blobOf(large).digest,
+    );
+    const loading = Promise.all([load(), load()]);
+    await untilTrue(async () => {
+      const files = (await store.ingests()).map((name) =>
+        stat(path.join(store.directory, "blobs/ingest", name)),
+      );
+      const sizes = (await Promise.allSettled(files)).map((file) =>
+        file.status === "fulfilled" ? file.value.size : 0,
+      );
+      return sizes.some((size) => size > large.length - 300 * 1024);
+    });
+    await store.clock.advance(15_000);
+    await setTimeout(50); // A request of the other one would come.
+    assert.deepEqual(other.requests, []);
+    await store.clock.advance(15_000);
+    await loading;
+    assert.equal(store.state.images.get(imageId(state))?.layerSizes.length, 4);
   });
 
   it("are waited for by a request no longer than it lasts", async (context) => {

@@ -325,6 +325,7 @@ describe("a pull", () => {
   it("fetches no layers where the driver needs none", async (context) => {
     const store = await openImageStore(context, {
       preparer: {
+        keepsOwn: true,
         unpacking: unpackedByPlatform,
         prepare: async () => "",
         uploads: { kind: "relayed" },

@@ -31,6 +31,7 @@ export class RecordingPreparer implements ImagePreparer {
     },
     known: async () => [...this.layers],
   };
+  keepsOwn = true;
   uploads: LayerUploads = { kind: "relayed" };
   downloads: ArchiveDownloads = { kind: "relayed" };
   /** Reference that preparations answer. */

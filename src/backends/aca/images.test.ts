@@ -17,6 +17,7 @@ import {
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import type { ReportedPhase } from "../driver/launches.ts";
+import { shortId } from "../../common/ids.ts";
 import { hexOf, sha256Of } from "../images/digest.ts";
 import { mediaTypes } from "../images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";
@@ -402,6 +403,18 @@ describe("an image that was removed", () => {
     const { image, open } = await setUp(t);
     const gone = { ...image, driverReference: "" };
     await assert.rejects(open().forJobs(gone, container, step, noPhase), /has been removed/);
+  });
+
+  it("leaves the registry, unless it has come there again meanwhile", async (t) => {
+    const { acr, image, open } = await setUp(t);
+    const instance = shortId(hexOf(sha256Of("sockerless/1")));
+    const digest = acr.keep("0", layer, `image-${hexOf(image.id)}-${instance}`);
+    const pushed = { ...image, driverReference: `${acr.host}/sockerless@${digest}` };
+    const { images } = open();
+    await images.discard(pushed, { ...pushed, driverReference: `${acr.host}/sockerless@${sha256Of("")}` });
+    assert.equal(acr.tags.size, 2);
+    await images.discard(pushed, image);
+    assert.deepEqual([...acr.tags.keys()], ["agent"]);
   });
 });
 

@@ -142,9 +142,9 @@ export function acaImages(options: AcaImagesOptions): AcaImages {
   return {
     images: {
       ...common,
-      async discard(image) {
-        await common.discard(image);
-        if (derived !== undefined && image.driverReference !== "") {
+      async discard(image, now) {
+        await common.discard(image, now);
+        if (now === undefined && derived !== undefined && image.driverReference !== "") {
           await derived.remove(image.driverReference, closed.signal).catch((error: unknown) => {
             logger.warn(
               { err: error, image: image.id },

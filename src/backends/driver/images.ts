@@ -29,9 +29,15 @@ export interface ImagePreparer {
    * @returns the driver's reference to it, stored in the image's record; empty if it needs none
    */
   prepare(image: ImageRecord, blobPath: (digest: string) => string, signal: AbortSignal): Promise<string>;
+  /** Whether it can run images that no registry has. */
+  readonly keepsOwn: boolean;
   readonly unpacking: LayerUnpacking;
   readonly uploads: LayerUploads;
   readonly downloads: ArchiveDownloads;
-  /** Called when an image was removed, for everything but its layers. */
-  discard(image: ImageRecord): Promise<void>;
+  /**
+   * Called when an image was removed, for everything but its layers.
+   *
+   * @param now the image's record if it has come again meanwhile, with another reference
+   */
+  discard(image: ImageRecord, now?: ImageRecord): Promise<void>;
 }

@@ -16,6 +16,8 @@ export interface DownloadContext extends RetryContext {
   readonly path: string;
   readonly store: ContentStore;
   readonly lease: BlobLease;
+  /** Called with each number of bytes that have come, or were read again to check them. */
+  readonly advanced?: (bytes: number) => void;
 }
 
 /**
@@ -59,6 +61,7 @@ async function receive(
       throw invalid(`blob ${digest} is larger than the ${size} bytes that its manifest says`);
     }
     await writer.append(chunk);
+    context.advanced?.(chunk.length);
     throttled({ id: shortId(digest), status: "Downloading", current: writer.size, total: size });
   }
 }

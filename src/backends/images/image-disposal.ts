@@ -1,7 +1,6 @@
 /** Deletes images, and everything that only they needed: configuration, blobs, unpacked layers. */
 import type { Logger } from "../../common/logger.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { ImagePreparer } from "../driver/images.ts";
 import { containersUsingImage, layersOf } from "../model/container-images.ts";
 import { isActive } from "../model/records.ts";
 import type { NewEvent } from "../state/journal.ts";
@@ -19,7 +18,6 @@ export interface DisposalParts {
   readonly content: ContentStore;
   readonly index: ImageIndex;
   readonly configs: ImageConfigs;
-  readonly preparer: ImagePreparer;
   readonly retention: LayerRetention;
   readonly prepared: PreparedImages;
   readonly logger: Logger;
@@ -35,23 +33,26 @@ export class ImageDisposal {
 
   /** Removes an image from the index at once, and deletes what it leaves. */
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
-    const { index, configs, content, preparer, retention, prepared, logger } = this.#parts;
+    const { index, configs, content, retention, prepared, state } = this.#parts;
     await index.commit({ remove: [record.id], events });
-    const isGone = (): boolean => index.get(record.id) === undefined; // It may be installed again at any time.
-    if (isGone()) {
+    const now = (): ImageRecord | undefined => index.get(record.id); // It may be installed again at any time.
+    if (now() === undefined) {
       configs.delete(record.id);
-      prepared.delete(record.id);
     }
     const referenced = index.referencedBlobs();
-    try {
+    await this.#unlessItFails(record, async () => {
       const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));
-      await content.discard(this.#parts.state.losses.length > 0 ? [] : unneeded);
+      await content.discard(state.losses.length > 0 ? [] : unneeded);
       await retention.forgetUnused(record.diffIds);
-      if (isGone()) {
-        await preparer.discard(record);
-      }
+    });
+    await this.#unlessItFails(record, () => prepared.discard(record, now()));
+  }
+
+  async #unlessItFails(record: ImageRecord, deletion: () => Promise<void>): Promise<void> {
+    try {
+      await deletion();
     } catch (error) {
-      logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
+      this.#parts.logger.warn({ err: error, image: record.id }, "content of a removed image is left behind");
     }
   }
 

@@ -2,6 +2,8 @@
  * The last step of load, import and pull: turns verified content in the store into images. They become visible once all
  * of them can run; a failure leaves nothing behind. Layers are synced afterwards ({@link LayerDurability}).
  */
+import { isDeepStrictEqual } from "node:util";
+
 import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
@@ -88,8 +90,8 @@ export class ImageInstaller {
     using _room = configs.reserve(images);
     const diffIds = images.flatMap((image) => image.layers.map((layer) => layer.diffId));
     const references = new Map<string, string>();
+    const preparedFor = new Map<string, ImageRecord>();
     await this.withLayers(diffIds, async () => {
-      const preparedFor = new Map<string, ImageRecord>();
       let boots: string[];
       do {
         for (const image of images) {
@@ -118,11 +120,22 @@ export class ImageInstaller {
       for (const { id } of images) {
         durability.syncBehind(id);
       }
-    }).catch((error: unknown) => {
+    }).catch(async (error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
         if (index.get(id) === undefined) {
           configs.delete(id);
+        }
+      }
+      for (const [id, driverReference] of references) {
+        const record = preparedFor.get(id);
+        if (record !== undefined && index.get(id) === undefined) {
+          await prepared.discard({ ...record, driverReference }, undefined).catch((reason: unknown) => {
+            this.#parts.logger.warn(
+              { err: reason, image: id },
+              "an image that was not installed is left behind",
+            );
+          });
         }
       }
       throw error;
@@ -184,7 +197,8 @@ export class ImageInstaller {
 
   /**
    * An existing image keeps its blobs, since an equal ID means equal content whatever the compression. Unless nobody has
-   * compared its layers with its configuration: those that were replace it.
+   * compared its layers with its configuration: those that were replace it, or confirm it where the driver can only run
+   * what was pulled and that has the same blobs.
    *
    * @throws conflict: neither its layers nor the other ones of this installation were compared
    */
@@ -199,6 +213,10 @@ export class ImageInstaller {
     const ofBuild = known.ofBuild && made.ofBuild;
     if (known.layerSizes.length > 0 || known.diffIds.length === 0) {
       return { ...known, parentId, ofBuild };
+    }
+    const runsAsIs = image.pulledFrom !== undefined || this.#parts.preparer.keepsOwn;
+    if (image.hasLayers && !runsAsIs && isDeepStrictEqual(known.layerDigests, made.layerDigests)) {
+      return { ...known, size: made.size, layerSizes: made.layerSizes, parentId, ofBuild };
     }
     if (image.hasLayers) {
       return { ...made, names, digests, parentId, ofBuild };

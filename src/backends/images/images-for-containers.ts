@@ -83,7 +83,11 @@ export class ImagesForContainers implements ImageSource {
       held.lease.hold(...blobsOf(record));
       const driverReference = await prepared.prepare(record, signal);
       const known = index.get(image.id);
-      if (known === undefined || known.driverReference === driverReference) {
+      if (known === undefined) {
+        await prepared.discard({ ...record, driverReference }, known); // Its removal did not know the reference.
+        return;
+      }
+      if (known.driverReference === driverReference) {
         return;
       }
       if (runsAlike(known, record)) {

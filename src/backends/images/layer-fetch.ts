@@ -99,7 +99,7 @@ export class LayerFetch {
     signal: AbortSignal,
   ): Promise<InstalledLayer> {
     using _turn = await this.#measures.acquire("", signal);
-    const { store } = this.#download;
+    const { store, advanced } = this.#download;
     const id = shortId(blob.digest);
     if (expected !== undefined && this.#unpack !== undefined) {
       report({ id, status: "Extracting", current: 0, total: blob.size });
@@ -113,6 +113,7 @@ export class LayerFetch {
       let current = 0;
       for await (const chunk of store.stream(blob.digest, signal)) {
         current += chunk.length;
+        advanced?.(chunk.length);
         report({ id, status: "Extracting", current, total: blob.size });
         yield chunk;
       }

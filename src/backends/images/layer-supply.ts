@@ -21,8 +21,8 @@ import { Registry, type RegistryOptions } from "./registry/registry.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 import { findStoredLayer } from "./stored-layer.ts";
 
-/** Milliseconds after which another registry that may have the layers is asked as well. */
-const pauseMs = 15_000;
+/** Patience with a registry, in bytes: then another one that may have the layers is asked as well. */
+const patience = { pauseMs: 15_000, leastProgress: 256 * 1024 };
 
 /** Dependencies of the fetches. */
 export interface LayerSupplyParts {
@@ -47,6 +47,8 @@ export class LayerSupply {
   readonly #parts: LayerSupplyParts;
   readonly #fetches = new KeyedLocks();
   readonly #headers = new LayerHeaders();
+  /** Bytes of images whose layers are being fetched, by ID: others may wait for the same fetch. */
+  readonly #advances = new Map<string, number>();
 
   constructor(parts: LayerSupplyParts) {
     this.#parts = parts;
@@ -74,8 +76,9 @@ export class LayerSupply {
     if (found !== undefined) {
       return found;
     }
-    const fetches = imagesToAsk(index.withLayer(diffId), diffId, stack).map(
-      (record) => (ended: AbortSignal) =>
+    const fetches = imagesToAsk(index.withLayer(diffId), diffId, stack).map((record) => ({
+      progress: () => this.#advances.get(record.id) ?? 0,
+      run: (ended: AbortSignal) =>
         this.#fetches.run(
           record.id,
           async () => {
@@ -88,8 +91,8 @@ export class LayerSupply {
           },
           ended,
         ),
-    );
-    return fetches.length === 0 ? undefined : await firstSuccess(fetches, { clock, pauseMs }, signal);
+    }));
+    return fetches.length === 0 ? undefined : await firstSuccess(fetches, { clock, ...patience }, signal);
   }
 
   /**
@@ -102,20 +105,32 @@ export class LayerSupply {
     if (record.layerSizes.length === record.diffIds.length) {
       return record;
     }
-    const fetches = sourcesOf(record).map((source) => async (ended: AbortSignal) => {
-      try {
-        return await this.#fetch(lease, record, source, ended);
-      } catch (error) {
-        throw systemError(
-          `the layers of image ${record.id} are still at ${repositoryName(source)}, which does not give them: ${messageOf(error)}`,
-          error,
-        );
-      }
+    const fetches = sourcesOf(record).map((source) => {
+      let bytes = 0;
+      const advanced = (more: number): void => {
+        bytes += more;
+        this.#advances.set(record.id, (this.#advances.get(record.id) ?? 0) + more);
+      };
+      const run = async (ended: AbortSignal): Promise<ImageRecord> => {
+        try {
+          return await this.#fetch(lease, record, source, advanced, ended);
+        } catch (error) {
+          throw systemError(
+            `the layers of image ${record.id} are still at ${repositoryName(source)}, which does not give them: ${messageOf(error)}`,
+            error,
+          );
+        }
+      };
+      return { run, progress: () => bytes };
     });
     if (fetches.length === 0) {
       throw conflict(`the layers of image ${record.id} are not on this backend`);
     }
-    return await firstSuccess(fetches, { clock: this.#parts.clock, pauseMs }, signal);
+    try {
+      return await firstSuccess(fetches, { clock: this.#parts.clock, ...patience }, signal);
+    } finally {
+      this.#advances.delete(record.id);
+    }
   }
 
   /**
@@ -145,6 +160,7 @@ export class LayerSupply {
     lease: BlobLease,
     record: ImageRecord,
     source: NamedReference,
+    advanced: (bytes: number) => void,
     signal: AbortSignal,
   ): Promise<ImageRecord> {
     const { content, index, configs, clock, downloads, credentials } = this.#parts;
@@ -163,7 +179,7 @@ export class LayerSupply {
       throw systemError(`the manifest of image ${record.id} is an index`);
     }
     const report = (): void => {};
-    const download = { registry, path: source.path, store: content, lease, clock, report, signal };
+    const download = { registry, path: source.path, store: content, lease, clock, report, advanced, signal };
     const layers = await new LayerFetch(download, index, downloads).fetch(
       document.manifest.layers,
       configs.get(record.id),

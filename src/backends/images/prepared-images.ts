@@ -30,11 +30,26 @@ export class PreparedImages {
     return ofBuild && this.#preparer.unpacking.kind === "platform";
   }
 
+  /**
+   * Makes the driver discard what it has prepared for an image that was removed, or not installed after all.
+   *
+   * @param now its record if it has been installed again: what that refers to is kept
+   */
+  async discard(record: ImageRecord, now: ImageRecord | undefined): Promise<void> {
+    if (now?.driverReference !== record.driverReference) {
+      try {
+        await this.#preparer.discard(record, now);
+      } finally {
+        this.#ids.delete(record.id); // What was prepared meanwhile may be gone too.
+      }
+    }
+  }
+
   has(id: string): boolean {
     return this.#ids.has(id);
   }
 
-  /** Drops an image that was deleted, or not installed after all. */
+  /** Forgets that an image was prepared. */
   delete(id: string): void {
     this.#ids.delete(id);
   }

@@ -125,6 +125,7 @@ export function localImages(host: HostClient["client"], storedSocket: string): I
         }
       },
     },
+    keepsOwn: true,
     uploads: { kind: "direct", expect, expectArchive },
     downloads: { kind: "direct", offer },
     discard: () => Promise.resolve(), // An image has nothing here but its layers.

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -14,14 +15,19 @@ const ended: Line = [9e8, "[sockerless] exit generation=1 code=0 oom_killed=fals
 const told =
   "[sockerless] the end of this log has not come to Log Analytics: lines come there late, and some never do";
 
+const isBackward = (query: string): boolean => query.includes("| order by _timestamp_d desc");
+
 /** A workspace that knows its own queries: output of executions by name, in any order. */
-function workspace(executions: Readonly<Record<string, readonly Line[]>>, { columnsTurned = false } = {}) {
+function workspace(
+  executions: Readonly<Record<string, readonly Line[]>>,
+  { columnsTurned = false, backward = Promise.resolve() } = {},
+) {
   const queries: string[] = [];
   let failure: Error | undefined;
   const answer = (query: string): unknown => {
     const name = /ContainerGroupName_s == "([^"]*)"/.exec(query)?.[1] ?? "";
     const [, operator = "", bound = ""] = /_timestamp_d ([<>]=?) ([\d.]+)/.exec(query) ?? [];
-    const isDescending = query.includes("| order by _timestamp_d desc");
+    const isDescending = isBackward(query);
     const within = ([time]: Line): boolean =>
       operator === "" ||
       (operator.endsWith("=") && time === Number(bound)) ||
@@ -40,6 +46,7 @@ function workspace(executions: Readonly<Record<string, readonly Line[]>>, { colu
     async request({ url, body }: { url: string; body: { query: string } }) {
       assert.equal(url, "http://logs/v1/workspaces/work%2Fspace/query");
       queries.push(body.query);
+      await (isBackward(body.query) ? backward : undefined);
       if (failure !== undefined) {
         throw failure;
       }
@@ -119,6 +126,18 @@ describe("a log in Log Analytics", () => {
     assert.deepEqual(await linesOf(space, { tail: 3n }), ["out:b", "out:c", "out:d"]);
     assert.deepEqual(await linesOf(space, { sinceNs: 2_000_000_000n }), ["out:b", "out:c", "out:d"]);
     assert.deepEqual(await linesOf(space, { beforeLastTask: true }), ["out:a", "out:b"]);
+  });
+
+  it("is looked at for its end for few users at a time", async () => {
+    const answered = Promise.withResolvers<void>();
+    const space = workspace({ one: [[1, "a"], ended] }, { backward: answered.promise });
+    const readers = Array.from({ length: 100 }, () => linesOf(space));
+    for (let turn = 0; turn < 10; turn++) {
+      await setImmediate();
+    }
+    assert.equal(space.queries.filter(isBackward).length, 8);
+    answered.resolve();
+    assert.deepEqual(new Set((await Promise.all(readers)).flat()), new Set(["out:a"]));
   });
 
   it("whose end is missing says so", async () => {

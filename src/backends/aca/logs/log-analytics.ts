@@ -8,9 +8,10 @@ import type { Clock } from "../../../common/clock.ts";
 import { object, read } from "../../../common/documents.ts";
 import { systemError } from "../../../common/errors.ts";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { Limiter } from "../../concurrency/limiter.ts";
 import { agentLine } from "../../cloud/stored/markers.ts";
 import { type CloudLog, LinesLate } from "../../cloud/contract/cloud-log.ts";
-import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/stream-log.ts";
+import { type LogEvent, type LogStreams, mostReaders, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError } from "../arm/errors.ts";
 import { columns, outputQuery, type OutputQuery } from "./kql.ts";
@@ -66,15 +67,19 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
     return { isKept: false, lines: nothing, agentLines: nothing };
   }
   const query = outputReader(options);
-  const log = streamLog({
-    streamsOf: options.streamsOf,
-    forward: (execution, fromNs, signal) => {
-      const from = fromNs === undefined ? undefined : Number(fromNs / nsPerUs) / usPerSecond;
-      return rowsOf(query, { execution, order: "asc", from }, Number.POSITIVE_INFINITY, signal);
+  const turns = new Limiter(mostReaders);
+  const log = streamLog(
+    {
+      streamsOf: options.streamsOf,
+      forward: (execution, fromNs, signal) => {
+        const from = fromNs === undefined ? undefined : Number(fromNs / nsPerUs) / usPerSecond;
+        return rowsOf(query, { execution, order: "asc", from }, Number.POSITIVE_INFINITY, signal);
+      },
+      backward: (execution, mostPages, signal) =>
+        rowsOf(query, { execution, order: "desc", from: undefined }, mostPages, signal),
     },
-    backward: (execution, mostPages, signal) =>
-      rowsOf(query, { execution, order: "desc", from: undefined }, mostPages, signal),
-  });
+    turns,
+  );
   /** Unix milliseconds of the first look for a run's missing end, by execution. */
   const missedSinceMs = new Map<string, number>();
   return {
@@ -101,7 +106,11 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
         yield piece;
       }
       const last = options.streamsOf(containerId).at(-1);
-      if (last !== undefined && range.beforeLastTask !== true && !(await hasEnd(query, last, signal))) {
+      if (
+        last !== undefined &&
+        range.beforeLastTask !== true &&
+        !(await hasEnd(query, turns, last, signal))
+      ) {
         const data = Buffer.from(`${incomplete}\n`);
         yield { stream: Stream.STDERR, timeNs, data, begins: true, ends: true };
       }
@@ -110,7 +119,13 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
 }
 
 /** Whether the end of an execution's run is among its last lines. */
-async function hasEnd(query: Reader, execution: string, signal: AbortSignal): Promise<boolean> {
+async function hasEnd(
+  query: Reader,
+  turns: Limiter,
+  execution: string,
+  signal: AbortSignal,
+): Promise<boolean> {
+  using _turn = await turns.acquire("", signal);
   const { rows } = await query({ execution, order: "desc", bound: undefined }, signal);
   return rows.some(({ line }) => agentLine(line)?.startsWith(endOfRun) === true);
 }

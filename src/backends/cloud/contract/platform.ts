@@ -9,8 +9,6 @@ import type { CloudLog } from "./cloud-log.ts";
 
 /** Images, and credentials for the cloud's own registries. */
 export interface CloudImages extends ImagePreparer {
-  /** Whether there is a repository for images without a registry. */
-  readonly keepsOwn: boolean;
   /** Credentials for a pull that has none; undefined if none are known for the host. */
   credentialsFor(domain: string): Promise<Credentials | undefined>;
 }

@@ -55,8 +55,11 @@ export function cloudImages(options: CloudImagesOptions): CloudImages {
       return await repository.putImage(image, blobPath, signal);
     },
 
-    async discard(image) {
-      if (repository?.holds(image.driverReference) === true) {
+    async discard(image, now) {
+      const isHeld = ({ driverReference }: ImageRecord): boolean =>
+        repository?.holds(driverReference) === true;
+      // Both have the tag of their ID.
+      if (repository !== undefined && isHeld(image) && (now === undefined || !isHeld(now))) {
         await repository.removeImage(image).catch((error: unknown) => {
           logger.warn(
             { err: error, image: image.id },

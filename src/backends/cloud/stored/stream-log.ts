@@ -29,12 +29,16 @@ const mostHeldBytes = 8 * 1024 * 1024;
 /** Approximate overhead of an event in bytes. */
 const eventBytes = 200;
 
-/** Reads of streams for users at a time; looks for ends of runs, which share the cloud's rate, are not limited. */
-const mostReaders = 8;
+/** Reads for users at a time; looks for ends of runs, which share the cloud's rate, are not limited. */
+export const mostReaders = 8;
 
-/** A log made of streams. Reading throws the streams' errors. */
-export function streamLog(unlimited: LogStreams): CloudLog {
-  const streams = inTurns(unlimited, new Limiter(mostReaders));
+/**
+ * A log made of streams. Reading throws the streams' errors.
+ *
+ * @param turns those of users' reads
+ */
+export function streamLog(unlimited: LogStreams, turns = new Limiter(mostReaders)): CloudLog {
+  const streams = inTurns(unlimited, turns);
   return {
     isKept: true,
     async *lines(containerId, { tail, sinceNs, beforeLastTask = false }: CloudLogRange, signal) {
