@@ -281,6 +281,65 @@ func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
 	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
 }
 
+// crowded mounts a file system with that many mounts in all.
+func crowded(t testing.TB, mounts int) (directory string) {
+	t.Helper()
+	directory = t.TempDir()
+	if err := errors.Join(
+		unix.Mount("tmpfs", directory, "tmpfs", 0, "size=8m"), unix.Mount("", directory, "", unix.MS_PRIVATE, ""),
+	); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(directory, unix.MNT_DETACH) })
+	source := filepath.Join(directory, "source")
+	os.Mkdir(source, 0o755)
+	for i := range mounts - 1 {
+		target := filepath.Join(directory, fmt.Sprint(i))
+		if err := errors.Join(os.Mkdir(target, 0o755), unix.Mount(source, target, "", unix.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+// A mount is made at its mount point, which stays in the container's own layer.
+func TestMountsOfAViewAreCountedBeforeTheyAreMade(t *testing.T) {
+	h := startHost(t)
+	const mounts = 1000
+	source, layer := crowded(t, mounts), h.unpackImage(t)
+	create := func(binds int) string {
+		id := randomID()
+		request := &hostv1.CreateContainerRequest{ContainerId: id, LayerDiffIds: []string{layer}}
+		for i := range binds {
+			request.Mounts = append(request.Mounts, &hostv1.Mount{Source: source, Destination: fmt.Sprintf("/crowd/%d", i)})
+		}
+		if _, err := h.CreateContainer(t.Context(), connect.NewRequest(request)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		})
+		return id
+	}
+	wantRefused := func(id string, most int) {
+		t.Helper()
+		if _, err := h.stat(t, id, "/"); connect.CodeOf(err) != connect.CodeResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+		made, err := os.ReadDir(filepath.Join(h.stateDir, "containers", id, "upper", "crowd"))
+		if err != nil || len(made) > most {
+			t.Errorf("%d trees of %d mounts, %v", len(made), mounts, err)
+		}
+	}
+	wantRefused(create(60), 50)
+	first, second := create(30), create(30)
+	release := h.holdFiles(t, first)
+	wantRefused(second, 20)
+	release()
+	eventually(t, "there is room for the second", func() bool { _, err := h.stat(t, second, "/"); return err == nil })
+	eventually(t, "nothing stays mounted", func() bool { return h.mountNamespaces(t) == 0 })
+}
+
 // hang mounts a file system that answers nothing.
 func hang(t testing.TB) (directory string) {
 	t.Helper()
