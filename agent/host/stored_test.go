@@ -340,6 +340,39 @@ func TestMountsOfAViewAreCountedBeforeTheyAreMade(t *testing.T) {
 	eventually(t, "nothing stays mounted", func() bool { return h.mountNamespaces(t) == 0 })
 }
 
+// Whoever writes may write what a repeated creation would overwrite; whoever reads
+// leaves the rest of the copy to it.
+func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *testing.T) {
+	h := startHost(t)
+	volume := h.volume(t, "half")
+	id := randomID()
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+		ContainerId: id, LayerDiffIds: []string{h.unpackImage(t)}, Mounts: []*hostv1.Mount{{Source: volume, Destination: "/data"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker := filepath.Join(filepath.Dir(volume), "._data.seeding")
+	if err := os.WriteFile(marker, []byte(randomID()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.get(t, id, "/data")
+	h.kill(t)
+	h.start(t)
+	if _, err := h.stat(t, id, "/data"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(marker); err != nil {
+		t.Error("it is forgotten by who reads:", err)
+	}
+	if err := h.put(t, id, "/data", "file", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(marker); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it is kept beside what was written:", err)
+	}
+}
+
 // hang mounts a file system that answers nothing.
 func hang(t testing.TB) (directory string) {
 	t.Helper()

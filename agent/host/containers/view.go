@@ -50,6 +50,8 @@ type view struct {
 // shown is a view's mount namespace.
 type shown struct {
 	*mounts.Namespace
+	writable []string // the sources of mounts that can be written
+
 	mounts int  // guarded by views; counted before they are made
 	closed bool // guarded by views; it gets no more mounts
 }
@@ -151,11 +153,12 @@ func (c *Containers) viewPath(id string) string {
 }
 
 // Files opens the root directory (O_PATH) of a stopped container with its
-// volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
+// volumes, and is told whether they are written. It stays mounted until ctx is
+// done. NOT_FOUND: no such container.
 // UNAVAILABLE: it runs, so that its shim serves its files. RESOURCE_EXHAUSTED:
 // views have too many mounts. DEADLINE_EXCEEDED: a bind's file system does not
 // answer.
-func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
+func (c *Containers) Files(ctx context.Context, id string, writes bool) (*os.File, error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
 		return nil, err
@@ -167,6 +170,9 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 	v := c.views.enter(id)
 	if v.shown == nil {
 		err = c.mountView(ctx, id, paths, v)
+	}
+	if err == nil && writes {
+		err = c.volumes.AllowWrites(viewHolder(id), v.shown.writable...)
 	}
 	var root *os.File
 	if err == nil {
@@ -279,8 +285,11 @@ func (c *Containers) showMounts(ctx context.Context, in *shown, id string, all [
 		return nil
 	}
 	for _, m := range all {
-		if err := c.volumes.Hold(ctx, viewHolder(id), m.Source); err != nil {
+		if err := c.volumes.HoldToRead(ctx, viewHolder(id), m.Source); err != nil {
 			return err
+		}
+		if !m.ReadOnly {
+			in.writable = append(in.writable, m.Source)
 		}
 	}
 	binds, err := c.volumes.CheckBinds() // now that volumes are mounted
