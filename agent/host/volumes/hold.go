@@ -78,7 +78,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(holders, holder), nil, 0o600); err != nil {
-		return err
+		return errors.Join(err, s.unmountUnlessHeld(name))
 	}
 	faultpoint.Reached("host.volume.held")
 	if !mounted {
