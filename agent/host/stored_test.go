@@ -417,6 +417,45 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 	}
 }
 
+// Beneath a bind may be a file system that does not answer, and the next bind's
+// destination in that.
+func TestADestinationThatDoesNotAnswerHoldsUpNoOtherContainersBinds(t *testing.T) {
+	h := startHost(t)
+	layer, source, hung := h.unpackImage(t), t.TempDir(), hang(t)
+	create := func(mounts ...*hostv1.Mount) string {
+		id := randomID()
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			ContainerId: id, LayerDiffIds: []string{layer}, Mounts: mounts,
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		})
+		return id
+	}
+	const looks = 20 // more than may be stuck at one file system
+	failed := make(chan error, looks)
+	for range looks {
+		id := create(&hostv1.Mount{Source: filepath.Dir(hung), Destination: "/data"},
+			&hostv1.Mount{Source: source, Destination: filepath.Join("/data", filepath.Base(hung), "x")})
+		go func() {
+			_, err := h.stored.ArchiveStat(t.Context(), storedRequest(id, &agentv1.ArchiveStatRequest{Path: "/etc"}))
+			failed <- err
+		}()
+	}
+	for range looks {
+		if err := <-failed; connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+	}
+	id := create(&hostv1.Mount{Source: source, Destination: "/data"})
+	if _, err := h.stat(t, id, "/data"); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
 	h := startHost(t)
 	outside := t.TempDir()

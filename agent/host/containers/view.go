@@ -24,6 +24,10 @@ import (
 // mounted beneath it, thousands of times.
 const mostViewMounts = 50_000
 
+// nestedMounts is where looks at destinations inside other mounts are counted: it
+// is not known which file system they lead to.
+const nestedMounts = "mounts inside others"
+
 // mostNewViews bounds the mount namespaces that are being made: each begins as a
 // copy of all of the machine's mounts.
 const mostNewViews = 4
@@ -267,7 +271,7 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 	if made.Namespace, err = c.namespaceOf(ctx, paths.Merged()); err != nil {
 		return err
 	}
-	if err := c.showMounts(ctx, made, id, record.Mounts); err != nil {
+	if err := c.showMounts(ctx, made, id, paths, record.Mounts); err != nil {
 		return err
 	}
 	if record.ReadOnly { // only now: mount points had to be created
@@ -280,7 +284,7 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 }
 
 // showMounts mounts in a view what the container has mounted.
-func (c *Containers) showMounts(ctx context.Context, in *shown, id string, all []mount) error {
+func (c *Containers) showMounts(ctx context.Context, in *shown, id string, paths shimspec.ContainerPaths, all []mount) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -300,9 +304,19 @@ func (c *Containers) showMounts(ctx context.Context, in *shown, id string, all [
 	if err != nil {
 		return err
 	}
+	bare, err := confined.Open(paths.Merged())
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	making := making{c, in, id, binds, points, bare, map[string]bool{}}
 	for _, m := range all {
-		show := func() error { return c.showMount(in, binds, points, id, m) } // may outlast the view
-		if err := c.userPaths.Do(ctx, m.Source, show); err != nil {
+		isNested, err := making.isNested(m)
+		if err == nil {
+			show := func(move func(to string) error) error { return making.show(m, isNested, move) } // may outlast the view
+			err = c.userPaths.DoAndMove(ctx, m.Source, show)
+		}
+		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
 	}
@@ -338,62 +352,92 @@ func setRootReadOnly(in *mounts.Namespace) error {
 	return in.Do(func() error { return mounts.SetReadOnly(int(root.Fd())) })
 }
 
-// showMount mounts in a view what the container has mounted. A missing source is
-// skipped.
-func (c *Containers) showMount(in *shown, binds *volumes.BindCheck, points mounts.Points, id string, m mount) error {
-	if len(m.Layers) > 0 {
-		if err := c.views.reserve(in, 1); err != nil {
-			return err
-		}
-		tree, err := c.cloneImage(c.viewPath(id), m)
-		if err != nil {
-			return err
-		}
-		defer tree.Close()
-		target, err := makeTarget(in.Namespace, tree, m.Destination)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(target)
-		return attach(in.Namespace, tree, target)
-	}
-	source, err := binds.Open(m.Source)
-	if errors.Is(err, os.ErrNotExist) {
+// making mounts in a view what a container has mounted.
+type making struct {
+	*Containers
+	in     *shown
+	id     string
+	binds  *volumes.BindCheck
+	points mounts.Points
+
+	bare    *confined.Root  // the container's own files
+	covered map[string]bool // the destinations so far, without links
+}
+
+// isNested reports whether the way to a mount's destination leads into an earlier
+// mount.
+func (v *making) isNested(m mount) (isNested bool, err error) {
+	destination, err := v.bare.Resolve(m.Destination, func(name string) bool {
+		isNested = isNested || v.covered[name]
+		return v.covered[name]
+	})
+	v.covered[destination] = true
+	return isNested, err
+}
+
+// show mounts one of them. A missing source is skipped.
+func (v *making) show(m mount, isNested bool, move func(to string) error) error {
+	source, err := v.open(m)
+	if errors.Is(err, os.ErrNotExist) && len(m.Layers) == 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	// First: it may be on a file system that does not answer, where no mounts are
-	// to wait.
-	target, err := makeTarget(in.Namespace, source, m.Destination)
+	info, err := source.Stat()
+	if err != nil {
+		return err
+	}
+	if isNested {
+		if err := move(nestedMounts); err != nil {
+			return err
+		}
+	}
+	target, err := makeTarget(v.in.Namespace, m.Destination, info.IsDir())
 	if err != nil {
 		return err
 	}
 	defer unix.Close(target)
-	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd()))
-	if err != nil {
-		return err
-	}
-	if err := c.views.reserve(in, points.CountInClone(path)); err != nil {
-		return err
-	}
-	tree, err := mounts.Clone(source, m.ReadOnly)
+	// Last: a look that is stuck has no mounts.
+	tree, err := v.clone(source, m)
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	return attach(in.Namespace, tree, target)
+	err = v.in.Do(func() error { return mounts.AttachTo(int(tree.Fd()), target) })
+	if errors.Is(err, unix.ENOSPC) { // the kernel's limit of a namespace
+		return errTooManyViewMounts
+	}
+	return err
+}
+
+// open opens a mount's source: an image as a detached mount.
+func (v *making) open(m mount) (*os.File, error) {
+	if len(m.Layers) > 0 {
+		return v.cloneImage(v.viewPath(v.id), m)
+	}
+	return v.binds.Open(m.Source)
+}
+
+// clone returns a detached mount of an open source, whose mounts it reserves.
+func (v *making) clone(source *os.File, m mount) (*os.File, error) {
+	if len(m.Layers) > 0 {
+		return source, v.views.reserve(v.in, 1)
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	if err := v.views.reserve(v.in, v.points.CountInClone(path)); err != nil {
+		return nil, err
+	}
+	return mounts.Clone(source, m.ReadOnly)
 }
 
 // makeTarget opens (O_PATH) a mount point in the view, which it creates if it is
 // missing. Links of the container are followed, but not out of it.
-func makeTarget(in *mounts.Namespace, source *os.File, destination string) (int, error) {
-	info, err := source.Stat()
-	if err != nil {
-		return -1, err
-	}
+func makeTarget(in *mounts.Namespace, destination string, isDirectory bool) (int, error) {
 	directory, err := in.Open()
 	if err != nil {
 		return -1, err
@@ -404,18 +448,10 @@ func makeTarget(in *mounts.Namespace, source *os.File, destination string) (int,
 		return -1, err
 	}
 	defer root.Close()
-	if info.IsDir() {
+	if isDirectory {
 		return root.MakeDirectories(destination, nil)
 	}
 	return root.MakeFile(destination)
-}
-
-func attach(in *mounts.Namespace, tree *os.File, target int) error {
-	err := in.Do(func() error { return mounts.AttachTo(int(tree.Fd()), target) })
-	if errors.Is(err, unix.ENOSPC) { // the kernel's limit of a namespace
-		return errTooManyViewMounts
-	}
-	return err
 }
 
 // LogDir is the log directory of a stopped container. Errors as in Files.
