@@ -417,6 +417,29 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 	}
 }
 
+// A look that its client has left may still have an image mounted.
+func TestAViewsImagesAreMountedBesideThoseOfALateLook(t *testing.T) {
+	h := startHost(t)
+	layer, id := h.unpackImage(t), randomID()
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{LayerDiffIds: []string{layer}, Destination: "/image"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := filepath.Join(h.runDir, "stored", id[:16])
+	if err := errors.Join(os.MkdirAll(late, 0o700), unix.Mount("tmpfs", late, "tmpfs", 0, "size=1m")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.stat(t, id, "/image/etc"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(unix.Unmount(late, 0), os.Remove(late)); err != nil {
+		t.Errorf("it was unmounted for it: %v", err)
+	}
+	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 })
+}
+
 // Beneath a bind may be a file system that does not answer, and the next bind's
 // destination in that.
 func TestADestinationThatDoesNotAnswerHoldsUpNoOtherContainersBinds(t *testing.T) {

@@ -151,10 +151,8 @@ func (v *views) used(id string) bool {
 
 func (c *Containers) viewed(id string) bool { return c.views.used(id) }
 
-// viewPath is where the images that a view shows are mounted while it is made.
-func (c *Containers) viewPath(id string) string {
-	return filepath.Join(c.layout.RunDir, "stored", id[:16])
-}
+// viewsPath is where the images that views show are mounted while these are made.
+func (c *Containers) viewsPath() string { return filepath.Join(c.layout.RunDir, "stored") }
 
 // Files opens the root directory (O_PATH) of a stopped container with its
 // volumes, and is told whether they are written. It stays mounted until ctx is
@@ -415,7 +413,7 @@ func (v *making) show(m mount, isNested bool, move func(to string) error) error 
 // open opens a mount's source: an image as a detached mount.
 func (v *making) open(m mount) (*os.File, error) {
 	if len(m.Layers) > 0 {
-		return v.cloneImage(v.viewPath(v.id), m)
+		return v.cloneImage(v.id, m)
 	}
 	return v.binds.Open(m.Source)
 }
