@@ -417,6 +417,21 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 	}
 }
 
+func TestAViewIsUnmountedWhoseVolumesCannotBeReleased(t *testing.T) {
+	h := startHost(t)
+	id := h.create(t, h.unpackImage(t))
+	release := h.holdFiles(t, id)
+	held := filepath.Join(h.runDir, "volumes")
+	if err := os.Rename(held, held+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
+	if err := os.Rename(held+"-away", held); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A look that its client has left may still have an image mounted.
 func TestAViewsImagesAreMountedBesideThoseOfALateLook(t *testing.T) {
 	h := startHost(t)

@@ -221,25 +221,22 @@ func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 	if c.views.leave(id) > 0 {
 		return nil
 	}
-	if err := c.closeView(id); err != nil {
-		return err
-	}
+	failure := c.closeView(id)
 	if _, err := os.Lstat(paths.Run); err == nil {
-		return nil
+		return failure
 	}
-	return mounts.Unmount(paths.Merged())
+	return errors.Join(failure, mounts.Unmount(paths.Merged()))
 }
 
 // closeView unmounts the view and its volumes.
 func (c *Containers) closeView(id string) error {
+	var err error
 	if v := c.views.find(id); v != nil && v.shown != nil {
-		if err := c.views.close(v.shown); err != nil {
-			return err
-		}
+		err = c.views.close(v.shown)
 		v.shown = nil
 	}
 	c.views.forget(id)
-	return c.volumes.Release(context.Background(), viewHolder(id))
+	return errors.Join(err, c.volumes.Release(context.Background(), viewHolder(id)))
 }
 
 // viewHolder is the view's name as a holder of volumes.

@@ -31,6 +31,24 @@ func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
 	}
 }
 
+func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {
+	c := newContainers(t)
+	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := &shown{Namespace: namespace}
+	if err := errors.Join(c.views.reserve(made, 10), c.views.settle(made)); err != nil {
+		t.Fatal(err)
+	}
+	if made.mounts != 1 || c.views.mounts != 1 {
+		t.Errorf("%d of %d mounts", made.mounts, c.views.mounts)
+	}
+	if err := c.views.close(made); err != nil || c.views.mounts != 0 {
+		t.Errorf("%d mounts are left, %v", c.views.mounts, err)
+	}
+}
+
 func TestAViewThatWaitsForItsTurnEndsWithItsClient(t *testing.T) {
 	c := newContainers(t)
 	for range mostNewViews {
