@@ -64,6 +64,7 @@ func guardedFor(t *testing.T, timeout time.Duration) (g *gatekeeper, client *tls
 		tls: config, timeout: timeout,
 		roleOf:     func(tls.ConnectionState) role { return controls },
 		neighbours: newShares(maxConnections, maxAllConnections),
+		wide:       newShares(maxWide, maxAllConnections),
 	}
 	g = newGatekeeper(listener, admitted, slog.New(slog.NewTextHandler(said, nil)))
 	t.Cleanup(func() { g.Close() })
@@ -232,7 +233,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 	var admitted []net.Conn
 	for range 2 {
 		connect()
-		conn, err := neighbourListener{g}.Accept()
+		conn, err := neighbourListener{g, g.neighbourly}.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +249,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 		admitted[0].Close()
 	}
 	connect()
-	if _, err := (neighbourListener{g}).Accept(); err != nil {
+	if _, err := (neighbourListener{g, g.neighbourly}).Accept(); err != nil {
 		t.Error(err)
 	}
 	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
@@ -261,6 +262,30 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+func TestAFewConnectionsOfAPartnerMayHaveManyCalls(t *testing.T) {
+	g, client, _ := guarded(t)
+	g.roleOf = func(tls.ConnectionState) role { return partners }
+	accept := func(admitted <-chan net.Conn) net.Conn {
+		secure := tls.Client(connectTo(t, g), client)
+		go func() { _ = secure.Handshake() }()
+		select {
+		case conn := <-admitted:
+			return conn
+		case <-time.After(time.Minute):
+			t.Fatal("no connection comes")
+			return nil
+		}
+	}
+	first := accept(g.neighbourly)
+	for range maxWide - 1 {
+		accept(g.neighbourly)
+	}
+	accept(g.narrow)
+	first.Close()
+	accept(g.neighbourly)
+	accept(g.narrow)
 }
 
 func TestSharesBoundEachKeyAndAll(t *testing.T) {
