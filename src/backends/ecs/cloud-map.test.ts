@@ -220,6 +220,53 @@ describe("names in Cloud Map", () => {
     await discovery.close();
   });
 
+  it("are not looked at while calls of their kind pause, and come once one of them does", async () => {
+    let looks = 0;
+    clock = new (class extends ManualClock {
+      override nowMs(): number {
+        looks += 1;
+        return super.nowMs();
+      }
+    })();
+    cloud.failing = 8;
+    const discovery = start();
+    const count = 60;
+    for (let index = 0; index < count; index++) {
+      const aliases = Array.from({ length: 30 }, (_, alias) => `n${index}-${alias}`);
+      const id = String(index).padStart(64, "0");
+      discovery.announce({ ...container("1", `c${index}`, aliases), id }, "10.0.0.1");
+    }
+    await clock.advance(1);
+    const first = looks;
+    await clock.advance(100_000);
+    assert.equal(cloud.failing, 1);
+    assert.ok(looks - first < 200, `${looks - first} looks`);
+    await clock.advance(100_000);
+    assert.equal(cloud.services.size, count * 31);
+    await discovery.close();
+  });
+
+  it("are 32 of each container", async () => {
+    const discovery = start();
+    const aliases = Array.from({ length: 40 }, (_, index) => `alias${index}`);
+    discovery.announce(container("1", "api", aliases), "10.0.0.1");
+    discovery.announce(container("1", "api", ["later"]), "10.0.0.1");
+    discovery.announce(container("2", "db", ["alias39"]), "10.0.0.2");
+    await clock.advance(1);
+    const own = Object.entries(cloud.names).filter(([, addresses]) => addresses.includes("10.0.0.1"));
+    assert.equal(own.length, 32);
+    assert.deepEqual(cloud.names[`alias39.${net12}`], ["10.0.0.2"]);
+    assert.match(
+      log.warnings()[0] ?? "",
+      /^9 names of a container are not in Cloud Map, which has 32 of each/,
+    );
+    discovery.withdraw("1".repeat(64));
+    discovery.announce(container("1", "api", ["later"]), "10.0.0.1");
+    await clock.advance(1);
+    assert.equal(cloud.services.size, 4);
+    await discovery.close();
+  });
+
   it("of containers that ended while nobody looked are cleared away, others' are let be", async () => {
     const first = start();
     first.announce(container("1", "api", ["both"]), "10.0.0.1");
