@@ -4,6 +4,7 @@
  * and logged if retries fail.
  */
 import { isIPv6 } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import {
   CreateServiceCommand,
@@ -243,6 +244,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
       }
       if (error instanceof NotYet) {
         this.#changed.put({ name, attempts, dueMs }, error.kind);
+        await nextTurn(); // Nothing was waited for: other work goes on between thousands of names.
       } else if (attempts + 1 >= mostAttempts) {
         this.#logger.warn({ err: error, name }, `Cloud Map does not take a name: ${messageOf(error)}`);
       } else {
