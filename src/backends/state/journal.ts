@@ -4,7 +4,7 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Clock } from "../../common/clock.ts";
 import { type Event, EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import type { Operation } from "./database.ts";
-import { eventKey } from "./keys.ts";
+import { eventKey, isEventKey } from "./keys.ts";
 import { weightOf } from "./weights.ts";
 
 /** An event before the journal assigns its time. */
@@ -39,13 +39,16 @@ const journalLimit = 4096;
  */
 export const journalWeight = 64 * 2 ** 20;
 
+/** Most events dropped earlier that the database deletes with a new one. */
+const deletionsPerEvent = 64;
+
 /** The journal, filled by the state's commits. */
 export class Journal implements EventJournal {
   #events: Event[] = [];
   /** Sum of the events' {@link weightOf}. */
   #weight = 0;
-  /** Events dropped at loading that the database still has. */
-  #unwanted: Event[] = [];
+  /** Keys of dropped events that the database still has. */
+  readonly #unwanted: string[] = [];
   #lastNs = 0n;
   readonly #listeners = new Set<(event: Event) => void>();
   readonly #clock: Clock;
@@ -73,7 +76,7 @@ export class Journal implements EventJournal {
   load(value: Uint8Array): void {
     const event = fromBinary(EventSchema, value);
     this.#lastNs = event.timeUnixNs;
-    this.#unwanted.push(...this.#add(event));
+    this.#add(event);
   }
 
   /**
@@ -103,20 +106,33 @@ export class Journal implements EventJournal {
       key: eventKey(appended.timeUnixNs),
       value: toBinary(EventSchema, appended),
     });
-    for (const { timeUnixNs } of [...this.#unwanted.splice(0), ...this.#add(appended)]) {
-      operations.push({ type: "del", key: eventKey(timeUnixNs) });
+    this.#add(appended);
+    for (const key of this.#unwanted.splice(0, deletionsPerEvent)) {
+      operations.push({ type: "del", key });
     }
     return appended;
   }
 
-  /** Takes back an event that no listener has received. @returns the operation that removes it */
-  retract(event: Event): Operation {
-    const place = this.#events.lastIndexOf(event);
-    if (place >= 0) {
-      this.#events.splice(place, 1);
-      this.#weight -= weightOf(event);
+  /**
+   * Takes back events that no listener has received.
+   *
+   * @param operations those of {@link append}: what they delete is left to events to come
+   * @returns the operations that remove the events
+   */
+  retract(events: readonly Event[], operations: readonly Operation[]): Operation[] {
+    for (const event of events) {
+      const place = this.#events.lastIndexOf(event);
+      if (place >= 0) {
+        this.#events.splice(place, 1);
+        this.#weight -= weightOf(event);
+      }
     }
-    return { type: "del", key: eventKey(event.timeUnixNs) };
+    for (const { type, key } of operations) {
+      if (type === "del" && isEventKey(key)) {
+        this.#unwanted.push(key);
+      }
+    }
+    return events.map(({ timeUnixNs }) => ({ type: "del", key: eventKey(timeUnixNs) }));
   }
 
   /** Calls the listeners, which must not throw. */
@@ -126,8 +142,8 @@ export class Journal implements EventJournal {
     }
   }
 
-  /** Appends an event. @returns the dropped oldest ones: an eighth at a time, so that few events move the whole list */
-  #add(event: Event): readonly Event[] {
+  /** Appends an event, and drops the oldest ones: an eighth at a time, so that few events move the whole list. */
+  #add(event: Event): void {
     this.#events.push(event);
     this.#weight += weightOf(event);
     let surplus = this.#events.length <= this.#limit ? 0 : Math.ceil(this.#limit / 8);
@@ -139,10 +155,9 @@ export class Journal implements EventJournal {
         surplus = Math.max(surplus, at + 1);
       }
     }
-    const dropped = this.#events.splice(0, surplus);
-    for (const each of dropped) {
+    for (const each of this.#events.splice(0, surplus)) {
       this.#weight -= weightOf(each);
+      this.#unwanted.push(eventKey(each.timeUnixNs));
     }
-    return dropped;
   }
 }

@@ -256,6 +256,55 @@ describe("the state of a backend", () => {
     );
   });
 
+  const storedEvents = async (): Promise<number> => {
+    await state?.close();
+    state = undefined;
+    const database = await openDatabase(directory);
+    const keys = await database.keys({ gt: "event!", lt: "event~" }).all();
+    await database.close();
+    return keys.length;
+  };
+  const pulled = { type: "image", action: "pull", actorId: "i" } as const;
+
+  it("forgets on disk the events that refused changes have made it forget", async () => {
+    const limit = 16;
+    const first = await open({ journalLimit: limit });
+    const large = create(VolumeRecordSchema, { name: "large", mountpoint: "x".repeat(65 * 2 ** 20) });
+    await first.commit((change) => change.volumes.put(large), "happened");
+    for (let n = 0; n < 100; n++) {
+      await first.commit((change) => change.event(pulled));
+      const refused = first.commit((change) => {
+        change.event(pulled);
+        change.volumes.put(create(VolumeRecordSchema, { name: "more" }));
+      });
+      await assert.rejects(refused, /at most 64 MiB/);
+    }
+    await first.commit((change) => change.event(pulled));
+    const left = await storedEvents();
+    assert.ok(left <= limit, `${left} left`);
+  });
+
+  it("forgets many events of a directory some at a time", async () => {
+    const limit = 16;
+    await open();
+    await storedEvents();
+    const database = await openDatabase(directory);
+    for (let n = 0; n < 1_000; n++) {
+      const older = create(EventSchema, { action: "older", timeUnixNs: BigInt(n) });
+      await database.put(eventKey(older.timeUnixNs), toBinary(EventSchema, older));
+    }
+    await database.close();
+    const first = await open({ journalLimit: limit });
+    await first.commit((change) => change.event(pulled));
+    const left = await storedEvents();
+    assert.ok(left > 500, `${left} left`);
+    const second = await open({ journalLimit: limit });
+    for (let n = 0; n < limit; n++) {
+      await second.commit((change) => change.event(pulled));
+    }
+    assert.ok((await storedEvents()) <= limit);
+  });
+
   it("counts the attributes of its events besides their text", async () => {
     const state = await open();
     const attributes = Object.fromEntries(Array.from({ length: 50_000 }, (_, n) => [`${n}`, ""]));

@@ -347,14 +347,14 @@ class LevelState implements State {
   /** Undoes commits and rejects them. @returns operations for the database that undo them there */
   #refuse(commits: readonly Commit[], reason: Error): Operation[] {
     const operations: Operation[] = [];
-    for (const { undo, events, done } of commits.toReversed()) {
+    for (const { undo, events, done, operations: refused } of commits.toReversed()) {
       for (const step of undo.toReversed()) {
         const operation = step();
         if (operation !== undefined) {
           operations.push(operation);
         }
       }
-      operations.push(...events.map((event) => this.events.retract(event)));
+      operations.push(...this.events.retract(events, refused));
       done.reject(reason);
     }
     return operations;
