@@ -77,7 +77,7 @@ describe("the state of a backend", () => {
     assert.equal(first.volumes.has("more"), false);
     assert.equal(first.events.past().length, 7);
     await first.commit((change) => change.volumes.put({ ...volume("v0"), mountpoint: "/v0" }));
-    const longer = { ...volume("v0"), status: { more: labels.large } };
+    const longer = { ...volume("v0"), status: { more: "x".repeat(25 * 2 ** 20) } };
     await assert.rejects(
       first.commit((change) => change.volumes.put(longer)),
       refused,
@@ -85,13 +85,16 @@ describe("the state of a backend", () => {
     const filling = { ...volume("filling"), labels: { large: "x".repeat(8 * 2 ** 20 - 40_000) } };
     await first.commit((change) => change.volumes.put(filling));
     const grown = (length: number) => ({ ...volume("v1"), mountpoint: "x".repeat(length) });
-    await first.commit((change) => change.volumes.put(grown(60_000)));
+    await first.commit((change) => change.volumes.put(grown(14 * 2 ** 20)));
+    const most = grown(18 * 2 ** 20);
     await assert.rejects(
-      first.commit((change) => change.volumes.put(grown(120_000))),
+      first.commit((change) => change.volumes.put(most)),
       refused,
       "little by little",
     );
-    await first.commit((change) => change.volumes.delete("filling"));
+    await first.commit((change) => change.volumes.put(most), "under-way");
+    await first.commit((change) => ["filling", "v1"].forEach(change.volumes.delete));
+    await first.commit((change) => change.volumes.put(volume("v1")));
     await first.commit((change) =>
       change.networks.put(create(NetworkRecordSchema, { network: { id: newId() } })),
     );

@@ -58,10 +58,11 @@ export interface Change {
 }
 
 /**
- * Whether a change can still be refused (`asked`), or records a fact (`happened`): a process has ended. A fact that
- * will be reported again to the next reader of this state (`reported-again`) is only written along with the next change.
+ * Whether a change can still be refused (`asked`), is a step of a start and refused only if it cannot be written
+ * (`under-way`), or records a fact (`happened`): a process has ended. A fact that will be reported again to the next
+ * reader of this state (`reported-again`) is only written along with the next change.
  */
-export type ChangeKind = "asked" | "happened" | "reported-again";
+export type ChangeKind = "asked" | "under-way" | "happened" | "reported-again";
 
 /** A backend's state. */
 export interface State {
@@ -322,7 +323,8 @@ class LevelState implements State {
       await this.#storage.writeToSpare(operations);
       this.#settle(kept);
     } catch {
-      const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
+      const isFact = ({ kind }: Commit): boolean => kind === "happened" || kind === "reported-again";
+      const isKept = (commit: Commit): boolean => isFact(commit) || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
       const alsoUndone = refuse(kept.filter((commit) => !isKept(commit)));
       const held = happened.flatMap((commit) => commit.operations);

@@ -10,11 +10,8 @@ export const weighedTables: readonly TableName[] = ["container", "volume", "netw
 /** Bytes that records of one kind may hold together, as {@link weightOf} counts them. */
 const weightLimit = 64 * 2 ** 20;
 
-/**
- * Bytes that a record may grow by, in all, while its kind holds more than {@link weightLimit}: what starts and ends
- * add.
- */
-const smallGrowth = 65_536;
+/** Bytes beyond {@link weightLimit} that changes of all records of a kind may add together. */
+const growthLimit = 16 * 2 ** 20;
 
 /** Bytes that an entry of a list or map counts besides its text: it costs time to decode and to write. */
 const entryBytes = 128;
@@ -41,33 +38,22 @@ export function weightOf(value: unknown): number {
 /** The weights of records of one kind. */
 export class Weights {
   readonly #weights = new Map<string, number>();
-  /** The weights of records when there was room last. */
-  readonly #weightsWithRoom = new Map<string, number>();
   #total = 0;
 
-  /** Whether another record is too much. */
-  get isFull(): boolean {
-    return this.#total > weightLimit;
-  }
-
-  /** Counts a record in place of the one with its ID. @returns whether it is too much: new, or much longer */
+  /** Counts a record in place of the one with its ID. @returns whether what it adds is too much */
   set(id: string, record: unknown): boolean {
     const before = this.#weights.get(id);
     const weight = weightOf(record);
     this.#weights.set(id, weight);
     this.#total += weight - (before ?? 0);
-    if (!this.isFull || before === undefined) {
-      this.#weightsWithRoom.set(id, weight);
-    }
-    return (
-      this.isFull && (before === undefined || weight - (this.#weightsWithRoom.get(id) ?? 0) > smallGrowth)
-    );
+    return before === undefined
+      ? this.#total > weightLimit
+      : weight > before && this.#total > weightLimit + growthLimit;
   }
 
   /** Counts a record no more. */
   delete(id: string): void {
     this.#total -= this.#weights.get(id) ?? 0;
     this.#weights.delete(id);
-    this.#weightsWithRoom.delete(id);
   }
 }
