@@ -39,7 +39,6 @@ import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
 import { upgrade } from "./upgrade.ts";
-import { overfull } from "./weights.ts";
 
 /** A change: everything in it becomes durable together, or not at all. */
 export interface Change {
@@ -166,7 +165,9 @@ class LevelState implements State {
   readonly containers = new ContainerTable();
   readonly execs = new ExecTable();
   readonly images = new ImageTable();
-  readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
+  readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name, {
+    labelsOf: ({ labels }) => labels,
+  });
   readonly networks = new NetworkTable();
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
   readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
@@ -242,7 +243,7 @@ class LevelState implements State {
     });
     const [overfilled] = commit.overfills;
     if (kind === "asked" && overfilled !== undefined) {
-      this.#refuse([commit], overfull(`${overfilled}s`));
+      this.#refuse([commit], systemError(overfilled));
       return commit.done.promise;
     }
     if (kind === "reported-again" && this.#pending === undefined) {
