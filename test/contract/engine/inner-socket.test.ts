@@ -564,6 +564,12 @@ describe("what was made through a container's Docker socket", () => {
       hostConfig: { networkMode: "net", binds: ["vol:/data"] },
     });
     await inner.containers.startContainer({ container: id });
+    const gone = await inner.containers.createContainer({
+      config: { image: "shell", volumes: ["/data"] },
+      hostConfig: { networkMode: "net" },
+    });
+    await inner.containers.removeContainer({ container: gone.id }); // Its anonymous volume stays.
+    assert.equal((await inner.volumes.listVolumes({})).volumes.length, 2);
     await inner.volumes.createVolume({ name: "kept", labels: { "sockerless.inner-socket.keep": "" } });
     return job;
   }
