@@ -16,6 +16,8 @@ export interface Execs extends Table<ExecRecord> {
   idleWeight(containerId: string): number;
   /** The container with the most of {@link idleWeight}, and the bytes of all containers together. */
   idleWeights(): { readonly heaviest: string; readonly total: number };
+  /** Calls a listener at every change of an exec, and its removal. Returns a function that removes the listener. */
+  onChange(execId: string, listener: () => void): () => void;
 }
 
 const idOf = ({ id }: ExecRecord): string => id;
@@ -35,6 +37,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
   readonly #byPhase = new TableIndex(idOf, ({ containerId, phase }) => [keyOf(containerId, phase)]);
   readonly #open = new Map<string, number>();
   readonly #idle = new Map<string, number>();
+  readonly #listeners = new Map<string, Set<() => void>>();
 
   constructor() {
     super("exec", ExecRecordSchema, idOf, "changed");
@@ -65,10 +68,24 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
     return { heaviest, total };
   }
 
+  onChange(execId: string, listener: () => void): () => void {
+    const listeners = this.#listeners.get(execId) ?? new Set();
+    this.#listeners.set(execId, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) {
+        this.#listeners.delete(execId);
+      }
+    };
+  }
+
   protected override replaced(before: ExecRecord | undefined, after: ExecRecord | undefined): void {
     this.#byPhase.replace(before, after);
     this.#weigh(before, -1);
     this.#weigh(after, 1);
+    for (const listener of this.#listeners.get((after ?? before)?.id ?? "") ?? []) {
+      listener();
+    }
   }
 
   #weigh(record: ExecRecord | undefined, sign: 1 | -1): void {

@@ -106,6 +106,33 @@ describe("execs that nobody comes for", () => {
     assert.deepEqual(new Set((await looks).map(({ exitCode }) => exitCode)), new Set([255]));
   });
 
+  it("are not asked for by those that resize them before their start", {
+    timeout: 30_000,
+  }, async (context) => {
+    const container = await bench.runScript("exec sleep 1000");
+    const execId = await makeExec(container, "true");
+    const client = bench.engine.context.live.peek(container)?.link?.agent.client;
+    assert.ok(client !== undefined);
+    const asked = context.mock.method(client, "resize");
+    const sleeping = clock.sleeping;
+    const [leaving, staying] = [new AbortController(), new AbortController()];
+    const resizes = [leaving, staying].map(({ signal }) =>
+      Array.from({ length: 50 }, () => bench.execs.resizeExec({ execId, height: 1, width: 1 }, { signal })),
+    );
+    await untilTrue(() => clock.sleeping === sleeping + 100);
+    await clock.advance(1_000);
+    await setTimeout(100);
+    assert.equal(asked.mock.callCount(), 0);
+    leaving.abort();
+    assert.ok((await Promise.allSettled(resizes[0] ?? [])).every(({ status }) => status === "rejected"));
+    await untilTrue(() => clock.sleeping === sleeping + 50);
+    const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
+    const session = bench.session(endpoint, { openExec: { execId, process: { args: ["sleep", "1"] } } });
+    await Promise.all(resizes[1] ?? []);
+    assert.ok(asked.mock.callCount() <= 200, `${asked.mock.callCount()} calls`);
+    await session;
+  });
+
   it("are forgotten when they were never started and cannot be any more", async () => {
     const container = await bench.runScript("exec sleep 1000");
     const [over, started] = [await makeExec(container, "true"), await makeExec(container, "true")];
