@@ -133,6 +133,28 @@ describe("execs that nobody comes for", () => {
     await session;
   });
 
+  it("are not looked at for what happens to other containers", async (context) => {
+    const others = await makeExec(await bench.runScript("exec sleep 1000"), "true");
+    const { mock: all } = context.mock.method(bench.state.execs, "values");
+    const container = await bench.runScript("exec sleep 1000");
+    const [created, started] = [await makeExec(container, "true"), await makeExec(container, "true")];
+    await bench.execs.startExec({ execId: started, access: localAccess });
+    const { container: shown } = await bench.containers.inspectContainer({ container });
+    assert.deepEqual(shown?.execIds, [created, started]);
+    await bench.containers.killContainer({ container });
+    await bench.wait(container);
+    assert.deepEqual([phaseOf(created), phaseOf(started)], [ExecPhase.CREATED, ExecPhase.ENDED]);
+    await bench.containers.startContainer({ container });
+    assert.deepEqual([phaseOf(created), phaseOf(started)], [undefined, undefined]);
+    const last = await makeExec(container, "true");
+    await bench.containers.stopContainer({ container, timeoutSeconds: 0 });
+    await clock.advance(sweepEveryMs);
+    await untilTrue(() => phaseOf(last) === undefined);
+    await bench.containers.removeContainer({ container });
+    assert.equal(phaseOf(others), ExecPhase.CREATED);
+    assert.equal(all.callCount(), 0);
+  });
+
   it("are forgotten when they were never started and cannot be any more", async () => {
     const container = await bench.runScript("exec sleep 1000");
     const [over, started] = [await makeExec(container, "true"), await makeExec(container, "true")];

@@ -248,9 +248,10 @@ export function findExec(context: EngineContext, execId: string): ExecRecord {
 
 /** Execs of a container for inspect: those that have not ended. */
 export function openExecIds(context: EngineContext, container: ContainerRecord): string[] {
-  return [...context.state.execs.values()]
-    .filter((exec) => exec.containerId === container.id && exec.phase !== ExecPhase.ENDED)
-    .map((exec) => exec.id);
+  return context.state.execs
+    .of(container.id)
+    .filter(({ phase }) => phase !== ExecPhase.ENDED)
+    .map(({ id }) => id);
 }
 
 /** An exec, its container and its agent. @throws not-found; conflict: the container is paused or does not run */
