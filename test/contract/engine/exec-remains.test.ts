@@ -133,6 +133,29 @@ describe("execs that nobody comes for", () => {
     await session;
   });
 
+  it("are not made once their client has left, for which their agent's answer is not awaited", {
+    timeout: 30_000,
+  }, async (context) => {
+    const container = await bench.runScript("exec sleep 1000");
+    const client = bench.engine.context.live.peek(container)?.link?.agent.client;
+    assert.ok(client !== undefined);
+    const over = Promise.withResolvers<never>();
+    const { mock: asked } = context.mock.method(client, "lookUpUser", () => over.promise);
+    const leaving = new AbortController();
+    const made = bench.execs.createExec({ container, config: { cmd: ["true"], user: "me" } }, leaving);
+    made.catch(() => undefined);
+    const call = await until(() => asked.calls[0]);
+    leaving.abort();
+    try {
+      await untilTrue(() => call.arguments[1]?.signal?.aborted === true);
+    } finally {
+      over.reject(new Error("canceled"));
+    }
+    await assert.rejects(made);
+    await setTimeout(100);
+    assert.equal(bench.state.execs.size, 0);
+  });
+
   it("are not looked at for what happens to other containers", async (context) => {
     const others = await makeExec(await bench.runScript("exec sleep 1000"), "true");
     const { mock: all } = context.mock.method(bench.state.execs, "values");

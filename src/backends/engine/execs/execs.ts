@@ -39,7 +39,7 @@ const endRetryMs = 50;
 /**
  * Creates an exec.
  *
- * @param left aborts when the client has left, which ends the wait for a start
+ * @param left aborts when the client has left, which ends the waits for a start and for the agent
  * @throws not-found; conflict: the container does not run; invalid: no command, or an unknown user
  */
 export async function createExec(
@@ -57,7 +57,7 @@ export async function createExec(
   }
   const started = await containerOnceStarted(context, reference, left);
   refuse(execRefusal(started, reference));
-  await refuseUnknownUser(context, started, config.user);
+  await refuseUnknownUser(context, started, config.user, left);
   const container = findContainer(context.state, started.id); // Its current record.
   refuse(execRefusal(container, reference));
   const exec = create(ExecRecordSchema, {
@@ -82,20 +82,22 @@ export async function createExec(
  * Refuses a user that the agent does not find. If the agent is of an earlier version or does not answer, the exec's
  * start will fail instead.
  *
- * @throws invalid
+ * @throws invalid; the signal's reason
  */
 async function refuseUnknownUser(
   context: EngineContext,
   { id }: ContainerRecord,
   user: string,
+  left: AbortSignal,
 ): Promise<void> {
   const link = context.live.peek(id)?.link;
   if (user === "" || link === undefined) {
     return;
   }
   try {
-    await link.agent.client.lookUpUser({ user }, { timeoutMs: callTimeoutMs });
+    await link.agent.client.lookUpUser({ user }, { signal: left, timeoutMs: callTimeoutMs });
   } catch (error) {
+    left.throwIfAborted();
     if (isErrorKind(error, "invalid")) {
       throw invalid(messageOf(error), error);
     }
