@@ -56,3 +56,16 @@ test("neither a template nor a value of it is long: it would be written with eve
     assert.throws(() => renderLogTag(template, env), { message });
   }
 });
+
+test("the functions of a template read and write a bounded text together, however many they are", () => {
+  const command = { ...fields, Command: "a ".repeat(32_000), ContainerArgs: Array<string>(60_000).fill("") };
+  for (const template of [
+    `{{.Command${"|title".repeat(600)}|len}}`,
+    "{{title .Command|len}}".repeat(170),
+    "{{len .Command}}".repeat(250),
+    '{{join .ContainerArgs ","|len}}'.repeat(120),
+  ]) {
+    assert.throws(() => renderLogTag(template, command), { message: /read and write more than 262144/ });
+  }
+  assert.equal(renderLogTag("{{.Command | title | len}}", command), "64000");
+});

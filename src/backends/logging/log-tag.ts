@@ -12,6 +12,9 @@ const longestTemplate = 4_096;
 /** The longest value of a template's parts, and the longest tag, in characters: each is written with every line. */
 const longestValue = 65_536;
 
+/** The most characters that all functions of a template read and write together: a pipe may have hundreds of them. */
+const mostWork = 4 * longestValue;
+
 /** The most spaces that `pad` adds on a side. */
 const widest = 1024;
 
@@ -27,17 +30,23 @@ export function renderLogTag(template: string, fields: TagFields): string {
     throw new Error(`template: log-tag:1: it has more than ${longestTemplate} characters`);
   }
   let text = "";
+  const work: Work = { left: mostWork };
   let trimNext = false;
   for (const { literal, action, trimsBefore, trimsAfter } of partsOf(template)) {
     const shown = trimNext ? literal.trimStart() : literal;
     text += trimsBefore ? shown.trimEnd() : shown;
     trimNext = trimsAfter;
     if (action !== undefined) {
-      text += show(evaluate(action, fields));
+      text += show(evaluate(action, fields, work));
     }
     refuseTooLong(text);
   }
   return text;
+}
+
+/** Characters that the functions of a template may still read and write. */
+interface Work {
+  left: number;
 }
 
 interface Part {
@@ -75,7 +84,7 @@ function* partsOf(template: string): Generator<Part> {
   }
 }
 
-function evaluate(action: string, fields: TagFields): Value {
+function evaluate(action: string, fields: TagFields, work: Work): Value {
   const tokens = tokensOf(action);
   if (tokens.length === 0) {
     throw new Error("template: log-tag:1: missing value for command");
@@ -87,7 +96,7 @@ function evaluate(action: string, fields: TagFields): Value {
       command.push(token);
       continue;
     }
-    piped = run(command, piped, fields);
+    piped = run(command, piped, fields, work);
     command = [];
   }
   return piped ?? "";
@@ -102,7 +111,7 @@ function tokensOf(action: string): string[] {
   return tokens;
 }
 
-function run(command: readonly string[], piped: Value | undefined, fields: TagFields): Value {
+function run(command: readonly string[], piped: Value | undefined, fields: TagFields, work: Work): Value {
   const [first, ...rest] = command;
   if (first === undefined) {
     throw new Error("template: log-tag:1: missing value for command");
@@ -110,8 +119,11 @@ function run(command: readonly string[], piped: Value | undefined, fields: TagFi
   const last = piped === undefined ? [] : [piped];
   const call = functions[first];
   if (call !== undefined) {
-    const value = call(...rest.map((token) => operand(token, fields)), ...last);
+    const read = [...rest.map((token) => operand(token, fields)), ...last];
+    charge(work, read);
+    const value = call(...read);
     refuseTooLong(value);
+    charge(work, [value]);
     return value;
   }
   if (rest.length > 0 || last.length > 0) {
@@ -148,14 +160,24 @@ function operand(token: string, fields: TagFields): Value {
   return value;
 }
 
-function refuseTooLong(value: Value): void {
-  let length = 0;
-  for (const text of Array.isArray(value) ? value : [String(value)]) {
-    length += text.length + 1;
-    if (length > longestValue) {
-      throw new Error(`template: log-tag:1: a value has more than ${longestValue} characters`);
-    }
+function charge(work: Work, values: readonly Value[]): void {
+  work.left -= values.reduce<number>((length, value) => length + lengthOf(value), 0);
+  if (work.left < 0) {
+    throw new Error(`template: log-tag:1: its functions read and write more than ${mostWork} characters`);
   }
+}
+
+function refuseTooLong(value: Value): void {
+  if (lengthOf(value) > longestValue) {
+    throw new Error(`template: log-tag:1: a value has more than ${longestValue} characters`);
+  }
+}
+
+/** The length of a value, each element of a list with a separator. */
+function lengthOf(value: Value): number {
+  return typeof value === "object"
+    ? value.reduce((length, text) => length + text.length + 1, 0)
+    : String(value).length;
 }
 
 const functions: Readonly<Record<string, (...values: Value[]) => Value>> = Object.assign(

@@ -70,6 +70,25 @@ test("thousands of names that may be any part of a text share the time of expres
   assert.throws(matchMany, { kind: "unavailable", message: /filters have taken too long/ });
 });
 
+test("no beginning is looked up that is longer than the text, and many are charged as many names are", (context) => {
+  const time = new MatchingTime();
+  const { mock: charged } = context.mock.method(time, "run");
+  const beginnings = (count: number): Filters =>
+    new Filters(
+      { id: { values: Array.from({ length: count }, (_, n) => "z".repeat(count - n)) } } as never,
+      ["id"],
+      time,
+    );
+  const text = { length: 20, slice: () => "a" };
+  const { mock: lookUps } = context.mock.method(text, "slice");
+  assert.equal(beginnings(30).hasPrefix("id", text as never), false);
+  assert.deepEqual([lookUps.callCount(), charged.callCount()], [20, 0]);
+  const many = beginnings(500);
+  assert.equal(many.hasPrefix("id", text as never), false);
+  assert.deepEqual([lookUps.callCount(), charged.callCount()], [40, 1]);
+  assert.equal(many.matchesPrefix("id", `${"z".repeat(19)}a`), true);
+});
+
 test("the engine of expressions is loaded for none but these", () => {
   const [, extension = ""] = /(\.[jt]s)$/.exec(import.meta.url) ?? [];
   const filters = JSON.stringify(new URL(`./filters${extension}`, import.meta.url));

@@ -26,7 +26,7 @@ interface Patterns {
   readonly expressions: readonly string[];
 }
 
-/** Up to so many names are looked for uncounted; more are charged to the time of expressions. */
+/** Up to so many names, or lengths of beginnings, are looked for uncounted; more are charged to the time of expressions. */
 const fewParts = 32;
 
 /** The filters of a request. */
@@ -34,7 +34,7 @@ export class Filters {
   readonly #values = new Map<string, ReadonlySet<string>>();
   /** The values of a key as a list, each once. */
   readonly #lists = new Map<string, readonly string[]>();
-  /** The lengths of a key's values, each once, without that of the empty one. */
+  /** The lengths of a key's values, each once and the shortest first, without that of the empty one. */
   readonly #lengths = new Map<string, readonly number[]>();
   readonly #patterns = new Map<string, Patterns>();
   /** Compiled values; undefined if invalid as a regular expression. */
@@ -61,7 +61,9 @@ export class Filters {
       this.#lists.set(key, [...values]);
       this.#lengths.set(
         key,
-        [...new Set(list.values.map(({ length }) => length))].filter((length) => length > 0),
+        [...new Set(list.values.map(({ length }) => length))]
+          .filter((length) => length > 0)
+          .sort((a, b) => a - b),
       );
     }
   }
@@ -87,12 +89,28 @@ export class Filters {
     return this.#values.get(key)?.has(text) === true;
   }
 
-  /** Whether the text starts with one of the key's values that are not empty. */
+  /**
+   * Whether the text starts with one of the key's values that are not empty.
+   *
+   * @throws invalid, unavailable: the values take too long
+   */
   hasPrefix(key: string, text: string): boolean {
-    return (this.#lengths.get(key) ?? []).some((length) => this.hasValue(key, text.slice(0, length)));
+    const lengths = this.#lengths.get(key) ?? [];
+    const beginsWithValue = (): boolean => {
+      for (const length of lengths) {
+        if (length > text.length) {
+          return false;
+        }
+        if (this.hasValue(key, text.slice(0, length))) {
+          return true;
+        }
+      }
+      return false;
+    };
+    return lengths.length > fewParts ? this.#time.run(0, beginsWithValue) : beginsWithValue();
   }
 
-  /** Like {@link matchesExactly}, but also true if the text starts with a value. */
+  /** Like {@link matchesExactly}, but also true if the text starts with a value. @throws as {@link hasPrefix} */
   matchesPrefix(key: string, text: string): boolean {
     return this.matchesExactly(key, text) || this.hasValue(key, "") || this.hasPrefix(key, text);
   }

@@ -5,6 +5,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { ExecPhase, type ExecRecord, ExecRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { ExecTable } from "./exec-table.ts";
+import { weightOf } from "./weights.ts";
 
 it("execs are found by container and phase, those first that came into it first", () => {
   const table = new ExecTable();
@@ -26,4 +27,24 @@ it("execs are found by container and phase, those first that came into it first"
   change.delete("c");
   change.delete("b");
   assert.deepEqual([ended("web"), counts()], [["a"], [0, 1]]);
+});
+
+it("an exec weighs all of its record", () => {
+  const table = new ExecTable();
+  const change = table.changeInto({ operations: [], undo: [], grows: new Set(), overfills: new Set() });
+  const exec = create(ExecRecordSchema, {
+    id: "e".repeat(64),
+    containerId: "c".repeat(64),
+    config: { cmd: ["x"] },
+    phase: ExecPhase.CREATED,
+  });
+  change.put(exec);
+  assert.equal(table.idleWeight(exec.containerId), weightOf(exec));
+  change.put({ ...exec, phase: ExecPhase.RUNNING, pid: 7n });
+  const open = () => table.open(exec.containerId).map(({ id }) => id);
+  assert.deepEqual([table.idleWeight(exec.containerId), open()], [0, [exec.id]]);
+  change.put({ ...exec, phase: ExecPhase.ENDED, exitCode: 3 });
+  assert.deepEqual([table.openWeight(exec.containerId), open()], [0, []]);
+  change.delete(exec.id);
+  assert.deepEqual([table.idleWeights(), table.of(exec.containerId)], [{ heaviest: "", total: 0 }, []]);
 });

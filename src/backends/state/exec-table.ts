@@ -6,6 +6,10 @@ import { weightOf } from "./weights.ts";
 
 /** Committed execs, ordered by their last change; with the index, creating one reads no other. */
 export interface Execs extends Table<ExecRecord> {
+  /** Execs of a container, the earliest to be made first. */
+  of(containerId: string): readonly ExecRecord[];
+  /** Execs of a container that start or run. */
+  open(containerId: string): readonly ExecRecord[];
   /** Execs of a container in a phase, the earliest to enter it first. */
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[];
   /** Number of execs in {@link inPhase}. */
@@ -16,36 +20,48 @@ export interface Execs extends Table<ExecRecord> {
   idleWeight(containerId: string): number;
   /** The container with the most of {@link idleWeight}, and the bytes of all containers together. */
   idleWeights(): { readonly heaviest: string; readonly total: number };
+  /** Calls a listener at every change of an exec, and its removal. Returns a function that removes the listener. */
+  onChange(execId: string, listener: () => void): () => void;
 }
 
 const idOf = ({ id }: ExecRecord): string => id;
 const keyOf = (containerId: string, phase: ExecPhase): string => `${phase} ${containerId}`;
 
-/** Bytes of an exec's command and its settings, and some for each of its entries. */
-export function execWeight({ config }: ExecRecord): number {
-  return weightOf(config);
+/** Bytes of an exec's record, and some for each entry of its command and its settings. */
+export function execWeight(exec: ExecRecord): number {
+  return weightOf(exec);
 }
 
-function isOpen({ phase }: ExecRecord): boolean {
-  return phase === ExecPhase.STARTING || phase === ExecPhase.RUNNING;
-}
+const openPhases: readonly ExecPhase[] = [ExecPhase.STARTING, ExecPhase.RUNNING];
 
 /** The table of {@link Execs}. */
 export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements Execs {
-  readonly #byPhase = new TableIndex(idOf, ({ containerId, phase }) => [keyOf(containerId, phase)]);
+  readonly #index = new TableIndex(idOf, ({ containerId, phase }) => [
+    containerId,
+    keyOf(containerId, phase),
+  ]);
   readonly #open = new Map<string, number>();
   readonly #idle = new Map<string, number>();
+  readonly #listeners = new Map<string, Set<() => void>>();
 
   constructor() {
     super("exec", ExecRecordSchema, idOf, { order: "changed" });
   }
 
+  of(containerId: string): readonly ExecRecord[] {
+    return this.#index.get(containerId);
+  }
+
+  open(containerId: string): readonly ExecRecord[] {
+    return openPhases.flatMap((phase) => this.inPhase(containerId, phase));
+  }
+
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[] {
-    return this.#byPhase.get(keyOf(containerId, phase));
+    return this.#index.get(keyOf(containerId, phase));
   }
 
   countInPhase(containerId: string, phase: ExecPhase): number {
-    return this.#byPhase.count(keyOf(containerId, phase));
+    return this.#index.count(keyOf(containerId, phase));
   }
 
   openWeight(containerId: string): number {
@@ -65,17 +81,31 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
     return { heaviest, total };
   }
 
+  onChange(execId: string, listener: () => void): () => void {
+    const listeners = this.#listeners.get(execId) ?? new Set();
+    this.#listeners.set(execId, listeners.add(listener));
+    return () => {
+      listeners.delete(listener);
+      if (listeners.size === 0) {
+        this.#listeners.delete(execId);
+      }
+    };
+  }
+
   protected override replaced(before: ExecRecord | undefined, after: ExecRecord | undefined): void {
-    this.#byPhase.replace(before, after);
+    this.#index.replace(before, after);
     this.#weigh(before, -1);
     this.#weigh(after, 1);
+    for (const listener of this.#listeners.get((after ?? before)?.id ?? "") ?? []) {
+      listener();
+    }
   }
 
   #weigh(record: ExecRecord | undefined, sign: 1 | -1): void {
     if (record === undefined) {
       return;
     }
-    const weights = isOpen(record) ? this.#open : this.#idle;
+    const weights = openPhases.includes(record.phase) ? this.#open : this.#idle;
     const weight = (weights.get(record.containerId) ?? 0) + sign * execWeight(record);
     if (weight === 0) {
       weights.delete(record.containerId);

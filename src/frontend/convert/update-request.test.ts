@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
+import { ResourcesSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ApiVersion } from "../api-version.ts";
 import { updateRequestFromJson } from "./update-request.ts";
 
@@ -31,4 +34,18 @@ test("what a version of the API does not have is not read", () => {
 
 test("a limit of the wrong type is refused", () => {
   assert.throws(() => read({ Memory: "much" }), { kind: "invalid" });
+});
+
+test("a text or list that no update changes is not kept", () => {
+  const { resources } = read({
+    CgroupParent: "x".repeat(100_000),
+    Devices: [{ PathOnHost: "/dev/null" }],
+    Ulimits: [{ Name: "nofile", Soft: 1, Hard: 1 }],
+    BlkioDeviceReadBps: [{ Path: "/dev/sda", Rate: 1 }],
+    DeviceRequests: [{ Driver: "x" }],
+    CpusetCpus: "0",
+    OomKillDisable: true,
+  });
+  const kept = create(ResourcesSchema, { cpusetCpus: "0", oomKillDisable: true });
+  assert.deepEqual(resources, kept);
 });

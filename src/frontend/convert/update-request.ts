@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 
 import {
   type Resources,
+  ResourcesSchema,
   type RestartPolicy,
   RestartPolicySchema,
 } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -24,7 +25,7 @@ export interface UpdateSettings {
  */
 export function updateRequestFromJson(body: unknown, version: ApiVersion): UpdateSettings {
   const fields = new JsonFields(body ?? {}, "UpdateConfig");
-  const resources = resourcesFromJson(fields);
+  const resources = changeable(resourcesFromJson(fields));
   if (version.before("1.40")) {
     delete resources.pidsLimit;
   }
@@ -39,4 +40,13 @@ export function updateRequestFromJson(body: unknown, version: ApiVersion): Updat
       maximumRetryCount: policy?.int32("MaximumRetryCount") ?? 0,
     }),
   };
+}
+
+/** The numbers and sets of processors: an update changes no others, and may wait for a start for an hour. */
+function changeable(resources: Resources): Resources {
+  const numbers = Object.entries(resources).filter(([, value]) =>
+    ["bigint", "number", "boolean"].includes(typeof value),
+  );
+  const { cpusetCpus, cpusetMems } = resources;
+  return create(ResourcesSchema, { ...Object.fromEntries(numbers), cpusetCpus, cpusetMems });
 }

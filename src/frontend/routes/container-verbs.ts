@@ -48,19 +48,19 @@ async function postContainersUnpause(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersRename(context: ReplyContext): Promise<void> {
-  const { query, services, response } = context;
+  const { query, signal, services, response } = context;
   const name = text(query, "name");
-  await services.backend.containers.renameContainer({ container: nameOf(context), name });
+  await services.backend.containers.renameContainer({ container: nameOf(context), name }, { signal });
   replyEmpty(response, 204);
 }
 
 async function postContainersUpdate(context: ReplyContext): Promise<void> {
-  const { services, response } = context;
+  const { signal, services, response } = context;
   const { fields } = await readBody(context, "updateContainer");
-  const { warnings } = await services.backend.containers.updateContainer({
-    container: nameOf(context),
-    ...fields,
-  });
+  const { warnings } = await services.backend.containers.updateContainer(
+    { container: nameOf(context), ...fields },
+    { signal },
+  );
   replyJson(response, 200, { Warnings: listOrNull(warnings) });
 }
 

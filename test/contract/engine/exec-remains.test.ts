@@ -106,6 +106,78 @@ describe("execs that nobody comes for", () => {
     assert.deepEqual(new Set((await looks).map(({ exitCode }) => exitCode)), new Set([255]));
   });
 
+  it("are not asked for by those that resize them before their start", {
+    timeout: 30_000,
+  }, async (context) => {
+    const container = await bench.runScript("exec sleep 1000");
+    const execId = await makeExec(container, "true");
+    const client = bench.engine.context.live.peek(container)?.link?.agent.client;
+    assert.ok(client !== undefined);
+    const asked = context.mock.method(client, "resize");
+    const sleeping = clock.sleeping;
+    const [leaving, staying] = [new AbortController(), new AbortController()];
+    const resizes = [leaving, staying].map(({ signal }) =>
+      Array.from({ length: 50 }, () => bench.execs.resizeExec({ execId, height: 1, width: 1 }, { signal })),
+    );
+    await untilTrue(() => clock.sleeping === sleeping + 100);
+    await clock.advance(1_000);
+    await setTimeout(100);
+    assert.equal(asked.mock.callCount(), 0);
+    leaving.abort();
+    assert.ok((await Promise.allSettled(resizes[0] ?? [])).every(({ status }) => status === "rejected"));
+    await untilTrue(() => clock.sleeping === sleeping + 50);
+    const { endpoint } = await bench.execs.startExec({ execId, access: localAccess });
+    const session = bench.session(endpoint, { openExec: { execId, process: { args: ["sleep", "1"] } } });
+    await Promise.all(resizes[1] ?? []);
+    assert.ok(asked.mock.callCount() <= 200, `${asked.mock.callCount()} calls`);
+    await session;
+  });
+
+  it("are not made once their client has left, for which their agent's answer is not awaited", {
+    timeout: 30_000,
+  }, async (context) => {
+    const container = await bench.runScript("exec sleep 1000");
+    const client = bench.engine.context.live.peek(container)?.link?.agent.client;
+    assert.ok(client !== undefined);
+    const over = Promise.withResolvers<never>();
+    const { mock: asked } = context.mock.method(client, "lookUpUser", () => over.promise);
+    const leaving = new AbortController();
+    const made = bench.execs.createExec({ container, config: { cmd: ["true"], user: "me" } }, leaving);
+    made.catch(() => undefined);
+    const call = await until(() => asked.calls[0]);
+    leaving.abort();
+    try {
+      await untilTrue(() => call.arguments[1]?.signal?.aborted === true);
+    } finally {
+      over.reject(new Error("canceled"));
+    }
+    await assert.rejects(made);
+    await setTimeout(100);
+    assert.equal(bench.state.execs.size, 0);
+  });
+
+  it("are not looked at for what happens to other containers", async (context) => {
+    const others = await makeExec(await bench.runScript("exec sleep 1000"), "true");
+    const { mock: all } = context.mock.method(bench.state.execs, "values");
+    const container = await bench.runScript("exec sleep 1000");
+    const [created, started] = [await makeExec(container, "true"), await makeExec(container, "true")];
+    await bench.execs.startExec({ execId: started, access: localAccess });
+    const { container: shown } = await bench.containers.inspectContainer({ container });
+    assert.deepEqual(shown?.execIds, [created, started]);
+    await bench.containers.killContainer({ container });
+    await bench.wait(container);
+    assert.deepEqual([phaseOf(created), phaseOf(started)], [ExecPhase.CREATED, ExecPhase.ENDED]);
+    await bench.containers.startContainer({ container });
+    assert.deepEqual([phaseOf(created), phaseOf(started)], [undefined, undefined]);
+    const last = await makeExec(container, "true");
+    await bench.containers.stopContainer({ container, timeoutSeconds: 0 });
+    await clock.advance(sweepEveryMs);
+    await untilTrue(() => phaseOf(last) === undefined);
+    await bench.containers.removeContainer({ container });
+    assert.equal(phaseOf(others), ExecPhase.CREATED);
+    assert.equal(all.callCount(), 0);
+  });
+
   it("are forgotten when they were never started and cannot be any more", async () => {
     const container = await bench.runScript("exec sleep 1000");
     const [over, started] = [await makeExec(container, "true"), await makeExec(container, "true")];

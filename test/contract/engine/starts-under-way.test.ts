@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -216,6 +217,30 @@ describe("while a container starts", () => {
     assert.deepEqual(
       [record?.name, record?.hostConfig?.restartPolicy?.name, record?.state?.status],
       ["other", "always", ContainerStatus.RUNNING],
+    );
+  });
+
+  it("no update and no other name waits for it whose client has left", async () => {
+    const { id, started } = await starting();
+    const client = new AbortController();
+    const changes = Promise.allSettled([
+      bench.containers.renameContainer({ container: id, name: "other" }, client),
+      bench.containers.updateContainer({ container: id, restartPolicy: { name: "always" } }, client),
+    ]);
+    const answered = bench.containers.renameContainer({ container: id, name: "last" });
+    await setTimeout(200); // The requests have reached the backend.
+    client.abort();
+    assert.deepEqual(
+      (await changes).map(({ status }) => status),
+      ["rejected", "rejected"],
+    );
+    await setTimeout(200);
+    goOn();
+    await Promise.all([started, answered]);
+    const actions = (await bench.pastEvents({ container: [id] })).map(({ action }) => action);
+    assert.deepEqual(
+      actions.filter((action) => ["rename", "update"].includes(action)),
+      ["rename"],
     );
   });
 

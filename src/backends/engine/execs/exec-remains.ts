@@ -1,11 +1,7 @@
 /** Drops old records of execs. */
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { every } from "../../../common/timers.ts";
-import {
-  type ContainerRecord,
-  ExecPhase,
-  type ExecRecord,
-} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { ExecPhase, type ExecRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
 import { type Execs, execWeight } from "../../state/exec-table.ts";
 import { hasProcess } from "../../model/records.ts";
@@ -87,12 +83,12 @@ export function sweepExecsRegularly(context: EngineContext): void {
   every(context.clock, sweepEveryMs, sweep, context.shutdown);
 }
 
-/** Drops execs of ended runs that were never started. */
+/** Drops execs of ended runs that were never started; the next start of their container forgets them too. */
 async function sweepExecs(context: EngineContext): Promise<void> {
-  const dead = [...context.state.execs.values()].filter(
-    (exec) =>
-      exec.phase === ExecPhase.CREATED && !canStart(exec, context.state.containers.get(exec.containerId)),
-  );
+  const { containers, execs } = context.state;
+  const dead = [...containers.values()]
+    .filter((container) => !hasProcess(container))
+    .flatMap(({ id }) => execs.inPhase(id, ExecPhase.CREATED));
   if (dead.length > 0) {
     await context.state.commit((change) => {
       for (const exec of dead) {
@@ -100,8 +96,4 @@ async function sweepExecs(context: EngineContext): Promise<void> {
       }
     });
   }
-}
-
-function canStart(exec: ExecRecord, container: ContainerRecord | undefined): boolean {
-  return container !== undefined && exec.generation === container.generation && hasProcess(container);
 }

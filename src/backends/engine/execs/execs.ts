@@ -30,7 +30,6 @@ import { endedExec, execEvent, isExecOpen, lostExecCode } from "./decisions/exec
 
 /** Time for which a resize waits for the exec's process. */
 const resizeTimeoutMs = 10_000;
-const resizeRetryMs = 50;
 /** Time limit for an agent's answer. */
 const callTimeoutMs = 10_000;
 /** Time for which an inspect waits for the end of an exec whose agent does not confirm that it runs. */
@@ -40,7 +39,7 @@ const endRetryMs = 50;
 /**
  * Creates an exec.
  *
- * @param left aborts when the client has left, which ends the wait for a start
+ * @param left aborts when the client has left, which ends the waits for a start and for the agent
  * @throws not-found; conflict: the container does not run; invalid: no command, or an unknown user
  */
 export async function createExec(
@@ -58,7 +57,7 @@ export async function createExec(
   }
   const started = await containerOnceStarted(context, reference, left);
   refuse(execRefusal(started, reference));
-  await refuseUnknownUser(context, started, config.user);
+  await refuseUnknownUser(context, started, config.user, left);
   const container = findContainer(context.state, started.id); // Its current record.
   refuse(execRefusal(container, reference));
   const exec = create(ExecRecordSchema, {
@@ -83,20 +82,22 @@ export async function createExec(
  * Refuses a user that the agent does not find. If the agent is of an earlier version or does not answer, the exec's
  * start will fail instead.
  *
- * @throws invalid
+ * @throws invalid; the signal's reason
  */
 async function refuseUnknownUser(
   context: EngineContext,
   { id }: ContainerRecord,
   user: string,
+  left: AbortSignal,
 ): Promise<void> {
   const link = context.live.peek(id)?.link;
   if (user === "" || link === undefined) {
     return;
   }
   try {
-    await link.agent.client.lookUpUser({ user }, { timeoutMs: callTimeoutMs });
+    await link.agent.client.lookUpUser({ user }, { signal: left, timeoutMs: callTimeoutMs });
   } catch (error) {
+    left.throwIfAborted();
     if (isErrorKind(error, "invalid")) {
       throw invalid(messageOf(error), error);
     }
@@ -167,32 +168,73 @@ function hasStream({ config }: ExecRecord): boolean {
   return config !== undefined && (config.attachStdin || config.attachStdout || config.attachStderr);
 }
 
-/** Resizes an exec's terminal; waits, bounded, for its process. @throws not-found; conflict; invalid */
+/**
+ * Resizes an exec's terminal; waits, bounded, for its process. Its agent is asked once, and again once the exec's record
+ * has changed: it reports a start and an end.
+ *
+ * @param left aborts when the client has left, which ends the wait
+ * @throws not-found; conflict; invalid; system: not started in time; the signal's reason
+ */
 export async function resizeExec(
   context: EngineContext,
   execId: string,
-  height: number,
-  width: number,
+  size: { readonly height: number; readonly width: number },
+  left: AbortSignal,
 ): Promise<void> {
+  const signal = AbortSignal.any([left, context.shutdown]);
   const deadline = context.clock.nowMs() + resizeTimeoutMs;
   for (;;) {
     const { exec, link } = runningExecOf(context, execId);
     if (exec.phase === ExecPhase.ENDED) {
       throw invalid("exec process is not started");
     }
-    try {
-      await link.agent.client.resize({ execId, size: { height, width } }, { timeoutMs: resizeTimeoutMs });
+    if (isExecOpen(exec) && (await hasResized(link, execId, size, signal))) {
       return;
-    } catch (error) {
-      const isEarly = isErrorKind(error, "conflict") || isErrorKind(error, "not-found");
-      if (!isEarly) {
-        throw error;
-      }
-      if (context.clock.nowMs() >= deadline) {
-        throw systemError("timeout waiting for exec session ready", error);
-      }
     }
-    await context.clock.sleep(resizeRetryMs, context.shutdown);
+    await nextChangeOf(context, exec, deadline, signal);
+  }
+}
+
+/** Resizes the terminal of an exec whose process runs. @returns whether it runs */
+async function hasResized(
+  { agent }: AgentLink,
+  execId: string,
+  size: { readonly height: number; readonly width: number },
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await agent.client.resize({ execId, size }, { signal, timeoutMs: callTimeoutMs });
+    return true;
+  } catch (error) {
+    if (isErrorKind(error, "conflict") || isErrorKind(error, "not-found")) {
+      return false;
+    }
+    throw error;
+  }
+}
+
+/** Waits until an exec's record is not this one any more. @throws system: it is at the deadline; the signal's reason */
+async function nextChangeOf(
+  context: EngineContext,
+  exec: ExecRecord,
+  deadline: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const { clock, state } = context;
+  const changed = new AbortController();
+  const stop = state.execs.onChange(exec.id, () => changed.abort());
+  try {
+    if (state.execs.get(exec.id) === exec) {
+      await clock.sleep(deadline - clock.nowMs(), AbortSignal.any([signal, changed.signal]));
+      throw systemError("timeout waiting for exec session ready");
+    }
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!changed.signal.aborted) {
+      throw error;
+    }
+  } finally {
+    stop();
   }
 }
 
@@ -208,9 +250,10 @@ export function findExec(context: EngineContext, execId: string): ExecRecord {
 
 /** Execs of a container for inspect: those that have not ended. */
 export function openExecIds(context: EngineContext, container: ContainerRecord): string[] {
-  return [...context.state.execs.values()]
-    .filter((exec) => exec.containerId === container.id && exec.phase !== ExecPhase.ENDED)
-    .map((exec) => exec.id);
+  return context.state.execs
+    .of(container.id)
+    .filter(({ phase }) => phase !== ExecPhase.ENDED)
+    .map(({ id }) => id);
 }
 
 /** An exec, its container and its agent. @throws not-found; conflict: the container is paused or does not run */

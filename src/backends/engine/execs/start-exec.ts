@@ -22,7 +22,7 @@ import { findContainer } from "../containers/decisions/lookup.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
 import type { EngineContext } from "../context.ts";
 import { type Verb, performSteps } from "../work/steps.ts";
-import { execEvent, execStartRefusal, isExecOpen, startingExec } from "./decisions/exec-machine.ts";
+import { execEvent, execStartRefusal, startingExec } from "./decisions/exec-machine.ts";
 import { queryAgent, findExec, refuse, runningExecOf } from "./execs.ts";
 
 /** Time limit for the session of an exec that was handed out. */
@@ -94,10 +94,8 @@ export async function resumeExecs(
   link: AgentLink,
   container: ContainerRecord,
 ): Promise<void> {
-  for (const exec of [...context.state.execs.values()]) {
-    if (exec.containerId === container.id && isExecOpen(exec)) {
-      await performSteps(execSteps, { context, container, link, exec }, "session");
-    }
+  for (const exec of context.state.execs.open(container.id)) {
+    await performSteps(execSteps, { context, container, link, exec }, "session");
   }
 }
 

@@ -23,13 +23,13 @@ export function containerVerbs(context: EngineContext) {
       await unpauseContainer(context, container);
       return {};
     },
-    renameContainer: async ({ container, name }) => {
-      await renameContainer(context, container, name);
+    renameContainer: async ({ container, name }, { signal }) => {
+      await renameContainer(context, container, name, signal);
       return {};
     },
-    updateContainer: async ({ container, resources, restartPolicy }) => {
-      return { warnings: [...(await updateContainer(context, container, resources, restartPolicy))] };
-    },
+    updateContainer: async ({ container, resources, restartPolicy }, { signal }) => ({
+      warnings: [...(await updateContainer(context, container, resources, restartPolicy, signal))],
+    }),
     topContainer: async ({ container, psArgs }, call) => {
       const { titles, processes } = await topContainer(context, container, psArgs, call.signal);
       return { titles, processes: processes.map(({ columns }) => ({ values: columns })) };

@@ -38,8 +38,8 @@ export function execService(context: EngineContext): ServiceImpl<typeof ExecServ
         openStderr: config.attachStderr,
       };
     },
-    resizeExec: async ({ execId, height, width }) => {
-      await resizeExec(context, execId, height, width);
+    resizeExec: async ({ execId, height, width }, { signal }) => {
+      await resizeExec(context, execId, { height, width }, signal);
       return {};
     },
   };

@@ -46,13 +46,16 @@ export async function atServingAgent<T>(
 
 /**
  * {@link atServingAgent} with the container's lock held during the work, but not while waiting for the end of a run.
+ *
+ * @param left ends these waits; what has begun goes on
  */
 export function lockedAtServingAgent<T>(
   context: EngineContext,
   live: LiveContainer,
   work: () => Promise<T>,
+  left: AbortSignal = context.shutdown,
 ): Promise<T> {
-  return atServingAgent(context, live.id, context.shutdown, () => live.lock.run(work));
+  return atServingAgent(context, live.id, left, () => live.lock.run(work, left));
 }
 
 /**

@@ -131,10 +131,8 @@ async function recordRemoval(removal: Removal): Promise<void> {
   const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
     change.containers.put(removal.record);
-    for (const exec of context.state.execs.values()) {
-      if (exec.containerId === record.id) {
-        change.execs.delete(exec.id);
-      }
+    for (const exec of context.state.execs.of(record.id)) {
+      change.execs.delete(exec.id);
     }
     for (const volume of removal.volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });

@@ -3,11 +3,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 import { isErrorKind, messageOf } from "../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
-import {
-  type ContainerRecord,
-  type ExecRecord,
-  ExecPhase,
-} from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent, networkEvents, unmountEvents } from "../../events/decisions/container-events.ts";
 import { endedExec, execEndEvent } from "../../execs/decisions/exec-machine.ts";
@@ -59,7 +55,7 @@ export async function containerExited(
       restartCount: record.restartCount,
     });
     const next = exited(record, exit, restarting);
-    const execs = openExecsOf(context, record);
+    const execs = context.state.execs.open(record.id);
     const recorded = context.state.commit((change) => {
       change.containers.put(next);
       for (const exec of execs) {
@@ -150,12 +146,4 @@ function exitEvents(record: ContainerRecord, exit: Exit, ranMs: number) {
       error: exit.error,
     },
   ];
-}
-
-function openExecsOf(context: EngineContext, record: ContainerRecord): ExecRecord[] {
-  return [...context.state.execs.values()].filter(
-    (exec) =>
-      exec.containerId === record.id &&
-      (exec.phase === ExecPhase.STARTING || exec.phase === ExecPhase.RUNNING),
-  );
 }

@@ -17,18 +17,20 @@ import { withErrorPrefix } from "../../work/error-prefix.ts";
  * Renames a container.
  *
  * @param name with or without the slash
+ * @param left ends the wait for other changes of the container; what has begun goes on
  * @throws not-found; invalid: characters, or the same name; conflict: taken
  */
 export async function renameContainer(
   context: EngineContext,
   reference: string,
   name: string,
+  left: AbortSignal,
 ): Promise<void> {
   if (reference === "" || name === "") {
     throw invalid("Neither old nor new names may be empty");
   }
   const { id } = findContainer(context.state, reference);
-  await context.live.of(id).lock.run(async () => {
+  const rename = async (): Promise<void> => {
     const record = containerOfId(context.state, id, reference);
     const asked = name.startsWith("/") ? name : `/${name}`;
     if (asked === `/${record.name}`) {
@@ -45,7 +47,8 @@ export async function renameContainer(
       }
       await Promise.all([pushToNetworks(context, namedNetworks(next.endpoints)), reseal(context, id)]);
     });
-  });
+  };
+  await context.live.of(id).lock.run(rename, left);
 }
 
 function renamed(record: ContainerRecord, name: string): ContainerRecord {

@@ -26,6 +26,7 @@ import { withErrorPrefix } from "../../work/error-prefix.ts";
  *
  * @param resources zero or unset values stay as they are
  * @param restartPolicy unchanged if absent or without a name
+ * @param left ends the wait for other changes of the container; what has begun goes on
  * @returns warnings about limits that the machine does not support
  * @throws not-found; invalid; conflict: a contradiction to other settings, or it is being removed; not-implemented:
  *   this backend cannot change the limits of a running container
@@ -35,6 +36,7 @@ export async function updateContainer(
   reference: string,
   resources: Resources | undefined,
   restartPolicy: RestartPolicy | undefined,
+  left: AbortSignal,
 ): Promise<readonly string[]> {
   const said = resources ?? create(ResourcesSchema);
   validateHostConfig(create(HostConfigSchema, restartPolicy === undefined ? {} : { restartPolicy }));
@@ -43,7 +45,7 @@ export async function updateContainer(
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
   const failing = `Cannot update container ${id}`;
-  await lockedAtServingAgent(context, live, async () => {
+  const update = async (): Promise<void> => {
     const record = containerOfId(context.state, id, reference);
     const refusal = updateRefusal(record, live.run.isRemoving);
     await withErrorPrefix(failing, async () => {
@@ -64,6 +66,7 @@ export async function updateContainer(
       });
       await reseal(context, id);
     });
-  });
+  };
+  await lockedAtServingAgent(context, live, update, left);
   return warnings;
 }

@@ -61,8 +61,8 @@ async function recordRunning(
   );
   await context.state.commit((change) => {
     change.containers.put(next);
-    for (const exec of context.state.execs.values()) {
-      if (exec.containerId === record.id && exec.generation !== record.generation) {
+    for (const exec of context.state.execs.of(record.id)) {
+      if (exec.generation !== record.generation) {
         change.execs.delete(exec.id);
       }
     }
