@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
 )
@@ -87,8 +88,11 @@ func TestEightTreesAreMeasuredAtATime(t *testing.T) {
 	for n := range asked {
 		asked[n] = meter.join(fmt.Sprint(n), trees.measure)
 	}
-	for range mostWalks {
+	for range 8 {
 		<-trees.begun
+	}
+	for range 1000 {
+		runtime.Gosched() // others would begin
 	}
 	meter.leave("19", asked[19]) // perhaps without a place
 	<-asked[19].done
@@ -96,7 +100,7 @@ func TestEightTreesAreMeasuredAtATime(t *testing.T) {
 	for _, each := range asked {
 		<-each.done
 	}
-	if most := trees.most.Load(); most != mostWalks {
+	if most := trees.most.Load(); most != 8 {
 		t.Errorf("%d at a time", most)
 	}
 	if len(meter.going) != 0 || len(meter.places) != 0 {
