@@ -12,11 +12,11 @@ import (
 
 // MeasureDisk measures writable layers and volumes.
 func (s *service) MeasureDisk(ctx context.Context, r *connect.Request[hostv1.MeasureDiskRequest]) (*connect.Response[hostv1.MeasureDiskResponse], error) {
-	containers, err := measureEach(ctx, r.Msg.ContainerIds, s.writableLayer)
+	containers, err := s.measureEach(ctx, "container", r.Msg.ContainerIds, s.writableLayer)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	volumes, err := measureEach(ctx, r.Msg.VolumeNames, s.volumes.Measure)
+	volumes, err := s.measureEach(ctx, "volume", r.Msg.VolumeNames, s.volumes.Measure)
 	return answer(&hostv1.MeasureDiskResponse{Containers: containers, Volumes: volumes}, err)
 }
 
@@ -28,10 +28,12 @@ func (s *service) writableLayer(ctx context.Context, id string) (uint64, error) 
 	return disk.Measure(ctx, directory)
 }
 
-func measureEach(ctx context.Context, names []string, measure func(context.Context, string) (uint64, error)) (map[string]uint64, error) {
+func (s *service) measureEach(ctx context.Context, kind string, names []string, measure func(context.Context, string) (uint64, error)) (map[string]uint64, error) {
 	sizes := make(map[string]uint64, len(names))
 	for _, name := range names {
-		size, err := measure(ctx, name)
+		size, err := s.disk.Measure(ctx, kind+" "+name, func(ctx context.Context) (uint64, error) {
+			return measure(ctx, name)
+		})
 		if err != nil {
 			return nil, fmt.Errorf("measure %s: %w", name, err)
 		}

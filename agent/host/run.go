@@ -22,6 +22,7 @@ import (
 	"github.com/sockerless/sockerless/agent/core/memory"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/disk"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/network"
@@ -99,7 +100,7 @@ type instance struct {
 
 func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*instance, error) {
 	i := &instance{}
-	i.paths = userpaths.New()
+	i.paths, i.disk = userpaths.New(), disk.NewMeter()
 	i.storedSocket = layout.StoredSocket()
 	var err error
 	if i.network, err = network.NewInstance(layout.Tag(), layout.NetworkNamespaces()); err != nil {

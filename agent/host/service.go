@@ -9,6 +9,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/version"
 	"github.com/sockerless/sockerless/agent/host/containers"
+	"github.com/sockerless/sockerless/agent/host/disk"
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/network"
@@ -28,6 +29,7 @@ type service struct {
 	volumes      *volumes.Store
 	network      *network.Instance
 	paths        *userpaths.Looks
+	disk         *disk.Meter
 	runtime      *probe
 	storedSocket string
 }

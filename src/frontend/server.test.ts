@@ -113,6 +113,12 @@ test("each request is logged with its method, its path, its status and how long 
   }
   const refused = lines.find(({ msg }) => msg === "request refused");
   assert.equal(refused?.["reason"], "not so");
+  lines.length = 0;
+  await api.call("GET", `/refused?${"x".repeat(60_000)}`);
+  await until(() => lines.some(({ msg }) => msg === "request") || undefined);
+  for (const line of lines) {
+    assert.ok(JSON.stringify(line).length < 2_000, `a URL of 60,000 characters: ${String(line["msg"])}`);
+  }
 });
 
 test("a client's disconnect aborts the request's signal, a request that ends by itself does not", async (t) => {

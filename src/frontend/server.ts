@@ -393,7 +393,8 @@ export class DockerApiServer {
     if (exchange.end.signal.aborted) {
       return; // The client is gone, and nothing failed.
     }
-    const { method, url } = request;
+    const { method } = request;
+    const url = loggedUrl(request);
     const { status } = errorReply(error);
     if (error instanceof TooManyRequests) {
       this.#logger.debug({ method, url, status, reason: message }, "request refused");
@@ -421,12 +422,17 @@ export class DockerApiServer {
   #trace(request: IncomingMessage, status: number | undefined, started: number): void {
     const took = performance.now() - started;
     const ms = Math.round(took);
-    this.#logger.debug({ method: request.method, url: request.url, status, ms }, "request");
+    this.#logger.debug({ method: request.method, url: loggedUrl(request), status, ms }, "request");
     requestAnswered.report(() => {
       const route = this.#matchOf(request)?.route;
       return { method: route?.method ?? "other", route: route?.path, status, seconds: took / 1000 };
     });
   }
+}
+
+/** A request's URL as far as it is logged: it may have a mebibyte. */
+function loggedUrl({ url }: IncomingMessage): string | undefined {
+  return url?.slice(0, 1_000);
 }
 
 /** Whether a request's body arrived with its header. */

@@ -15,8 +15,12 @@ type file struct{ device, inode uint64 }
 
 func fileOf(stat *unix.Stat_t) file { return file{uint64(stat.Dev), stat.Ino} }
 
+// mostLinked bounds the files with several names that a walk remembers, some 40 MiB:
+// a container makes any number of them. Further ones count by name.
+const mostLinked = 1 << 20
+
 // Measure returns the bytes of the regular files beneath a directory, counting
-// hard-linked ones once. Missing directories and vanishing files count nothing.
+// hard-linked ones once as far as they are remembered. Missing directories and vanishing files count nothing.
 // Links are never followed. It holds two descriptors, however deep the tree is, and
 // takes a time that grows with the number of files alone: a container makes both.
 func Measure(ctx context.Context, directory string) (uint64, error) {
@@ -27,7 +31,7 @@ func Measure(ctx context.Context, directory string) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("open %s: %w", directory, err)
 	}
-	w := &walk{ctx: ctx, linked: map[file]bool{}, current: fd}
+	w := &walk{ctx: ctx, linked: map[file]struct{}{}, current: fd}
 	defer func() { unix.Close(w.current) }()
 	err = w.run()
 	return w.total, err
@@ -43,7 +47,7 @@ type level struct {
 type walk struct {
 	ctx     context.Context
 	total   uint64
-	linked  map[file]bool
+	linked  map[file]struct{}
 	current int
 	levels  []level
 }
@@ -134,10 +138,12 @@ func (w *walk) enter() error {
 
 func (w *walk) count(stat *unix.Stat_t) {
 	if stat.Nlink > 1 {
-		if w.linked[fileOf(stat)] {
+		if _, counted := w.linked[fileOf(stat)]; counted {
 			return
 		}
-		w.linked[fileOf(stat)] = true
+		if len(w.linked) < mostLinked {
+			w.linked[fileOf(stat)] = struct{}{}
+		}
 	}
 	w.total += uint64(stat.Size)
 }

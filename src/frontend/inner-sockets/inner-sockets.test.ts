@@ -25,7 +25,8 @@ test("a connection whose server ends first breaks nothing when it is written on"
 });
 
 describe("the Docker sockets of a container", () => {
-  it("take a bounded number of connections a second, all together", async () => {
+  /** The connections that are taken within half a second from containers whose processes connect at once. */
+  async function takenFrom(containers: number): Promise<number> {
     let opened = 0;
     const link = { opened: Promise.resolve(), cancel: () => {} };
     const services = {
@@ -45,12 +46,25 @@ describe("the Docker sockets of a container", () => {
       ...{ clock: systemClock, logger: pino({ level: "silent" }) },
     } as unknown as InnerSocketsOptions);
     const paths = ["/var/run/docker.sock", "/run/docker.sock", "/other.sock"];
-    sockets.settle(
-      "c",
-      paths.map((path) => ({ $typeName: "sockerless.backend.v1.InnerSocket" as const, path, full: true })),
-    );
+    for (let at = 0; at < containers; at += 1) {
+      sockets.settle(
+        `c${at}`,
+        paths.map((path) => ({ $typeName: "sockerless.backend.v1.InnerSocket" as const, path, full: true })),
+      );
+    }
     await setTimeout(500);
-    assert.ok(opened > 10 && opened <= 64, `${opened} connections`);
+    const taken = opened;
     await sockets.close();
+    return taken;
+  }
+
+  it("take a bounded number of connections a second, all together", async () => {
+    const opened = await takenFrom(1);
+    assert.ok(opened > 10 && opened <= 64, `${opened} connections`);
+  });
+
+  it("take a bounded number of connections a second, of all containers together", async () => {
+    const opened = await takenFrom(20);
+    assert.ok(opened > 64 && opened <= 256, `${opened} connections`);
   });
 });

@@ -30,6 +30,8 @@ import { connectionTo } from "./connection-to.ts";
 const mostConnections = 64;
 /** Maximum of new connections per container and second. */
 const mostPerSecond = 64;
+/** Maximum of new connections of all containers a second: each takes the main thread some work. */
+const mostPerSecondOfAll = 256;
 /** All containers' share of the descriptors that are not for the API's own clients. */
 const shareOfAll = 1 / 8;
 /** Maximum total of long headers of all containers: of unfinished ones, and of those of requests. */
@@ -69,6 +71,7 @@ export class InnerSockets {
   readonly #options: InnerSocketsOptions;
   readonly #served = new Map<string, Served>();
   readonly #ending = new Set<Promise<unknown>>();
+  readonly #begun = new Slots(mostPerSecondOfAll);
   readonly #room = new SharedRoom(usualRoom(shareOfAll));
   readonly #longHeaders = new LongHeaders(longHeadersBytes, (reason) => this.#options.logger.warn(reason));
 
@@ -124,10 +127,19 @@ export class InnerSockets {
       ...{ routes, version, logger },
     });
     const listener = server.createListener();
+    const mayBegin = async (): Promise<boolean> => {
+      const paced = { limitMs: 1_000, signal };
+      try {
+        await shares.begun.enter(paced);
+        await this.#begun.enter(paced);
+        return true;
+      } catch {
+        return false; // The container has ended.
+      }
+    };
     const accept = async (): Promise<void> => {
       let failures = 0;
-      while (!signal.aborted) {
-        await shares.begun.enter({ limitMs: 1_000 });
+      while (await mayBegin()) {
         const slot = await shares.connections.enter();
         try {
           const link = await this.#accepted(containerId, path, signal);

@@ -46,12 +46,13 @@ import { ContainerTunnels } from "./tunnels.ts";
 const id = "c".repeat(64);
 const logger = createLogger({ level: "silent", process: "test" });
 
-/** A backend with one container, whose ports are reached through one agent. */
+/** A backend whose container "web", like all others, has ports that are reached through one agent. */
 class Backend {
   byFrontend = true;
   exists = true;
   active = false;
   wanted: WantedPort[] = [];
+  creator = "";
   published: PortMapping[] = [];
   /** The reason of the last start that failed because of its ports. */
   failure = "";
@@ -93,14 +94,15 @@ class Backend {
   get transport() {
     return createRouterTransport((router) => {
       router.service(ContainerService, {
-        describePorts: () => {
+        describePorts: ({ container }) => {
           if (!this.exists) {
             throw toConnectError(notFound("No such container: web"));
           }
-          const { byFrontend, active, wanted, published } = this;
+          const { byFrontend, active, wanted, published, creator } = this;
+          const containerId = container === "web" ? id : container;
           return byFrontend
-            ? { containerId: id, name: "web", byFrontend, active, wanted, published }
-            : { containerId: id };
+            ? { containerId, name: "web", byFrontend, active, wanted, published, creator }
+            : { containerId };
         },
         openTunnel: async () => {
           await this.#answer();
@@ -215,11 +217,11 @@ describe("a frontend that publishes", () => {
 
   /** Connections and flows of the published ports. */
   const room = 40;
-  const mostListeners = 8;
+  const mostListeners = 16;
 
   /** Starts the container as a route does. */
-  const start = async (): Promise<PortMapping[]> => {
-    await publisher.start("web", async ({ published, publishFailure }) => {
+  const start = async (container = "web"): Promise<PortMapping[]> => {
+    await publisher.start(container, async ({ published, publishFailure }) => {
       if (publishFailure !== "") {
         backend.failure = publishFailure;
         throw systemError(publishFailure);
@@ -240,9 +242,30 @@ describe("a frontend that publishes", () => {
 
   it("listens at a bounded number of ports, and at none of a container that has more", async () => {
     backend.wanted = Array.from({ length: mostListeners + 1 }, (_, at) => wanted(servicePort + at));
-    await assert.rejects(start, /too many ports are published: 8 sockets listen/);
+    await assert.rejects(start(), /too many ports are published by one container: 14 sockets listen/);
     backend.wanted = [wanted(servicePort)];
     assert.equal((await start()).length, 1);
+  });
+
+  it("keeps room for all beside what is made through Docker sockets of containers", async () => {
+    const startOf = async (container: string, creator: string, ports: number): Promise<void> => {
+      backend.active = false;
+      backend.creator = creator;
+      backend.wanted = Array.from({ length: ports }, (_, at) => wanted(servicePort + at));
+      assert.equal((await start(container)).length, ports);
+    };
+    await startOf("a", "x", 2);
+    await assert.rejects(
+      startOf("b", "x", 1),
+      /through the Docker socket of one container: 2 sockets listen/,
+    );
+    await startOf("c", "y", 2);
+    await assert.rejects(startOf("d", "z", 1), /through Docker sockets of containers: 4 sockets listen/);
+    await startOf("e", "", 12);
+    await assert.rejects(startOf("f", "", 1), /too many ports are published: 16 sockets listen/);
+    backend.become(false, "die");
+    await publisher.start("a", async () => {});
+    await startOf("b", "x", 2);
   });
 
   it("ends a connection in order to a port on which nobody listens in the container", async () => {

@@ -6,7 +6,7 @@
 import { create } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../common/clock.ts";
-import { fromUnknown, messageOf, notImplemented, SockerlessError, unavailable } from "../../common/errors.ts";
+import { fromUnknown, messageOf, notImplemented, SockerlessError } from "../../common/errors.ts";
 import { newId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
@@ -18,6 +18,7 @@ import {
   WantedPortSchema,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
+import { ListenerRoom } from "./listener-room.ts";
 import { type BoundSocket, bindPort } from "./port-binding.ts";
 import type { SharedRoom } from "../shared-room.ts";
 import { listenTcp } from "./tcp-port.ts";
@@ -62,6 +63,7 @@ export interface PublisherOptions {
 /** Listens for the published ports of containers. */
 export class Publisher {
   readonly #options: PublisherOptions;
+  readonly #listeners: ListenerRoom;
   readonly #published = new Map<string, Published>();
   /**
    * Containers that a request of this frontend is starting; their ports stay bound whatever state the backend reports.
@@ -72,7 +74,6 @@ export class Publisher {
   /** Containers whose ports could not be updated, with the number of consecutive failures. */
   readonly #failing = new Map<string, number>();
   readonly #shutdown = new AbortController();
-  #listening = 0;
   #watching: Promise<void> | undefined;
   #onSockets: OnSockets = () => {};
   /** Containers whose Docker sockets were reported. */
@@ -82,6 +83,7 @@ export class Publisher {
 
   constructor(options: PublisherOptions) {
     this.#options = options;
+    this.#listeners = new ListenerRoom(options.mostListeners);
   }
 
   /**
@@ -139,13 +141,8 @@ export class Publisher {
     }
   }
 
-  async #bindFor({
-    containerId,
-    name,
-    active,
-    published,
-    wanted,
-  }: DescribePortsResponse): Promise<readonly PortMapping[]> {
+  async #bindFor(ports: DescribePortsResponse): Promise<readonly PortMapping[]> {
+    const { containerId, name, active, published, wanted } = ports;
     const bound = this.#published.get(containerId);
     if (bound !== undefined) {
       return bound.mappings; // It already runs, which the start reports.
@@ -154,7 +151,7 @@ export class Publisher {
       return published;
     }
     try {
-      return await this.#bind(containerId, wanted);
+      return await this.#bind(ports, wanted);
     } catch (error) {
       // An endpoint gets its ID at the start and loses it when the start fails: this one never existed.
       const endpoint = `${name} (${newId()})`;
@@ -166,17 +163,25 @@ export class Publisher {
     }
   }
 
-  async #bind(containerId: string, wanted: readonly WantedPort[]): Promise<readonly PortMapping[]> {
+  async #bind(
+    { containerId, creator }: DescribePortsResponse,
+    wanted: readonly WantedPort[],
+  ): Promise<readonly PortMapping[]> {
+    const listeners = this.#listeners.of(containerId, creator);
     const sockets: BoundSocket[] = [];
     const mappings: PortMapping[] = [];
     try {
       for (const port of wanted) {
-        this.#refuseTooMany();
+        listeners.requireRoom();
         for (const socket of await bindPort(port, (address, number) =>
           this.#listen(containerId, port, address, number),
         )) {
-          sockets.push(socket);
-          this.#listening += 1;
+          const forget = listeners.add();
+          const close = (): void => {
+            socket.close();
+            forget();
+          };
+          sockets.push({ ...socket, close });
           mappings.push(
             create(PortMappingSchema, {
               ip: socket.address,
@@ -188,25 +193,11 @@ export class Publisher {
         }
       }
     } catch (error) {
-      this.#close(sockets);
+      closeAll(sockets);
       throw error;
     }
     this.#published.set(containerId, { sockets, mappings });
     return mappings;
-  }
-
-  #refuseTooMany(): void {
-    const { mostListeners } = this.#options;
-    if (this.#listening >= mostListeners) {
-      throw unavailable(`too many ports are published: ${mostListeners} sockets listen`);
-    }
-  }
-
-  #close(sockets: readonly BoundSocket[]): void {
-    for (const socket of sockets) {
-      socket.close();
-      this.#listening -= 1;
-    }
   }
 
   #listen(containerId: string, { protocol, containerPort }: WantedPort, address: string, number: number) {
@@ -225,7 +216,7 @@ export class Publisher {
   #free(containerId: string): void {
     const bound = this.#published.get(containerId);
     this.#published.delete(containerId);
-    this.#close(bound?.sockets ?? []);
+    closeAll(bound?.sockets ?? []);
   }
 
   /** Updates a container's ports, eventually, to the state that the backend reports now. Never rejects. */
@@ -269,7 +260,7 @@ export class Publisher {
     if (ports?.active !== true) {
       this.#free(containerId);
     } else if (!this.#published.has(containerId) && ports.published.length > 0) {
-      await this.#bind(containerId, ports.published.map(wantedPortOf));
+      await this.#bind(ports, ports.published.map(wantedPortOf));
     }
   }
 
@@ -336,6 +327,12 @@ export class Publisher {
         }
       }
     }
+  }
+}
+
+function closeAll(sockets: readonly BoundSocket[]): void {
+  for (const socket of sockets) {
+    socket.close();
   }
 }
 

@@ -1,10 +1,10 @@
 /** The stream of an attachment, which may begin long after its client was answered. */
 import type { Duplex } from "node:stream";
-import { setTimeout as delay } from "node:timers/promises";
 
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { encodeOpenAttach } from "../../agent-client/session.ts";
 import { isErrorKind, messageOf } from "../../common/errors.ts";
+import { pauseAfter } from "../../common/pauses.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { RequestContext } from "../request-context.ts";
 import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
@@ -16,8 +16,8 @@ import type { Framing, StreamOperation } from "./thread-messages.ts";
 /** Maximum retries of an attachment that its agent refused while the container runs. */
 const maxAttempts = 4;
 
-/** Milliseconds between attempts to reach the agent of a start that waits for the attachment. */
-const retryMs = 250;
+/** Pauses between attempts to reach the agent of a start, which waits a few seconds for the attachment. */
+const pauses = { firstMs: 250, longestMs: 2_000 };
 
 type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;
 
@@ -49,9 +49,10 @@ export async function openAttachment(
     return wanted.logs ? await openRecorded(context, attachment.accepted.id, wanted, framing) : undefined;
   }
   const { id, tty, openStdin } = attachment.accepted;
-  const { pendingStarts } = context.services;
+  const { clock, pendingStarts } = context.services;
   const operationOf = operationsOf(request, { tty, stdin: wanted.stdin && openStdin });
   let isReserved = !attachment.accepted.running;
+  let failures = 0;
   let place = await attachment.endpoint();
   for (let attempt = 1; place !== undefined; ) {
     const operation = operationOf(place.attachId);
@@ -67,7 +68,8 @@ export async function openAttachment(
         if (!pendingStarts.isPending(id, request.name)) {
           throw error;
         }
-        await delay(retryMs, undefined, { signal: context.signal });
+        failures += 1;
+        await clock.sleep(pauseAfter(failures, pauses), context.signal);
         continue;
       }
       // The process ended between the backend's answer and our call: the stream is at its end, not in error.

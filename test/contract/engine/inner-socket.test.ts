@@ -530,7 +530,8 @@ describe("a client at a container's Docker socket", () => {
     });
     const { container } = await bench.containers.inspectContainer({ container: id });
     assert.deepEqual(container?.config?.labels, { ...asLabel(job), mine: "1", vendor: "test" });
-    const { sockets } = await bench.containers.describePorts({ container: id });
+    const { sockets, creator } = await bench.containers.describePorts({ container: id });
+    assert.equal(creator, job);
     assert.deepEqual(
       sockets.map(({ path, full }) => [path, full]),
       [["/var/run/docker.sock", false]],

@@ -19,11 +19,13 @@ const kinds = ["container", "image", "volume"] as const;
  * The usage of the requested kinds of objects.
  *
  * @param requested names of kinds; empty for all
+ * @param signal ends measurements
  * @throws invalid: an unknown kind
  */
 export async function diskUsageOf(
   context: EngineContext,
   requested: readonly string[],
+  signal: AbortSignal,
 ): Promise<GetDiskUsageResponse> {
   const unknown = requested.find((each) => !kinds.some((kind) => kind === each));
   if (unknown !== undefined) {
@@ -31,26 +33,27 @@ export async function diskUsageOf(
   }
   const wants = (kind: (typeof kinds)[number]): boolean => requested.length === 0 || requested.includes(kind);
   const [containers, volumes] = await Promise.all([
-    wants("container") ? containerUsage(context) : [],
-    wants("volume") ? volumeUsage(context) : [],
+    wants("container") ? containerUsage(context, signal) : [],
+    wants("volume") ? volumeUsage(context, signal) : [],
   ]);
   const images = wants("image") ? context.images.diskUsage() : { layersSize: 0n, images: [] };
   return create(GetDiskUsageResponseSchema, { ...images, images: [...images.images], containers, volumes });
 }
 
-async function containerUsage(context: EngineContext) {
+async function containerUsage(context: EngineContext, signal: AbortSignal) {
   const records = [...context.state.containers.values()].filter(isVisible);
-  const sizes = await sizesOf(context, records);
+  const sizes = await sizesOf(context, records, signal);
   const names = new ContainerNames(context.state);
   return records.map((record) => ({ ...summaryOf(context, record, names), ...sizes.get(record.id) }));
 }
 
-async function volumeUsage(context: EngineContext) {
+async function volumeUsage(context: EngineContext, signal: AbortSignal) {
   const { rules } = context.driver.volumes;
   const records = listVolumes(context.state, {}).filter((record) => isKeptHere(rules, record));
   const sizes = await volumeSizes(
     context,
     records.map(({ name }) => name),
+    signal,
   );
   return records.map((record) => ({
     volume: volumeOf(record),

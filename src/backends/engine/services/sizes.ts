@@ -15,7 +15,7 @@ export interface ContainerSize {
 export async function writableSizes(
   context: EngineContext,
   records: readonly ContainerRecord[],
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const { disk } = context.driver;
   if (records.length === 0) {
@@ -32,7 +32,7 @@ export async function writableSizes(
 export async function sizesOf(
   context: EngineContext,
   records: readonly ContainerRecord[],
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, ContainerSize>> {
   const sizes = new Map<string, ContainerSize>();
   const written = await writableSizes(context, records, signal);
@@ -50,7 +50,7 @@ export async function sizesOf(
 export async function volumeSizes(
   context: EngineContext,
   names: readonly string[],
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const { disk } = context.driver;
   if (disk.kind === "agents" || names.length === 0) {

@@ -35,7 +35,7 @@ export function systemService(
   };
   return {
     getCapabilities: () => ({ backend: driver.name, version, capabilities: driver.capabilities }),
-    getDiskUsage: ({ types }) => diskUsageOf(context, types),
+    getDiskUsage: ({ types }, { signal }) => diskUsageOf(context, types, signal),
     getMetrics: async () => ({ text: (await options.metrics?.()) ?? "" }),
     getReadiness: async () => ({ parts: [...(await partsOf(context))] }),
     getPool: () => orRefused(driver.prepared.report()),

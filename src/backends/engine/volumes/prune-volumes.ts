@@ -32,7 +32,7 @@ export async function pruneVolumes(
   );
   const chosen = new Map(unused.map((record) => [record.name, record] as const));
   const names = [...chosen.keys()];
-  const sizes = await volumeSizes(context, names);
+  const sizes = await volumeSizes(context, names, signal);
   const isStillUnused = (record: VolumeRecord): boolean =>
     isCreatedAt(record, chosen.get(record.name)?.created) && usersOf(context.state, record.name).length === 0;
   return await pruneEach(

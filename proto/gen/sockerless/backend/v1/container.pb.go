@@ -752,7 +752,9 @@ type DescribePortsResponse struct {
 	// Docker sockets that its processes connect to, and whose connections the
 	// frontend takes: by AgentService.Tunnel, at the endpoint that OpenTunnel names.
 	// Set also while it does not run.
-	Sockets       []*InnerSocket `protobuf:"bytes,7,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	Sockets []*InnerSocket `protobuf:"bytes,7,rep,name=sockets,proto3" json:"sockets,omitempty"`
+	// ID of the container through whose Docker socket it was made; empty: none.
+	Creator       string `protobuf:"bytes,8,opt,name=creator,proto3" json:"creator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -834,6 +836,13 @@ func (x *DescribePortsResponse) GetSockets() []*InnerSocket {
 		return x.Sockets
 	}
 	return nil
+}
+
+func (x *DescribePortsResponse) GetCreator() string {
+	if x != nil {
+		return x.Creator
+	}
+	return ""
 }
 
 // A Docker socket inside a container.
@@ -4882,7 +4891,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06socket\x18\x06 \x01(\bR\x06socket\"\x18\n" +
 	"\x16StartContainerResponse\"4\n" +
 	"\x14DescribePortsRequest\x12\x1c\n" +
-	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xc2\x02\n" +
+	"\tcontainer\x18\x01 \x01(\tR\tcontainer\"\xdc\x02\n" +
 	"\x15DescribePortsResponse\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1f\n" +
 	"\vby_frontend\x18\x02 \x01(\bR\n" +
@@ -4891,7 +4900,8 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x06wanted\x18\x04 \x03(\v2!.sockerless.backend.v1.WantedPortR\x06wanted\x12@\n" +
 	"\tpublished\x18\x05 \x03(\v2\".sockerless.backend.v1.PortMappingR\tpublished\x12\x12\n" +
 	"\x04name\x18\x06 \x01(\tR\x04name\x12<\n" +
-	"\asockets\x18\a \x03(\v2\".sockerless.backend.v1.InnerSocketR\asockets\"5\n" +
+	"\asockets\x18\a \x03(\v2\".sockerless.backend.v1.InnerSocketR\asockets\x12\x18\n" +
+	"\acreator\x18\b \x01(\tR\acreator\"5\n" +
 	"\vInnerSocket\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04full\x18\x02 \x01(\bR\x04full\"\xa9\x01\n" +

@@ -17,7 +17,8 @@ import { findContainer } from "../decisions/lookup.ts";
 import { reachableAddressOf } from "../../../model/endpoints.ts";
 import { dockerSocketsOf } from "../../../model/docker-socket.ts";
 import { wantedPorts } from "../../../model/ports.ts";
-import { hasProcess } from "../../../model/records.ts";
+import { creatorOf } from "../../../model/inner-socket-labels.ts";
+import { configOf, hasProcess } from "../../../model/records.ts";
 
 /** Stands for the address of the container's interface, in requests to its agent. */
 const interfaceAddress = "0.0.0.0";
@@ -37,6 +38,7 @@ export function describePorts(context: EngineContext, reference: string): Descri
     published: record.publishedPorts,
     name: record.name,
     sockets: innerSockets(context, record),
+    creator: creatorOf(configOf(record).labels) ?? "",
   });
 }
 
