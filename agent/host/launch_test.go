@@ -66,12 +66,14 @@ func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
 	t.Helper()
 	for _, path := range []string{
 		filepath.Join(h.runDir, "c", id[:16]), filepath.Join(h.runDir, "netns", id[:12]), filepath.Join(h.runDir, "runc", id),
-		filepath.Join(h.runDir, "stored", id[:16]), "/sys/fs/cgroup/pids" + h.layout().Cgroup(id), "/sys/fs/cgroup" + h.layout().Cgroup(id),
+		"/sys/fs/cgroup/pids" + h.layout().Cgroup(id), "/sys/fs/cgroup" + h.layout().Cgroup(id),
 	} {
 		if _, err := os.Lstat(path); err == nil {
 			found = append(found, path)
 		}
 	}
+	images, _ := filepath.Glob(filepath.Join(h.runDir, "stored", id[:16]+"*"))
+	found = append(found, images...)
 	found = append(found, mountsBelow(t, filepath.Join(h.stateDir, "containers", id))...)
 	links, err := net.Interfaces()
 	if err != nil {

@@ -64,11 +64,11 @@ func (s *stored) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, 
 }
 
 // Files opens the container's root, volumes included.
-func (s *stored) Files(ctx context.Context) (*os.File, error) {
+func (s *stored) Files(ctx context.Context, writes bool) (*os.File, error) {
 	if err := s.named(); err != nil {
 		return nil, err
 	}
-	return s.containers.Files(ctx, s.id)
+	return s.containers.Files(ctx, s.id, writes)
 }
 
 // FileSystem is built from the container's layers.

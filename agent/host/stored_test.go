@@ -281,6 +281,98 @@ func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
 	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
 }
 
+// crowded mounts a file system with that many mounts in all.
+func crowded(t testing.TB, mounts int) (directory string) {
+	t.Helper()
+	directory = t.TempDir()
+	if err := errors.Join(
+		unix.Mount("tmpfs", directory, "tmpfs", 0, "size=8m"), unix.Mount("", directory, "", unix.MS_PRIVATE, ""),
+	); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(directory, unix.MNT_DETACH) })
+	source := filepath.Join(directory, "source")
+	os.Mkdir(source, 0o755)
+	for i := range mounts - 1 {
+		target := filepath.Join(directory, fmt.Sprint(i))
+		if err := errors.Join(os.Mkdir(target, 0o755), unix.Mount(source, target, "", unix.MS_BIND, "")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return directory
+}
+
+// A mount is made at its mount point, which stays in the container's own layer.
+func TestMountsOfAViewAreCountedBeforeTheyAreMade(t *testing.T) {
+	h := startHost(t)
+	const mounts = 1000
+	source, layer := crowded(t, mounts), h.unpackImage(t)
+	create := func(binds int) string {
+		id := randomID()
+		request := &hostv1.CreateContainerRequest{ContainerId: id, LayerDiffIds: []string{layer}}
+		for i := range binds {
+			request.Mounts = append(request.Mounts, &hostv1.Mount{Source: source, Destination: fmt.Sprintf("/crowd/%d", i)})
+		}
+		if _, err := h.CreateContainer(t.Context(), connect.NewRequest(request)); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		})
+		return id
+	}
+	wantRefused := func(id string, most int) {
+		t.Helper()
+		if _, err := h.stat(t, id, "/"); connect.CodeOf(err) != connect.CodeResourceExhausted {
+			t.Errorf("got %v", err)
+		}
+		made, err := os.ReadDir(filepath.Join(h.stateDir, "containers", id, "upper", "crowd"))
+		if err != nil || len(made) > most {
+			t.Errorf("%d trees of %d mounts, %v", len(made), mounts, err)
+		}
+	}
+	wantRefused(create(60), 50)
+	first, second := create(30), create(30)
+	release := h.holdFiles(t, first)
+	wantRefused(second, 20)
+	release()
+	eventually(t, "there is room for the second", func() bool { _, err := h.stat(t, second, "/"); return err == nil })
+	eventually(t, "nothing stays mounted", func() bool { return h.mountNamespaces(t) == 0 })
+}
+
+// Whoever writes may write what a repeated creation would overwrite; whoever reads
+// leaves the rest of the copy to it.
+func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *testing.T) {
+	h := startHost(t)
+	volume := h.volume(t, "half")
+	id := randomID()
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+		ContainerId: id, LayerDiffIds: []string{h.unpackImage(t)}, Mounts: []*hostv1.Mount{{Source: volume, Destination: "/data"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	marker := filepath.Join(filepath.Dir(volume), "._data.seeding")
+	if err := os.WriteFile(marker, []byte(randomID()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.get(t, id, "/data")
+	h.kill(t)
+	h.start(t)
+	if _, err := h.stat(t, id, "/data"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(marker); err != nil {
+		t.Error("it is forgotten by who reads:", err)
+	}
+	if err := h.put(t, id, "/data", "file", "mine"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(marker); !errors.Is(err, os.ErrNotExist) {
+		t.Error("it is kept beside what was written:", err)
+	}
+}
+
 // hang mounts a file system that answers nothing.
 func hang(t testing.TB) (directory string) {
 	t.Helper()
@@ -322,6 +414,83 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 			t.Error(err)
 		}
 		h.wantNothingLeft(t, id)
+	}
+}
+
+func TestAViewIsUnmountedWhoseVolumesCannotBeReleased(t *testing.T) {
+	h := startHost(t)
+	id := h.create(t, h.unpackImage(t))
+	release := h.holdFiles(t, id)
+	held := filepath.Join(h.runDir, "volumes")
+	if err := os.Rename(held, held+"-away"); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
+	if err := os.Rename(held+"-away", held); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A look that its client has left may still have an image mounted.
+func TestAViewsImagesAreMountedBesideThoseOfALateLook(t *testing.T) {
+	h := startHost(t)
+	layer, id := h.unpackImage(t), randomID()
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{LayerDiffIds: []string{layer}, Destination: "/image"}},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	late := filepath.Join(h.runDir, "stored", id[:16])
+	if err := errors.Join(os.MkdirAll(late, 0o700), unix.Mount("tmpfs", late, "tmpfs", 0, "size=1m")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.stat(t, id, "/image/etc"); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(unix.Unmount(late, 0), os.Remove(late)); err != nil {
+		t.Errorf("it was unmounted for it: %v", err)
+	}
+	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 })
+}
+
+// Beneath a bind may be a file system that does not answer, and the next bind's
+// destination in that.
+func TestADestinationThatDoesNotAnswerHoldsUpNoOtherContainersBinds(t *testing.T) {
+	h := startHost(t)
+	layer, source, hung := h.unpackImage(t), t.TempDir(), hang(t)
+	create := func(mounts ...*hostv1.Mount) string {
+		id := randomID()
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			ContainerId: id, LayerDiffIds: []string{layer}, Mounts: mounts,
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		})
+		return id
+	}
+	const looks = 20 // more than may be stuck at one file system
+	failed := make(chan error, looks)
+	for range looks {
+		id := create(&hostv1.Mount{Source: filepath.Dir(hung), Destination: "/data"},
+			&hostv1.Mount{Source: source, Destination: filepath.Join("/data", filepath.Base(hung), "x")})
+		go func() {
+			_, err := h.stored.ArchiveStat(t.Context(), storedRequest(id, &agentv1.ArchiveStatRequest{Path: "/etc"}))
+			failed <- err
+		}()
+	}
+	for range looks {
+		if err := <-failed; connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+			t.Errorf("got %v", err)
+		}
+	}
+	id := create(&hostv1.Mount{Source: source, Destination: "/data"})
+	if _, err := h.stat(t, id, "/data"); err != nil {
+		t.Error(err)
 	}
 }
 

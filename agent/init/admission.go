@@ -30,6 +30,12 @@ const (
 	// a port of the container has one.
 	maxConnections    = 128
 	maxAllConnections = 512
+	// maxWide bounds those of each that may have wideCalls at once, which take
+	// memory until the client reads their answers. An honest one follows the
+	// listeners on its first, beside its tunnels to UDP; the others have narrowCalls.
+	maxWide     = 8
+	wideCalls   = 100
+	narrowCalls = 4
 )
 
 // admission says who is admitted at a listener.
@@ -38,17 +44,19 @@ type admission struct {
 	timeout    time.Duration // of each handshake
 	roleOf     func(tls.ConnectionState) role
 	neighbours *shares // connections of partners and peers, at all listeners
+	wide       *shares // those with many calls
 }
 
 // gatekeeper is a listener that returns only connections of admitted clients with
-// control. Those of partners and peers come from its neighbours.
+// control. Those of partners and peers come from its neighbourListeners.
 type gatekeeper struct {
 	net.Listener
 	admission
 	logger *slog.Logger
 
 	controlling chan net.Conn
-	neighbourly chan net.Conn
+	neighbourly chan net.Conn // with wideCalls
+	narrow      chan net.Conn
 	closing     context.Context
 	close       context.CancelCauseFunc
 	pending     sync.WaitGroup
@@ -66,6 +74,7 @@ func newGatekeeper(listener net.Listener, admitted admission, logger *slog.Logge
 		logger:      logger,
 		controlling: make(chan net.Conn),
 		neighbourly: make(chan net.Conn),
+		narrow:      make(chan net.Conn),
 	}
 	g.closing, g.close = context.WithCancelCause(context.Background())
 	go g.run()
@@ -184,16 +193,28 @@ func (g *gatekeeper) admit(secure *tls.Conn) (*admittedConn, chan<- net.Conn, er
 	if !g.admission.neighbours.take(key) {
 		return nil, nil, errTooManyConnections
 	}
-	release := sync.OnceFunc(func() { g.admission.neighbours.give(key) })
-	return &admittedConn{Conn: secure, secure: secure, release: release}, g.neighbourly, nil
+	isWide, to := g.wide.take(key), g.narrow
+	if isWide {
+		to = g.neighbourly
+	}
+	release := sync.OnceFunc(func() {
+		if isWide {
+			g.wide.give(key)
+		}
+		g.admission.neighbours.give(key)
+	})
+	return &admittedConn{Conn: server.Pace(secure), secure: secure, release: release}, to, nil
 }
 
-// neighbourListener returns the connections of a gatekeeper's partners and peers.
-// It ends with the gatekeeper.
-type neighbourListener struct{ *gatekeeper }
+// neighbourListener returns connections of a gatekeeper's partners and peers. It
+// ends with the gatekeeper.
+type neighbourListener struct {
+	*gatekeeper
+	admitted <-chan net.Conn
+}
 
 // Accept waits for the next connection of an admitted partner or peer.
-func (n neighbourListener) Accept() (net.Conn, error) { return n.next(n.neighbourly) }
+func (n neighbourListener) Accept() (net.Conn, error) { return n.next(n.admitted) }
 
 // Close does nothing.
 func (n neighbourListener) Close() error { return nil }

@@ -64,6 +64,7 @@ func guardedFor(t *testing.T, timeout time.Duration) (g *gatekeeper, client *tls
 		tls: config, timeout: timeout,
 		roleOf:     func(tls.ConnectionState) role { return controls },
 		neighbours: newShares(maxConnections, maxAllConnections),
+		wide:       newShares(maxWide, maxAllConnections),
 	}
 	g = newGatekeeper(listener, admitted, slog.New(slog.NewTextHandler(said, nil)))
 	t.Cleanup(func() { g.Close() })
@@ -232,7 +233,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 	var admitted []net.Conn
 	for range 2 {
 		connect()
-		conn, err := neighbourListener{g}.Accept()
+		conn, err := neighbourListener{g, g.neighbourly}.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +249,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 		admitted[0].Close()
 	}
 	connect()
-	if _, err := (neighbourListener{g}).Accept(); err != nil {
+	if _, err := (neighbourListener{g, g.neighbourly}).Accept(); err != nil {
 		t.Error(err)
 	}
 	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
@@ -261,6 +262,63 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// neighbour connects as a partner, and accepts that.
+func neighbour(t *testing.T, g *gatekeeper, client *tls.Config, admitted <-chan net.Conn) (there *tls.Conn, here net.Conn) {
+	t.Helper()
+	there = tls.Client(connectTo(t, g), client)
+	go func() { _ = there.Handshake() }()
+	select {
+	case here = <-admitted:
+		return there, here
+	case <-time.After(time.Minute):
+		t.Fatal("no connection comes")
+		return nil, nil
+	}
+}
+
+func TestAFewConnectionsOfAPartnerMayHaveManyCalls(t *testing.T) {
+	g, client, _ := guarded(t)
+	g.roleOf = func(tls.ConnectionState) role { return partners }
+	_, first := neighbour(t, g, client, g.neighbourly)
+	for range maxWide - 1 {
+		neighbour(t, g, client, g.neighbourly)
+	}
+	neighbour(t, g, client, g.narrow)
+	first.Close()
+	neighbour(t, g, client, g.neighbourly)
+	neighbour(t, g, client, g.narrow)
+}
+
+func TestLittleIsReadOfAPartnerThatReadsNothing(t *testing.T) {
+	g, client, _ := guarded(t)
+	g.roleOf = func(tls.ConnectionState) role { return partners }
+	there, here := neighbour(t, g, client, g.neighbourly)
+	go here.Write(make([]byte, 64<<20)) // until it is closed
+	if _, err := there.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	const most = 300
+	ping := []byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}
+	go there.Write(append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), bytes.Repeat(ping, 10*most)...))
+	var read atomic.Int64
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		for buffer := make([]byte, 4096); ; {
+			n, err := here.Read(buffer)
+			if read.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}()
+	time.Sleep(500 * time.Millisecond) // for what must not come
+	if frames := read.Load() / int64(len(ping)); frames == 0 || frames > most {
+		t.Errorf("%d frames were read, not %d at most", frames, most)
+	}
+	here.Close()
+	<-over
 }
 
 func TestSharesBoundEachKeyAndAll(t *testing.T) {

@@ -238,7 +238,7 @@ func (s *stock) socketAt(path string) *runSocket {
 }
 
 // Files opens the container's root.
-func (c *container) Files(ctx context.Context) (*os.File, error) {
+func (c *container) Files(ctx context.Context, _ bool) (*os.File, error) {
 	if err := c.stock.wait(ctx); err != nil {
 		return nil, err
 	}

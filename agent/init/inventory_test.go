@@ -37,11 +37,11 @@ func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	impatient := errors.New("not for so long")
 	cancel(impatient)
-	if _, err := c.Files(ctx); !errors.Is(err, impatient) {
+	if _, err := c.Files(ctx, false); !errors.Is(err, impatient) {
 		t.Errorf("before: %v", err)
 	}
 	close(c.stock.ready)
-	root, err := c.Files(t.Context())
+	root, err := c.Files(t.Context(), false)
 	if err != nil {
 		t.Fatalf("after: %v", err)
 	}

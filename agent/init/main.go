@@ -135,7 +135,7 @@ func harden() error {
 }
 
 // serve starts to serve admitted clients: those with control by the first server,
-// partners and peers by the second. drain waits, after they are closed, until
+// partners and peers by the others. drain waits, after they are closed, until
 // everything written has arrived.
 func serve(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (webs []*http.Server, drain func(ctx context.Context, isPatient func() bool), served <-chan error, err error) {
 	first, err := newStanding(settings.containerID, settings.pin)
@@ -147,7 +147,7 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	web, neighbours := newServers(settings, self, gate, logger)
+	web, neighbours, narrow := newServers(settings, self, gate, logger)
 	if settings.callback != nil || settings.joined != "" {
 		// A cut connection is silent until it resumes; what carries it has its own
 		// pings.
@@ -158,7 +158,8 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		ends := make(chan error)
 		for _, listener := range listeners {
 			go func() { ends <- web.Serve(listener) }()
-			go neighbours.Serve(neighbourListener{listener})
+			go neighbours.Serve(neighbourListener{listener, listener.neighbourly})
+			go narrow.Serve(neighbourListener{listener, listener.narrow})
 		}
 		var errs []error
 		for range listeners {
@@ -172,11 +173,12 @@ func serve(settings *settings, self *container, gate *server.Gate, logger *slog.
 		}
 		ended <- errors.Join(errs...)
 	}()
-	return []*http.Server{web, neighbours}, drain, ended, nil
+	return []*http.Server{web, neighbours, narrow}, drain, ended, nil
 }
 
-// newServers are the servers of clients with control, and of partners and peers.
-func newServers(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web, neighbours *http.Server) {
+// newServers are the servers of clients with control, and of partners and peers
+// by how many calls their connection may have.
+func newServers(settings *settings, self *container, gate *server.Gate, logger *slog.Logger) (web, neighbours, narrow *http.Server) {
 	resolve := func(_ context.Context, id string) (server.Container, error) {
 		if own := self.standings.Load().rule.containerID; id != "" && id != own {
 			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("this is the agent of container %s", own))
@@ -184,14 +186,16 @@ func newServers(settings *settings, self *container, gate *server.Gate, logger *
 		return self, nil
 	}
 	web = server.NewServer(self.standings.byRole(gate.Wrap(server.NewHandler(resolve))), logger)
-	neighbours = server.ForNeighbours(server.NewServer(self.standings.byRole(gate.Wrap(server.NewNeighbourHandler(resolve))), logger))
-	for _, web := range []*http.Server{web, neighbours} {
+	handler := self.standings.byRole(gate.Wrap(server.NewNeighbourHandler(resolve)))
+	neighbours = server.ForNeighbours(server.NewServer(handler, logger), wideCalls)
+	narrow = server.ForNeighbours(server.NewServer(handler, logger), narrowCalls)
+	for _, web := range []*http.Server{web, neighbours, narrow} {
 		if settings.callback == nil && settings.joined == "" {
 			server.WithPings(web)
 		}
 		web.ConnContext = self.standings.withRole
 	}
-	return web, neighbours
+	return web, neighbours, narrow
 }
 
 // listen opens the listeners through which the agent is reached.
@@ -227,6 +231,7 @@ func listen(settings *settings, self *container, certificate tls.Certificate, lo
 		timeout:    handshakeTimeout,
 		roleOf:     self.standings.roleOf,
 		neighbours: newShares(maxConnections, maxAllConnections),
+		wide:       newShares(maxWide, maxAllConnections),
 	}
 	for _, listener := range listeners {
 		gatekeepers = append(gatekeepers, newGatekeeper(listener, admitted, logger))

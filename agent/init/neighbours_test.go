@@ -44,14 +44,13 @@ func TestTunnelsThatAPartnerDoesNotReadAreBounded(t *testing.T) {
 	var open []*passage
 	for i := range 300 {
 		p := tunnelTo(t, partner, tcp(port))
-		response, err := p.stream.Receive()
-		if i >= 256 {
-			if connect.CodeOf(err) != connect.CodeResourceExhausted {
-				t.Fatalf("tunnel %d: %v, %v", i+1, response, err)
+		response := p.receive()
+		if i >= 128 {
+			if response.GetError() == nil {
+				t.Fatalf("tunnel %d: %v", i+1, response)
 			}
 			continue
 		}
-		must(t, err)
 		p.send([]byte("flood 1048576\n"))
 		open = append(open, p)
 	}
@@ -65,9 +64,33 @@ func TestTunnelsThatAPartnerDoesNotReadAreBounded(t *testing.T) {
 	must(t, open[0].stream.CloseRequest())
 	must(t, open[0].stream.CloseResponse())
 	k.await("the place of a tunnel that ended", func() bool {
-		_, err := tunnelTo(t, partner, tcp(port)).stream.Receive()
-		return err == nil
+		return tunnelTo(t, partner, tcp(port)).receive().GetOpened() != nil
 	})
+}
+
+func TestAPeersTunnelsToUDPKeepNoneToTCPOutNorTheReverse(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{arguments: forLong, network: true})
+	giveInterface(t, k)
+	port, _ := servesIn(t, k, "tcp", interfaceAddress)
+	const tcpKind, udpKind = agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP, agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP
+	for many, other := range map[agentv1.TransportProtocol]agentv1.TransportProtocol{tcpKind: udpKind, udpKind: tcpKind} {
+		peer := k.as("peer")
+		to := func(protocol agentv1.TransportProtocol) *agentv1.TunnelResponse {
+			response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: protocol, Host: interfaceAddress, Port: port}).stream.Receive()
+			must(t, err)
+			return response
+		}
+		opened := 0
+		for ; to(many).GetOpened() != nil; opened++ {
+		}
+		if opened != 128 {
+			t.Errorf("%d tunnels by %v", opened, many)
+		}
+		if response := to(other); response.GetOpened() == nil {
+			t.Errorf("beside as many by %v as may be, one by %v: %v", many, other, response)
+		}
+	}
 }
 
 func TestAPartnerFollowsTheListenersAFewTimes(t *testing.T) {

@@ -40,12 +40,14 @@ func peerURI(containerID string) *url.URL {
 }
 
 const (
-	// maxTunnels and maxFollows bound the calls of one partner or peer. An honest
-	// one follows the listeners once, and twice while it connects anew.
-	maxTunnels = 256
+	// maxTunnels bounds the tunnels of one partner or peer that are not opened yet,
+	// those to TCP and those to UDP: none of these keeps another out.
+	maxTunnels = 128
+	// maxFollows bounds its calls of Listeners. An honest one follows once, and
+	// twice while it connects anew.
 	maxFollows = 4
-	// maxTogether bounds those of all partners and peers.
-	maxTogether = 1024
+	// maxTogether bounds each of these of all partners and peers.
+	maxTogether = 512
 )
 
 // partnerCalls are the only calls of partners and peers, with their bounds.
@@ -54,6 +56,11 @@ func partnerCalls() map[string]*shares {
 		agentv1connect.AgentServiceListenersProcedure: newShares(maxFollows, maxTogether),
 		agentv1connect.AgentServiceTunnelProcedure:    newShares(maxTunnels, maxTogether),
 	}
+}
+
+// openTunnels are the bounds of opened tunnels by network.
+func openTunnels() map[string]*shares {
+	return map[string]*shares{"tcp": newShares(maxTunnels, maxTogether), "udp": newShares(maxTunnels, maxTogether)}
 }
 
 type roleKey struct{}
@@ -132,15 +139,16 @@ var errTooManyCalls = connect.NewError(connect.CodeResourceExhausted,
 // byRole refuses calls outside the client's role.
 func (s *standings) byRole(next http.Handler) http.Handler {
 	refuse := connect.NewErrorWriter()
-	open := partnerCalls()
+	calls, tunnels := partnerCalls(), openTunnels()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		of, key := s.roleNow(r.Context())
 		if of == 0 {
 			_ = refuse.Write(w, r, errNobody)
 			return
 		}
+		ctx := context.WithValue(r.Context(), roleKey{}, of)
 		if of != controls {
-			held := open[r.URL.Path]
+			held := calls[r.URL.Path]
 			if held == nil {
 				_ = refuse.Write(w, r, errNotForPartners)
 				return
@@ -149,8 +157,34 @@ func (s *standings) byRole(next http.Handler) http.Handler {
 				_ = refuse.Write(w, r, errTooManyCalls)
 				return
 			}
-			defer held.give(key)
+			p := &place{in: held, key: key, tunnels: tunnels}
+			defer func() { p.in.give(key) }()
+			ctx = context.WithValue(ctx, placeKey{}, p)
 		}
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), roleKey{}, of)))
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+type placeKey struct{}
+
+// place is a call's among those of its partner or peer.
+type place struct {
+	in      *shares
+	key     string
+	tunnels map[string]*shares // by network
+}
+
+// opens moves a tunnel's call to those of its network, if these may be more.
+func opens(ctx context.Context, network string) error {
+	p, ok := ctx.Value(placeKey{}).(*place)
+	if !ok {
+		return nil
+	}
+	to := p.tunnels[network]
+	if !to.take(p.key) {
+		return errTooManyCalls
+	}
+	p.in.give(p.key)
+	p.in = to
+	return nil
 }

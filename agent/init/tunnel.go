@@ -23,6 +23,9 @@ func (c *container) DialPort(ctx context.Context, network string, address netip.
 	case peers:
 		refusal = c.partners.allowPeer(address)
 	}
+	if refusal == nil {
+		refusal = opens(ctx, network)
+	}
 	if refusal != nil {
 		return nil, refusal
 	}

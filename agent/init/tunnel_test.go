@@ -116,11 +116,12 @@ func serves(t *testing.T, network string) (client agentv1connect.AgentServiceCli
 	return k.client(), port, main
 }
 
-// servesIn starts a server on a container's loopback, and returns the port.
-func servesIn(t *testing.T, k *task, network string) (port uint32, main *conversation) {
+// servesIn starts a server on a container's loopback, or at a host there, and
+// returns the port.
+func servesIn(t *testing.T, k *task, network string, host ...string) (port uint32, main *conversation) {
 	t.Helper()
 	main = attach(t, k.client(), "a")
-	start(t, k.client(), &agentv1.StartRequest{Process: nobody("probe", "serve", network), AwaitAttachIds: []string{"a"}, OpenStdin: true})
+	start(t, k.client(), &agentv1.StartRequest{Process: nobody(append([]string{"probe", "serve", network}, host...)...), AwaitAttachIds: []string{"a"}, OpenStdin: true})
 	main.until("\n")
 	number, err := strconv.ParseUint(strings.TrimSpace(main.stdout.String()), 10, 16)
 	must(t, err)

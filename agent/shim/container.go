@@ -293,7 +293,7 @@ func (a *agent) Logs(_ context.Context, options log.ReadOptions) (*log.Reader, e
 // Files opens the root of the running container; once it has ended, the host
 // process serves its files. Its mounts stay until ctx is done, even if the
 // container ends.
-func (a *agent) Files(ctx context.Context) (*os.File, error) {
+func (a *agent) Files(ctx context.Context, _ bool) (*os.File, error) {
 	if a.container.main() == nil {
 		return nil, server.ErrLeaving
 	}

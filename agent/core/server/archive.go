@@ -25,8 +25,8 @@ const archiveOpenHeader = "sockerless-archive-open"
 
 // files calls use with the container's root, as an archive.Root and as the
 // directory.
-func (s *service) files(ctx context.Context, container Container, use func(root *archive.Root, directory *os.File) error) error {
-	directory, err := container.Files(ctx)
+func (s *service) files(ctx context.Context, container Container, writes bool, use func(root *archive.Root, directory *os.File) error) error {
+	directory, err := container.Files(ctx, writes)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *service) files(ctx context.Context, container Container, use func(root 
 func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agentv1.ArchiveStatRequest]) (*connect.Response[agentv1.ArchiveStatResponse], error) {
 	return unary(ctx, s, request, func(c Container, stat *agentv1.ArchiveStatRequest) (*agentv1.ArchiveStatResponse, error) {
 		response := &agentv1.ArchiveStatResponse{}
-		return response, s.files(ctx, c, func(root *archive.Root, _ *os.File) error {
+		return response, s.files(ctx, c, false, func(root *archive.Root, _ *os.File) error {
 			found, err := root.Stat(stat.Path)
 			if err != nil {
 				return err
@@ -54,7 +54,7 @@ func (s *service) ArchiveStat(ctx context.Context, request *connect.Request[agen
 func (s *service) LookUpUser(ctx context.Context, request *connect.Request[agentv1.LookUpUserRequest]) (*connect.Response[agentv1.LookUpUserResponse], error) {
 	return unary(ctx, s, request, func(c Container, asked *agentv1.LookUpUserRequest) (*agentv1.LookUpUserResponse, error) {
 		response := &agentv1.LookUpUserResponse{}
-		return response, s.files(ctx, c, func(_ *archive.Root, directory *os.File) error {
+		return response, s.files(ctx, c, false, func(_ *archive.Root, directory *os.File) error {
 			user, err := identity.ResolveIn(directory, asked.User, nil)
 			if err != nil {
 				return connect.NewError(connect.CodeInvalidArgument, err)
@@ -83,7 +83,7 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 	}
 	held, done := outliving(ctx, offersOf(container, request.Msg.HandOver))
 	defer done(nil)
-	return wireError(s.files(held, container, func(root *archive.Root, _ *os.File) error {
+	return wireError(s.files(held, container, false, func(root *archive.Root, _ *os.File) error {
 		tree, err := root.Get(request.Msg.Path)
 		if err != nil {
 			return err
@@ -200,7 +200,7 @@ func (s *service) put(ctx context.Context, container Container, chunks *chunkRea
 		opened()
 		return taker.TakeArchive(ctx, chunks)
 	}
-	return s.files(ctx, container, func(root *archive.Root, directory *os.File) error {
+	return s.files(ctx, container, true, func(root *archive.Root, directory *os.File) error {
 		opened()
 		return unpack(ctx, container, root, directory, open, chunks)
 	})

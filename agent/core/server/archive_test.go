@@ -18,7 +18,7 @@ type filesContainer struct {
 	err  error
 }
 
-func (c filesContainer) Files(context.Context) (*os.File, error) {
+func (c filesContainer) Files(context.Context, bool) (*os.File, error) {
 	if c.err != nil {
 		return nil, c.err
 	}

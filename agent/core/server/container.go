@@ -40,9 +40,9 @@ type Container interface {
 	Resume(context.Context) error
 	// Logs opens the recorded output; the server closes the reader.
 	Logs(context.Context, log.ReadOptions) (*log.Reader, error)
-	// Files opens the container's root directory (O_PATH suffices); the server
-	// closes it.
-	Files(context.Context) (*os.File, error)
+	// Files opens the container's root directory (O_PATH suffices), and is told
+	// whether anything beneath it is written; the server closes it.
+	Files(ctx context.Context, writes bool) (*os.File, error)
 	Resources
 }
 
@@ -141,7 +141,7 @@ func (u Unimplemented) Logs(context.Context, log.ReadOptions) (*log.Reader, erro
 }
 
 // Files is not implemented.
-func (u Unimplemented) Files(context.Context) (*os.File, error) {
+func (u Unimplemented) Files(context.Context, bool) (*os.File, error) {
 	return nil, u.cannot("the Archive calls")
 }
 

@@ -30,9 +30,8 @@ const (
 	// own.
 	neighbourMessage = 64<<10 + maxBulkHead
 	neighbourFrame   = 64 << 10
-	neighbourWindow  = 256 << 10
-	neighbourStreams = 100
-	neighbourHeader  = 8 << 10
+	neighbourWindow  = 128 << 10
+	neighbourHeader  = 2 << 10
 )
 
 // Variables for tests.
@@ -117,10 +116,10 @@ func WithPings(server *http.Server) *http.Server {
 }
 
 // ForNeighbours makes a server hold little for its clients, which are other
-// containers' agents.
-func ForNeighbours(server *http.Server) *http.Server {
+// containers' agents. Each of their connections may have so many calls.
+func ForNeighbours(server *http.Server, calls int) *http.Server {
 	server.MaxHeaderBytes = neighbourHeader
-	server.HTTP2.MaxConcurrentStreams = neighbourStreams
+	server.HTTP2.MaxConcurrentStreams = calls
 	server.HTTP2.MaxReadFrameSize = neighbourFrame
 	server.HTTP2.MaxReceiveBufferPerConnection = neighbourWindow
 	server.HTTP2.MaxReceiveBufferPerStream = neighbourWindow

@@ -297,7 +297,7 @@ func TestAServerHoldsLittleOfWhatNeighboursSend(t *testing.T) {
 		t.Fatal(err)
 	}
 	idle := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
-	server := ForNeighbours(NewServer(idle, slog.New(slog.DiscardHandler)))
+	server := ForNeighbours(NewServer(idle, slog.New(slog.DiscardHandler)), 100)
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	protocols := new(http.Protocols)

@@ -40,7 +40,7 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 			return taker.TakeArchive(held, body)
 		}))
 	}
-	return wireError(s.files(held, container, func(root *archive.Root, directory *os.File) error {
+	return wireError(s.files(held, container, true, func(root *archive.Root, directory *os.File) error {
 		return takeFrom(ctx, stream, request, offers, nil, func(body io.Reader) error {
 			return unpack(held, container, root, directory, request.Open, body)
 		})

@@ -37,7 +37,7 @@ type Containers struct {
 
 	locks   keylock.Locks // by container ID
 	seeding keylock.Locks // by volume path, during seeding
-	views   views
+	views   *views
 }
 
 // Options configure Containers.
@@ -68,7 +68,7 @@ func New(options Options) (*Containers, error) {
 	}
 	return &Containers{
 		layout: options.Layout, layers: options.Layers, network: options.Network, trash: options.Trash, volumes: options.Volumes,
-		userPaths: options.UserPaths, agentPath: options.AgentPath, runtime: options.Runtime,
+		userPaths: options.UserPaths, agentPath: options.AgentPath, runtime: options.Runtime, views: newViews(),
 	}, nil
 }
 

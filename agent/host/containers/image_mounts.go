@@ -93,13 +93,18 @@ func unmountImages(paths shimspec.ContainerPaths) error {
 }
 
 // cloneImage returns a detached mount of an image, or of a part of it. The whole
-// image is mounted at scratch meanwhile.
-func (c *Containers) cloneImage(scratch string, m mount) (tree *os.File, err error) {
+// image is mounted meanwhile, at a path of its own: a look that its client has left
+// may have one mounted for the same container.
+func (c *Containers) cloneImage(id string, m mount) (tree *os.File, err error) {
 	stack, err := c.layers.Stack(m.Layers)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(scratch, 0o700); err != nil {
+	if err := os.MkdirAll(c.viewsPath(), 0o700); err != nil {
+		return nil, err
+	}
+	scratch, err := os.MkdirTemp(c.viewsPath(), id[:16]+"-")
+	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, mounts.Unmount(scratch), os.Remove(scratch)) }()

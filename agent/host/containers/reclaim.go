@@ -123,13 +123,12 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 }
 
 func (c *Containers) reclaimViews() error {
-	stored := filepath.Join(c.layout.RunDir, "stored")
-	entries, err := os.ReadDir(stored)
+	entries, err := os.ReadDir(c.viewsPath())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	for _, entry := range entries {
-		path := filepath.Join(stored, entry.Name())
+		path := filepath.Join(c.viewsPath(), entry.Name())
 		if err := errors.Join(mounts.Unmount(path), os.Remove(path)); err != nil {
 			return fmt.Errorf("reclaim view: %w", err)
 		}

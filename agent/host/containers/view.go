@@ -24,34 +24,51 @@ import (
 // mounted beneath it, thousands of times.
 const mostViewMounts = 50_000
 
-// uncountedMounts is how many mounts of a container are shown before a view's are
-// counted again: those beneath them are known no sooner.
-const uncountedMounts = 32
+// nestedMounts is where looks at destinations inside other mounts are counted: it
+// is not known which file system they lead to.
+const nestedMounts = "mounts inside others"
+
+// mostNewViews bounds the mount namespaces that are being made: each begins as a
+// copy of all of the machine's mounts.
+const mostNewViews = 4
 
 var errTooManyViewMounts = connect.NewError(connect.CodeResourceExhausted,
 	fmt.Errorf("files of stopped containers that are being read take more than %d mounts: try again later", mostViewMounts))
 
 // views are the stopped containers' files in use, by container ID.
 type views struct {
-	mu  sync.Mutex
-	all map[string]*view
+	mu     sync.Mutex
+	all    map[string]*view
+	mounts int           // of all together
+	making chan struct{} // has an element for each namespace that is being made
 }
 
 // view shows a stopped container's files: its overlay, mounted where a launch
 // would mount it, and with the volumes on top in a mount namespace of the view's
 // own, so that a launch finds the bare overlay.
 type view struct {
-	users  int               // guarded by views
-	mounts int               // guarded by views
-	shown  *mounts.Namespace // guarded by the container's lock; nil: not mounted
+	users int    // guarded by views
+	shown *shown // guarded by the container's lock; nil: not mounted
+}
+
+// shown is a view's mount namespace.
+type shown struct {
+	*mounts.Namespace
+	writable []string // the sources of mounts that can be written
+
+	mounts int  // guarded by views; counted before they are made
+	closed bool // guarded by views; it gets no more mounts
+}
+
+var errViewClosed = errors.New("the view is closed")
+
+func newViews() *views {
+	return &views{all: map[string]*view{}, making: make(chan struct{}, mostNewViews)}
 }
 
 func (v *views) enter(id string) *view {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.all == nil {
-		v.all = map[string]*view{}
-	}
 	if v.all[id] == nil {
 		v.all[id] = &view{}
 	}
@@ -81,19 +98,49 @@ func (v *views) forget(id string) {
 	}
 }
 
-// count records a view's mounts, unless all have too many together.
-func (v *views) count(of *view, mounts int) error {
+// reserve counts mounts that a view is about to get, unless all have too many
+// together.
+func (v *views) reserve(of *shown, mounts int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	of.mounts = mounts
-	sum := 0
-	for _, each := range v.all {
-		sum += each.mounts
+	return v.count(of, of.mounts+mounts)
+}
+
+// settle counts the mounts that a view has got in place of those reserved. Others
+// may have come while it was made.
+func (v *views) settle(of *shown) error {
+	mounts, err := of.Count()
+	if err != nil {
+		return err
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.count(of, mounts)
+}
+
+func (v *views) count(of *shown, mounts int) error {
+	if of.closed {
+		return errViewClosed
+	}
+	sum := v.mounts - of.mounts + mounts
 	if sum > mostViewMounts {
 		return errTooManyViewMounts
 	}
+	of.mounts, v.mounts = mounts, sum
 	return nil
+}
+
+// close unmounts what a view shows. It may be repeated.
+func (v *views) close(of *shown) error {
+	var err error
+	if of.Namespace != nil {
+		err = of.Close()
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.mounts -= of.mounts
+	of.mounts, of.closed = 0, true
+	return err
 }
 
 func (v *views) used(id string) bool {
@@ -104,17 +151,16 @@ func (v *views) used(id string) bool {
 
 func (c *Containers) viewed(id string) bool { return c.views.used(id) }
 
-// viewPath is where the images that a view shows are mounted while it is made.
-func (c *Containers) viewPath(id string) string {
-	return filepath.Join(c.layout.RunDir, "stored", id[:16])
-}
+// viewsPath is where the images that views show are mounted while these are made.
+func (c *Containers) viewsPath() string { return filepath.Join(c.layout.RunDir, "stored") }
 
 // Files opens the root directory (O_PATH) of a stopped container with its
-// volumes. It stays mounted until ctx is done. NOT_FOUND: no such container.
+// volumes, and is told whether they are written. It stays mounted until ctx is
+// done. NOT_FOUND: no such container.
 // UNAVAILABLE: it runs, so that its shim serves its files. RESOURCE_EXHAUSTED:
 // views have too many mounts. DEADLINE_EXCEEDED: a bind's file system does not
 // answer.
-func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
+func (c *Containers) Files(ctx context.Context, id string, writes bool) (*os.File, error) {
 	paths, unlock, err := c.lock(ctx, id)
 	if err != nil {
 		return nil, err
@@ -126,6 +172,9 @@ func (c *Containers) Files(ctx context.Context, id string) (*os.File, error) {
 	v := c.views.enter(id)
 	if v.shown == nil {
 		err = c.mountView(ctx, id, paths, v)
+	}
+	if err == nil && writes {
+		err = c.volumes.AllowWrites(viewHolder(id), v.shown.writable...)
 	}
 	var root *os.File
 	if err == nil {
@@ -172,32 +221,28 @@ func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 	if c.views.leave(id) > 0 {
 		return nil
 	}
-	if err := c.closeView(id); err != nil {
-		return err
-	}
+	failure := c.closeView(id)
 	if _, err := os.Lstat(paths.Run); err == nil {
-		return nil
+		return failure
 	}
-	return mounts.Unmount(paths.Merged())
+	return errors.Join(failure, mounts.Unmount(paths.Merged()))
 }
 
 // closeView unmounts the view and its volumes.
 func (c *Containers) closeView(id string) error {
+	var err error
 	if v := c.views.find(id); v != nil && v.shown != nil {
-		if err := v.shown.Close(); err != nil {
-			return err
-		}
+		err = c.views.close(v.shown)
 		v.shown = nil
-		_ = c.views.count(v, 0)
 	}
 	c.views.forget(id)
-	return c.volumes.Release(context.Background(), viewHolder(id))
+	return errors.Join(err, c.volumes.Release(context.Background(), viewHolder(id)))
 }
 
 // viewHolder is the view's name as a holder of volumes.
 func viewHolder(id string) string { return "view-" + id }
 
-func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths, v *view) error {
+func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths, v *view) (err error) {
 	var record rootRecord
 	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
 		return err
@@ -209,38 +254,78 @@ func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.Co
 	if err := c.mountRoot(paths, stack.Lower); err != nil {
 		return err
 	}
-	if v.shown, err = namespaceOf(paths.Merged()); err != nil {
+	made := &shown{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.views.close(made))
+		}
+	}()
+	if err := c.views.reserve(made, 1); err != nil {
 		return err
 	}
-	for _, m := range record.Mounts {
-		if err := c.volumes.Hold(ctx, viewHolder(id), m.Source); err != nil {
+	if made.Namespace, err = c.namespaceOf(ctx, paths.Merged()); err != nil {
+		return err
+	}
+	if err := c.showMounts(ctx, made, id, paths, record.Mounts); err != nil {
+		return err
+	}
+	if record.ReadOnly { // only now: mount points had to be created
+		if err := setRootReadOnly(made.Namespace); err != nil {
 			return err
+		}
+	}
+	v.shown = made
+	return nil
+}
+
+// showMounts mounts in a view what the container has mounted.
+func (c *Containers) showMounts(ctx context.Context, in *shown, id string, paths shimspec.ContainerPaths, all []mount) error {
+	if len(all) == 0 {
+		return nil
+	}
+	for _, m := range all {
+		if err := c.volumes.HoldToRead(ctx, viewHolder(id), m.Source); err != nil {
+			return err
+		}
+		if !m.ReadOnly {
+			in.writable = append(in.writable, m.Source)
 		}
 	}
 	binds, err := c.volumes.CheckBinds() // now that volumes are mounted
 	if err != nil {
 		return err
 	}
-	for i, m := range record.Mounts {
-		shown := v.shown // a late look may outlast the view
-		show := func() error { return c.showMount(shown, binds, id, m) }
-		if err := c.userPaths.Do(ctx, m.Source, show); err != nil {
+	points, err := mounts.MachinePoints()
+	if err != nil {
+		return err
+	}
+	bare, err := confined.Open(paths.Merged())
+	if err != nil {
+		return err
+	}
+	defer bare.Close()
+	making := making{c, in, id, binds, points, bare, map[string]bool{}}
+	for _, m := range all {
+		isNested, err := making.isNested(m)
+		if err == nil {
+			show := func(move func(to string) error) error { return making.show(m, isNested, move) } // may outlast the view
+			err = c.userPaths.DoAndMove(ctx, m.Source, show)
+		}
+		if err != nil {
 			return fmt.Errorf("mount %s: %w", m.Destination, err)
 		}
-		if (i+1)%uncountedMounts == 0 || i == len(record.Mounts)-1 {
-			if err := c.countView(v); err != nil {
-				return err
-			}
-		}
 	}
-	if record.ReadOnly { // only now: mount points had to be created
-		return setRootReadOnly(v.shown)
-	}
-	return nil
+	return c.views.settle(in)
 }
 
-// namespaceOf creates a mount namespace that shows a directory.
-func namespaceOf(path string) (*mounts.Namespace, error) {
+// namespaceOf creates a mount namespace that shows a directory, in its turn.
+func (c *Containers) namespaceOf(ctx context.Context, path string) (*mounts.Namespace, error) {
+	select {
+	case c.views.making <- struct{}{}:
+		defer func() { <-c.views.making }()
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 	directory, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
@@ -253,82 +338,115 @@ func namespaceOf(path string) (*mounts.Namespace, error) {
 	return mounts.NewNamespace(tree)
 }
 
-func setRootReadOnly(shown *mounts.Namespace) error {
-	root, err := shown.Open()
+func setRootReadOnly(in *mounts.Namespace) error {
+	root, err := in.Open()
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	return shown.Do(func() error { return mounts.SetReadOnly(int(root.Fd())) })
+	return in.Do(func() error { return mounts.SetReadOnly(int(root.Fd())) })
 }
 
-func (c *Containers) countView(v *view) error {
-	count, err := v.shown.Count()
-	if err != nil {
-		return err
-	}
-	return c.views.count(v, count)
+// making mounts in a view what a container has mounted.
+type making struct {
+	*Containers
+	in     *shown
+	id     string
+	binds  *volumes.BindCheck
+	points mounts.Points
+
+	bare    *confined.Root  // the container's own files
+	covered map[string]bool // the destinations so far, without links
 }
 
-// showMount mounts in a view what the container has mounted. A missing source is
-// skipped.
-func (c *Containers) showMount(shown *mounts.Namespace, binds *volumes.BindCheck, id string, m mount) error {
-	var tree *os.File
-	var err error
-	if len(m.Layers) > 0 {
-		tree, err = c.cloneImage(c.viewPath(id), m)
-	} else if tree, err = cloneSource(binds, m); errors.Is(err, os.ErrNotExist) {
+// isNested reports whether the way to a mount's destination leads into an earlier
+// mount.
+func (v *making) isNested(m mount) (isNested bool, err error) {
+	destination, err := v.bare.Resolve(m.Destination, func(name string) bool {
+		isNested = isNested || v.covered[name]
+		return v.covered[name]
+	})
+	v.covered[destination] = true
+	return isNested, err
+}
+
+// show mounts one of them. A missing source is skipped.
+func (v *making) show(m mount, isNested bool, move func(to string) error) error {
+	source, err := v.open(m)
+	if errors.Is(err, os.ErrNotExist) && len(m.Layers) == 0 {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer tree.Close()
-	return showInside(shown, tree, m.Destination)
-}
-
-// cloneSource returns a detached mount of a mount's source.
-func cloneSource(binds *volumes.BindCheck, m mount) (*os.File, error) {
-	source, err := binds.Open(m.Source)
-	if err != nil {
-		return nil, err
-	}
 	defer source.Close()
-	return mounts.Clone(source, m.ReadOnly)
-}
-
-// showInside attaches a detached mount to a path in the view, which it creates if
-// it is missing. Links of the container are followed, but not out of it.
-func showInside(shown *mounts.Namespace, tree *os.File, destination string) error {
-	info, err := tree.Stat()
+	info, err := source.Stat()
 	if err != nil {
 		return err
 	}
-	directory, err := shown.Open()
-	if err != nil {
-		return err
+	if isNested {
+		if err := move(nestedMounts); err != nil {
+			return err
+		}
 	}
-	defer directory.Close()
-	root, err := confined.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd()))
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	var target int
-	if info.IsDir() {
-		target, err = root.MakeDirectories(destination, nil)
-	} else {
-		target, err = root.MakeFile(destination)
-	}
+	target, err := makeTarget(v.in.Namespace, m.Destination, info.IsDir())
 	if err != nil {
 		return err
 	}
 	defer unix.Close(target)
-	err = shown.Do(func() error { return mounts.AttachTo(int(tree.Fd()), target) })
+	// Last: a look that is stuck has no mounts.
+	tree, err := v.clone(source, m)
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	err = v.in.Do(func() error { return mounts.AttachTo(int(tree.Fd()), target) })
 	if errors.Is(err, unix.ENOSPC) { // the kernel's limit of a namespace
 		return errTooManyViewMounts
 	}
 	return err
+}
+
+// open opens a mount's source: an image as a detached mount.
+func (v *making) open(m mount) (*os.File, error) {
+	if len(m.Layers) > 0 {
+		return v.cloneImage(v.id, m)
+	}
+	return v.binds.Open(m.Source)
+}
+
+// clone returns a detached mount of an open source, whose mounts it reserves.
+func (v *making) clone(source *os.File, m mount) (*os.File, error) {
+	if len(m.Layers) > 0 {
+		return source, v.views.reserve(v.in, 1)
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", source.Fd()))
+	if err != nil {
+		return nil, err
+	}
+	if err := v.views.reserve(v.in, v.points.CountInClone(path)); err != nil {
+		return nil, err
+	}
+	return mounts.Clone(source, m.ReadOnly)
+}
+
+// makeTarget opens (O_PATH) a mount point in the view, which it creates if it is
+// missing. Links of the container are followed, but not out of it.
+func makeTarget(in *mounts.Namespace, destination string, isDirectory bool) (int, error) {
+	directory, err := in.Open()
+	if err != nil {
+		return -1, err
+	}
+	defer directory.Close()
+	root, err := confined.Open(fmt.Sprintf("/proc/self/fd/%d", directory.Fd()))
+	if err != nil {
+		return -1, err
+	}
+	defer root.Close()
+	if isDirectory {
+		return root.MakeDirectories(destination, nil)
+	}
+	return root.MakeFile(destination)
 }
 
 // LogDir is the log directory of a stopped container. Errors as in Files.

@@ -1,23 +1,74 @@
 package containers
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 )
 
 func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
-	var v views
-	first, second := v.enter("first"), v.enter("second")
-	if err := errors.Join(v.count(first, mostViewMounts-10), v.count(second, 10)); err != nil {
+	v := newViews()
+	first, second := &shown{}, &shown{}
+	if err := errors.Join(v.reserve(first, mostViewMounts-10), v.reserve(second, 10)); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.count(second, 11); !errors.Is(err, errTooManyViewMounts) {
+	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
 		t.Errorf("one more: %v", err)
 	}
-	if err := v.count(first, 0); err != nil {
+	for range 2 {
+		if err := v.close(first); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := v.reserve(first, 1); !errors.Is(err, errViewClosed) {
+		t.Errorf("a late look: %v", err)
+	}
+	if err := v.reserve(second, mostViewMounts-10); err != nil {
+		t.Errorf("once there is room: %v", err)
+	}
+	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
+		t.Errorf("room that was given back twice: %v", err)
+	}
+}
+
+func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {
+	c := newContainers(t)
+	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := v.count(second, 11); err != nil {
-		t.Errorf("once there is room: %v", err)
+	made := &shown{Namespace: namespace}
+	if err := errors.Join(c.views.reserve(made, 10), c.views.settle(made)); err != nil {
+		t.Fatal(err)
+	}
+	if made.mounts != 1 || c.views.mounts != 1 {
+		t.Errorf("%d of %d mounts", made.mounts, c.views.mounts)
+	}
+	if err := c.views.close(made); err != nil || c.views.mounts != 0 {
+		t.Errorf("%d mounts are left, %v", c.views.mounts, err)
+	}
+}
+
+func TestAViewThatWaitsForItsTurnEndsWithItsClient(t *testing.T) {
+	c := newContainers(t)
+	for range mostNewViews {
+		c.views.making <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.namespaceOf(ctx, t.TempDir()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	<-c.views.making
+	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := namespace.Close(); err != nil {
+		t.Error(err)
+	}
+	if taken := len(c.views.making); taken != mostNewViews-1 {
+		t.Errorf("%d turns are taken", taken)
 	}
 }

@@ -5,6 +5,7 @@
 package userpaths
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,6 +62,7 @@ type look struct {
 	began   time.Time
 	timer   *time.Timer   // ends its being uncounted
 	at      string        // the part of the path that is looked at now
+	moved   string        // where it is counted whatever it looks at; empty: at the part's mount point
 	hasRoom bool          // it is uncounted
 	mount   string        // where it is counted; empty: nowhere
 	turn    chan struct{} // closed once it is counted where it has waited
@@ -77,6 +79,13 @@ func New() *Looks {
 // Do runs what looks at a path, or makes it. If the file system does not answer
 // in time, Do fails with DEADLINE_EXCEEDED and leaves it to itself.
 func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
+	return l.DoAndMove(ctx, path, func(func(to string) error) error { return run() })
+}
+
+// DoAndMove is Do for what may go on to file systems that the path does not lead
+// to. It calls move before it does: from then on it is counted among those that
+// have moved to the same, and no longer at a file system of the machine.
+func (l *Looks) DoAndMove(ctx context.Context, path string, run func(move func(to string) error) error) error {
 	late := connect.NewError(connect.CodeDeadlineExceeded, fmt.Errorf("the file system of %s does not answer", path))
 	ctx, cancel := context.WithTimeoutCause(ctx, l.limit, late)
 	defer cancel()
@@ -91,7 +100,7 @@ func (l *Looks) Do(ctx context.Context, path string, run func() error) error {
 		defer l.end(own)
 		err := l.walk(ctx, own, path)
 		if err == nil {
-			err = run()
+			err = run(func(to string) error { return l.move(ctx, own, to) })
 		}
 		done <- err
 	}()
@@ -155,6 +164,13 @@ func (l *Looks) walk(ctx context.Context, own *look, path string) error {
 	return nil
 }
 
+func (l *Looks) move(ctx context.Context, own *look, to string) error {
+	l.mu.Lock()
+	own.moved = to
+	l.mu.Unlock()
+	return l.reach(ctx, own, own.at)
+}
+
 // reach waits until there is room for a look at a part of its path.
 func (l *Looks) reach(ctx context.Context, own *look, at string) error {
 	if l.passUncounted(own, at) {
@@ -164,7 +180,7 @@ func (l *Looks) reach(ctx context.Context, own *look, at string) error {
 	if err != nil {
 		return err
 	}
-	mount := mountOf(points, at)
+	mount := own.place(points, at)
 	turn := l.pass(own, at, mount)
 	if turn == nil {
 		return nil
@@ -237,8 +253,13 @@ func (l *Looks) slowDown(own *look) {
 		own.timer.Reset(mountPointsAge)
 	default:
 		l.leaveRoom(own)
-		l.count(own, mountOf(points, own.at))
+		l.count(own, own.place(points, own.at))
 	}
+}
+
+// place is where a look at a path is counted.
+func (own *look) place(points map[string]bool, at string) string {
+	return cmp.Or(own.moved, mountOf(points, at))
 }
 
 func (l *Looks) leaveRoom(own *look) {

@@ -15,18 +15,38 @@ import (
 // Hold mounts the volumes of the paths, if their drivers mount them, and keeps
 // them mounted until every holder has released them. Other paths are the user's
 // own. A holder is recorded before the mount and removed before the unmount:
-// mounts left by a crash are found by their holders' directory. From then on an
-// interrupted seeding for another holder is not completed: this one may write.
+// mounts left by a crash are found by their holders' directory. The holder may
+// write, as with [Store.AllowWrites].
 func (s *Store) Hold(ctx context.Context, holder string, sources ...string) error {
+	if err := s.HoldToRead(ctx, holder, sources...); err != nil {
+		return err
+	}
+	return s.AllowWrites(holder, sources...)
+}
+
+// HoldToRead is Hold for a holder that does not write.
+func (s *Store) HoldToRead(ctx context.Context, holder string, sources ...string) error {
+	for _, source := range sources {
+		volume, _, ours := s.split(source)
+		if !ours {
+			continue
+		}
+		if err := s.hold(ctx, holder, filepath.Base(filepath.Dir(volume))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AllowWrites is called before a holder writes: from then on an interrupted
+// seeding for another one is not completed, which would overwrite it.
+func (s *Store) AllowWrites(holder string, sources ...string) error {
 	for _, source := range sources {
 		volume, _, ours := s.split(source)
 		if !ours {
 			continue
 		}
 		if err := s.forgetSeedings(volume, holder); err != nil {
-			return err
-		}
-		if err := s.hold(ctx, holder, filepath.Base(filepath.Dir(volume))); err != nil {
 			return err
 		}
 	}
@@ -58,7 +78,7 @@ func (s *Store) hold(ctx context.Context, holder, name string) error {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(holders, holder), nil, 0o600); err != nil {
-		return err
+		return errors.Join(err, s.unmountUnlessHeld(name))
 	}
 	faultpoint.Reached("host.volume.held")
 	if !mounted {

@@ -134,6 +134,17 @@ func TestWhatACrashLeavesMountedIsUnmounted(t *testing.T) {
 	s.isMounted(lives, false)
 }
 
+func TestAHolderThatCannotBeRecordedLeavesNothing(t *testing.T) {
+	s := openStore(t)
+	path := s.make("v", "tmpfs")
+	if err := s.Hold(t.Context(), strings.Repeat("x", maxName+1), path); err == nil {
+		t.Error("it is recorded")
+	}
+	if entries, err := os.ReadDir(s.held); err != nil || len(entries) != 0 {
+		t.Error(entries, err)
+	}
+}
+
 // Containers write to a mounted volume as well.
 func TestALinkInAMountedVolumeLeadsNowhere(t *testing.T) {
 	s := openStore(t)

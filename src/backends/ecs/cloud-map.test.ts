@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
@@ -217,6 +218,63 @@ describe("names in Cloud Map", () => {
     const asked = cloud.fake.calls.length;
     await clock.advance(3_600_000);
     assert.equal(cloud.fake.calls.length, asked);
+    await discovery.close();
+  });
+
+  it("are not looked at while calls of their kind pause, and come once one of them does", async () => {
+    let looks = 0;
+    clock = new (class extends ManualClock {
+      override nowMs(): number {
+        looks += 1;
+        return super.nowMs();
+      }
+    })();
+    cloud.failing = 8;
+    const discovery = start();
+    const count = 60;
+    for (let index = 0; index < count; index++) {
+      const aliases = Array.from({ length: 30 }, (_, alias) => `n${index}-${alias}`);
+      const id = String(index).padStart(64, "0");
+      discovery.announce({ ...container("1", `c${index}`, aliases), id }, "10.0.0.1");
+    }
+    const pass = async (seconds: number): Promise<void> => {
+      for (let second = 0; second < seconds; second++) {
+        await clock.advance(1_000);
+        await nextTurn();
+        await nextTurn();
+      }
+    };
+    await clock.advance(1);
+    for (let turn = 0; turn < count * 31; turn++) {
+      await nextTurn();
+    }
+    const first = looks;
+    await pass(100);
+    assert.equal(cloud.failing, 1);
+    assert.ok(looks - first < 1_000, `${looks - first} looks`);
+    await pass(100);
+    assert.equal(cloud.services.size, count * 31);
+    await discovery.close();
+  });
+
+  it("are 32 of each container", async () => {
+    const discovery = start();
+    const aliases = Array.from({ length: 40 }, (_, index) => `alias${index}`);
+    discovery.announce(container("1", "api", aliases), "10.0.0.1");
+    discovery.announce(container("1", "api", ["later"]), "10.0.0.1");
+    discovery.announce(container("2", "db", ["alias39"]), "10.0.0.2");
+    await clock.advance(1);
+    const own = Object.entries(cloud.names).filter(([, addresses]) => addresses.includes("10.0.0.1"));
+    assert.equal(own.length, 32);
+    assert.deepEqual(cloud.names[`alias39.${net12}`], ["10.0.0.2"]);
+    assert.match(
+      log.warnings()[0] ?? "",
+      /^9 names of a container are not in Cloud Map, which has 32 of each/,
+    );
+    discovery.withdraw("1".repeat(64));
+    discovery.announce(container("1", "api", ["later"]), "10.0.0.1");
+    await clock.advance(1);
+    assert.equal(cloud.services.size, 4);
     await discovery.close();
   });
 

@@ -4,6 +4,7 @@
  * and logged if retries fail.
  */
 import { isIPv6 } from "node:net";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import {
   CreateServiceCommand,
@@ -20,6 +21,7 @@ import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { isAwsError } from "./aws/errors.ts";
+import { type NameChange, NameChanges } from "./cloud-map/changes.ts";
 import {
   descriptionOf,
   instancesOf,
@@ -49,20 +51,19 @@ const timeToLiveSeconds = 5;
 const pauses = { firstMs: 1_000, longestMs: 60_000 };
 /** Maximum consecutive failed attempts for one name. */
 const mostAttempts = 10;
+/** Maximum names of one container: a namespace has room for 2,000 of all. */
+const mostNames = 32;
 const builtinNetworks: ReadonlySet<string> = new Set(["bridge", "host", "none"]);
-
-/** A change without failed attempts. */
-const changedNow = { attempts: 0, dueMs: 0 };
 
 type CallKind = "create" | "register" | "deregister" | "delete";
 
 /** A call that was not made because of its kind's pause. */
 class NotYet extends Error {
-  readonly untilMs: number;
+  readonly kind: CallKind;
 
-  constructor(untilMs: number) {
+  constructor(kind: CallKind) {
     super("Cloud Map has refused calls of this kind a moment ago");
-    this.untilMs = untilMs;
+    this.kind = kind;
   }
 }
 
@@ -79,9 +80,10 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   readonly #closing = new AbortController();
   /** By the service's name: container ID to address. */
   readonly #wanted = new Map<string, Map<string, string>>();
+  /** By container ID: the services' names. */
+  readonly #names = new Map<string, Set<string>>();
   readonly #present = new Map<string, Service>();
-  /** Names that may need a change, with the number of consecutive failures and the time of the next attempt. */
-  readonly #changed = new Map<string, { readonly attempts: number; readonly dueMs: number }>();
+  readonly #changed = new NameChanges<CallKind>((kind) => this.#refused.get(kind)?.untilMs ?? 0);
   /** Kinds of refused calls: the number of consecutive refusals, and the end of the pause. */
   readonly #refused = new Map<CallKind, { readonly failures: number; readonly untilMs: number }>();
   /** Ends the current pause early. */
@@ -101,28 +103,38 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   }
 
   announce(record: ContainerRecord, address: string): void {
+    let left = 0;
     for (const [network, { networkId, config }] of Object.entries(record.endpoints)) {
       if (builtinNetworks.has(network) || address === "") {
         continue;
       }
       for (const name of new Set([record.name, ...(config?.aliases ?? [])])) {
         const service = serviceName(name, networkId);
-        if (service.length <= mostNameCharacters && legalName.test(service)) {
-          this.#want(service).set(record.id, address);
+        const names = this.#names.get(record.id);
+        if (service.length > mostNameCharacters || !legalName.test(service)) {
+          this.#logger.debug({ container: record.id, name }, "a name is none that Cloud Map takes");
+        } else if (names?.has(service) || (names?.size ?? 0) < mostNames) {
+          this.#give(service, record.id, address);
           this.#change(service);
         } else {
-          this.#logger.debug({ container: record.id, name }, "a name is none that Cloud Map takes");
+          left += 1;
         }
       }
+    }
+    if (left > 0) {
+      this.#logger.warn(
+        { container: record.id },
+        `${left} names of a container are not in Cloud Map, which has ${mostNames} of each`,
+      );
     }
   }
 
   withdraw(containerId: string, networkId?: string): void {
     const ending = networkId === undefined ? "" : `.${shortId(networkId)}`;
     this.#lost?.add(`${containerId}${ending}`);
-    for (const [name, instances] of this.#wanted) {
-      if (name.endsWith(ending) && instances.delete(containerId)) {
-        this.#change(name);
+    for (const name of this.#names.get(containerId) ?? []) {
+      if (name.endsWith(ending)) {
+        this.#take(name, containerId);
       }
     }
   }
@@ -131,8 +143,9 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     this.#lost?.add(`.${shortId(networkId)}`);
     for (const [name, instances] of this.#wanted) {
       if (name.endsWith(`.${shortId(networkId)}`)) {
-        instances.clear();
-        this.#change(name);
+        for (const containerId of instances.keys()) {
+          this.#take(name, containerId);
+        }
       }
     }
   }
@@ -154,8 +167,24 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     return wanted;
   }
 
+  #give(name: string, containerId: string, address: string): void {
+    this.#want(name).set(containerId, address);
+    const names = this.#names.get(containerId) ?? new Set();
+    this.#names.set(containerId, names.add(name));
+  }
+
+  #take(name: string, containerId: string): void {
+    this.#wanted.get(name)?.delete(containerId);
+    const names = this.#names.get(containerId);
+    names?.delete(name);
+    if (names?.size === 0) {
+      this.#names.delete(containerId);
+    }
+    this.#change(name);
+  }
+
   #change(name: string): void {
-    this.#changed.set(name, changedNow);
+    this.#changed.put({ name, attempts: 0, dueMs: 0 });
     this.#work();
     this.#wake?.abort();
   }
@@ -190,7 +219,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
         continue;
       }
       this.#clearLeft();
-      const next = this.#nextChange();
+      const next = this.#changed.next();
       if (next === undefined) {
         return;
       }
@@ -200,24 +229,12 @@ export class CloudMapDiscovery implements ServiceDiscovery {
         await clock.sleep(next.dueMs - clock.nowMs(), woken).catch(() => undefined);
         continue;
       }
-      await this.#bring(next.name);
+      await this.#bring(next);
     }
-  }
-
-  /** The change that is due first; the oldest of several. */
-  #nextChange(): { readonly name: string; readonly dueMs: number } | undefined {
-    let next: { readonly name: string; readonly dueMs: number } | undefined;
-    for (const [name, { dueMs }] of this.#changed) {
-      if (next === undefined || dueMs < next.dueMs) {
-        next = { name, dueMs };
-      }
-    }
-    return next;
   }
 
   /** Reconciles one service, or schedules the next attempt. Changes made meanwhile are handled separately. */
-  async #bring(name: string): Promise<void> {
-    const attempts = this.#changed.get(name)?.attempts ?? 0;
+  async #bring({ name, attempts, dueMs }: NameChange): Promise<void> {
     this.#changed.delete(name);
     try {
       await this.#bringNow(name);
@@ -226,13 +243,14 @@ export class CloudMapDiscovery implements ServiceDiscovery {
         return;
       }
       if (error instanceof NotYet) {
-        this.#changed.set(name, { attempts, dueMs: error.untilMs });
+        this.#changed.put({ name, attempts, dueMs }, error.kind);
+        await nextTurn(); // Nothing was waited for: other work goes on between thousands of names.
       } else if (attempts + 1 >= mostAttempts) {
         this.#logger.warn({ err: error, name }, `Cloud Map does not take a name: ${messageOf(error)}`);
       } else {
         this.#logger.debug({ err: error, name }, "Cloud Map is asked again");
-        const dueMs = this.#options.clock.nowMs() + pauseAfter(attempts + 1, pauses);
-        this.#changed.set(name, { attempts: attempts + 1, dueMs });
+        const nextMs = this.#options.clock.nowMs() + pauseAfter(attempts + 1, pauses);
+        this.#changed.put({ name, attempts: attempts + 1, dueMs: nextMs });
       }
     }
   }
@@ -269,7 +287,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     const { clock } = this.#options;
     const refused = this.#refused.get(kind);
     if (refused !== undefined && refused.untilMs > clock.nowMs()) {
-      throw new NotYet(refused.untilMs);
+      throw new NotYet(kind);
     }
     try {
       const answer = await call();
@@ -313,11 +331,11 @@ export class CloudMapDiscovery implements ServiceDiscovery {
       const wanted = this.#want(name);
       for (const [containerId, address] of instances) {
         if (running.has(containerId) && !wanted.has(containerId) && this.#mayKeep(containerId, name)) {
-          wanted.set(containerId, address);
+          this.#give(name, containerId, address);
         }
       }
       if (wanted.size === 0 || [...instances.keys()].some((containerId) => !wanted.has(containerId))) {
-        this.#changed.set(name, changedNow);
+        this.#changed.put({ name, attempts: 0, dueMs: 0 });
       }
     }
     this.#lost = undefined;

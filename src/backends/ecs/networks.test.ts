@@ -211,7 +211,9 @@ describe("networks on ECS", () => {
   });
 
   it("are security groups whose members reach one another, agents and the file system", async () => {
-    const reference = await networks().ensure(network("web", "a"));
+    const fabric = networks();
+    const reference = await fabric.ensure(network("web", "a"));
+    await fabric.groupsOf(plan({ ...network("web", "a"), driverReference: reference }), true);
     const group = ec2.groups.get(reference);
     assert.equal(group?.GroupName, `sockerless-net-${"a".repeat(12)}`);
     assert.ok(group?.Tags.some(({ Key, Value }) => Key === "sockerless-network" && Value === id("a")));
@@ -494,7 +496,7 @@ describe("networks on ECS", () => {
       ["a", throttled],
       ["b", unreached],
     ] as const) {
-      ec2.mountFaults.push(fault, fault);
+      ec2.mountFaults.push(fault);
       const made = network(digit, digit);
       const record = { ...made, driverReference: await fabric.ensure(made) };
       const { driverReference } = record;
@@ -502,18 +504,37 @@ describe("networks on ECS", () => {
       assert.deepEqual(await fabric.groupsOf(plan(record), true), [driverReference]);
       assert.ok(ec2.rules("sg-efs").includes(`tcp 2049 ${driverReference}`));
     }
-    assert.equal(log.warnings().filter((message) => message.includes("asks again")).length, 4);
+    assert.equal(log.warnings().filter((message) => message.includes("asks again")).length, 2);
   });
 
-  it("do not ask for a rule again that EC2 has refused", async () => {
+  it("do not ask for a rule again that EC2 has refused, until another network has gone", async () => {
     ec2.mountFaults.push(
       refusal("ec2", "AuthorizeSecurityGroupIngress", "RulesPerSecurityGroupLimitExceeded"),
     );
     const fabric = networks();
     const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    const app = { ...network("app", "b"), driverReference: await fabric.ensure(network("app", "b")) };
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
     const calls = ec2.fake.calls.length;
     assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
     assert.equal(ec2.fake.calls.length, calls);
+    await fabric.remove(app);
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference]);
+  });
+
+  it("take none of the file system's rules before a container with volumes starts there, then one", async () => {
+    const fabric = networks();
+    let last = network("", "");
+    for (let index = 10; index < 100; index++) {
+      const record = network(`n${index}`, `${index}`);
+      last = { ...record, driverReference: await fabric.ensure(record) };
+      await fabric.groupsOf(plan(last), false);
+    }
+    assert.deepEqual(ec2.rules("sg-efs"), []);
+    await Promise.all(Array.from({ length: 10 }, () => fabric.groupsOf(plan(last), true)));
+    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${last.driverReference}`]);
+    const asked = ec2.fake.made("AuthorizeSecurityGroupIngress");
+    assert.equal(asked.filter(({ GroupId }) => GroupId === "sg-efs").length, 1);
   });
 
   it("are known to have no room at the file system, or get it, before a process has seen to all of them", async () => {

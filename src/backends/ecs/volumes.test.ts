@@ -233,6 +233,29 @@ describe("volumes on EFS", () => {
     );
   });
 
+  it("keep what was there before where it cannot be looked at", async () => {
+    const { reference } = await volumes().create(volume("cache"));
+    const part = async (): Promise<string> => {
+      const { parts } = volumes();
+      assert.ok(parts.kind === "made");
+      return await parts.create(volume("cache", { driverReference: reference }), "logs");
+    };
+    await part();
+    efs.stateAfterCreation = "error";
+    await assert.rejects(part, UnsettledError);
+    efs.failWith = { operation: "DescribeAccessPoints", name: "ThrottlingException", message: "later" };
+    await assert.rejects(async () => volumes().create(volume("cache")), UnsettledError);
+    assert.equal(efs.calls.filter((call) => call === "DeleteAccessPoint").length, 0);
+    efs.calls.length = 0;
+    const other = volume("cache", { driverReference: reference, options: { posix_user: "none" } });
+    assert.equal((await volumes().create(other)).reference, reference);
+    await assert.rejects(
+      async () => volumes().create({ ...other, options: { type: "nfs" } }),
+      /invalid option/,
+    );
+    assert.deepEqual(efs.calls, []);
+  });
+
   it("may be there where they could not be taken back", async () => {
     efs.stateAfterCreation = "error";
     efs.failWith = { operation: "DeleteAccessPoint", name: "ServerException", message: "later" };

@@ -104,6 +104,10 @@ export function ecsVolumes(options: EcsVolumesOptions): VolumeStore {
       if (record.anonymous) {
         return { reference: "", mountpoint: volumeMountpoint(record.name), status: {} };
       }
+      if (accessPointOf(record) !== undefined) {
+        const { driverReference: reference, name } = record;
+        return { reference, mountpoint: volumeMountpoint(name), status: {} }; // Its options stay as at its creation.
+      }
       const accessPointId = await withVolumeInErrors("create", record.name, () =>
         accessPoints.create(record, settings),
       );

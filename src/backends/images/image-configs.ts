@@ -2,7 +2,7 @@
 import type { Logger } from "../../common/logger.ts";
 import { systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { overfull, Weights } from "../state/weights.ts";
+import { Weights } from "../state/weights.ts";
 import type { ContentStore } from "./content-store.ts";
 import { type ImageConfig, parseImageConfig } from "./image-config.ts";
 import { maxJsonBytes } from "./manifest.ts";
@@ -10,7 +10,7 @@ import { maxJsonBytes } from "./manifest.ts";
 /** Configurations by image ID. */
 export class ImageConfigs {
   readonly #configs = new Map<string, ImageConfig>();
-  readonly #weights = new Weights();
+  readonly #weights = new Weights("images' configurations");
   /** Installations under way that hold room, by image ID. */
   readonly #reserved = new Map<string, number>();
 
@@ -47,8 +47,9 @@ export class ImageConfigs {
     for (const { id, config } of images) {
       this.#reserved.set(id, (this.#reserved.get(id) ?? 0) + 1);
       room.defer(() => this.#release(id));
-      if (this.#weights.set(id, config)) {
-        throw overfull("images' configurations");
+      const excess = this.#weights.set(id, config);
+      if (excess !== undefined) {
+        throw systemError(excess);
       }
     }
     return room.move();

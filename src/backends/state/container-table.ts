@@ -66,7 +66,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   #sharing: object = {};
 
   constructor() {
-    super("container", ContainerRecordSchema, idOf);
+    super("container", ContainerRecordSchema, idOf, { labelsOf: ({ config }) => config?.labels });
   }
 
   get sharing(): object {

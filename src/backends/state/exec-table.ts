@@ -37,7 +37,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
   readonly #idle = new Map<string, number>();
 
   constructor() {
-    super("exec", ExecRecordSchema, idOf, "changed");
+    super("exec", ExecRecordSchema, idOf, { order: "changed" });
   }
 
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[] {

@@ -4,8 +4,8 @@ import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Clock } from "../../common/clock.ts";
 import { type Event, EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import type { Operation } from "./database.ts";
-import { eventKey } from "./keys.ts";
-import { weightOf } from "./weights.ts";
+import { eventKey, isEventKey } from "./keys.ts";
+import { LatestEvents } from "./latest-events.ts";
 
 /** An event before the journal assigns its time. */
 export interface NewEvent {
@@ -28,32 +28,39 @@ export interface EventJournal {
   /** Calls the listener with every event once it is durable, in order. Returns a function that removes the listener. */
   listen(listener: (event: Event) => void): () => void;
   readonly listeners: number;
+  /**
+   * The latest announced events, which followers read at their own pace: each has a place among them, so that what all
+   * of them have yet to read is bounded together.
+   */
+  readonly announced: Pick<LatestEvents, "all" | "dropped">;
 }
 
 /** Number of events to keep. */
 const journalLimit = 4096;
 
 /**
- * Bytes of the events to keep, as {@link weightOf} counts them: an event has its container's labels, or a command of
- * megabytes. It also bounds what a subscriber that does not read keeps.
+ * Bytes of the events to keep, as `weightOf` counts them: an event has its container's labels, or a command of
+ * megabytes.
  */
-export const journalWeight = 64 * 2 ** 20;
+const journalWeight = 64 * 2 ** 20;
+
+/** Most events dropped earlier that the database deletes with a new one. */
+const deletionsPerEvent = 64;
 
 /** The journal, filled by the state's commits. */
 export class Journal implements EventJournal {
-  #events: Event[] = [];
-  /** Sum of the events' {@link weightOf}. */
-  #weight = 0;
-  /** Events dropped at loading that the database still has. */
-  #unwanted: Event[] = [];
+  readonly #stored: LatestEvents;
+  readonly announced: LatestEvents;
+  /** Keys of dropped events that the database still has. */
+  readonly #unwanted: string[] = [];
   #lastNs = 0n;
   readonly #listeners = new Set<(event: Event) => void>();
   readonly #clock: Clock;
-  readonly #limit: number;
 
   constructor(clock: Clock, limit = journalLimit) {
     this.#clock = clock;
-    this.#limit = limit;
+    this.#stored = new LatestEvents(limit, journalWeight);
+    this.announced = new LatestEvents(4 * limit, 2 * journalWeight);
   }
 
   get listeners(): number {
@@ -61,7 +68,7 @@ export class Journal implements EventJournal {
   }
 
   past(): readonly Event[] {
-    return this.#events;
+    return this.#stored.all;
   }
 
   listen(listener: (event: Event) => void): () => void {
@@ -73,7 +80,7 @@ export class Journal implements EventJournal {
   load(value: Uint8Array): void {
     const event = fromBinary(EventSchema, value);
     this.#lastNs = event.timeUnixNs;
-    this.#unwanted.push(...this.#add(event));
+    this.#add(event);
   }
 
   /**
@@ -103,46 +110,42 @@ export class Journal implements EventJournal {
       key: eventKey(appended.timeUnixNs),
       value: toBinary(EventSchema, appended),
     });
-    for (const { timeUnixNs } of [...this.#unwanted.splice(0), ...this.#add(appended)]) {
-      operations.push({ type: "del", key: eventKey(timeUnixNs) });
+    this.#add(appended);
+    for (const key of this.#unwanted.splice(0, deletionsPerEvent)) {
+      operations.push({ type: "del", key });
     }
     return appended;
   }
 
-  /** Takes back an event that no listener has received. @returns the operation that removes it */
-  retract(event: Event): Operation {
-    const place = this.#events.lastIndexOf(event);
-    if (place >= 0) {
-      this.#events.splice(place, 1);
-      this.#weight -= weightOf(event);
+  /**
+   * Takes back events that no listener has received.
+   *
+   * @param operations those of {@link append}: what they delete is left to events to come
+   * @returns the operations that remove the events
+   */
+  retract(events: readonly Event[], operations: readonly Operation[]): Operation[] {
+    for (const event of events) {
+      this.#stored.remove(event);
     }
-    return { type: "del", key: eventKey(event.timeUnixNs) };
+    for (const { type, key } of operations) {
+      if (type === "del" && isEventKey(key)) {
+        this.#unwanted.push(key);
+      }
+    }
+    return events.map(({ timeUnixNs }) => ({ type: "del", key: eventKey(timeUnixNs) }));
   }
 
   /** Calls the listeners, which must not throw. */
   announce(event: Event): void {
+    this.announced.add(event);
     for (const listener of this.#listeners) {
       listener(event);
     }
   }
 
-  /** Appends an event. @returns the dropped oldest ones: an eighth at a time, so that few events move the whole list */
-  #add(event: Event): readonly Event[] {
-    this.#events.push(event);
-    this.#weight += weightOf(event);
-    let surplus = this.#events.length <= this.#limit ? 0 : Math.ceil(this.#limit / 8);
-    if (this.#weight > journalWeight) {
-      let rest = this.#weight;
-      // The newest one is kept, whatever its length.
-      for (let at = 0; rest > (journalWeight / 8) * 7 && at < this.#events.length - 1; at++) {
-        rest -= weightOf(this.#events[at] ?? event);
-        surplus = Math.max(surplus, at + 1);
-      }
+  #add(event: Event): void {
+    for (const { timeUnixNs } of this.#stored.add(event)) {
+      this.#unwanted.push(eventKey(timeUnixNs));
     }
-    const dropped = this.#events.splice(0, surplus);
-    for (const each of dropped) {
-      this.#weight -= weightOf(each);
-    }
-    return dropped;
   }
 }

@@ -19,7 +19,7 @@ export class NetworkTable extends RecordTable<typeof NetworkRecordSchema> implem
   readonly #bySource = new TableIndex(idOf, ({ network }) => [network?.configFrom ?? ""]);
 
   constructor() {
-    super("network", NetworkRecordSchema, idOf);
+    super("network", NetworkRecordSchema, idOf, { labelsOf: ({ network }) => network?.labels });
   }
 
   named(name: string): NetworkRecord | undefined {

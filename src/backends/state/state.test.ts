@@ -77,7 +77,7 @@ describe("the state of a backend", () => {
     assert.equal(first.volumes.has("more"), false);
     assert.equal(first.events.past().length, 7);
     await first.commit((change) => change.volumes.put({ ...volume("v0"), mountpoint: "/v0" }));
-    const longer = { ...volume("v0"), status: { more: labels.large } };
+    const longer = { ...volume("v0"), status: { more: "x".repeat(25 * 2 ** 20) } };
     await assert.rejects(
       first.commit((change) => change.volumes.put(longer)),
       refused,
@@ -85,13 +85,16 @@ describe("the state of a backend", () => {
     const filling = { ...volume("filling"), labels: { large: "x".repeat(8 * 2 ** 20 - 40_000) } };
     await first.commit((change) => change.volumes.put(filling));
     const grown = (length: number) => ({ ...volume("v1"), mountpoint: "x".repeat(length) });
-    await first.commit((change) => change.volumes.put(grown(60_000)));
+    await first.commit((change) => change.volumes.put(grown(14 * 2 ** 20)));
+    const most = grown(18 * 2 ** 20);
     await assert.rejects(
-      first.commit((change) => change.volumes.put(grown(120_000))),
+      first.commit((change) => change.volumes.put(most)),
       refused,
       "little by little",
     );
-    await first.commit((change) => change.volumes.delete("filling"));
+    await first.commit((change) => change.volumes.put(most), "under-way");
+    await first.commit((change) => ["filling", "v1"].forEach(change.volumes.delete));
+    await first.commit((change) => change.volumes.put(volume("v1")));
     await first.commit((change) =>
       change.networks.put(create(NetworkRecordSchema, { network: { id: newId() } })),
     );
@@ -254,6 +257,55 @@ describe("the state of a backend", () => {
       second.events.past().map((event) => event.action),
       kept,
     );
+  });
+
+  const storedEvents = async (): Promise<number> => {
+    await state?.close();
+    state = undefined;
+    const database = await openDatabase(directory);
+    const keys = await database.keys({ gt: "event!", lt: "event~" }).all();
+    await database.close();
+    return keys.length;
+  };
+  const pulled = { type: "image", action: "pull", actorId: "i" } as const;
+
+  it("forgets on disk the events that refused changes have made it forget", async () => {
+    const limit = 16;
+    const first = await open({ journalLimit: limit });
+    const large = create(VolumeRecordSchema, { name: "large", mountpoint: "x".repeat(65 * 2 ** 20) });
+    await first.commit((change) => change.volumes.put(large), "happened");
+    for (let n = 0; n < 100; n++) {
+      await first.commit((change) => change.event(pulled));
+      const refused = first.commit((change) => {
+        change.event(pulled);
+        change.volumes.put(create(VolumeRecordSchema, { name: "more" }));
+      });
+      await assert.rejects(refused, /at most 64 MiB/);
+    }
+    await first.commit((change) => change.event(pulled));
+    const left = await storedEvents();
+    assert.ok(left <= limit, `${left} left`);
+  });
+
+  it("forgets many events of a directory some at a time", async () => {
+    const limit = 16;
+    await open();
+    await storedEvents();
+    const database = await openDatabase(directory);
+    for (let n = 0; n < 1_000; n++) {
+      const older = create(EventSchema, { action: "older", timeUnixNs: BigInt(n) });
+      await database.put(eventKey(older.timeUnixNs), toBinary(EventSchema, older));
+    }
+    await database.close();
+    const first = await open({ journalLimit: limit });
+    await first.commit((change) => change.event(pulled));
+    const left = await storedEvents();
+    assert.ok(left > 500, `${left} left`);
+    const second = await open({ journalLimit: limit });
+    for (let n = 0; n < limit; n++) {
+      await second.commit((change) => change.event(pulled));
+    }
+    assert.ok((await storedEvents()) <= limit);
   });
 
   it("counts the attributes of its events besides their text", async () => {

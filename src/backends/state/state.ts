@@ -39,7 +39,6 @@ import { type Networks, NetworkTable } from "./network-table.ts";
 import { Storage } from "./storage.ts";
 import { RecordTable, type Steps, type Table, type TableChange } from "./table.ts";
 import { upgrade } from "./upgrade.ts";
-import { overfull } from "./weights.ts";
 
 /** A change: everything in it becomes durable together, or not at all. */
 export interface Change {
@@ -58,10 +57,11 @@ export interface Change {
 }
 
 /**
- * Whether a change can still be refused (`asked`), or records a fact (`happened`): a process has ended. A fact that
- * will be reported again to the next reader of this state (`reported-again`) is only written along with the next change.
+ * Whether a change can still be refused (`asked`), is a step of a start and refused only if it cannot be written
+ * (`under-way`), or records a fact (`happened`): a process has ended. A fact that will be reported again to the next
+ * reader of this state (`reported-again`) is only written along with the next change.
  */
-export type ChangeKind = "asked" | "happened" | "reported-again";
+export type ChangeKind = "asked" | "under-way" | "happened" | "reported-again";
 
 /** A backend's state. */
 export interface State {
@@ -165,7 +165,9 @@ class LevelState implements State {
   readonly containers = new ContainerTable();
   readonly execs = new ExecTable();
   readonly images = new ImageTable();
-  readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name);
+  readonly volumes = new RecordTable("volume", VolumeRecordSchema, (record) => record.name, {
+    labelsOf: ({ labels }) => labels,
+  });
   readonly networks = new NetworkTable();
   readonly tasks = new RecordTable("task", TaskRecordSchema, (record) => record.containerId);
   readonly definitions = new RecordTable("definition", DefinitionRecordSchema, (record) => record.family);
@@ -241,7 +243,7 @@ class LevelState implements State {
     });
     const [overfilled] = commit.overfills;
     if (kind === "asked" && overfilled !== undefined) {
-      this.#refuse([commit], overfull(`${overfilled}s`));
+      this.#refuse([commit], systemError(overfilled));
       return commit.done.promise;
     }
     if (kind === "reported-again" && this.#pending === undefined) {
@@ -322,7 +324,8 @@ class LevelState implements State {
       await this.#storage.writeToSpare(operations);
       this.#settle(kept);
     } catch {
-      const isKept = ({ kind }: Commit): boolean => kind !== "asked" || this.#storage.refusal === "full";
+      const isFact = ({ kind }: Commit): boolean => kind === "happened" || kind === "reported-again";
+      const isKept = (commit: Commit): boolean => isFact(commit) || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
       const alsoUndone = refuse(kept.filter((commit) => !isKept(commit)));
       const held = happened.flatMap((commit) => commit.operations);
@@ -347,14 +350,14 @@ class LevelState implements State {
   /** Undoes commits and rejects them. @returns operations for the database that undo them there */
   #refuse(commits: readonly Commit[], reason: Error): Operation[] {
     const operations: Operation[] = [];
-    for (const { undo, events, done } of commits.toReversed()) {
+    for (const { undo, events, done, operations: refused } of commits.toReversed()) {
       for (const step of undo.toReversed()) {
         const operation = step();
         if (operation !== undefined) {
           operations.push(operation);
         }
       }
-      operations.push(...events.map((event) => this.events.retract(event)));
+      operations.push(...this.events.retract(events, refused));
       done.reject(reason);
     }
     return operations;

@@ -4,7 +4,8 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
-import { weighedTables, Weights } from "./weights.ts";
+import { creatorOf } from "../model/inner-socket-labels.ts";
+import { Weights } from "./weights.ts";
 
 /** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
 export interface Table<T> {
@@ -36,8 +37,15 @@ export interface Steps {
   readonly undo: Undo[];
   /** Tables with new records. */
   readonly grows: Set<TableName>;
-  /** Tables that hold too much for what the change adds. */
-  readonly overfills: Set<TableName>;
+  /** Reasons, in words, why tables hold too much for what the change adds. */
+  readonly overfills: Set<string>;
+}
+
+type LabelsOf<T> = (record: T) => Readonly<Record<string, string>> | undefined;
+
+interface TableOptions<T> {
+  readonly order?: "made" | "changed";
+  readonly labelsOf?: LabelsOf<T>;
 }
 
 /** A table that turns changes into operations on the database. */
@@ -47,20 +55,25 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #schema: Desc;
   readonly #idOf: (record: MessageShape<Desc>) => string;
   readonly #order: "made" | "changed";
+  readonly #labelsOf: LabelsOf<MessageShape<Desc>> | undefined;
   readonly #weights: Weights | undefined;
 
-  /** @param order of the records: by creation, or by last change; loaded records have no order */
+  /**
+   * @param order of the records: by creation, or by last change; loaded records have no order
+   * @param labelsOf of records that clients make as long as they like, which are weighed
+   */
   constructor(
     name: TableName,
     schema: Desc,
     idOf: (record: MessageShape<Desc>) => string,
-    order: "made" | "changed" = "made",
+    { order = "made", labelsOf }: TableOptions<MessageShape<Desc>> = {},
   ) {
     this.name = name;
     this.#schema = schema;
     this.#idOf = idOf;
     this.#order = order;
-    this.#weights = weighedTables.includes(name) ? new Weights() : undefined;
+    this.#labelsOf = labelsOf;
+    this.#weights = labelsOf === undefined ? undefined : new Weights(`${name}s`);
   }
 
   get size(): number {
@@ -103,8 +116,9 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
           grows.add(this.name);
         }
         undo.push(() => (this.#records.get(id) === record ? this.#restore(id, before) : undefined));
-        if (this.#set(id, record)) {
-          overfills.add(this.name);
+        const excess = this.#set(id, record);
+        if (excess !== undefined) {
+          overfills.add(excess);
         }
       },
       delete: (id) => {
@@ -120,15 +134,15 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   /** Called for every change once readers see it; for indexes. */
   protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
 
-  /** @returns whether the table holds too much for it */
-  #set(id: string, record: MessageShape<Desc>): boolean {
+  /** @returns the reason, in words, why the table holds too much for it */
+  #set(id: string, record: MessageShape<Desc>): string | undefined {
     const before = this.#records.get(id);
     if (this.#order === "changed") {
       this.#records.delete(id);
     }
     this.#records.set(id, record);
     this.replaced(before, record);
-    return this.#weights?.set(id, record) === true;
+    return this.#weights?.set(id, record, creatorOf(this.#labelsOf?.(record) ?? {}));
   }
 
   #remove(id: string, before: MessageShape<Desc>): Operation {

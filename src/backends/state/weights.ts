@@ -1,30 +1,17 @@
 /** Bounds what records of one kind hold together: each is in memory, and lists send parts of all of them. */
 import { isMessage } from "@bufbuild/protobuf";
 
-import { type SockerlessError, systemError } from "../../common/errors.ts";
-import type { TableName } from "./keys.ts";
-
-/** Tables whose records clients make as long as they like; images are bounded by their configurations. */
-export const weighedTables: readonly TableName[] = ["container", "volume", "network"];
-
 /** Bytes that records of one kind may hold together, as {@link weightOf} counts them. */
 const weightLimit = 64 * 2 ** 20;
 
-/**
- * Bytes that a record may grow by, in all, while its kind holds more than {@link weightLimit}: what starts and ends
- * add.
- */
-const smallGrowth = 65_536;
+/** Bytes beyond {@link weightLimit} that changes of all records of a kind may add together. */
+const growthLimit = 16 * 2 ** 20;
+
+/** Bytes of the records of a kind that were made through the Docker socket of one container. */
+const creatorLimit = weightLimit / 8;
 
 /** Bytes that an entry of a list or map counts besides its text: it costs time to decode and to write. */
 const entryBytes = 128;
-
-/** The error of what would add to a kind of records, in the plural, over {@link weightLimit}. */
-export function overfull(records: string): SockerlessError {
-  return systemError(
-    `the ${records} may hold at most ${weightLimit / 2 ** 20} MiB together: remove some first`,
-  );
-}
 
 /** Bytes of the keys and texts in a value, and {@link entryBytes} for each entry of its lists and maps. */
 export function weightOf(value: unknown): number {
@@ -40,34 +27,63 @@ export function weightOf(value: unknown): number {
 
 /** The weights of records of one kind. */
 export class Weights {
-  readonly #weights = new Map<string, number>();
-  /** The weights of records when there was room last. */
-  readonly #weightsWithRoom = new Map<string, number>();
+  readonly #records: string;
+  readonly #weights = new Map<string, { readonly weight: number; readonly creator: string | undefined }>();
+  readonly #totals = new Map<string, number>();
   #total = 0;
 
-  /** Whether another record is too much. */
-  get isFull(): boolean {
-    return this.#total > weightLimit;
+  /** @param records the kind, in the plural */
+  constructor(records: string) {
+    this.#records = records;
   }
 
-  /** Counts a record in place of the one with its ID. @returns whether it is too much: new, or much longer */
-  set(id: string, record: unknown): boolean {
+  /**
+   * Counts a record in place of the one with its ID.
+   *
+   * @param creator ID of the container through whose Docker socket it was made: each has an eighth of a kind
+   * @returns the reason to refuse what it adds, in words; undefined if there is none
+   */
+  set(id: string, record: unknown, creator?: string): string | undefined {
     const before = this.#weights.get(id);
     const weight = weightOf(record);
-    this.#weights.set(id, weight);
-    this.#total += weight - (before ?? 0);
-    if (!this.isFull || before === undefined) {
-      this.#weightsWithRoom.set(id, weight);
+    this.delete(id);
+    this.#weights.set(id, { weight, creator });
+    this.#total += weight;
+    const ofCreator = this.#addToCreator(creator, weight);
+    if (before !== undefined && weight <= before.weight) {
+      return undefined;
     }
-    return (
-      this.isFull && (before === undefined || weight - (this.#weightsWithRoom.get(id) ?? 0) > smallGrowth)
-    );
+    if (ofCreator > creatorLimit) {
+      return `the ${this.#records} made through one Docker socket ${mayHold(creatorLimit)}`;
+    }
+    return this.#total > weightLimit + (before === undefined ? 0 : growthLimit)
+      ? `the ${this.#records} ${mayHold(weightLimit)}`
+      : undefined;
   }
 
   /** Counts a record no more. */
   delete(id: string): void {
-    this.#total -= this.#weights.get(id) ?? 0;
+    const { weight, creator } = this.#weights.get(id) ?? { weight: 0, creator: undefined };
+    this.#total -= weight;
+    this.#addToCreator(creator, -weight);
     this.#weights.delete(id);
-    this.#weightsWithRoom.delete(id);
   }
+
+  /** @returns the sum of what the creator has */
+  #addToCreator(creator: string | undefined, weight: number): number {
+    if (creator === undefined) {
+      return 0;
+    }
+    const total = (this.#totals.get(creator) ?? 0) + weight;
+    if (total > 0) {
+      this.#totals.set(creator, total);
+    } else {
+      this.#totals.delete(creator);
+    }
+    return total;
+  }
+}
+
+function mayHold(limit: number): string {
+  return `may hold at most ${limit / 2 ** 20} MiB together: remove some first`;
 }

@@ -60,6 +60,11 @@ test("what is no platform is refused in Docker's words", () => {
   for (const [text, message] of cases) {
     assert.throws(() => platformFromJson(text), { message });
   }
+  for (const read of [platformFromJson, platformFromText]) {
+    assert.throws(() => read(`{"a":[${"1,".repeat(1_000)}1]}`), {
+      message: "a platform has at most 1024 characters",
+    });
+  }
 });
 
 function told(platform: Platform | undefined): string | undefined {

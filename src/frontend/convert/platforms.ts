@@ -20,6 +20,9 @@ const architectures = wordsOf(
 /** Aliases of architectures. */
 const spellings = wordsOf("i386 x86_64 x86-64 aarch64 armhf armel");
 
+/** Maximum characters of a platform, which is read by the thread that serves everybody. */
+const maxCharacters = 1_024;
+
 /**
  * Reads `os/architecture/variant`, or one of the first two alone, as containerd's package `platforms` does.
  *
@@ -30,6 +33,7 @@ export function platformFromText(text: string): Platform | undefined {
   if (text === "") {
     return undefined;
   }
+  refuseLong(text);
   const quoted = JSON.stringify(text);
   if (text.includes("*")) {
     throw refused(`${quoted}: wildcards not yet supported`);
@@ -90,6 +94,7 @@ export function platformFromJson(text: string): Platform | undefined {
   if (text === "") {
     return undefined;
   }
+  refuseLong(text);
   let platform: Platform;
   try {
     const fields = new JsonFields(parseJson(text), "Platform");
@@ -108,4 +113,10 @@ export function platformFromJson(text: string): Platform | undefined {
     throw invalid("both OS and Architecture must be provided");
   }
   return platform;
+}
+
+function refuseLong(text: string): void {
+  if (text.length > maxCharacters) {
+    throw invalid(`a platform has at most ${maxCharacters} characters`);
+  }
 }

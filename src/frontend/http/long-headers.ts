@@ -41,6 +41,7 @@ export class LongHeaders {
   /** Records how many bytes of its current header a connection has sent; connections that began before may be closed. */
   set(connection: Socket, bytes: number): void {
     if (bytes <= ordinaryBytes) {
+      this.delete(connection);
       return;
     }
     this.#unfinishedBytes += bytes - (this.#unfinished.get(connection) ?? 0);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { IncomingMessage, ServerResponse } from "node:http";
 import { Socket } from "node:net";
 import { test } from "node:test";
@@ -363,6 +364,29 @@ test("unfinished headers take no more than their room together, and a header tha
   assert.equal(flood.filter(isCut).length, flood.length - 66);
 });
 
+test("unfinished trailers have the same room, also behind an answer", async (t) => {
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/fine", async ({ request, response }) => {
+      request.resume();
+      await once(request, "end");
+      response.end("fine");
+    }),
+  ]);
+  const chunked = "Host: d\r\nTransfer-Encoding: chunked\r\n\r\n";
+  const trailer = `0\r\nX-Long: ${"a".repeat(1_000_000)}`;
+  const flood = Array.from({ length: 100 }, (_, n) =>
+    new RawClient(api.socket).send(`PUT ${n % 2 === 0 ? "/fine" : "/none"} HTTP/1.1\r\n${chunked}${trailer}`),
+  );
+  t.after(() => flood.map((client) => client.close()));
+  const isCut = ({ ended, closed }: RawClient): boolean => ended || closed;
+  await until(() => flood.filter(isCut).length >= flood.length - 70 || undefined);
+  const whole = new RawClient(api.socket).send(
+    `PUT /fine HTTP/1.1\r\n${chunked}1\r\na\r\n0\r\nX-A: b\r\n\r\n`,
+  );
+  t.after(() => whole.close());
+  assert.match(await whole.answered(), /^HTTP\/1\.1 200 /);
+});
+
 /** A chunked body of blanks in the smallest chunks, without its end. */
 const smallestChunks = (count: number): string => "1\r\n \r\n".repeat(count);
 
@@ -429,7 +453,7 @@ function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly p
       request.push(Buffer.from(" "));
     }
   });
-  const pace = new RequestPace(socket, () => false, new LongHeaders(1024, () => {}));
+  const pace = new RequestPace(socket, () => false, new LongHeaders(2 ** 26, () => {}));
   socket.emit("data", Buffer.from(uploadHead("/upload")));
   return { socket, parsed: () => parsed };
 }
@@ -462,7 +486,7 @@ test("line ends without a request are not parsed", () => {
   socket.on("data", () => {
     parsed += 1;
   });
-  new RequestPace(socket, () => false, new LongHeaders(1024, () => {}));
+  new RequestPace(socket, () => false, new LongHeaders(2 ** 26, () => {}));
   socket.emit("data", Buffer.from("\r\n".repeat(50_000)));
   assert.equal(parsed, 0);
   socket.emit("data", Buffer.from(`\r\n${requestTo("/fine")}`));

@@ -30,6 +30,9 @@ const stepBytes = 4096;
 /** Bytes of a chunk of one byte: its length, its content and two line ends. */
 const smallestChunk = 6;
 
+/** Bytes that count as one at most: those of a body that is dropped bring no content either. */
+const longestTrailer = 1024 ** 2;
+
 /** The turns of all connections. */
 const bodyTurns = new BodyTurns();
 
@@ -51,6 +54,8 @@ export class RequestPace {
   #awaitsTurn = false;
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
+  /** Bytes of a chunked body since its last content: the parser keeps a trailer until its end. */
+  #trailerBytes = 0;
   readonly #lines = new LineFeeds();
   #isOver = false;
   #cut: NodeJS.Timeout | undefined;
@@ -151,10 +156,17 @@ export class RequestPace {
       const before = this.#content.length;
       this.#parse?.(slice);
       if (isChunked) {
+        this.#noteTrailer(this.#content.length > before || !this.#isInBody() ? 0 : slice.length);
         bodyTurns.count(this.#piecesOf(slice, before));
       }
     }
     this.#passContent();
+  }
+
+  /** @param bytes parsed without any content; 0: there was some, or the body has ended */
+  #noteTrailer(bytes: number): void {
+    this.#trailerBytes = bytes === 0 ? 0 : Math.min(this.#trailerBytes + bytes, longestTrailer);
+    this.#longHeaders.set(this.#socket, this.#trailerBytes);
   }
 
   #isInBody(): boolean {

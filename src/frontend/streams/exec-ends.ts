@@ -3,7 +3,7 @@
  * has the code. This frontend remembers only what the backend does not know yet, or no longer knows: streams that were
  * cut, or that ended while the backend was unreachable or the container was being removed.
  */
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
 import { forgetOldest } from "../../common/forget-oldest.ts";
@@ -26,8 +26,6 @@ const cutLimitMs = 5_000;
 
 /** Maximum number of remembered ends; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
-/** Bytes of an exec beyond which only its end is remembered: a command may be megabytes long. */
-const maxBytes = 4_096;
 
 /** The end of one exec that this frontend streams, recorded before its client sees the end of the stream. */
 export interface ExecEnd {
@@ -120,10 +118,9 @@ export class ExecEnds {
   }
 
   #remember(exec: InspectExecResponse): void {
-    const { config: _, ...end } = exec;
-    const isLong = toBinary(InspectExecResponseSchema, exec).length > maxBytes;
+    const { config: _, ...end } = exec; // A command may be megabytes long.
     this.#remembered.delete(exec.id);
-    this.#remembered.set(exec.id, isLong ? end : exec);
+    this.#remembered.set(exec.id, end);
     const oldest = forgetOldest(this.#remembered, maxRemembered);
     if (oldest !== undefined) {
       this.#forgetNote(oldest);

@@ -298,6 +298,30 @@ describe("a client at a container's Docker socket", () => {
     await bench.networks.removeNetwork({ network: "others" });
   });
 
+  it("has an eighth of what all objects of a kind may hold", async () => {
+    const labels = { large: "x".repeat(3 * 2 ** 20) };
+    const make = {
+      volumes: (by: typeof inner, name: string) => by.volumes.createVolume({ name, labels }),
+      networks: (by: typeof inner, name: string) => by.networks.createNetwork({ name, labels }),
+      containers: (by: typeof inner, name: string) =>
+        by.containers.createContainer({ name, config: { image: "shell", labels } }),
+    };
+    for (const [kind, create] of Object.entries(make)) {
+      await create(inner, "large-1");
+      await create(inner, "large-2");
+      await assert.rejects(
+        create(inner, "large-3"),
+        new RegExp(`the ${kind} made through one Docker socket may hold at most 8 MiB together`),
+      );
+      await create(bench, "large-3");
+    }
+    for (const number of [1, 2, 3]) {
+      await bench.containers.removeContainer({ container: `large-${number}` });
+      await bench.networks.removeNetwork({ network: `large-${number}` });
+      await bench.volumes.removeVolume({ name: `large-${number}` });
+    }
+  });
+
   it("names nothing like the ID of others', and links by ID", async () => {
     const { network } = await bench.networks.inspectNetwork({ network: "secretnet" });
     const isConflict = (error: unknown): boolean => isErrorKind(error, "conflict");
@@ -540,6 +564,12 @@ describe("what was made through a container's Docker socket", () => {
       hostConfig: { networkMode: "net", binds: ["vol:/data"] },
     });
     await inner.containers.startContainer({ container: id });
+    const gone = await inner.containers.createContainer({
+      config: { image: "shell", volumes: ["/data"] },
+      hostConfig: { networkMode: "net" },
+    });
+    await inner.containers.removeContainer({ container: gone.id }); // Its anonymous volume stays.
+    assert.equal((await inner.volumes.listVolumes({})).volumes.length, 2);
     await inner.volumes.createVolume({ name: "kept", labels: { "sockerless.inner-socket.keep": "" } });
     return job;
   }

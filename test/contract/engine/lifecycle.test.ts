@@ -3,7 +3,9 @@ import { existsSync } from "node:fs";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
+import { newId } from "../../../src/common/ids.ts";
 import { isErrorKind, messageOf, unavailable } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
@@ -235,6 +237,21 @@ describe("a container's life", () => {
     assert.equal(await bench.wait(id, WaitCondition.NOT_RUNNING), 2);
     const created = await bench.createScript("exit 4");
     assert.equal(await bench.wait(created, WaitCondition.NOT_RUNNING), 0);
+  });
+
+  it("starts, restarts, ends and goes while all records hold what they may, and grows by no request", async () => {
+    const id = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
+    const record = bench.state.containers.get(id);
+    assert.ok(record !== undefined);
+    const large = { ...record, id: newId(), name: "large", driverReference: "x".repeat(81 * 2 ** 20) };
+    await bench.state.commit((change) => change.containers.put(large), "happened");
+    const refused = /the containers may hold at most 64 MiB together/;
+    await assert.rejects(bench.createScript("true"), refused);
+    await assert.rejects(bench.containers.renameContainer({ container: id, name: "x".repeat(200) }), refused);
+    await bench.containers.startContainer({ container: id });
+    await bench.containers.restartContainer({ container: id, timeoutSeconds: 0 });
+    await bench.containers.killContainer({ container: id, signal: "SIGKILL" });
+    await untilTrue(() => !bench.state.containers.has(id));
   });
 
   it("says which signals it does not know and that it does not run", async () => {

@@ -70,8 +70,8 @@ func main() {
 			os.Exit(1)
 		}
 		fmt.Println(strings.Join(addresses, " "))
-	case "serve": // tcp|udp: says its port, ends with its stdin
-		serve(arguments[0])
+	case "serve": // tcp|udp [HOST]: says its port, ends with its stdin
+		serve(arguments[0], append(arguments, "127.0.0.1")[1]+":0")
 	case "ask": // SOCKET QUESTION…: one connection each, prints what is answered
 		ask(arguments[0], arguments[1:])
 	case "tty":

@@ -12,9 +12,9 @@ import (
 )
 
 // serve listens until its standard input ends, and says on which port.
-func serve(network string) {
+func serve(network, address string) {
 	if network == "udp" {
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		packets, err := net.ListenPacket("udp", address)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -22,7 +22,7 @@ func serve(network string) {
 		fmt.Println(packets.LocalAddr().(*net.UDPAddr).Port)
 		go echoPackets(packets)
 	} else {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		listener, err := net.Listen("tcp", address)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)

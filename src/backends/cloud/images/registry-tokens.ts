@@ -1,4 +1,5 @@
 import type { Clock } from "../../../common/clock.ts";
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 
 /** A token of a registry. */
@@ -10,8 +11,10 @@ export interface RegistryToken {
 
 /** Minimum remaining validity, as an upload may take this long. */
 const spareMs = 30 * 60_000;
+/** Names of images may have any number of hosts that a cloud gives tokens for. */
+const mostTokens = 64;
 
-/** Cache of tokens by registry: concurrent callers share a request, and expired ones are renewed. */
+/** Cache of the last tokens by registry: concurrent callers share a request, and expired ones are renewed. */
 export class RegistryTokens {
   readonly #ask: (domain: string) => Promise<RegistryToken>;
   readonly #clock: Clock;
@@ -46,7 +49,12 @@ export class RegistryTokens {
   #asked(domain: string): Promise<RegistryToken> {
     const asked = this.#ask(domain);
     this.#tokens.set(domain, asked);
-    asked.catch(() => this.#tokens.delete(domain));
+    forgetOldest(this.#tokens, mostTokens);
+    asked.catch(() => {
+      if (this.#tokens.get(domain) === asked) {
+        this.#tokens.delete(domain);
+      }
+    });
     return asked;
   }
 }

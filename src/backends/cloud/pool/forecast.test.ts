@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { queryObjects } from "node:v8";
 
 import { Forecast } from "./forecast.ts";
 
@@ -65,6 +66,37 @@ describe("a forecast", () => {
       levels.filter(({ least }) => least > 0),
       [],
     );
+  });
+
+  it("keeps nothing for each set of kinds that a running burst has had", () => {
+    const forecast = new Forecast();
+    live(forecast, 0);
+    const before = queryObjects(Map, { format: "count" });
+    for (let round = 0; round < 1_100; round++) {
+      const nowMs = dayMs + round * 1_000;
+      forecast.started(`container ${round}`, `kind ${round}`, nowMs);
+      forecast.wanted(nowMs, hours);
+    }
+    assert.ok(queryObjects(Map, { format: "count" }) - before < 100);
+    assert.equal(forecast.kinds.size, 2 + 1_000);
+  });
+
+  it("is full with ten thousand bursts, or a hundred thousand kinds in all of them, until a tenth is forgotten", () => {
+    const bursts = (count: number, kinds: number) =>
+      Array.from({ length: count }, (_, index) => ({
+        ...{ beganMs: index * minuteMs, lengthMs: minuteMs, isFollower: false, followers: new Map() },
+        counts: new Map(Array.from({ length: kinds }, (_kind, kind) => [`${kind}`, 1])),
+      }));
+    for (const [count, kinds] of [
+      [10_000, 1],
+      [100, 1_000],
+    ] as const) {
+      assert.equal(new Forecast(bursts(count, kinds)).isFull, false);
+      const forecast = new Forecast(bursts(count + 1, kinds));
+      assert.equal(forecast.isFull, true);
+      forecast.forget(forecast.tenthMs);
+      assert.equal(forecast.isFull, false);
+    }
   });
 
   it("learns bursts once, with what followed, and forgets old ones", () => {

@@ -49,6 +49,21 @@ interface LiveBurst {
 /** A burst, as far as it is known while it runs. */
 type Known = Pick<Burst, "beganMs" | "counts">;
 
+/** Ended bursts of the same kinds. */
+interface Alike {
+  readonly kinds: ReadonlySet<string>;
+  readonly bursts: Burst[];
+}
+
+/** Ended bursts with mostly the kinds of another burst, as far as they have been looked through. */
+interface Likenesses {
+  readonly among: readonly Alike[];
+  /** Number of kinds that the burst had: a running one gets more. */
+  readonly kinds: number;
+  looked: number;
+  readonly found: { readonly weight: number; readonly bursts: readonly Burst[] }[];
+}
+
 /** Probabilities of 0, 1, 2… starts, by kind. */
 type Chances = Map<string, Float64Array>;
 
@@ -83,6 +98,13 @@ const leastLikeness = 0.1;
 const likenessPower = 4;
 /** Maximum number of waiting tasks of a kind. */
 const mostOfKind = 16;
+/** Number of the most similar sets of kinds that predict a burst. */
+const mostAlike = 256;
+/** Maximum kinds of a burst; more are not counted. */
+const mostKinds = 1_000;
+/** Maximum bursts, and kinds of all of them together, that are remembered: {@link Forecast.isFull}. */
+const mostBursts = 10_000;
+const mostKindsTogether = 100_000;
 /** Number of bursts from which the composition of a burst is learned. */
 const compositionBursts = 200;
 const calibrationStepMs = 30_000;
@@ -93,13 +115,17 @@ const hourMs = 60 * 60_000;
 /** Learns from starts and ends, and determines which tasks are worth their price. */
 export class Forecast {
   /** Ended bursts, by their kinds. */
-  readonly #known = new Map<string, Burst[]>();
+  readonly #known = new Map<string, Alike>();
+  /** The same, in the order of their first bursts; replaced when bursts are forgotten. */
+  #alike: Alike[] = [];
   readonly #all: Burst[] = [];
   readonly #live = new Set<LiveBurst>();
   /** Ended bursts that may still get a follower. */
   readonly #settling = new Set<LiveBurst>();
   readonly #burstOf = new Map<string, LiveBurst>();
-  readonly #likeness = new Map<string, Map<string, number>>();
+  readonly #likenesses = new WeakMap<Known, Likenesses>();
+  /** Number of kinds of all ended bursts and their followers. */
+  #kindsTogether = 0;
   #open: LiveBurst | undefined;
   /** Times of bursts without predecessor, within the last {@link aroundMs}. */
   #recentMs: number[] = [];
@@ -133,6 +159,17 @@ export class Forecast {
     return new Set(bursts.flatMap(({ counts }) => [...counts.keys()]));
   }
 
+  /** Whether there are more ended bursts than should be remembered. */
+  get isFull(): boolean {
+    return this.#all.length > mostBursts || this.#kindsTogether > mostKindsTogether;
+  }
+
+  /** The time before which a tenth of the ended bursts, and at least one, have begun. */
+  get tenthMs(): number {
+    const times = this.#all.map(({ beganMs }) => beganMs).sort((one, other) => one - other);
+    return times[Math.ceil(times.length / 10)] ?? Infinity;
+  }
+
   /** Records a start. One that is already known is not counted again. */
   started(containerId: string, kind: string, nowMs: number): void {
     if (this.#burstOf.has(containerId)) {
@@ -143,6 +180,9 @@ export class Forecast {
     }
     const burst = this.#open;
     burst.lastMs = nowMs;
+    if (burst.counts.size >= mostKinds && !burst.counts.has(kind)) {
+      return;
+    }
     burst.endedMs = undefined;
     burst.counts.set(kind, (burst.counts.get(kind) ?? 0) + 1);
     burst.running.add(containerId);
@@ -185,6 +225,8 @@ export class Forecast {
     const kept = this.#all.filter(({ beganMs }) => beganMs >= beforeMs);
     this.#all.length = 0;
     this.#known.clear();
+    this.#alike = [];
+    this.#kindsTogether = 0;
     for (const burst of kept) {
       this.#learn(burst);
     }
@@ -256,12 +298,15 @@ export class Forecast {
 
   #learn(burst: Burst): void {
     this.#all.push(burst);
+    this.#kindsTogether += burst.counts.size + burst.followers.size;
     const name = classOf(burst.counts);
-    const alike = this.#known.get(name);
-    if (alike === undefined) {
-      this.#known.set(name, [burst]);
+    const known = this.#known.get(name);
+    if (known === undefined) {
+      const alike = { kinds: new Set(burst.counts.keys()), bursts: [burst] };
+      this.#known.set(name, alike);
+      this.#alike.push(alike);
     } else {
-      alike.push(burst);
+      known.bursts.push(burst);
     }
     this.#compositions = new Map();
   }
@@ -323,12 +368,7 @@ export class Forecast {
     const share = (untilMs - fromMs) / (untilMs - fromMs + 2 * blurMs);
     const chances: Chances = new Map();
     let all = 1; // Counts one burst that still runs, so that few observations have little effect.
-    const name = classOf(burst.counts);
-    for (const [other, bursts] of this.#known) {
-      const weight = this.#likenessOf(name, other) ** likenessPower;
-      if (weight < leastLikeness) {
-        continue;
-      }
+    for (const { weight, bursts } of this.#mostAlike(burst)) {
       for (const { beganMs, lengthMs, followers } of bursts) {
         if (lengthMs < ageMs || beganMs === burst.beganMs) {
           continue;
@@ -358,18 +398,30 @@ export class Forecast {
     return this.#compositions;
   }
 
-  /** Fraction of the kinds that two bursts have in common. */
-  #likenessOf(one: string, other: string): number {
-    const ofOne = this.#likeness.get(one) ?? new Map<string, number>();
-    this.#likeness.set(one, ofOne);
-    const known = ofOne.get(other);
-    if (known !== undefined) {
-      return known;
+  /** The ended bursts that predict another, by the fraction of the kinds that they have in common. */
+  #mostAlike(burst: Known): Likenesses["found"] {
+    const among = this.#alike;
+    const kinds = new Set(burst.counts.keys());
+    const before = this.#likenesses.get(burst);
+    const likenesses =
+      before?.among === among && before.kinds === kinds.size
+        ? before
+        : { among, kinds: kinds.size, looked: 0, found: [] };
+    this.#likenesses.set(burst, likenesses);
+    const { found } = likenesses;
+    for (const other of among.slice(likenesses.looked)) {
+      const common = kinds.intersection(other.kinds).size;
+      const weight = (common / (kinds.size + other.kinds.size - common)) ** likenessPower;
+      if (weight >= leastLikeness) {
+        found.push({ weight, bursts: other.bursts });
+      }
     }
-    const [first, second] = [new Set(one.split("\n")), new Set(other.split("\n"))];
-    const likeness = first.intersection(second).size / first.union(second).size;
-    ofOne.set(other, likeness);
-    return likeness;
+    likenesses.looked = among.length;
+    if (found.length > mostAlike) {
+      found.sort((one, other) => other.weight - one.weight);
+      found.length = mostAlike;
+    }
+    return found;
   }
 
   /** The cost of the tasks that would have waited on a day. */
@@ -387,9 +439,7 @@ export class Forecast {
     let recentMs: number[] = [];
     const beginMs = bursts[0]?.beganMs ?? 0;
     for (let nowMs = beginMs; next < bursts.length || live.length > 0; nowMs += calibrationStepMs) {
-      if (((nowMs - beginMs) / calibrationStepMs) % 50 === 0) {
-        await pause();
-      }
+      await pause();
       live = live.filter(({ beganMs, lengthMs }) => beganMs + lengthMs > nowMs);
       recentMs = recentMs.filter((timeMs) => nowMs - timeMs < aroundMs);
       const levels = this.#levels(nowMs, live, this.#rateOf(nowMs, recentMs.length), price, costOf);

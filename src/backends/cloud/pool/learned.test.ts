@@ -1,17 +1,20 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import {
   NetworkRecordSchema,
   type PoolRecord,
+  PoolRecordSchema,
   TaskPhase,
   type TaskRecord,
   TaskRecordSchema,
   VolumeRecordSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type { ResolvedMount } from "../../driver/workload-spec.ts";
 import type { State } from "../../state/state.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { workloadSpec } from "../testing/workload-spec.ts";
@@ -89,7 +92,7 @@ describe("a learned pool", () => {
     const kindsWith = (isMadeWith: Parameters<typeof setUp>[0]): string[] => {
       const { kept, open } = setUp(isMadeWith);
       const pool = open();
-      for (const id of ["a", "b"]) {
+      for (const id of ["a", "b", "a", "b"]) {
         const record = create(NetworkRecordSchema);
         const volumes = [
           { destination: "/data", volume: { name: `anonymous-${id}`, anonymous: true } },
@@ -117,6 +120,44 @@ describe("a learned pool", () => {
       "postgres volume:anonymous-a:/data volume:cache:/cache",
       "postgres volume:anonymous-b:/data volume:cache:/cache",
     ]);
+  });
+
+  it("remembers little of containers with large mounts, networks of their own and large requests", () => {
+    const { kept, open } = setUp();
+    const pool = open();
+    const bytes = (): number =>
+      [...kept.values()].reduce((sum, record) => sum + toBinary(PoolRecordSchema, record).length, 0);
+    const mounts = Array.from({ length: 250 }, (_, index) => ({
+      ...{ type: "volume", destination: `/${"d".repeat(4_000)}${index}`, readOnly: false },
+      volume: create(VolumeRecordSchema, { anonymous: true }),
+    })) as ResolvedMount[];
+    for (let index = 0; index < 100; index++) {
+      const said = { id: `a${index}`, config: { image: `image${index}` } };
+      pool.started(workloadSpec(said, { mounts: mounts.slice(0, 150 + index) }), `digest ${index}`);
+    }
+    assert.ok(bytes() < 100_000, `${bytes()} bytes`);
+    assert.equal(kept.size, 100);
+    pool.started(workloadSpec({ id: "b", config: { image: "large" } }), "r".repeat(65_537));
+    const network = { kind: "networks", networks: [{ name: "own", record: create(NetworkRecordSchema) }] };
+    pool.started(workloadSpec({ id: "c" }, { network } as Parameters<typeof workloadSpec>[1]), "digest");
+    assert.equal(kept.size, 100);
+    for (let index = 0; index < 1_000; index++) {
+      pool.started(workloadSpec({ id: `d${index}`, config: { image: `many${index}` } }), "digest");
+    }
+    assert.equal(kept.size, 1_000);
+    assert.ok(kept.has("kind many999"));
+  });
+
+  it("remembers the last ten thousand bursts", async () => {
+    const { clock, kept, open } = setUp();
+    for (let index = 0; index < 10_050; index++) {
+      const beganAt = timestampFromMs(clock.nowMs() - index * 50_000);
+      const id = `burst ${index}`;
+      kept.set(id, create(PoolRecordSchema, { id, burst: { beganAt, counts: { node: 1 } } }));
+    }
+    await open().wanted();
+    assert.ok(kept.size <= 10_000 && kept.size > 9_000, `${kept.size} bursts`);
+    assert.ok(kept.has("burst 0"));
   });
 
   it("forgets after a week", async () => {

@@ -1,9 +1,12 @@
 /** The learned pool: a forecast based on the task records, whose knowledge is stored in the state. */
+import { createHash } from "node:crypto";
+
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { PoolRecordSchema, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
@@ -33,15 +36,21 @@ const dayMs = 24 * 60 * 60_000;
 const memoryMs = 7 * dayMs;
 const burstPrefix = "burst ";
 const kindPrefix = "kind ";
+/** Maximum kinds with a request, and maximum characters of a kind and of a request. */
+const mostKinds = 1_000;
+const kindCharacters = 200;
+const requestCharacters = 65_536;
 
 /** Learns from this backend's starts, and determines which tasks to keep waiting. */
 export class LearnedPool {
   readonly #options: LearnedOptions;
   readonly #forecast: Forecast;
-  /** Requests of the last start of each kind. */
+  /** Requests of the last start of each kind, the oldest first. */
   readonly #requests = new Map<string, string>();
   /** Kinds whose last request the cloud no longer accepts. */
   readonly #stale = new Set<string>();
+  /** Kinds with names that have occurred once today. */
+  readonly #once = new Set<string>();
   #calibratedDay = -1;
 
   constructor(options: LearnedOptions) {
@@ -67,19 +76,35 @@ export class LearnedPool {
   /** Records a container's start. */
   started(spec: WorkloadSpec, request: string): void {
     const { isMadeWith, shapeOf } = this.#options.prepared;
+    if (request.length > requestCharacters) {
+      return;
+    }
     const { kind, hasNames } = kindOf(spec, isMadeWith);
     this.#reportEnds();
     const before = this.#requests.get(kind);
     // Thousands of kinds that occur once, as with a network per job, would only slow down the forecast.
-    if (before !== undefined || !hasNames) {
-      const { id, generation } = spec.record;
-      this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
+    if (before === undefined && hasNames && !this.#once.delete(kind)) {
+      this.#once.add(kind);
+      forgetOldest(this.#once, mostKinds);
+      return;
     }
+    const { id, generation } = spec.record;
+    this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
     this.#stale.delete(kind);
+    this.#requests.delete(kind);
     this.#requests.set(kind, request);
-    if (before === undefined || shapeOf(before) !== shapeOf(request)) {
+    const oldest = forgetOldest(this.#requests, mostKinds);
+    if (oldest !== undefined) {
+      this.#stale.delete(oldest);
+    }
+    if (oldest !== undefined || before === undefined || shapeOf(before) !== shapeOf(request)) {
       const record = create(PoolRecordSchema, { id: `${kindPrefix}${kind}`, kind: { kind, request } });
-      this.#keep((change) => change.pool.put(record));
+      this.#keep((change) => {
+        change.pool.put(record);
+        if (oldest !== undefined) {
+          change.pool.delete(`${kindPrefix}${oldest}`);
+        }
+      });
     }
   }
 
@@ -150,6 +175,14 @@ export class LearnedPool {
           change.pool.put(create(PoolRecordSchema, { id: `${burstPrefix}${beganMs}`, burst }));
         }
       });
+      this.#makeRoom();
+    }
+  }
+
+  /** Forgets the oldest bursts while there are too many. */
+  #makeRoom(): void {
+    while (this.#forecast.isFull) {
+      this.#forget(this.#forecast.tenthMs);
     }
   }
 
@@ -160,7 +193,9 @@ export class LearnedPool {
       return;
     }
     this.#calibratedDay = day;
+    this.#once.clear();
     this.#forget(nowMs - memoryMs);
+    this.#makeRoom();
     const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
     await this.#forecast.calibrate(this.#budget, this.#options.pause ?? turn);
   }
@@ -176,6 +211,7 @@ export class LearnedPool {
     this.#keep((change) => {
       for (const { id, kind } of old) {
         this.#requests.delete(kind?.kind ?? "");
+        this.#stale.delete(kind?.kind ?? "");
         change.pool.delete(id);
       }
     });
@@ -212,7 +248,7 @@ function kindOf({ record, mounts, network }: WorkloadSpec, isMadeWith: PreparedT
     const isNamed = volume !== undefined && (!volume.anonymous || isMadeWithAnonymous);
     return { type, destination, name: isNamed ? volume.name : "" };
   });
-  const kind = [
+  const text = [
     config?.image ?? "",
     ...(nanoCpus > 0n ? [`cpus=${Number(nanoCpus) / 1e9}`] : []),
     ...(memory > 0n ? [`memory=${memory}`] : []),
@@ -220,7 +256,16 @@ function kindOf({ record, mounts, network }: WorkloadSpec, isMadeWith: PreparedT
     ...mounted.map(({ type, destination, name }) => `${type}:${name}:${destination}`).sort(),
   ].join(" ");
   const hasNames = names.some((name) => name !== defaultNetwork) || mounted.some(({ name }) => name !== "");
-  return { kind, hasNames };
+  return { kind: shortened(text), hasNames };
+}
+
+/** A text, its end replaced by a hash of the whole if it is long. */
+function shortened(text: string): string {
+  if (text.length <= kindCharacters) {
+    return text;
+  }
+  const hash = createHash("sha256").update(text).digest("hex").slice(0, 32);
+  return `${text.slice(0, kindCharacters - hash.length - 1).toWellFormed()} ${hash}`;
 }
 
 function countsOf(counts: Readonly<Record<string, number>>): Counts {

@@ -12,10 +12,10 @@ import {
 } from "@aws-sdk/client-efs";
 
 import type { Clock } from "../../../common/clock.ts";
-import { fromUnknown, systemError } from "../../../common/errors.ts";
+import { systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { UnsettledError } from "../../driver/unsettled-error.ts";
+import { type UnsettledError, unsettled } from "../../driver/unsettled-error.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { type AwsError, isAwsError } from "../aws/errors.ts";
@@ -49,11 +49,11 @@ export class AccessPoints {
 
   /**
    * Creates the access point of a volume, or reuses an earlier attempt's, and waits until it can be mounted. A failure
-   * leaves none, unless it is an {@link UnsettledError}.
+   * leaves none that this call has made, unless it is an {@link UnsettledError}.
    *
    * @returns its ID
-   * @throws AwsError; UnsettledError: it may have been created, or could not be removed; system: it does not become
-   *   available
+   * @throws AwsError; UnsettledError: it may have been created, was there before, or could not be removed; system: it
+   *   does not become available
    */
   async create(volume: VolumeRecord, settings: VolumeOptions): Promise<string> {
     const { instance, logger } = this.#options;
@@ -93,6 +93,9 @@ export class AccessPoints {
     try {
       await this.#available(made.id, made.state);
     } catch (error) {
+      if (made.state === undefined) {
+        throw unsettled(error); // It was there before this call, and may be in use.
+      }
       await this.remove(made.id).catch((cause: unknown) => {
         this.#options.logger.warn({ err: cause, accessPoint: made.id }, "an access point is left behind");
         throw unsettled(error);
@@ -127,12 +130,13 @@ export class AccessPoints {
     return found;
   }
 
+  /** @returns the state of a new access point; undefined if it was there */
   async #make(
     request: CreateAccessPointCommandInput,
   ): Promise<{ readonly id: string; readonly state: LifeCycleState | undefined }> {
     try {
       const made = await this.#options.efs.send(new CreateAccessPointCommand(request));
-      return { id: made.AccessPointId ?? "", state: made.LifeCycleState };
+      return { id: made.AccessPointId ?? "", state: made.LifeCycleState ?? LifeCycleState.CREATING };
     } catch (error) {
       if (!isAwsError(error, "AccessPointAlreadyExists")) {
         // Only a refusal is certain: after any other failure, including an aborted call, AWS may have created it.
@@ -167,11 +171,6 @@ function clientToken(instance: string, { name, created }: VolumeRecord, ...part:
   return createHash("sha256")
     .update([instance, name, at, ...part].join("\n"))
     .digest("hex");
-}
-
-function unsettled(error: unknown): UnsettledError {
-  const { kind, message } = fromUnknown(error);
-  return new UnsettledError(kind, message, error);
 }
 
 function existingId(error: AwsError): string {

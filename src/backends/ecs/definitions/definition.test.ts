@@ -268,6 +268,18 @@ describe("a task definition", () => {
     assert.equal(new Set(mounted.map(({ sourceVolume }) => sourceVolume)).size, 3);
   });
 
+  it("is refused where it is larger than AWS takes", () => {
+    const mounts = (bytes: number): ResolvedMount[] => [
+      { type: "tmpfs", destination: `/${"a".repeat(bytes)}`, readOnly: false },
+    ];
+    const room = 65_536 - JSON.stringify(definition({}, { mounts: mounts(0) })).length;
+    assert.doesNotThrow(() => definition({}, { mounts: mounts(room) }));
+    assert.throws(
+      () => definition({}, { mounts: mounts(65_536) }),
+      /task definition has .* ECS takes 65536$/,
+    );
+  });
+
   it("mounts no more images than a task has containers for", () => {
     const mounts = (count: number) =>
       Array.from({ length: count }, (_, at) => imageMount(`image-${at}`, { destination: `/mnt/${at}` }));

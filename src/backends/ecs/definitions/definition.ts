@@ -14,7 +14,7 @@ import type {
 } from "@aws-sdk/client-ecs";
 
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { systemError } from "../../../common/errors.ts";
+import { invalid, systemError } from "../../../common/errors.ts";
 import type { ImageRecord, VolumePart, VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { ResolvedMount, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { askedCapabilities } from "../../security/linux-capabilities.ts";
@@ -63,12 +63,14 @@ export function familyPrefixOf(instance: string): string {
 const stopTimeoutS = 120;
 const familyDigits = 32;
 const kib = 1024;
+/** AWS's maximum for a definition. */
+const mostBytes = 64 * kib;
 
 /**
  * The definition of a container.
  *
  * @param taskImage resolves an image to the one that tasks pull
- * @throws invalid: a setting that task definitions cannot hold; the errors of `taskImage`
+ * @throws invalid: a setting that task definitions cannot hold, or more than they can; the errors of `taskImage`
  */
 export function definitionOf(
   spec: WorkloadSpec,
@@ -106,7 +108,13 @@ export function definitionOf(
       },
     ],
   };
-  const hash = createHash("sha256").update(JSON.stringify(content)).digest("hex");
+  const json = Buffer.from(JSON.stringify(content));
+  if (json.length > mostBytes) {
+    throw invalid(
+      `too many mounts and settings: their task definition has ${json.length} bytes, and ECS takes ${mostBytes}`,
+    );
+  }
+  const hash = createHash("sha256").update(json).digest("hex");
   return { family: `${familyPrefixOf(settings.instance)}${hash.slice(0, familyDigits)}`, ...content };
 }
 

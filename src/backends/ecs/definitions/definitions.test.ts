@@ -144,6 +144,22 @@ describe("task definitions", () => {
     assert.equal(await known.ensure(definition), arn("sockerless-01-a"));
   });
 
+  it("leave nothing where they are refused, and only the last are remembered", async () => {
+    const known = definitions();
+    isRefusing = true;
+    await assert.rejects(known.ensure(definition), /AccessDenied/);
+    assert.equal(known.contentOf(arn(definition.family)), undefined);
+    isRefusing = false;
+    await known.ensure(definition);
+    await known.ensure({ ...definition, family: "sockerless-01-first" });
+    for (let index = 0; index < 255; index++) {
+      await known.ensure({ ...definition, family: `sockerless-01-${index}` });
+      await known.ensure(definition);
+    }
+    assert.equal(known.contentOf(arn(definition.family)), definition);
+    assert.equal(known.contentOf(arn("sockerless-01-first")), undefined);
+  });
+
   it("are looked for before they are registered again where the answer to a registration was lost", async () => {
     isLosing = 1;
     const known = definitions();

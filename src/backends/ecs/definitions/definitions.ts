@@ -14,6 +14,7 @@ import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
@@ -38,13 +39,15 @@ const useWrittenMs = 60 * 60_000;
 const pageSize = 100;
 /** Maximum definitions per call of DeleteTaskDefinitions. */
 const mostDeleted = 10;
+/** Contents kept to tell how requests differ: at most 64 KiB each. */
+const mostContents = 256;
 
 /** The definitions of this backend. */
 export class Definitions {
   readonly #options: DefinitionsOptions;
   /** ARNs by family, of definitions that exist or are being looked up or registered. */
   readonly #arns = new Map<string, Promise<string>>();
-  /** Definitions requested by this process, by family. */
+  /** Definitions that this process has last requested, by family. */
   readonly #contents = new Map<string, Definition>();
 
   constructor(options: DefinitionsOptions) {
@@ -60,7 +63,6 @@ export class Definitions {
    */
   async ensure(definition: Definition): Promise<string> {
     const { family } = definition;
-    this.#contents.set(family, definition);
     const known = this.#arns.get(family);
     const arn = known ?? this.#find(definition);
     if (known === undefined) {
@@ -68,6 +70,9 @@ export class Definitions {
       arn.catch(() => this.#arns.delete(family));
     }
     const found = await arn;
+    this.#contents.delete(family);
+    this.#contents.set(family, definition);
+    forgetOldest(this.#contents, mostContents);
     await this.#noteUse(family, found);
     return found;
   }

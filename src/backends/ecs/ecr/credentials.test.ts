@@ -69,6 +69,19 @@ describe("a token", () => {
     );
   });
 
+  it("is kept for the last 64 registries", async () => {
+    const { asked, credentials } = setUp();
+    const hostOf = (account: number): string =>
+      `${String(account).padStart(12, "0")}.dkr.ecr.eu-west-1.amazonaws.com`;
+    for (let account = 0; account <= 64; account++) {
+      await credentials.get(hostOf(account));
+    }
+    await credentials.get(hostOf(1));
+    assert.equal(asked.length, 65);
+    await credentials.get(hostOf(0));
+    assert.equal(asked.length, 66);
+  });
+
   it("is asked for anew where it ends soon, or its registry has refused it", async () => {
     const { asked, clock, credentials } = setUp();
     const host = "111111111111.dkr.ecr.eu-west-1.amazonaws.com";

@@ -53,8 +53,8 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** Groups by network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Whether the mount targets admit a network's containers, by its ID; absent while EC2 has not answered. */
-  readonly #mounts = new Map<string, boolean>();
+  /** Whether the mount targets admit a network's containers, by its ID; absent until EC2 has answered. */
+  readonly #mounts = new Map<string, Promise<boolean>>();
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
@@ -102,7 +102,7 @@ export class NetworkGroups {
 
   /** Removes a network's group; in the background if it is still in use. */
   async remove({ network, driverReference }: NetworkRecord): Promise<void> {
-    const { groups, removals, efsGroupId } = this.#options;
+    const { groups, removals } = this.#options;
     const id = network?.id ?? "";
     const isUnknown = driverReference === "" && !this.#refused.delete(id);
     const group =
@@ -114,10 +114,7 @@ export class NetworkGroups {
     if (groupId === "") {
       return;
     }
-    if (efsGroupId !== undefined) {
-      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
-      this.#efsGroup = undefined;
-    }
+    await this.#dropFromVolumes(groupId);
     if (!(await groups.delete(groupId))) {
       // A group without its rules is recognised as a removed network's, also by the next process.
       const [present] = await groups.withIds([groupId]);
@@ -159,13 +156,14 @@ export class NetworkGroups {
   }
 
   /**
-   * Whether the file system's mount targets admit a network's containers. If {@link ensure} has not added the rule yet,
-   * or EC2 did not answer, this tries again: the group may have been full for an earlier process.
+   * Whether the file system's mount targets admit a network's containers. Asked for by the first start of a container
+   * with volumes, since networks without such need none of the few rules.
    */
   async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
     const id = network.network?.id ?? "";
-    const known = this.#mounts.get(id);
-    return known ?? (await this.#admitToVolumes(id, this.idOf(network)));
+    const answer = this.#mounts.get(id) ?? this.#admitToVolumes(id, this.idOf(network));
+    this.#mounts.set(id, answer);
+    return await answer;
   }
 
   /** The group for containers without a network, created for the first of them. */
@@ -188,17 +186,14 @@ export class NetworkGroups {
     const removed = Promise.withResolvers<void>();
     this.#removingIsolated = removed.promise;
     try {
-      const { groups, efsGroupId } = this.#options;
+      const { groups } = this.#options;
       const group = await groups.named(this.#nameOfNone);
       if (group === undefined || isNeeded()) {
         return;
       }
       this.#isolated = undefined;
       const groupId = group.GroupId ?? "";
-      if (efsGroupId !== undefined) {
-        await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
-        this.#efsGroup = undefined;
-      }
+      await this.#dropFromVolumes(groupId);
       await groups.delete(groupId);
     } finally {
       this.#removingIsolated = undefined;
@@ -217,7 +212,6 @@ export class NetworkGroups {
     this.#options.removals.cancel(groupId);
     const connected = !["false", "0"].includes(network.options[iccOption] ?? "");
     await this.#giveRules(group, { connected, leadsOut: !network.internal });
-    await this.#admitToVolumes(network.id, groupId);
     return groupId;
   }
 
@@ -247,9 +241,19 @@ export class NetworkGroups {
     }
   }
 
+  /** Takes back the rule of a group that goes, whose room another network may get. */
+  async #dropFromVolumes(groupId: string): Promise<void> {
+    const { groups, efsGroupId } = this.#options;
+    if (efsGroupId !== undefined) {
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
+      this.#efsGroup = undefined;
+      this.#mounts.clear();
+    }
+  }
+
   /**
    * Adds the rule for the file system. A group has room for 60 rules, which limits the number of networks with access.
-   * A refusal by EC2 is remembered, a transient failure is not.
+   * A refusal by EC2 is remembered until a network has gone, a transient failure is not.
    *
    * @returns whether this network is known to have access
    */
@@ -262,18 +266,17 @@ export class NetworkGroups {
     try {
       const group = await this.#efsGroup;
       await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
-      this.#mounts.set(networkId, true);
       return true;
     } catch (error) {
       this.#efsGroup = undefined;
       const about = { err: error, network: networkId, group: efsGroupId };
       if (isRefusal(error)) {
-        this.#mounts.set(networkId, false);
         this.#logger.warn(
           about,
           "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
         );
       } else {
+        this.#mounts.delete(networkId);
         this.#logger.warn(
           about,
           "it is not known whether the file system's security group lets this network in: the next start of a container with volumes asks again",

@@ -4,7 +4,7 @@ import { unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import type { Event } from "../../../gen/sockerless/backend/v1/events_pb.ts";
 import { Turns } from "../../../common/turns.ts";
-import { type EventJournal, journalWeight } from "../../state/journal.ts";
+import type { EventJournal } from "../../state/journal.ts";
 import { weightOf } from "../../state/weights.ts";
 
 /**
@@ -15,9 +15,6 @@ const deliveries = new Turns(64);
 
 /** Weight of an event that counts as one delivery. */
 const weightPerDelivery = 4_096;
-
-/** Maximum backlog of events, unwanted ones included; a subscriber beyond it, or twice the journal's weight, is disconnected. */
-const longestBacklog = 16_384;
 
 /** A subscriber's request; times in nanoseconds since the epoch, both inclusive. */
 export interface Subscription {
@@ -41,42 +38,40 @@ export function subscribe(
   signal: AbortSignal,
 ): AsyncIterable<Event> {
   const { sinceNs, untilNs, wants } = subscription;
-  const queue: Event[] = [];
-  let queuedWeight = 0;
+  const { announced } = journal;
   let wake = Promise.withResolvers<void>();
   const until = new AbortController();
-  let overrun: boolean = false;
-  let newest = -1n;
-  const add = (event: Event): void => {
-    if (event.timeUnixNs <= newest) {
-      return; // Already among the past events.
+  const isOver = (timeNs: bigint): boolean => untilNs !== undefined && timeNs > untilNs;
+  const isLiveOnly = sinceNs === undefined && untilNs === undefined;
+  const stored = journal.past();
+  const newestNs = stored.at(-1)?.timeUnixNs ?? -1n;
+  let past = isLiveOnly
+    ? []
+    : stored.filter(({ timeUnixNs: at }) => at >= (sinceNs ?? 0n) && !isOver(at)).toReversed();
+  let place = announced.dropped + announced.all.length;
+  const isOverrun = (): boolean => place < announced.dropped;
+  if (isOver(newestNs)) {
+    until.abort();
+  }
+  const next = (): Event | undefined => {
+    let event = past.pop();
+    while (event === undefined && place < announced.dropped + announced.all.length) {
+      const live = announced.all[place - announced.dropped];
+      place += 1;
+      event = live !== undefined && live.timeUnixNs > newestNs ? live : undefined; // Else among the past ones.
     }
-    newest = event.timeUnixNs;
-    if (untilNs !== undefined && event.timeUnixNs > untilNs) {
+    return event;
+  };
+  const stopListening = journal.listen(({ timeUnixNs }) => {
+    if (isOver(timeUnixNs)) {
       until.abort();
-    } else {
-      queue.push(event);
-      queuedWeight += weightOf(event);
-      overrun = queue.length > longestBacklog || queuedWeight > 2 * journalWeight;
-      if (overrun) {
-        // A slow reader gets the error with its next read.
-        stopListening();
-        queue.length = 0;
-      }
+    } else if (isOverrun()) {
+      // A slow reader gets the error with its next read.
+      stopListening();
+      past = [];
     }
     wake.resolve();
-  };
-  const stopListening = journal.listen(add);
-  const past = journal.past();
-  if (sinceNs === undefined && untilNs === undefined) {
-    newest = past.at(-1)?.timeUnixNs ?? -1n;
-  } else {
-    for (const event of past) {
-      if (event.timeUnixNs >= (sinceNs ?? 0n)) {
-        add(event);
-      }
-    }
-  }
+  });
   const ended = AbortSignal.any([signal, until.signal]);
   const waking = onAbort(ended, () => wake.resolve());
   const leaving = onAbort(signal, stopListening); // Needed even if nobody reads the stream.
@@ -85,11 +80,11 @@ export function subscribe(
   async function* read(): AsyncGenerator<Event> {
     try {
       for (;;) {
-        if (overrun) {
+        if (isOverrun()) {
           throw unavailable("the subscriber is too slow: events were dropped");
         }
-        queuedWeight = 0;
-        for (const event of queue.splice(0)) {
+        const event = next();
+        if (event !== undefined && !isOver(event.timeUnixNs)) {
           for (let weight = weightOf(event); weight >= 0; weight -= weightPerDelivery) {
             await deliveries.next();
           }
@@ -99,8 +94,6 @@ export function subscribe(
           if (wants(event)) {
             yield event;
           }
-        }
-        if (queue.length > 0) {
           continue;
         }
         if (ended.aborted) {

@@ -3,7 +3,8 @@ import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container
 import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
-import { withFields } from "../../../model/records.ts";
+import { creatorLabel, creatorOf } from "../../../model/inner-socket-labels.ts";
+import { configOf, withFields } from "../../../model/records.ts";
 import { admissionTo } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolume } from "../../volumes/volumes.ts";
 
@@ -19,6 +20,8 @@ export async function claimVolumes(
   if (mounts.length === 0) {
     return record; // Already recorded in this form.
   }
+  const creator = creatorOf(configOf(record).labels);
+  const madeThrough = creator === undefined ? {} : { [creatorLabel]: creator };
   let next = record;
   const addMount = (mounted: MountPoint): void => {
     next = withFields(next, { mounts: [...next.mounts, mounted] });
@@ -36,7 +39,8 @@ export async function claimVolumes(
       addMount(mountOf(point, known));
       continue;
     }
-    const ensured = await ensureVolume(context, volume, {
+    const wanted = { ...volume, labels: { ...volume.labels, ...madeThrough } };
+    const ensured = await ensureVolume(context, wanted, {
       mustExist: taken !== undefined,
       admit: (known) => {
         const { rules } = context.driver.volumes;

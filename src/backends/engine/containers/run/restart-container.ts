@@ -96,7 +96,10 @@ async function noteRestart(context: EngineContext, id: string, clientToken: stri
   const record = context.state.containers.get(id);
   if (record !== undefined && hostConfigOf(record).autoRemove) {
     const restartToken = clientToken || newId();
-    await context.state.commit((change) => change.containers.put(withFields(record, { restartToken })));
+    await context.state.commit(
+      (change) => change.containers.put(withFields(record, { restartToken })),
+      "under-way",
+    );
   }
 }
 

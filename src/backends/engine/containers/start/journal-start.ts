@@ -82,7 +82,7 @@ export async function journalStart(start: Start): Promise<void> {
       ? withFields(joined, reset)
       : withFields(joined, { ...reset, restartCount: 0, startToken: asked.clientToken });
   try {
-    await context.state.commit((change) => change.containers.put(begun));
+    await context.state.commit((change) => change.containers.put(begun), "under-way");
   } catch (error) {
     releaseAddresses(context.addresses, begun.endpoints);
     throw error;

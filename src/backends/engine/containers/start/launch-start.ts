@@ -117,6 +117,6 @@ async function place(
     reachableAddress: address,
     endpoints: placedEndpoints(record.endpoints, address),
   });
-  await context.state.commit((change) => change.containers.put(placed));
+  await context.state.commit((change) => change.containers.put(placed), "under-way");
   return placed;
 }

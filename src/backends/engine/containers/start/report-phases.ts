@@ -77,8 +77,9 @@ export function reportStarted(
     const { list } = phases;
     const record = context.state.containers.get(id);
     if (settled !== undefined && record !== undefined && isSameStart(record.startPhases, list)) {
-      await context.state.commit((change) =>
-        change.containers.put(withFields(record, { startPhases: list })),
+      await context.state.commit(
+        (change) => change.containers.put(withFields(record, { startPhases: list })),
+        "under-way",
       );
     }
     reportEnd("started", tookMs, list);

@@ -54,7 +54,7 @@ export async function resumeStart(
       const reason = `the backend has ended ${mostResumes} times in turn, soon after it had taken up this start`;
       throw await recordFailure(context, live, record, systemError(reason));
     }
-    await context.state.commit((change) => change.containers.put(record));
+    await context.state.commit((change) => change.containers.put(record), "under-way");
     const taken = {
       ...{ context, live, record, asked: undefined, ended, phases, mayHaveBegun },
       ...{ secrets: undefined, step: undefined },

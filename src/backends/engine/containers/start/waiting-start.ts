@@ -90,6 +90,6 @@ function reportWait(context: EngineContext, id: string, reason: string): void {
       if (reason !== "") {
         change.event(containerEvent(record, "start_waits", { reason }));
       }
-    });
+    }, "under-way");
   });
 }
