@@ -13,8 +13,7 @@ import type { CloudSurroundings } from "../cloud/main.ts";
 import type { Sealer } from "../cloud/authority/seal.ts";
 import type { JobFacts } from "./jobs/job-view.ts";
 import type { ContainerJobsOptions } from "./jobs/jobs.ts";
-import { preparedGeneration } from "./jobs/prepared-jobs.ts";
-import { parseTask } from "./tags.ts";
+import { parseTask, preparedGeneration } from "./tags.ts";
 
 /** Agents of jobs, which cannot be dialled and call instead. */
 export interface AcaAgents {

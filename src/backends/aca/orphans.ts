@@ -87,7 +87,7 @@ async function findOrphans(
 }
 
 /** Idle jobs of any instance whose containers this state does not know. */
-async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Promise<Orphan[]> {
+export async function orphanedJobs(jobs: ContainerJobs, own: string, known: Known): Promise<Orphan[]> {
   const found: Orphan[] = [];
   for (const { name, containerId, instance } of await jobs.listAll()) {
     if ((instance === own && known.hasContainer(containerId)) || (await jobs.isRunning(name))) {

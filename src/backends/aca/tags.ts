@@ -22,11 +22,23 @@ export function jobNameOf(containerId: string, generation: bigint): string {
   return generation <= 1n ? first : `${first}-${generation}`;
 }
 
+/** The name of a prepared job, which is nothing of its agent's: its container sees it. */
+export function preparedJobName(prepared: string): string {
+  return jobNameOf(createHash("sha256").update(prepared).digest("hex"), preparedGeneration);
+}
+
+/** The generation in the secret of a prepared job's agent, as the job was not created for a start. */
+export const preparedGeneration = 0n;
+
 /** The name of the job that replaces one whose execution has ended before its agent answered. */
 export function nextJobName(name: string, last: string): string {
-  const base = name.replace(/-x[0-9a-f]+$/, "");
   const hash = createHash("sha256").update(`${name}:${last}`).digest("hex").slice(0, hashDigits);
-  return `${base}-x${hash}`;
+  return `${firstJobName(name)}-x${hash}`;
+}
+
+/** The name of the first of the jobs that replaced each other. */
+export function firstJobName(name: string): string {
+  return name.replace(/-x[0-9a-f]+$/, "");
 }
 
 /** A task: an execution of a job, as in task records. */

@@ -426,6 +426,17 @@ describe("a named volume", () => {
     }
   });
 
+  it("is not found by a copy of its share, whichever is listed first", async () => {
+    const azure = setUp();
+    const record = await made(azure, "cache");
+    const [[share, kept] = ["", { metadata: {} }]] = azure.shares;
+    azure.shares.clear();
+    for (const name of ["sk-0-restored", share, "sk-z-restored"]) {
+      azure.shares.set(name, kept);
+    }
+    assert.deepEqual(await azure.open().found(), [record]);
+  });
+
   it("has labels in the state alone that do not fit in metadata", async () => {
     const azure = setUp();
     const record = await made(azure, "v", { labels: { long: "x".repeat(8_000) } });

@@ -175,7 +175,11 @@ function sharedVolumes(
         const record = volumeOfShare({ account: files.account, share }, metadata);
         if (record === undefined || owner !== instance || ours.has(record.name)) {
           const reason =
-            owner === instance ? "the volume has another one" : `it is of instance ${owner ?? "?"}`;
+            owner !== instance
+              ? `it is of instance ${owner ?? "?"}`
+              : record === undefined
+                ? "its name is not the one of what its metadata tell"
+                : "the volume has another one";
           logger.info({ share, volume: record?.name, reason }, "a share of sockerless is not adopted");
         } else {
           ours.set(record.name, record);

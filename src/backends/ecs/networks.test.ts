@@ -401,6 +401,25 @@ describe("networks on ECS", () => {
     await second.close();
   });
 
+  it("are not found by groups with copied tags, which stay", async () => {
+    const reference = await networks().ensure(network("web", "a"));
+    const tags = ec2.groups.get(reference)?.Tags ?? [];
+    ec2.add("sg-copy", "web-by-hand", tags);
+    ec2.groups.get("sg-copy")?.IpPermissions.push({ IpProtocol: "-1", IpRanges: [{ CidrIp: "0.0.0.0/0" }] });
+    ec2.add("sg-without-rules", "web-left", tags);
+    const fabric = networks();
+    const found = (await fabric.found?.()) ?? [];
+    assert.deepEqual(
+      found.map(({ driverReference }) => driverReference),
+      [reference],
+    );
+    assert.deepEqual(await fabric.groupsOf(plan(...found), false), [reference]);
+    await clock.advance(60_000);
+    await fabric.remove({ ...network("web", "a"), driverReference: reference });
+    assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs", "sg-copy", "sg-without-rules"]);
+    await fabric.close();
+  });
+
   it("that are half made when a process ends are not removed by the next", async () => {
     const group = ec2.add("sg-half", `sockerless-net-${"a".repeat(12)}`, [
       { Key: "sockerless-network", Value: id("a") },

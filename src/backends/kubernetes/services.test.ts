@@ -57,6 +57,11 @@ describe("the Service of a container", () => {
       assert.equal(nameOf(name), "sockerless-cccccccccccc");
     }
   });
+
+  it("is never another's that is named by its ID", () => {
+    const other = "sockerless-aaaaaaaaaaaa";
+    assert.equal(ofPorts(other, ["80/tcp", "", ""])?.metadata?.name, "sockerless-cccccccccccc");
+  });
 });
 
 /** The API server's Services: those that are there, by name, each with its version. */

@@ -163,9 +163,12 @@ async function unlessChanged<T>(answer: Promise<T>): Promise<T | undefined> {
   }
 }
 
+/** Prefix of names by containers' IDs, which no container's own name may take from another. */
+const idPrefix = "sockerless-";
+
 /** The name of a container's Service. */
 function serviceName(containerId: string, name: string): string {
-  return dnsName.test(name) ? name : `sockerless-${shortId(containerId)}`;
+  return dnsName.test(name) && !name.startsWith(idPrefix) ? name : `${idPrefix}${shortId(containerId)}`;
 }
 
 /**

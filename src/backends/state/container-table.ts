@@ -12,6 +12,8 @@ export interface Containers extends Table<ContainerRecord> {
   readonly sharing: object;
   /** Containers with a name, without the slash; several if one is being removed. */
   named(name: string): readonly ContainerRecord[];
+  /** Containers whose IDs begin with a prefix, which is not empty. */
+  startingWith(prefix: string): readonly ContainerRecord[];
   /** Containers with an address on a network, by network name. */
   addressedOn(network: string): readonly ContainerRecord[];
   /** Containers with an active endpoint on a network, by network ID. */
@@ -30,9 +32,15 @@ export interface Containers extends Table<ContainerRecord> {
 
 const idOf = ({ id }: ContainerRecord): string => id;
 
+/** Digits of the longest prefix of IDs that is indexed. */
+const indexedDigits = 3;
+
 /** The table of {@link Containers}. */
 export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> implements Containers {
   readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
+  readonly #byPrefix = new TableIndex(idOf, ({ id }) =>
+    Array.from({ length: indexedDigits }, (_, index) => id.slice(0, index + 1)),
+  );
   readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
   readonly #byEndpoint = new TableIndex(idOf, ({ endpoints }) =>
     activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
@@ -45,6 +53,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
 
   readonly #indexes = [
     this.#byName,
+    this.#byPrefix,
     this.#byNetwork,
     this.#byEndpoint,
     this.#byLink,
@@ -66,6 +75,10 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
 
   named(name: string): readonly ContainerRecord[] {
     return this.#byName.get(name);
+  }
+
+  startingWith(prefix: string): readonly ContainerRecord[] {
+    return this.#byPrefix.get(prefix.slice(0, indexedDigits)).filter(({ id }) => id.startsWith(prefix));
   }
 
   addressedOn(network: string): readonly ContainerRecord[] {

@@ -127,6 +127,30 @@ describe("requests to Azure", () => {
     assert.ok(last - first >= 4_000, `60 looks came within ${last - first} ms`);
   });
 
+  it("that make volumes leave starts their time, and stops go before starts", async () => {
+    const { clock, send } = setUp();
+    const account =
+      "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage";
+    const app = "https://management.azure.com/subscriptions/s/resourceGroups/g/providers/Microsoft.App";
+    const all: Promise<unknown>[] = [];
+    const made = { volumes: 0, starts: 0 };
+    const count = (what: keyof typeof made, url: string): void => {
+      all.push(send("PUT", url).then(() => made[what]++));
+    };
+    for (let volume = 0; volume < 100; volume++) {
+      count("volumes", `${account}/storageAccounts/a/fileServices/default/shares/sk-${volume}`);
+      count("volumes", `${app}/managedEnvironments/e/storages/sk-${volume}`);
+    }
+    await settled(clock, send("PUT", job));
+    assert.ok(made.volumes < 50, `${made.volumes} writes of volumes went before a start`);
+    for (let start = 0; start < 300; start++) {
+      count("starts", job);
+    }
+    await settled(clock, send("POST", `${job}/executions/e/stop`));
+    assert.ok(made.starts < 170, `${made.starts} starts went before the stop`);
+    await settled(clock, Promise.all(all));
+  });
+
   it("end with the backend", async () => {
     const { clock, send, ending } = setUp();
     const waiting = send("GET", job, { status: 429, retryAfter: "60" });

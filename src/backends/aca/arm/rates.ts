@@ -7,6 +7,8 @@ export const defaultRates = {
   /** The Resource Manager's limits, per kind of call, subscription, principal and region. */
   reads: { burst: 250, perSecond: 25 },
   writes: { burst: 200, perSecond: 10 },
+  /** Creations of shares and storages, part of `writes`, so that those of many volumes leave room for starts. */
+  "volume-writes": { burst: 40, perSecond: 3 },
   deletes: { burst: 200, perSecond: 10 },
   /** Reads of executions, part of `reads`, so that polling many containers leaves room for starts. */
   polls: { burst: 50, perSecond: 15 },
@@ -16,8 +18,8 @@ export const defaultRates = {
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
 
-/** Priorities of calls that share a rate: starts first, since users wait for them, then stops, then cleanup. */
-const priorities = { start: 0, stop: 1, clear: 2 } as const;
+/** Priorities of calls that share a rate: stops before starts, as each is of an execution that was started. */
+const priorities = { first: 0, later: 1 } as const;
 
 /** The limits of a call, the scarcest rate first. */
 export interface Pace {
@@ -29,18 +31,21 @@ export interface Pace {
 export function paceOf(method: string, url: string): Pace {
   const { pathname } = new URL(url);
   if (pathname.endsWith("/query")) {
-    return { rates: ["log-queries"], priority: priorities.start };
+    return { rates: ["log-queries"], priority: priorities.first };
   }
   switch (method) {
     case "GET":
     case "HEAD":
       return /\/executions(\/[^/]+)?$/.test(pathname)
-        ? { rates: ["polls", "reads"], priority: priorities.stop }
-        : { rates: ["reads"], priority: priorities.start };
+        ? { rates: ["polls", "reads"], priority: priorities.later }
+        : { rates: ["reads"], priority: priorities.first };
     case "DELETE":
-      return { rates: ["deletes"], priority: priorities.clear };
+      return { rates: ["deletes"], priority: priorities.first };
     default:
-      return { rates: ["writes"], priority: pathname.endsWith("/stop") ? priorities.stop : priorities.start };
+      return {
+        rates: /\/(shares|storages)\/[^/]+$/.test(pathname) ? ["volume-writes", "writes"] : ["writes"],
+        priority: pathname.endsWith("/stop") ? priorities.first : priorities.later,
+      };
   }
 }
 

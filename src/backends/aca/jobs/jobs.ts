@@ -10,7 +10,17 @@ import type { Claimant } from "../../cloud/contract/prepared-tasks.ts";
 import { endsUnreported } from "../../driver/ready-made-roles.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { AzureError, isMissing, isUntold, UntoldOutcome } from "../arm/errors.ts";
-import { containerTag, formatTask, generationTag, instanceTag, parseTask, type TaskName } from "../tags.ts";
+import {
+  containerTag,
+  firstJobName,
+  formatTask,
+  generationTag,
+  instanceTag,
+  jobNameOf,
+  parseTask,
+  preparedJobName,
+  type TaskName,
+} from "../tags.ts";
 import { withSecrets } from "./job.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
 import { isOver, type JobFacts, viewOf } from "./job-view.ts";
@@ -248,14 +258,22 @@ export class ContainerJobs implements CloudTasks {
     return (await this.listAll()).filter((job) => job.instance === instance);
   }
 
-  /** The jobs of all instances of sockerless in the resource group. */
+  /**
+   * The jobs of all instances of sockerless in the resource group. Another job may have our tags, by a copied template: its
+   * name is not that of what they tell.
+   */
   async listAll(): Promise<readonly FoundJob[]> {
     const { azure, resourceGroup } = this.#options;
     return await azure.call("Jobs_ListByResourceGroup", async (options) => {
       const found: FoundJob[] = [];
       for await (const job of azure.apps.jobs.listByResourceGroup(resourceGroup, options)) {
         const facts = factsOf(job);
-        if (job.name !== undefined && facts.instance !== "") {
+        if (job.name === undefined || facts.instance === "") {
+          continue;
+        }
+        if (firstJobName(job.name) !== nameOf(facts)) {
+          this.#logger.info({ job: job.name }, "a job with the tags of another one is left alone");
+        } else {
           this.#facts.set(job.name, facts);
           found.push({ ...facts, name: job.name });
         }
@@ -493,6 +511,11 @@ function factsOf(job: Job): JobFacts {
     generation: BigInt(/^\d+$/.exec(tags[generationTag] ?? "")?.[0] ?? 0),
     replicaTimeoutMs: (configuration?.replicaTimeout ?? Number.POSITIVE_INFINITY) * 1000,
   };
+}
+
+/** The name that a job of sockerless has, apart from those that replaced each other. */
+function nameOf({ prepared, containerId, generation }: JobFacts): string {
+  return prepared === undefined ? jobNameOf(containerId, generation) : preparedJobName(prepared.name);
 }
 
 /** @throws conflict: a job does not belong to the start with its name */

@@ -2,8 +2,6 @@
  * Jobs whose executions wait for containers: their variables show that, and their tags name the containers that have
  * claimed them.
  */
-import { createHash } from "node:crypto";
-
 import type { Container, Job } from "@azure/arm-appcontainers";
 
 import {
@@ -14,11 +12,8 @@ import {
 } from "../../cloud/agents/agent-environment.ts";
 import type { Preparation, PreparedTasks } from "../../cloud/contract/prepared-tasks.ts";
 import { differing, type Parts, shapeOf } from "../../cloud/ready-made/request-shapes.ts";
-import { instanceTag, jobNameOf } from "../tags.ts";
+import { instanceTag, preparedGeneration, preparedJobName } from "../tags.ts";
 import { type JobRequest, parseRequest } from "./job-requests.ts";
-
-/** The generation in the secret of a prepared job's agent, as the job was not created for a start. */
-export const preparedGeneration = 0n;
 
 /** Prepared tasks. @throws AzureError */
 export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks {
@@ -35,9 +30,7 @@ export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks 
       const job = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
       const { configuration, tags = {} } = parseRequest(request).job;
       const prepared: JobRequest = {
-        // Derived from the agent's name by a hash, as the container can see the job's name but must not learn the
-        // agent's.
-        name: jobNameOf(createHash("sha256").update(name).digest("hex"), preparedGeneration),
+        name: preparedJobName(name),
         containerId: name,
         generation: String(preparedGeneration),
         job: {

@@ -115,6 +115,16 @@ describe("a log in Log Analytics", () => {
     assert.equal((await linesOf(oneTime)).length, 2_001);
   });
 
+  it("is read in pages by the size of its lines", async () => {
+    const takenOf = async (line: string): Promise<number[]> => {
+      const space = workspace({ one: [...many(4_000).map(([time]): Line => [time, line]), ended] });
+      assert.equal((await linesOf(space)).length, 4_000);
+      return space.queries.map((query) => Number(/\| take (\d+)/.exec(query)?.[1]));
+    };
+    assert.deepEqual((await takenOf("short")).slice(0, 2), [200, 2_000]);
+    assert.ok((await takenOf("x".repeat(16_000))).every((taken) => taken * 16_000 <= 2 ** 22));
+  });
+
   it("is read from its end for its last lines, and from a time on", async () => {
     const space = workspace({
       one: [

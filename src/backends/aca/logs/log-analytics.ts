@@ -11,13 +11,13 @@ import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { Limiter } from "../../concurrency/limiter.ts";
 import { agentLine } from "../../cloud/stored/markers.ts";
 import { type CloudLog, LinesLate } from "../../cloud/contract/cloud-log.ts";
-import { type LogEvent, type LogStreams, mostReaders, streamLog } from "../../cloud/stored/stream-log.ts";
+import { type LogPage, type LogStreams, mostReaders, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError } from "../arm/errors.ts";
 import { columns, outputQuery, type OutputQuery } from "./kql.ts";
 
 /** Settings and dependencies of {@link logAnalyticsLog}. */
-export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
+export interface LogAnalyticsOptions extends Pick<LogStreams<Cursor>, "streamsOf"> {
   readonly azure: Pick<AzureClients, "call" | "request">;
   /** Default: Azure's own. */
   readonly endpoint: string | undefined;
@@ -31,8 +31,10 @@ export interface LogAnalyticsOptions extends Pick<LogStreams, "streamsOf"> {
 const defaultEndpoint = "https://api.loganalytics.io";
 /** Audience of tokens: Azure's own, whatever the configured address. */
 const scope = `${defaultEndpoint}/.default`;
-/** Maximum rows of a page: a container's line has at most 16 KiB, an answer 64 MB. */
-const pageRows = 2_000;
+/** Rows of a page: a container's line has at most 16 KiB, an answer 64 MB. */
+const pageRows = { least: 200, most: 2_000 };
+/** Approximate size of a page in bytes, by the rows of the one before. */
+const pageBytes = 4 * 1024 * 1024;
 const nsPerUs = 1_000n;
 const usPerSecond = 1e6;
 /** Maximum delay of lines; later ones will never arrive. */
@@ -55,6 +57,9 @@ const answerSchema = object({
   error: v.optional(object({ code: v.optional(v.string()), message: v.optional(v.string()) })),
 });
 
+/** A part of an execution's rows. */
+type Cursor = Pick<OutputQuery, "bound" | "most">;
+
 interface Row {
   /** Seconds since 1970. */
   readonly time: number;
@@ -68,15 +73,19 @@ export function logAnalyticsLog(options: LogAnalyticsOptions): CloudLog {
   }
   const query = outputReader(options);
   const turns = new Limiter(mostReaders);
-  const log = streamLog(
+  const log = streamLog<Cursor>(
     {
       streamsOf: options.streamsOf,
-      forward: (execution, fromNs, signal) => {
-        const from = fromNs === undefined ? undefined : Number(fromNs / nsPerUs) / usPerSecond;
-        return rowsOf(query, { execution, order: "asc", from }, Number.POSITIVE_INFINITY, signal);
+      page: ({ stream, backward, fromNs, cursor }, signal) => {
+        const time = fromNs === undefined ? undefined : Number(fromNs / nsPerUs) / usPerSecond;
+        const bound = time === undefined ? undefined : { time, inclusive: true };
+        const first = { bound, most: pageRows.least };
+        return readPage(
+          query,
+          { execution: stream, order: backward ? "desc" : "asc", ...(cursor ?? first) },
+          signal,
+        );
       },
-      backward: (execution, mostPages, signal) =>
-        rowsOf(query, { execution, order: "desc", from: undefined }, mostPages, signal),
     },
     turns,
   );
@@ -126,31 +135,27 @@ async function hasEnd(
   signal: AbortSignal,
 ): Promise<boolean> {
   using _turn = await turns.acquire("", signal);
-  const { rows } = await query({ execution, order: "desc", bound: undefined }, signal);
+  const rows = await query({ execution, order: "desc", bound: undefined, most: pageRows.least }, signal);
   return rows.some(({ line }) => agentLine(line)?.startsWith(endOfRun) === true);
 }
 
 /** Queries a page. */
-type Reader = (
-  asked: Pick<OutputQuery, "execution" | "order" | "bound">,
-  signal: AbortSignal,
-) => Promise<{ readonly rows: readonly Row[]; readonly isLast: boolean }>;
+type Reader = (asked: Omit<OutputQuery, "container">, signal: AbortSignal) => Promise<readonly Row[]>;
 
 function outputReader({ azure, endpoint, workspaceId = "", container }: LogAnalyticsOptions): Reader {
   const url = `${endpoint ?? defaultEndpoint}/v1/workspaces/${encodeURIComponent(workspaceId)}/query`;
   return async (asked, signal) => {
-    const query = outputQuery({ ...asked, container, most: pageRows });
+    const query = outputQuery({ ...asked, container });
     try {
       const answer = await azure.call(
         "Query_Execute",
         (options) => azure.request({ method: "POST", url, scope, body: { query } }, options),
         signal,
       );
-      const rows = rowsOfAnswer(answer.body);
-      return { rows, isLast: rows.length < pageRows };
+      return rowsOfAnswer(answer.body);
     } catch (error) {
       if (isWithoutTable(error)) {
-        return { rows: [], isLast: true };
+        return [];
       }
       throw error;
     }
@@ -158,33 +163,31 @@ function outputReader({ azure, endpoint, workspaceId = "", container }: LogAnaly
 }
 
 /**
- * Pages of rows in sequence. As rows with equal times have no order, those of a page's last time are queried again with
- * the next page.
+ * Reads a page. As rows with equal times have no order, those of its last time are queried again with the next one; a page
+ * of one time alone is as large as possible.
  */
-async function* rowsOf(
+async function readPage(
   query: Reader,
-  {
-    execution,
-    order,
-    from,
-  }: Pick<OutputQuery, "execution" | "order"> & { readonly from: number | undefined },
-  mostPages: number,
+  asked: Omit<OutputQuery, "container">,
   signal: AbortSignal,
-): AsyncGenerator<LogEvent> {
-  let bound: OutputQuery["bound"] = from === undefined ? undefined : { time: from, inclusive: true };
-  for (let pages = 0; pages < mostPages; pages++) {
-    const { rows, isLast } = await query({ execution, order, bound }, signal);
-    const end = rows.at(-1)?.time;
-    const isOneTime = rows[0]?.time === end;
-    const whole = isLast || isOneTime ? rows : rows.filter(({ time }) => time !== end);
-    for (const { time, line } of whole) {
-      yield { message: line, timeNs: BigInt(Math.round(time * usPerSecond)) * nsPerUs };
-    }
-    if (isLast || end === undefined) {
-      return;
-    }
-    bound = { time: end, inclusive: !isOneTime };
+): Promise<LogPage<Cursor>> {
+  const rows = await query(asked, signal);
+  const end = rows.at(-1)?.time;
+  const isOneTime = rows[0]?.time === end;
+  const isLast = rows.length < asked.most || end === undefined;
+  if (isOneTime && !isLast && asked.most < pageRows.most) {
+    return await readPage(query, { ...asked, most: pageRows.most }, signal);
   }
+  const whole = isLast || isOneTime ? rows : rows.filter(({ time }) => time !== end);
+  const rowBytes = rows.reduce((sum, { line }) => sum + line.length, 1) / rows.length;
+  const most = Math.min(pageRows.most, Math.max(pageRows.least, Math.floor(pageBytes / rowBytes)));
+  return {
+    events: whole.map(({ time, line }) => ({
+      message: line,
+      timeNs: BigInt(Math.round(time * usPerSecond)) * nsPerUs,
+    })),
+    next: isLast ? undefined : { bound: { time: end, inclusive: !isOneTime }, most },
+  };
 }
 
 /** Reads columns by name, as their order is not guaranteed. */

@@ -5,7 +5,7 @@ import * as v from "valibot";
 import { moment, object, openMap, read } from "../../../common/documents.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { type VolumeRecord, VolumeRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { volumeMountpoint } from "./names.ts";
+import { shareName, volumeMountpoint } from "./names.ts";
 import { formatShare, type ShareReference } from "./reference.ts";
 
 /** Names are identifiers sent as headers, and thus case-insensitive. */
@@ -51,14 +51,18 @@ export function instanceOfShare(metadata: Metadata): string | undefined {
   return metadataValue(metadata, instanceKey);
 }
 
-/** The record of a share's volume. @returns undefined if the metadata name none */
+/**
+ * The record of a share's volume.
+ *
+ * @returns undefined if the share is not named after what the metadata tell: they are copied with it
+ */
 export function volumeOfShare(reference: ShareReference, metadata: Metadata): VolumeRecord | undefined {
   const name = metadataValue(metadata, volumeKey);
   if (name === undefined) {
     return undefined;
   }
   const { created: [seconds, nanos] = [0, 0], labels = {}, options = {} } = decode(metadata) ?? {};
-  return create(VolumeRecordSchema, {
+  const record = create(VolumeRecordSchema, {
     name,
     driver: "azure-files",
     created: { seconds: BigInt(seconds), nanos },
@@ -67,6 +71,7 @@ export function volumeOfShare(reference: ShareReference, metadata: Metadata): Vo
     mountpoint: volumeMountpoint(name),
     driverReference: formatShare(reference),
   });
+  return shareName(record, instanceOfShare(metadata) ?? "") === reference.share ? record : undefined;
 }
 
 function encode(details: v.InferOutput<typeof detailsSchema>): string {

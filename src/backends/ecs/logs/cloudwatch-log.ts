@@ -13,7 +13,7 @@ import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
 
 /** Settings and dependencies of {@link cloudWatchLog}. */
-export interface CloudWatchLogOptions extends Pick<LogStreams, "streamsOf"> {
+export interface CloudWatchLogOptions extends Pick<LogStreams<string>, "streamsOf"> {
   readonly logs: AwsService<CloudWatchLogsClient>;
   readonly logGroup: string;
 }
@@ -22,51 +22,18 @@ const nsPerMs = 1_000_000n;
 
 /** The log of a backend's containers. Reading throws AwsError. */
 export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
-  return streamLog({
+  return streamLog<string>({
     streamsOf: options.streamsOf,
-    forward: (logStreamName, fromNs, signal) =>
-      eventsForward(
-        options,
-        { logStreamName, startTime: fromNs === undefined ? undefined : Number(fromNs / nsPerMs) },
-        signal,
-      ),
-    backward: (logStreamName, mostPages, signal) => eventsBackward(options, logStreamName, mostPages, signal),
+    /** The end is where the same token is returned twice: pages before it may be empty. */
+    async page({ stream, backward, fromNs, cursor }, signal) {
+      const startTime = fromNs === undefined ? undefined : Number(fromNs / nsPerMs);
+      const asked = { logStreamName: stream, startFromHead: !backward, startTime, nextToken: cursor };
+      const page = await readPage(options, asked, signal);
+      const events = page?.events?.map(eventOf) ?? [];
+      const next = backward ? page?.nextBackwardToken : page?.nextForwardToken;
+      return { events: backward ? events.reverse() : events, next: next === cursor ? undefined : next };
+    },
   });
-}
-
-/** Reads from the beginning until the same token is returned twice: pages before the end may be empty. */
-async function* eventsForward(
-  options: CloudWatchLogOptions,
-  input: Pick<GetLogEventsCommandInput, "logStreamName" | "startTime">,
-  signal: AbortSignal,
-): AsyncGenerator<LogEvent> {
-  let nextToken: string | undefined;
-  for (;;) {
-    const page = await readPage(options, { ...input, startFromHead: true, nextToken }, signal);
-    yield* page?.events?.map(eventOf) ?? [];
-    if (page?.nextForwardToken === undefined || page.nextForwardToken === nextToken) {
-      return;
-    }
-    nextToken = page.nextForwardToken;
-  }
-}
-
-/** Reads from the end, newest first. */
-async function* eventsBackward(
-  options: CloudWatchLogOptions,
-  logStreamName: string,
-  mostPages: number,
-  signal: AbortSignal,
-): AsyncGenerator<LogEvent> {
-  let nextToken: string | undefined;
-  for (let pages = 0; pages < mostPages; pages++) {
-    const page = await readPage(options, { logStreamName, startFromHead: false, nextToken }, signal);
-    yield* page?.events?.map(eventOf).toReversed() ?? [];
-    if (page?.nextBackwardToken === undefined || page.nextBackwardToken === nextToken) {
-      return;
-    }
-    nextToken = page.nextBackwardToken;
-  }
 }
 
 /** One page; undefined if the group or stream does not exist, so that nothing was written. */

@@ -72,7 +72,7 @@ export class NetworkGroups {
   async ensure(network: Network): Promise<string> {
     const { instance } = this.#options;
     const wanted = {
-      name: `sockerless-net-${shortId(network.id)}`,
+      name: groupNameOf(network.id),
       description: `sockerless network ${network.name.replaceAll(/[^\w .-]/g, "_").slice(0, 200)}`,
       tags: networkTags(network, instance, this.#logger),
     };
@@ -106,8 +106,7 @@ export class NetworkGroups {
     const id = network?.id ?? "";
     const isUnknown = driverReference === "" && !this.#refused.delete(id);
     const group =
-      this.#known.get(id) ??
-      (isUnknown ? await groups.namedOnceShown(`sockerless-net-${shortId(id)}`) : undefined);
+      this.#known.get(id) ?? (isUnknown ? await groups.namedOnceShown(groupNameOf(id)) : undefined);
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
     this.#mounts.delete(id);
@@ -130,6 +129,14 @@ export class NetworkGroups {
     for (const group of await groups.tagged(instanceTag, instance)) {
       const id = tagValue(group.Tags ?? [], networkTag);
       if (id === undefined || id === withoutNetwork) {
+        continue;
+      }
+      if (group.GroupName !== groupNameOf(id)) {
+        // By copied tags, which may be of a network that has its group.
+        this.#logger.warn(
+          { group: group.GroupId },
+          "a security group with the tags of another one is left alone",
+        );
         continue;
       }
       this.#known.set(id, group);
@@ -309,6 +316,11 @@ export class NetworkGroups {
     });
     return this.#agentPeers;
   }
+}
+
+/** The name of a network's group. */
+function groupNameOf(networkId: string): string {
+  return `sockerless-net-${shortId(networkId)}`;
 }
 
 /** The rule in the group of the file system's mount targets that admits another group. */

@@ -30,6 +30,10 @@ interface Visible {
   /** By name and by ID. */
   readonly byReference: ReadonlyMap<string, ContainerRecord>;
   readonly anonymousVolumes: ReadonlySet<string>;
+  /** IDs of the images in use. */
+  readonly images: ReadonlySet<string>;
+  /** Filled as references are looked up. */
+  readonly byPrefix: Map<string, ContainerRecord | undefined>;
 }
 
 /** The realm of one container. */
@@ -110,6 +114,8 @@ export class Realm {
           containers.flatMap((each) => [[each.name, each] as const, [each.id, each] as const]),
         ),
         anonymousVolumes: new Set(containers.flatMap(({ anonymousVolumes }) => anonymousVolumes)),
+        images: new Set(containers.flatMap(imagesOf)),
+        byPrefix: new Map(),
       };
       setImmediate(() => {
         this.#visible = undefined;
@@ -120,9 +126,15 @@ export class Realm {
 
   /** Resolves a full ID, a name, or an unambiguous prefix of an ID. @throws not-found */
   container(reference: string): ContainerRecord {
-    const { containers, byReference } = this.#seen();
+    const { byReference, byPrefix } = this.#seen();
     const exact = byReference.get(reference) ?? byReference.get(reference.replace(/^\//, ""));
-    const found = exact ?? resolve(containers, reference, () => false);
+    if (exact === undefined && !byPrefix.has(reference)) {
+      const [first, ...others] = this.context.state.containers
+        .startingWith(reference)
+        .filter((each) => isVisible(each) && this.seesContainer(each));
+      byPrefix.set(reference, others.length === 0 ? first : undefined);
+    }
+    const found = exact ?? byPrefix.get(reference);
     if (found === undefined) {
       throw notFound(`No such container: ${reference}`);
     }
@@ -213,7 +225,11 @@ export class Realm {
    * @param besides ID of a container whose images do not count
    */
   seesImages(besides = ""): (id: string) => boolean {
-    const used = new Set(this.containers().flatMap((each) => (each.id === besides ? [] : imagesOf(each))));
+    const { containers, images } = this.#seen();
+    const used =
+      besides === ""
+        ? images
+        : new Set(containers.flatMap((each) => (each.id === besides ? [] : imagesOf(each))));
     return (id) => this.pulled.has(this.id, id) || used.has(id);
   }
 

@@ -27,15 +27,8 @@ export function findContainer(state: State, reference: string): ContainerRecord 
   if (byLink !== undefined && isVisible(byLink)) {
     return byLink;
   }
-  let byPrefix: ContainerRecord | undefined;
-  let matches = 0;
-  for (const record of state.containers.values()) {
-    if (isVisible(record) && record.id.startsWith(reference)) {
-      byPrefix = record;
-      matches += 1;
-    }
-  }
-  if (matches > 1) {
+  const [byPrefix, ...others] = state.containers.startingWith(reference).filter(isVisible);
+  if (others.length > 0) {
     throw invalid(`multiple IDs found with provided prefix: ${reference}`);
   }
   if (byPrefix === undefined) {
