@@ -41,9 +41,7 @@ export interface LogStreams<Cursor> {
 
 /** An agent writes the end of a run after its output, followed only by a few lines of its own. */
 const mostPagesBack = 5;
-/** Maximum bytes of one reader's last lines held in memory; larger ones are reread. */
-const mostHeldBytes = 8 * 1024 * 1024;
-/** Bytes of all readers' last lines. */
+/** Bytes of all readers' last lines in memory; what is larger than a reader's share is reread. */
 const allHeldBytes = 32 * 1024 * 1024;
 /** Bytes of the pages that readers have begun. */
 const allPagesBytes = 32 * 1024 * 1024;
@@ -223,11 +221,14 @@ class HeldEvents implements Disposable {
   }
 
   add(event: LogEvent): void {
+    if (this.#events === undefined) {
+      return;
+    }
     const bytes = sizeOf(event);
     this.#bytes += bytes;
     this.#room.take(bytes);
-    this.#events?.push(event);
-    if (this.#bytes > this.#room.share(0, mostHeldBytes)) {
+    this.#events.push(event);
+    if (this.#bytes > this.#room.share(0, allHeldBytes)) {
       this.#drop();
     }
   }
