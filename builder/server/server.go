@@ -128,10 +128,21 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(s.ownStreams, grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
 	return s, nil
+}
+
+// recoverCall converts a call's panics to errors, which gRPC does not recover.
+func recoverCall(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+	defer worker.Recovered(&err)
+	return handle(ctx, request)
+}
+
+func recoverStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	defer worker.Recovered(&err)
+	return handle(server, stream)
 }
 
 // countBuilds counts the builds of BuildKit's clients, one for each Solve call.
