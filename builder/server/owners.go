@@ -67,16 +67,21 @@ var gatewayMethods = "/" + gatewaypb.LLBBridge_ServiceDesc.ServiceName + "/"
 func (s *Server) enterBuild(ctx context.Context, method string, request any) (func(), error) {
 	var ref, session string
 	var attributes map[string]string
+	var imports int
 	switch solve, isSolve := request.(*controlapi.SolveRequest); {
 	case isSolve:
 		ref, session, attributes = solve.Ref, solve.Session, solve.FrontendAttrs
+		imports = len(solve.GetCache().GetImports()) + len(solve.GetCache().GetImportRefsDeprecated())
 	case strings.HasPrefix(method, gatewayMethods):
 		ref = buildid.FromIncomingContext(ctx)
 		if solve, ok := request.(*gatewaypb.SolveRequest); ok {
-			attributes = solve.FrontendOpt
+			attributes, imports = solve.FrontendOpt, len(solve.CacheImports)
 		}
 	default:
 		return func() {}, nil
+	}
+	if err := boundImports(imports); err != nil {
+		return nil, err
 	}
 	session, leave, err := s.owners.enter(ctx, ref, session)
 	if err != nil {

@@ -209,14 +209,14 @@ func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge
 	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
-// named is a frontend that gets the IDs of sessions in place of their names.
+// named is a frontend that gets the IDs of sessions in place of their names, and whose solves are bounded.
 type named struct {
 	frontend.Frontend
 	names *sessionNames
 }
 
 func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
-	return n.Frontend.Solve(ctx, bridge, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
+	return n.Frontend.Solve(ctx, boundedBridge{bridge}, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests; their paths have no API version.

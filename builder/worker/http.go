@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
+	"golang.org/x/sync/semaphore"
 )
 
 // httpSource is BuildKit's own, whose files become states and are limited like a build context, even those that a
@@ -195,6 +197,8 @@ func (t *tokenTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response,
 func webTransport(proxy proxyChoice) *nethttp.Transport {
 	transport := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
 	transport.DialContext = webDialer.DialContext
+	// An idle connection takes the place of another, and each repository has a transport of its own.
+	transport.IdleConnTimeout = 5 * time.Second
 	transport.Proxy = nil
 	if proxy != nil {
 		transport.Proxy = func(request *nethttp.Request) (*url.URL, error) {
@@ -212,14 +216,39 @@ func webTransport(proxy proxyChoice) *nethttp.Transport {
 // fetches from the addresses that a manifest gives its layers.
 func init() { nethttp.DefaultTransport = webTransport(machineProxy) }
 
+// maxWebConnections bounds the connections to the web and to registries: a quarter of the descriptors, and at most 4,096,
+// which bounds their memory.
+var maxWebConnections = func() int64 {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		panic(err)
+	}
+	return int64(min(files.Cur/4, 4096))
+}()
+
 // webDialer connects builds to the web.
-var webDialer = &dialer{silence: 5 * time.Minute}
+var webDialer = &dialer{silence: 5 * time.Minute, patience: 30 * time.Second, places: semaphore.NewWeighted(maxWebConnections)}
 
-// dialer refuses connections to metadata services, and ends those on which nothing is read or written for too long: a
-// server that falls silent would hold up every build with the same step.
-type dialer struct{ silence time.Duration }
+// dialer bounds connections, refuses those to metadata services, and ends those on which nothing is read or written for
+// too long: a server that falls silent would hold up every build with the same step.
+type dialer struct {
+	silence time.Duration
+	// Bounds the wait for a place: net/http dials on when a request has ended.
+	patience time.Duration
+	places   *semaphore.Weighted
+}
 
-func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
+	defer cancel()
+	if d.places.Acquire(waiting, 1) != nil {
+		return nil, context.Cause(waiting)
+	}
+	defer func() {
+		if err != nil {
+			d.places.Release(1)
+		}
+	}()
 	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -230,7 +259,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	return &impatientConn{conn, d.silence}, nil
+	return &impatientConn{Conn: conn, silence: d.silence, leave: sync.OnceFunc(func() { d.places.Release(1) })}, nil
 }
 
 // impatientConn fails once its peer is silent for too long. Written bytes count as well: a server answers an upload at
@@ -238,6 +267,13 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 type impatientConn struct {
 	net.Conn
 	silence time.Duration
+	// Gives the place back.
+	leave func()
+}
+
+func (c *impatientConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
 }
 
 func (c *impatientConn) Read(into []byte) (int, error) {
