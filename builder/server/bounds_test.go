@@ -2,18 +2,28 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/client/llb/llbbuild"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // silentRegistry never answers. It counts its connections.
@@ -47,7 +57,7 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache, names := &controlapi.CacheOptions{}, []string{}
-	for at := range maxImports + 1 {
+	for at := range worker.MaxImports + 1 {
 		name := fmt.Sprintf("%s/cache%d", host, at)
 		names = append(names, name)
 		cache.Imports = append(cache.Imports, &controlapi.CacheOptionsEntry{
@@ -70,5 +80,40 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 	}
 	if asked.Load() > 0 {
 		t.Errorf("%d connections", asked.Load())
+	}
+}
+
+// TestADefinitionOfTooManyInputsIsRefusedHoweverItComes solves one by each way on which a definition comes: of a client, of
+// a client's frontend, and of an operation.
+func TestADefinitionOfTooManyInputsIsRefusedHoweverItComes(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	states := make([]llb.State, 5000)
+	for at := range states {
+		states[at] = llb.Scratch().File(llb.Mkfile("/file", 0o644, nil))
+	}
+	marshalled, err := llb.Merge(states).Marshal(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	var text bytes.Buffer
+	if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), text.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	defer s.worker.Serve("files", dir)()
+	_, ofClient := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: "a", Definition: marshalled.ToPB()})
+	_, ofFrontend := connect().Build(t.Context(), client.SolveOpt{}, "", func(ctx context.Context, own gateway.Client) (*gateway.Result, error) {
+		return own.Solve(ctx, gateway.SolveRequest{Definition: marshalled.ToPB()})
+	}, nil)
+	ofOperation := solvedState(t.Context(), s, "a", llb.Local("context", llb.SessionID("files")).With(llbbuild.Build()))
+	for name, err := range map[string]error{"a client": ofClient, "a client's frontend": ofFrontend, "an operation": ofOperation} {
+		if err == nil || !strings.Contains(err.Error(), "an operation of the build has 5000 inputs, more than the 1024 that it may have") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// The solver has none of their operations.
+	if usage, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{}); err != nil || len(usage) > 0 {
+		t.Errorf("%v, %v", usage, err)
 	}
 }

@@ -216,7 +216,7 @@ type named struct {
 }
 
 func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
-	return n.Frontend.Solve(ctx, boundedBridge{bridge}, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
+	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge}, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests; their paths have no API version.
