@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -37,6 +38,27 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 		}
 		return state
 	}
+	merges := func(count int) llb.State {
+		state := file
+		for at := range count {
+			state = llb.Merge([]llb.State{state, llb.Scratch().File(llb.Mkfile(fmt.Sprint("/", at), 0o644, nil))})
+		}
+		return state
+	}
+	diffs := func(depth int) llb.State {
+		state := file
+		for range depth {
+			state = llb.Diff(state, state)
+		}
+		return state
+	}
+	nested := func(depth int, options ...llb.ConstraintsOpt) llb.State {
+		state := file
+		for range depth {
+			state = llb.Merge([]llb.State{state, state}, options...)
+		}
+		return state
+	}
 	const inputs, graph = "an operation of the build has 1025 inputs, more than the 1024", "more than 8192 operations and inputs"
 	for name, each := range map[string]struct {
 		state   llb.State
@@ -47,6 +69,10 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 		"a build of 2,000 steps":    {chain(2000), ""},
 		"one of 3,000":              {chain(3000), graph},
 		"operations of many inputs": {llb.Merge([]llb.State{merged(1024), merged(1023), merged(1022), merged(1021), merged(1020), merged(1019), merged(1018), merged(1017), merged(1016)}), graph},
+		"merges on merges":          {merges(500), ""},
+		"diffs that double":         {diffs(40), "the names of the build's operations have more than the 67108864 bytes"},
+		"names that double":         {nested(40), "the names of the build's operations have more than the 67108864 bytes"},
+		"names that are given":      {nested(40, llb.WithCustomName("merge")), ""},
 	} {
 		definition, err := each.state.Marshal(t.Context())
 		must(t, err)
