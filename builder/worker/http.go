@@ -29,14 +29,21 @@ import (
 
 // httpSource is BuildKit's own, whose files become states and are limited like a build context, even those that a
 // client sends through its session.
-type httpSource struct{ *http.Source }
+type httpSource struct {
+	*http.Source
+	clients slots
+}
+
+// maxFetched bounds the files that a client's builds download at once: the solver begins with all that a build names, and
+// a silent server has a connection for minutes.
+const maxFetched = 64
 
 func newHTTPSource(w *Worker) (*httpSource, error) {
 	real, err := http.NewSource(http.Opt{
 		CacheAccessor: &manager{Worker: w, description: "downloaded"},
 		Transport:     w.web,
 	})
-	return &httpSource{real}, err
+	return &httpSource{real, slots{size: maxFetched}}, err
 }
 
 // sessionHost is the host of files from a client's session. BuildKit bypasses the transport for it, unlimited, unless
@@ -53,7 +60,7 @@ func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions
 	}
 	file.URL = boundedURL(file.URL)
 	made, err := s.Source.Resolve(ctx, file, sessions, v)
-	return &httpInstance{made, sessions}, err
+	return &httpInstance{made, s, sessions}, err
 }
 
 // ResolveMetadata downloads a file and returns its metadata.
@@ -63,8 +70,18 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 	if job != nil {
 		group = job.Session()
 	}
-	ctx = context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group})
+	ctx, leave, err := s.begin(ctx, sessions, group)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
+}
+
+// begin waits until a client's builds may download one more file, and passes their sessions to the transport.
+func (s *httpSource) begin(ctx context.Context, sessions *session.Manager, group session.Group) (context.Context, func(), error) {
+	leave, err := s.clients.take(ctx, sessionsOf(group)[0])
+	return context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group}), leave, err
 }
 
 // boundedURL routes a session's files through the transport, whatever the scheme or user of the URL.
@@ -83,22 +100,29 @@ func isOfSession(address *url.URL) bool {
 	return host == sessionHost || host == boundedAtHost
 }
 
-// httpInstance passes the sessions of its build to the transport.
+// httpInstance downloads a file of a build.
 type httpInstance struct {
 	source.SourceInstance
+	source   *httpSource
 	sessions *session.Manager
 }
 
 func (i *httpInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (key, pin string, options solver.CacheOpts, isDone bool, err error) {
-	return i.SourceInstance.CacheKey(i.within(ctx, job), job, index)
+	ctx, leave, err := i.source.begin(ctx, i.sessions, job.Session())
+	if err != nil {
+		return "", "", nil, false, err
+	}
+	defer leave()
+	return i.SourceInstance.CacheKey(ctx, job, index)
 }
 
 func (i *httpInstance) Snapshot(ctx context.Context, job solver.JobContext) (cache.ImmutableRef, error) {
-	return i.SourceInstance.Snapshot(i.within(ctx, job), job)
-}
-
-func (i *httpInstance) within(ctx context.Context, job solver.JobContext) context.Context {
-	return context.WithValue(ctx, sendersOfBuild{}, &senders{i.sessions, job.Session()})
+	ctx, leave, err := i.source.begin(ctx, i.sessions, job.Session())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return i.SourceInstance.Snapshot(ctx, job)
 }
 
 type sendersOfBuild struct{}

@@ -284,6 +284,47 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	}
 }
 
+func TestAClientsDownloadsAreBounded(t *testing.T) {
+	files, sessions, client, _ := sending(t)
+	files.clients.size = 2
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		asked <- struct{}{}
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	ended := make(chan error, 10)
+	download := func(name, session string) {
+		id, err := files.Identifier("http", strings.TrimPrefix(server.URL, "http://")+name, nil, nil)
+		must(t, err)
+		made, err := files.Resolve(t.Context(), id, sessions, nil)
+		must(t, err)
+		go func() {
+			_, _, _, _, err := made.CacheKey(t.Context(), &resolvingJob{job{session: session}}, 0)
+			ended <- err
+		}()
+	}
+	for _, name := range []string{"/a", "/b", "/c"} {
+		download(name, client.ID())
+	}
+	<-asked
+	<-asked
+	download("/d", "") // of one without a session
+	<-asked
+	select {
+	case <-asked:
+		t.Error("a third file of one client is asked for")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(answer)
+	for range 4 {
+		must(t, <-ended)
+	}
+}
+
 func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
