@@ -243,8 +243,8 @@ func TestABooleanIsReadAsByDockerd(t *testing.T) {
 	}
 }
 
-// built is what a classic build of these files answers.
-func built(t *testing.T, s *Server, files map[string]string) string {
+// archived is a tar of these files.
+func archived(t *testing.T, files map[string]string) []byte {
 	t.Helper()
 	var archive bytes.Buffer
 	writer := tar.NewWriter(&archive)
@@ -257,8 +257,14 @@ func built(t *testing.T, s *Server, files map[string]string) string {
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return archive.Bytes()
+}
+
+// built is what a classic build of these files answers.
+func built(t *testing.T, s *Server, files map[string]string) string {
+	t.Helper()
 	answer := httptest.NewRecorder()
-	s.build(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build", &archive))
+	s.build(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build", bytes.NewReader(archived(t, files))))
 	return answer.Body.String()
 }
 

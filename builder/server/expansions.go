@@ -648,11 +648,7 @@ func (e *estimate) add(length int64) error {
 // buildBounded is BuildKit's Dockerfile frontend for Dockerfiles within the limits. BuildKit panics where it lists the
 // targets of a Dockerfile with a comment such as `# check=skip=all`.
 func buildBounded(ctx context.Context, c client.Client) (_ *client.Result, err error) {
-	defer func() {
-		if failure := recover(); failure != nil {
-			err = fmt.Errorf("the Dockerfile frontend failed: %v", failure)
-		}
-	}()
+	defer worker.Recovered(&err)
 	bounds, err := readFrontendExpansions(ctx, c)
 	if err != nil {
 		return nil, err

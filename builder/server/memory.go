@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // memoryPoll is how often the memory is checked during builds.
@@ -63,11 +65,15 @@ func withinMemory[T any](ctx context.Context, m *memory, build func(context.Cont
 	ended := make(chan outcome, 1)
 	m.begin()
 	go func() {
-		result, err := build(ctx)
-		stop()
-		cancel(nil)
-		m.end()
-		ended <- outcome{result, err}
+		var end outcome
+		defer func() {
+			stop()
+			cancel(nil)
+			m.end()
+			ended <- end
+		}()
+		defer worker.Recovered(&end.err)
+		end.result, end.err = build(ctx)
 	}()
 	select {
 	case end := <-ended:

@@ -84,3 +84,15 @@ func TestMemoryIsLookedAtOnlyWhileSomethingIsBuilt(t *testing.T) {
 		t.Error("it is looked at still")
 	}
 }
+
+func TestAPanicOfABuildIsItsErrorAlone(t *testing.T) {
+	m := newMemory(0)
+	var stages []int
+	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return stages[len(stages)-1], nil })
+	if err == nil || !strings.Contains(err.Error(), "index out of range [-1]") {
+		t.Errorf("answered %v", err)
+	}
+	if m.building != 0 {
+		t.Error("it is under way still")
+	}
+}

@@ -11,9 +11,12 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client/buildid"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // owners are the connections to which builds belong. A frontend in a client works on its build by the build's reference,
@@ -67,16 +70,23 @@ var gatewayMethods = "/" + gatewaypb.LLBBridge_ServiceDesc.ServiceName + "/"
 func (s *Server) enterBuild(ctx context.Context, method string, request any) (func(), error) {
 	var ref, session string
 	var attributes map[string]string
+	var imports int
+	var definition *pb.Definition
 	switch solve, isSolve := request.(*controlapi.SolveRequest); {
 	case isSolve:
 		ref, session, attributes = solve.Ref, solve.Session, solve.FrontendAttrs
+		definition = solve.Definition
+		imports = len(solve.GetCache().GetImports()) + len(solve.GetCache().GetImportRefsDeprecated())
 	case strings.HasPrefix(method, gatewayMethods):
 		ref = buildid.FromIncomingContext(ctx)
 		if solve, ok := request.(*gatewaypb.SolveRequest); ok {
-			attributes = solve.FrontendOpt
+			attributes, definition, imports = solve.FrontendOpt, solve.Definition, len(solve.CacheImports)
 		}
 	default:
 		return func() {}, nil
+	}
+	if err := worker.BoundSolve(imports, definition); err != nil {
+		return nil, err
 	}
 	session, leave, err := s.owners.enter(ctx, ref, session)
 	if err != nil {

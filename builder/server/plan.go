@@ -112,6 +112,9 @@ func readPlan(directory string, attributes map[string]string) (*plan, error) {
 	if err != nil {
 		return nil, wrong("%s", err)
 	}
+	if len(stages) == 0 {
+		return nil, wrong("No image was generated. Is your Dockerfile empty?")
+	}
 	// The arguments before the stages are expanded below.
 	bounds, err := readExpansions(parsed, attributes)
 	if err == nil {

@@ -163,3 +163,10 @@ func TestADockerfileThatCannotBeReadIsToldInDockerdsWords(t *testing.T) {
 		}
 	}
 }
+
+func TestADockerfileOfArgumentsAloneIsRefused(t *testing.T) {
+	s, _ := serverOf(t)
+	if answer := built(t, s, map[string]string{"Dockerfile": "ARG A=1\n"}); !strings.Contains(answer, "No image was generated. Is your Dockerfile empty?") {
+		t.Error(answer)
+	}
+}

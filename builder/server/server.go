@@ -128,10 +128,21 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(s.ownStreams, grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
 	return s, nil
+}
+
+// recoverCall converts a call's panics to errors, which gRPC does not recover.
+func recoverCall(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
+	defer worker.Recovered(&err)
+	return handle(ctx, request)
+}
+
+func recoverStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) (err error) {
+	defer worker.Recovered(&err)
+	return handle(server, stream)
 }
 
 // countBuilds counts the builds of BuildKit's clients, one for each Solve call.
@@ -198,14 +209,14 @@ func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge
 	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
-// named is a frontend that gets the IDs of sessions in place of their names.
+// named is a frontend that gets the IDs of sessions in place of their names, and whose solves are bounded.
 type named struct {
 	frontend.Frontend
 	names *sessionNames
 }
 
 func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
-	return n.Frontend.Solve(ctx, bridge, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
+	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge}, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests; their paths have no API version.

@@ -366,7 +366,7 @@ func (untransferred) ReaderAt(context.Context, ocispecs.Descriptor) (ctdcontent.
 
 // FromRemote makes a state of an imported cache's layers, and fetches those that the backend lacks.
 func (w *Worker) FromRemote(ctx context.Context, remote *solver.Remote) (_ cache.ImmutableRef, err error) {
-	defer recovered(&err)
+	defer Recovered(&err)
 	diffIDs := make([]digest.Digest, len(remote.Descriptors))
 	for at, each := range remote.Descriptors {
 		if diffIDs[at], err = digest.Parse(each.Annotations[labels.LabelUncompressed]); err != nil {

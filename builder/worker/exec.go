@@ -63,7 +63,6 @@ func (o *execOp) pathsMounted(input int) []string {
 }
 
 func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
-	defer recovered(&err)
 	if o.platform != nil && (o.platform.OS != "linux" || o.platform.Architecture != runtime.GOARCH) {
 		return nil, fmt.Errorf("sockerless: RUN for %s/%s is not implemented by the builder: containers of this backend are linux/%s",
 			o.platform.OS, o.platform.Architecture, runtime.GOARCH)

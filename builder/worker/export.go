@@ -227,7 +227,7 @@ func (e *imageExport) exportIndex(ctx context.Context, source *exporter.Source, 
 }
 
 func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo, platform *exptypes.Platform) (_ map[string]string, err error) {
-	defer recovered(&err)
+	defer Recovered(&err)
 	var result *ref
 	if found, ok := source.FindRef(platform.ID); ok && found != nil {
 		if result, err = stateOf(found); err != nil {

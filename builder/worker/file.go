@@ -151,7 +151,6 @@ func withoutWildcards(name string, allowed bool) string {
 }
 
 func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
-	defer recovered(&err)
 	ctx = forBuilds(ctx, job.Session())
 	scoped := make([]solver.Result, len(inputs))
 	for at, input := range inputs {
@@ -311,10 +310,3 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 
 // fewEntries is the number up to which entries are learned one by one.
 const fewEntries = 4
-
-// recovered converts a panic to an error, so that one operation cannot end the builder.
-func recovered(err *error) {
-	if reason := recover(); reason != nil {
-		*err = fmt.Errorf("sockerless: the builder failed: %v", reason)
-	}
-}

@@ -37,7 +37,7 @@ func (frontends) Exec(context.Context, string, executor.ProcessInfo) error { ret
 
 // Run runs a process in a container of the backend, made from a state; its changes are discarded.
 func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mounts []executor.Mount, process executor.ProcessInfo, started chan<- struct{}) (_ resourcestypes.Recorder, err error) {
-	defer recovered(&err)
+	defer Recovered(&err)
 	if process.Meta.Tty {
 		return nil, errors.New("sockerless: a terminal in a container of a frontend is not implemented by the builder")
 	}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,18 +24,26 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
+	"golang.org/x/sync/semaphore"
 )
 
 // httpSource is BuildKit's own, whose files become states and are limited like a build context, even those that a
 // client sends through its session.
-type httpSource struct{ *http.Source }
+type httpSource struct {
+	*http.Source
+	clients slots
+}
+
+// maxFetched bounds the files that a client's builds download at once: the solver begins with all that a build names, and
+// a silent server has a connection for minutes.
+const maxFetched = 64
 
 func newHTTPSource(w *Worker) (*httpSource, error) {
 	real, err := http.NewSource(http.Opt{
 		CacheAccessor: &manager{Worker: w, description: "downloaded"},
 		Transport:     w.web,
 	})
-	return &httpSource{real}, err
+	return &httpSource{real, slots{size: maxFetched}}, err
 }
 
 // sessionHost is the host of files from a client's session. BuildKit bypasses the transport for it, unlimited, unless
@@ -51,7 +60,7 @@ func (s *httpSource) Resolve(ctx context.Context, id source.Identifier, sessions
 	}
 	file.URL = boundedURL(file.URL)
 	made, err := s.Source.Resolve(ctx, file, sessions, v)
-	return &httpInstance{made, sessions}, err
+	return &httpInstance{made, s, sessions}, err
 }
 
 // ResolveMetadata downloads a file and returns its metadata.
@@ -61,8 +70,18 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 	if job != nil {
 		group = job.Session()
 	}
-	ctx = context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group})
+	ctx, leave, err := s.begin(ctx, sessions, group)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
 	return s.Source.ResolveMetadata(ctx, id, sessions, job, wanted)
+}
+
+// begin waits until a client's builds may download one more file, and passes their sessions to the transport.
+func (s *httpSource) begin(ctx context.Context, sessions *session.Manager, group session.Group) (context.Context, func(), error) {
+	leave, err := s.clients.take(ctx, sessionsOf(group)[0])
+	return context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group}), leave, err
 }
 
 // boundedURL routes a session's files through the transport, whatever the scheme or user of the URL.
@@ -81,22 +100,29 @@ func isOfSession(address *url.URL) bool {
 	return host == sessionHost || host == boundedAtHost
 }
 
-// httpInstance passes the sessions of its build to the transport.
+// httpInstance downloads a file of a build.
 type httpInstance struct {
 	source.SourceInstance
+	source   *httpSource
 	sessions *session.Manager
 }
 
 func (i *httpInstance) CacheKey(ctx context.Context, job solver.JobContext, index int) (key, pin string, options solver.CacheOpts, isDone bool, err error) {
-	return i.SourceInstance.CacheKey(i.within(ctx, job), job, index)
+	ctx, leave, err := i.source.begin(ctx, i.sessions, job.Session())
+	if err != nil {
+		return "", "", nil, false, err
+	}
+	defer leave()
+	return i.SourceInstance.CacheKey(ctx, job, index)
 }
 
 func (i *httpInstance) Snapshot(ctx context.Context, job solver.JobContext) (cache.ImmutableRef, error) {
-	return i.SourceInstance.Snapshot(i.within(ctx, job), job)
-}
-
-func (i *httpInstance) within(ctx context.Context, job solver.JobContext) context.Context {
-	return context.WithValue(ctx, sendersOfBuild{}, &senders{i.sessions, job.Session()})
+	ctx, leave, err := i.source.begin(ctx, i.sessions, job.Session())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return i.SourceInstance.Snapshot(ctx, job)
 }
 
 type sendersOfBuild struct{}
@@ -195,6 +221,8 @@ func (t *tokenTransport) RoundTrip(request *nethttp.Request) (*nethttp.Response,
 func webTransport(proxy proxyChoice) *nethttp.Transport {
 	transport := nethttp.DefaultTransport.(*nethttp.Transport).Clone()
 	transport.DialContext = webDialer.DialContext
+	// An idle connection takes the place of another, and each repository has a transport of its own.
+	transport.IdleConnTimeout = 5 * time.Second
 	transport.Proxy = nil
 	if proxy != nil {
 		transport.Proxy = func(request *nethttp.Request) (*url.URL, error) {
@@ -212,14 +240,39 @@ func webTransport(proxy proxyChoice) *nethttp.Transport {
 // fetches from the addresses that a manifest gives its layers.
 func init() { nethttp.DefaultTransport = webTransport(machineProxy) }
 
+// maxWebConnections bounds the connections to the web and to registries: a quarter of the descriptors, and at most 4,096,
+// which bounds their memory.
+var maxWebConnections = func() int64 {
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		panic(err)
+	}
+	return int64(min(files.Cur/4, 4096))
+}()
+
 // webDialer connects builds to the web.
-var webDialer = &dialer{silence: 5 * time.Minute}
+var webDialer = &dialer{silence: 5 * time.Minute, patience: 30 * time.Second, places: semaphore.NewWeighted(maxWebConnections)}
 
-// dialer refuses connections to metadata services, and ends those on which nothing is read or written for too long: a
-// server that falls silent would hold up every build with the same step.
-type dialer struct{ silence time.Duration }
+// dialer bounds connections, refuses those to metadata services, and ends those on which nothing is read or written for
+// too long: a server that falls silent would hold up every build with the same step.
+type dialer struct {
+	silence time.Duration
+	// Bounds the wait for a place: net/http dials on when a request has ended.
+	patience time.Duration
+	places   *semaphore.Weighted
+}
 
-func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
+	defer cancel()
+	if d.places.Acquire(waiting, 1) != nil {
+		return nil, context.Cause(waiting)
+	}
+	defer func() {
+		if err != nil {
+			d.places.Release(1)
+		}
+	}()
 	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -230,7 +283,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	if err != nil {
 		return nil, err
 	}
-	return &impatientConn{conn, d.silence}, nil
+	return &impatientConn{Conn: conn, silence: d.silence, leave: sync.OnceFunc(func() { d.places.Release(1) })}, nil
 }
 
 // impatientConn fails once its peer is silent for too long. Written bytes count as well: a server answers an upload at
@@ -238,6 +291,13 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 type impatientConn struct {
 	net.Conn
 	silence time.Duration
+	// Gives the place back.
+	leave func()
+}
+
+func (c *impatientConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
 }
 
 func (c *impatientConn) Read(into []byte) (int, error) {

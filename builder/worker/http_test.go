@@ -20,6 +20,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/source/http"
 	"golang.org/x/net/dns/dnsmessage"
+	"golang.org/x/sync/semaphore"
 )
 
 const wantedRefusal = "the address of a metadata service"
@@ -274,11 +275,105 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	}))
 	defer server.Close()
 	transport := webTransport(nil)
-	transport.DialContext = (&dialer{silence: 200 * time.Millisecond}).DialContext
+	transport.DialContext = (&dialer{200 * time.Millisecond, webDialer.patience, webDialer.places}).DialContext
 	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
 	must(t, err)
 	defer answer.Body.Close()
 	if _, err := io.ReadAll(answer.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+func TestAClientsDownloadsAreBounded(t *testing.T) {
+	files, sessions, client, _ := sending(t)
+	files.clients.size = 2
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		asked <- struct{}{}
+		select {
+		case <-answer:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	ended := make(chan error, 10)
+	download := func(name, session string) {
+		id, err := files.Identifier("http", strings.TrimPrefix(server.URL, "http://")+name, nil, nil)
+		must(t, err)
+		made, err := files.Resolve(t.Context(), id, sessions, nil)
+		must(t, err)
+		go func() {
+			_, _, _, _, err := made.CacheKey(t.Context(), &resolvingJob{job{session: session}}, 0)
+			ended <- err
+		}()
+	}
+	for _, name := range []string{"/a", "/b", "/c"} {
+		download(name, client.ID())
+	}
+	<-asked
+	<-asked
+	download("/d", "") // of one without a session
+	<-asked
+	select {
+	case <-asked:
+		t.Error("a third file of one client is asked for")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(answer)
+	for range 4 {
+		must(t, <-ended)
+	}
+}
+
+func TestConnectionsToTheWebAreBounded(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	address := listener.Addr().String()
+	bounded := &dialer{silence: time.Minute, patience: 10 * time.Millisecond, places: semaphore.NewWeighted(2)}
+	dial := func() (net.Conn, error) { return bounded.DialContext(t.Context(), "tcp", address) }
+	first, err := dial()
+	must(t, err)
+	second, err := dial()
+	must(t, err)
+	if _, err := dial(); err == nil || !strings.Contains(err.Error(), "too many connections to the web") {
+		t.Errorf("the third: %v", err)
+	}
+	// The place of each is given back once, and that of one that fails.
+	must(t, second.Close())
+	_ = second.Close()
+	if _, err := bounded.DialContext(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), wantedRefusal) {
+		t.Errorf("a metadata service: %v", err)
+	}
+	third, err := dial()
+	must(t, err)
+	if _, err := dial(); err == nil {
+		t.Error("one more has a place")
+	}
+	must(t, first.Close())
+	must(t, third.Close())
+}
+
+func TestConnectionsOfAllTransportsCount(t *testing.T) {
+	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
+		w.(nethttp.Flusher).Flush()
+		<-r.Context().Done()
+	}))
+	defer server.Close()
+	const perTransport = 3
+	var asked int64
+	for _, transport := range []nethttp.RoundTripper{
+		nethttp.DefaultTransport, downloading(nil, 1<<20), askingRegistries(nil, false), askingRegistries(nil, true), askingRegistries(nil, true),
+	} {
+		for range perTransport {
+			answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
+			must(t, err)
+			defer answer.Body.Close()
+			asked++
+		}
+	}
+	if left := maxWebConnections - asked + 1; webDialer.places.TryAcquire(left) {
+		webDialer.places.Release(left)
+		t.Errorf("less than %d connections count", asked)
 	}
 }

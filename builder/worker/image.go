@@ -135,8 +135,7 @@ func manifestKey(manifest digest.Digest, platform *ocispecs.Platform) (string, e
 	return key.String(), err
 }
 
-func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
-	defer recovered(&err)
+func (i *imageInstance) Snapshot(ctx context.Context, job solver.JobContext) (cache.ImmutableRef, error) {
 	image, err := i.image(ctx, job)
 	if err != nil || len(image.DiffIds) == 0 {
 		return nil, err
@@ -212,7 +211,8 @@ func credentialsFor(ctx context.Context, named reference.Named, sessions *sessio
 }
 
 // ResolveSourceMetadata returns the configuration of an image, as for a Dockerfile's FROM.
-func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (*sourceresolver.MetaResponse, error) {
+func (w *Worker) ResolveSourceMetadata(ctx context.Context, op *pb.SourceOp, options sourceresolver.Opt, sessions *session.Manager, job solver.JobContext) (_ *sourceresolver.MetaResponse, err error) {
+	defer Recovered(&err)
 	var group session.Group
 	if job != nil {
 		group = job.Session()

@@ -60,7 +60,6 @@ type localInstance struct {
 const sessionTimeout = 5 * time.Second
 
 func (i *localInstance) Snapshot(ctx context.Context, job solver.JobContext) (made cache.ImmutableRef, err error) {
-	defer recovered(&err)
 	if directory, ok := i.worker.contexts.served.Load(i.id.SessionID); ok && i.isWhole() {
 		return i.worker.contextRef("context:"+identity.NewID(), &contextDir{path: directory.(string), isBorrowed: true}), nil
 	}

@@ -64,9 +64,7 @@ func (i *ociLayoutInstance) CacheKey(context.Context, solver.JobContext, int) (s
 	return key, root.String(), nil, true, err
 }
 
-func (i *ociLayoutInstance) Snapshot(ctx context.Context, job solver.JobContext) (_ cache.ImmutableRef, err error) {
-	defer recovered(&err)
-	var made cache.ImmutableRef
+func (i *ociLayoutInstance) Snapshot(ctx context.Context, job solver.JobContext) (made cache.ImmutableRef, err error) {
 	err = readLayout(ctx, i.id, i.sessions, job.Session(), func(ctx context.Context, image *layoutImage) error {
 		if len(image.layers) == 0 {
 			return nil

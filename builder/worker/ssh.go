@@ -19,7 +19,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
@@ -73,7 +72,7 @@ type sshAgent struct {
 // maxSSHConnections bounds a step's concurrent connections to one agent.
 const maxSSHConnections = 64
 
-// maxAgentConnections bounds those at sockets of this machine for all steps, which leaves most of its 20,000 descriptors.
+// maxAgentConnections bounds those of all steps, which leaves most of this machine's 20,000 descriptors.
 const maxAgentConnections = 2048
 
 var agentConnections = semaphore.NewWeighted(maxAgentConnections)
@@ -81,22 +80,27 @@ var agentConnections = semaphore.NewWeighted(maxAgentConnections)
 // acceptPause is the pause after a failed accept.
 const acceptPause = 200 * time.Millisecond
 
-// forward accepts connections to the socket until ctx is done. They wait while the container is unreachable.
-func (a sshAgent) forward(ctx context.Context, client *backend.Client, container string) {
-	free := make(chan struct{}, maxSSHConnections)
-	for ctx.Err() == nil {
-		free <- struct{}{}
-		conn, err := client.AcceptAt(ctx, container, a.socket)
+// forward accepts connections to the socket, which end with ctx, until that is done. They wait while the container is
+// unreachable.
+func (a sshAgent) forward(ctx context.Context, accept func() (io.ReadWriteCloser, error)) {
+	free := semaphore.NewWeighted(maxSSHConnections)
+	for free.Acquire(ctx, 1) == nil {
+		conn, err := accept()
 		if err != nil {
-			<-free
+			free.Release(1)
 			select {
 			case <-time.After(acceptPause):
 			case <-ctx.Done():
 			}
 			continue
 		}
+		if agentConnections.Acquire(ctx, 1) != nil {
+			conn.Close()
+			return
+		}
 		go func() {
-			defer func() { <-free }()
+			defer free.Release(1)
+			defer agentConnections.Release(1)
 			forwardConnection(ctx, a.client, a.id, conn)
 		}()
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/sshforward"
@@ -97,6 +98,42 @@ func TestAStepHasABoundedNumberOfConnectionsToAnAgent(t *testing.T) {
 	}
 	// Those that have ended count no longer.
 	must(t, agentConnections.Acquire(t.Context(), maxAgentConnections))
+	agentConnections.Release(maxAgentConnections)
+}
+
+func TestConnectionsInContainersCountAmongThoseOfAllSteps(t *testing.T) {
+	agent, client := serveAgent(t)
+	must(t, agentConnections.Acquire(t.Context(), maxAgentConnections-1))
+	ctx, stop := context.WithCancel(t.Context())
+	accepted, ended := make(chan net.Conn), make(chan struct{})
+	go func() {
+		defer close(ended)
+		sshAgent{client: client}.forward(ctx, func() (io.ReadWriteCloser, error) {
+			here, there := net.Pipe()
+			select {
+			case accepted <- there:
+				return here, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		})
+	}()
+	first := <-accepted
+	<-agent.begun
+	<-accepted // and waits for the first one's place
+	select {
+	case <-accepted:
+		t.Error("a third is accepted")
+	case <-agent.begun:
+		t.Error("the second is forwarded")
+	case <-time.After(50 * time.Millisecond):
+	}
+	must(t, first.Close())
+	<-agent.begun
+	stop()
+	<-ended
+	agentConnections.Release(maxAgentConnections - 1)
+	must(t, agentConnections.Acquire(context.Background(), maxAgentConnections))
 	agentConnections.Release(maxAgentConnections)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -164,8 +165,11 @@ func (s *step) execute(ctx context.Context) error {
 	if err == nil {
 		forwarding, stop := context.WithCancel(ctx)
 		defer stop()
+		container := s.container
 		for _, agent := range s.sshAgents {
-			go agent.forward(forwarding, s.worker.backend, s.container)
+			go agent.forward(forwarding, func() (io.ReadWriteCloser, error) {
+				return s.worker.backend.AcceptAt(forwarding, container, agent.socket)
+			})
 		}
 		code, err = s.worker.backend.Follow(ctx, s.container, s.isContinued, stdout, stderr)
 	}

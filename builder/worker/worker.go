@@ -148,23 +148,22 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	if err != nil {
 		return nil, err
 	}
-	w.sources.Register(files)
-	w.sources.Register(&imageSource{w})
 	w.web = downloading(machineProxy, limits.Context.Bytes)
 	w.downloads, err = newHTTPSource(w)
 	if err != nil {
 		return nil, err
 	}
-	w.sources.Register(w.downloads)
 	if w.gitProxy, err = startGitProxy(machineProxy, limits.Context.Bytes); err != nil {
 		return nil, err
 	}
 	if w.git, err = newGitSource(w); err != nil {
 		return nil, err
 	}
-	w.sources.Register(w.git)
-	w.sources.Register(&ociLayoutSource{w})
-	w.sources.Register(&unbuiltSource{[]string{srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme}})
+	for _, each := range []source.Source{
+		files, &imageSource{w}, w.downloads, w.git, &ociLayoutSource{w}, &unbuiltSource{[]string{srctypes.DockerImageBlobScheme, srctypes.OCIBlobScheme}},
+	} {
+		w.sources.Register(recoveringSource{each})
+	}
 	info, err := client.Info(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask what the backend can do: %w", err)
@@ -270,15 +269,25 @@ func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, s
 	if !ok {
 		return nil, fmt.Errorf("a vertex of type %T", v.Sys())
 	}
-	switch op := base.Op.(type) {
-	case *pb.Op_Source:
+	if op, ok := base.Op.(*pb.Op_Source); ok {
 		return ops.NewSourceOp(v, op, base.Platform, w.sources, nil, sessions, w)
+	}
+	made, err := w.newOp(v, base, bridge, sessions)
+	if err != nil {
+		return nil, err
+	}
+	return recoveringOp{made}, nil
+}
+
+// newOp returns the operation of a vertex without a source.
+func (w *Worker) newOp(v solver.Vertex, base *pb.Op, bridge frontend.FrontendLLBBridge, sessions *session.Manager) (solver.Op, error) {
+	switch op := base.Op.(type) {
 	case *pb.Op_Exec:
 		return w.newExecOp(v, op, base.Platform, sessions)
 	case *pb.Op_File:
 		return w.newFileOp(v, op)
 	case *pb.Op_Build:
-		return ops.NewBuildOp(v, op, bridge, w)
+		return ops.NewBuildOp(v, op, BoundedBridge{bridge}, w)
 	case *pb.Op_Merge:
 		return ops.NewMergeOp(v, op, w)
 	case *pb.Op_Diff:

@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/moby/buildkit/frontend"
+	"github.com/moby/buildkit/solver/pb"
+	digest "github.com/opencontainers/go-digest"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+const (
+	// MaxImports bounds the build caches that a solve imports. BuildKit asks for all of them at once.
+	MaxImports = 64
+	// maxGraph bounds the operations of a definition with their inputs, and maxInputs the inputs of one. The solver records
+	// each input in a transaction of its own, for which all builds wait, and looks at all inputs of an operation when one
+	// has changed, in the one goroutine that schedules every build.
+	maxGraph  = 8192
+	maxInputs = 1024
+	// maxNames bounds the names of a definition's operations together.
+	maxNames = 64 << 20
+)
+
+// BoundSolve refuses a solve that imports too many caches, or whose definition has too many operations or inputs.
+func BoundSolve(imports int, definition *pb.Definition) error {
+	if imports > MaxImports {
+		return status.Errorf(codes.InvalidArgument, "the build imports %d caches, more than the %d that it may import", imports, MaxImports)
+	}
+	graph := 0
+	names := &names{metadata: definition.GetMetadata(), ops: map[digest.Digest]*pb.Op{}, known: map[digest.Digest]int64{}}
+	for _, text := range definition.GetDef() {
+		var op pb.Op
+		if err := op.UnmarshalVT(text); err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		count := len(op.Inputs)
+		if count > maxInputs {
+			return status.Errorf(codes.InvalidArgument, "an operation of the build has %d inputs, more than the %d that it may have", count, maxInputs)
+		}
+		if graph += 1 + count; graph > maxGraph {
+			return status.Errorf(codes.InvalidArgument, "the build has more than %d operations and inputs of these", maxGraph)
+		}
+		names.ops[digest.FromBytes(text)] = &op
+	}
+	var sum int64
+	for id := range names.ops {
+		if sum += names.length(id); sum > maxNames {
+			return status.Errorf(codes.InvalidArgument, "the names of the build's operations have more than the %d bytes that they may have", maxNames)
+		}
+	}
+	return nil
+}
+
+// names bounds the names that BuildKit gives a definition's operations: that of a merge or a diff has those of all its
+// inputs, and so may double with each.
+type names struct {
+	metadata map[string]*pb.OpMetadata
+	ops      map[digest.Digest]*pb.Op
+	known    map[digest.Digest]int64
+}
+
+// named lists the inputs in an operation's name. Both sides of a diff may be one input.
+func named(op *pb.Op) []*pb.Input {
+	if op.GetMerge() != nil {
+		return op.Inputs
+	}
+	var sides []*pb.Input
+	if diff := op.GetDiff(); diff != nil {
+		for _, at := range []int64{diff.GetLower().GetInput(), diff.GetUpper().GetInput()} {
+			if at >= 0 && at < int64(len(op.Inputs)) {
+				sides = append(sides, op.Inputs[at])
+			}
+		}
+	}
+	return sides
+}
+
+func (n *names) length(id digest.Digest) int64 {
+	if length, ok := n.known[id]; ok {
+		return length
+	}
+	op := n.ops[id]
+	length := int64(op.SizeVT())
+	if name, ok := n.metadata[id.String()].GetDescription()["llb.customname"]; ok {
+		length = int64(len(name))
+	} else {
+		for _, input := range named(op) {
+			length = min(length+n.length(digest.Digest(input.Digest)), maxNames+1)
+		}
+	}
+	n.known[id] = length
+	return length
+}
+
+// BoundedBridge refuses a frontend's solves that exceed a limit.
+type BoundedBridge struct{ frontend.FrontendLLBBridge }
+
+// Solve is bounded.
+func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (*frontend.Result, error) {
+	if err := BoundSolve(len(request.CacheImports), request.Definition); err != nil {
+		return nil, err
+	}
+	return b.FrontendLLBBridge.Solve(ctx, request, session)
+}
