@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
 import { until } from "../../test/support/until.ts";
+import { ByteBudget } from "../common/byte-budget.ts";
 import { AgentConnection } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 
@@ -95,7 +96,7 @@ test("a session that got a GOAWAY finishes its stream while the next one goes el
 
 test("a pool has one connection per address and forgets those whose sessions have closed", async (t) => {
   const [one, other] = [await serve(t), await serve(t)];
-  const pool = new ConnectionPool();
+  const pool = new ConnectionPool(new ByteBudget(0));
   t.after(() => pool.close());
   const target = { address: { kind: "unix", path: one.path } } as const;
   const connection = pool.connectionTo(target);
