@@ -163,6 +163,46 @@ test("an agent may send 64 KiB of an answer ahead, and more of one that is read"
   await until(() => (windows.at(-1) ?? 0) >= 1024 * 1024 || undefined);
 });
 
+test("a call that is reset at once asks for no agent, and one that is reset later dials none", async () => {
+  await using resources = new AsyncDisposableStack();
+  const asked: string[] = [];
+  const found = Promise.withResolvers<AgentTarget>();
+  const resolveAgent = (containerId: string): Promise<AgentTarget> => {
+    asked.push(containerId);
+    return found.promise;
+  };
+  let connections = 0;
+  const connectionTo = (): never => {
+    connections += 1;
+    assert.fail("nobody waits for it");
+  };
+  const ended: Promise<void>[] = [];
+  const backend = createServer((request, response) => {
+    ended.push(relayAgentCall(request, response, resolveAgent, { connectionTo } as never));
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  resources.defer(() => caller.destroy());
+  await once(caller, "connect");
+  const call = (id: string): ClientHttp2Stream => {
+    const path = `${relayedPrefix}Hello`;
+    const stream = caller.request({ ":method": "POST", ":path": path, [containerIdHeader]: id.repeat(64) });
+    return stream.on("error", () => {});
+  };
+  for (let reset = 0; reset < 50; reset++) {
+    call("a").close(constants.NGHTTP2_CANCEL);
+  }
+  const last = call("b");
+  await until(() => asked.includes("b".repeat(64)) || undefined);
+  assert.deepEqual(asked, ["b".repeat(64)]);
+  last.close(constants.NGHTTP2_CANCEL);
+  await once(last, "close");
+  await new Promise<void>((resolve) => caller.ping(() => resolve()));
+  found.resolve({ address: { kind: "unix", path: "" } });
+  await Promise.all(ended);
+  assert.equal(connections, 0);
+});
+
 describe("an agent that was taken over by its container", () => {
   const frame = (type: number, flags: number, payload: Buffer = Buffer.alloc(0), id = 1): Buffer => {
     const head = Buffer.alloc(9);

@@ -73,10 +73,18 @@ export async function relayAgentCall(
     refuse(stream, Code.InvalidArgument, `the metadata ${containerIdHeader} must be a container's full ID`);
     return;
   }
+  // Calls that are reset at once, by the ten thousand, ask for no agent.
+  await nextTurn();
+  if (isGone(stream)) {
+    return;
+  }
   try {
     const target = await resolveAgent(containerId);
     if (target === undefined) {
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
+      return;
+    }
+    if (isGone(stream)) {
       return;
     }
     await forward(request, response, await agentCall(target, request.url, agents));
