@@ -13,6 +13,7 @@ import { createServer as createSocketServer, type Server, type Socket } from "no
 import { leastWindow, ReceiveWindow } from "../../agent-client/receive-window.ts";
 import { Allowance } from "../../common/allowance.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
@@ -62,6 +63,7 @@ export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Sess
 /** Counts a body in a window until all of it is read. */
 function countBody(stream: ServerHttp2Stream, window: ReceiveWindow): void {
   const ended = Promise.withResolvers<void>();
+  packWaiting(stream);
   window.opened();
   // Unlike on(), this does not begin to read.
   stream.prependListener("data", (chunk: Buffer) => window.read(chunk.length));
