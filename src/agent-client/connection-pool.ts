@@ -6,10 +6,10 @@ import type { DialTarget } from "./address.ts";
 /** Keeps one {@link AgentConnection} per address; drops idle ones. */
 export class ConnectionPool {
   readonly #connections = new Map<string, AgentConnection>();
-  readonly #windows: ByteBudget | undefined;
+  readonly #windows: ByteBudget;
 
-  /** @param windows shared budget for the receive windows of all streams; undefined: each stream has its own window */
-  constructor(windows?: ByteBudget) {
+  /** @param windows shared budget for the receive windows of all streams */
+  constructor(windows: ByteBudget) {
     this.#windows = windows;
   }
 

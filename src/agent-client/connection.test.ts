@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type ClientHttp2Stream, type ServerHttp2Session } from "node:http2";
+import { createServer as createSocketServer } from "node:net";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
+import { answerInBytes } from "../../test/support/frame-by-frame-agent.ts";
 import { until } from "../../test/support/until.ts";
+import { ByteBudget } from "../common/byte-budget.ts";
 import { AgentConnection } from "./connection.ts";
 import { ConnectionPool } from "./connection-pool.ts";
 
@@ -93,9 +96,28 @@ test("a session that got a GOAWAY finishes its stream while the next one goes el
   assert.equal(first.destroyed, false);
 });
 
+test("frames of a byte that wait are few chunks", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "agent-connection-"));
+  const path = join(directory, "agent.sock");
+  const body = Buffer.alloc(30_000, "abc");
+  const agent = createSocketServer((socket) => answerInBytes(socket, body)).listen(path);
+  await once(agent, "listening");
+  t.after(async () => {
+    agent.close();
+    await rm(directory, { recursive: true });
+  });
+  const stream = await open(connectionTo(t, path));
+  await once(stream, "trailers"); // All that came before them waits.
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  await once(stream, "end");
+  assert.ok(Buffer.concat(chunks).equals(body));
+  assert.ok(chunks.length < 100, `${chunks.length} chunks`);
+});
+
 test("a pool has one connection per address and forgets those whose sessions have closed", async (t) => {
   const [one, other] = [await serve(t), await serve(t)];
-  const pool = new ConnectionPool();
+  const pool = new ConnectionPool(new ByteBudget(0));
   t.after(() => pool.close());
   const target = { address: { kind: "unix", path: one.path } } as const;
   const connection = pool.connectionTo(target);

@@ -4,6 +4,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from 
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
+import { packWaiting } from "../common/pack-waiting.ts";
 import { agentPeer, type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
 import { dial, type Dialled } from "./dial.ts";
 import type { EmptyFrames } from "./empty-frames.ts";
@@ -240,6 +241,7 @@ class LiveSession {
     { endStream = false, carriesInput = false }: StreamOptions,
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
+    packWaiting(stream);
     this.#emptyFrames.watch(stream);
     this.#smallFrames?.watch(stream);
     this.#carriesInput ||= carriesInput;

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, type ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
@@ -137,6 +138,22 @@ test("an agent that has shown a long chain of certificates is left alone for a w
   assert.equal(dials, 1);
   const { session } = await dial(targetOf(port, agent.pin));
   session.destroy();
+});
+
+test("a calling agent whose link's frames carry nothing is cut", async (t) => {
+  const path = join(directory, "relay.sock");
+  const relay = createHttpServer();
+  relay.on("connect", (_request, socket) => {
+    socket.on("error", () => {}).resume();
+    socket.write("HTTP/1.1 200 OK\r\n\r\n");
+    const frames = Buffer.alloc(64 * 1024 - 4);
+    const send = (): void => void socket.write(frames, (error) => error ?? setTimeout(send, 5));
+    send();
+  });
+  await once(relay.listen(path), "listening");
+  t.after(() => relay.close());
+  const target: DialTarget = { address: { kind: "called", path, pin: agent.pin }, credentials };
+  await assert.rejects(dial(target, { outlivesCuts: true }), /records that carry nothing/);
 });
 
 test("without a certificate there is no dialling", async () => {

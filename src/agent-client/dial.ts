@@ -208,7 +208,7 @@ async function connectSecurely(
 }
 
 function receivedOf(carrier: Socket | Link): number {
-  return carrier instanceof Link ? carrier.received : carrier.bytesRead;
+  return carrier instanceof Link ? carrier.rawReceived : carrier.bytesRead;
 }
 
 /** Resolves once the socket is connected; destroys it on timeout. */

@@ -77,6 +77,7 @@ export class Link extends Duplex {
   /** Offset of the first kept byte. */
   #base = 0;
   #received = 0;
+  #rawReceived = 0;
   /** Holds for all carriers together: the relay does not look into links. */
   readonly #handshake = new HandshakeLimit();
   #acknowledged = 0;
@@ -119,6 +120,11 @@ export class Link extends Duplex {
   /** Bytes received. */
   get received(): number {
     return this.#received;
+  }
+
+  /** Bytes received of all carriers, whatever their frames carry. */
+  get rawReceived(): number {
+    return this.#rawReceived;
   }
 
   /** Looks for a new carrier, as this one is silent. */
@@ -258,6 +264,7 @@ export class Link extends Duplex {
   }
 
   #receive(carrier: Duplex, bytes: Buffer): void {
+    this.#rawReceived += bytes.length;
     let chunk = bytes;
     let wantsMore = true;
     while (chunk.length > 0 && !this.destroyed) {

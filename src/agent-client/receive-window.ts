@@ -1,6 +1,7 @@
-/** Limits the bytes that an agent may send ahead on each stream: the memory cost of a stalled reader. */
-import type { ClientHttp2Session } from "node:http2";
+/** Limits the bytes that a peer may send ahead on each stream: the memory cost of a stalled reader. */
+import type { Http2Session } from "node:http2";
 
+import type { Allowance } from "../common/allowance.ts";
 import type { ByteBudget } from "../common/byte-budget.ts";
 
 /** Guaranteed window of every stream, in bytes. */
@@ -9,24 +10,30 @@ export const leastWindow = 64 * 1024;
 const mostWindow = 2 * 1024 * 1024;
 
 /**
- * The window of one session's streams. It starts small, doubles while data is read and the budget has room, and shrinks
+ * The window of one session's streams. It starts small, grows once data is read and the budget has room, and shrinks
  * when there are many streams. HTTP/2 has one size for all streams of a session (SETTINGS_INITIAL_WINDOW_SIZE, which
  * also changes open ones), and Node has no call to change that of a single stream.
  */
 export class ReceiveWindow {
-  readonly #session: ClientHttp2Session;
+  readonly #session: Http2Session;
   readonly #budget: ByteBudget;
+  readonly #growths: Allowance | undefined;
   #size = leastWindow;
-  /** The size last sent to the agent, in bytes. */
+  /** The size last sent to the peer, in bytes. */
   #sent = leastWindow;
   #changing: boolean = false;
   #streams = 0;
   /** Bytes read since the size was last reconsidered. */
   #read = 0;
 
-  constructor(session: ClientHttp2Session, budget: ByteBudget) {
+  /**
+   * @param session has {@link leastWindow} as its initial window
+   * @param growths for a peer that takes few changes; undefined: it takes any number
+   */
+  constructor(session: Http2Session, budget: ByteBudget, growths?: Allowance) {
     this.#session = session;
     this.#budget = budget;
+    this.#growths = growths;
   }
 
   /** Counts an opened stream. */
@@ -56,10 +63,20 @@ export class ReceiveWindow {
       return;
     }
     this.#read = 0;
-    const size = 2 * this.#size;
-    if (size <= this.#budget.share(0, mostWindow, this.#streams * this.#size)) {
+    const { waitMs = 0 } = this.#growths ?? {};
+    let size = waitMs === 0 ? mostWindow : this.#size;
+    while (size > this.#size && size > this.#shareBeside(size)) {
+      size /= 2;
+    }
+    if (size > this.#size) {
+      this.#growths?.take();
       this.#resize(size);
     }
+  }
+
+  /** The share of a stream if all had that size. */
+  #shareBeside(size: number): number {
+    return this.#budget.share(0, mostWindow, this.#streams * (size - this.#size));
   }
 
   #resize(size: number): void {
@@ -69,7 +86,7 @@ export class ReceiveWindow {
     this.#sendSize();
   }
 
-  /** Sends the agent one change at a time, as a session limits unacknowledged ones. */
+  /** Sends the peer one change at a time, as a session limits unacknowledged ones. */
   #sendSize(): void {
     if (this.#changing || this.#sent === this.#size || this.#session.closed || this.#session.destroyed) {
       return;

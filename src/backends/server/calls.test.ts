@@ -13,6 +13,7 @@ import { createConnectTransport, createGrpcTransport, Http2SessionManager } from
 import pino from "pino";
 
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { conflict, fromUnknown } from "../../common/errors.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { isCallerLost } from "../concurrency/caller-lost.ts";
@@ -111,7 +112,7 @@ test("a caller that leaves ends the call", async () => {
 
 /** A listener that passes calls on to a socket, as the thread with the TCP port does. */
 async function passedOn(path: string): Promise<{ readonly path: string; close(): void }> {
-  const calls = new ConnectionPool();
+  const calls = new ConnectionPool(new ByteBudget(0));
   const own = join(directory, "passing.sock");
   const passing = createHttp2Server((request, response) => {
     void forwardCall(request, response, { address: { kind: "unix", path } }, calls);

@@ -1,13 +1,19 @@
 /** Connections of a backend's callers: their protocol, their HTTP/2 sessions, and their shutdown. */
 import { createServer as createHttp1Server, type IncomingMessage, type ServerResponse } from "node:http";
 import {
+  constants,
   createServer as createHttp2Server,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type ServerHttp2Session,
+  type ServerHttp2Stream,
 } from "node:http2";
 import { createServer as createSocketServer, type Server, type Socket } from "node:net";
 
+import { leastWindow, ReceiveWindow } from "../../agent-client/receive-window.ts";
+import { Allowance } from "../../common/allowance.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
@@ -19,7 +25,7 @@ const http2Preface = Buffer.from("PRI * HTTP/2.0");
  * calls.
  */
 export const http2Settings = {
-  settings: { maxFrameSize: 1024 * 1024, initialWindowSize: 4 * 1024 * 1024, maxConcurrentStreams: 10_000 },
+  settings: { maxFrameSize: 1024 * 1024, initialWindowSize: leastWindow, maxConcurrentStreams: 10_000 },
   maxSessionMemory,
   streamResetBurst: 1_000_000,
   streamResetRate: 1_000_000,
@@ -34,12 +40,35 @@ export type Handler = (
 /** Time for current calls to finish after the listener was closed. */
 const drainMs = 5_000;
 
-/** Widens a session's window, and keeps it in a set while it is open. */
+/** Bytes of the windows of all calls' bodies in this thread, apart from the least of each. */
+const bodyWindows = new ByteBudget(32 * 1024 * 1024);
+/** Growths of a session's window at once, and the milliseconds of one more: a dialling end cuts who changes it more often. */
+const mostGrowths = 8;
+const growthMs = 4_000;
+
+/** Widens a session's window, limits those of its calls, and keeps it in a set while it is open. */
 export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {
   sessions.add(session);
   session.setLocalWindowSize(sessionWindow);
+  const window = new ReceiveWindow(session, bodyWindows, new Allowance(mostGrowths, growthMs));
+  session.on("stream", (stream, _headers, flags) => {
+    if ((flags & constants.NGHTTP2_FLAG_END_STREAM) === 0) {
+      countBody(stream, window);
+    }
+  });
   session.on("error", () => {}); // Its streams report the error to their callers.
   session.once("close", () => sessions.delete(session));
+}
+
+/** Counts a body in a window until all of it is read. */
+function countBody(stream: ServerHttp2Stream, window: ReceiveWindow): void {
+  const ended = Promise.withResolvers<void>();
+  packWaiting(stream);
+  window.opened();
+  // Unlike on(), this does not begin to read.
+  stream.prependListener("data", (chunk: Buffer) => window.read(chunk.length));
+  stream.once("end", ended.resolve).once("close", ended.resolve);
+  void ended.promise.then(() => window.closed());
 }
 
 /**

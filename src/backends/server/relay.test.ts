@@ -19,10 +19,12 @@ import { describe, it, test } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { until } from "../../../test/support/until.ts";
 import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
-import { forwardCall, relayAgentCall, relayedPrefix } from "./relay.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
+import { forwardCall, relayAgentCall, relayedPrefix, relayedWindows } from "./relay.ts";
 
 /** A socket to a port, as a link is one: no handle of its own, and bytes that come at once are told of at once. */
 function linkTo(port: number): Duplex {
@@ -92,7 +94,8 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
       ({
         request: async (method, path, headers) =>
           link.request({ ...headers, ":method": method, ":path": path }),
-      }) as Pick<AgentConnection, "request">,
+        notifyRead: () => {},
+      }) as Pick<AgentConnection, "request" | "notifyRead">,
   } as unknown as ConnectionPool;
   const call = await callThrough(agents, resources);
   const trailers = once(call, "trailers") as Promise<[IncomingHttpHeaders]>;
@@ -119,8 +122,9 @@ test("an answer that is cut ends with the reason for which its connection did no
       ({
         request: async (method, path, headers) =>
           link.request({ ...headers, ":method": method, ":path": path }),
+        notifyRead: () => {},
         failureOf: () => (way.errored === null ? undefined : new ConnectError(reason, Code.Unavailable)),
-      }) as Pick<AgentConnection, "request" | "failureOf">,
+      }) as Pick<AgentConnection, "request" | "failureOf" | "notifyRead">,
   } as unknown as ConnectionPool;
   const call = await callThrough(agents, resources);
   call.once("data", () => way.destroy(new Error(reason)));
@@ -129,6 +133,74 @@ test("an answer that is cut ends with the reason for which its connection did no
   ];
   assert.equal(status, String(Code.Unavailable));
   assert.equal(decodeURIComponent(String(message)), reason);
+});
+
+test("an agent may send 64 KiB of an answer ahead, and more of one that is read", async () => {
+  await using resources = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
+  resources.defer(() => rm(directory, { recursive: true }));
+  const path = join(directory, "agent.sock");
+  const agent = createServer();
+  const windows: number[] = [];
+  agent.on("session", (session) => {
+    session.on("remoteSettings", ({ initialWindowSize = 0 }) => windows.push(initialWindowSize));
+  });
+  agent.on("stream", (stream: ServerHttp2Stream) => {
+    stream.on("error", () => {});
+    stream.respond({ ":status": 200, "content-type": "application/grpc" });
+    stream.write(Buffer.alloc(4 * 1024 * 1024));
+  });
+  agent.listen(path);
+  await once(agent, "listening");
+  resources.defer(() => void agent.close());
+  const agents = new ConnectionPool(new ByteBudget(relayedWindows));
+  resources.defer(() => agents.close());
+  const call = await callThrough(agents, resources, { address: { kind: "unix", path } });
+  call.on("error", () => {});
+  await once(call, "response");
+  assert.deepEqual(windows, [64 * 1024]);
+  call.resume();
+  await until(() => (windows.at(-1) ?? 0) >= 1024 * 1024 || undefined);
+});
+
+test("a call that is reset at once asks for no agent, and one that is reset later dials none", async () => {
+  await using resources = new AsyncDisposableStack();
+  const asked: string[] = [];
+  const found = Promise.withResolvers<AgentTarget>();
+  const resolveAgent = (containerId: string): Promise<AgentTarget> => {
+    asked.push(containerId);
+    return found.promise;
+  };
+  let connections = 0;
+  const connectionTo = (): never => {
+    connections += 1;
+    assert.fail("nobody waits for it");
+  };
+  const ended: Promise<void>[] = [];
+  const backend = createServer((request, response) => {
+    ended.push(relayAgentCall(request, response, resolveAgent, { connectionTo } as never));
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  resources.defer(() => caller.destroy());
+  await once(caller, "connect");
+  const call = (id: string): ClientHttp2Stream => {
+    const path = `${relayedPrefix}Hello`;
+    const stream = caller.request({ ":method": "POST", ":path": path, [containerIdHeader]: id.repeat(64) });
+    return stream.on("error", () => {});
+  };
+  for (let reset = 0; reset < 50; reset++) {
+    call("a").close(constants.NGHTTP2_CANCEL);
+  }
+  const last = call("b");
+  await until(() => asked.includes("b".repeat(64)) || undefined);
+  assert.deepEqual(asked, ["b".repeat(64)]);
+  last.close(constants.NGHTTP2_CANCEL);
+  await once(last, "close");
+  await new Promise<void>((resolve) => caller.ping(() => resolve()));
+  found.resolve({ address: { kind: "unix", path: "" } });
+  await Promise.all(ended);
+  assert.equal(connections, 0);
 });
 
 describe("an agent that was taken over by its container", () => {
@@ -194,7 +266,7 @@ describe("an agent that was taken over by its container", () => {
       agent.listen(path);
       await once(agent, "listening");
       resources.defer(() => void agent.close());
-      const agents = new ConnectionPool();
+      const agents = new ConnectionPool(new ByteBudget(0));
       resources.defer(() => agents.close());
       const call = await callThrough(agents, resources, { address: { kind: "unix", path } });
       const told: unknown[] = [];
@@ -224,7 +296,7 @@ describe("a call of any protocol that is forwarded", () => {
     });
     behind.listen(path);
     await once(behind, "listening");
-    const pool = new ConnectionPool();
+    const pool = new ConnectionPool(new ByteBudget(0));
     resources.defer(() => pool.close());
     const front = createServer((request, response) => {
       void forwardCall(request, response, { address: { kind: "unix", path } }, pool);

@@ -25,6 +25,9 @@ import { isFullId } from "../../common/ids.ts";
 import { onceKnown, resetByLostCaller } from "../concurrency/caller-lost.ts";
 import { AgentService } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 
+/** Bytes of the receive windows of all answers that a relay forwards, apart from the least of each. */
+export const relayedWindows = 32 * 1024 * 1024;
+
 /** Path prefix of the relay's calls. */
 export const relayedPrefix = "/sockerless.agent.v1.AgentService/";
 
@@ -70,10 +73,18 @@ export async function relayAgentCall(
     refuse(stream, Code.InvalidArgument, `the metadata ${containerIdHeader} must be a container's full ID`);
     return;
   }
+  // Calls that are reset at once, by the ten thousand, ask for no agent.
+  await nextTurn();
+  if (isGone(stream)) {
+    return;
+  }
   try {
     const target = await resolveAgent(containerId);
     if (target === undefined) {
       refuse(stream, Code.NotFound, `No such container: ${containerId}`);
+      return;
+    }
+    if (isGone(stream)) {
       return;
     }
     await forward(request, response, await agentCall(target, request.url, agents));
@@ -108,7 +119,7 @@ export async function forwardCall(
 
 /** How a call is forwarded. */
 interface Forwarding {
-  readonly connection: Pick<AgentConnection, "request" | "failureOf">;
+  readonly connection: Pick<AgentConnection, "request" | "failureOf" | "notifyRead">;
   readonly carriesInput?: boolean;
   /** Status for a cut response, sent in its trailers, or as the response; undefined: the stream is reset. */
   readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
@@ -156,6 +167,7 @@ async function forward(
     // Must come after the header: over a link, Node emits bytes that arrive together with the header before the header
     // itself.
     upstream.pipe(stream, { end: cutStatus !== undefined });
+    upstream.on("data", (chunk: Buffer) => connection.notifyRead(upstream, chunk.length));
   };
   upstream.on("response", (answer, flags) => {
     try {

@@ -11,6 +11,7 @@ import type { ConnectRouter, Interceptor } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import type { Logger } from "pino";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { toConnectError } from "../../common/connect-error.ts";
 import { systemError } from "../../common/errors.ts";
@@ -25,7 +26,7 @@ import { distinguishLostCallers, callStreamOf } from "../concurrency/caller-lost
 import { closeServer, connectionsOf, type Handler, plainServer } from "./connections.ts";
 import { registerHealth } from "./health.ts";
 import { TcpPort } from "./port/port.ts";
-import { type AgentResolver, relayedPrefix, relayAgentCall } from "./relay.ts";
+import { type AgentResolver, relayedPrefix, relayedWindows, relayAgentCall } from "./relay.ts";
 
 export interface BackendServerOptions {
   /** `unix:///path` (mode 0600) or `tcp://address:port`. */
@@ -63,7 +64,7 @@ export async function serveBackend(options: BackendServerOptions): Promise<Backe
 
 async function serveOnSocket(options: BackendServerOptions): Promise<BackendServer> {
   const sessions = new Set<ServerHttp2Session>();
-  const agents = new ConnectionPool();
+  const agents = new ConnectionPool(new ByteBudget(relayedWindows));
   const server = plainServer(backendHandler(options, agents), sessions);
   const connections = connectionsOf(server);
   const address = await listen(

@@ -3,13 +3,19 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { createAgentClient } from "../../agent-client/client.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { systemError } from "../../common/errors.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import type { TunnelOpen, TunnelRequestSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { DatagramFlow } from "./udp-port.ts";
 
-/** Maximum number of queued datagrams; further ones are dropped, as in any network queue. */
+/** Maximum number of a flow's queued datagrams; further ones are dropped, as in any network queue. */
 const maxQueued = 64;
+/** Bytes of all flows' queued datagrams, apart from the least of each. */
+const allQueued = new ByteBudget(16 * 1024 * 1024);
+/** The largest datagram. */
+const leastQueuedBytes = 64 * 1024;
+const mostQueuedBytes = 512 * 1024;
 /** Bound of the protocol definition. */
 const heartbeatMs = 10_000;
 
@@ -17,8 +23,10 @@ type Request = MessageInitShape<typeof TunnelRequestSchema>;
 
 /** The agent of an exchange, and callbacks for its datagrams and its end. */
 export interface DatagramTunnelOptions {
-  /** Resolves the tunnel's endpoint. */
-  readonly place: () => Promise<{ readonly target: DialTarget; readonly open: TunnelOpen }>;
+  /** Resolves the tunnel's endpoint; rejects once the exchange is closed. */
+  readonly place: (
+    closed: AbortSignal,
+  ) => Promise<{ readonly target: DialTarget; readonly open: TunnelOpen }>;
   readonly answer: (datagram: Uint8Array) => void;
   /** Called once. @param error undefined if it was closed from here */
   readonly ended: (error: unknown) => void;
@@ -29,7 +37,8 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
   const queue = new DatagramQueue();
   const closed = new AbortController();
   const run = async (): Promise<void> => {
-    const { target, open } = await place();
+    using _queue = queue;
+    const { target, open } = await place(closed.signal);
     const { address, ...options } = target;
     const agent = createAgentClient(address, options);
     try {
@@ -53,16 +62,39 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
 }
 
 /** Queue of datagrams between a socket's events and a reader. */
-class DatagramQueue {
+export class DatagramQueue {
   readonly #waiting: Uint8Array[] = [];
+  #bytes = 0;
+  #isClosed = false;
   #wake: (() => void) | undefined;
   #offset = 0n;
 
+  /** Bytes that wait. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Adds a datagram, or drops it if too many wait. */
   push(datagram: Uint8Array): void {
-    if (this.#waiting.length < maxQueued) {
+    const bytes = this.#bytes + datagram.length;
+    const hasRoom = bytes <= allQueued.share(leastQueuedBytes, mostQueuedBytes);
+    if (!this.#isClosed && this.#waiting.length < maxQueued && hasRoom) {
       this.#waiting.push(datagram);
+      this.#count(datagram.length);
       this.#wake?.();
     }
+  }
+
+  /** Drops all that waits, and takes no more. */
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.#waiting.splice(0);
+    this.#count(-this.#bytes);
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes;
+    allQueued.take(bytes);
   }
 
   async *requests(open: TunnelOpen, closed: AbortSignal): AsyncGenerator<Request> {
@@ -70,6 +102,7 @@ class DatagramQueue {
     while (!closed.aborted) {
       const data = this.#waiting.shift();
       if (data !== undefined) {
+        this.#count(-data.length);
         yield { message: { case: "data", value: { offset: this.#offset, data } } };
         this.#offset += BigInt(data.length);
       } else if (!(await this.#filled(closed))) {

@@ -60,6 +60,8 @@ class Backend {
   isHolding = false;
   /** Calls for tunnels that have no answer yet, and the most there have been at a time. */
   calls = 0;
+  /** All of them. */
+  asked = 0;
   mostCalls = 0;
   readonly #held: (() => void)[] = [];
   readonly #listeners = new Set<(action: string) => void>();
@@ -84,6 +86,7 @@ class Backend {
 
   async #answer(): Promise<void> {
     this.calls += 1;
+    this.asked += 1;
     this.mostCalls = Math.max(this.mostCalls, this.calls);
     if (this.isHolding) {
       await new Promise<void>((resolve) => this.#held.push(resolve));
@@ -411,6 +414,26 @@ describe("a frontend that publishes", () => {
       client.close();
     }
     echo.close();
+  });
+
+  it("looks no place up for a client of a port that is free again", async () => {
+    backend.wanted = [wanted(servicePort, { protocol: "udp" })];
+    backend.isHolding = true;
+    const [bound] = await start();
+    const clients = Array.from({ length: 10 }, () => createSocket("udp4"));
+    for (const client of clients) {
+      client.send("question", bound?.publicPort ?? 0, "127.0.0.1");
+    }
+    await until(() => backend.asked === 4 || undefined);
+    await delay(100); // The others wait for their turns.
+    await publisher.close();
+    backend.letGo();
+    await until(() => backend.calls === 0 || undefined);
+    await delay(100);
+    assert.equal(backend.asked, 4);
+    for (const client of clients) {
+      client.close();
+    }
   });
 
   it("leaves ports to a backend that listens itself", async () => {

@@ -8,7 +8,7 @@ import { create } from "@bufbuild/protobuf";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
-import { messageOf, unavailable } from "../../common/errors.ts";
+import { messageOf } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
   TransportProtocol,
@@ -79,8 +79,10 @@ export class ContainerTunnels {
   async connect(socket: Socket, to: ContainerPort): Promise<void> {
     prepareForStreaming(socket);
     let isJoined: boolean = false;
+    const left = new AbortController();
+    socket.once("close", () => left.abort());
     try {
-      const { target, open, near } = await this.#place(to, TransportProtocol.TCP, () => !socket.destroyed);
+      const { target, open, near } = await this.#place(to, TransportProtocol.TCP, left.signal);
       const direct = near ? await this.#connectDirectly(open) : undefined;
       if (direct !== undefined) {
         isJoined = true;
@@ -127,7 +129,7 @@ export class ContainerTunnels {
   /** Opens one client's flow to a UDP port. Datagrams are lost if it is unreachable. */
   openFlow(to: ContainerPort, answer: (datagram: Uint8Array) => void, ended: () => void): DatagramFlow {
     return openDatagramTunnel({
-      place: () => this.#place(to, TransportProtocol.UDP, () => true),
+      place: (closed) => this.#place(to, TransportProtocol.UDP, closed),
       answer,
       ended: (error) => {
         if (error !== undefined) {
@@ -141,22 +143,17 @@ export class ContainerTunnels {
     });
   }
 
-  /** @param isWanted false once it has lost its slot while waiting for its turn */
+  /** @param signal aborts once it has lost its slot, or has ended */
   async #place(
     { containerId, port, turns }: ContainerPort,
     protocol: TransportProtocol,
-    isWanted: () => boolean,
+    signal: AbortSignal,
   ): Promise<Place> {
     const { backend, agents } = this.#services;
-    using _turn = await turns.enter();
-    using _call = await this.#calls.enter();
-    if (!isWanted()) {
-      throw unavailable("there is no room for it any more");
-    }
-    const { endpoint, host } = await backend.containers.openTunnel({
-      container: containerId,
-      access: agents.access,
-    });
+    using _turn = await turns.enter({ signal });
+    using _call = await this.#calls.enter({ signal });
+    const asked = { container: containerId, access: agents.access };
+    const { endpoint, host } = await backend.containers.openTunnel(asked, { signal });
     return {
       target: agents.targetOf(endpoint),
       open: create(TunnelOpenSchema, { protocol, host, port }),

@@ -15,13 +15,14 @@ import { parentPort, workerData } from "node:worker_threads";
 
 import type { DialTarget } from "../../../agent-client/address.ts";
 import { ConnectionPool } from "../../../agent-client/connection-pool.ts";
+import { ByteBudget } from "../../../common/byte-budget.ts";
 import { SockerlessError, toErrorData } from "../../../common/errors.ts";
 import { listen, type MutualTls } from "../../../common/listen.ts";
 import { handleOf } from "../../../common/socket-handle.ts";
 import { postingLogger } from "../../../common/process-log.ts";
 import { TlsTerminator } from "../../../common/tls-terminator.ts";
 import { byProtocol, closeServer, http2Settings, track } from "../connections.ts";
-import { forwardCall, relayAgentCall, relayedPrefix } from "../relay.ts";
+import { forwardCall, relayAgentCall, relayedPrefix, relayedWindows } from "../relay.ts";
 import type { FromPort, PortSettings, ToPort } from "./port-messages.ts";
 
 const port = parentPort;
@@ -32,7 +33,7 @@ const post = (message: FromPort): void => port.postMessage(message);
 
 const { listen: address, tls, path, inherited } = workerData as PortSettings;
 
-const agents = new ConnectionPool();
+const agents = new ConnectionPool(new ByteBudget(relayedWindows));
 const main: DialTarget = { address: { kind: "unix", path } };
 
 const questions = new Map<number, PromiseWithResolvers<DialTarget | undefined>>();

@@ -1,0 +1,59 @@
+/**
+ * Little memory for what waits in a stream: a chunk takes some hundred bytes besides its own, and may be a view of 64 KiB
+ * that were received at once, all of which it keeps.
+ */
+import type { Readable } from "node:stream";
+
+/** Chunks of fewer bytes are copied, one after another; larger ones keep four times their bytes at most. */
+const smallBytes = 16 * 1024;
+/** Bytes that are allocated for copies at a time: as many as wait, within these. */
+const [leastPack, mostPack] = [4 * 1024, 64 * 1024];
+
+/**
+ * Makes a stream join the chunks that are not read at once.
+ *
+ * @param stream has a source that pushes, whether or not it is asked
+ */
+export function packWaiting(stream: Readable): void {
+  const [push, read] = [stream.push.bind(stream), stream.read.bind(stream)];
+  let pack = Buffer.alloc(0);
+  let used = 0;
+  const pass = (): void => {
+    if (used > 0) {
+      const packed = pack.subarray(0, used);
+      pack = pack.subarray(used);
+      used = 0;
+      push(packed);
+    }
+  };
+  const add = (chunk: Uint8Array): boolean => {
+    for (let added = 0; added < chunk.length; ) {
+      if (used === pack.length) {
+        pass();
+        const waiting = stream.readableLength;
+        pack = Buffer.allocUnsafeSlow(Math.min(mostPack, Math.max(leastPack, waiting)));
+      }
+      const part = chunk.subarray(added, added + pack.length - used);
+      pack.set(part, used);
+      used += part.length;
+      added += part.length;
+    }
+    if (stream.readableLength === 0) {
+      pass(); // Otherwise who reads what waits already gets it too.
+    }
+    return stream.readableLength + used < stream.readableHighWaterMark;
+  };
+  const pushPacked = (chunk: Uint8Array | null): boolean => {
+    const isReadAtOnce = stream.readableFlowing === true && stream.readableLength === 0;
+    if (chunk !== null && chunk.length < smallBytes && !isReadAtOnce) {
+      return add(chunk);
+    }
+    pass();
+    return push(chunk);
+  };
+  const readPacked = (size?: number): unknown => {
+    pass();
+    return read(size);
+  };
+  Object.assign(stream, { push: pushPacked, read: readPacked });
+}
