@@ -154,7 +154,7 @@ func (s *shim) prepare(reaper *children.Reaper) (err error) {
 	if recovery.CutBytes > 0 || recovery.Damaged != "" {
 		s.logger.Warn("the log of an earlier run was damaged", "cut_bytes", recovery.CutBytes, "file", recovery.Damaged)
 	}
-	if s.sockets, err = serveDockerSockets(spec.DockerSockets, s.logger); err != nil {
+	if s.sockets, err = serveDockerSockets(spec.DockerSockets, ports.Relayed(), s.logger); err != nil {
 		return err
 	}
 	if s.ports, err = ports.Bind(spec.Ports, ports.DialInNamespace(spec.NetworkNamespace), s.logger); err != nil {

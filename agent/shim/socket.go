@@ -24,14 +24,16 @@ import (
 // outlive a frontend.
 type dockerSockets struct {
 	listeners []*net.UnixListener
+	places    chan struct{} // one for each connection
 	cancel    context.CancelFunc
 	serving   sync.WaitGroup
 }
 
-// serveDockerSockets creates the socket files and starts to forward.
-func serveDockerSockets(sockets []shimspec.DockerSocket, logger *slog.Logger) (*dockerSockets, error) {
+// serveDockerSockets creates the socket files and starts to forward; most bounds
+// the connections of all of them.
+func serveDockerSockets(sockets []shimspec.DockerSocket, most int, logger *slog.Logger) (*dockerSockets, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &dockerSockets{cancel: cancel}
+	d := &dockerSockets{cancel: cancel, places: make(chan struct{}, most)}
 	for _, socket := range sockets {
 		listener, err := listenLike(socket)
 		if err != nil {
@@ -70,6 +72,8 @@ func listenLike(socket shimspec.DockerSocket) (*net.UnixListener, error) {
 	return listener, nil
 }
 
+// serve forwards until the listener is closed. Without places further connections
+// wait to be accepted, but for one.
 func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, forward string, logger *slog.Logger) {
 	for {
 		client, err := listener.AcceptUnix()
@@ -84,9 +88,16 @@ func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, f
 			}
 			continue
 		}
+		select {
+		case d.places <- struct{}{}:
+		case <-ctx.Done():
+			client.Close()
+			return
+		}
 		d.serving.Add(1)
 		go func() {
 			defer d.serving.Done()
+			defer func() { <-d.places }()
 			defer client.Close()
 			server, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: forward, Net: "unix"})
 			if err != nil {
@@ -94,7 +105,12 @@ func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, f
 				return
 			}
 			defer server.Close()
-			ports.Join(ctx, relayed{client, handover.HeaderLead}, server)
+			ctx, cut := context.WithCancel(ctx)
+			defer cut()
+			ports.Join(ctx, relayed{client, handover.HeaderLead}, server, func() {
+				handover.AwaitHangUp(server)
+				cut()
+			})
 		}()
 	}
 }

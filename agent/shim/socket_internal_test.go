@@ -3,13 +3,16 @@ package shim
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
 // A client that reads late gets a stream's header separately, as without a relay
@@ -51,5 +54,89 @@ func TestOutputFollowsTheHeaderThroughADockerSocket(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// forwarded serves a Docker socket with places, and returns how to connect to it and
+// to accept at the frontend behind it.
+func forwarded(t *testing.T, places int) (connect func() *net.UnixConn, frontend *net.UnixListener) {
+	t.Helper()
+	dir := t.TempDir()
+	socket := shimspec.DockerSocket{Listen: filepath.Join(dir, "inside"), Forward: filepath.Join(dir, "frontend")}
+	frontend, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket.Forward, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { frontend.Close() })
+	sockets, err := serveDockerSockets([]shimspec.DockerSocket{socket}, places, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sockets.close)
+	return func() *net.UnixConn {
+		t.Helper()
+		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket.Listen, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+		return conn
+	}, frontend
+}
+
+func accept(t *testing.T, frontend *net.UnixListener) *net.UnixConn {
+	t.Helper()
+	_ = frontend.SetDeadline(time.Now().Add(20 * time.Second))
+	conn, err := frontend.AcceptUnix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	return conn
+}
+
+func TestConnectionsToADockerSocketHavePlaces(t *testing.T) {
+	connect, frontend := forwarded(t, 2)
+	clients := []*net.UnixConn{connect(), connect()}
+	served := []*net.UnixConn{accept(t, frontend), accept(t, frontend)}
+	third := connect()
+	_ = frontend.SetDeadline(time.Now().Add(200 * time.Millisecond)) // time to pass it on too early
+	if conn, err := frontend.AcceptUnix(); err == nil {
+		conn.Close()
+		t.Error("a third connection is passed on")
+	}
+	clients[0].Close()
+	for _, conn := range served {
+		conn.Close()
+	}
+	last := accept(t, frontend)
+	_, _ = io.WriteString(third, "x")
+	if n, err := last.Read(make([]byte, 1)); n != 1 || err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAConnectionWhoseFrontendHasClosedIsClosed(t *testing.T) {
+	connect, frontend := forwarded(t, 1)
+	client := connect()
+	served := accept(t, frontend)
+	// The end of one direction is not that of the connection.
+	_, _ = io.WriteString(served, "answer")
+	_ = served.CloseWrite()
+	if got, err := io.ReadAll(client); err != nil || string(got) != "answer" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	_, _ = io.WriteString(client, "input")
+	if _, err := io.ReadFull(served, make([]byte, 5)); err != nil {
+		t.Fatal(err)
+	}
+	served.Close()
+	// The client is silent, and its place is free for the next.
+	connect()
+	accept(t, frontend)
+	if _, err := client.Write([]byte("more")); !errors.Is(err, unix.EPIPE) {
+		t.Error(err)
 	}
 }

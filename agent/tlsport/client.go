@@ -24,20 +24,20 @@ type client struct {
 	id   int
 	tcp  *net.TCPConn
 	tls  *tls.Conn
-	up   *net.UnixConn // its other end is Node's
+	up   *net.UnixConn // its other end is Node's; nil before its turn
 
-	mu    sync.Mutex
-	state string        // Node's, as it says
-	noted chan struct{} // closed at the next change of the state
-	over  chan struct{} // closed once nothing is copied any more
-	leave func() bool   // the unread; nil if it is not one of them
+	mu     sync.Mutex
+	state  string        // Node's, as it says
+	noted  chan struct{} // closed at the next change of the state
+	over   chan struct{} // closed once nothing is copied any more
+	unread *member       // nil if it is not one of them
 }
 
 // newClient makes the death of this process a reset: some clients take an end
 // without close_notify for one in order.
-func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn, up *net.UnixConn) *client {
+func newClient(p *port, tcp *net.TCPConn, conn *tls.Conn) *client {
 	_ = tcp.SetLinger(0)
-	return &client{port: p, tcp: tcp, tls: conn, up: up, noted: make(chan struct{}), over: make(chan struct{})}
+	return &client{port: p, tcp: tcp, tls: conn, noted: make(chan struct{}), over: make(chan struct{})}
 }
 
 // note takes what Node says of its side.
@@ -47,10 +47,10 @@ func (c *client) note(state string) {
 	c.state = state
 	close(c.noted)
 	c.noted = make(chan struct{})
-	if state != ended && c.leave == nil && !c.isOver() {
+	if state != ended && c.unread == nil && !c.isOver() {
 		// Node's last output still goes to a client that reads.
 		var oldest *member
-		if oldest, c.leave = c.port.unread.add(c.tcp, ""); oldest != nil {
+		if c.unread, oldest = c.port.unread.add(c.tcp, ""); oldest != nil {
 			oldest.conn.Close()
 		}
 	}
@@ -116,8 +116,8 @@ func (c *client) isOver() bool {
 func (c *client) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.leave != nil {
-		c.leave()
+	if c.unread != nil {
+		c.unread.leave()
 	}
 }
 
@@ -201,7 +201,9 @@ func (c *client) gone() {
 // closed in order.
 func (c *client) cut(isReset bool) {
 	c.closeTCP(isReset)
-	c.up.Close()
+	if c.up != nil {
+		c.up.Close()
+	}
 }
 
 func (c *client) closeTCP(isReset bool) {

@@ -11,7 +11,9 @@ import (
 type member struct {
 	conn   *net.TCPConn
 	remote string
-	isOut  bool
+	crowd  *crowd
+	entry  *list.Element
+	out    chan struct{} // closed once it was the oldest of too many
 }
 
 // crowd is a bounded number of connections, the oldest first.
@@ -24,23 +26,28 @@ type crowd struct {
 
 // add adds a connection. If there are too many, the oldest is no longer one and is
 // to be closed: a legitimate client takes only a moment, so that in a flood the
-// oldest belong to the flood. left removes the new one; false if it was the oldest
-// before that.
-func (c *crowd) add(conn *net.TCPConn, remote string) (oldest *member, left func() bool) {
+// oldest belong to the flood.
+func (c *crowd) add(conn *net.TCPConn, remote string) (added, oldest *member) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	added := &member{conn: conn, remote: remote}
-	entry := c.all.PushBack(added)
+	added = &member{conn: conn, remote: remote, crowd: c, out: make(chan struct{})}
+	added.entry = c.all.PushBack(added)
 	if int64(c.all.Len()) > c.most.Load() {
 		oldest = c.all.Remove(c.all.Front()).(*member)
-		oldest.isOut = true
+		close(oldest.out)
 	}
-	return oldest, func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !added.isOut {
-			c.all.Remove(entry)
-		}
-		return !added.isOut
+	return added, oldest
+}
+
+// leave removes the connection; false if it was the oldest before that.
+func (m *member) leave() bool {
+	m.crowd.mu.Lock()
+	defer m.crowd.mu.Unlock()
+	m.crowd.all.Remove(m.entry)
+	select {
+	case <-m.out:
+		return false
+	default:
+		return true
 	}
 }

@@ -106,6 +106,8 @@ type port struct {
 	config  atomic.Pointer[tls.Config]
 	// strangers are in their handshakes, or wait for Node to take them.
 	strangers crowd
+	// turn is taken to give Node a client.
+	turn chan struct{}
 	// unread are clients that Node has left, and that have not read all of it yet.
 	unread    crowd
 	mu        sync.Mutex
@@ -121,6 +123,7 @@ type port struct {
 func newPort(channel *nodechannel.Channel) *port {
 	p := &port{
 		channel: channel,
+		turn:    make(chan struct{}, 1),
 		clients: map[int]*client{},
 		node:    make(chan struct{}),
 		idle:    make(chan struct{}),
@@ -235,7 +238,7 @@ func (p *port) accept(fd int, remote string) {
 		return
 	}
 	_ = tcp.SetDeadline(time.Now().Add(authenticateWithin))
-	oldest, left := p.strangers.add(tcp, remote)
+	stranger, oldest := p.strangers.add(tcp, remote)
 	if oldest != nil {
 		p.turnAway(oldest.remote, fmt.Sprintf("%d connections have not finished their handshakes yet", p.strangers.most.Load()))
 		oldest.conn.Close()
@@ -243,12 +246,12 @@ func (p *port) accept(fd int, remote string) {
 	go func() {
 		conn, err := p.handshake(tcp, config, remote)
 		if err != nil {
-			left()
+			stranger.leave()
 			tcp.Close()
 			return
 		}
 		_ = tcp.SetDeadline(time.Time{})
-		p.join(tcp, conn, remote, left)
+		p.join(stranger, conn)
 	}()
 }
 
@@ -300,28 +303,42 @@ func (p *port) turnAway(remote, reason string) {
 }
 
 // join gives Node one end of a socket pair, and copies between the client and the
-// other. The client is a stranger until Node has it: some 200 are taken a second.
-func (p *port) join(tcp *net.TCPConn, conn *tls.Conn, remote string, left func() bool) {
-	up, theirs, err := socketPair()
-	if err != nil {
-		left()
-		tcp.Close()
-		p.turnAway(remote, err.Error())
-		return
-	}
-	c := newClient(p, tcp, conn, up)
-	isWanted := p.add(c)
-	if isWanted {
-		err = p.channel.Give(state{ID: c.id, Remote: remote}, theirs)
-	}
-	_ = unix.Close(theirs)
-	left()
-	if isWanted && err == nil {
+// other.
+func (p *port) join(stranger *member, conn *tls.Conn) {
+	c := newClient(p, stranger.conn, conn)
+	isGiven := p.add(c) && p.give(c, stranger)
+	stranger.leave()
+	if isGiven {
 		c.serve()
 	}
 	c.cut(false)
 	c.forget()
 	p.remove(c)
+}
+
+// give gives Node a client in its turn: Node takes some 200 a second. Until then it
+// is a stranger, which may have to go and has no socket pair.
+func (p *port) give(c *client, stranger *member) bool {
+	select {
+	case p.turn <- struct{}{}:
+		defer func() { <-p.turn }()
+	case <-stranger.out:
+		return false
+	}
+	if !stranger.leave() {
+		return false
+	}
+	up, theirs, err := socketPair()
+	if err != nil {
+		p.turnAway(stranger.remote, err.Error())
+		return false
+	}
+	defer unix.Close(theirs)
+	if !p.connect(c, up) {
+		up.Close()
+		return false
+	}
+	return p.channel.Give(state{ID: c.id, Remote: stranger.remote}, theirs) == nil
 }
 
 // socketPair returns an end for this process, and a descriptor for the other.
@@ -340,21 +357,37 @@ func socketPair() (*net.UnixConn, int, error) {
 	return conn.(*net.UnixConn), pair[1], nil
 }
 
+// add adds a client; false if no more are wanted.
 func (p *port) add(c *client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	select {
-	case <-p.node:
-		return false
-	default:
-	}
-	if p.finishing {
+	if p.isNodeGone() || p.finishing {
 		return false
 	}
 	p.lastID++
 	c.id = p.lastID
 	p.clients[c.id] = c
 	return true
+}
+
+// connect sets a client's socket; false if Node is gone, and the client cut.
+func (p *port) connect(c *client, up *net.UnixConn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isNodeGone() {
+		return false
+	}
+	c.up = up
+	return true
+}
+
+func (p *port) isNodeGone() bool {
+	select {
+	case <-p.node:
+		return true
+	default:
+		return false
+	}
 }
 
 func (p *port) remove(c *client) {

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -450,6 +452,93 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 	_ = all[0].SetDeadline(time.Now().Add(patience))
 	if _, err := all[0].Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
 		t.Fatal(err)
+	}
+}
+
+func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
+	a := newAuthority(t)
+	ours, fd, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := handover.ConnectionOf(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close(); theirs.Close() })
+	p := newPort(nodechannel.New(ours))
+	p.configure(a.settings(t, 1)) // 4 strangers
+	go func() { _ = p.run() }()
+	n := &node{
+		t: t, channel: nodechannel.New(theirs), listener: listener,
+		told: make(chan map[string]any, 100), given: make(chan net.Conn, 100),
+	}
+	config := a.client(t, x509.ExtKeyUsageClientAuth)
+	var all []string
+	join := func() {
+		client := n.connect(config)
+		accepted, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer accepted.Close()
+		file, _ := accepted.(*net.TCPConn).File()
+		defer file.Close()
+		copied, err := unix.Dup(int(file.Fd()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, accepted.RemoteAddr().String())
+		p.accept(copied, accepted.RemoteAddr().String())
+		if err := client.Handshake(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Node is busy: of the first client it has a message that it does not read.
+	join()
+	waiting := func(want int) {
+		t.Helper()
+		for deadline := time.Now().Add(patience / 4); ; time.Sleep(time.Millisecond) {
+			clients, pairs := 0, 0
+			p.mu.Lock()
+			for _, c := range p.clients {
+				clients++
+				if c.up != nil {
+					pairs++
+				}
+			}
+			p.mu.Unlock()
+			if clients == want && pairs == 1 {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("%d clients with %d socket pairs, not %d with one", clients, pairs, want)
+			}
+		}
+	}
+	waiting(1)
+	for range 20 {
+		join()
+	}
+	waiting(5)
+	go n.receive()
+	var taken, cut []string
+	for len(taken) < 5 {
+		m := n.next()
+		if remote, isTaken := m["remote"].(string); isTaken {
+			taken = append(taken, remote)
+		} else if remote, isCut := m["turnedAway"].(string); isCut {
+			cut = append(cut, remote)
+		}
+	}
+	slices.Sort(taken[1:])
+	last := slices.Sorted(slices.Values(all[17:]))
+	if want := append(all[:1:1], last...); !slices.Equal(taken, want) || !slices.Equal(cut, all[1:17]) {
+		t.Errorf("Node gets %v, not %v; %v are cut", taken, want, cut)
 	}
 }
 

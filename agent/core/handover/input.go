@@ -122,14 +122,14 @@ func (c *carrier) endInput(err error) {
 	if c.way.Stdin {
 		c.session.CloseStdin()
 	}
-	if gone || awaitHangUp(c.client.Conn) {
+	if gone || AwaitHangUp(c.client.Conn) {
 		c.session.Leave()
 	}
 }
 
-// awaitHangUp waits until a client that has shut down its sending side closes its
-// connection. It returns false if a deadline ends the wait.
-func awaitHangUp(conn *net.UnixConn) bool {
+// AwaitHangUp waits until a peer that has shut down its sending side closes its
+// connection. It returns false if a deadline or a close of this end ends the wait.
+func AwaitHangUp(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true

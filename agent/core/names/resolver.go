@@ -43,7 +43,11 @@ func Serve(packets net.PacketConn, listener net.Listener, table *Table, options 
 	}
 	r.table.Store(table)
 	handler := dns.HandlerFunc(r.answer)
-	r.servers = []*dns.Server{{PacketConn: packets, Handler: handler}, {Listener: listener, Handler: handler}}
+	placed := placedListener{listener, r.forward.ctx, make(chan struct{}, mostConnections)}
+	r.servers = []*dns.Server{
+		{PacketConn: packets, Handler: handler},
+		{Listener: placed, Handler: handler, DecorateReader: func(usual dns.Reader) dns.Reader { return boundedReader{usual} }},
+	}
 	for _, server := range r.servers {
 		started := make(chan struct{})
 		server.NotifyStartedFunc = func() { close(started) }

@@ -11,6 +11,8 @@ const (
 	// perConnection is how many descriptors a TCP connection takes: its own, that to
 	// the container, and a pipe for each direction.
 	perConnection = 6
+	// leastRelayed are the connections to Docker sockets that are always allowed.
+	leastRelayed = 64
 	// mostDescriptors bounds what is shared out, and so the memory of connections.
 	mostDescriptors = 1 << 16
 	// leastConnections and leastClients are allowed however few descriptors the
@@ -26,15 +28,21 @@ type room struct {
 	clients     *semaphore.Weighted
 }
 
+func sharedOf(descriptors uint64) int64 { return int64(min(descriptors, mostDescriptors)) }
+
 // roomBeside shares out the descriptors that this process may open: five eighths
 // to TCP, an eighth to clients of UDP ports.
 func roomBeside(descriptors uint64) room {
-	shared := int64(min(descriptors, mostDescriptors))
+	shared := sharedOf(descriptors)
 	return room{
 		connections: semaphore.NewWeighted(max(leastConnections, shared*5/8/perConnection)),
 		clients:     semaphore.NewWeighted(max(leastClients, shared/8)),
 	}
 }
+
+// Relayed is how many connections to Docker sockets a container may have: an eighth
+// of the descriptors is for them.
+func Relayed() int { return int(max(leastRelayed, sharedOf(ownDescriptors())/8/perConnection)) }
 
 // ownDescriptors is how many descriptors this process may have open.
 func ownDescriptors() uint64 {

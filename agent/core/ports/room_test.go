@@ -1,10 +1,13 @@
 package ports
 
 import (
+	"context"
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -132,4 +135,100 @@ func TestClientsOfUDPPortsBeyondTheRoomAreDropped(t *testing.T) {
 	if len(heard) == 0 || len(heard) > leastClients {
 		t.Fatalf("%d clients are forwarded where there is room for %d", len(heard), leastClients)
 	}
+}
+
+func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
+	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() {
+		for buffer := make([]byte, 60_000); ; {
+			_, from, err := server.ReadFromUDPAddrPort(buffer)
+			if err != nil {
+				return
+			}
+			_, _ = server.WriteToUDPAddrPort(buffer, from)
+		}
+	}()
+	said := make([]byte, 60_000)
+	for name, dialServer := range map[string]func(context.Context) (net.Conn, error){
+		"socket": func(context.Context) (net.Conn, error) { return net.Dial("udp4", server.LocalAddr().String()) },
+		"pipe":   func(context.Context) (net.Conn, error) { return newEcho(said), nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error)
+			go func() {
+				ended <- ForwardDatagrams(context.Background(), socket, dialServer, slog.New(slog.DiscardHandler))
+			}()
+			const clients = 200
+			before := heap()
+			answer := make([]byte, maxDatagram)
+			for range clients {
+				client, err := net.Dial("udp4", socket.LocalAddr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+				for range 2 {
+					if _, err := io.WriteString(client, "x"); err != nil {
+						t.Fatal(err)
+					}
+					if n, err := client.Read(answer); n != 60_000 {
+						t.Fatal(n, err)
+					}
+				}
+				client.Close()
+			}
+			if grown := heap() - before; grown > clients*maxDatagram/4 {
+				t.Errorf("%d clients hold %d bytes", clients, grown)
+			}
+			socket.Close()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// echo is a pipe whose other end answers each datagram.
+type echo struct {
+	net.Conn
+	asked chan struct{}
+	leave func()
+}
+
+func newEcho(answer []byte) *echo {
+	near, far := net.Pipe()
+	asked := make(chan struct{}, 16)
+	go func() {
+		for range asked {
+			_, _ = far.Write(answer)
+		}
+	}()
+	return &echo{near, asked, sync.OnceFunc(func() { close(asked) })}
+}
+
+func (e *echo) Write(datagram []byte) (int, error) {
+	e.asked <- struct{}{}
+	return len(datagram), nil
+}
+
+func (e *echo) Close() error {
+	e.leave()
+	return e.Conn.Close()
+}
+
+// heap is how many bytes are in use, without what pools keep through a collection.
+func heap() int {
+	runtime.GC()
+	runtime.GC()
+	var all runtime.MemStats
+	runtime.ReadMemStats(&all)
+	return int(all.HeapAlloc)
 }

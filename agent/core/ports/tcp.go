@@ -81,7 +81,7 @@ func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {
 	defer cut()
 	// A client that keeps its half open does not hold a freed port's last
 	// connection.
-	join(ctx, client, server.(*net.TCPConn), func() {
+	Join(ctx, client, server.(*net.TCPConn), func() {
 		select {
 		case <-f.freed:
 		case <-ctx.Done():
@@ -123,12 +123,8 @@ type HalfCloser interface {
 
 // Join copies in both directions (by splice if the kernel can) until both have
 // ended or ctx is done. It forwards the end of one direction; the other
-// continues.
-func Join(ctx context.Context, a, b HalfCloser) { join(ctx, a, b, func() {}) }
-
-// join is Join, and calls ended, in its own goroutine, once b has ended its
-// direction.
-func join(ctx context.Context, a, b HalfCloser, ended func()) {
+// continues. It calls ended, in its own goroutine, once b has ended its direction.
+func Join(ctx context.Context, a, b HalfCloser, ended func()) {
 	stop := context.AfterFunc(ctx, func() {
 		a.Close()
 		b.Close()

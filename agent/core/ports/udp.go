@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -36,6 +38,9 @@ type udpForwarder struct {
 	room   *semaphore.Weighted
 	logger *slog.Logger
 
+	// replying is held with the buffer of a reply: there is one for all clients.
+	replying sync.Mutex
+
 	mu      sync.Mutex
 	clients map[netip.AddrPort]*udpClient
 }
@@ -49,7 +54,8 @@ type udpClient struct {
 }
 
 // ForwardDatagrams gives every client of an IPv4 socket its own connection from
-// dial, which must be fast, until the socket is closed.
+// dial, which must be fast, until the socket is closed. A connection is a socket, or
+// a net.Pipe, of which a read of no bytes waits for a datagram.
 func ForwardDatagrams(ctx context.Context, socket *net.UDPConn, dial func(context.Context) (net.Conn, error), logger *slog.Logger) error {
 	f, err := newUDPForwarder(socket, dial, false, semaphore.NewWeighted(udpClients), logger)
 	if err != nil {
@@ -148,10 +154,8 @@ func (f *udpForwarder) answer(client *udpClient) {
 		defer f.mu.Unlock()
 		delete(f.clients, client.address)
 	}()
-	buffer := datagrams.Get().(*[maxDatagram]byte)
-	defer datagrams.Put(buffer)
 	for {
-		n, err := client.server.Read(buffer[:])
+		err := await(client.server, func(receive func([]byte) (int, error)) error { return f.reply(client, receive) })
 		if errors.Is(err, unix.ECONNREFUSED) {
 			continue // nobody listens in the container yet
 		}
@@ -159,10 +163,49 @@ func (f *udpForwarder) answer(client *udpClient) {
 			return // idle, or closed
 		}
 		_ = client.server.SetReadDeadline(time.Now().Add(udpIdle))
-		if _, _, err := f.socket.WriteMsgUDPAddrPort(buffer[:n], client.source, client.address); errors.Is(err, net.ErrClosed) {
-			return
-		}
 	}
+}
+
+// reply sends a datagram of the container to the client.
+func (f *udpForwarder) reply(client *udpClient, receive func([]byte) (int, error)) error {
+	f.replying.Lock()
+	defer f.replying.Unlock()
+	buffer := datagrams.Get().(*[maxDatagram]byte)
+	defer datagrams.Put(buffer)
+	n, err := receive(buffer[:])
+	if err != nil {
+		return err
+	}
+	if _, _, err := f.socket.WriteMsgUDPAddrPort(buffer[:n], client.source, client.address); errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// await waits for a datagram without a buffer for it, and calls take to receive it.
+func await(conn net.Conn, take func(receive func([]byte) (int, error)) error) error {
+	socket, isSocket := conn.(syscall.Conn)
+	if !isSocket {
+		if _, err := conn.Read(nil); err != nil {
+			return err
+		}
+		return take(conn.Read)
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	err = raw.Read(func(fd uintptr) bool {
+		failure = take(func(buffer []byte) (n int, err error) {
+			for n, err = unix.Read(int(fd), buffer); errors.Is(err, unix.EINTR); {
+				n, err = unix.Read(int(fd), buffer)
+			}
+			return n, err
+		})
+		return !errors.Is(failure, unix.EAGAIN)
+	})
+	return cmp.Or(err, failure)
 }
 
 func (f *udpForwarder) dropClients() {

@@ -6,19 +6,30 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// waitingDatagrams bounds the queued datagrams of one exchange; more are lost.
-const waitingDatagrams = 256
+const (
+	// waitingDatagrams bounds the queued datagrams of one exchange; more are lost.
+	waitingDatagrams = 256
+	// waitingBytes bounds those of all exchanges with a partner.
+	waitingBytes = 4 << 20
+)
 
 // exchange is a client's side of a datagram exchange.
 type exchange struct {
 	net.Conn // what comes, a datagram a read
-	out      chan []byte
 	cancel   context.CancelCauseFunc
+	bytes    *semaphore.Weighted // of all queues
+
+	mu    sync.Mutex
+	out   chan []byte
+	ended bool // nothing is queued any more
 }
 
 // Exchange forwards datagrams through the partner's agent. It never blocks: the
@@ -27,23 +38,36 @@ type exchange struct {
 func (l *agentLink) Exchange(ctx context.Context, to netip.AddrPort) net.Conn {
 	ctx, cancel := context.WithCancelCause(ctx)
 	near, far := net.Pipe()
-	e := &exchange{Conn: near, out: make(chan []byte, waitingDatagrams), cancel: cancel}
+	e := &exchange{Conn: near, cancel: cancel, bytes: l.waiting, out: make(chan []byte, waitingDatagrams)}
 	go func() {
+		defer e.end()
 		defer far.Close()
 		stop := context.AfterFunc(ctx, func() { far.Close() }) // interrupts a waiting write
 		defer stop()
-		cancel(l.exchange(ctx, cancel, e.out, far, to))
+		cancel(l.exchange(ctx, cancel, e, far, to))
 	}()
 	return e
 }
 
 // Write sends a datagram, or drops it.
 func (e *exchange) Write(datagram []byte) (int, error) {
-	select {
-	case e.out <- bytes.Clone(datagram):
-	default:
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ended && len(e.out) < cap(e.out) && e.bytes.TryAcquire(int64(len(datagram))) {
+		e.out <- bytes.Clone(datagram)
 	}
 	return len(datagram), nil
+}
+
+// end drops what is queued.
+func (e *exchange) end() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.ended = true
+	close(e.out)
+	for datagram := range e.out {
+		e.bytes.Release(int64(len(datagram)))
+	}
 }
 
 // Close ends the exchange.
@@ -53,7 +77,7 @@ func (e *exchange) Close() error {
 }
 
 // exchange runs until ctx or the partner's side ends.
-func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc, out <-chan []byte, in net.Conn, to netip.AddrPort) error {
+func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc, e *exchange, in net.Conn, to netip.AddrPort) error {
 	stream := l.client.Tunnel(ctx)
 	defer func() {
 		_ = stream.CloseRequest()
@@ -74,15 +98,18 @@ func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc
 		defer beats.Stop()
 		for {
 			request := &agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
+			var datagram []byte
 			select {
-			case datagram := <-out:
+			case datagram = <-e.out:
 				request = &agentv1.TunnelRequest{Message: &agentv1.TunnelRequest_Data{Data: &agentv1.TunnelData{Offset: offset, Data: datagram}}}
 				offset += uint64(len(datagram))
 			case <-beats.C:
 			case <-ctx.Done():
 				return
 			}
-			if err := stream.Send(request); err != nil {
+			err := stream.Send(request)
+			e.bytes.Release(int64(len(datagram)))
+			if err != nil {
 				return // the receiver gets the reason
 			}
 		}

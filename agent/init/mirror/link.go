@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sync/semaphore"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -56,6 +57,7 @@ type agentLink struct {
 	handshakes  chan struct{}                     // a slot for each pending handshake
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
+	waiting     *semaphore.Weighted // bytes of datagrams
 }
 
 // NewLink returns a link whose connections authenticate with key and the current
@@ -90,6 +92,7 @@ func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 		},
 		credentials: credentials,
 		handshakes:  make(chan struct{}, maxHandshakes),
+		waiting:     semaphore.NewWeighted(waitingBytes),
 	}
 	l.client, l.transport = l.newClient()
 	return l
