@@ -6,6 +6,7 @@ import { onAbort } from "../../common/on-abort.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ArchivePart } from "../driver/archives.ts";
 import type { ImagePreparer } from "../driver/images.ts";
+import { blobsOf } from "../state/image-table.ts";
 import { abortable } from "./abortable-stream.ts";
 import { type ArchiveFiles, readArchive, takeEntries } from "./archive-reader.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
@@ -13,9 +14,16 @@ import { HeldDocuments } from "./held-documents.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { imageEvent } from "./image-events.ts";
-import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageIndex } from "./image-index.ts";
 import type { ImageInstaller } from "./image-installer.ts";
-import { archiveBytes, archiveParts, imagesToSave, prepareSave, type SavedImage } from "./image-save.ts";
+import {
+  archiveBytes,
+  archiveParts,
+  imagesToSave,
+  keptBytes,
+  prepareSave,
+  type SavedImage,
+} from "./image-save.ts";
 import type { HeldContent, ImageWork } from "./image-work.ts";
 import type { LayerBlob } from "./layer-blobs.ts";
 import type { LayerSupply } from "./layer-supply.ts";
@@ -58,7 +66,7 @@ export class ImageArchives {
    * Writes images as one archive; see {@link archiveParts}. Names, digests and IDs are resolved at once. As in dockerd,
    * the event precedes the archive.
    *
-   * @throws as {@link ImageCatalog.find} and {@link prepareSave}, before the first byte
+   * @throws as {@link ImageCatalog.find}, {@link prepareSave} and {@link HeldDocuments.take}, before the first byte
    */
   async *save(
     references: readonly string[],
@@ -67,7 +75,8 @@ export class ImageArchives {
   ): AsyncGenerator<Uint8Array> {
     const { content, index, work } = this.#parts;
     await using held = work.hold(signal);
-    const { prepared, events } = await this.#prepareSave(references, platform, held);
+    using documents = new HeldDocuments();
+    const { prepared, events } = await this.#prepareSave(references, platform, held, documents);
     await index.commit({ events });
     yield* archiveBytes(content, archiveParts(content, prepared), held.signal);
   }
@@ -89,8 +98,8 @@ export class ImageArchives {
       return;
     }
     await using held = work.hold(signal);
-    const { prepared, events } = await this.#prepareSave(references, platform, held);
     using documents = new HeldDocuments();
+    const { prepared, events } = await this.#prepareSave(references, platform, held, documents);
     const parts = await offerable(archiveParts(content, prepared), documents);
     if (parts === undefined) {
       return;
@@ -107,10 +116,14 @@ export class ImageArchives {
     references: readonly string[],
     platform: Platform | undefined,
     { lease, signal }: HeldContent,
+    documents: HeldDocuments,
   ) {
     const { content, index, configs, catalog, supply } = this.#parts;
     const images = imagesToSave(index, references, (reference) => catalog.find(reference, platform));
-    lease.hold(...images.flatMap(({ record }) => blobsOf(record)));
+    for (const image of images) {
+      documents.take(keptBytes(image));
+      lease.hold(...blobsOf(image.record));
+    }
     const whole: SavedImage[] = [];
     for (const image of images) {
       whole.push({ ...image, record: await supply.complete(lease, image.record, signal) });

@@ -6,7 +6,6 @@
  */
 import { createHash } from "node:crypto";
 
-import { ownValue, setOwnValue } from "../../common/own-value.ts";
 import { invalid, systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ArchivePart } from "../driver/archives.ts";
@@ -82,11 +81,54 @@ function isNameOnly({ tag, digest }: NamedReference): boolean {
 
 const blobDirectory = "blobs/sha256";
 
+/** Bytes of JSON that are made and written at once, or a little more. */
+const pieceBytes = 64 * 1024;
+
+/** A JSON file made item by item, as all of a large one at once would keep everybody waiting. */
+class JsonFile {
+  readonly #name: string;
+  readonly #pieces: Buffer[] = [];
+  #text: string;
+  #separator = "";
+
+  /** @param start JSON before the items */
+  constructor(name: string, start: string) {
+    this.#name = name;
+    this.#text = start;
+  }
+
+  add(item: string): void {
+    this.#text += this.#separator + item;
+    this.#separator = ",";
+    if (this.#text.length >= pieceBytes) {
+      this.#flush();
+    }
+  }
+
+  /** The file's parts. @param end JSON after the items */
+  *parts(end: string): Generator<ArchivePart> {
+    this.#text += end;
+    this.#flush();
+    yield* file(this.#name, this.#pieces);
+  }
+
+  #flush(): void {
+    this.#pieces.push(Buffer.from(this.#text));
+    this.#text = "";
+  }
+}
+
 /** The documents stored beside the blobs. */
 interface Documents {
-  readonly manifest: object[];
-  readonly index: object[];
-  readonly repositories: Record<string, Record<string, string>>;
+  readonly manifest: JsonFile;
+  readonly index: JsonFile;
+  /** Members of the objects in the file `repositories`, by the repository's name. */
+  readonly repositories: Map<string, string[]>;
+}
+
+/** The most bytes that a save keeps of an image until it ends: its part of the documents, and objects. */
+export function keptBytes({ record, names }: SavedImage): number {
+  return 1024 + 384 * record.diffIds.length + 2048 * names.length;
 }
 
 /** An image with its layers looked up. */
@@ -105,11 +147,12 @@ export async function prepareSave(
   images: readonly SavedImage[],
 ): Promise<readonly PreparedImage[]> {
   const prepared: PreparedImage[] = [];
+  const known = new Map<string, LayerBlob>();
   for (const image of images) {
     if (image.record.diffIds.length === 0) {
       throw invalid("empty export - not implemented");
     }
-    prepared.push({ image, layers: await layerBlobs(store, image.record) });
+    prepared.push({ image, layers: await layerBlobs(store, image.record, known) });
   }
   return prepared;
 }
@@ -119,8 +162,15 @@ export async function* archiveParts(
   store: ContentStore,
   prepared: readonly PreparedImage[],
 ): AsyncGenerator<ArchivePart> {
-  const images = prepared.map(({ image }) => image);
-  const documents: Documents = { manifest: [], index: [], repositories: {} };
+  const ids = new Set(prepared.map(({ image }) => image.record.id));
+  const documents: Documents = {
+    manifest: new JsonFile("manifest.json", "["),
+    index: new JsonFile(
+      "index.json",
+      `{"schemaVersion":2,"mediaType":${JSON.stringify(mediaTypes.ociIndex)},"manifests":[`,
+    ),
+    repositories: new Map(),
+  };
   const written = new Set<string>();
   yield part(directoryHeader("blobs"));
   yield part(directoryHeader(blobDirectory));
@@ -141,11 +191,11 @@ export async function* archiveParts(
       const digest = sha256Of(bytes);
       if (!written.has(digest)) {
         written.add(digest);
-        yield* file(blobName(digest), bytes, mtime);
+        yield* file(blobName(digest), [bytes], mtime);
       }
     }
-    const isParentSaved = images.some(({ record }) => record.id === image.record.parentId);
-    describe(documents, image, layers, manifest, isParentSaved ? image.record.parentId : undefined);
+    const { parentId } = image.record;
+    describe(documents, image, layers, manifest, ids.has(parentId) ? parentId : undefined);
   }
   yield* documentFiles(documents);
   yield part(endOfTar());
@@ -201,43 +251,47 @@ function describe(
   const top = hexOf(layers.at(-1)?.diffId ?? "");
   for (const named of names) {
     const tag = named.tag ?? "";
-    const tags = ownValue(repositories, familiarName(named)) ?? {};
-    setOwnValue(tags, tag, top);
-    setOwnValue(repositories, familiarName(named), tags);
-    index.push({
-      ...descriptor,
-      annotations: {
-        "io.containerd.image.name": canonicalString(named),
-        "org.opencontainers.image.ref.name": tag,
-      },
-    });
+    repositories
+      .getOrInsertComputed(familiarName(named), () => [])
+      .push(`${JSON.stringify(tag)}:${JSON.stringify(top)}`);
+    const annotations = {
+      "io.containerd.image.name": canonicalString(named),
+      "org.opencontainers.image.ref.name": tag,
+    };
+    index.add(JSON.stringify({ ...descriptor, annotations }));
   }
   if (names.length === 0) {
-    index.push(descriptor);
+    index.add(JSON.stringify(descriptor));
   }
-  items.push({
-    Config: blobName(record.id),
-    RepoTags: names.length === 0 ? null : names.map(familiarString),
-    Layers: layers.map(({ diffId }) => blobName(diffId)),
-    Parent: parentId,
-    LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
-  });
+  items.add(
+    JSON.stringify({
+      Config: blobName(record.id),
+      RepoTags: names.length === 0 ? null : names.map(familiarString),
+      Layers: layers.map(({ diffId }) => blobName(diffId)),
+      Parent: parentId,
+      LayerSources: Object.fromEntries(layers.map((layer) => [layer.diffId, layerDescriptor(layer)])),
+    }),
+  );
 }
 
 function* documentFiles({ manifest, index, repositories }: Documents): Generator<ArchivePart> {
-  const document = (value: object): Buffer => Buffer.from(`${JSON.stringify(value)}`);
-  yield* file("index.json", document({ schemaVersion: 2, mediaType: mediaTypes.ociIndex, manifests: index }));
-  yield* file("manifest.json", document(manifest));
-  yield* file("oci-layout", document({ imageLayoutVersion: "1.0.0" }));
-  if (Object.keys(repositories).length > 0) {
-    yield* file("repositories", document(repositories));
+  yield* index.parts("]}");
+  yield* manifest.parts("]");
+  yield* new JsonFile("oci-layout", '{"imageLayoutVersion":"1.0.0"').parts("}");
+  if (repositories.size > 0) {
+    const document = new JsonFile("repositories", "{");
+    for (const [name, tags] of repositories) {
+      document.add(`${JSON.stringify(name)}:{${tags.join(",")}}`);
+    }
+    yield* document.parts("}");
   }
 }
 
-function* file(name: string, content: Uint8Array, mtime = 0): Generator<ArchivePart> {
-  yield part(fileHeader(name, content.length, mtime));
-  yield part(content);
-  yield part(paddingAfter(content.length));
+function* file(name: string, content: readonly Uint8Array[], mtime = 0): Generator<ArchivePart> {
+  const size = content.reduce((sum, { length }) => sum + length, 0);
+  yield part(fileHeader(name, size, mtime));
+  yield* content.map(part);
+  yield part(paddingAfter(size));
 }
 
 /** A layer's tar. A mismatch with the image's layer fails before the archive is complete. */

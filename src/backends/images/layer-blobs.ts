@@ -19,25 +19,31 @@ export interface LayerBlob {
 /**
  * The layers of an image, bottom first. The caller holds them.
  *
+ * @param known layers that were found before, by their blobs' digests; those found now are added
  * @throws conflict if they were never fetched (the cloud pulls them itself); system if one is missing
  */
-export async function layerBlobs(store: ContentStore, record: ImageRecord): Promise<LayerBlob[]> {
+export async function layerBlobs(
+  store: ContentStore,
+  record: ImageRecord,
+  known = new Map<string, LayerBlob>(),
+): Promise<LayerBlob[]> {
   if (record.layerSizes.length !== record.diffIds.length) {
     throw conflict(`the layers of image ${record.id} are not on this backend`);
   }
   const layers: LayerBlob[] = [];
   for (const [index, diffId] of record.diffIds.entries()) {
     const digest = record.layerDigests[index] ?? "";
-    const blob = await store.find(digest);
-    if (blob === undefined) {
-      throw systemError(`layer ${digest} of image ${record.id} is missing from the content store`);
+    let layer = known.get(digest);
+    if (layer === undefined) {
+      const blob = await store.find(digest);
+      if (blob === undefined) {
+        throw systemError(`layer ${digest} of image ${record.id} is missing from the content store`);
+      }
+      const compression = digest === diffId ? undefined : await compressionOfBlob(store, digest);
+      layer = { diffId, blob, compression, size: Number(record.layerSizes[index]) };
+      known.set(digest, layer);
     }
-    layers.push({
-      diffId,
-      blob,
-      compression: digest === diffId ? undefined : await compressionOfBlob(store, digest),
-      size: Number(record.layerSizes[index]),
-    });
+    layers.push(layer);
   }
   return layers;
 }
