@@ -175,17 +175,16 @@ export class ContentStore {
   }
 
   /** Deletes every blob that no lease holds and that is not referenced; returns their number. */
-  async collect(referenced: () => ReadonlySet<string>): Promise<number> {
-    const garbage = await this.unneeded(referenced);
+  async collect(isReferenced: (digest: string) => boolean): Promise<number> {
+    const garbage = await this.unneeded(isReferenced);
     await this.discard(garbage);
     return garbage.length;
   }
 
-  /** Digests of the blobs that are not referenced. @param referenced called once the blobs are listed */
-  async unneeded(referenced: () => ReadonlySet<string>): Promise<readonly string[]> {
+  /** Digests of the blobs that are not referenced. @param isReferenced called once the blobs are listed */
+  async unneeded(isReferenced: (digest: string) => boolean): Promise<readonly string[]> {
     const digests = (await readdir(this.#blobs)).map((name) => `sha256:${name}`);
-    const needed = referenced();
-    return digests.filter((digest) => isSha256Digest(digest) && !needed.has(digest));
+    return digests.filter((digest) => isSha256Digest(digest) && !isReferenced(digest));
   }
 
   /** Adds a lease to a blob; for {@link BlobLease}. */

@@ -5,9 +5,10 @@ import { containersUsingImage, layersOf } from "../model/container-images.ts";
 import { isActive } from "../model/records.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
+import { blobsOf } from "../state/image-table.ts";
 import type { ContentStore } from "./content-store.ts";
 import type { ImageConfigs } from "./image-configs.ts";
-import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageIndex } from "./image-index.ts";
 import type { ImageUser } from "./image-removal.ts";
 import type { LayerRetention } from "./layer-retention.ts";
 import type { PreparedImages } from "./prepared-images.ts";
@@ -39,9 +40,8 @@ export class ImageDisposal {
     if (now() === undefined) {
       configs.delete(record.id);
     }
-    const referenced = index.referencedBlobs();
     await this.#unlessItFails(record, async () => {
-      const unneeded = blobsOf(record).filter((digest) => !referenced.has(digest));
+      const unneeded = blobsOf(record).filter((digest) => !index.isReferenced(digest));
       await content.discard(state.losses.length > 0 ? [] : unneeded);
       await retention.forgetUnused(record.diffIds);
     });

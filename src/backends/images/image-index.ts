@@ -163,9 +163,9 @@ export class ImageIndex {
     return [...losing, { ...record, names: allNames, digests: allDigests }];
   }
 
-  /** Digests of the blobs that images refer to. */
-  referencedBlobs(): ReadonlySet<string> {
-    return new Set([...this.#state.images.values()].flatMap(blobsOf));
+  /** Whether an image refers to a blob, by its digest. */
+  isReferenced(digest: string): boolean {
+    return this.#state.images.isReferenced(digest);
   }
 
   #byPrefix(text: string): ImageRecord | undefined {
@@ -198,11 +198,6 @@ export class ImageIndex {
       }
     }
   }
-}
-
-/** Digests of the blobs that an image refers to. A push replaces them, so hold them before any await. */
-export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): string[] {
-  return [id, manifestDigest, ...layerDigests].filter((digest) => digest !== "");
 }
 
 /** A copy of a record without some names and digest references. */

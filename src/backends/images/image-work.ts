@@ -41,9 +41,8 @@ export class ImageWork {
       lease,
       signal: AbortSignal.any([signal, this.closing]),
       async [Symbol.asyncDispose]() {
-        const referenced = index.referencedBlobs();
         try {
-          await lease.release((digest) => referenced.has(digest));
+          await lease.release((digest) => index.isReferenced(digest));
         } catch (error) {
           logger.warn({ err: error }, "content that no image needs is left behind");
         }

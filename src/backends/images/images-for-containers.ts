@@ -13,12 +13,12 @@ import type {
   ImageSource,
   ResolvedImage,
 } from "../driver/image-source.ts";
+import { blobsOf } from "../state/image-table.ts";
 import { abortable } from "./abortable-stream.ts";
 import type { ImageCatalog } from "./image-catalog.ts";
 import { commitImage } from "./image-commit.ts";
 import type { ImageConfigs } from "./image-configs.ts";
 import { storeDocuments } from "./image-documents.ts";
-import { blobsOf } from "./image-index.ts";
 import { type ImageInstaller, runsAlike } from "./image-installer.ts";
 import type { ImageWork } from "./image-work.ts";
 import { sizesByChain } from "./layer-sizes.ts";

@@ -516,3 +516,13 @@ describe("a removal of images beside others", () => {
     assert.equal(store.images.containers.idOf("keep:1"), parentId);
   });
 });
+
+describe("the end of work on an image", () => {
+  it("goes through no other image", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1");
+    const walks = context.mock.method(store.state.images, "values");
+    await (await images.containers.openLayers(id, signal))[Symbol.asyncDispose]();
+    assert.equal(walks.mock.callCount(), 0);
+    assert.notDeepEqual(await store.blobs(), []);
+  });
+});

@@ -9,10 +9,11 @@ import { compressedLayer } from "./compressed-layer.ts";
 import type { BlobLease, ContentStore, StoredBlob } from "./content-store.ts";
 import { imageEvent } from "./image-events.ts";
 import type { ImageConfigs } from "./image-configs.ts";
-import { blobsOf, type ImageIndex } from "./image-index.ts";
+import type { ImageIndex } from "./image-index.ts";
 import { renderManifest } from "./image-manifest-writer.ts";
 import { compressionOfBlob, type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { Limiter } from "../concurrency/limiter.ts";
+import { blobsOf } from "../state/image-table.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
 import type { ReportProgress } from "./progress.ts";
 import {

@@ -57,14 +57,14 @@ export async function collectUnneeded(parts: CollectionParts): Promise<void> {
 
 /** Whether there are blobs or layers that no image or container in the state needs. */
 export async function hasUnneeded({ content, index, preparer, state }: CollectionParts): Promise<boolean> {
-  const blobs = await content.unneeded(() => index.referencedBlobs());
+  const blobs = await content.unneeded((digest) => index.isReferenced(digest));
   const { unpacking } = preparer;
   const layers = unpacking.kind === "platform" ? [] : layersWithoutUse(state, await unpacking.known());
   return blobs.length + layers.length > 0;
 }
 
 async function collectContent({ content, index, logger }: CollectionParts): Promise<void> {
-  const collected = await content.collect(() => index.referencedBlobs());
+  const collected = await content.collect((digest) => index.isReferenced(digest));
   if (collected > 0) {
     logger.info({ blobs: collected }, "deleted content that no image needs");
   }

@@ -27,3 +27,18 @@ it("images are found by the start of their IDs, two at most, as they come and go
   change.put(create(ImageRecordSchema, { id: "d" }));
   assert.deepEqual(["a", "d"].map(found), [["ac"], ["d"]]);
 });
+
+it("blobs are referenced while an image has them, as configuration, manifest or layer", () => {
+  const table = new ImageTable();
+  const change = table.changeInto({ operations: [], undo: [], grows: new Set(), overfills: new Set() });
+  const referenced = () => ["", "a", "b", "m", "n", "l", "k"].filter((digest) => table.isReferenced(digest));
+  change.put(create(ImageRecordSchema, { id: "a", manifestDigest: "m", layerDigests: ["l", "k"] }));
+  change.put(create(ImageRecordSchema, { id: "b", layerDigests: ["l"] }));
+  assert.deepEqual(referenced(), ["a", "b", "m", "l", "k"]);
+  change.put(create(ImageRecordSchema, { id: "a", manifestDigest: "n", layerDigests: ["l"] }));
+  assert.deepEqual(referenced(), ["a", "b", "n", "l"]);
+  change.delete("a");
+  assert.deepEqual(referenced(), ["b", "l"]);
+  change.delete("b");
+  assert.deepEqual(referenced(), []);
+});

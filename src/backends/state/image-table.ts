@@ -11,6 +11,8 @@ export interface Images extends Table<ImageRecord> {
   childrenOf(imageId: string): readonly ImageRecord[];
   /** Images with a layer, by its diff ID. */
   withLayer(diffId: string): readonly ImageRecord[];
+  /** Whether an image refers to a blob, by its digest. */
+  isReferenced(digest: string): boolean;
 }
 
 const idOf = ({ id }: ImageRecord): string => id;
@@ -19,6 +21,7 @@ const idOf = ({ id }: ImageRecord): string => id;
 export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements Images {
   readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
   readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
+  readonly #byBlob = new TableIndex(idOf, blobsOf);
   /** All IDs in order, once they were needed and until there are others. */
   #sortedIds: readonly string[] | undefined;
 
@@ -43,14 +46,23 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     return this.#byLayer.get(diffId);
   }
 
+  isReferenced(digest: string): boolean {
+    return this.#byBlob.count(digest) > 0;
+  }
+
   protected override replaced(before: ImageRecord | undefined, after: ImageRecord | undefined): void {
-    for (const index of [this.#byParent, this.#byLayer]) {
+    for (const index of [this.#byParent, this.#byLayer, this.#byBlob]) {
       index.replace(before, after);
     }
     if (before === undefined || after === undefined) {
       this.#sortedIds = undefined;
     }
   }
+}
+
+/** Digests of the blobs that an image refers to. A push replaces them, so hold them before any await. */
+export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): string[] {
+  return [id, manifestDigest, ...layerDigests].filter((digest) => digest !== "");
 }
 
 /** The number of texts before the first that is not less than `text`. */
