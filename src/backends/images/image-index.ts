@@ -111,9 +111,9 @@ export class ImageIndex {
     return this.#state.images.withLayer(diffId);
   }
 
-  /** IDs of the images that others were committed on. */
-  parentIds(): ReadonlySet<string> {
-    return new Set(this.records().map((record) => record.parentId));
+  /** Whether other images were committed on one, by its ID. */
+  isParent(id: string): boolean {
+    return this.#state.images.isParent(id);
   }
 
   /** Commits a change; visible in memory at once, durable when the promise resolves. */

@@ -11,7 +11,11 @@ import { tarOf } from "../../../test/support/tar.ts";
 import { PlatformSchema, StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerStateSchema, ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ListImagesRequestSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
-import { ContainerRecordSchema, SealedImageSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  SealedImageSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
 import { readDocuments } from "./image-documents.ts";
 
 const signal = new AbortController().signal;
@@ -46,6 +50,15 @@ async function addContainer(store: TestImageStore, id: string, status: Container
     state: create(ContainerStateSchema, { status }),
   });
   await store.state.commit((change) => change.containers.put(record));
+}
+
+/** Puts the records of many images with the same layers into the state. */
+async function addImages(store: TestImageStore, count: number, diffIds: string[] = []): Promise<void> {
+  await store.state.commit((change) => {
+    for (let number = 0; number < count; number++) {
+      change.images.put(create(ImageRecordSchema, { id: `sha256:${number}`, diffIds }));
+    }
+  });
 }
 
 function list(store: TestImageStore, filters: Record<string, string[]> = {}) {
@@ -399,6 +412,20 @@ describe("the built-in image", () => {
     await store.images.builtIn.ensure(await binary(store, "v2"), signal);
     assert.notEqual(store.images.containers.idOf("sockerless/hello"), before);
     assert.equal(store.state.images.size, 1);
+  });
+
+  it("is made with one look at all images, however many there are", async (context) => {
+    const store = await openImageStore(context);
+    const file = await binary(store, "v1");
+    const looks = context.mock.method(store.state.images, "values");
+    const looksOfStart = async () => {
+      const before = looks.mock.callCount();
+      await store.images.builtIn.ensure(file, signal);
+      return looks.mock.callCount() - before;
+    };
+    await looksOfStart();
+    await addImages(store, 50);
+    assert.equal(await looksOfStart(), 1);
   });
 
   it("leaves the name to the image that a user gave it to", async (context) => {

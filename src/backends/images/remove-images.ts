@@ -70,7 +70,7 @@ export class ImageRemoval {
     noPrune: boolean,
   ): Promise<RemovedEntry[]> {
     const { index, configs, disposal } = this.#parts;
-    const isParent = index.parentIds().has(record.id);
+    const isParent = index.isParent(record.id);
     const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
     const config = configs.find(record.id);
     const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
@@ -101,7 +101,7 @@ export class ImageRemoval {
     let record = index.get(id);
     while (
       record !== undefined &&
-      isLeftOver(record, disposal.usersOf(record.id), index.parentIds().has(record.id))
+      isLeftOver(record, disposal.usersOf(record.id), index.isParent(record.id))
     ) {
       removed.push(...(await this.#deleteWhole(record, [])));
       record = index.get(record.parentId);

@@ -9,6 +9,8 @@ export interface Images extends Table<ImageRecord> {
   startingWith(start: string): readonly ImageRecord[];
   /** Images that were committed on another one, by its ID. */
   childrenOf(imageId: string): readonly ImageRecord[];
+  /** Whether images were committed on another one, by its ID. */
+  isParent(imageId: string): boolean;
   /** Images with a layer, by its diff ID. */
   withLayer(diffId: string): readonly ImageRecord[];
   /** Whether an image refers to a blob, by its digest. */
@@ -40,6 +42,10 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
 
   childrenOf(imageId: string): readonly ImageRecord[] {
     return this.#byParent.get(imageId);
+  }
+
+  isParent(imageId: string): boolean {
+    return this.#byParent.count(imageId) > 0;
   }
 
   withLayer(diffId: string): readonly ImageRecord[] {
