@@ -84,6 +84,7 @@ export class ImageCatalog {
     return listImages(asksForBuilds(request.filters) ? this.all() : this.visible(), request, {
       nowMs: clock.nowMs(),
       find: (reference) => ({ config: configs.get(index.find(reference).id) }),
+      stacksOf: (record) => index.stacksOf(record),
     });
   }
 

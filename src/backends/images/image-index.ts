@@ -5,6 +5,7 @@
 import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../state/journal.ts";
+import type { LayerStack } from "../state/layer-stacks.ts";
 import type { State } from "../state/state.ts";
 import {
   type AnyReference,
@@ -109,6 +110,11 @@ export class ImageIndex {
   /** The images with a layer, by its diff ID. */
   withLayer(diffId: string): readonly ImageRecord[] {
     return this.#state.images.withLayer(diffId);
+  }
+
+  /** The stacks that an image's layers top, bottom first. */
+  stacksOf(record: ImageRecord): readonly LayerStack[] {
+    return this.#state.images.stacksOf(record);
   }
 
   /** Whether other images were committed on one, by its ID. */

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import crypto from "node:crypto";
 import { writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
@@ -16,6 +18,7 @@ import {
   ImageRecordSchema,
   SealedImageSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { sha256Of } from "./digest.ts";
 import { readDocuments } from "./image-documents.ts";
 
 const signal = new AbortController().signal;
@@ -205,7 +208,7 @@ describe("a removal", () => {
     const { store, images, id } = await storeOf(context, "a:1");
     const [untagged, deleted, ...layers] = await images.removal.remove("a:1", false);
     assert.deepEqual(untagged, { untagged: "a:1" });
-    assert.deepEqual(deleted, { deleted: id });
+    assert.deepEqual(deleted, { deleted: id, size: 0n });
     assert.equal(layers.length, 2);
     assert.equal(store.state.images.size, 0);
     assert.deepEqual(await store.blobs(), []);
@@ -238,7 +241,11 @@ describe("a removal", () => {
       message: `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
     });
     const removed = await images.removal.remove(short, true);
-    assert.deepEqual(removed.slice(0, 3), [{ untagged: "a:1" }, { untagged: "b:1" }, { deleted: id }]);
+    assert.deepEqual(removed.slice(0, 3), [
+      { untagged: "a:1" },
+      { untagged: "b:1" },
+      { deleted: id, size: 0n },
+    ]);
   });
 
   it("is refused if a stopped container uses the image", async (context) => {
@@ -363,6 +370,37 @@ describe("an inspection", () => {
     const { images } = await storeOf(context, "a:1");
     assert.throws(() => images.catalog.inspect("a:2"), { kind: "not-found", message: "No such image: a:2" });
   });
+});
+
+it("removals and disk usage look at no other image's layers, and hash only those that are removed", async (context) => {
+  const { store, images, id } = await storeOf(context, "a:1");
+  const [base = "", top = ""] = store.state.images.get(id)?.diffIds ?? [];
+  await addImages(store, 50, [base, "sha256:other", "sha256:more"]);
+  const looks = [store.state.images, store.state.containers].map((table) =>
+    context.mock.method(table as Pick<typeof table, "values">, "values"),
+  );
+  const hashes = context.mock.method(crypto, "createHash");
+  syncBuiltinESMExports();
+  context.after(() => {
+    hashes.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const { layersSize } = images.containers.diskUsage();
+  assert.equal(layersSize, store.state.images.get(id)?.layerSizes[1]);
+  assert.equal(hashes.mock.callCount(), 0);
+  for (const { mock } of looks) {
+    mock.resetCalls();
+  }
+  const removed = await images.removal.remove("a:1", false);
+  assert.deepEqual(
+    removed.map((entry) => ("deleted" in entry ? entry.deleted : entry.untagged)),
+    ["a:1", id, sha256Of(`${base} ${top}`)],
+  );
+  assert.deepEqual(
+    looks.map(({ mock }) => mock.callCount()),
+    [0, 0],
+  );
+  assert.equal(hashes.mock.callCount(), 2); // One is the test's own.
 });
 
 describe("the built-in image", () => {
