@@ -42,7 +42,9 @@ export class ImageIndex {
 
   constructor(state: State) {
     this.#state = state;
-    this.#indexAll();
+    for (const record of state.images.values()) {
+      this.#indexNames(record);
+    }
   }
 
   /** All images, in no particular order. */
@@ -144,7 +146,7 @@ export class ImageIndex {
     try {
       await committed;
     } catch (error) {
-      this.#indexAll(); // The records are as before.
+      this.#takeBackNames(change); // The records are as before.
       throw error;
     }
   }
@@ -183,10 +185,16 @@ export class ImageIndex {
     return found.length === 1 ? found[0] : undefined;
   }
 
-  #indexAll(): void {
-    this.#ids.clear();
-    for (const record of this.#state.images.values()) {
-      this.#indexNames(record);
+  /** Indexes the names of a refused change's records as the state has them. */
+  #takeBackNames({ put = [], remove = [] }: IndexChange): void {
+    for (const { id, names, digests } of put) {
+      this.#forget(id, [...names, ...digests]);
+    }
+    for (const id of [...remove, ...put.map((record) => record.id)]) {
+      const record = this.get(id);
+      if (record !== undefined) {
+        this.#indexNames(record);
+      }
     }
   }
 
@@ -198,7 +206,11 @@ export class ImageIndex {
 
   #forgetNames(id: string): void {
     const record = this.get(id);
-    for (const key of record === undefined ? [] : [...record.names, ...record.digests]) {
+    this.#forget(id, record === undefined ? [] : [...record.names, ...record.digests]);
+  }
+
+  #forget(id: string, keys: readonly string[]): void {
+    for (const key of keys) {
       if (this.#ids.get(key) === id) {
         this.#ids.delete(key);
       }
