@@ -47,27 +47,19 @@ export function sha256Of(content: Uint8Array | string): string {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
 }
 
-/** Chain IDs that are known, by the list of layers: lists of records never change. */
-const knownChains = new WeakMap<readonly string[], readonly string[]>();
-
 /**
  * Chain IDs of a stack of layers: each identifies a layer together with all below it (OCI image specification, "Layer
- * ChainID"). Images share a layer's storage if the chain IDs are equal.
+ * ChainID"). Images share a layer's storage if the chain IDs are equal; `LayerStacks` tells so without a hash.
  *
  * @param diffIds bottom first
  * @returns bottom first
  */
 export function chainIds(diffIds: readonly string[]): readonly string[] {
-  const known = knownChains.get(diffIds);
-  if (known !== undefined) {
-    return known;
-  }
   const chain: string[] = [];
   let parent: string | undefined;
   for (const diffId of diffIds) {
     parent = parent === undefined ? diffId : sha256Of(`${parent} ${diffId}`);
     chain.push(parent);
   }
-  knownChains.set(diffIds, chain);
   return chain;
 }

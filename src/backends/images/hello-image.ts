@@ -64,8 +64,7 @@ export class BuiltInImage {
     });
     for (const record of index.records()) {
       const isNamed = record.names.length > 0 || record.digests.length > 0;
-      const isParent = index.parentIds().has(record.id);
-      const isUsed = isParent || disposal.usersOf(record.id).length > 0;
+      const isUsed = index.isParent(record.id) || disposal.usersOf(record.id).length > 0;
       if (!isNamed && this.#isBuiltIn(record) && !isUsed) {
         await disposal.delete(record, []);
       }

@@ -64,12 +64,11 @@ export class ImageCatalog {
   /** Every image, with the properties for listings and prunes. */
   all(): ListedImage[] {
     const { state, index, configs } = this.#parts;
-    const parents = index.parentIds();
     return index.records().flatMap((record) => {
       const config = configs.find(record.id);
       const containers = containersUsingImage(state, record.id).length;
       const parentId = index.parentOf(record)?.id ?? "";
-      const isParent = parents.has(record.id);
+      const isParent = index.isParent(record.id);
       return config === undefined ? [] : [{ record, config, containers, parentId, isParent }];
     });
   }
@@ -85,6 +84,7 @@ export class ImageCatalog {
     return listImages(asksForBuilds(request.filters) ? this.all() : this.visible(), request, {
       nowMs: clock.nowMs(),
       find: (reference) => ({ config: configs.get(index.find(reference).id) }),
+      stacksOf: (record) => index.stacksOf(record),
     });
   }
 

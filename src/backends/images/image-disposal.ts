@@ -1,7 +1,7 @@
 /** Deletes images, and everything that only they needed: configuration, blobs, unpacked layers. */
 import type { Logger } from "../../common/logger.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { containersUsingImage, layersOf } from "../model/container-images.ts";
+import { containersUsingImage } from "../model/container-images.ts";
 import { isActive } from "../model/records.ts";
 import type { NewEvent } from "../state/journal.ts";
 import type { State } from "../state/state.ts";
@@ -67,9 +67,6 @@ export class ImageDisposal {
 
 /** The layers (diff IDs) used by neither an image nor a container. */
 export function layersWithoutUse(state: State, diffIds: readonly string[]): string[] {
-  const used = new Set([
-    ...[...state.images.values()].flatMap((record) => record.diffIds),
-    ...[...state.containers.values()].flatMap(layersOf),
-  ]);
-  return [...new Set(diffIds)].filter((diffId) => !used.has(diffId));
+  const { images, containers } = state;
+  return [...new Set(diffIds)].filter((diffId) => !images.hasLayer(diffId) && !containers.hasLayer(diffId));
 }

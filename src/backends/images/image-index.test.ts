@@ -16,20 +16,25 @@ function recordOf(id: string, parts: MessageInitShape<typeof ImageRecordSchema>)
 }
 
 describe("a change of images that is refused", () => {
-  it("leaves names with the images that have them", async () => {
+  it("leaves names with the images that have them, without a look at others", async (context) => {
     const holder = recordOf("sha256:1", { names: [name] });
     const other = recordOf("sha256:2", {});
+    const images = new Map([holder, other].map((record) => [record.id, record]));
     const index = new ImageIndex({
-      images: new Map([holder, other].map((record) => [record.id, record])),
+      images,
       commit: (describeChange: (change: Change) => void) => {
         describeChange({ images: { put() {}, delete() {} } } as unknown as Change);
         return Promise.reject(new Error("the disk is full"));
       },
     } as unknown as State);
-    const moved = index.withNames(other, [name], []);
+    const looks = context.mock.method(images, "values");
+    const unused = "docker.io/library/app:unused";
+    const moved = index.withNames(other, [name, unused], []);
     assert.equal(moved.length, 2);
     await assert.rejects(index.commit({ put: moved }), /the disk is full/);
     assert.equal(index.named(parseNamed(name)), holder);
+    assert.equal(index.named(parseNamed(unused)), undefined);
+    assert.equal(looks.mock.callCount(), 0);
   });
 });
 

@@ -5,6 +5,7 @@
 import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NewEvent } from "../state/journal.ts";
+import type { LayerStack } from "../state/layer-stacks.ts";
 import type { State } from "../state/state.ts";
 import {
   type AnyReference,
@@ -41,7 +42,9 @@ export class ImageIndex {
 
   constructor(state: State) {
     this.#state = state;
-    this.#indexAll();
+    for (const record of state.images.values()) {
+      this.#indexNames(record);
+    }
   }
 
   /** All images, in no particular order. */
@@ -111,9 +114,14 @@ export class ImageIndex {
     return this.#state.images.withLayer(diffId);
   }
 
-  /** IDs of the images that others were committed on. */
-  parentIds(): ReadonlySet<string> {
-    return new Set(this.records().map((record) => record.parentId));
+  /** The stacks that an image's layers top, bottom first. */
+  stacksOf(record: ImageRecord): readonly LayerStack[] {
+    return this.#state.images.stacksOf(record);
+  }
+
+  /** Whether other images were committed on one, by its ID. */
+  isParent(id: string): boolean {
+    return this.#state.images.isParent(id);
   }
 
   /** Commits a change; visible in memory at once, durable when the promise resolves. */
@@ -138,7 +146,7 @@ export class ImageIndex {
     try {
       await committed;
     } catch (error) {
-      this.#indexAll(); // The records are as before.
+      this.#takeBackNames(change); // The records are as before.
       throw error;
     }
   }
@@ -177,10 +185,16 @@ export class ImageIndex {
     return found.length === 1 ? found[0] : undefined;
   }
 
-  #indexAll(): void {
-    this.#ids.clear();
-    for (const record of this.#state.images.values()) {
-      this.#indexNames(record);
+  /** Indexes the names of a refused change's records as the state has them. */
+  #takeBackNames({ put = [], remove = [] }: IndexChange): void {
+    for (const { id, names, digests } of put) {
+      this.#forget(id, [...names, ...digests]);
+    }
+    for (const id of [...remove, ...put.map((record) => record.id)]) {
+      const record = this.get(id);
+      if (record !== undefined) {
+        this.#indexNames(record);
+      }
     }
   }
 
@@ -192,7 +206,11 @@ export class ImageIndex {
 
   #forgetNames(id: string): void {
     const record = this.get(id);
-    for (const key of record === undefined ? [] : [...record.names, ...record.digests]) {
+    this.#forget(id, record === undefined ? [] : [...record.names, ...record.digests]);
+  }
+
+  #forget(id: string, keys: readonly string[]): void {
+    for (const key of keys) {
       if (this.#ids.get(key) === id) {
         this.#ids.delete(key);
       }

@@ -10,7 +10,7 @@ import {
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "../model/filters.ts";
 import { millisecondsOf, nanosecondsOf } from "../model/records.ts";
-import { chainIds } from "./digest.ts";
+import type { LayerStack } from "../state/layer-stacks.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
 import { parsePointInTimeMs } from "./point-in-time.ts";
@@ -32,6 +32,8 @@ export interface ListingContext {
   readonly nowMs: number;
   /** The image named in a `before` or `since` filter; throws not-found. */
   find(reference: string): Pick<ListedImage, "config">;
+  /** The stacks that an image's layers top, bottom first. */
+  stacksOf(record: ImageRecord): readonly LayerStack[];
 }
 
 const acceptedFilters = ["dangling", "label", "before", "since", "reference", "until"];
@@ -52,7 +54,7 @@ export function listImages(
   const patterns = filters.get("reference");
   const matches = patterns.length === 0 ? () => true : globMatcher(patterns);
   const references = (of: readonly string[]): string[] => matchingReferences(of, matches);
-  const sharing = request.sharedSize ? layerUses(images) : undefined;
+  const sharing = request.sharedSize ? sharedSizes(images, context) : undefined;
 
   return images
     .filter((image) => isInTime(image) && filters.matchesPairs("label", image.config.config.labels))
@@ -78,7 +80,7 @@ export function listImages(
         repoDigests: digests,
         ...(image.config.created === undefined ? {} : { created: image.config.created }),
         size: image.record.size,
-        ...(sharing === undefined ? {} : { sharedSize: sharedSize(image.record, sharing) }),
+        ...(sharing === undefined ? {} : { sharedSize: sharing(image.record) }),
         labels: image.config.config.labels,
         containers: BigInt(image.containers),
         parentId: image.parentId,
@@ -127,19 +129,19 @@ function compareTimes(a: Timestamp | undefined, b: Timestamp | undefined): numbe
   return left === right ? 0 : (left ?? 0n) < (right ?? 0n) ? -1 : 1;
 }
 
-/** Number of images per stack of layers, by chain ID. */
-function layerUses(images: readonly ListedImage[]): ReadonlyMap<string, number> {
-  const uses = new Map<string, number>();
+/** Bytes of the layers that an image has in common with another listed one. */
+function sharedSizes(
+  images: readonly ListedImage[],
+  { stacksOf }: ListingContext,
+): (record: ImageRecord) => bigint {
+  const uses = new Map<LayerStack, number>();
   for (const { record } of images) {
-    for (const chainId of chainIds(record.diffIds)) {
-      uses.set(chainId, (uses.get(chainId) ?? 0) + 1);
+    for (const stack of stacksOf(record)) {
+      uses.set(stack, (uses.get(stack) ?? 0) + 1);
     }
   }
-  return uses;
-}
-
-function sharedSize(record: ImageRecord, uses: ReadonlyMap<string, number>): bigint {
-  return chainIds(record.diffIds)
-    .map((chainId, index) => ((uses.get(chainId) ?? 0) > 1 ? (record.layerSizes[index] ?? 0n) : 0n))
-    .reduce((sum, size) => sum + size, 0n);
+  return (record) =>
+    stacksOf(record)
+      .map((stack, index) => ((uses.get(stack) ?? 0) > 1 ? (record.layerSizes[index] ?? 0n) : 0n))
+      .reduce((sum, size) => sum + size, 0n);
 }

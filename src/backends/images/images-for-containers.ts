@@ -21,7 +21,6 @@ import type { ImageConfigs } from "./image-configs.ts";
 import { storeDocuments } from "./image-documents.ts";
 import { type ImageInstaller, runsAlike } from "./image-installer.ts";
 import type { ImageWork } from "./image-work.ts";
-import { sizesByChain } from "./layer-sizes.ts";
 import type { LayerSupply } from "./layer-supply.ts";
 import type { PreparedImages } from "./prepared-images.ts";
 import { type CollectionParts, collectUnneeded, hasUnneeded } from "./recover-images.ts";
@@ -155,9 +154,13 @@ export class ImagesForContainers implements ImageSource {
 
   diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] } {
     const { index, catalog } = this.#parts;
-    const sizes = sizesByChain(index.records());
+    const sizes = new Map(
+      index
+        .records()
+        .flatMap((record) => index.stacksOf(record).map((stack, at) => [stack, record.layerSizes[at] ?? 0n])),
+    );
     return {
-      layersSize: [...sizes.values()].reduce((sum, size) => sum + size, 0n),
+      layersSize: sizes.values().reduce((sum, size) => sum + size, 0n),
       images: catalog.list(create(ListImagesRequestSchema, { sharedSize: true })),
     };
   }

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import crypto from "node:crypto";
 import { writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
@@ -11,7 +13,12 @@ import { tarOf } from "../../../test/support/tar.ts";
 import { PlatformSchema, StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { ContainerStateSchema, ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ListImagesRequestSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
-import { ContainerRecordSchema, SealedImageSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  ContainerRecordSchema,
+  ImageRecordSchema,
+  SealedImageSchema,
+} from "../../gen/sockerless/state/v1/state_pb.ts";
+import { sha256Of } from "./digest.ts";
 import { readDocuments } from "./image-documents.ts";
 
 const signal = new AbortController().signal;
@@ -46,6 +53,15 @@ async function addContainer(store: TestImageStore, id: string, status: Container
     state: create(ContainerStateSchema, { status }),
   });
   await store.state.commit((change) => change.containers.put(record));
+}
+
+/** Puts the records of many images with the same layers into the state. */
+async function addImages(store: TestImageStore, count: number, diffIds: string[] = []): Promise<void> {
+  await store.state.commit((change) => {
+    for (let number = 0; number < count; number++) {
+      change.images.put(create(ImageRecordSchema, { id: `sha256:${number}`, diffIds }));
+    }
+  });
 }
 
 function list(store: TestImageStore, filters: Record<string, string[]> = {}) {
@@ -192,7 +208,7 @@ describe("a removal", () => {
     const { store, images, id } = await storeOf(context, "a:1");
     const [untagged, deleted, ...layers] = await images.removal.remove("a:1", false);
     assert.deepEqual(untagged, { untagged: "a:1" });
-    assert.deepEqual(deleted, { deleted: id });
+    assert.deepEqual(deleted, { deleted: id, size: 0n });
     assert.equal(layers.length, 2);
     assert.equal(store.state.images.size, 0);
     assert.deepEqual(await store.blobs(), []);
@@ -225,7 +241,11 @@ describe("a removal", () => {
       message: `conflict: unable to delete ${short} (must be forced) - image is referenced in multiple repositories`,
     });
     const removed = await images.removal.remove(short, true);
-    assert.deepEqual(removed.slice(0, 3), [{ untagged: "a:1" }, { untagged: "b:1" }, { deleted: id }]);
+    assert.deepEqual(removed.slice(0, 3), [
+      { untagged: "a:1" },
+      { untagged: "b:1" },
+      { deleted: id, size: 0n },
+    ]);
   });
 
   it("is refused if a stopped container uses the image", async (context) => {
@@ -352,6 +372,37 @@ describe("an inspection", () => {
   });
 });
 
+it("removals and disk usage look at no other image's layers, and hash only those that are removed", async (context) => {
+  const { store, images, id } = await storeOf(context, "a:1");
+  const [base = "", top = ""] = store.state.images.get(id)?.diffIds ?? [];
+  await addImages(store, 50, [base, "sha256:other", "sha256:more"]);
+  const looks = [store.state.images, store.state.containers].map((table) =>
+    context.mock.method(table as Pick<typeof table, "values">, "values"),
+  );
+  const hashes = context.mock.method(crypto, "createHash");
+  syncBuiltinESMExports();
+  context.after(() => {
+    hashes.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const { layersSize } = images.containers.diskUsage();
+  assert.equal(layersSize, store.state.images.get(id)?.layerSizes[1]);
+  assert.equal(hashes.mock.callCount(), 0);
+  for (const { mock } of looks) {
+    mock.resetCalls();
+  }
+  const removed = await images.removal.remove("a:1", false);
+  assert.deepEqual(
+    removed.map((entry) => ("deleted" in entry ? entry.deleted : entry.untagged)),
+    ["a:1", id, sha256Of(`${base} ${top}`)],
+  );
+  assert.deepEqual(
+    looks.map(({ mock }) => mock.callCount()),
+    [0, 0],
+  );
+  assert.equal(hashes.mock.callCount(), 2); // One is the test's own.
+});
+
 describe("the built-in image", () => {
   async function binary(store: TestImageStore, content: string): Promise<string> {
     const file = path.join(store.directory, "hello");
@@ -399,6 +450,20 @@ describe("the built-in image", () => {
     await store.images.builtIn.ensure(await binary(store, "v2"), signal);
     assert.notEqual(store.images.containers.idOf("sockerless/hello"), before);
     assert.equal(store.state.images.size, 1);
+  });
+
+  it("is made with one look at all images, however many there are", async (context) => {
+    const store = await openImageStore(context);
+    const file = await binary(store, "v1");
+    const looks = context.mock.method(store.state.images, "values");
+    const looksOfStart = async () => {
+      const before = looks.mock.callCount();
+      await store.images.builtIn.ensure(file, signal);
+      return looks.mock.callCount() - before;
+    };
+    await looksOfStart();
+    await addImages(store, 50);
+    assert.equal(await looksOfStart(), 1);
   });
 
   it("leaves the name to the image that a user gave it to", async (context) => {

@@ -111,6 +111,8 @@ class Push {
   readonly #registry: Registry;
   /** Turns to compress, of this push alone: an upload's would be taken from all who push to the registry. */
   readonly #compressions = new Limiter(parallelCompressions);
+  /** Compressed blobs of the image's layers here, once a layer needs one. */
+  #otherBlobs: ReadonlyMap<string, ReadonlySet<string>> | undefined;
   /** Syncs in progress, of blobs that the image will need. */
   readonly #syncs: Promise<void>[] = [];
 
@@ -220,12 +222,15 @@ class Push {
    * compressed differently, it is not used.
    */
   #repositoryWith(diffId: string): string | undefined {
-    const { domain, path } = this.#named;
-    return this.#parts.index
-      .records()
-      .filter((record) => record.diffIds.includes(diffId))
-      .flatMap((record) => record.digests.map(parseNamed))
-      .find((reference) => reference.domain === domain && reference.path !== path)?.path;
+    const { domain } = this.#named;
+    const own = `${repositoryName(this.#named)}@`;
+    for (const { digests } of this.#parts.index.withLayer(diffId)) {
+      const other = digests.find((each) => each.startsWith(`${domain}/`) && !each.startsWith(own));
+      if (other !== undefined) {
+        return parseNamed(other).path;
+      }
+    }
+    return undefined;
   }
 
   /** The image's own manifest, unless its layers are sent in another form than stored here. */
@@ -254,7 +259,8 @@ class Push {
    */
   async #compressed(layer: LayerBlob, signal: AbortSignal): Promise<LayerBlob> {
     const { content } = this.#parts;
-    for (const digest of this.#blobsOf(layer.diffId)) {
+    this.#otherBlobs ??= this.#findOtherBlobs();
+    for (const digest of this.#otherBlobs.get(layer.diffId) ?? []) {
       this.#lease.hold(digest);
       const blob = await content.find(digest);
       const compression = blob === undefined ? undefined : await compressionOfBlob(content, digest);
@@ -271,13 +277,18 @@ class Push {
     return { ...layer, blob, compression };
   }
 
-  /** The blobs of a layer in images here, except the tar itself. */
-  #blobsOf(diffId: string): ReadonlySet<string> {
-    const digests = this.#parts.index.records().flatMap(({ diffIds, layerDigests, layerSizes }) => {
-      const digest = layerSizes.length > 0 ? layerDigests[diffIds.indexOf(diffId)] : undefined;
-      return digest === undefined || digest === diffId ? [] : [digest];
-    });
-    return new Set(digests);
+  /** The blobs of the image's layers in images here, except the tars themselves, by diff ID; one pass for all layers. */
+  #findOtherBlobs(): ReadonlyMap<string, ReadonlySet<string>> {
+    const blobs = new Map(this.#record.diffIds.map((diffId) => [diffId, new Set<string>()]));
+    for (const { diffIds, layerDigests, layerSizes } of this.#parts.index.records()) {
+      for (const [at, diffId] of layerSizes.length > 0 ? diffIds.entries() : []) {
+        const digest = layerDigests[at];
+        if (digest !== undefined && digest !== diffId) {
+          blobs.get(diffId)?.add(digest);
+        }
+      }
+    }
+    return blobs;
   }
 
   /** Starts to sync a blob, which takes long, while it is sent. */

@@ -13,11 +13,16 @@ import { imageEvent, pruneEvent } from "./image-events.ts";
 import { type ImageIndex, withoutReferences } from "./image-index.ts";
 import { isStillPruned, type PrunedReference, referencesToPrune } from "./image-prune.ts";
 import { isLeftOver, planRemoval } from "./image-removal.ts";
-import { sizesByChain } from "./layer-sizes.ts";
 import { familiarString, parseNamed } from "./reference.ts";
 
 /** An entry in the answer to `docker rmi`. */
-export type RemovedEntry = { readonly untagged: string } | { readonly deleted: string };
+export type RemovedEntry = { readonly untagged: string } | DeletedEntry;
+
+/** An image, or a stack of layers that only it had, with the bytes of its topmost layer. */
+export interface DeletedEntry {
+  readonly deleted: string;
+  readonly size: bigint;
+}
 
 /** The outcome of a prune. */
 export interface ImagePruneReport {
@@ -70,7 +75,7 @@ export class ImageRemoval {
     noPrune: boolean,
   ): Promise<RemovedEntry[]> {
     const { index, configs, disposal } = this.#parts;
-    const isParent = index.parentIds().has(record.id);
+    const isParent = index.isParent(record.id);
     const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
     const config = configs.find(record.id);
     const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
@@ -88,10 +93,10 @@ export class ImageRemoval {
 
   async #deleteWhole(record: ImageRecord, events: readonly NewEvent[]): Promise<RemovedEntry[]> {
     const { configs, disposal } = this.#parts;
-    const chains = this.#chainsOfNoOther(record);
+    const layers = this.#layersOfNoOther(record);
     const config = configs.find(record.id);
     await disposal.delete(record, [...events, imageEvent("delete", record.id, record.id, config)]);
-    return [record.id, ...chains].map((deleted) => ({ deleted }));
+    return [{ deleted: record.id, size: 0n }, ...layers];
   }
 
   /** Removes the parent of a removed image if nothing else needs it, then that one's parent, and so on. */
@@ -101,7 +106,7 @@ export class ImageRemoval {
     let record = index.get(id);
     while (
       record !== undefined &&
-      isLeftOver(record, disposal.usersOf(record.id), index.parentIds().has(record.id))
+      isLeftOver(record, disposal.usersOf(record.id), index.isParent(record.id))
     ) {
       removed.push(...(await this.#deleteWhole(record, [])));
       record = index.get(record.parentId);
@@ -124,7 +129,6 @@ export class ImageRemoval {
 
   async #removeUnused(pruned: readonly PrunedReference[], signal: AbortSignal): Promise<ImagePruneReport> {
     const { index, logger } = this.#parts;
-    const sizes = sizesByChain(index.records());
     const removed: RemovedEntry[] = [];
     for (const each of pruned) {
       if (signal.aborted) {
@@ -141,18 +145,18 @@ export class ImageRemoval {
       }
     }
     const spaceReclaimed = removed
-      .map((entry) => ("deleted" in entry ? (sizes.get(entry.deleted) ?? 0n) : 0n))
+      .map((entry) => ("deleted" in entry ? entry.size : 0n))
       .reduce((sum, size) => sum + size, 0n);
     await index.commit({ events: [pruneEvent(spaceReclaimed)] });
     return { removed, spaceReclaimed };
   }
 
   /** Stacks of layers that only this image uses, top first: Docker reports them as deleted too. */
-  #chainsOfNoOther(record: ImageRecord): string[] {
-    const others = this.#parts.index.records().filter((each) => each.id !== record.id);
-    const kept = new Set(others.flatMap((each) => chainIds(each.diffIds)));
+  #layersOfNoOther(record: ImageRecord): DeletedEntry[] {
+    const stacks = this.#parts.index.stacksOf(record);
     return chainIds(record.diffIds)
-      .filter((chainId) => !kept.has(chainId))
+      .map((deleted, at) => ({ deleted, size: record.layerSizes[at] ?? 0n }))
+      .filter((_, at) => stacks[at]?.images === 1)
       .reverse();
   }
 }

@@ -1,4 +1,4 @@
-/** The images and layers that containers need. */
+/** The images that containers need. */
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../state/state.ts";
 import { isRemoved } from "./records.ts";
@@ -9,9 +9,4 @@ import { isRemoved } from "./records.ts";
  */
 export function containersUsingImage(state: State, imageId: string): readonly ContainerRecord[] {
   return state.containers.withImage(imageId).filter((record) => !isRemoved(record));
-}
-
-/** The layers of a container and of its image mounts, by diff ID. */
-export function layersOf(record: ContainerRecord): readonly string[] {
-  return [...record.layerDiffIds, ...record.imageMounts.flatMap((mount) => mount.layerDiffIds)];
 }

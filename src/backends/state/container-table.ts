@@ -24,6 +24,8 @@ export interface Containers extends Table<ContainerRecord> {
   upAndJoined(): readonly ContainerRecord[];
   /** Containers of an image, and those that mount it, by its ID. */
   withImage(imageId: string): readonly ContainerRecord[];
+  /** Whether a container or one of its image mounts has a layer, by its diff ID. */
+  hasLayer(diffId: string): boolean;
   /** Containers that mount a volume, by its name. */
   withVolume(volume: string): readonly ContainerRecord[];
   /** Containers created by the request with a token (`client_token`). */
@@ -48,6 +50,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
   readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
   readonly #upAndJoined = new TableIndex(idOf, (record) => (isUp(record) && isJoined(record) ? [""] : []));
   readonly #byImage = new TableIndex(idOf, imagesOf);
+  readonly #byLayer = new TableIndex(idOf, layersOf);
   readonly #byVolume = new TableIndex(idOf, mountedVolumes);
   readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
 
@@ -59,6 +62,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     this.#byLink,
     this.#upAndJoined,
     this.#byImage,
+    this.#byLayer,
     this.#byVolume,
     this.#byToken,
   ];
@@ -101,6 +105,10 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     return this.#byImage.get(imageId);
   }
 
+  hasLayer(diffId: string): boolean {
+    return this.#byLayer.count(diffId) > 0;
+  }
+
   withVolume(volume: string): readonly ContainerRecord[] {
     return this.#byVolume.get(volume);
   }
@@ -131,6 +139,11 @@ function isJoined({ hostConfig }: ContainerRecord): boolean {
 /** The IDs of a container's image and of those that it mounts. */
 export function imagesOf({ imageId, imageMounts }: ContainerRecord): readonly string[] {
   return [imageId, ...imageMounts.map((mount) => mount.imageId)];
+}
+
+/** The layers of a container and of its image mounts, by diff ID. */
+export function layersOf({ layerDiffIds, imageMounts }: ContainerRecord): readonly string[] {
+  return [...layerDiffIds, ...imageMounts.flatMap((mount) => mount.layerDiffIds)];
 }
 
 /** The endpoints that are in use: those of a container that has never started are only planned. */

@@ -1,5 +1,6 @@
 /** The table of images, with indexes besides the ID. */
 import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { type LayerStack, LayerStacks } from "./layer-stacks.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 
@@ -9,8 +10,14 @@ export interface Images extends Table<ImageRecord> {
   startingWith(start: string): readonly ImageRecord[];
   /** Images that were committed on another one, by its ID. */
   childrenOf(imageId: string): readonly ImageRecord[];
+  /** Whether images were committed on another one, by its ID. */
+  isParent(imageId: string): boolean;
   /** Images with a layer, by its diff ID. */
   withLayer(diffId: string): readonly ImageRecord[];
+  /** Whether an image has a layer, by its diff ID. */
+  hasLayer(diffId: string): boolean;
+  /** The stacks that an image's layers top, bottom first. */
+  stacksOf(image: ImageRecord): readonly LayerStack[];
   /** Whether an image refers to a blob, by its digest. */
   isReferenced(digest: string): boolean;
 }
@@ -22,6 +29,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
   readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
   readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
   readonly #byBlob = new TableIndex(idOf, blobsOf);
+  readonly #stacks = new LayerStacks();
   /** All IDs in order, once they were needed and until there are others. */
   #sortedIds: readonly string[] | undefined;
 
@@ -42,8 +50,20 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     return this.#byParent.get(imageId);
   }
 
+  isParent(imageId: string): boolean {
+    return this.#byParent.count(imageId) > 0;
+  }
+
   withLayer(diffId: string): readonly ImageRecord[] {
     return this.#byLayer.get(diffId);
+  }
+
+  hasLayer(diffId: string): boolean {
+    return this.#byLayer.count(diffId) > 0;
+  }
+
+  stacksOf({ diffIds }: ImageRecord): readonly LayerStack[] {
+    return this.#stacks.of(diffIds);
   }
 
   isReferenced(digest: string): boolean {
@@ -54,6 +74,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     for (const index of [this.#byParent, this.#byLayer, this.#byBlob]) {
       index.replace(before, after);
     }
+    this.#stacks.replace(before?.diffIds, after?.diffIds);
     if (before === undefined || after === undefined) {
       this.#sortedIds = undefined;
     }

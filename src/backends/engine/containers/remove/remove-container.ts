@@ -2,7 +2,7 @@
  * Removes a container: the steps in order. For clients it is gone once the call returns; cleanup continues in the
  * background.
  */
-import { layersOf } from "../../../model/container-images.ts";
+import { layersOf } from "../../../state/container-table.ts";
 import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
