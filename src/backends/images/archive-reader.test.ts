@@ -8,6 +8,7 @@ import { invalid } from "../../common/errors.ts";
 import type { ArchiveEntry } from "../driver/archives.ts";
 import { takeEntries } from "./archive-reader.ts";
 import { ContentStore } from "./content-store.ts";
+import { HeldDocuments } from "./held-documents.ts";
 import { sha256Of } from "./digest.ts";
 
 test("a failed upload reports its cause, although its files were removed first", async (context) => {
@@ -28,11 +29,12 @@ test("a failed upload reports its cause, although its files were removed first",
       throw end;
     }
   }
+  using documents = new HeldDocuments();
   const lease = store.lease();
-  await assert.rejects(takeEntries(reserved, lease, entries(invalid("unexpected EOF"))), {
+  await assert.rejects(takeEntries(reserved, lease, documents, entries(invalid("unexpected EOF"))), {
     message: "unexpected EOF",
   });
-  await assert.rejects(takeEntries(reserved, lease, entries()), { code: "ENOENT" });
+  await assert.rejects(takeEntries(reserved, lease, documents, entries()), { code: "ENOENT" });
   await lease.release(() => false);
   assert.deepEqual(await readdir(path.join(directory, "sha256")), []);
 });

@@ -12,6 +12,7 @@ import { extract } from "tar-stream";
 import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
 import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
+import type { HeldDocuments } from "./held-documents.ts";
 import { decompressed } from "./layer-content.ts";
 
 /** The most entries in an archive; Docker's own have a handful per layer. */
@@ -20,6 +21,8 @@ const maxEntries = 65_536;
 const maxNameCharacters = 4_096;
 /** The most of all names and link targets of an archive together, which memory holds; Docker's own are short. */
 const maxCharacters = 16 * 1024 ** 2;
+/** Bytes of an entry besides its name: maps of names, blobs and layers have it. */
+const entryBytes = 512;
 const maxLinkHops = 40;
 
 type Entry =
@@ -64,9 +67,14 @@ export class ArchiveFiles {
 class EntryList {
   readonly #entries = new Map<string, Entry>();
   readonly #folders = new Set<string>();
+  readonly #documents: HeldDocuments;
   #characters = 0;
 
-  /** Adds an entry other than a file. @param target of a link @throws invalid, as {@link addFile} */
+  constructor(documents: HeldDocuments) {
+    this.#documents = documents;
+  }
+
+  /** Adds an entry other than a file. @param target of a link @throws as {@link addFile} */
   add(name: string, type: string | null | undefined, target: string | null | undefined): void {
     const key = this.#keyOf(name, type === "directory");
     if ((type === "symlink" || type === "link") && typeof target === "string") {
@@ -76,7 +84,7 @@ class EntryList {
     }
   }
 
-  /** @throws invalid: names too long */
+  /** @throws invalid: names too long; unavailable: all archives together have too many */
   addFile(name: string, blob: StoredBlob): void {
     this.#entries.set(this.#keyOf(name, false), { kind: "file", blob });
   }
@@ -93,10 +101,12 @@ class EntryList {
     if (this.#characters > maxCharacters) {
       throw invalid(`archive has names of more than ${maxCharacters} characters together`);
     }
+    this.#documents.take(2 * name.length);
   }
 
   #keyOf(name: string, isFolder: boolean): string {
     this.#count(name);
+    this.#documents.take(entryBytes);
     const key = normalize(name);
     const [top = ""] = key.split("/", 1);
     if (top !== "" && (key !== top || isFolder)) {
@@ -110,14 +120,16 @@ class EntryList {
  * Turns an archive's files, already stored by the driver, into blobs.
  *
  * @param reserved the directory with the files
- * @throws errors of `entries`; invalid: names too long
+ * @param documents counts the names
+ * @throws errors of `entries`; invalid: names too long; unavailable: all archives together have too many
  */
 export async function takeEntries(
   reserved: ReservedBlob,
   lease: BlobLease,
+  documents: HeldDocuments,
   entries: AsyncIterable<StoredEntry>,
 ): Promise<ArchiveFiles> {
-  const list = new EntryList();
+  const list = new EntryList(documents);
   let gone: unknown;
   for await (const entry of entries) {
     if (entry.type !== "file") {
@@ -142,11 +154,14 @@ export async function takeEntries(
 /**
  * Reads a whole archive (plain, gzip or zstd).
  *
- * @throws invalid: not a tar, cut, too many entries, or names too long; the stream's own error
+ * @param documents counts the names
+ * @throws invalid: not a tar, cut, too many entries, or names too long; unavailable: all archives together have too
+ *   many; the stream's own error
  */
 export async function readArchive(
   store: ContentStore,
   lease: BlobLease,
+  documents: HeldDocuments,
   source: AsyncIterable<Uint8Array>,
 ): Promise<ArchiveFiles> {
   const { content } = await decompressed(source);
@@ -156,7 +171,7 @@ export async function readArchive(
     () => undefined,
     (error: unknown) => ({ error }),
   );
-  const entries = new EntryList();
+  const entries = new EntryList(documents);
   let count = 0;
   try {
     for await (const stream of tar) {

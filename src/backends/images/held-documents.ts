@@ -1,5 +1,5 @@
 /**
- * Memory for manifests and configurations that pulls, loads and saves keep while they run: a registry or a client may make
+ * Memory for manifests, configurations and names of archives that pulls, loads and saves keep while they run: a registry or a client may make
  * each of them last.
  */
 import { ByteBudget } from "../../common/byte-budget.ts";
@@ -30,7 +30,9 @@ export class HeldDocuments implements Disposable {
     this.#bytes += bytes;
     budget.take(bytes);
     if (this.#bytes > budget.share(leastBytes, allBytes)) {
-      throw unavailable("manifests and configurations take too much memory: try again later");
+      throw unavailable(
+        "manifests, configurations and names of archives take too much memory: try again later",
+      );
     }
   }
 

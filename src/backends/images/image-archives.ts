@@ -142,7 +142,9 @@ export class ImageArchives {
   /** Loads an archive; see {@link loadArchive}. */
   load({ archive, ...request }: StreamLoadRequest): Promise<LoadedImageName[]> {
     const { content } = this.#parts;
-    return this.#load(request, (lease, signal) => readArchive(content, lease, abortable(archive, signal)));
+    return this.#load(request, (lease, documents, signal) =>
+      readArchive(content, lease, documents, abortable(archive, signal)),
+    );
   }
 
   /**
@@ -152,7 +154,7 @@ export class ImageArchives {
    */
   receive(ready: (place: UploadPlace) => void, request: ArchiveRequest): Promise<LoadedImageName[]> {
     const { content, preparer } = this.#parts;
-    return this.#load(request, async (lease, signal) => {
+    return this.#load(request, async (lease, documents, signal) => {
       const { uploads } = preparer;
       if (uploads.kind === "relayed") {
         throw systemError("archives come through this process");
@@ -161,19 +163,19 @@ export class ImageArchives {
       await using reserved = content.reserve();
       await using upload = await uploads.expectArchive(uploadId, reserved.path, signal);
       ready({ address: upload.address, uploadId });
-      return await takeEntries(reserved, lease, upload.entries);
+      return await takeEntries(reserved, lease, documents, upload.entries);
     });
   }
 
   #load(
     request: ArchiveRequest,
-    read: (lease: BlobLease, signal: AbortSignal) => Promise<ArchiveFiles>,
+    read: (lease: BlobLease, documents: HeldDocuments, signal: AbortSignal) => Promise<ArchiveFiles>,
   ): Promise<LoadedImageName[]> {
     const { content, index, installer, supply, work } = this.#parts;
     return work.run(request.signal, (lease, signal) =>
       loadArchive(content, installer, lease, {
         ...request,
-        read: (held) => read(held, signal),
+        read: (held, documents) => read(held, documents, signal),
         findLayer: (held, diffId, stack) =>
           this.#receivedLayer(held, diffId) ?? supply.find(held, diffId, stack, signal),
         holderOf: (name) => index.named(name)?.id,

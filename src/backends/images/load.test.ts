@@ -207,6 +207,38 @@ describe("a docker archive", () => {
     assert.ok(taken > 5_000_000, `${taken} bytes`);
   });
 
+  it("counts names with those of other archives before it has ended", async (context) => {
+    const store = await openImageStore(context);
+    const links = Array.from({ length: 70 }, (_, n) => ({
+      name: `${n}`,
+      type: "symlink" as const,
+      linkname: `${n}`.repeat(2_000),
+    }));
+    const archive = await tarOf(links);
+    const loaded = (): Promise<unknown> =>
+      store.images.archives.load({
+        archive: (async function* () {
+          yield* streamOf(archive);
+          throw systemError("it was not refused");
+        })(),
+        platform: undefined,
+        ofBuild: false,
+        report: () => {},
+        signal,
+      });
+    await assert.rejects(loaded(), { message: "it was not refused" });
+    {
+      using held = new DisposableStack();
+      for (let n = 0; n < 10; n++) {
+        try {
+          held.use(new HeldDocuments()).take(80 * 1024 ** 2);
+        } catch {}
+      }
+      await assert.rejects(loaded(), { kind: "unavailable" });
+    }
+    await assert.rejects(loaded(), { message: "it was not refused" });
+  });
+
   it("becomes an image under each of its names", async (context) => {
     const store = await openImageStore(context);
     const wanted = await image();

@@ -36,8 +36,8 @@ export interface LoadedImageName {
 
 /** A request to load. */
 export interface LoadRequest {
-  /** Stores the archive's files under the lease. @throws invalid: damaged; the signal's reason */
-  readonly read: (lease: BlobLease) => Promise<ArchiveFiles>;
+  /** Stores the archive's files under the lease. @throws invalid: damaged; unavailable; the signal's reason */
+  readonly read: (lease: BlobLease, documents: HeldDocuments) => Promise<ArchiveFiles>;
   readonly platform: Platform | undefined;
   /** True for a builder's intermediate state, hidden from users. */
   readonly ofBuild?: boolean;
@@ -63,9 +63,9 @@ export async function loadArchive(
   lease: BlobLease,
   request: LoadRequest,
 ): Promise<LoadedImageName[]> {
-  const files = await request.read(lease);
-  const { platform, report, signal } = request;
   using documents = new HeldDocuments();
+  const files = await request.read(lease, documents);
+  const { platform, report, signal } = request;
   const measures = new Map<string, Promise<LayerMeasure>>();
   const measureOnce = async (blob: StoredBlob): Promise<LayerMeasure> => {
     signal.throwIfAborted();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import type { ReportProgress } from "./progress.ts";
-import { progressStream } from "./progress-stream.ts";
+import { mostLines, progressStream } from "./progress-stream.ts";
 
 const signal = new AbortController().signal;
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -58,6 +58,18 @@ describe("a stream of progress", () => {
       { kind: "progress", line: { id: "b", status: "Downloading", current: 1000, total: 1000 } },
       { kind: "progress", line: { id: "a", status: "Pull complete" } },
     ]);
+  });
+
+  it("keeps the newest lines for a reader that is slower than the work", async () => {
+    const reported = 3 * mostLines;
+    const stream = progressStream(async (report) => {
+      for (let n = 0; n < reported; n++) {
+        report({ id: "", status: `${n}` });
+      }
+    }, signal);
+    const { messages } = await drain(stream);
+    assert.equal(messages.length, mostLines);
+    assert.deepEqual(messages.at(-1), { kind: "progress", line: { id: "", status: `${reported - 1}` } });
   });
 
   it("aborts the work, and waits for it, when its reader leaves", async () => {

@@ -4,13 +4,16 @@ import type { ProgressLine, ReportProgress } from "./progress.ts";
 /** Milliseconds of silence before a heartbeat. */
 const heartbeatMs = 15_000;
 
+/** The most lines kept for a reader that is slower than the work. */
+export const mostLines = 1_000;
+
 export type ProgressMessage =
   | { readonly kind: "progress"; readonly line: ProgressLine }
   | { readonly kind: "heartbeat" };
 
 /**
- * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work only misses
- * byte counts superseded by newer ones, so that memory is bounded by the number of layers. If the reader leaves, the
+ * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work misses
+ * byte counts superseded by newer ones, and of more than {@link mostLines} the oldest. If the reader leaves, the
  * work is aborted.
  */
 export async function* progressStream<T>(
@@ -51,19 +54,15 @@ function settled<T>(promise: Promise<T>): Promise<Outcome<T>> {
 }
 
 class ProgressQueue {
-  readonly #lines: ProgressLine[] = [];
+  /** Byte counts by layer and status, which newer ones replace; others by themselves. */
+  readonly #lines = new Map<string | ProgressLine, ProgressLine>();
   #ended = false;
   #wake: (() => void) | undefined;
 
   push(line: ProgressLine): void {
-    const overtaken =
-      line.current === undefined
-        ? -1
-        : this.#lines.findIndex((each) => each.id === line.id && each.status === line.status);
-    if (overtaken < 0) {
-      this.#lines.push(line);
-    } else {
-      this.#lines[overtaken] = line;
+    this.#lines.set(line.current === undefined ? line : `${line.id} ${line.status}`, line);
+    if (this.#lines.size > mostLines) {
+      this.#shift();
     }
     this.#wake?.();
   }
@@ -75,14 +74,22 @@ class ProgressQueue {
 
   /** The next message; undefined after the last. Calls must not overlap. */
   async next(): Promise<ProgressMessage | undefined> {
-    if (this.#lines.length === 0 && !this.#ended) {
+    if (this.#lines.size === 0 && !this.#ended) {
       await this.#changeOrSilence();
     }
-    const line = this.#lines.shift();
+    const line = this.#shift();
     if (line !== undefined) {
       return { kind: "progress", line };
     }
     return this.#ended ? undefined : { kind: "heartbeat" };
+  }
+
+  #shift(): ProgressLine | undefined {
+    for (const [key, line] of this.#lines) {
+      this.#lines.delete(key);
+      return line;
+    }
+    return undefined;
   }
 
   #changeOrSilence(): Promise<void> {

@@ -36,6 +36,9 @@ export class DialFailure extends Error {
 /** Longer than the process takes for all it does, or to be started again after a crash. */
 const longestMs = 120_000;
 
+/** The most kept-alive connections that wait for a request, of all clients together. */
+export const mostIdle = 128;
+
 /** Messages of the process; the first comes with a socket. */
 type Told =
   | { readonly id: number }
@@ -62,6 +65,8 @@ export class Dialer {
   readonly #questions = new Map<number, Question>();
   /** Connections by TLS: says how each has ended. */
   readonly #connections = new Map<number, (error?: Error) => void>();
+  /** Connections whose answers nobody awaits, the longest idle first. */
+  readonly #idle = new Set<Socket>();
 
   /** Has a process that is started from now on log there. */
   logTo(logger: LineLogger): void {
@@ -73,6 +78,7 @@ export class Dialer {
     const id = ++this.#lastId;
     return this.#ask(id, { dial: { id, ...target } }, signal, (_, handle) => {
       const socket = new Socket({ handle } as object);
+      socket.once("close", () => this.#idle.delete(socket));
       return target.tls === undefined ? socket : this.#follow(id, socket);
     });
   }
@@ -83,6 +89,25 @@ export class Dialer {
     return this.#ask(id, { proxyOf: { id, url: url.origin } }, signal, (told) =>
       "proxy" in told && told.proxy !== "" ? new URL(told.proxy) : undefined,
     );
+  }
+
+  /** Counts a connection as idle until it is used again; of too many the longest idle is closed. */
+  keepIdle(socket: Socket): void {
+    if (socket.destroyed) {
+      return;
+    }
+    this.#idle.delete(socket);
+    this.#idle.add(socket);
+    const [longest] = this.#idle;
+    if (longest !== undefined && this.#idle.size > mostIdle) {
+      this.#idle.delete(longest);
+      longest.destroy();
+    }
+  }
+
+  /** Counts a connection as in use. */
+  use(socket: Socket): void {
+    this.#idle.delete(socket);
   }
 
   /** Ends the process, and all connections by TLS. */

@@ -1,5 +1,6 @@
 /** Node's pool of kept-alive connections over those of the {@link Dialer}, for `http:` and `https:` alike. */
-import { Agent, type AgentOptions, type ClientRequestArgs } from "node:http";
+import { Agent, type AgentOptions, type ClientRequest, type ClientRequestArgs } from "node:http";
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 
 import type { Dialer, DialTarget } from "./dialer.ts";
@@ -41,5 +42,16 @@ export class DialingAgent extends Agent {
       },
       (error: Error) => (callback as (error: Error) => void)(error),
     );
+  }
+
+  /** @returns false if it is not to be kept, which the types leave out */
+  override keepSocketAlive(socket: Duplex): unknown {
+    this.#dialer.keepIdle(socket as Socket);
+    return super.keepSocketAlive(socket);
+  }
+
+  override reuseSocket(socket: Duplex, request: ClientRequest): void {
+    this.#dialer.use(socket as Socket);
+    super.reuseSocket(socket, request);
   }
 }

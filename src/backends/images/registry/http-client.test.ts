@@ -10,7 +10,7 @@ import { buffer } from "node:stream/consumers";
 import { afterEach, describe, it, type TestContext } from "node:test";
 
 import { makeCertificates } from "../../../../test/support/certificates.ts";
-import { Dialer } from "./dialer.ts";
+import { Dialer, mostIdle } from "./dialer.ts";
 import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
 
 /** A server that notes what it is asked. */
@@ -229,6 +229,61 @@ describe("a chain of redirects", () => {
       await assert.rejects(send(`http://${first}/`, target), /stopped after 2 redirects/, target);
     }
   });
+});
+
+describe("connections that redirects leave behind", () => {
+  class CountingDialer extends Dialer {
+    readonly dialled: Socket[] = [];
+
+    override async dial(...target: Parameters<Dialer["dial"]>): Promise<Socket> {
+      const socket = await super.dial(...target);
+      this.dialled.push(socket);
+      return socket;
+    }
+  }
+
+  const hosts = 2 * mostIdle;
+  const perRequest = 8;
+
+  for (const [name, answer] of [
+    ["are as many as all clients may keep, whatever the hosts", ""],
+    ["count as well while the rest of an answer has not come", "here"],
+  ] as const) {
+    it(name, async (t) => {
+      let hop = 0;
+      const server = createServer((request, response) => {
+        hop += 1;
+        if (hop % perRequest === 0) {
+          response.end("here");
+          return;
+        }
+        const location = `http://127.0.0.${1 + (hop % 250)}:${request.socket.localPort}/`;
+        response.writeHead(307, { location, "content-length": 2 * answer.length });
+        response.flushHeaders();
+        response.write(answer);
+        if (answer === "") {
+          response.end();
+        }
+      });
+      t.after(() => {
+        server.closeAllConnections();
+        server.close();
+      });
+      await once(server.listen(0, "0.0.0.0"), "listening");
+      const dialer = new CountingDialer();
+      t.after(() => dialer.close());
+      const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+      for (let n = 0; n < hosts / perRequest; n++) {
+        const options = { insecure: true, proxied: false, userAgent: "test", silenceMs: 30_000, dialer };
+        const client = new HttpClient(options);
+        t.after(() => client.close());
+        const answered = await client.send({ method: "GET", url, signal: AbortSignal.timeout(60_000) });
+        assert.equal((await answered.bytes(1000)).toString(), "here");
+      }
+      const open = dialer.dialled.filter((socket) => !socket.destroyed).length;
+      assert.ok(dialer.dialled.length > mostIdle && open <= mostIdle + 1, `${open} are open`);
+    });
+  }
 });
 
 describe("a kept connection that the registry closes when it is used again", () => {

@@ -191,7 +191,7 @@ export class HttpClient {
     });
     try {
       answer = await answered.promise;
-      return new NodeResponse(answer, outgoing, request);
+      return new NodeResponse(answer, outgoing, request, this.#dialer);
     } catch (error) {
       signal.throwIfAborted();
       if (sourceError !== undefined) {
@@ -246,11 +246,13 @@ class NodeResponse implements HttpResponse {
   readonly #incoming: IncomingMessage;
   readonly #outgoing: ClientRequest;
   readonly #request: HttpRequest;
+  readonly #dialer: Dialer;
 
-  constructor(incoming: IncomingMessage, outgoing: ClientRequest, request: HttpRequest) {
+  constructor(incoming: IncomingMessage, outgoing: ClientRequest, request: HttpRequest, dialer: Dialer) {
     this.#incoming = incoming;
     this.#outgoing = outgoing;
     this.#request = request;
+    this.#dialer = dialer;
     this.status = incoming.statusCode ?? 0;
     this.headers = incoming.headers;
     this.url = request.url;
@@ -280,6 +282,9 @@ class NodeResponse implements HttpResponse {
     this.#endRequest();
     const length = Number(this.#incoming.headers["content-length"] ?? Number.NaN);
     if (this.#request.method === "HEAD" || length <= drainedBytes) {
+      if (!this.#incoming.readableEnded) {
+        this.#dialer.keepIdle(this.#incoming.socket); // The rest may be long in coming.
+      }
       this.#incoming.resume();
     } else {
       this.#incoming.destroy();
