@@ -13,6 +13,7 @@ import { errnoOf, invalid, messageOf } from "../../common/errors.ts";
 import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import { decompressed } from "./layer-content.ts";
+import { boundedHeaders } from "./tar-headers.ts";
 
 /** The most entries in an archive; Docker's own have a handful per layer. */
 const maxEntries = 65_536;
@@ -142,7 +143,7 @@ export async function takeEntries(
 /**
  * Reads a whole archive (plain, gzip or zstd).
  *
- * @throws invalid: not a tar, cut, too many entries, or names too long; the stream's own error
+ * @throws invalid: not a tar, cut, too many entries, or names or headers too long; the stream's own error
  */
 export async function readArchive(
   store: ContentStore,
@@ -152,7 +153,8 @@ export async function readArchive(
   const { content } = await decompressed(source);
   const tar = extract();
   const feeding = { error: undefined as unknown };
-  const fed = pipeline(Readable.from(watched(content, feeding), { objectMode: false }), tar).then(
+  const bounded = boundedHeaders(watched(content, feeding));
+  const fed = pipeline(Readable.from(bounded, { objectMode: false }), tar).then(
     () => undefined,
     (error: unknown) => ({ error }),
   );
