@@ -81,7 +81,7 @@ class HeaderBounds {
     }
     this.#size = undefined;
     this.#left += bytesPerEntry;
-    this.#skipped = type === "5" || isOldDirectory(header) ? 0 : size + paddingOf(size);
+    this.#skipped = type === "5" ? 0 : size + paddingOf(size);
   }
 
   #takeLong(type: string, size: number): void {
@@ -130,14 +130,6 @@ function sizeIn(header: Buffer): number {
   const [digits = ""] = field.toString().replace(/^ +/, "").split(" ", 1);
   const octal = digits.replace(/^\0+/, "");
   return octal === "" ? 0 : Number.parseInt(octal, 8);
-}
-
-/** Whether a header without a type is a directory's, by its name, to which tar-stream adds a prefix. */
-function isOldDirectory(header: Buffer): boolean {
-  const type = header[156];
-  const [name = ""] = header.toString("latin1", 0, 100).split("\0", 1);
-  const hasPrefix = header.toString("latin1", 257, 263) === "ustar\0" && header[345] !== 0;
-  return (type === 0 || type === 0x30) && (name.endsWith("/") || (name === "" && hasPrefix));
 }
 
 /** The last size in PAX records, as tar-stream reads them: up to the first that is malformed. */
