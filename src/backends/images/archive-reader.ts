@@ -14,6 +14,7 @@ import type { ArchiveEntry as StoredEntry } from "../driver/archives.ts";
 import type { BlobLease, ContentStore, ReservedBlob, StoredBlob } from "./content-store.ts";
 import type { HeldDocuments } from "./held-documents.ts";
 import { decompressed } from "./layer-content.ts";
+import { boundedHeaders } from "./tar-headers.ts";
 
 /** The most entries in an archive; Docker's own have a handful per layer. */
 const maxEntries = 65_536;
@@ -155,8 +156,8 @@ export async function takeEntries(
  * Reads a whole archive (plain, gzip or zstd).
  *
  * @param documents counts the names
- * @throws invalid: not a tar, cut, too many entries, or names too long; unavailable: all archives together have too
- *   many; the stream's own error
+ * @throws invalid: not a tar, cut, too many entries, or names or headers too long; unavailable: all archives together
+ *   have too many; the stream's own error
  */
 export async function readArchive(
   store: ContentStore,
@@ -167,7 +168,8 @@ export async function readArchive(
   const { content } = await decompressed(source);
   const tar = extract();
   const feeding = { error: undefined as unknown };
-  const fed = pipeline(Readable.from(watched(content, feeding), { objectMode: false }), tar).then(
+  const bounded = boundedHeaders(watched(content, feeding));
+  const fed = pipeline(Readable.from(bounded, { objectMode: false }), tar).then(
     () => undefined,
     (error: unknown) => ({ error }),
   );

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
 import { streamOf } from "../../../test/support/image-store.ts";
-import { ContentStore } from "./content-store.ts";
+import { BlobWriter, ContentStore } from "./content-store.ts";
 import { sha256Of } from "./digest.ts";
 
 const none = (): boolean => false;
@@ -66,6 +66,31 @@ describe("a blob", () => {
     await writer.append(bytes);
     assert.deepEqual(await writer.finish({ digest }), { digest, size: bytes.length });
     assert.deepEqual(await readFile(store.path(digest)), bytes);
+  });
+
+  it("is gathered in few pieces, however small it arrives", async (context) => {
+    const { store, directory } = await openStore(context);
+    const temporary = path.join(directory, "ingest", "one");
+    const file = await open(temporary, "wx");
+    const pieces: number[] = [];
+    const writev = file.writev.bind(file);
+    file.writev = async (chunks, position) => {
+      pieces.push(chunks.length);
+      return await writev(chunks, position);
+    };
+    await using writer = new BlobWriter(store, store.lease(), temporary, file);
+    const content = Buffer.from(Array.from({ length: 300_000 }, (_, at) => at % 251));
+    let at = 0;
+    for (const length of [...Array<number>(100_000).fill(1), 5_000, 3, 4_000, 4_000, 1, 4_096, 1]) {
+      await writer.append(content.subarray(at, at + length));
+      at += length;
+    }
+    while (at < content.length) {
+      await writer.append(content.subarray(at, ++at));
+    }
+    assert.equal((await writer.finish()).digest, sha256Of(content));
+    assert.ok(Math.max(...pieces) <= 80, `pieces of a write: ${pieces.join()}`);
+    assert.deepEqual(await readFile(store.path(sha256Of(content))), content);
   });
 
   it("is not read if it exceeds the reader's limit", async (context) => {

@@ -26,6 +26,8 @@ const maxBlobBytes = 256 * 1024 ** 3;
 
 /** Bytes per write. */
 const gatheredBytes = 256 * 1024;
+/** Smaller chunks are gathered in blocks of this size: kept one by one, they would take far more than their bytes. */
+const blockBytes = 4 * 1024;
 
 /** A stored blob. */
 export interface StoredBlob {
@@ -299,6 +301,9 @@ export class BlobWriter implements AsyncDisposable {
   /** Chunks not written to the file yet, and their offset in it. */
   #gathered: Uint8Array[] = [];
   #begun = 0;
+  /** Small chunks, from its start on; what is filled does not change. */
+  #block = Buffer.alloc(0);
+  #filled = 0;
   #writing: Promise<void> = Promise.resolve();
 
   constructor(store: ContentStore, lease: BlobLease, temporary: string, file: FileHandle) {
@@ -319,12 +324,33 @@ export class BlobWriter implements AsyncDisposable {
   async append(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#size += chunk.length;
-    this.#gathered.push(chunk);
+    this.#gather(chunk);
     if (this.#size - this.#begun >= gatheredBytes) {
       await this.#writing;
       this.#writing = this.#flush();
       this.#writing.catch(() => {});
     }
+  }
+
+  #gather(chunk: Uint8Array): void {
+    if (chunk.length >= blockBytes) {
+      this.#gathered.push(chunk);
+      return;
+    }
+    if (this.#filled + chunk.length > this.#block.length) {
+      this.#block = Buffer.allocUnsafeSlow(blockBytes);
+      this.#filled = 0;
+    }
+    this.#block.set(chunk, this.#filled);
+    const last = this.#gathered.at(-1);
+    const isBehind = last?.buffer === this.#block.buffer;
+    const start = isBehind ? last.byteOffset : this.#filled;
+    this.#filled += chunk.length;
+    this.#gathered.splice(
+      isBehind ? -1 : this.#gathered.length,
+      1,
+      this.#block.subarray(start, this.#filled),
+    );
   }
 
   async #flush(): Promise<void> {

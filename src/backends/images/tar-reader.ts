@@ -4,6 +4,7 @@ import { Readable } from "node:stream";
 import { extract, type Header } from "tar-stream";
 
 import { decompressed } from "./layer-content.ts";
+import { boundedHeaders } from "./tar-headers.ts";
 
 export interface TarEntry {
   readonly header: Header;
@@ -18,7 +19,7 @@ export type Unpacked = (bytes: number) => void;
  * The entries of a tar. A reader that stops early ends the source.
  *
  * @param unpacked may end the reading, as a few kilobytes may unpack for minutes
- * @throws the source's error; the error of `unpacked`; the error for a source that is not a tar
+ * @throws as {@link boundedHeaders}; the source's error; the error of `unpacked`; the error for a source that is not a tar
  */
 export async function* entriesIn(
   source: AsyncIterable<Uint8Array>,
@@ -26,7 +27,7 @@ export async function* entriesIn(
 ): AsyncGenerator<TarEntry> {
   const { content: tar } = await decompressed(source);
   const entries = extract();
-  const input = Readable.from(told(tar, unpacked), { objectMode: false });
+  const input = Readable.from(boundedHeaders(told(tar, unpacked)), { objectMode: false });
   input.once("error", (error) => entries.destroy(error));
   input.pipe(entries);
   try {
