@@ -242,12 +242,12 @@ describe("agents that call", () => {
     relay.allow(own, { pin: hostile.pin, others: [there] });
     await isRefused(await call(third));
     await isRefused(await call(other, await HostileAgent.make(own))); // Another that claims to be that container.
-    const certificates = await authority.certifyPeer(other, hostile.publicKey);
-    const session = await hostile.speak(await call(other), certificates);
+    const { chain } = await authority.certifyPeer(other, hostile.publicKey);
+    const session = await hostile.speak(await call(other), chain);
     assert.equal(await grpcStatus(session, "Hello"), Code.PermissionDenied);
     const others = await hostile.speak(
       await call(other),
-      await authority.certifyPeer(third, hostile.publicKey),
+      (await authority.certifyPeer(third, hostile.publicKey)).chain,
     );
     await assert.rejects(grpcStatus(others, "Hello"));
     const link = await call(other);

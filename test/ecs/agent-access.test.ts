@@ -92,10 +92,10 @@ describe("the agent of a cloud container", () => {
   it("lets a partner see listeners, and run nothing", async () => {
     const keys = generateKeyPairSync("ec", { namedCurve: "P-256" });
     const spki = keys.publicKey.export({ type: "spki", format: "der" });
-    const certificates = await authority.certifyPartner(containerId, spki);
+    const { chain } = await authority.certifyPartner(containerId, spki);
     const credentials = {
       key: keys.privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
-      certificateChain: certificates.map((der) => new X509Certificate(Buffer.from(der)).toString()).join(""),
+      certificateChain: chain.map((der) => new X509Certificate(Buffer.from(der)).toString()).join(""),
     };
     const address = { kind: "tcp", host, port, pin: await pinWith(authority) } as const;
     const { client, close } = createAgentClient(address, { containerId, credentials });

@@ -4,6 +4,14 @@
 import type { ClientCredentials } from "../../agent-client/address.ts";
 import type { ContainerRecord, ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 
+/** A certificate for another process's key. */
+export interface IssuedCertificate {
+  /** DER, leaf first. */
+  readonly chain: readonly Uint8Array[];
+  /** Until when its holder can do without another, in milliseconds since the epoch. */
+  readonly goodUntilMs: number;
+}
+
 /** Issues certificates for clients of agents on TCP. Each is valid for one container and for minutes. */
 export interface AgentAuthority {
   /** Key and certificate of this process for a container's agent; undefined if agents require none. */
@@ -18,17 +26,18 @@ export interface AgentAuthority {
   /**
    * A certificate for the agent of a container that shares this container's network. It only permits connections to
    * ports that this container's processes listen on, and is valid for an hour.
+   * A new one each time, after those that were asked for before.
    *
    * @param publicKey as for {@link AgentAuthority.certify}
    */
-  certifyPartner(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
+  certifyPartner(containerId: string, publicKey: Uint8Array): Promise<IssuedCertificate>;
   /**
    * A certificate for the agent of another container on one of this container's networks. It permits connections to
-   * what containers on a network can reach.
+   * what containers on a network can reach. Issued like {@link AgentAuthority.certifyPartner}'s.
    *
    * @param publicKey as for {@link AgentAuthority.certify}
    */
-  certifyPeer(containerId: string, publicKey: Uint8Array): Promise<readonly Uint8Array[]>;
+  certifyPeer(containerId: string, publicKey: Uint8Array): Promise<IssuedCertificate>;
 }
 
 /** A container's agent, identified by its key. */

@@ -5,6 +5,7 @@
 import "reflect-metadata";
 
 import { createHash } from "node:crypto";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import {
   BasicConstraintsExtension,
@@ -22,7 +23,8 @@ import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid } from "../../../common/errors.ts";
 import { forgetOldest } from "../../../common/forget-oldest.ts";
-import type { AgentAuthority } from "../../driver/agents.ts";
+import { Lock } from "../../concurrency/serial.ts";
+import type { AgentAuthority, IssuedCertificate } from "../../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
 import { randomSerial } from "./serial-number.ts";
 
@@ -59,8 +61,9 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   const authorityPem = key.certificate.toString("pem");
   const ownCertificates = new Kept<ClientCredentials>(clientTerm, clock);
   const clientsCertificates = new Kept<readonly Uint8Array[]>(clientTerm, clock);
-  const partnersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
-  const peersCertificates = new Kept<readonly Uint8Array[]>(partnerTerm, clock);
+  // Milliseconds each, and a crowd of containers asks at once: other calls go on between two of them.
+  const issues = new Lock();
+  const authorityDer = new Uint8Array(key.certificate.rawData);
 
   const issue = (holder: Holder, containerId: string, publicKey: CryptoKey): Promise<X509Certificate> =>
     X509CertificateGenerator.create({
@@ -98,8 +101,19 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
     publicKey: Uint8Array,
   ): Promise<readonly Uint8Array[]> => {
     const leaf = await issue(holder, containerId, await importPublicKey(publicKey));
-    return [new Uint8Array(leaf.rawData), new Uint8Array(key.certificate.rawData)];
+    return [new Uint8Array(leaf.rawData), authorityDer];
   };
+
+  const issueToAgent = (
+    holder: "partner" | "peer",
+    containerId: string,
+    publicKey: Uint8Array,
+  ): Promise<IssuedCertificate> =>
+    issues.run(async () => {
+      await nextTurn();
+      const goodUntilMs = clock.nowMs() + partnerTerm.validMs - partnerTerm.renewedMs;
+      return { chain: await issueTo(holder, containerId, publicKey), goodUntilMs };
+    });
 
   return {
     pin: createHash("sha256").update(new Uint8Array(key.certificate.publicKey.rawData)).digest(),
@@ -108,12 +122,8 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
       clientsCertificates.of(holding(containerId, publicKey), () =>
         issueTo("client", containerId, publicKey),
       ),
-    certifyPartner: (containerId, publicKey) =>
-      partnersCertificates.of(holding(containerId, publicKey), () =>
-        issueTo("partner", containerId, publicKey),
-      ),
-    certifyPeer: (containerId, publicKey) =>
-      peersCertificates.of(holding(containerId, publicKey), () => issueTo("peer", containerId, publicKey)),
+    certifyPartner: (containerId, publicKey) => issueToAgent("partner", containerId, publicKey),
+    certifyPeer: (containerId, publicKey) => issueToAgent("peer", containerId, publicKey),
   };
 }
 

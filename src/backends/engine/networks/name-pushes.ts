@@ -150,7 +150,7 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
     const owner = networkOwnerOf(context, record);
     const isPatient = record.phase === Phase.STARTING || link.namesAreLate;
     const limits = { timeoutMs: isPatient ? patientTimeoutMs : pushTimeoutMs, signal: link.ended.signal };
-    const peers = await relayedPeers(context, record, link.agent, limits);
+    const peers = await relayedPeers(context, record, link, limits);
     const told = { ...namesFor(context, owner), peers, ownPorts: ownPortsOf(context, owner) };
     await link.agent.client.names(told, limits);
   } catch (error) {

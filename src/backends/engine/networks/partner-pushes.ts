@@ -150,12 +150,12 @@ async function tell(
     return new Map();
   }
   try {
-    const { partnerKey, features, version } = await client.hello({}, { timeoutMs: callLimitMs, signal });
+    const { partnerKey, features, version } = await link.hello({ timeoutMs: callLimitMs, signal });
     const isCalled = link.address.kind === "called";
     if (partnerKey.length === 0 || (isCalled && !features.includes(calledPartners))) {
       throw new TooOldAgent("system", `the container's agent (${version}) is too old to share a network`);
     }
-    const partners = await partnersOf(context, record, partnerKey);
+    const partners = await partnersOf(context, record, link, partnerKey);
     const { failures } = await client.partners(
       { partners, waitMs },
       { timeoutMs: waitMs + callLimitMs, signal },
@@ -173,26 +173,27 @@ async function tell(
 async function partnersOf(
   context: EngineContext,
   record: ContainerRecord,
+  link: AgentLink,
   publicKey: Uint8Array,
 ): Promise<Partner[]> {
-  const others = sharersOf(context, record).filter((id) => id !== record.id);
-  const partners = others.map((id) => partnerOf(context, id, context.live.peek(id)?.link, publicKey));
-  return (await Promise.all(partners)).filter((partner) => partner !== undefined);
-}
-
-async function partnerOf(
-  { driver: { authority } }: EngineContext,
-  containerId: string,
-  link: AgentLink | undefined,
-  publicKey: Uint8Array,
-): Promise<Partner | undefined> {
-  if (link === undefined || link.address.kind === "unix") {
-    return undefined;
+  const others = new Map<string, Exclude<AgentAddress, { kind: "unix" }>>();
+  for (const id of sharersOf(context, record)) {
+    const address = context.live.peek(id)?.link?.address;
+    if (id !== record.id && address !== undefined && address.kind !== "unix") {
+      others.set(id, address);
+    }
   }
-  const { address } = link;
-  const dialled = address.kind === "tcp" ? { host: address.host, port: address.port } : {};
-  const certificates = [...(await authority.certifyPartner(containerId, publicKey))];
-  return create(PartnerSchema, { containerId, ...dialled, pin: address.pin, certificates });
+  const given = await link.partnerCertificates.renew(
+    others.keys(),
+    context.clock.nowMs(),
+    (id) => context.driver.authority.certifyPartner(id, publicKey),
+    link.ended.signal,
+  );
+  return [...others].map(([containerId, address]) => {
+    const dialled = address.kind === "tcp" ? { host: address.host, port: address.port } : {};
+    const certificates = [...(given.get(containerId)?.chain ?? [])];
+    return create(PartnerSchema, { containerId, ...dialled, pin: address.pin, certificates });
+  });
 }
 
 /** Whether agents of other containers can reach a container's agent. */

@@ -55,7 +55,7 @@ export function allowAgents(context: EngineContext, containerId: string): void {
 export async function relayedPeers(
   context: EngineContext,
   record: ContainerRecord,
-  { client }: AgentLink["agent"],
+  link: AgentLink,
   limits: CallOptions,
 ): Promise<Peer[]> {
   if (context.driver.traffic.kind !== "relayed") {
@@ -68,12 +68,15 @@ export async function relayedPeers(
   if (reached.length === 0) {
     return [];
   }
-  const { partnerKey } = await client.hello({}, limits);
-  return await Promise.all(
-    reached.map(async (peer) => {
-      const certificates = await context.driver.authority.certifyPeer(peer.containerId, partnerKey);
-      return create(PeerSchema, { ...peer, certificates: [...certificates] });
-    }),
+  const { partnerKey } = await link.hello(limits);
+  const given = await link.peerCertificates.renew(
+    reached.map(({ containerId }) => containerId),
+    context.clock.nowMs(),
+    (id) => context.driver.authority.certifyPeer(id, partnerKey),
+    link.ended.signal,
+  );
+  return reached.map((peer) =>
+    create(PeerSchema, { ...peer, certificates: [...(given.get(peer.containerId)?.chain ?? [])] }),
   );
 }
 

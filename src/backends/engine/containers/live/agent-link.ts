@@ -1,4 +1,6 @@
 /** The link to the agent of one run of a container. */
+import type { CallOptions } from "@connectrpc/connect";
+
 import {
   createAgentClient,
   type AgentClient,
@@ -6,7 +8,9 @@ import {
 } from "../../../../agent-client/client.ts";
 import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
+import type { HelloResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
+import { GivenCertificates } from "./given-certificates.ts";
 import { WriteAllowance } from "./write-allowance.ts";
 
 /** An agent's answer about an exec. */
@@ -24,6 +28,10 @@ export class AgentLink {
   readonly names = new LatestOnly();
   /** Calls that send the containers that share the network. */
   readonly partners = new Lock();
+  /** Its certificates for the agents of containers that share the network. */
+  readonly partnerCertificates = new GivenCertificates();
+  /** Its certificates for the agents of containers on the same networks. */
+  readonly peerCertificates = new GivenCertificates();
   /** Calls that send the container's record for the agent to store. */
   readonly sealing = new Lock();
   /** Queries about execs, by ID: waiting ones share the next. */
@@ -36,6 +44,7 @@ export class AgentLink {
   namesAreRefused: boolean = false;
   /** Whether the agent has reported anything about the run to this process. */
   wasHeard: boolean = false;
+  #hello: HelloResponse | undefined;
   /** Whether this process has paused or unpaused the container: the watch may report an earlier state. */
   pauseChanged: boolean = false;
 
@@ -43,6 +52,20 @@ export class AgentLink {
     this.address = address;
     this.generation = generation;
     this.agent = createAgentClient(address, options);
+  }
+
+  /**
+   * The agent's first answer about itself, which holds for its run: another key would need all certificates anew.
+   *
+   * @param limits of the call, if there is one
+   * @throws as that call
+   */
+  async hello(limits: CallOptions): Promise<HelloResponse> {
+    if (this.#hello === undefined) {
+      const answer = await this.agent.client.hello({}, limits);
+      this.#hello ??= answer;
+    }
+    return this.#hello;
   }
 
   /** Ends everything in progress over the link. */
