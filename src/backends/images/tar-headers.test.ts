@@ -80,7 +80,8 @@ describe("the long headers of a tar", () => {
       const tar = Buffer.concat([...headers, headed("x", record("path", "p")), file]);
       await assert.rejects(entriesOf(tar, 100_000), { kind: "invalid", message });
       const store = await ContentStore.open(path.join(directory, which));
-      const read = readArchive(store, store.lease(), new HeldDocuments(), streamOf(tar));
+      using documents = new HeldDocuments();
+      const read = readArchive(store, store.lease(), documents, streamOf(tar));
       await assert.rejects(read, { kind: "invalid", message });
     });
   }
