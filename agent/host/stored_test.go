@@ -340,8 +340,8 @@ func TestMountsOfAViewAreCountedBeforeTheyAreMade(t *testing.T) {
 	eventually(t, "nothing stays mounted", func() bool { return h.mountNamespaces(t) == 0 })
 }
 
-// Whoever writes may write what a repeated creation would overwrite; whoever reads
-// leaves the rest of the copy to it.
+// A writer may write what a repeated creation would overwrite; a reader leaves the
+// rest of the copy to it.
 func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *testing.T) {
 	h := startHost(t)
 	volume := h.volume(t, "half")

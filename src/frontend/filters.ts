@@ -75,16 +75,16 @@ export function readFilters(
     throw invalid(unreadable);
   }
   const keys = Object.keys(value);
-  const unknown = keys.find((key) => accepted !== undefined && !accepted.includes(key));
-  if (unknown !== undefined) {
-    throw invalid(`invalid filter '${unknown}'`);
-  }
   if (keys.length > maxFilterValues) {
     throw invalid(`invalid filter: more than ${maxFilterValues} keys`);
   }
   const entries = Object.entries(value).map(
     ([key, each]) => [key, create(StringListSchema, { values: valuesOf(each, unreadable) })] as const,
   );
+  const unknown = keys.find((key) => accepted !== undefined && !accepted.includes(key));
+  if (unknown !== undefined) {
+    throw invalid(`invalid filter '${unknown}'`);
+  }
   if (entries.reduce((sum, [, { values }]) => sum + values.length, 0) > maxFilterValues) {
     throw invalid(`invalid filter: more than ${maxFilterValues} values`);
   }

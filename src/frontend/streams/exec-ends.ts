@@ -3,7 +3,7 @@
  * has the code. This frontend remembers only what the backend does not know yet, or no longer knows: streams that were
  * cut, or that ended while the backend was unreachable or the container was being removed.
  */
-import { create } from "@bufbuild/protobuf";
+import { create, toBinary } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
 import { forgetOldest } from "../../common/forget-oldest.ts";
@@ -26,6 +26,11 @@ const cutLimitMs = 5_000;
 
 /** Maximum number of remembered ends; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
+
+/** Bytes of an exec beyond which only its end is remembered: a command may be megabytes long. */
+const maxBytes = 4_096;
+/** Bytes that a word of a command counts besides its own. */
+const wordBytes = 128;
 
 /** The end of one exec that this frontend streams, recorded before its client sees the end of the stream. */
 export interface ExecEnd {
@@ -118,9 +123,11 @@ export class ExecEnds {
   }
 
   #remember(exec: InspectExecResponse): void {
-    const { config: _, ...end } = exec; // A command may be megabytes long.
+    const { config, ...end } = exec;
+    const words = (config?.cmd.length ?? 0) + (config?.env.length ?? 0);
+    const isLong = toBinary(InspectExecResponseSchema, exec).length + wordBytes * words > maxBytes;
     this.#remembered.delete(exec.id);
-    this.#remembered.set(exec.id, end);
+    this.#remembered.set(exec.id, isLong ? end : exec);
     const oldest = forgetOldest(this.#remembered, maxRemembered);
     if (oldest !== undefined) {
       this.#forgetNote(oldest);

@@ -27,7 +27,7 @@ export interface LogPosition<Cursor> {
   readonly backward: boolean;
   /** Unix time in nanoseconds to read from on, forward; undefined: from the beginning. */
   readonly fromNs: bigint | undefined;
-  /** Where the last page has led; undefined for the first one. */
+  /** The position behind the last page; undefined for the first one. */
   readonly cursor: Cursor | undefined;
 }
 
