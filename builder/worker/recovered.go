@@ -19,7 +19,8 @@ func Recovered(err *error) {
 	}
 }
 
-// recoveringOp converts an operation's panics to errors: the solver calls it in goroutines that recover nothing.
+// recoveringOp converts an operation's panics to errors: the solver calls it in goroutines that recover nothing. Of a
+// nested build BuildKit does not see the type, and so does not mark its provenance as incomplete.
 type recoveringOp struct{ solver.Op }
 
 func (o recoveringOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (made *solver.CacheMap, isDone bool, err error) {
@@ -29,6 +30,12 @@ func (o recoveringOp) CacheMap(ctx context.Context, job solver.JobContext, index
 		return nil, false, err
 	}
 	for at := range made.Deps {
+		if preprocess := made.Deps[at].PreprocessFunc; preprocess != nil {
+			made.Deps[at].PreprocessFunc = func(ctx context.Context, result solver.Result, group session.Group) (err error) {
+				defer Recovered(&err)
+				return preprocess(ctx, result, group)
+			}
+		}
 		if compute := made.Deps[at].ComputeDigestFunc; compute != nil {
 			made.Deps[at].ComputeDigestFunc = func(ctx context.Context, result solver.Result, group session.Group) (sum digest.Digest, err error) {
 				defer Recovered(&err)

@@ -263,7 +263,8 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 }
 
 // ResolveOp returns the operation of a vertex.
-func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, sessions *session.Manager, _ bkworker.ProxyOpt) (solver.Op, error) {
+func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, sessions *session.Manager, _ bkworker.ProxyOpt) (_ solver.Op, err error) {
+	defer Recovered(&err)
 	waitForImports(v)
 	base, ok := v.Sys().(*pb.Op)
 	if !ok {

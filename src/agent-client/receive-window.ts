@@ -39,7 +39,7 @@ export class ReceiveWindow {
   /** Counts an opened stream. */
   opened(): void {
     this.#streams++;
-    this.#budget.take(this.#size);
+    this.#budget.take(this.#size - leastWindow);
     let size = this.#size;
     while (size > leastWindow && size > 2 * this.#budget.share(leastWindow, mostWindow)) {
       size /= 2;
@@ -50,7 +50,7 @@ export class ReceiveWindow {
   /** Counts a closed stream. */
   closed(): void {
     this.#streams--;
-    this.#budget.give(this.#size);
+    this.#budget.give(this.#size - leastWindow);
     if (this.#streams === 0) {
       this.#resize(leastWindow);
     }

@@ -9,7 +9,6 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 
 import { extract } from "tar-stream";
 
-import { boundedHeaders } from "../backends/images/tar-headers.ts";
 import type { Finding } from "../backends/state/check.ts";
 import { errnoOf } from "../common/errors.ts";
 import type { ImageRecord } from "../gen/sockerless/state/v1/state_pb.ts";
@@ -134,13 +133,7 @@ async function contentsOf(blob: string): Promise<ReadonlyMap<string, Content> | 
   });
   try {
     const tar = extract();
-    const reading = pipeline(
-      createReadStream(blob),
-      hashing,
-      ...(await inflaterOf(blob)),
-      boundedHeaders,
-      tar,
-    );
+    const reading = pipeline(createReadStream(blob), hashing, ...(await inflaterOf(blob)), tar);
     reading.catch(() => {}); // The loop ends with its error.
     for await (const entry of tar) {
       const { name, type, size = 0, pax } = entry.header;

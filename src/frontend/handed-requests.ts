@@ -11,6 +11,7 @@ import { requestIdHeaders } from "../common/request-id.ts";
 import type { Admitted } from "./admission.ts";
 import type { ApiResponse } from "./http/api-response.ts";
 import type { Exchange, Exchanges } from "./http/exchanges.ts";
+import { loggedUrl } from "./http/request-target.ts";
 import { chunksHead, headerText, lastResponse } from "./http/raw-response.ts";
 import type { ReplyContext, RequestContext, TakenUpload } from "./request-context.ts";
 import type { HandsOver, ReplyRoute, RouteMatch } from "./router.ts";
@@ -128,7 +129,10 @@ export class HandedRequests {
   /** Returns a connection to Node's server, which reads the request's body. */
   #giveBack(request: IncomingMessage, { socket, listener }: TakenConnection): void {
     if (socket.destroyed) {
-      this.#options.logger.debug({ method: request.method, url: request.url }, "nobody reads the body");
+      this.#options.logger.debug(
+        { method: request.method, url: loggedUrl(request) },
+        "nobody reads the body",
+      );
       return;
     }
     this.#ordinary.add(socket);

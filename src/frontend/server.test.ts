@@ -342,6 +342,8 @@ test("long headers share their room while their requests are under way, whatever
   assert.deepEqual([hijacked.status, hijacked.json()], [503, refused]);
   const ordinary = { "X-Long": "a".repeat(16_000) };
   assert.equal((await api.call("GET", "/ordinary", { headers: ordinary })).status, 200);
+  const credentials = { "X-Registry-Config": "a".repeat(60_000) };
+  assert.equal((await api.call("GET", "/ordinary", { headers: credentials })).status, 200);
   end.resolve();
   await Promise.all(pending);
   assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);

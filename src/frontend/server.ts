@@ -37,6 +37,7 @@ import {
 import { type RouteMatch, Router, type Route } from "./router.ts";
 import { oldClientReply, pageNotFound } from "./unrouted.ts";
 import { LongHeaders } from "./http/long-headers.ts";
+import { loggedUrl } from "./http/request-target.ts";
 import { closeBehindAnswer, lingerMs, longestLingerMs, writeRawError } from "./http/raw-response.ts";
 
 /** Go's limit; registry credentials travel in headers and may be long. */
@@ -428,11 +429,6 @@ export class DockerApiServer {
       return { method: route?.method ?? "other", route: route?.path, status, seconds: took / 1000 };
     });
   }
-}
-
-/** A request's URL as far as it is logged: it may have a mebibyte. */
-function loggedUrl({ url }: IncomingMessage): string | undefined {
-  return url?.slice(0, 1_000);
 }
 
 /** Whether a request's body arrived with its header. */

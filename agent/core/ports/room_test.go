@@ -196,6 +196,32 @@ func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
 	}
 }
 
+func TestAnEmptyReplyHoldsUpNoOtherClient(t *testing.T) {
+	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	dialServer := func(context.Context) (net.Conn, error) { return newEcho(nil), nil }
+	go func() {
+		_ = ForwardDatagrams(context.Background(), socket, dialServer, slog.New(slog.DiscardHandler))
+	}()
+	for range 2 {
+		client, err := net.Dial("udp4", socket.LocalAddr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		_ = client.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.WriteString(client, "x"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.Read(make([]byte, 10)); n != 0 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+}
+
 // echo is a pipe whose other end answers each datagram.
 type echo struct {
 	net.Conn
@@ -208,7 +234,7 @@ func newEcho(answer []byte) *echo {
 	asked := make(chan struct{}, 16)
 	go func() {
 		for range asked {
-			_, _ = far.Write(answer)
+			_ = WriteReply(far, answer)
 		}
 	}()
 	return &echo{near, asked, sync.OnceFunc(func() { close(asked) })}

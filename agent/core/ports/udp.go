@@ -182,6 +182,18 @@ func (f *udpForwarder) reply(client *udpClient, receive func([]byte) (int, error
 	return nil
 }
 
+// WriteReply writes a datagram to the far end of a net.Pipe that is forwarded. An
+// empty one is written twice: the forwarder's wait for it takes one.
+func WriteReply(pipe net.Conn, datagram []byte) error {
+	if len(datagram) == 0 {
+		if _, err := pipe.Write(nil); err != nil {
+			return err
+		}
+	}
+	_, err := pipe.Write(datagram)
+	return err
+}
+
 // await waits for a datagram without a buffer for it, and calls take to receive it.
 func await(conn net.Conn, take func(receive func([]byte) (int, error)) error) error {
 	socket, isSocket := conn.(syscall.Conn)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/sockerless/sockerless/agent/core/ports"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -124,7 +125,7 @@ func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc
 		silence.Reset(silenceLimit)
 		switch message := response.Message.(type) {
 		case *agentv1.TunnelResponse_Data:
-			if _, err := in.Write(message.Data.Data); err != nil {
+			if err := ports.WriteReply(in, message.Data.Data); err != nil {
 				return err
 			}
 		case *agentv1.TunnelResponse_End:

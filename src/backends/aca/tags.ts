@@ -22,7 +22,7 @@ export function jobNameOf(containerId: string, generation: bigint): string {
   return generation <= 1n ? first : `${first}-${generation}`;
 }
 
-/** The name of a prepared job, which is nothing of its agent's: its container sees it. */
+/** The name of a prepared job, a hash: its container sees it, and must not learn the name of its agent. */
 export function preparedJobName(prepared: string): string {
   return jobNameOf(createHash("sha256").update(prepared).digest("hex"), preparedGeneration);
 }

@@ -178,7 +178,7 @@ function sharedVolumes(
             owner !== instance
               ? `it is of instance ${owner ?? "?"}`
               : record === undefined
-                ? "its name is not the one of what its metadata tell"
+                ? "its name is not that of the volume in its metadata"
                 : "the volume has another one";
           logger.info({ share, volume: record?.name, reason }, "a share of sockerless is not adopted");
         } else {

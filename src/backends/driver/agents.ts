@@ -26,7 +26,7 @@ export interface AgentAuthority {
   /**
    * A certificate for the agent of a container that shares this container's network. It only permits connections to
    * ports that this container's processes listen on, and is valid for an hour.
-   * A new one each time, after those that were asked for before.
+   * Each call issues a new one; calls are answered in order.
    *
    * @param publicKey as for {@link AgentAuthority.certify}
    */

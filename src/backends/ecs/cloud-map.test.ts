@@ -269,7 +269,7 @@ describe("names in Cloud Map", () => {
     assert.deepEqual(cloud.names[`alias39.${net12}`], ["10.0.0.2"]);
     assert.match(
       log.warnings()[0] ?? "",
-      /^9 names of a container are not in Cloud Map, which has 32 of each/,
+      /^9 names of a container are not in Cloud Map, which takes at most 32 of a container/,
     );
     discovery.withdraw("1".repeat(64));
     discovery.announce(container("1", "api", ["later"]), "10.0.0.1");

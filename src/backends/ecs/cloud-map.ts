@@ -124,7 +124,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     if (left > 0) {
       this.#logger.warn(
         { container: record.id },
-        `${left} names of a container are not in Cloud Map, which has ${mostNames} of each`,
+        `${left} names of a container are not in Cloud Map, which takes at most ${mostNames} of a container`,
       );
     }
   }
@@ -146,6 +146,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
         for (const containerId of instances.keys()) {
           this.#take(name, containerId);
         }
+        this.#change(name); // Its service may have been given up.
       }
     }
   }

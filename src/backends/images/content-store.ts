@@ -346,11 +346,10 @@ export class BlobWriter implements AsyncDisposable {
     const isBehind = last?.buffer === this.#block.buffer;
     const start = isBehind ? last.byteOffset : this.#filled;
     this.#filled += chunk.length;
-    this.#gathered.splice(
-      isBehind ? -1 : this.#gathered.length,
-      1,
-      this.#block.subarray(start, this.#filled),
-    );
+    if (isBehind) {
+      this.#gathered.pop();
+    }
+    this.#gathered.push(this.#block.subarray(start, this.#filled));
   }
 
   async #flush(): Promise<void> {

@@ -1,6 +1,6 @@
 /**
- * Memory for manifests, configurations and names of archives that pulls, loads and saves keep while they run: a registry or a client may make
- * each of them last.
+ * Memory for manifests, configurations and names of archives that pulls, loads and saves keep while they run: a registry
+ * or a client may make each of them last.
  */
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { unavailable } from "../../common/errors.ts";

@@ -197,8 +197,8 @@ export class ImageInstaller {
 
   /**
    * An existing image keeps its blobs, since an equal ID means equal content whatever the compression. Unless nobody has
-   * compared its layers with its configuration: those that were replace it, or confirm it where the driver can only run
-   * what was pulled and that has the same blobs.
+   * compared its layers with its configuration: those that were replace it or, where the driver can only run pulled
+   * images and both have the same blobs, confirm it.
    *
    * @throws conflict: neither its layers nor the other ones of this installation were compared
    */

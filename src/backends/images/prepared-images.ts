@@ -40,7 +40,7 @@ export class PreparedImages {
       try {
         await this.#preparer.discard(record, now);
       } finally {
-        this.#ids.delete(record.id); // An image prepared meanwhile may be gone too.
+        this.#ids.delete(record.id); // Another preparation of it may have been discarded with this one.
       }
     }
   }

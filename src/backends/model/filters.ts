@@ -92,7 +92,7 @@ export class Filters {
   /**
    * Whether the text starts with one of the key's values that are not empty.
    *
-   * @throws invalid, unavailable: the values take too long
+   * @throws unavailable: clients' filters have taken too long
    */
   hasPrefix(key: string, text: string): boolean {
     const lengths = this.#lengths.get(key) ?? [];

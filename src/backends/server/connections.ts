@@ -42,9 +42,12 @@ const drainMs = 5_000;
 
 /** Bytes of the windows of all calls' bodies in this thread, apart from the least of each. */
 const bodyWindows = new ByteBudget(32 * 1024 * 1024);
-/** Growths of a session's window at once, and the milliseconds of one more: a dialling end cuts who changes it more often. */
-const mostGrowths = 8;
-const growthMs = 4_000;
+/**
+ * Growths of a session's window at once, and the milliseconds after which one more is granted: each may be followed by
+ * several shrinks, and a dialling end cuts who changes its window more often.
+ */
+const mostGrowths = 3;
+const growthMs = 8_000;
 
 /** Widens a session's window, limits those of its calls, and keeps it in a set while it is open. */
 export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Session>): void {

@@ -1,10 +1,10 @@
-/** The table of execs, with an index by phase and the weight of each container's. */
+/** The table of execs, with indexes by container and phase, and the weight of each container's. */
 import { ExecPhase, type ExecRecord, ExecRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { RecordTable, type Table } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 import { weightOf } from "./weights.ts";
 
-/** Committed execs, ordered by their last change; with the index, creating one reads no other. */
+/** Committed execs, ordered by their last change; with the indexes, creating one reads no other. */
 export interface Execs extends Table<ExecRecord> {
   /** Execs of a container, the earliest to be made first. */
   of(containerId: string): readonly ExecRecord[];
@@ -14,7 +14,7 @@ export interface Execs extends Table<ExecRecord> {
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[];
   /** Number of execs in {@link inPhase}. */
   countInPhase(containerId: string, phase: ExecPhase): number;
-  /** Bytes of a container's execs that start or run, as {@link execWeight} counts them. */
+  /** Bytes of a container's execs that start or run, as {@link weightOf} counts them. */
   openWeight(containerId: string): number;
   /** Bytes of a container's other execs: ended ones, and those never started. */
   idleWeight(containerId: string): number;
@@ -26,11 +26,6 @@ export interface Execs extends Table<ExecRecord> {
 
 const idOf = ({ id }: ExecRecord): string => id;
 const keyOf = (containerId: string, phase: ExecPhase): string => `${phase} ${containerId}`;
-
-/** Bytes of an exec's record, and some for each entry of its command and its settings. */
-export function execWeight(exec: ExecRecord): number {
-  return weightOf(exec);
-}
 
 const openPhases: readonly ExecPhase[] = [ExecPhase.STARTING, ExecPhase.RUNNING];
 
@@ -106,7 +101,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
       return;
     }
     const weights = openPhases.includes(record.phase) ? this.#open : this.#idle;
-    const weight = (weights.get(record.containerId) ?? 0) + sign * execWeight(record);
+    const weight = (weights.get(record.containerId) ?? 0) + sign * weightOf(record);
     if (weight === 0) {
       weights.delete(record.containerId);
     } else {

@@ -29,7 +29,7 @@ export interface EventJournal {
   listen(listener: (event: Event) => void): () => void;
   readonly listeners: number;
   /**
-   * The latest announced events, which followers read at their own pace: each has a place among them, so that what all
+   * The latest events announced to listeners, which followers read at their own pace: each has a place among them, so that what all
    * of them have yet to read is bounded together.
    */
   readonly announced: Pick<LatestEvents, "all" | "dropped">;
@@ -73,7 +73,12 @@ export class Journal implements EventJournal {
 
   listen(listener: (event: Event) => void): () => void {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return () => {
+      this.#listeners.delete(listener);
+      if (this.#listeners.size === 0) {
+        this.announced.clear();
+      }
+    };
   }
 
   /** Adds an event read from the database; events arrive in the order of their keys. */
@@ -137,7 +142,9 @@ export class Journal implements EventJournal {
 
   /** Calls the listeners, which must not throw. */
   announce(event: Event): void {
-    this.announced.add(event);
+    if (this.#listeners.size > 0) {
+      this.announced.add(event);
+    }
     for (const listener of this.#listeners) {
       listener(event);
     }

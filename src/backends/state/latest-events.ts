@@ -51,6 +51,13 @@ export class LatestEvents {
     return dropped;
   }
 
+  /** Drops all. */
+  clear(): void {
+    this.#dropped += this.#events.length;
+    this.#events.length = 0;
+    this.#weight = 0;
+  }
+
   /** Removes an event, if it is among them. */
   remove(event: Event): void {
     const place = this.#events.lastIndexOf(event);

@@ -57,8 +57,8 @@ export interface Change {
 }
 
 /**
- * Whether a change can still be refused (`asked`), is a step of a start and refused only if it cannot be written
- * (`under-way`), or records a fact (`happened`): a process has ended. A fact that will be reported again to the next
+ * Whether a change can still be refused (`asked`), is a step of what has begun and refused only if it cannot be
+ * written (`under-way`), or records a fact (`happened`): a process has ended. A fact that will be reported again to the next
  * reader of this state (`reported-again`) is only written along with the next change.
  */
 export type ChangeKind = "asked" | "under-way" | "happened" | "reported-again";

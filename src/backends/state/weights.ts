@@ -40,7 +40,8 @@ export class Weights {
   /**
    * Counts a record in place of the one with its ID.
    *
-   * @param creator ID of the container through whose Docker socket it was made: each has an eighth of a kind
+   * @param creator ID of the container through whose Docker socket it was made: each has an eighth of a kind, and of
+   *   what may be added to it
    * @returns the reason to refuse what it adds, in words; undefined if there is none
    */
   set(id: string, record: unknown, creator?: string): string | undefined {
@@ -53,12 +54,11 @@ export class Weights {
     if (before !== undefined && weight <= before.weight) {
       return undefined;
     }
-    if (ofCreator > creatorLimit) {
+    const growth = before === undefined ? 0 : growthLimit;
+    if (ofCreator > creatorLimit + growth / 8) {
       return `the ${this.#records} made through one Docker socket ${mayHold(creatorLimit)}`;
     }
-    return this.#total > weightLimit + (before === undefined ? 0 : growthLimit)
-      ? `the ${this.#records} ${mayHold(weightLimit)}`
-      : undefined;
+    return this.#total > weightLimit + growth ? `the ${this.#records} ${mayHold(weightLimit)}` : undefined;
   }
 
   /** Counts a record no more. */

@@ -5,10 +5,14 @@
 import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { TooManyRequests } from "../admission.ts";
 
 /** Bytes of a header that are not counted: only clients with long credentials send more. */
 const ordinaryBytes = 16 * 1024;
+
+/** Bytes of a finished header that always have room. */
+const sureBytes = 64 * 1024;
 
 /** Whether a request's target and header are longer than usual. */
 export function hasLongHeader(request: IncomingMessage): boolean {
@@ -26,19 +30,21 @@ export class LongHeaders {
   /** Bytes received of each unfinished long header, in the order in which the headers became long. */
   readonly #unfinished = new Map<Socket, number>();
   #unfinishedBytes = 0;
-  /** Bytes of the headers of connections that last. */
-  #heldBytes = 0;
+  /** Room for finished headers whose connections are still open. */
+  readonly #room: ByteBudget;
+  readonly #held = new WeakSet<Socket>();
 
   /**
-   * @param mostBytes maximum total of all unfinished long headers, and of all finished ones
+   * @param mostBytes maximum total of all unfinished long headers; of finished ones, apart from {@link sureBytes} of each
    * @param onCut called with the reason for each connection that is closed
    */
   constructor(mostBytes: number, onCut: (reason: string) => void) {
     this.#mostBytes = mostBytes;
     this.#onCut = onCut;
+    this.#room = new ByteBudget(mostBytes);
   }
 
-  /** Records how many bytes of its current header a connection has sent; connections that began before may be closed. */
+  /** Records how many bytes of its current header or trailer a connection has sent; connections that began before may be closed. */
   set(connection: Socket, bytes: number): void {
     if (bytes <= ordinaryBytes) {
       this.delete(connection);
@@ -68,16 +74,16 @@ export class LongHeaders {
    * @throws TooManyRequests
    */
   hold(request: IncomingMessage): void {
+    const { socket } = request;
     const bytes = lengthOf(request);
-    if (bytes <= ordinaryBytes) {
-      return;
+    if (bytes <= ordinaryBytes || this.#held.has(socket)) {
+      return; // An upload may be parsed again.
     }
-    if (this.#heldBytes + bytes > this.#mostBytes) {
+    if (bytes > this.#room.share(sureBytes, this.#mostBytes)) {
       throw new TooManyRequests(`long headers of requests have at most ${this.#mostBytes} bytes together`);
     }
-    this.#heldBytes += bytes;
-    request.socket.once("close", () => {
-      this.#heldBytes -= bytes;
-    });
+    this.#held.add(socket);
+    this.#room.take(bytes);
+    socket.once("close", () => this.#room.give(bytes));
   }
 }

@@ -30,7 +30,7 @@ const stepBytes = 4096;
 /** Bytes of a chunk of one byte: its length, its content and two line ends. */
 const smallestChunk = 6;
 
-/** Bytes that count as one at most: those of a body that is dropped bring no content either. */
+/** The most that one connection counts: a body that is dropped has no content either, and may go on for ever. */
 const longestTrailer = 1024 ** 2;
 
 /** The turns of all connections. */

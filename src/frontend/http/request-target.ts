@@ -26,8 +26,8 @@ export interface RequestTarget {
  * Parses a request target.
  *
  * @param target as in the request line, `/v1.51/images/a%2Fb/json?x=1`; proxies add scheme and host
- * @throws SockerlessError of kind `invalid` where percent signs are misused or the path is too long; `query` throws it where it has more than
- *   {@link maxParameters} of them
+ * @throws SockerlessError of kind `invalid` where percent signs are misused or the path is too long; `query` throws it
+ *   where it has more than {@link maxParameters} parameters
  */
 export function parseRequestTarget(target: string): RequestTarget {
   const relative = target.replace(/^https?:\/\/[^/?]*/i, "");
@@ -95,4 +95,9 @@ export function checkTransferEncoding({ headers: { "transfer-encoding": coding }
   if (coding !== undefined && coding.toLowerCase() !== "chunked") {
     throw new UnsupportedTransferEncoding(coding);
   }
+}
+
+/** A request's URL as far as it is logged: it may have a mebibyte. */
+export function loggedUrl({ url }: IncomingMessage): string | undefined {
+  return url?.slice(0, 1_000);
 }

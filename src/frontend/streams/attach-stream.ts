@@ -16,7 +16,7 @@ import type { Framing, StreamOperation } from "./thread-messages.ts";
 /** Maximum retries of an attachment that its agent refused while the container runs. */
 const maxAttempts = 4;
 
-/** Pauses between attempts to reach the agent of a start, which waits a few seconds for the attachment. */
+/** Pauses between attempts to reach the agent of a start, which waits 15 s for the attachment. */
 const pauses = { firstMs: 250, longestMs: 2_000 };
 
 type AttachContext = Pick<RequestContext, "services" | "signal" | "logger">;

@@ -167,7 +167,8 @@ export class Forecast {
   /** The time before which a tenth of the ended bursts, and at least one, have begun. */
   get tenthMs(): number {
     const times = this.#all.map(({ beganMs }) => beganMs).sort((one, other) => one - other);
-    return times[Math.ceil(times.length / 10)] ?? Infinity;
+    const [first = 0] = times;
+    return Math.max(first + 1, times[Math.ceil(times.length / 10)] ?? Infinity);
   }
 
   /** Records a start. One that is already known is not counted again. */

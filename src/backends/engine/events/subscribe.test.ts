@@ -125,3 +125,16 @@ test("long past events are read in many turns of the event loop, and no further 
   }
   assert.equal(read, 80);
 });
+
+test("events that nobody follows are kept by the journal alone", () => {
+  const journal = new Journal(new ManualClock());
+  const announce = (): void =>
+    journal.announce(journal.append({ type: "image", action: "pull", actorId: "one" }, []));
+  announce();
+  assert.equal(journal.announced.all.length, 0);
+  const stopListening = journal.listen(() => {});
+  announce();
+  assert.equal(journal.announced.all.length, 1);
+  stopListening();
+  assert.deepEqual([journal.announced.all.length, journal.past().length], [0, 2]);
+});

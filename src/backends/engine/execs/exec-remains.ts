@@ -3,7 +3,8 @@ import { messageOf, systemError } from "../../../common/errors.ts";
 import { every } from "../../../common/timers.ts";
 import { ExecPhase, type ExecRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
-import { type Execs, execWeight } from "../../state/exec-table.ts";
+import type { Execs } from "../../state/exec-table.ts";
+import { weightOf } from "../../state/weights.ts";
 import { hasProcess } from "../../model/records.ts";
 
 /** Maximum number of recorded execs per container: of ended ones, and of those never started. */
@@ -32,7 +33,7 @@ export function surplusExecs(context: EngineContext, added: ExecRecord): Readonl
       `the execs of a container may hold at most ${weightOfContainer / 2 ** 20} MiB while they run`,
     );
   }
-  const weight = execWeight(added);
+  const weight = weightOf(added);
   const { heaviest, total } = execs.idleWeights();
   return new Set([
     ...beyondCount(execs, containerId, ExecPhase.ENDED, kept.ended),
@@ -67,7 +68,7 @@ function beyondWeight(execs: Execs, containerId: string, limit: number): readonl
   ];
   const firstKept = all.findIndex((exec) => {
     const fits = weight <= limit;
-    weight -= execWeight(exec);
+    weight -= weightOf(exec);
     return fits;
   });
   return firstKept < 0 ? all : all.slice(0, firstKept);

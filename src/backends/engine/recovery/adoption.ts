@@ -87,7 +87,7 @@ async function adoptVolume(context: EngineContext, lost: LostState, record: Volu
     );
     return;
   }
-  await state.commit((change) => change.volumes.put(taken));
+  await state.commit((change) => change.volumes.put(taken), "happened");
   logger.info({ volume: name }, `volume ${name} is taken over`);
 }
 
@@ -121,7 +121,7 @@ export async function adoptContainers(
     for (const image of images) {
       await adoptImage(context, image);
     }
-    await state.commit((change) => change.containers.put(record));
+    await state.commit((change) => change.containers.put(record), "happened");
     adopted.push(record);
     const missing = lostWith(context, record);
     if (missing.length === 0) {

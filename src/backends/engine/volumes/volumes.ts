@@ -227,7 +227,7 @@ async function finishCreation(
     change.volumes.put(record);
     use?.(change, record);
     change.event({ type: "volume", action: "create", actorId: name, attributes: { driver } });
-  });
+  }, "under-way");
   return record;
 }
 
