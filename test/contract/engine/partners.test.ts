@@ -118,11 +118,11 @@ describe("containers of a cloud that share a network", () => {
       await live?.link?.partners.run(() => Promise.resolve());
       await nextTurn();
     };
-    const { hello } = client;
+    const { partners } = client;
     const held = Promise.withResolvers<void>();
-    const told = context.mock.method(client, "hello", async () => {
+    const told = context.mock.method(client, "partners", async (request: Parameters<typeof partners>[0]) => {
       await held.promise;
-      return await hello({});
+      return await partners(request);
     });
     for (let change = 0; change < 5; change++) {
       announceSharers(engine, record);
