@@ -7,6 +7,7 @@ import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
+import { packWaiting } from "../common/pack-waiting.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { beginSpan } from "../common/tracing.ts";
 import {
@@ -136,6 +137,9 @@ export class DockerApiServer {
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => {
       this.#admission.arrived();
+      if (!this.#paces.has(socket)) {
+        packWaiting(socket); // A client may send each byte by itself.
+      }
       this.#exchanges.track(socket);
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
