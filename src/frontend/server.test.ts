@@ -350,6 +350,34 @@ test("long headers share their room while their requests are under way, whatever
   assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);
 });
 
+test("long headers keep their room until their requests are answered, whether or not their clients have left", async (t) => {
+  const end = Promise.withResolvers<void>();
+  t.after(() => end.resolve());
+  let [begun, left, ended] = [0, 0, 0];
+  const api = await serveApi(t, () => {}, [
+    route("/wait", async ({ request }) => {
+      request.socket.once("close", () => (left += 1));
+      begun += 1;
+      await end.promise;
+      ended += 1;
+    }),
+    route("/ordinary", async ({ response }) => replyEmpty(response, 200)),
+  ]);
+  const long = { "X-Long": "a".repeat(1_000_000) };
+  const clients = Array.from({ length: 60 }, () =>
+    get({ socketPath: api.socket, path: "/wait", headers: long }).on("error", () => {}),
+  );
+  await untilTrue(() => begun === clients.length);
+  for (const client of clients) {
+    client.destroy();
+  }
+  await untilTrue(() => left === clients.length);
+  assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 503);
+  end.resolve();
+  await untilTrue(() => ended === left);
+  assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);
+});
+
 test("a path has at most 16,384 characters, and an error quotes no more than 5,000 where it is longer", async (t) => {
   const api = await serveApi(t, () => {}, [
     route("/a", ({ query }) => Promise.reject(invalid(`no such thing: ${query.get("x") ?? ""}`))),

@@ -146,22 +146,17 @@ export class DockerApiServer {
       this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#longHeaders));
     });
     listener.on("request", (request, response) =>
-      forRequest(newRequestId(), () =>
-        beginSpan(request.headers, () => void this.#answer(request, response)),
-      ),
+      this.#begin(request, () => this.#answer(request, response)),
     );
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
-      forRequest(newRequestId(), () => {
-        const match = this.#matchOf(request);
-        const all = Buffer.concat([head, rest]);
-        if (match?.route.hijack === true) {
-          beginSpan(request.headers, () => void this.#answerRaw(request, socket, all));
-        } else if (match !== undefined) {
-          const handed = { match, socket, rest: all, listener };
-          beginSpan(request.headers, () => void this.#handed.answer(request, handed));
-        }
-      });
+      const match = this.#matchOf(request);
+      const all = Buffer.concat([head, rest]);
+      if (match?.route.hijack === true) {
+        this.#begin(request, () => this.#answerRaw(request, socket, all));
+      } else if (match !== undefined) {
+        this.#begin(request, () => this.#handed.answer(request, { match, socket, rest: all, listener }));
+      }
     });
     // Node's own answer would bypass the accounting.
     listener.on("checkExpectation", (request, response) => {
@@ -171,6 +166,14 @@ export class DockerApiServer {
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
     return listener;
+  }
+
+  #begin(request: IncomingMessage, answer: () => Promise<void>): void {
+    const answering = async (): Promise<void> => {
+      using _header = this.#longHeaders.use(request);
+      await answer();
+    };
+    forRequest(newRequestId(), () => beginSpan(request.headers, () => void answering()));
   }
 
   /**
