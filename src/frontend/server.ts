@@ -275,8 +275,9 @@ export class DockerApiServer {
         void until.finally(() => kept.dispose()).catch(() => {});
       };
       response.beforeHeader = turn.answers;
+      using held = new DisposableStack();
       const context = this.#context(request, match, exchange);
-      await match.route.handler({ ...context, response, keepTurn, ...raw });
+      await match.route.handler({ ...context, response, keepTurn, held, ...raw });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
