@@ -50,6 +50,14 @@ test("chunks that wait take little more than their bytes, whatever they were vie
   }
 });
 
+test("what waits can be read behind the stream's destruction", () => {
+  const stream = packed();
+  stream.push(Buffer.from("a"));
+  stream.push(Buffer.from("b"));
+  stream.destroy();
+  assert.equal(`${String(stream.read())}${String(stream.read())}`, "ab");
+});
+
 test("what is read at once is passed on as it comes", async () => {
   const stream = packed();
   const chunks = waiting(stream);

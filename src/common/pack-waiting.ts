@@ -16,6 +16,7 @@ const [leastPack, mostPack] = [4 * 1024, 64 * 1024];
  */
 export function packWaiting(stream: Readable): void {
   const [push, read] = [stream.push.bind(stream), stream.read.bind(stream)];
+  const destroy = stream.destroy.bind(stream);
   let pack = Buffer.alloc(0);
   let used = 0;
   const pass = (): void => {
@@ -55,5 +56,9 @@ export function packWaiting(stream: Readable): void {
     pass();
     return read(size);
   };
-  Object.assign(stream, { push: pushPacked, read: readPacked });
+  const destroyPacked = (error?: Error): Readable => {
+    pass(); // A destroyed stream takes no more, and what waits in it may still be read.
+    return destroy(error);
+  };
+  Object.assign(stream, { push: pushPacked, read: readPacked, destroy: destroyPacked });
 }

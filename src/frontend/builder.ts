@@ -10,6 +10,9 @@ import type { HijackContext, ReplyContext } from "./request-context.ts";
 /** Hop-by-hop headers, which are not forwarded to the builder. */
 const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);
 
+/** Bytes that wait for the builder here, after which a client is not read on: it may send each byte by itself. */
+const highWaterMark = 1;
+
 /** Sends a request without a body to the builder. */
 export async function callBuilder(
   socketPath: string,
@@ -43,7 +46,8 @@ export async function forwardToBuilder(
   );
   const method = request.method ?? "";
   // No connection is used again: it might be one of a builder that has ended since.
-  const forwarded = httpRequest({ socketPath, method, path, headers, signal, agent: false }, resolve);
+  const options = { socketPath, method, path, headers, signal, agent: false, highWaterMark } as const;
+  const forwarded = httpRequest(options, resolve);
   forwarded.once("error", reject);
   // The answer may precede the end of the body, which is then irrelevant.
   const sending = pipeline(request, forwarded).catch(() => undefined);
@@ -104,7 +108,8 @@ export async function joinBuilder(context: HijackContext, socketPath: string, pa
 
 function dial(socketPath: string): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect(socketPath);
+    const options = { path: socketPath, highWaterMark };
+    const socket = connect(options);
     socket.once("connect", () => resolve(socket));
     socket.once("error", (error) => reject(systemError("the builder is gone", error)));
   });

@@ -60,6 +60,8 @@ export interface ReplyContext extends RequestContext {
   readonly response: ServerResponse;
   /** Keeps the request in progress after its handler has returned, until a promise settles. */
   readonly keepTurn: (until: Promise<unknown>) => void;
+  /** Disposed of once the handler has returned, which may be long after its client has left. */
+  readonly held: DisposableStack;
   /** The client's connection, if this is its last request and Node's server no longer reads it. */
   readonly connection?: Socket;
   /** The request's body, if an agent reads it from that connection. */

@@ -3,6 +3,7 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { Agent, get } from "node:http";
 import { connect, type Socket } from "node:net";
+import type { Readable } from "node:stream";
 import { test } from "node:test";
 
 import { ManualClock } from "../common/manual-clock.ts";
@@ -349,6 +350,34 @@ test("long headers share their room while their requests are under way, whatever
   assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);
 });
 
+test("long headers keep their room until their requests are answered, whether or not their clients have left", async (t) => {
+  const end = Promise.withResolvers<void>();
+  t.after(() => end.resolve());
+  let [begun, left, ended] = [0, 0, 0];
+  const api = await serveApi(t, () => {}, [
+    route("/wait", async ({ request }) => {
+      request.socket.once("close", () => (left += 1));
+      begun += 1;
+      await end.promise;
+      ended += 1;
+    }),
+    route("/ordinary", async ({ response }) => replyEmpty(response, 200)),
+  ]);
+  const long = { "X-Long": "a".repeat(1_000_000) };
+  const clients = Array.from({ length: 60 }, () =>
+    get({ socketPath: api.socket, path: "/wait", headers: long }).on("error", () => {}),
+  );
+  await untilTrue(() => begun === clients.length);
+  for (const client of clients) {
+    client.destroy();
+  }
+  await untilTrue(() => left === clients.length);
+  assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 503);
+  end.resolve();
+  await untilTrue(() => ended === left);
+  assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);
+});
+
 test("a path has at most 16,384 characters, and an error quotes no more than 5,000 where it is longer", async (t) => {
   const api = await serveApi(t, () => {}, [
     route("/a", ({ query }) => Promise.reject(invalid(`no such thing: ${query.get("x") ?? ""}`))),
@@ -411,6 +440,53 @@ test("an error before a hijack is an HTTP error, with an Upgrade header and with
     assert.equal(response.status, 400);
     assert.deepEqual(response.json(), { message: "not like this" });
   }
+});
+
+test("bytes that each come by themselves and wait are kept in few pieces, of a hijacked connection and of a body", async (t) => {
+  const pieces: number[] = [];
+  let waits = Promise.withResolvers<void>();
+  const receive = async (stream: Readable): Promise<void> => {
+    stream.pause();
+    for (let sent = 0; sent < 1_000; sent++) {
+      stream.push(Buffer.from("a"));
+    }
+    waits.resolve();
+    let count = 0;
+    let bytes = 0;
+    stream.on("data", ({ length }: Buffer) => {
+      count += 1;
+      bytes += length;
+    });
+    stream.resume();
+    await once(stream, "end");
+    assert.equal(bytes, 1_004);
+    pieces.push(count);
+  };
+  const raw: HijackRoute = {
+    ...{ method: "POST", path: "/raw", answeredBy: "frontend", hijack: true },
+    handler: async ({ socket }) => {
+      await receive(socket);
+      socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    },
+  };
+  const body = async ({ request, response }: ReplyContext): Promise<void> => {
+    await receive(request);
+    replyEmpty(response, 200);
+  };
+  const api = await serveApi(t, () => {}, [raw, { ...route("/body", body), method: "POST" }]);
+  for (const framing of ["Content-Length: 4", "Transfer-Encoding: chunked"]) {
+    for (const path of ["/raw", "/body"]) {
+      const client = connect({ path: api.socket, allowHalfOpen: true });
+      t.after(() => client.destroy());
+      const content = framing.endsWith("4") || path === "/raw" ? "body" : "4\r\nbody\r\n0\r\n\r\n";
+      waits = Promise.withResolvers();
+      client.write(`POST ${path} HTTP/1.1\r\nHost: d\r\n${framing}\r\n\r\n`);
+      await waits.promise;
+      client.end(content);
+      assert.match(String((await once(client, "data"))[0]), /^HTTP\/1.1 200/);
+    }
+  }
+  assert.ok(Math.max(...pieces) < 10, `${pieces} pieces`);
 });
 
 test("a client of a raw answer that does not leave is left, once it has all of it", async (t) => {

@@ -7,6 +7,7 @@ import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
+import { packWaiting } from "../common/pack-waiting.ts";
 import { forRequest, newRequestId, requestIdHeaders } from "../common/request-id.ts";
 import { beginSpan } from "../common/tracing.ts";
 import {
@@ -136,28 +137,26 @@ export class DockerApiServer {
     (listener as ApiServer & { httpAllowHalfOpen: boolean }).httpAllowHalfOpen = true;
     listener.on("connection", (socket: Socket) => {
       this.#admission.arrived();
+      if (!this.#paces.has(socket)) {
+        packWaiting(socket); // A client may send each byte by itself.
+      }
       this.#exchanges.track(socket);
       this.#exchanges.serve(socket);
       const mayHijack = (request: IncomingMessage): boolean => this.#mayHijack(request);
       this.#paces.set(socket, new RequestPace(socket, mayHijack, this.#longHeaders));
     });
     listener.on("request", (request, response) =>
-      forRequest(newRequestId(), () =>
-        beginSpan(request.headers, () => void this.#answer(request, response)),
-      ),
+      this.#begin(request, () => this.#answer(request, response)),
     );
     listener.on("upgrade", (request, socket: Socket, head) => {
       const rest = this.#paces.get(socket)?.takeRest() ?? Buffer.alloc(0);
-      forRequest(newRequestId(), () => {
-        const match = this.#matchOf(request);
-        const all = Buffer.concat([head, rest]);
-        if (match?.route.hijack === true) {
-          beginSpan(request.headers, () => void this.#answerRaw(request, socket, all));
-        } else if (match !== undefined) {
-          const handed = { match, socket, rest: all, listener };
-          beginSpan(request.headers, () => void this.#handed.answer(request, handed));
-        }
-      });
+      const match = this.#matchOf(request);
+      const all = Buffer.concat([head, rest]);
+      if (match?.route.hijack === true) {
+        this.#begin(request, () => this.#answerRaw(request, socket, all));
+      } else if (match !== undefined) {
+        this.#begin(request, () => this.#handed.answer(request, { match, socket, rest: all, listener }));
+      }
     });
     // Node's own answer would bypass the accounting.
     listener.on("checkExpectation", (request, response) => {
@@ -167,6 +166,14 @@ export class DockerApiServer {
     listener.on("close", () => this.#listeners.delete(listener));
     this.#listeners.add(listener);
     return listener;
+  }
+
+  #begin(request: IncomingMessage, answer: () => Promise<void>): void {
+    const answering = async (): Promise<void> => {
+      using _header = this.#longHeaders.use(request);
+      await answer();
+    };
+    forRequest(newRequestId(), () => beginSpan(request.headers, () => void answering()));
   }
 
   /**
@@ -268,8 +275,9 @@ export class DockerApiServer {
         void until.finally(() => kept.dispose()).catch(() => {});
       };
       response.beforeHeader = turn.answers;
+      using held = new DisposableStack();
       const context = this.#context(request, match, exchange);
-      await match.route.handler({ ...context, response, keepTurn, ...raw });
+      await match.route.handler({ ...context, response, keepTurn, held, ...raw });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { PassThrough } from "node:stream";
 import { type TestContext, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
@@ -14,7 +16,9 @@ import { ApiVersion } from "../api-version.ts";
 import { conversions } from "./conversions.ts";
 import { fieldsFromBytes, requestOf } from "./encoded-fields.ts";
 import { convertInThread, LargeBodies } from "./large-bodies.ts";
+import { readBody } from "./read-body.ts";
 import { Slots } from "../http/slots.ts";
+import type { ReplyContext } from "../request-context.ts";
 
 const mebibyte = 1024 ** 2;
 
@@ -235,6 +239,36 @@ test("large bodies whose calls wait for something hold up neither each other nor
   for (const each of clients) {
     each.close();
   }
+});
+
+test("a large body keeps its room until its handler has returned, whether or not its client has left", async () => {
+  const version = new ApiVersion("1.51");
+  const content = Buffer.from(`{"Name":"${"a".repeat(4 * mebibyte - 20)}"}`);
+  let read = 0;
+  const contextWith = (held: DisposableStack): ReplyContext => {
+    const iterator = async function* (): AsyncGenerator<Buffer> {
+      for (let at = 0; at < content.length; at += mebibyte) {
+        read += 1;
+        yield content.subarray(at, at + mebibyte);
+      }
+    };
+    const headers = { "content-length": `${content.length}`, "content-type": "application/json" };
+    const response = new PassThrough().destroy();
+    return { request: { headers, iterator }, response, version, held } as unknown as ReplyContext;
+  };
+  const returned = new DisposableStack();
+  for (let pending = 0; pending < 8; pending += 1) {
+    await readBody(contextWith(returned), "createVolume");
+  }
+  assert.equal(read, 32);
+  using held = new DisposableStack();
+  const next = readBody(contextWith(held), "createVolume");
+  for (let turn = 0; turn < 10; turn += 1) {
+    await nextTurn();
+  }
+  assert.equal(read, 33);
+  returned.dispose();
+  await next;
 });
 
 test("a body lets shorter ones go before it for a while, the longer it is", async () => {

@@ -1,6 +1,4 @@
 /** From a request's JSON body to the fields of the backend's request. */
-import { finished } from "node:stream";
-
 import {
   checkJsonContentType,
   type JsonBodyOptions,
@@ -29,14 +27,13 @@ const largeBodies = new Map<ConversionName, LargeBodies>();
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */
 export async function readBody<Name extends ConversionName>(
-  { request, response, version }: Pick<ReplyContext, "request" | "response" | "version">,
+  { request, version, held }: Pick<ReplyContext, "request" | "version" | "held">,
   name: Name,
   options: JsonBodyOptions = {},
 ): Promise<Converted<ConvertedSchema<Name>>> {
   if (options.anyContentType !== true) {
     checkJsonContentType(request);
   }
-  using held = new DisposableStack();
   const { bytes, memory } = await readBoundedBody(request, async (length) =>
     held.use(await largeBodiesOf(name).enter(length, () => request.socket.destroy())),
   );
@@ -46,10 +43,8 @@ export async function readBody<Name extends ConversionName>(
   }
   const isOptional = options.optional === true;
   const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });
-  // They take memory until the backend has them, and has answered.
+  // They take memory until the backend has answered, whether or not the client has left.
   memory.complete(fields.length);
-  const answered = held.move();
-  finished(response, () => answered.dispose());
   return { fields: fieldsFromBytes(fields), warnings };
 }
 

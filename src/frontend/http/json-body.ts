@@ -121,15 +121,16 @@ export async function readBoundedBody(
   enter: (length: number) => Promise<BodyMemory>,
 ): Promise<{ readonly bytes: Buffer; readonly memory: BodyMemory | undefined }> {
   const announced = Number(request.headers["content-length"] ?? 0);
-  const chunks: Buffer[] = [];
+  let bytes = Buffer.alloc(0);
   let length = 0;
   let memory: BodyMemory | undefined;
   // Leaving the loop early must not destroy the request: the refusal must still be written to its socket.
   for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    const start = length;
     length += chunk.length;
     const size = Math.max(length, announced);
     if (size > maxJsonBodyBytes) {
-      chunks.length = 0;
+      bytes = Buffer.alloc(0);
       memory?.complete(0);
       if (length > maxDroppedBytes) {
         break;
@@ -140,13 +141,19 @@ export async function readBoundedBody(
       memory ??= await enter(announced > 0 ? announced : maxJsonBodyBytes);
       memory.received(chunk.length);
     }
-    chunks.push(chunk);
+    bytes = grown(bytes, size);
+    bytes.set(chunk, start);
   }
   if (Math.max(length, announced) > maxJsonBodyBytes) {
     throw tooLarge();
   }
   memory?.complete(length);
-  return { bytes: Buffer.concat(chunks, length), memory };
+  return { bytes: bytes.length === length ? bytes : Buffer.from(bytes.subarray(0, length)), memory };
+}
+
+/** A buffer of at least so many bytes, with those of another: a body may come byte by byte, and each chunk takes hundreds. */
+function grown(bytes: Buffer<ArrayBuffer>, least: number): Buffer<ArrayBuffer> {
+  return bytes.length >= least ? bytes : Buffer.concat([bytes], Math.max(least, 2 * bytes.length));
 }
 
 function tooLarge(): Error {

@@ -23,6 +23,13 @@ function lengthOf({ url = "", rawHeaders }: IncomingMessage): number {
   return rawHeaders.reduce((sum, text) => sum + text.length, url.length);
 }
 
+/** A finished header that is counted. */
+interface Held {
+  readonly bytes: number;
+  /** Its connection, while it is open, and its answers under way: a handler keeps its request when the client has left. */
+  users: number;
+}
+
 /** The long headers of a server, or of several. */
 export class LongHeaders {
   readonly #mostBytes: number;
@@ -30,9 +37,9 @@ export class LongHeaders {
   /** Bytes received of each unfinished long header, in the order in which the headers became long. */
   readonly #unfinished = new Map<Socket, number>();
   #unfinishedBytes = 0;
-  /** Room for finished headers whose connections are still open. */
+  /** Room for finished headers. */
   readonly #room: ByteBudget;
-  readonly #held = new WeakSet<Socket>();
+  readonly #held = new WeakMap<Socket, Held>();
 
   /**
    * @param mostBytes maximum total of all unfinished long headers; of finished ones, apart from {@link sureBytes} of each
@@ -69,7 +76,8 @@ export class LongHeaders {
   }
 
   /**
-   * Counts a finished header, if it is long, until its connection closes; it has no other request.
+   * Counts a finished header, if it is long, until its connection closes, which has no other request, and what
+   * {@link use}s it has ended.
    *
    * @throws TooManyRequests
    */
@@ -82,8 +90,26 @@ export class LongHeaders {
     if (bytes > this.#room.share(sureBytes, this.#mostBytes)) {
       throw new TooManyRequests(`long headers of requests have at most ${this.#mostBytes} bytes together`);
     }
-    this.#held.add(socket);
+    const held = { bytes, users: 1 };
+    this.#held.set(socket, held);
     this.#room.take(bytes);
-    socket.once("close", () => this.#room.give(bytes));
+    socket.once("close", () => this.#leave(held));
+  }
+
+  /** Counts a request's header, if it is long, until the result is disposed of. Called before its connection closes. */
+  use({ socket }: IncomingMessage): Disposable {
+    const held = this.#held.get(socket);
+    if (held === undefined) {
+      return { [Symbol.dispose]: () => {} };
+    }
+    held.users += 1;
+    return { [Symbol.dispose]: () => this.#leave(held) };
+  }
+
+  #leave(held: Held): void {
+    held.users -= 1;
+    if (held.users === 0) {
+      this.#room.give(held.bytes);
+    }
   }
 }

@@ -8,9 +8,9 @@
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
-import { Readable } from "node:stream";
 
 import { BodyTurns } from "./body-turns.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import { interceptParser } from "../../common/request-parser.ts";
 import { LineFeeds } from "./line-feeds.ts";
 import { hasLongHeader, type LongHeaders } from "./long-headers.ts";
@@ -51,6 +51,8 @@ export class RequestPace {
   #rest: Buffer = Buffer.alloc(0);
   /** Parsed content of a chunked body that its request does not have yet. */
   #content: Buffer[] = [];
+  /** Adds to the request's content, if its body is chunked. */
+  #push: ((content: Buffer | null) => boolean) | undefined;
   #awaitsTurn = false;
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
@@ -79,6 +81,9 @@ export class RequestPace {
         const length = request.headers["content-length"];
         const isChunked = request.headers["transfer-encoding"] !== undefined;
         this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
+        if (this.#bodyLeft !== 0) {
+          packWaiting(request);
+        }
         if (isChunked) {
           this.#joinContent(request);
         }
@@ -207,24 +212,25 @@ export class RequestPace {
 
   /** Joins what a step adds to a request's content, which Node adds chunk by chunk. */
   #joinContent(request: IncomingMessage): void {
+    const push = request.push.bind(request);
+    this.#push = push;
     request.push = (chunk: Buffer | null) => {
       if (chunk !== null) {
         this.#content.push(chunk);
         return true;
       }
       this.#passContent();
-      return Readable.prototype.push.call(request, null);
+      return push(null);
     };
   }
 
   #passContent(): void {
-    const request = this.#request;
-    if (this.#content.length === 0 || request === undefined) {
+    if (this.#content.length === 0) {
       return;
     }
     const content = Buffer.concat(this.#content);
     this.#content = [];
-    if (!Readable.prototype.push.call(request, content)) {
+    if (this.#push?.(content) === false) {
       this.#socket.pause();
     }
   }
@@ -266,6 +272,7 @@ export class RequestPace {
   #forgetAnswered(): void {
     if (this.#request?.complete === true && this.#response?.closed === true) {
       this.#request = undefined;
+      this.#push = undefined;
       this.#response = undefined;
     }
   }

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import { connectDirectly, joinDirectly } from "./direct-connection.ts";
+import { listenTcp } from "./tcp-port.ts";
 
 async function listening(serve: (socket: Socket) => void) {
   const server = createServer({ allowHalfOpen: true }, serve);
@@ -36,6 +38,39 @@ describe("a direct connection", () => {
     assert.equal(answer, "QUESTION");
     service.server.close();
     front.server.close();
+  });
+
+  it("leaves what a peer does not read to the kernel, whichever sends each byte by itself", async (t) => {
+    const service = await listening((socket) => {
+      t.after(() => socket.destroy());
+    });
+    const joined = Promise.withResolvers<[Socket, Socket]>();
+    const own = { enter: () => ({ [Symbol.dispose]() {} }) };
+    const front = await listenTcp("127.0.0.1", 0, own, async (client) => {
+      const direct = await connectDirectly("127.0.0.1", service.port);
+      assert.ok(direct);
+      joinDirectly(client, direct).catch(() => {});
+      joined.resolve([client, direct]);
+    });
+    const peer = connect({ host: "127.0.0.1", port: front.port });
+    t.after(() => {
+      peer.destroy();
+      front.close();
+      service.server.close();
+    });
+    const both = await joined.promise;
+    for (const socket of both) {
+      // Neither side reads.
+      Object.assign(socket, { _write: () => {}, _writev: () => {} });
+    }
+    for (const socket of both) {
+      let taken = 0;
+      while (taken < 1_000 && socket.push(Buffer.from("a"))) {
+        taken += 1;
+        await setImmediate();
+      }
+      assert.ok(taken < 10, `${taken} bytes`);
+    }
   });
 
   it("is refused where nobody listens", async () => {

@@ -3,6 +3,7 @@ import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 
 import { errnoOf, unavailable } from "../../common/errors.ts";
+import { highWaterMark } from "./tcp-port.ts";
 
 /**
  * Milliseconds without an answer after which the address counts as unreachable: a cloud's security groups drop
@@ -18,7 +19,8 @@ const silenceMs = 500;
  */
 export function connectDirectly(host: string, port: number): Promise<Socket | undefined> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ host, port, allowHalfOpen: true, noDelay: true });
+    const options = { host, port, allowHalfOpen: true, noDelay: true, highWaterMark };
+    const socket = connect(options);
     let givingUp: NodeJS.Immediate | undefined;
     const timer = setTimeout(() => {
       // An answer that arrived while this process was busy counts.

@@ -6,6 +6,9 @@ import { backlog } from "../../common/listen.ts";
 import type { BoundSocket } from "./port-binding.ts";
 import type { RoomShare } from "../shared-room.ts";
 
+/** Bytes that wait here in a socket, after which it reads no more: a peer may send each byte by itself. */
+export const highWaterMark = 1;
+
 /** Joins an accepted connection to the container. Takes ownership of the socket and never rejects. */
 export type ServeConnection = (socket: Socket) => Promise<void>;
 
@@ -23,7 +26,8 @@ export async function listenTcp(
 ): Promise<BoundSocket> {
   const connections = new Set<Socket>();
   // Each direction ends separately, and nothing is read before the other side is open.
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
+  const options = { allowHalfOpen: true, pauseOnConnect: true, noDelay: true, highWaterMark };
+  const server = createServer(options, (socket) => {
     socket.on("error", () => {}); // "close" follows.
     const place = room.enter(() => socket.destroy());
     if (place === undefined) {

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 import { MessageChannel, type MessagePort } from "node:worker_threads";
 
@@ -15,6 +16,7 @@ import { create } from "@bufbuild/protobuf";
 
 import { builtPrograms } from "../../common/built-programs.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import { createLogger } from "../../common/logger.ts";
 import { AgentEndpointSchema } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import { until, untilTrue } from "../../../test/support/until.ts";
@@ -39,6 +41,7 @@ async function connected(t: TestContext, path: string) {
   await once(server, "listening");
   const client = connect({ path, allowHalfOpen: true });
   const [socket] = (await once(server, "connection")) as [Socket];
+  packWaiting(socket); // As the API's server does.
   t.after(() => {
     client.destroy();
     socket.destroy();
@@ -71,13 +74,17 @@ const tell = (worker: MessagePort, message: FromWorker): void => worker.postMess
 /** A stream that an agent has taken, which does nothing with it, as it is shown to a client. */
 async function handed(t: TestContext) {
   const directory = await temporaryDirectory(t);
-  const agent = createServer((connection) => connection.resume());
+  let received = "";
+  const agent = createServer((connection) => connection.on("data", (bytes) => (received += String(bytes))));
   const agentSocket = join(directory, "agent");
   agent.listen(agentSocket);
   await once(agent, "listening");
   t.after(() => agent.close());
   const handOver = forwarderOf(t);
   const { client, socket, server } = await connected(t, join(directory, "client"));
+  socket.push(Buffer.from("early, "));
+  await nextTurn();
+  socket.push(Buffer.from("late"));
   const { link, worker } = offered(t, agentSocket);
   await link.opened;
   agent.once("connection", () => tell(worker, { type: "handed" }));
@@ -89,13 +96,18 @@ async function handed(t: TestContext) {
   const context = { logger, signal: new AbortController().signal, services: { handOver } };
   const onDetach = (): Promise<void> => Promise.resolve();
   await streamToClient(context, socket, link, { stdin: true, multiplexed: false, ...ends, onDetach });
-  return { agent, client, server, worker, told };
+  return { agent, client, server, worker, told, received: () => received };
 }
 
 const lost = {
   type: "failed",
   failure: { kind: "unavailable", message: "the agent was silent", exitCode: 0 },
 } as const;
+
+test("whoever takes a connection has all that was read of it", async (t) => {
+  const { received } = await handed(t);
+  await untilTrue(() => received().includes("early, late"));
+});
 
 test("a forwarder that cannot be spawned leaves every connection to the workers", async (t) => {
   const directory = await temporaryDirectory(t);
@@ -239,15 +251,18 @@ for (const ends of ["before", "behind"] as const) {
     client.write("early, ");
     socket.read(0);
     await until(() => socket.readableLength > 0 || undefined);
+    socket.push(Buffer.from("more, "));
     if (ends === "before") {
       client.end("late");
-      await until(() => (socket.readableLength === "early, late".length && isEndRead(socket)) || undefined);
+      await until(
+        () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
+      );
     }
     const context = { logger, signal: new AbortController().signal, services: { handOver } };
     const onDetach = (): Promise<void> => Promise.resolve();
     const over = streamToClient(context, socket, link, { stdin: true, multiplexed: false, onDetach });
     await inputEnded;
-    assert.deepEqual([told[0], told.slice(1, -1).join("")], ["keep", "early, late"]);
+    assert.deepEqual([told[0], told.slice(1, -1).join("")], ["keep", "early, more, late"]);
     tell(worker, { type: "ended", outcome: { kind: "exit", exitCode: 0 } });
     await over;
     assert.equal(await text(client), "");
@@ -263,9 +278,12 @@ for (const ends of ["before", "behind"] as const) {
     client.write("early, ");
     socket.read(0);
     await until(() => socket.readableLength > 0 || undefined);
+    socket.push(Buffer.from("more, "));
     if (ends === "before") {
       client.end("late");
-      await until(() => (socket.readableLength === "early, late".length && isEndRead(socket)) || undefined);
+      await until(
+        () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
+      );
     }
     const early = await handOver.give(socket, { socket: join(directory, "nobody"), token: "t" });
     assert.ok(early !== undefined);
@@ -274,7 +292,7 @@ for (const ends of ["before", "behind"] as const) {
     if (ends === "behind") {
       client.end("late");
     }
-    assert.equal(await text(socket), "header, early, late");
+    assert.equal(await text(socket), "header, early, more, late");
   });
 }
 

@@ -395,8 +395,10 @@ async function written(client: Duplex): Promise<void> {
  */
 function takeRead(client: Duplex, handle: SocketHandle): Buffer {
   client.pause();
-  const { readableLength: length } = client;
-  const early: unknown = length > 0 ? client.read(length) : undefined;
+  const early: Buffer[] = [];
+  while (client.readableLength > 0) {
+    early.push(client.read(client.readableLength) as Buffer);
+  }
   handle.readStop();
-  return Buffer.isBuffer(early) ? early : Buffer.alloc(0);
+  return Buffer.concat(early);
 }

@@ -9,7 +9,7 @@ import type {
 import type { ByteBudget } from "../../common/byte-budget.ts";
 import { SockerlessError } from "../../common/errors.ts";
 import { streamBytes, streamEnded } from "../../common/metrics/measure.ts";
-import { type FromWorker, inputBatch, onItsWay, type ToWorker } from "./thread-messages.ts";
+import { type FromWorker, inputBatch, onItsWay, type ToWorker, weightOf } from "./thread-messages.ts";
 import type { StreamPort } from "./thread-ports.ts";
 
 /** A stream that failed. */
@@ -39,7 +39,7 @@ export class StreamLink {
   /** Input that is sent together, at the latest at the end of this turn of the event loop. */
   #batch: Uint8Array[] = [];
   #flush: NodeJS.Immediate | undefined;
-  /** Bytes of input that the worker has not acknowledged. */
+  /** The weight of input that the worker has not acknowledged. */
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #outputEnd: (() => void) | undefined;
@@ -120,9 +120,10 @@ export class StreamLink {
     }
     const whole = chunk.byteLength === chunk.buffer.byteLength;
     const own = whole ? chunk : new Uint8Array(chunk);
-    this.#inputOnItsWay += own.byteLength;
+    const weight = weightOf([own]);
+    this.#inputOnItsWay += weight;
     streamBytes.report(() => ({ direction: "input", bytes: own.byteLength }));
-    this.#inputBudget.take(own.byteLength);
+    this.#inputBudget.take(weight);
     this.#batch.push(own);
     if (this.#batch.length >= inputBatch) {
       this.#sendBatch();
@@ -205,8 +206,8 @@ export class StreamLink {
         this.#outputEnd?.();
         break;
       case "input-taken":
-        this.#inputOnItsWay -= message.bytes;
-        this.#inputBudget.give(message.bytes);
+        this.#inputOnItsWay -= message.weight;
+        this.#inputBudget.give(message.weight);
         if (this.#hasRoom) {
           this.#drained?.();
         }

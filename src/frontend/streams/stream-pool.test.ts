@@ -197,6 +197,25 @@ test("a process that never reads its stdin stops the client from sending", async
   await joined;
 });
 
+test("input in chunks of a byte takes the room that its buffers have, and gives it back", async (t) => {
+  const target = await serveFrames(t, (stream) => stream.resume());
+  const link = poolOf(t).open(target, exec, "raw");
+  const drained = new Promise<void>((resolve) => link.onDrain(resolve));
+  const fill = (): number => {
+    let written = 1;
+    while (link.write(Buffer.from("a")) && written < 10_000) {
+      written += 1;
+    }
+    return written;
+  };
+  const first = fill();
+  assert.ok(first < 1_500, `${first} chunks wait`);
+  await drained;
+  assert.ok(fill() <= first);
+  link.cancel();
+  await assert.rejects(link.ended);
+});
+
 test("a worker that dies ends its streams with an error, and the next stream has a new one", async (t) => {
   const pool = poolOf(t);
   const agent = await serveAgent(t, {

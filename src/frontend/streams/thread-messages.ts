@@ -10,7 +10,7 @@
  * - `opened` comes at most once and before any `output`; `ended` or `failed` comes once and last.
  * - The main thread returns each output buffer with `returned`, once the client took it. The worker bounds how many a
  *   stream has there; `ended` and `failed` wait until they are few.
- * - The worker acknowledges each `input` with `input-taken`. The main thread bounds the unacknowledged bytes.
+ * - The worker acknowledges each `input` with `input-taken`. The main thread bounds the unacknowledged weight.
  */
 import type { DialTarget } from "../../agent-client/address.ts";
 import type {
@@ -38,6 +38,14 @@ export const onItsWay = {
 
 /** Chunks that are sent as one message: a message costs as much as the bytes of several chunks. */
 export const inputBatch = 8;
+
+/** Bytes that a chunk of input takes on its way besides its own: its buffer, and two writes to an HTTP/2 stream. */
+const chunkBytes = 2_048;
+
+/** Bytes that chunks of input take on their way: a client may send each byte by itself. */
+export function weightOf(chunks: readonly Uint8Array[]): number {
+  return chunks.reduce((sum, { byteLength }) => sum + byteLength, chunkBytes * chunks.length);
+}
 
 /** How output is laid out for the client. */
 export type Framing =
@@ -95,7 +103,7 @@ export type FromWorker =
   | { readonly type: "handed" }
   | { readonly type: "carried"; readonly bytes: CarriedBytes }
   | { readonly type: "output"; readonly buffer: Uint8Array; readonly length: number }
-  | { readonly type: "input-taken"; readonly bytes: number }
+  | { readonly type: "input-taken"; readonly weight: number }
   /** No more output; input may continue. */
   | { readonly type: "output-end" }
   | { readonly type: "ended"; readonly outcome: Outcome }

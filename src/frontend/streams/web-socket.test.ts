@@ -58,6 +58,26 @@ test("many small messages that arrive at once are read in as many turns of the e
   assert.ok(new Set(read).size > count / 2, `they were read in ${new Set(read).size} turns`);
 });
 
+test("messages of a byte that wait are kept in few pieces", async (t) => {
+  const { client, stream } = await open(t);
+  const count = 1_000;
+  client.write(Buffer.concat(Array.from({ length: count }, () => message)));
+  let whole = 0;
+  const push = stream.push.bind(stream);
+  stream.push = (chunk: Buffer | null) => {
+    whole += chunk?.length ?? 0;
+    return push(chunk);
+  };
+  await untilTrue(() => whole === count);
+  let [pieces, bytes] = [0, 0];
+  stream.on("data", ({ length }: Buffer) => {
+    pieces += 1;
+    bytes += length;
+  });
+  await untilTrue(() => bytes === count);
+  assert.ok(pieces < 10, `${pieces} pieces`);
+});
+
 /** A frame of up to 125 bytes, masked with zeros. */
 function frame(opcode: number, data: Buffer): Buffer {
   return Buffer.concat([Buffer.from([opcode, 0x80 | data.length, 0, 0, 0, 0]), data]);

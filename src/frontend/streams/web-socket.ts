@@ -6,6 +6,7 @@ import type { RawData } from "ws";
 
 import type { BoundedWebSocket } from "../../common/bounded-web-socket.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import type { HijackContext } from "../request-context.ts";
 import { prepareForStreaming } from "./client-socket.ts";
 
@@ -96,6 +97,7 @@ class WebSocketStream extends Duplex {
     super();
     this.#webSocket = webSocket;
     this.#binary = binary;
+    packWaiting(this);
     webSocket.on("message", (data: RawData) => {
       const bytes = Array.isArray(data) ? Buffer.concat(data) : Buffer.from(data as Buffer);
       if (!this.push(bytes)) {

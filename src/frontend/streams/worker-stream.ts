@@ -14,7 +14,13 @@ import { tunnelStream } from "../../agent-client/tunnel.ts";
 import { toErrorData } from "../../common/errors.ts";
 import { DetachScanner } from "./detach-keys.ts";
 import { type BufferSupply, OutputBuffers } from "./output-buffers.ts";
-import type { FromWorker, StreamOperation, StreamTask, ToWorker } from "./thread-messages.ts";
+import {
+  type FromWorker,
+  type StreamOperation,
+  type StreamTask,
+  type ToWorker,
+  weightOf,
+} from "./thread-messages.ts";
 
 const kinds: Readonly<Record<StreamOperation["kind"], StreamKind>> = {
   session: sessionStream,
@@ -147,8 +153,8 @@ class WorkerStream {
   }
 
   #takeInput(chunks: readonly Uint8Array[]): void {
-    const bytes = chunks.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    const taken = (): void => this.#post({ type: "input-taken", bytes });
+    const weight = weightOf(chunks);
+    const taken = (): void => this.#post({ type: "input-taken", weight });
     if (this.#scanner === undefined) {
       this.#sendInput(chunks, taken);
       return;
