@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // maxRecordSteps bounds the steps from one record of a cache to another while its records are put together.
@@ -28,6 +30,18 @@ func (d *documentReader) Close() error { return nil }
 // checkDescription refuses a manifest or configuration that BuildKit does not survive: it parses both in goroutines that
 // recover nothing. Others that it cannot parse are left to it.
 func checkDescription(document []byte) error {
+	var index ocispecs.Index
+	if json.Unmarshal(document, &index) == nil {
+		if err := checkDescriptors(index.Manifests...); err != nil {
+			return err
+		}
+	}
+	var manifest ocispecs.Manifest
+	if json.Unmarshal(document, &manifest) == nil {
+		if err := checkDescriptors(append(manifest.Layers, manifest.Config)...); err != nil {
+			return err
+		}
+	}
 	var image struct {
 		Rootfs struct {
 			DiffIDs []digest.Digest `json:"diff_ids"`
@@ -49,9 +63,11 @@ func checkDescription(document []byte) error {
 		if steps < len(image.Rootfs.DiffIDs) {
 			return errors.New("an image with a build cache has fewer steps than layers")
 		}
-		var inline cacheimporttypes.CacheConfig
-		if json.Unmarshal(image.Cache, &inline.Records) == nil {
-			return checkRecords(inline.Records)
+		var inline []cacheimporttypes.CacheRecord
+		if json.Unmarshal(image.Cache, &inline) == nil {
+			if err := checkRecords(inline); err != nil {
+				return err
+			}
 		}
 	}
 	var config cacheimporttypes.CacheConfig
@@ -59,6 +75,23 @@ func checkDescription(document []byte) error {
 		return nil
 	}
 	return checkRecords(config.Records)
+}
+
+// checkDescriptors refuses digests that are none, and documents within the descriptor, which BuildKit does not read from
+// the provider.
+func checkDescriptors(descriptors ...ocispecs.Descriptor) error {
+	for _, each := range descriptors {
+		if each.Data != nil {
+			return fmt.Errorf("the descriptor of %s contains it", each.Digest)
+		}
+		if each.Digest == "" {
+			continue // It describes nothing.
+		}
+		if err := each.Digest.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without

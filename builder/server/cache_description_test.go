@@ -66,6 +66,31 @@ func record(name string, inputs ...[]int) cacheimporttypes.CacheRecord {
 	return made
 }
 
+// BuildKit panics over the one when it is not sent, and does not read the other from where it is checked.
+func TestDescriptorsOfABuildCacheAreChecked(t *testing.T) {
+	for name, each := range map[string]ocispecs.Descriptor{
+		"no digest":        {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: "none", Size: 2},
+		"a whole document": {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromString("{}"), Size: 2, Data: []byte("{}")},
+	} {
+		for kind, manifest := range map[string]any{
+			ocispecs.MediaTypeImageIndex:    ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{each}},
+			ocispecs.MediaTypeImageManifest: ocispecs.Manifest{MediaType: ocispecs.MediaTypeImageManifest, Config: each},
+		} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "/blobs/") {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set("Content-Type", kind)
+				_ = json.NewEncoder(w).Encode(manifest)
+			}))
+			if err := describe(t, server); err == nil || strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "failed") {
+				t.Errorf("%s of %s: %v", name, kind, err)
+			}
+			server.Close()
+		}
+	}
+}
+
 func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
 	var config cacheimporttypes.CacheConfig
 	for range 20 { // BuildKit makes half of them a loop.
@@ -74,8 +99,17 @@ func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
 			record("root"+digest.FromString(string(rune(root))).String()), record("twice", []int{root}), record("between", []int{root + 1}),
 			record("twice", []int{root + 2}), record("twice", []int{root, root + 2}), record("last", []int{root + 2}))
 	}
-	if err := describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, config); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
-		t.Error(err)
+	inline, err := json.Marshal(config.Records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, document := range map[string]any{
+		cacheimporttypes.CacheConfigMediaTypeV0: map[string]any{"records": config.Records, "moby.buildkit.cache.v0": []byte("[]")},
+		ocispecs.MediaTypeImageConfig:           map[string]any{"moby.buildkit.cache.v0": inline},
+	} {
+		if err := describedBy(t, kind, document); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
+			t.Errorf("%s: %v", kind, err)
+		}
 	}
 }
 
