@@ -150,3 +150,21 @@ type impatientReader struct {
 func (r *impatientReader) ReadAt(into []byte, at int64) (int, error) {
 	return r.worker.wait(func() (int, error) { return r.ReaderAt.ReadAt(into, at) })
 }
+
+// recovering converts the panics of a cache's export to errors: of what a client answers, BuildKit believes the lengths.
+func recovering(resolve remotecache.ResolveCacheExporterFunc) remotecache.ResolveCacheExporterFunc {
+	return func(ctx context.Context, group session.Group, attributes map[string]string) (remotecache.Exporter, error) {
+		made, err := resolve(ctx, group, attributes)
+		if err != nil {
+			return nil, err
+		}
+		return recoveringExporter{made}, nil
+	}
+}
+
+type recoveringExporter struct{ remotecache.Exporter }
+
+func (e recoveringExporter) Finalize(ctx context.Context) (told map[string]string, err error) {
+	defer worker.Recovered(&err)
+	return e.Exporter.Finalize(ctx)
+}
