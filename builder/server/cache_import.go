@@ -13,6 +13,8 @@ import (
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // importLimit bounds the time in which a cache is found and described.
@@ -29,7 +31,8 @@ const (
 // boundedImport limits the size of a cache's description, the time until it is read, and that in which its layers come.
 // BuildKit does not cancel an import with its build, and other builds that share a step with that build wait for it.
 func boundedImport(find cacheSource, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
-	return func(ctx context.Context, group session.Group, attributes map[string]string) (remotecache.Importer, ocispecs.Descriptor, error) {
+	return func(ctx context.Context, group session.Group, attributes map[string]string) (_ remotecache.Importer, _ ocispecs.Descriptor, err error) {
+		defer worker.Recovered(&err)
 		end := time.Now().Add(limit)
 		tooLong := fmt.Errorf("the build cache was not described within %s", limit)
 		ctx, cancel := context.WithDeadlineCause(ctx, end, tooLong)
@@ -52,7 +55,8 @@ type boundedImporter struct {
 	patience  time.Duration
 }
 
-func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
+func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (_ solver.CacheManager, err error) {
+	defer worker.Recovered(&err)
 	defer i.described.isWhole.Store(true)
 	ctx, cancel := context.WithDeadlineCause(ctx, i.end, i.tooLong)
 	defer cancel()
@@ -145,4 +149,22 @@ type impatientReader struct {
 
 func (r *impatientReader) ReadAt(into []byte, at int64) (int, error) {
 	return r.worker.wait(func() (int, error) { return r.ReaderAt.ReadAt(into, at) })
+}
+
+// recovering converts the panics of a cache's export to errors: of what a client answers, BuildKit believes the lengths.
+func recovering(resolve remotecache.ResolveCacheExporterFunc) remotecache.ResolveCacheExporterFunc {
+	return func(ctx context.Context, group session.Group, attributes map[string]string) (remotecache.Exporter, error) {
+		made, err := resolve(ctx, group, attributes)
+		if err != nil {
+			return nil, err
+		}
+		return recoveringExporter{made}, nil
+	}
+}
+
+type recoveringExporter struct{ remotecache.Exporter }
+
+func (e recoveringExporter) Finalize(ctx context.Context) (told map[string]string, err error) {
+	defer worker.Recovered(&err)
+	return e.Exporter.Finalize(ctx)
 }

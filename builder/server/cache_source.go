@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -114,10 +116,22 @@ func (p *boundedProvider) ReaderAt(ctx context.Context, desc ocispecs.Descriptor
 	if err != nil {
 		return nil, err
 	}
-	if err := p.check(reader.Size()); err != nil {
+	size := reader.Size()
+	if err := p.check(size); err != nil {
 		return nil, errors.Join(fmt.Errorf("sockerless: %s of a build cache: %w", desc.Digest, err), reader.Close())
 	}
-	return reader, nil
+	if p.isWhole.Load() {
+		return reader, nil
+	}
+	document := make([]byte, size)
+	n, err := reader.ReadAt(document, 0)
+	if err == nil || err == io.EOF {
+		err = checkDescription(document[:n])
+	}
+	if err = errors.Join(err, reader.Close()); err != nil {
+		return nil, fmt.Errorf("sockerless: %s of a build cache: %w", desc.Digest, err)
+	}
+	return &documentReader{bytes.NewReader(document[:n]), size}, nil
 }
 
 func (d *described) check(size int64) error {

@@ -1,15 +1,24 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/moby/buildkit/cache/remotecache"
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/llbbuild"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/util/compression"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 )
 
@@ -43,5 +52,60 @@ func TestAPanicOfACallIsItsErrorAlone(t *testing.T) {
 		if each == nil || !strings.Contains(each.Error(), "the builder failed: it fails") {
 			t.Error(each)
 		}
+	}
+}
+
+// lyingStore is a client's store that has written more of a cache's description than it was sent.
+type lyingStore struct{}
+
+type lyingWriter struct {
+	content.Writer
+	lies bool
+}
+
+func (lyingStore) Info(context.Context, digest.Digest) (content.Info, error) {
+	return content.Info{}, nil
+}
+
+func (lyingStore) ReaderAt(context.Context, ocispecs.Descriptor) (content.ReaderAt, error) {
+	return &documentReader{bytes.NewReader([]byte("layer")), 5}, nil
+}
+
+func (lyingStore) Writer(_ context.Context, options ...content.WriterOpt) (content.Writer, error) {
+	var wanted content.WriterOpts
+	for _, each := range options {
+		if err := each(&wanted); err != nil {
+			return nil, err
+		}
+	}
+	return lyingWriter{lies: wanted.Desc.MediaType == cacheimporttypes.CacheConfigMediaTypeV0}, nil
+}
+
+func (w lyingWriter) Write(data []byte) (int, error) {
+	if w.lies {
+		return len(data) + 1, nil
+	}
+	return len(data), nil
+}
+
+func (lyingWriter) Status() (content.Status, error)                                    { return content.Status{}, nil }
+func (lyingWriter) Commit(context.Context, int64, digest.Digest, ...content.Opt) error { return nil }
+func (lyingWriter) Close() error                                                       { return nil }
+
+func TestAPanicOfACachesExportIsItsBuildsErrorAlone(t *testing.T) {
+	resolve := recovering(func(context.Context, session.Group, map[string]string) (remotecache.Exporter, error) {
+		return remotecache.NewExporter(lyingStore{}, "", true, true, compression.New(compression.Default)), nil
+	})
+	made, err := resolve(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	layer := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageLayer, Digest: digest.FromString("layer"), Size: 5}
+	result := solver.CacheExportResult{Result: &solver.Remote{Descriptors: []ocispecs.Descriptor{layer}, Provider: lyingStore{}}}
+	if _, _, err := made.Add(digest.FromString("step"), nil, []solver.CacheExportResult{result}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := made.Finalize(t.Context()); err == nil || !strings.Contains(err.Error(), "invalid Write count") {
+		t.Error(err)
 	}
 }

@@ -115,8 +115,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		},
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
-			"inline": inlinecache.ResolveCacheExporterFunc(), "local": localcache.ResolveCacheExporterFunc(sessions),
-			"registry": registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false)),
+			"inline": inlinecache.ResolveCacheExporterFunc(), "local": recovering(localcache.ResolveCacheExporterFunc(sessions)),
+			"registry": recovering(registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false))),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
 			"local":    boundedImport(directoryCache(sessions), importLimit, layerPatience),

@@ -96,8 +96,9 @@ func (n *names) length(id digest.Digest) int64 {
 // BoundedBridge refuses a frontend's solves that exceed a limit.
 type BoundedBridge struct{ frontend.FrontendLLBBridge }
 
-// Solve is bounded.
-func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (*frontend.Result, error) {
+// Solve is bounded. Frontends in containers call it where nothing recovers.
+func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
+	defer Recovered(&err)
 	if err := BoundSolve(len(request.CacheImports), request.Definition); err != nil {
 		return nil, err
 	}

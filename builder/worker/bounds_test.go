@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/solver/pb"
 )
@@ -84,5 +85,17 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 	}
 	if err := BoundSolve(0, &pb.Definition{Def: [][]byte{{0xff}}}); err == nil {
 		t.Error("what is no operation is let")
+	}
+}
+
+// BuildKit calls both where it recovers nothing.
+func TestAPanicOfASolveOrAnExportIsItsErrorAlone(t *testing.T) {
+	w, _ := workerOf(t)
+	_, solved := BoundedBridge{}.Solve(t.Context(), frontend.SolveRequest{}, "")
+	_, _, _, exported := (&stateExport{worker: w}).Export(t.Context(), &exporter.Source{}, exporter.ExportBuildInfo{})
+	for _, err := range []error{solved, exported} {
+		if err == nil || !strings.Contains(err.Error(), "the builder failed") {
+			t.Error(err)
+		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -38,6 +39,12 @@ func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) 
 
 func sentFiles(t *testing.T, w *Worker, files fsutil.FS, key string) (cache.ImmutableRef, error) {
 	t.Helper()
+	return sentBy(t, w, filesync.NewFSSyncProvider(filesync.StaticDirSource{"context": files}), key, &local.LocalIdentifier{Name: "context"})
+}
+
+// sentBy makes a session with this service send what a build wants.
+func sentBy(t *testing.T, w *Worker, service session.Attachable, key string, wanted *local.LocalIdentifier) (cache.ImmutableRef, error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	own, err := session.NewSession(ctx, key)
@@ -45,7 +52,7 @@ func sentFiles(t *testing.T, w *Worker, files fsutil.FS, key string) (cache.Immu
 		t.Fatal(err)
 	}
 	defer own.Close()
-	own.Allow(filesync.NewFSSyncProvider(filesync.StaticDirSource{"context": files}))
+	own.Allow(service)
 	sessions, err := session.NewManager()
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +66,55 @@ func sentFiles(t *testing.T, w *Worker, files fsutil.FS, key string) (cache.Immu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return (&localInstance{worker: w, id: &local.LocalIdentifier{Name: "context"}, sessions: sessions}).receive(ctx, caller)
+	return (&localInstance{worker: w, id: wanted, sessions: sessions}).receive(ctx, caller)
+}
+
+func TestPatternsAreSentToASession(t *testing.T) {
+	w, dir := workerOfContexts(t, wide), t.TempDir()
+	for _, name := range []string{"é a", "b", "b+", "c"} {
+		write(t, dir, name, name)
+	}
+	files, err := fsutil.NewFS(dir)
+	must(t, err)
+	received, err := sentBy(t, w, filesync.NewFSSyncProvider(filesync.StaticDirSource{"die Dateien für b": files}), "", &local.LocalIdentifier{
+		Name: "die Dateien für b", IncludePatterns: []string{"é a", "b*"}, ExcludePatterns: []string{"b"},
+	})
+	must(t, err)
+	defer received.Release(context.Background())
+	var names []string
+	entries, err := os.ReadDir(received.(*ref).context.path)
+	must(t, err)
+	for _, each := range entries {
+		names = append(names, each.Name())
+	}
+	if all := strings.Join(names, ", "); all != "b+, é a" {
+		t.Errorf("received %s", all)
+	}
+}
+
+// packets are what a client sends in place of its files.
+type packets []*types.Packet
+
+func (p packets) Register(server *grpc.Server)                    { filesync.RegisterFileSyncServer(server, p) }
+func (packets) TarStream(filesync.FileSync_TarStreamServer) error { return nil }
+func (p packets) DiffCopy(stream filesync.FileSync_DiffCopyServer) error {
+	for _, each := range p {
+		if err := stream.Send(each); err != nil {
+			return err
+		}
+	}
+	<-stream.Context().Done()
+	return nil
+}
+
+func TestASessionsEntriesEndOnce(t *testing.T) {
+	w := workerOfContexts(t, wide)
+	for name, after := range map[string]*types.Packet{"their end": {}, "another": {Stat: &types.Stat{Path: "file", Mode: 0o644}}, "one of another kind": {ID: 1}} {
+		if _, err := sentBy(t, w, packets{{}, after}, "", &local.LocalIdentifier{Name: "context"}); err == nil || !strings.Contains(err.Error(), "after their end") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	nothingLeft(t, w)
 }
 
 func write(t *testing.T, dir, name, content string) {

@@ -79,7 +79,8 @@ func (e *stateExporter) Resolve(ctx context.Context, id int, attributes map[stri
 	return &stateExport{made, e.worker}, nil
 }
 
-func (e *stateExport) Export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+func (e *stateExport) Export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo) (_ map[string]string, _ exporter.FinalizeFunc, _ exporter.DescriptorReference, err error) {
+	defer Recovered(&err)
 	states, release, err := e.worker.statesOf(ctx, source)
 	defer release()
 	if err != nil {
@@ -226,10 +227,10 @@ func (e *imageExport) exportIndex(ctx context.Context, source *exporter.Source, 
 	return instance.Export(ctx, source, build)
 }
 
-func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo, platform *exptypes.Platform) (_ map[string]string, err error) {
-	defer Recovered(&err)
+func (e *imageExport) export(ctx context.Context, source *exporter.Source, build exporter.ExportBuildInfo, platform *exptypes.Platform) (map[string]string, error) {
 	var result *ref
 	if found, ok := source.FindRef(platform.ID); ok && found != nil {
+		var err error
 		if result, err = stateOf(found); err != nil {
 			return nil, err
 		}

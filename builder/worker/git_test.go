@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"bufio"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -265,6 +267,58 @@ func TestTheProxyOfGitIsItsBuildersAlone(t *testing.T) {
 		if answer.Code != nethttp.StatusProxyAuthRequired {
 			t.Errorf("answered %d", answer.Code)
 		}
+	}
+}
+
+func TestStrangersAtTheProxyOfGitAreBounded(t *testing.T) {
+	w := workerOfGit(t, wide)
+	server := httptest.NewServer(nethttp.HandlerFunc(func(nethttp.ResponseWriter, *nethttp.Request) {}))
+	defer server.Close()
+	proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
+	must(t, err)
+	dial := func() net.Conn {
+		conn, err := net.Dial("tcp", proxy.Host)
+		must(t, err)
+		t.Cleanup(func() { conn.Close() })
+		must(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
+		return conn
+	}
+	ask := func(conn net.Conn, header nethttp.Header) int {
+		request, err := nethttp.NewRequest(nethttp.MethodGet, server.URL, nil)
+		must(t, err)
+		request.Header = header
+		must(t, request.WriteProxy(conn))
+		answer, err := nethttp.ReadResponse(bufio.NewReader(conn), request)
+		must(t, err)
+		_, err = io.Copy(io.Discard, answer.Body)
+		must(t, err)
+		return answer.StatusCode
+	}
+	login := nethttp.Header{"Proxy-Authorization": {"Basic " + base64.StdEncoding.EncodeToString([]byte("git:"+w.gitProxy.password))}}
+	known := dial()
+	if code := ask(known, login); code != nethttp.StatusOK {
+		t.Errorf("with the password: %d", code)
+	}
+	first, second := dial(), dial()
+	for _, conn := range []net.Conn{first, second} {
+		if code := ask(conn, nil); code != nethttp.StatusProxyAuthRequired {
+			t.Errorf("without the password: %d", code)
+		}
+	}
+	for range maxStrangers - 1 {
+		dial()
+	}
+	if _, err := first.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the oldest of too many: %v", err)
+	}
+	if code := ask(second, nil); code != nethttp.StatusProxyAuthRequired {
+		t.Errorf("the oldest but one: %d", code)
+	}
+	if code := ask(known, login); code != nethttp.StatusOK {
+		t.Errorf("with the password, beside strangers: %d", code)
+	}
+	if code := ask(dial(), nethttp.Header{"Long": {strings.Repeat("x", 2*maxProxyHeader)}}); code != nethttp.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("a long header: %d", code)
 	}
 }
 

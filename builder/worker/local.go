@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/cache/contenthash"
@@ -24,6 +26,7 @@ import (
 	"github.com/moby/buildkit/util/progress"
 	"github.com/tonistiigi/fsutil"
 	fstypes "github.com/tonistiigi/fsutil/types"
+	"google.golang.org/grpc/metadata"
 )
 
 // localSource transfers a client's files through its session. Identifiers and cache keys are BuildKit's own.
@@ -104,11 +107,16 @@ func (i *localInstance) receive(ctx context.Context, caller session.Caller) (cac
 	if err == nil {
 		bounded, count := i.worker.limits.Context.bound(ctx, dir.path)
 		defer count.cut(nil)
-		err = filesync.FSSync(bounded, caller, filesync.FSSendRequestOpt{
-			Name: i.id.Name, IncludePatterns: i.id.IncludePatterns, ExcludePatterns: i.id.ExcludePatterns, FollowPaths: i.id.FollowPaths,
-			DestDir: dir.path, CacheUpdater: &updater{sums}, ProgressCb: count.received(transferring(ctx, i.id.Name)), Differ: i.id.Differ,
-			MetadataOnly: i.id.MetadataOnly, Filter: count.admits,
-		})
+		options := fsutil.ReceiveOpt{
+			NotifyHashed: sums.HandleChange, ContentHasher: contenthash.NewFromStat, ProgressCb: count.received(transferring(ctx, i.id.Name)),
+			Differ: i.id.Differ, Filter: count.admits,
+		}
+		if i.id.MetadataOnly {
+			options.MetadataOnly = func(string, *fstypes.Stat) bool { return false }
+		}
+		err = receiveFiles(bounded, caller, map[string][]string{
+			"dir-name": {i.id.Name}, "include-patterns": i.id.IncludePatterns, "exclude-patterns": i.id.ExcludePatterns, "followpaths": i.id.FollowPaths,
+		}, dir.path, options)
 		if count.failure() != nil {
 			err = count.failure()
 		}
@@ -254,10 +262,63 @@ func (t *transfer) failure() error {
 	return t.err
 }
 
-type updater struct{ contenthash.CacheContext }
+// receiveFiles is BuildKit's FSSync but for the check of the stream.
+func receiveFiles(ctx context.Context, caller session.Caller, wanted map[string][]string, directory string, options fsutil.ReceiveOpt) error {
+	if !caller.Supports(session.MethodURL(filesync.FileSync_ServiceDesc.ServiceName, "diffcopy")) {
+		return errors.New("no local sources enabled")
+	}
+	ctx, cancel := context.WithCancel(caller.Context(ctx))
+	defer cancel()
+	stream, err := filesync.NewFileSyncClient(caller.Conn()).DiffCopy(metadata.NewOutgoingContext(ctx, headersOf(wanted)))
+	if err != nil {
+		return err
+	}
+	if err := fsutil.Receive(stream.Context(), &endingOnce{Stream: stream}, directory, options); err != nil {
+		return err
+	}
+	return stream.CloseSend()
+}
 
-func (*updater) MarkSupported(bool)                  {}
-func (*updater) ContentHasher() fsutil.ContentHasher { return contenthash.NewFromStat }
+// headersOf encodes texts as clients of BuildKit expect them.
+func headersOf(values map[string][]string) metadata.MD {
+	headers := metadata.MD{}
+	for key, texts := range values {
+		isEncoded := slices.ContainsFunc(texts, func(text string) bool {
+			return strings.ContainsFunc(text, func(each rune) bool { return each > unicode.MaxASCII })
+		})
+		for _, text := range texts {
+			if isEncoded {
+				text = url.QueryEscape(text)
+			}
+			headers.Append(key, text)
+		}
+		if isEncoded {
+			headers.Set(key+"-encoded", "1")
+		}
+	}
+	return headers
+}
+
+// endingOnce refuses entries after their end, over which fsutil panics where nothing recovers.
+type endingOnce struct {
+	fsutil.Stream
+	hasEnded bool
+}
+
+func (e *endingOnce) RecvMsg(message any) error {
+	if err := e.Stream.RecvMsg(message); err != nil {
+		return err
+	}
+	packet, ok := message.(*fstypes.Packet)
+	if !ok || packet.Type != fstypes.PACKET_STAT {
+		return nil
+	}
+	if e.hasEnded {
+		return errors.New("the client's session sent entries after their end")
+	}
+	e.hasEnded = packet.Stat == nil
+	return nil
+}
 
 // transferring reports progress in BuildKit's words.
 func transferring(ctx context.Context, name string) func(int, bool) {

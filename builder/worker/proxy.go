@@ -12,20 +12,58 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
 
 // gitProxy is git's web proxy: it refuses metadata services, even behind a name or a redirect, and responses larger
-// than a build context. Only this process's children know its password.
+// than a build context. Only this process's children know its password; everybody on this machine can connect.
 type gitProxy struct {
 	server   *http.Server
 	password string
 	limit    int64
 	forward  http.Handler
 	// The machine's proxy, for encrypted connections.
-	upstream proxyChoice
+	upstream  proxyChoice
+	strangers strangers
 }
+
+const (
+	// maxStrangers bounds the connections that have not shown the password, and maxProxyHeader, in bytes, a request's header.
+	maxStrangers   = 256
+	maxProxyHeader = 64 << 10
+)
+
+// strangers are a server's connections without a password, the oldest first. Of too many the oldest is closed.
+type strangers struct {
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// changed follows a connection's state.
+func (s *strangers) changed(conn net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.conns = append(s.conns, conn); len(s.conns) > maxStrangers {
+			s.conns[0].Close()
+			s.conns = slices.Delete(s.conns, 0, 1)
+		}
+	case http.StateClosed:
+		s.know(conn)
+	}
+}
+
+// know counts a connection no longer.
+func (s *strangers) know(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns = slices.DeleteFunc(s.conns, func(each net.Conn) bool { return each == conn })
+}
+
+type connOfContext struct{}
 
 // startGitProxy serves until it is closed, and announces the proxy to future child processes through the environment,
 // from which BuildKit passes it to git. This process itself keeps using machineProxy.
@@ -42,7 +80,12 @@ func startGitProxy(upstream proxyChoice, limit int64) (*gitProxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	made.server = &http.Server{Handler: made, ReadHeaderTimeout: 30 * time.Second}
+	made.server = &http.Server{
+		Handler: made, ReadHeaderTimeout: 30 * time.Second, MaxHeaderBytes: maxProxyHeader, ConnState: made.strangers.changed,
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connOfContext{}, conn)
+		},
+	}
 	go made.server.Serve(listener)
 	address := (&url.URL{Scheme: "http", User: url.UserPassword("git", made.password), Host: listener.Addr().String()}).String()
 	for _, name := range []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"} {
@@ -61,6 +104,9 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Proxy-Authenticate", `Basic realm="builder"`)
 		http.Error(w, "the proxy is its builder's alone", http.StatusProxyAuthRequired)
 		return
+	}
+	if conn, ok := r.Context().Value(connOfContext{}).(net.Conn); ok {
+		p.strangers.know(conn)
 	}
 	if r.Method != http.MethodConnect {
 		// A git server responds before it has read the whole request, the rest of which would be dropped.

@@ -171,6 +171,11 @@ export class ImageIndex {
     return [...losing, { ...record, names: allNames, digests: allDigests }];
   }
 
+  /** The images that refer to a blob, by its digest. */
+  referringTo(digest: string): readonly ImageRecord[] {
+    return this.#state.images.referringTo(digest);
+  }
+
   /** Whether an image refers to a blob, by its digest. */
   isReferenced(digest: string): boolean {
     return this.#state.images.isReferenced(digest);

@@ -155,9 +155,10 @@ export class ImagesForContainers implements ImageSource {
   diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] } {
     const { index, catalog } = this.#parts;
     const sizes = new Map(
-      index
-        .records()
-        .flatMap((record) => index.stacksOf(record).map((stack, at) => [stack, record.layerSizes[at] ?? 0n])),
+      index.records().flatMap((record) => {
+        const stacks = index.stacksOf(record);
+        return record.layerSizes.map((size, at) => [stacks[at], size]);
+      }),
     );
     return {
       layersSize: sizes.values().reduce((sum, size) => sum + size, 0n),

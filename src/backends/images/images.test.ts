@@ -372,6 +372,14 @@ describe("an inspection", () => {
   });
 });
 
+it("disk usage counts a layer by an image that has fetched it", async (context) => {
+  const { store, images, id } = await storeOf(context, "a:1");
+  const { diffIds = [], size = 0n } = store.state.images.get(id) ?? {};
+  await addImages(store, 1, diffIds);
+  assert.equal(images.containers.diskUsage().layersSize, size);
+  assert.notEqual(size, 0n);
+});
+
 it("removals and disk usage look at no other image's layers, and hash only those that are removed", async (context) => {
   const { store, images, id } = await storeOf(context, "a:1");
   const [base = "", top = ""] = store.state.images.get(id)?.diffIds ?? [];
@@ -386,7 +394,7 @@ it("removals and disk usage look at no other image's layers, and hash only those
     syncBuiltinESMExports();
   });
   const { layersSize } = images.containers.diskUsage();
-  assert.equal(layersSize, store.state.images.get(id)?.layerSizes[1]);
+  assert.equal(layersSize, store.state.images.get(id)?.size);
   assert.equal(hashes.mock.callCount(), 0);
   for (const { mock } of looks) {
     mock.resetCalls();

@@ -35,6 +35,10 @@ it("blobs are referenced while an image has them, as configuration, manifest or 
   change.put(create(ImageRecordSchema, { id: "a", manifestDigest: "m", layerDigests: ["l", "k"] }));
   change.put(create(ImageRecordSchema, { id: "b", layerDigests: ["l"] }));
   assert.deepEqual(referenced(), ["a", "b", "m", "l", "k"]);
+  assert.deepEqual(
+    table.referringTo("l").map(({ id }) => id),
+    ["a", "b"],
+  );
   change.put(create(ImageRecordSchema, { id: "a", manifestDigest: "n", layerDigests: ["l"] }));
   assert.deepEqual(referenced(), ["a", "b", "n", "l"]);
   change.delete("a");

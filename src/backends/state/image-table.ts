@@ -18,6 +18,8 @@ export interface Images extends Table<ImageRecord> {
   hasLayer(diffId: string): boolean;
   /** The stacks that an image's layers top, bottom first. */
   stacksOf(image: ImageRecord): readonly LayerStack[];
+  /** Images that refer to a blob, by its digest. */
+  referringTo(digest: string): readonly ImageRecord[];
   /** Whether an image refers to a blob, by its digest. */
   isReferenced(digest: string): boolean;
 }
@@ -64,6 +66,10 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
 
   stacksOf({ diffIds }: ImageRecord): readonly LayerStack[] {
     return this.#stacks.of(diffIds);
+  }
+
+  referringTo(digest: string): readonly ImageRecord[] {
+    return this.#byBlob.get(digest);
   }
 
   isReferenced(digest: string): boolean {

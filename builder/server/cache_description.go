@@ -1,0 +1,293 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// maxRecordSteps bounds the steps from one record of a cache to another while its records are put together.
+const maxRecordSteps = 1 << 24
+
+// documentReader is a document that has been read.
+type documentReader struct {
+	*bytes.Reader
+	size int64
+}
+
+var _ content.ReaderAt = (*documentReader)(nil)
+
+func (d *documentReader) Size() int64  { return d.size }
+func (d *documentReader) Close() error { return nil }
+
+// checkDescription refuses a manifest or configuration that BuildKit does not survive: it parses both in goroutines that
+// recover nothing. Others that it cannot parse are left to it.
+func checkDescription(document []byte) error {
+	var index ocispecs.Index
+	if json.Unmarshal(document, &index) == nil {
+		if err := checkDescriptors(index.Manifests...); err != nil {
+			return err
+		}
+	}
+	var manifest ocispecs.Manifest
+	if json.Unmarshal(document, &manifest) == nil {
+		if err := checkDescriptors(append(manifest.Layers, manifest.Config)...); err != nil {
+			return err
+		}
+	}
+	var image struct {
+		Rootfs struct {
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		} `json:"rootfs"`
+		Cache   []byte `json:"moby.buildkit.cache.v0"`
+		History []struct {
+			Created    *time.Time `json:"created"`
+			CreatedBy  string     `json:"created_by"`
+			EmptyLayer bool       `json:"empty_layer"`
+		} `json:"history"`
+	}
+	if json.Unmarshal(document, &image) == nil && image.Cache != nil {
+		steps := 0
+		for _, each := range image.History {
+			if !each.EmptyLayer {
+				steps++
+			}
+		}
+		if steps < len(image.Rootfs.DiffIDs) {
+			return errors.New("an image with a build cache has fewer steps than layers")
+		}
+		var inline []cacheimporttypes.CacheRecord
+		if json.Unmarshal(image.Cache, &inline) == nil {
+			if err := checkRecords(inline); err != nil {
+				return err
+			}
+		}
+	}
+	var config cacheimporttypes.CacheConfig
+	if json.Unmarshal(document, &config) != nil {
+		return nil
+	}
+	return checkRecords(config.Records)
+}
+
+// checkDescriptors refuses digests that are none, and documents within the descriptor, which BuildKit does not read from
+// the provider.
+func checkDescriptors(descriptors ...ocispecs.Descriptor) error {
+	for _, each := range descriptors {
+		if each.Data != nil {
+			return fmt.Errorf("the descriptor of %s contains it", each.Digest)
+		}
+		if each.Digest == "" {
+			continue // It describes nothing.
+		}
+		if err := each.Digest.Validate(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without
+// an end. It makes one of records with a digest that stand on the same ones, and chooses at random which.
+func checkRecords(records []cacheimporttypes.CacheRecord) error {
+	all := &recordGraph{records: records, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
+	for at := range records {
+		if _, err := all.make(at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordGraph has the records of a cache as BuildKit puts them together, in its order.
+type recordGraph struct {
+	records []cacheimporttypes.CacheRecord
+	// By the index of the record; nil while it is made.
+	made  map[int]*recordNode
+	roots map[digest.Digest]*recordNode
+	// BuildKit has chosen at random.
+	isRandom bool
+	steps    int
+}
+
+// recordNode is a record with those that stand on it.
+type recordNode struct {
+	// The one that it was joined with.
+	joined   *recordNode
+	children map[recordLink]map[*recordNode]struct{}
+}
+
+// recordLink is how a record with this digest stands on another.
+type recordLink struct {
+	selector string
+	input    int
+	digest   digest.Digest
+}
+
+var (
+	errRecordLoop  = errors.New("the records of the build cache stand on themselves")
+	errRecordSteps = errors.New("the records of the build cache have too much in common")
+)
+
+// self returns what the record has become.
+func (c *recordNode) self() *recordNode {
+	for c.joined != nil {
+		if c.joined.joined != nil {
+			c.joined = c.joined.joined
+		}
+		c = c.joined
+	}
+	return c
+}
+
+func (c *recordNode) add(link recordLink, child *recordNode) {
+	if c.children == nil {
+		c.children = map[recordLink]map[*recordNode]struct{}{}
+	}
+	if c.children[link] == nil {
+		c.children[link] = map[*recordNode]struct{}{}
+	}
+	c.children[link][child] = struct{}{}
+}
+
+// make puts a record together, after those that it stands on.
+func (c *recordGraph) make(at int) (*recordNode, error) {
+	if made, ok := c.made[at]; ok {
+		if made == nil {
+			return nil, errRecordLoop
+		}
+		return made.self(), nil
+	}
+	c.made[at] = nil
+	if at < 0 || at >= len(c.records) {
+		return nil, errors.New("the build cache lacks a record")
+	}
+	record := c.records[at]
+	for _, links := range record.Inputs {
+		for _, each := range links {
+			if _, err := c.make(each.LinkIndex); err != nil {
+				return nil, err
+			}
+		}
+	}
+	made, err := c.join(record)
+	c.made[at] = made
+	return made, err
+}
+
+// join returns the record as one of those with its digest that stand on the same ones, or as a new one.
+func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, error) {
+	if len(record.Inputs) == 0 {
+		if c.roots[record.Digest] == nil {
+			c.roots[record.Digest] = &recordNode{}
+		}
+		return c.roots[record.Digest].self(), nil
+	}
+	same, err := c.sameAs(record)
+	if err != nil {
+		return nil, err
+	}
+	for each := range same {
+		above, err := c.above(each)
+		if err != nil {
+			return nil, err
+		}
+		for other := range same {
+			if _, isAbove := above[other]; isAbove && other != each {
+				return nil, errRecordLoop
+			}
+		}
+	}
+	c.isRandom = c.isRandom || len(same) > 1
+	made := &recordNode{}
+	isNew := true
+	for each := range same {
+		if isNew {
+			made, isNew = each, false
+			continue
+		}
+		for link, children := range each.children {
+			for child := range children {
+				made.add(link, child)
+			}
+		}
+		each.joined, each.children = made, nil
+	}
+	above, err := c.above(made)
+	if err != nil {
+		return nil, err
+	}
+	for input, links := range record.Inputs {
+		for _, each := range links {
+			on := c.made[each.LinkIndex].self()
+			if _, isAbove := above[on]; !isAbove {
+				on.add(recordLink{each.Selector, input, record.Digest}, made)
+			} else if c.isRandom {
+				return nil, errRecordLoop
+			}
+		}
+	}
+	return made, nil
+}
+
+// sameAs returns the records with a record's digest that stand, by each of its inputs, on one of the same ones.
+func (c *recordGraph) sameAs(record cacheimporttypes.CacheRecord) (same map[*recordNode]struct{}, err error) {
+	for input, links := range record.Inputs {
+		found := map[*recordNode]struct{}{}
+		for _, each := range links {
+			on := c.made[each.LinkIndex].self()
+			for child := range on.children[recordLink{each.Selector, input, record.Digest}] {
+				if err := c.step(); err != nil {
+					return nil, err
+				}
+				found[child.self()] = struct{}{}
+			}
+		}
+		if input == 0 {
+			same = found
+			continue
+		}
+		for each := range same {
+			if _, ok := found[each]; !ok {
+				delete(same, each)
+			}
+		}
+	}
+	return same, nil
+}
+
+// above returns a record and all that stand on it.
+func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) {
+	found := map[*recordNode]struct{}{from: {}}
+	for left := []*recordNode{from}; len(left) > 0; {
+		last := left[len(left)-1]
+		left = left[:len(left)-1]
+		for _, children := range last.children {
+			for child := range children {
+				if err := c.step(); err != nil {
+					return nil, err
+				}
+				child = child.self()
+				if _, ok := found[child]; !ok {
+					found[child] = struct{}{}
+					left = append(left, child)
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+func (c *recordGraph) step() error {
+	if c.steps++; c.steps > maxRecordSteps {
+		return errRecordSteps
+	}
+	return nil
+}

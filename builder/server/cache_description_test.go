@@ -1,0 +1,137 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	digest "github.com/opencontainers/go-digest"
+	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// describedBy reads the description of a cache with a manifest that names this configuration.
+func describedBy(t *testing.T, kind string, config any) error {
+	t.Helper()
+	document, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := ocispecs.Manifest{
+		MediaType: ocispecs.MediaTypeImageManifest,
+		Config:    ocispecs.Descriptor{MediaType: kind, Digest: digest.FromBytes(document), Size: int64(len(document))},
+		Layers:    []ocispecs.Descriptor{{MediaType: ocispecs.MediaTypeImageLayer, Digest: digest.FromString("layer"), Size: 1}},
+	}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/blobs/") {
+			_, _ = w.Write(document)
+			return
+		}
+		w.Header().Set("Content-Type", ocispecs.MediaTypeImageManifest)
+		_ = json.NewEncoder(w).Encode(manifest)
+	}))
+	defer server.Close()
+	return describe(t, server)
+}
+
+func TestABuildCacheOfAnImageWithoutAHistoryIsRefused(t *testing.T) {
+	image := func(steps ...ocispecs.History) any {
+		return map[string]any{
+			"rootfs": ocispecs.RootFS{Type: "layers", DiffIDs: []digest.Digest{digest.FromString("layer")}}, "history": steps,
+			"moby.buildkit.cache.v0": []byte(`[{"digest":"` + digest.FromString("step").String() + `","layers":[{"layer":0}]}]`),
+		}
+	}
+	for name, config := range map[string]any{"none": image(), "an empty one": image(ocispecs.History{EmptyLayer: true})} {
+		if err := describedBy(t, ocispecs.MediaTypeImageConfig, config); err == nil || !strings.Contains(err.Error(), "fewer steps than layers") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := describedBy(t, ocispecs.MediaTypeImageConfig, image(ocispecs.History{})); err != nil {
+		t.Error(err)
+	}
+}
+
+// record has its digest by a name and, by input, the indexes of those that it stands on.
+func record(name string, inputs ...[]int) cacheimporttypes.CacheRecord {
+	made := cacheimporttypes.CacheRecord{Digest: digest.FromString(name)}
+	for _, links := range inputs {
+		var each []cacheimporttypes.CacheInput
+		for _, link := range links {
+			each = append(each, cacheimporttypes.CacheInput{LinkIndex: link})
+		}
+		made.Inputs = append(made.Inputs, each)
+	}
+	return made
+}
+
+// BuildKit panics over the one when it is not sent, and does not read the other from where it is checked.
+func TestDescriptorsOfABuildCacheAreChecked(t *testing.T) {
+	for name, each := range map[string]ocispecs.Descriptor{
+		"no digest":        {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: "none", Size: 2},
+		"a whole document": {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromString("{}"), Size: 2, Data: []byte("{}")},
+	} {
+		for kind, manifest := range map[string]any{
+			ocispecs.MediaTypeImageIndex:    ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{each}},
+			ocispecs.MediaTypeImageManifest: ocispecs.Manifest{MediaType: ocispecs.MediaTypeImageManifest, Config: each},
+		} {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.Contains(r.URL.Path, "/blobs/") {
+					panic(http.ErrAbortHandler)
+				}
+				w.Header().Set("Content-Type", kind)
+				_ = json.NewEncoder(w).Encode(manifest)
+			}))
+			if err := describe(t, server); err == nil || strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "failed") {
+				t.Errorf("%s of %s: %v", name, kind, err)
+			}
+			server.Close()
+		}
+	}
+}
+
+func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
+	var config cacheimporttypes.CacheConfig
+	for range 20 { // BuildKit makes half of them a loop.
+		root := len(config.Records)
+		config.Records = append(config.Records,
+			record("root"+digest.FromString(string(rune(root))).String()), record("twice", []int{root}), record("between", []int{root + 1}),
+			record("twice", []int{root + 2}), record("twice", []int{root, root + 2}), record("last", []int{root + 2}))
+	}
+	inline, err := json.Marshal(config.Records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, document := range map[string]any{
+		cacheimporttypes.CacheConfigMediaTypeV0: map[string]any{"records": config.Records, "moby.buildkit.cache.v0": []byte("[]")},
+		ocispecs.MediaTypeImageConfig:           map[string]any{"moby.buildkit.cache.v0": inline},
+	} {
+		if err := describedBy(t, kind, document); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
+			t.Errorf("%s: %v", kind, err)
+		}
+	}
+}
+
+func TestRecordsOfABuildCacheWithEqualDigestsAreRead(t *testing.T) {
+	config := cacheimporttypes.CacheConfig{Records: []cacheimporttypes.CacheRecord{
+		record("one"), record("two"), record("three"),
+		// A step that follows an equal one.
+		record("twice", []int{0}), record("twice", []int{3}), record("last", []int{4}),
+		// Steps that turn out to be one, and one of both inputs.
+		record("same", []int{0}), record("above", []int{6}), record("same", []int{1}), record("same", []int{0, 1, 2}), record("both", []int{6}, []int{9}),
+		// A step that stands on the result of one with its digest as well.
+		record("again", []int{0}), record("result", []int{11}), record("again", []int{0}),
+	}}
+	if err := describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, config); err != nil {
+		t.Error(err)
+	}
+	many := make([]cacheimporttypes.CacheRecord, 5000)
+	many[0] = record("root")
+	for at := range many[1:] {
+		many[at+1] = record("step", []int{at})
+	}
+	if err := describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, cacheimporttypes.CacheConfig{Records: many}); err != nil {
+		t.Error(err)
+	}
+}
