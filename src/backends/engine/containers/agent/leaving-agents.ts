@@ -98,7 +98,7 @@ async function agentReplaced(
     const resolve = (): void => replaced.resolve(true);
     if (generation === 0n || link === undefined) {
       void released
-        .then(() => startSettled(live))
+        .then(() => startSettled(live, scope))
         .then(() => context.driver.workloads.storedServed())
         .then(resolve, () => replaced.resolve(false));
     } else {
