@@ -1,19 +1,27 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { describe, it, test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
 
-import { NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  CommitContainerRequestSchema,
+  ContainerStatus,
+} from "../../../gen/sockerless/backend/v1/container_pb.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { KeyedLocks } from "../../concurrency/serial.ts";
+import { ContainerTable } from "../../state/container-table.ts";
 import { NetworkTable } from "../../state/network-table.ts";
+import { LiveContainer } from "../containers/live/live.ts";
+import { commitContainer } from "../containers/streams/commit-container.ts";
 import type { EngineContext } from "../context.ts";
 import { networkService } from "./network-service.ts";
 import { volumeService } from "./volume-service.ts";
 
+const steps = { operations: [], undo: [], grows: new Set<never>(), overfills: new Set<never>() };
+
 describe("a removal that waits for another one", () => {
   const networks = new NetworkTable();
-  const steps = { operations: [], undo: [], grows: new Set<never>(), overfills: new Set<never>() };
   networks.changeInto(steps).put(create(NetworkRecordSchema, { network: { id: "net", name: "net" } }));
   const [volumeLocks, networkLocks] = [new KeyedLocks(), new KeyedLocks()];
   const context = {
@@ -38,4 +46,27 @@ describe("a removal that waits for another one", () => {
       await assert.rejects(removed, /the client is gone/);
     });
   }
+});
+
+test("a commit that waits for another change of its container ends with its client", async () => {
+  const containers = new ContainerTable();
+  const [live, over, client] = [new LiveContainer("c"), Promise.withResolvers<void>(), new AbortController()];
+  const running = create(ContainerRecordSchema, {
+    ...{ id: "c", config: { cmd: { values: ["sh"] } }, state: { status: ContainerStatus.RUNNING } },
+  });
+  containers.changeInto({ ...steps }).put(running);
+  const context = {
+    state: { containers },
+    live: { of: () => live, peek: () => live },
+    driver: { workloads: { stored: () => ({ kind: "unix", path: "/nowhere" }) } },
+    images: { commit: () => Promise.reject(new Error("it is committed all the same")) },
+    logger: { warn: () => {} },
+    shutdown: new AbortController().signal,
+  } as unknown as EngineContext;
+  void live.lock.run(() => over.promise);
+  const request = create(CommitContainerRequestSchema, { container: "c", pause: true });
+  const committed = commitContainer(context, request, client.signal);
+  client.abort(new Error("the client is gone"));
+  setImmediate(() => over.resolve());
+  await assert.rejects(committed, /the client is gone/);
 });
