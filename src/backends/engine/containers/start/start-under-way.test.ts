@@ -10,9 +10,12 @@ import {
   WaitCondition,
   WaitContainerRequestSchema,
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import { AgentAccessSchema } from "../../../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import { ContainerRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { systemClock } from "../../../../common/clock.ts";
 import { ContainerTable } from "../../../state/container-table.ts";
 import type { EngineContext } from "../../context.ts";
+import { failedAgentReplaced } from "../agent/leaving-agents.ts";
 import { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
 import { waitForContainer } from "../run/wait-container.ts";
@@ -27,6 +30,8 @@ describe("a start that lasts", () => {
   const context = {
     state: { containers, events: { past: () => [] } },
     live: { of: () => live },
+    clock: systemClock,
+    shutdown: new AbortController().signal,
   } as unknown as EngineContext;
   const { promise, resolve } = Promise.withResolvers<void>();
   const started = asStartUnderWay(live, new StartPhases(), () => promise);
@@ -44,9 +49,12 @@ describe("a start that lasts", () => {
     }
     return process.memoryUsage().heapUsed;
   };
+  live.released = promise;
+  const failed = create(AgentAccessSchema, { failedGeneration: 0n });
   const wait = create(WaitContainerRequestSchema, { container: id, condition: WaitCondition.NOT_RUNNING });
   const calls: Record<string, (client: AbortSignal) => Promise<unknown>> = {
     "an exec": (client) => containerOnceStarted(context, id, client),
+    logs: (client) => failedAgentReplaced(context, id, failed, client),
     "a wait": (client) => waitForContainer(context, wait, client).result,
   };
 
