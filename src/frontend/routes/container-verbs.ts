@@ -38,13 +38,15 @@ export const containerVerbRoutes: readonly Route[] = [
 ];
 
 async function postContainersPause(context: ReplyContext): Promise<void> {
-  await context.services.backend.containers.pauseContainer({ container: nameOf(context) });
-  replyEmpty(context.response, 204);
+  const { signal, services, response } = context;
+  await services.backend.containers.pauseContainer({ container: nameOf(context) }, { signal });
+  replyEmpty(response, 204);
 }
 
 async function postContainersUnpause(context: ReplyContext): Promise<void> {
-  await context.services.backend.containers.unpauseContainer({ container: nameOf(context) });
-  replyEmpty(context.response, 204);
+  const { signal, services, response } = context;
+  await services.backend.containers.unpauseContainer({ container: nameOf(context) }, { signal });
+  replyEmpty(response, 204);
 }
 
 async function postContainersRename(context: ReplyContext): Promise<void> {

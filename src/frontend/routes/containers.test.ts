@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { ConnectRouter } from "@connectrpc/connect";
+import type { ConnectRouter, HandlerContext } from "@connectrpc/connect";
 
 import { toConnectError } from "../../common/connect-error.ts";
 import { conflict, notModified } from "../../common/errors.ts";
@@ -16,6 +16,8 @@ import {
   type WaitContainerRequest,
   type WaitContainerResponseSchema,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import { NetworkService } from "../../gen/sockerless/backend/v1/network_pb.ts";
+import { VolumeService } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { callApi } from "../../../test/support/call-api.ts";
@@ -247,26 +249,38 @@ test("what is not built is refused with the feature and the backend", async (t) 
   });
 });
 
-test("of a start, a stop and a restart the backend is told when the client has left", async (t) => {
-  const calls = new Map(
-    ["start", "stop", "restart"].map((name) => [name, Promise.withResolvers<AbortSignal>()] as const),
-  );
-  const wait = async (name: string, signal: AbortSignal) => {
-    calls.get(name)?.resolve(signal);
+test("the backend is told of each change whose client has left before it was answered", async (t) => {
+  let called = Promise.withResolvers<AbortSignal>();
+  const wait = async (_request: unknown, { signal }: HandlerContext) => {
+    called.resolve(signal);
     await new Promise((resolve) => signal.addEventListener("abort", resolve));
     return {};
   };
   const clock = new ManualClock();
-  const backend = (router: ConnectRouter) =>
+  const backend = (router: ConnectRouter) => {
     router.service(ContainerService, {
-      startContainer: (_request, { signal }) => wait("start", signal),
-      stopContainer: (_request, { signal }) => wait("stop", signal),
-      restartContainer: (_request, { signal }) => wait("restart", signal),
+      ...{ startContainer: wait, stopContainer: wait, restartContainer: wait, killContainer: wait },
+      ...{ pauseContainer: wait, unpauseContainer: wait, removeContainer: wait },
+      ...{ renameContainer: wait, updateContainer: wait },
     });
+    router.service(NetworkService, {
+      ...{ connectNetwork: wait, disconnectNetwork: wait, removeNetwork: wait },
+    });
+    router.service(VolumeService, { createVolume: wait, removeVolume: wait });
+  };
   const api = await serveApi(t, backend, undefined, undefined, clock);
-  for (const [name, called] of calls) {
+  const verbs = ["start", "stop", "restart", "kill", "pause", "unpause", "rename?name=other", "update"];
+  for (const request of [
+    ...verbs.map((verb) => `POST /containers/web/${verb}`),
+    ...["POST /networks/net/connect", "POST /networks/net/disconnect", "POST /volumes/create"],
+    ...["DELETE /containers/web", "DELETE /networks/net", "DELETE /volumes/data"],
+  ]) {
+    called = Promise.withResolvers();
     const client = connect(api.socket);
-    client.write(`POST /containers/web/${name} HTTP/1.1\r\nHost: docker\r\n\r\n`);
+    const body = /update|connect|create/.test(request) ? JSON.stringify({ Container: "web" }) : "";
+    client.write(
+      `${request} HTTP/1.1\r\nHost: docker\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
     const signal = await called.promise;
     client.destroy();
     await untilTrue(async () => {

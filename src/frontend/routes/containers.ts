@@ -186,10 +186,11 @@ async function postContainersRestart(context: ReplyContext): Promise<void> {
 }
 
 async function postContainersKill(context: ReplyContext): Promise<void> {
-  const { query, services, response } = context;
+  const { query, signal: left, services, response } = context;
   const container = nameOf(context);
   try {
-    await services.backend.containers.killContainer({ container, signal: text(query, "signal") });
+    const signal = text(query, "signal");
+    await services.backend.containers.killContainer({ container, signal }, { signal: left });
   } catch (error) {
     const { kind, message } = fromUnknown(error);
     const prefix = `cannot kill container: ${container}: `;
@@ -199,13 +200,16 @@ async function postContainersKill(context: ReplyContext): Promise<void> {
 }
 
 async function deleteContainers(context: ReplyContext): Promise<void> {
-  const { query, services, response } = context;
-  await services.backend.containers.removeContainer({
-    container: nameOf(context),
-    force: flag(query, "force"),
-    volumes: flag(query, "v"),
-    link: flag(query, "link"),
-  });
+  const { query, signal, services, response } = context;
+  await services.backend.containers.removeContainer(
+    {
+      container: nameOf(context),
+      force: flag(query, "force"),
+      volumes: flag(query, "v"),
+      link: flag(query, "link"),
+    },
+    { signal },
+  );
   replyEmpty(response, 204);
 }
 

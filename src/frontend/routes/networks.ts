@@ -96,20 +96,23 @@ async function networkIdsByName(context: ReplyContext): Promise<ReadonlyMap<stri
 }
 
 async function postNetworksConnect(context: ReplyContext): Promise<void> {
-  const { parameters, services, response } = context;
+  const { parameters, signal, services, response } = context;
   const { fields } = await readBody(context, "connectNetwork");
-  await services.backend.networks.connectNetwork({ network: parameters["id"] ?? "", ...fields });
+  await services.backend.networks.connectNetwork({ network: parameters["id"] ?? "", ...fields }, { signal });
   replyEmpty(response, 200);
 }
 
 async function postNetworksDisconnect(context: ReplyContext): Promise<void> {
-  const { parameters, services, response } = context;
+  const { parameters, signal, services, response } = context;
   const { fields } = await readBody(context, "disconnectNetwork");
-  await services.backend.networks.disconnectNetwork({ network: parameters["id"] ?? "", ...fields });
+  await services.backend.networks.disconnectNetwork(
+    { network: parameters["id"] ?? "", ...fields },
+    { signal },
+  );
   replyEmpty(response, 200);
 }
 
-async function deleteNetworks({ parameters, services, response }: ReplyContext): Promise<void> {
-  await services.backend.networks.removeNetwork({ network: parameters["id"] ?? "" });
+async function deleteNetworks({ parameters, signal, services, response }: ReplyContext): Promise<void> {
+  await services.backend.networks.removeNetwork({ network: parameters["id"] ?? "" }, { signal });
   replyEmpty(response, 204);
 }

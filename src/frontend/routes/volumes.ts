@@ -43,9 +43,9 @@ async function getVolumesByName({ parameters, signal, services, response }: Repl
 }
 
 async function postVolumesCreate(context: ReplyContext): Promise<void> {
-  const { services, response } = context;
+  const { signal, services, response } = context;
   const { fields } = await readBody(context, "createVolume", { optional: true });
-  const { volume } = await services.backend.volumes.createVolume(fields);
+  const { volume } = await services.backend.volumes.createVolume(fields, { signal });
   replyJson(response, 201, volumeReply(volume));
 }
 
@@ -64,9 +64,9 @@ async function putVolumes(): Promise<void> {
   throw unavailable("volume update only valid for cluster volumes, but swarm is unavailable");
 }
 
-async function deleteVolumes({ parameters, query, services, response }: ReplyContext): Promise<void> {
+async function deleteVolumes({ parameters, query, signal, services, response }: ReplyContext): Promise<void> {
   const name = parameters["name"] ?? "";
-  await services.backend.volumes.removeVolume({ name, force: flag(query, "force") });
+  await services.backend.volumes.removeVolume({ name, force: flag(query, "force") }, { signal });
   replyEmpty(response, 204);
 }
 

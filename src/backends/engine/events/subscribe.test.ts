@@ -72,31 +72,39 @@ for (const [what, events, text] of [
   });
 }
 
-test("followers that have stopped reading hold no events of their own", async () => {
-  setFlagsFromString("--expose-gc");
-  const collectGarbage = runInNewContext("gc") as () => void;
-  const limit = 16;
-  const clock = new ManualClock(1_700_000_000_000);
-  const journal = new Journal(clock, limit);
-  const events: WeakRef<object>[] = [];
-  const followers = [];
-  for (let number = 0; number < 10; number++) {
-    for (let action = 0; action < 4 * limit; action++) {
-      const event = journal.append({ type: "image", action: `${action}`, actorId: "one" }, []);
-      events.push(new WeakRef(event));
-      journal.announce(event);
+for (const [what, isBounded] of [
+  ["all", false],
+  ["past", true],
+] as const) {
+  test(`followers of ${what} events that have stopped reading hold none of their own`, async () => {
+    setFlagsFromString("--expose-gc");
+    const collectGarbage = runInNewContext("gc") as () => void;
+    const limit = 16;
+    const clock = new ManualClock(1_700_000_000_000);
+    const journal = new Journal(clock, limit);
+    const events: WeakRef<object>[] = [];
+    const followers = [];
+    for (let number = 0; number < 10; number++) {
+      for (let action = 0; action < 4 * limit; action++) {
+        const event = journal.append({ type: "image", action: `${action}`, actorId: "one" }, []);
+        events.push(new WeakRef(event));
+        journal.announce(event);
+      }
+      const untilNs = isBounded ? journal.past().at(-1)?.timeUnixNs : undefined;
+      const wanted = { sinceNs: 0n, untilNs, wants: () => true };
+      const follower = subscribe(journal, clock, wanted, new AbortController().signal)[
+        Symbol.asyncIterator
+      ]();
+      await follower.next();
+      followers.push(follower);
     }
-    const wanted = { sinceNs: 0n, untilNs: undefined, wants: () => true };
-    const follower = subscribe(journal, clock, wanted, new AbortController().signal)[Symbol.asyncIterator]();
-    await follower.next();
-    followers.push(follower);
-  }
-  await nextTurn();
-  collectGarbage();
-  const left = events.filter((event) => event.deref() !== undefined).length;
-  assert.ok(left <= 6 * limit + followers.length, `${left} left`);
-  await assert.rejects(followers[0]?.next() ?? Promise.resolve(), /too slow/);
-});
+    await nextTurn();
+    collectGarbage();
+    const left = events.filter((event) => event.deref() !== undefined).length;
+    assert.ok(left <= 6 * limit + followers.length, `${left} left`);
+    await assert.rejects(followers[0]?.next() ?? Promise.resolve(), /too slow/);
+  });
+}
 
 test("long past events are read in many turns of the event loop, and no further once their reader has left", async () => {
   const clock = new ManualClock(1_700_000_000_000);

@@ -65,7 +65,8 @@ export function subscribe(
   const stopListening = journal.listen(({ timeUnixNs }) => {
     if (isOver(timeUnixNs)) {
       until.abort();
-    } else if (isOverrun()) {
+    }
+    if (isOverrun()) {
       // A slow reader gets the error with its next read.
       stopListening();
       past = [];

@@ -176,10 +176,19 @@ function refuseTakenBridge(
   }
 }
 
-/** Removes a network. @throws not-found; forbidden: predefined, or containers are on it */
-export async function removeNetwork(context: EngineContext, reference: string): Promise<void> {
+/**
+ * Removes a network.
+ *
+ * @param left ends the wait for other changes of the network; what has begun goes on
+ * @throws not-found; forbidden: predefined, or containers are on it
+ */
+export async function removeNetwork(
+  context: EngineContext,
+  reference: string,
+  left?: AbortSignal,
+): Promise<void> {
   const { network } = findNetwork(context.state, reference);
-  await context.networkLocks.run(network.id, () => removeLocked(context, reference));
+  await context.networkLocks.run(network.id, () => removeLocked(context, reference), left);
 }
 
 async function removeLocked(context: EngineContext, reference: string): Promise<void> {

@@ -55,7 +55,12 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
     startContainer: async (request, call) => {
       const { container, clientToken, published, publishFailure, secrets, secretEnv, nextStep } = request;
       const { id } = findContainer(context.state, container);
-      const once = { secrets: { files: secrets, env: secretEnv }, nextStep, clientToken };
+      const once = {
+        secrets: { files: secrets, env: secretEnv },
+        nextStep,
+        clientToken,
+        queued: call.signal,
+      };
       await startContainer(context, id, "user", { published, publishFailure }, call.signal, once);
       return {};
     },
@@ -63,8 +68,8 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await stopContainer(context, container, { timeoutSeconds, signal }, call.signal);
       return {};
     },
-    killContainer: async ({ container, signal }) => {
-      await signalContainer(context, container, signal);
+    killContainer: async ({ container, signal }, call) => {
+      await signalContainer(context, container, signal, call.signal);
       return {};
     },
     restartContainer: async (request, call) => {
@@ -75,8 +80,8 @@ export function containerService(context: EngineContext): Partial<ServiceImpl<ty
       await restartContainer(context, container, options, call.signal, ports);
       return {};
     },
-    removeContainer: async ({ container, force, volumes, link }) => {
-      await removeContainer(context, container, { force, volumes, link });
+    removeContainer: async ({ container, force, volumes, link }, call) => {
+      await removeContainer(context, container, { force, volumes, link }, call.signal);
       return {};
     },
     waitContainer: (request, call) => waitContainer(context, request, call),

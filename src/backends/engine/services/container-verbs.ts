@@ -15,12 +15,12 @@ import { updateContainer } from "../containers/run/update-container.ts";
 export function containerVerbs(context: EngineContext) {
   const prunes = new OneAtATime();
   return {
-    pauseContainer: async ({ container }) => {
-      await pauseContainer(context, container);
+    pauseContainer: async ({ container }, { signal }) => {
+      await pauseContainer(context, container, "user", signal);
       return {};
     },
-    unpauseContainer: async ({ container }) => {
-      await unpauseContainer(context, container);
+    unpauseContainer: async ({ container }, { signal }) => {
+      await unpauseContainer(context, container, signal);
       return {};
     },
     renameContainer: async ({ container, name }, { signal }) => {

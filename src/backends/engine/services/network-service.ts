@@ -20,8 +20,8 @@ export function networkService(context: EngineContext): ServiceImpl<typeof Netwo
       return { network: withMembers(found, membersByNetwork(state, found.network.name)) };
     },
     createNetwork: (request) => createNetwork(context, request),
-    removeNetwork: async ({ network }) => {
-      await removeNetwork(context, network);
+    removeNetwork: async ({ network }, call) => {
+      await removeNetwork(context, network, call.signal);
       return {};
     },
     connectNetwork: async ({ network, container, endpoint }, call) => {

@@ -23,10 +23,10 @@ export function volumeService(context: EngineContext): ServiceImpl<typeof Volume
     inspectVolume: ({ name }) => ({
       volume: inspectedVolume(state, context.driver.volumes.rules, findVolume(state, name)),
     }),
-    removeVolume: async ({ name, force, created }) => {
+    removeVolume: async ({ name, force, created }, call) => {
       const isMeant = (record: VolumeRecord): boolean =>
         created === undefined || isCreatedAt(record, created);
-      await removeVolume(context, name, force, isMeant);
+      await removeVolume(context, name, force, isMeant, call.signal);
       return {};
     },
     pruneVolumes: async ({ filters }, call) => {

@@ -113,6 +113,7 @@ export async function ensureVolume(
  *
  * @param admits tells, with the volume's lock held, whether the volume that has the name by then is the intended one;
  *   default any
+ * @param left as in {@link ensureVolume}
  * @throws not-found, unless forced; conflict: in use; the driver's errors
  */
 export async function removeVolume(
@@ -120,8 +121,9 @@ export async function removeVolume(
   name: string,
   force: boolean,
   admits: (record: VolumeRecord) => boolean = () => true,
+  left?: AbortSignal,
 ): Promise<void> {
-  await context.volumeLocks.run(name, async () => {
+  const remove = async (): Promise<void> => {
     const holder = context.state.volumes.get(name);
     const record = holder !== undefined && admits(holder) ? holder : undefined;
     if (record === undefined || !isMade(record)) {
@@ -144,7 +146,8 @@ export async function removeVolume(
       await context.state.commit((change) => change.volumes.put({ ...record, parts }));
       throw error;
     }
-  });
+  };
+  await context.volumeLocks.run(name, remove, left);
 }
 
 /** Finishes a volume's journalled creation or removal after a crash; does nothing if there is none. */

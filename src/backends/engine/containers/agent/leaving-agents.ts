@@ -6,6 +6,7 @@ import type { LiveContainer } from "../live/live.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { startSettled } from "../start/start-under-way.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 
 /** Time limit for recording the end of a run; an agent that was only cut off for a moment is then called again. */
 const endLimitMs = 10_000;
@@ -97,14 +98,16 @@ async function agentReplaced(
     const replaced = Promise.withResolvers<boolean>();
     const resolve = (): void => replaced.resolve(true);
     if (generation === 0n || link === undefined) {
-      void released
-        .then(() => startSettled(live))
+      void unlessAborted(scope, released)
+        .then(() => startSettled(live, scope))
         .then(() => context.driver.workloads.storedServed())
         .then(resolve, () => replaced.resolve(false));
     } else {
       link.ended.signal.addEventListener("abort", resolve, { once: true, signal: scope });
     }
     const late = context.clock.sleep(endLimitMs, scope).then(() => false);
-    return await Promise.race([replaced.promise, late]);
+    const isReplaced = await Promise.race([replaced.promise, late]);
+    scope.throwIfAborted();
+    return isReplaced;
   });
 }

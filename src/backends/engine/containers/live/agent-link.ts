@@ -10,8 +10,12 @@ import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { HelloResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
+import { weightOf } from "../../../state/weights.ts";
 import { GivenCertificates } from "./given-certificates.ts";
 import { WriteAllowance } from "./write-allowance.ts";
+
+/** An agent's heaviest answer about itself that is kept, as {@link weightOf} counts it: one that lies may send megabytes. */
+const heaviestHello = 16_384;
 
 /** An agent's answer about an exec. */
 export type ExecAnswer = "runs" | "runs not" | "silent";
@@ -61,11 +65,14 @@ export class AgentLink {
    * @throws as that call
    */
   async hello(limits: CallOptions): Promise<HelloResponse> {
-    if (this.#hello === undefined) {
-      const answer = await this.agent.client.hello({}, limits);
+    if (this.#hello !== undefined) {
+      return this.#hello;
+    }
+    const answer = await this.agent.client.hello({}, limits);
+    if (weightOf(answer) <= heaviestHello) {
       this.#hello ??= answer;
     }
-    return this.#hello;
+    return answer;
   }
 
   /** Ends everything in progress over the link. */

@@ -62,17 +62,19 @@ export const removeSteps: Verb<Removal> = {
  * Removes a container. Waits for a start in progress, as Docker does, and then refuses without force; with force the
  * start is cancelled if its launch may take long or waits for capacity on the platform.
  *
+ * @param left ends the wait of a removal without force; what has begun goes on
  * @throws not-found; conflict: it runs and there is no force, or it is already being removed
  */
 export async function removeContainer(
   context: EngineContext,
   reference: string,
   options: RemoveOptions,
+  left?: AbortSignal,
 ): Promise<void> {
   const found = findContainer(context.state, reference);
   const { id } = found;
   if (options.link) {
-    await removeLink(context, reference);
+    await removeLink(context, reference, left);
     return;
   }
   const live = context.live.of(id);
@@ -93,7 +95,7 @@ export async function removeContainer(
     const record = containerOfId(context.state, id, reference);
     refuseUnstopped(record, reference);
     await live.run.remove(() => performSteps(removeSteps, removalOf(context, live, record, options.volumes)));
-  });
+  }, left);
 }
 
 async function removeByForce(

@@ -11,32 +11,43 @@ import { frozenBy, isFrozenByCommit, paused, resumed } from "../decisions/life/t
 import { hasProcess, stateOf } from "../../../model/records.ts";
 import { callAgent } from "../agent/running-agent.ts";
 
-/** Pauses a container. @throws not-found; conflict: it does not run, or is paused */
+/**
+ * Pauses a container.
+ *
+ * @param left ends the wait for other changes of the container; what has begun goes on
+ * @throws not-found; conflict: it does not run, or is paused
+ */
 export async function pauseContainer(
   context: EngineContext,
   reference: string,
   by: "user" | "commit" = "user",
+  left?: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
-  await lockedAtServingAgent(context, live, async () => {
-    const found = containerOfId(context.state, id, reference);
-    const refusal = pauseRefusal(found);
-    if (refusal !== undefined) {
-      throw refusal;
-    }
-    live.run.changePause();
-    const record = frozenBy(found, by);
-    if (by === "commit") {
-      // Recorded first, so that after a crash the next backend unpauses it.
-      await context.state.commit((change) => change.containers.put(record));
-    }
-    await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
-    await context.state.commit((change) => {
-      change.containers.put(paused(record));
-      change.event(containerEvent(record, "pause"));
-    }, "happened");
-  });
+  await lockedAtServingAgent(
+    context,
+    live,
+    async () => {
+      const found = containerOfId(context.state, id, reference);
+      const refusal = pauseRefusal(found);
+      if (refusal !== undefined) {
+        throw refusal;
+      }
+      live.run.changePause();
+      const record = frozenBy(found, by);
+      if (by === "commit") {
+        // Recorded first, so that after a crash the next backend unpauses it.
+        await context.state.commit((change) => change.containers.put(record));
+      }
+      await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
+      await context.state.commit((change) => {
+        change.containers.put(paused(record));
+        change.event(containerEvent(record, "pause"));
+      }, "happened");
+    },
+    left,
+  );
 }
 
 /** Unpauses, in the background, a container that an earlier backend had paused for a commit when it died. */
@@ -59,23 +70,36 @@ export function thawAfterCommit(context: EngineContext, live: LiveContainer): vo
   );
 }
 
-/** Unpauses a container. @throws not-found; system: it is not paused */
-export async function unpauseContainer(context: EngineContext, reference: string): Promise<void> {
+/**
+ * Unpauses a container; `left` as in {@link pauseContainer}.
+ *
+ * @throws not-found; system: it is not paused
+ */
+export async function unpauseContainer(
+  context: EngineContext,
+  reference: string,
+  left?: AbortSignal,
+): Promise<void> {
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
-  await lockedAtServingAgent(context, live, async () => {
-    const record = containerOfId(context.state, id, reference);
-    const refusal = unpauseRefusal(record);
-    if (refusal !== undefined) {
-      throw refusal;
-    }
-    live.run.changePause();
-    await callAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
-    await context.state.commit((change) => {
-      change.containers.put(resumed(record));
-      change.event(containerEvent(record, "unpause"));
-    }, "happened");
-  });
+  await lockedAtServingAgent(
+    context,
+    live,
+    async () => {
+      const record = containerOfId(context.state, id, reference);
+      const refusal = unpauseRefusal(record);
+      if (refusal !== undefined) {
+        throw refusal;
+      }
+      live.run.changePause();
+      await callAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
+      await context.state.commit((change) => {
+        change.containers.put(resumed(record));
+        change.event(containerEvent(record, "unpause"));
+      }, "happened");
+    },
+    left,
+  );
 }
 
 /** Records from the agent whether a container is paused: an earlier backend may have died before it recorded that. */

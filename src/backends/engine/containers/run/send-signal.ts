@@ -32,6 +32,7 @@ export interface NotedSignal {
  * state must show that a user wanted the container to end. As in Docker the entry stays if the signal cannot be sent.
  *
  * @param isEnding whether it is meant to end the container, so that no policy restarts it
+ * @param left ends the wait for other changes of the container
  * @throws conflict: it does not run
  */
 export async function noteSignal(
@@ -39,6 +40,7 @@ export async function noteSignal(
   live: LiveContainer,
   number: number,
   isEnding: boolean,
+  left?: AbortSignal,
 ): Promise<NotedSignal> {
   return await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
@@ -54,7 +56,7 @@ export async function noteSignal(
       live.run.endByUser();
     }
     return { number, isEnding, generation: record.generation };
-  });
+  }, left);
 }
 
 /**

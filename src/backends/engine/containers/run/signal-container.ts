@@ -19,12 +19,14 @@ const endingSignals: ReadonlySet<number> = new Set(
  * killContainer}, if the signal would end its process.
  *
  * @param signal name or number; empty: KILL
+ * @param left ends the wait of a signal that does not end the container for other changes of it
  * @throws not-found; conflict: it does not run; invalid: the signal
  */
 export async function signalContainer(
   context: EngineContext,
   reference: string,
   signal: string,
+  left: AbortSignal,
 ): Promise<void> {
   await withErrorPrefix(`cannot kill container: ${reference}`, async () => {
     const number = signal === "" ? sigkill : parseSignal(signal);
@@ -38,7 +40,8 @@ export async function signalContainer(
       await killContainer(context, record);
     } else {
       const live = context.live.of(record.id);
-      await sendSignal(context, live, await noteSignal(context, live, number, isStopSignal(record, number)));
+      const noted = await noteSignal(context, live, number, isStopSignal(record, number), left);
+      await sendSignal(context, live, noted);
     }
   });
 }

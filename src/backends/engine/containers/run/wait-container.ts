@@ -10,7 +10,6 @@ import { findContainer } from "../decisions/lookup.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { isActive, isNew, stateOf } from "../../../model/records.ts";
 import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
-import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { WaitResult } from "../live/waiters.ts";
 import { startSettled } from "../start/start-under-way.ts";
 
@@ -95,7 +94,7 @@ async function onceStarted(
     if (isUnstarted() && live.run.start === undefined) {
       await clock.sleep(startPatienceMs, scope);
     }
-    await unlessAborted(scope, startSettled(live));
+    await startSettled(live, scope);
     if (isUnstarted()) {
       throw conflict(`container ${id} was not started: the request for that may have been lost`);
     }
@@ -147,7 +146,7 @@ async function endAfterStart(
   return await withScopedSignal(signal, async (scope) => {
     const exit = live.waiters.nextExit(scope);
     exit.catch(() => undefined); // Its rejection after the end of the wait has no other handler.
-    const started = startSettled(live).then(async () => {
+    const started = startSettled(live, scope).then(async () => {
       const record = context.state.containers.get(live.id) ?? found;
       return isActive(record) ? await exit : lastEnd(record);
     });

@@ -65,6 +65,8 @@ export interface StartOnce {
   readonly nextStep?: NextStep | undefined;
   /** The request's token; empty if it will not be retried. */
   readonly clientToken?: string | undefined;
+  /** Ends the wait for other changes of the container; undefined if the start is a part of one that has begun. */
+  readonly queued?: AbortSignal | undefined;
 }
 
 /** A container's ports as reported by the frontend that publishes them. */
@@ -76,8 +78,8 @@ export interface FrontendPorts {
 }
 
 /**
- * Starts a container and returns once its process runs. Continues when the client leaves, unless it waits for capacity
- * on the platform; if the call is lost and not retried, nothing runs.
+ * Starts a container and returns once its process runs. Once begun it continues when the client leaves, unless it waits
+ * for capacity on the platform; if the call is lost and not retried, nothing runs.
  *
  * @param by `policy`: a start by the restart policy, which does nothing in any other state than `restarting`
  * @param ports as reported by the frontend; undefined: unchanged
@@ -91,7 +93,7 @@ export async function startContainer(
   by: "user" | "policy" = "user",
   ports?: FrontendPorts,
   left?: AbortSignal,
-  { secrets, nextStep, clientToken = "" }: StartOnce = {},
+  { secrets, nextStep, clientToken = "", queued }: StartOnce = {},
 ): Promise<void> {
   const live = context.live.of(containerId);
   const repeated = by === "user" ? repeatedStart(live, clientToken, left) : undefined;
@@ -136,7 +138,7 @@ export async function startContainer(
       await performSteps(startSteps, start);
     };
     await asStartUnderWay(live, phases, work, caller);
-  });
+  }, queued);
 }
 
 /**

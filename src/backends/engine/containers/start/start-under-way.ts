@@ -68,10 +68,16 @@ export function repeatedStart(
   return start.outcome;
 }
 
-/** Waits until no start is in progress: from then on the container's record shows its outcome. */
-export async function startSettled(live: LiveContainer): Promise<void> {
+/**
+ * Waits until no start is in progress: from then on the container's record shows its outcome.
+ *
+ * @param left aborts the wait
+ * @throws the signal's reason
+ */
+export async function startSettled(live: LiveContainer, left = new AbortController().signal): Promise<void> {
+  left.throwIfAborted();
   for (let { start } = live.run; start !== undefined; { start } = live.run) {
-    await start.over;
+    await unlessAborted(left, start.over);
   }
 }
 
@@ -94,7 +100,7 @@ export async function containerOnceStarted(
   if (whileFull === "refuse" && start !== undefined && start.waitsFor !== "") {
     throw conflict(`container ${id} is not running: its start waits: ${start.waitsFor}`);
   }
-  await unlessAborted(left, startSettled(live));
+  await startSettled(live, left);
   return containerOfId(context.state, id, reference);
 }
 
@@ -111,7 +117,7 @@ export async function shortStartSettled(
   left: AbortSignal,
 ): Promise<void> {
   if (!mayBeLong(context, live)) {
-    await unlessAborted(left, startSettled(live));
+    await startSettled(live, left);
   }
 }
 

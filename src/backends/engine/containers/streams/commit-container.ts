@@ -50,7 +50,7 @@ export async function commitContainer(
   return await atServingAgent(context, record.id, signal, async () => {
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
-      await using _frozen = await frozen(context, record.id, request.pause);
+      await using _frozen = await frozen(context, record.id, request.pause, signal);
       const layer = exportedBytes(() => agent.client.export({ layer: true, mountPoints }, { signal }));
       const committed = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
       if (!isGiven) {
@@ -74,19 +74,25 @@ function refuseGoing(context: EngineContext, record: ContainerRecord): void {
   }
 }
 
-/** Pauses a running container until disposed, so that its files are consistent. */
+/**
+ * Pauses a running container until disposed, so that its files are consistent.
+ *
+ * @throws the signal's reason, if it aborts while the container changes otherwise
+ */
 async function frozen(
   context: EngineContext,
   containerId: string,
   wanted: boolean,
+  signal: AbortSignal,
 ): Promise<AsyncDisposable> {
   const record = containerOfId(context.state, containerId);
   if (!wanted || stateOf(record).status !== ContainerStatus.RUNNING) {
     return { [Symbol.asyncDispose]: async () => {} };
   }
   try {
-    await pauseContainer(context, record.id, "commit");
+    await pauseContainer(context, record.id, "commit", signal);
   } catch (error) {
+    signal.throwIfAborted();
     // As in Docker, a container that cannot be paused, perhaps because it has just ended, is committed as it is.
     context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
     return { [Symbol.asyncDispose]: async () => {} };
