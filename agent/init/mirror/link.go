@@ -152,6 +152,7 @@ func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn = queueing(conn)
 	proof, cancel := context.WithTimeout(ctx, l.proofTime)
 	defer cancel()
 	secure := tls.Client(conn, l.tls)
