@@ -24,8 +24,8 @@ type turns struct {
 }
 
 func (c *turns) Read(p []byte) (int, error) {
-	c.writing.Lock()
-	c.writing.Unlock() //nolint:staticcheck // until no write waits
+	c.writing.Lock() // until no write waits
+	c.writing.Unlock()
 	return c.Conn.Read(p)
 }
 
