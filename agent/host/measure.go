@@ -12,11 +12,11 @@ import (
 
 // MeasureDisk measures writable layers and volumes.
 func (s *service) MeasureDisk(ctx context.Context, r *connect.Request[hostv1.MeasureDiskRequest]) (*connect.Response[hostv1.MeasureDiskResponse], error) {
-	containers, err := s.measureEach(ctx, "container", r.Msg.ContainerIds, s.writableLayer)
+	containers, err := measureEach(ctx, s.layerMeter, r.Msg.ContainerIds, s.writableLayer)
 	if err != nil {
 		return nil, wireError(err)
 	}
-	volumes, err := s.measureEach(ctx, "volume", r.Msg.VolumeNames, s.volumes.Measure)
+	volumes, err := measureEach(ctx, s.volumeMeter, r.Msg.VolumeNames, s.volumes.Measure)
 	return answer(&hostv1.MeasureDiskResponse{Containers: containers, Volumes: volumes}, err)
 }
 
@@ -28,10 +28,10 @@ func (s *service) writableLayer(ctx context.Context, id string) (uint64, error) 
 	return disk.Measure(ctx, directory)
 }
 
-func (s *service) measureEach(ctx context.Context, kind string, names []string, measure func(context.Context, string) (uint64, error)) (map[string]uint64, error) {
+func measureEach(ctx context.Context, meter *disk.Meter, names []string, measure func(context.Context, string) (uint64, error)) (map[string]uint64, error) {
 	sizes := make(map[string]uint64, len(names))
 	for _, name := range names {
-		size, err := s.disk.Measure(ctx, kind+" "+name, func(ctx context.Context) (uint64, error) {
+		size, err := meter.Measure(ctx, name, func(ctx context.Context) (uint64, error) {
 			return measure(ctx, name)
 		})
 		if err != nil {

@@ -1,11 +1,14 @@
 package host_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -43,5 +46,24 @@ func TestDisksAreMeasured(t *testing.T) {
 		if _, err := h.MeasureDisk(t.Context(), connect.NewRequest(wrong)); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Error(err)
 		}
+	}
+}
+
+func TestVolumesThatDoNotAnswerKeepNobodyFromMeasuringContainers(t *testing.T) {
+	h := startHost(t)
+	id := h.create(t, h.unpackImage(t))
+	for n := range 10 {
+		name := fmt.Sprint("away", n)
+		hangAt(t, h.volume(t, name))
+		ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer leave()
+		if _, err := h.MeasureDisk(ctx, connect.NewRequest(&hostv1.MeasureDiskRequest{VolumeNames: []string{name}})); connect.CodeOf(err) != connect.CodeDeadlineExceeded {
+			t.Fatal(err)
+		}
+	}
+	ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
+	defer leave()
+	if _, err := h.MeasureDisk(ctx, connect.NewRequest(&hostv1.MeasureDiskRequest{ContainerIds: []string{id}})); err != nil {
+		t.Error(err)
 	}
 }

@@ -100,7 +100,7 @@ type instance struct {
 
 func assemble(ctx context.Context, options Options, layout shimspec.Layout) (*instance, error) {
 	i := &instance{}
-	i.paths, i.disk = userpaths.New(), disk.NewMeter()
+	i.paths, i.layerMeter, i.volumeMeter = userpaths.New(), disk.NewMeter(), disk.NewMeter()
 	i.storedSocket = layout.StoredSocket()
 	var err error
 	if i.network, err = network.NewInstance(layout.Tag(), layout.NetworkNamespaces()); err != nil {

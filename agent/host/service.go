@@ -29,7 +29,8 @@ type service struct {
 	volumes      *volumes.Store
 	network      *network.Instance
 	paths        *userpaths.Looks
-	disk         *disk.Meter
+	layerMeter   *disk.Meter
+	volumeMeter  *disk.Meter // apart: a volume may be on a file system that does not answer
 	runtime      *probe
 	storedSocket string
 }

@@ -376,11 +376,17 @@ func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *te
 // hang mounts a file system that answers nothing.
 func hang(t testing.TB) (directory string) {
 	t.Helper()
+	directory = t.TempDir()
+	hangAt(t, directory)
+	return directory
+}
+
+func hangAt(t testing.TB, directory string) {
+	t.Helper()
 	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil {
 		t.Skip(err)
 	}
-	directory = t.TempDir()
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
 	if err := unix.Mount("hung", directory, "fuse", 0, options); err != nil {
 		t.Fatal(err)
@@ -389,7 +395,6 @@ func hang(t testing.TB) (directory string) {
 		unix.Unmount(directory, unix.MNT_DETACH)
 		connection.Close() // everything that waits for it fails
 	})
-	return directory
 }
 
 func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {

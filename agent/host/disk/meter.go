@@ -9,7 +9,8 @@ import (
 const mostWalks = 8
 
 // Meter measures trees for many callers. Those who ask for the same tree share one
-// measurement, which ends when the last of them has left.
+// measurement, which ends when the last of them has left. On a file system that does
+// not answer it cannot: until it has ended, no other of that tree begins.
 type Meter struct {
 	places chan struct{}
 
@@ -17,9 +18,9 @@ type Meter struct {
 	going map[string]*measurement
 }
 
-// measurement is one that has callers. Its result is read after done.
+// measurement is one that goes on. Its result is read after done.
 type measurement struct {
-	callers int // guarded by Meter.mu
+	callers int // guarded by Meter.mu; without any, it is about to end
 	end     context.CancelFunc
 	done    chan struct{}
 	size    uint64
@@ -34,8 +35,20 @@ func NewMeter() *Meter {
 // Measure returns the size of the tree with a name, as measured by measure, which is
 // called only if nobody's measurement of that tree goes on.
 func (m *Meter) Measure(ctx context.Context, name string, measure func(context.Context) (uint64, error)) (uint64, error) {
-	asked := m.join(name, measure)
-	defer m.leave(name, asked)
+	for {
+		asked, isShared := m.join(name, measure)
+		size, err := asked.await(ctx)
+		if isShared {
+			m.leave(asked)
+			return size, err
+		}
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+func (asked *measurement) await(ctx context.Context) (uint64, error) {
 	select {
 	case <-asked.done:
 		return asked.size, asked.err
@@ -44,10 +57,14 @@ func (m *Meter) Measure(ctx context.Context, name string, measure func(context.C
 	}
 }
 
-func (m *Meter) join(name string, measure func(context.Context) (uint64, error)) *measurement {
+// join joins the measurement of a tree, unless all its callers have left.
+func (m *Meter) join(name string, measure func(context.Context) (uint64, error)) (asked *measurement, isShared bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	asked, ok := m.going[name]
+	if ok && asked.callers == 0 {
+		return asked, false
+	}
 	if !ok {
 		ctx, end := context.WithCancel(context.Background())
 		asked = &measurement{end: end, done: make(chan struct{})}
@@ -55,15 +72,14 @@ func (m *Meter) join(name string, measure func(context.Context) (uint64, error))
 		go m.run(ctx, name, asked, measure)
 	}
 	asked.callers++
-	return asked
+	return asked, true
 }
 
-func (m *Meter) leave(name string, asked *measurement) {
+func (m *Meter) leave(asked *measurement) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if asked.callers--; asked.callers == 0 {
 		asked.end()
-		m.forget(name, asked)
 	}
 }
 
@@ -77,12 +93,6 @@ func (m *Meter) run(ctx context.Context, name string, asked *measurement, measur
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forget(name, asked) // later callers want what is written by then
+	delete(m.going, name) // later callers want what is written by then
 	close(asked.done)
-}
-
-func (m *Meter) forget(name string, asked *measurement) {
-	if m.going[name] == asked {
-		delete(m.going, name)
-	}
 }

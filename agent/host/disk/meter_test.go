@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // walks stand for measurements, which last until they are let go.
@@ -39,7 +40,7 @@ func TestThoseWhoAskForATreeShareOneMeasurement(t *testing.T) {
 	meter, tree := NewMeter(), newWalks()
 	asked := make([]*measurement, 100)
 	for n := range asked {
-		asked[n] = meter.join("tree", tree.measure)
+		asked[n], _ = meter.join("tree", tree.measure)
 	}
 	close(tree.letGo)
 	for _, each := range asked {
@@ -47,7 +48,7 @@ func TestThoseWhoAskForATreeShareOneMeasurement(t *testing.T) {
 		if each.size != 123 || each.err != nil {
 			t.Error(each.size, each.err)
 		}
-		meter.leave("tree", each)
+		meter.leave(each)
 	}
 	if len(tree.begun) != 1 {
 		t.Errorf("%d measurements", len(tree.begun))
@@ -60,7 +61,7 @@ func TestThoseWhoAskForATreeShareOneMeasurement(t *testing.T) {
 func TestAMeasurementEndsWhenItsLastCallerHasLeft(t *testing.T) {
 	meter, tree := NewMeter(), newWalks()
 	ctx, leave := context.WithCancel(t.Context())
-	stays := meter.join("tree", tree.measure)
+	stays, _ := meter.join("tree", tree.measure)
 	left := make(chan error)
 	go func() {
 		_, err := meter.Measure(ctx, "tree", tree.measure)
@@ -71,7 +72,7 @@ func TestAMeasurementEndsWhenItsLastCallerHasLeft(t *testing.T) {
 	if err := <-left; !errors.Is(err, context.Canceled) || tree.ended.Load() != 0 {
 		t.Errorf("one of two has left: %v, %d ended", err, tree.ended.Load())
 	}
-	meter.leave("tree", stays)
+	meter.leave(stays)
 	<-stays.done
 	if len(tree.begun) != 0 || tree.ended.Load() != 1 {
 		t.Errorf("%d others begun, %d ended", len(tree.begun), tree.ended.Load())
@@ -86,7 +87,7 @@ func TestEightTreesAreMeasuredAtATime(t *testing.T) {
 	meter, trees := NewMeter(), newWalks()
 	asked := make([]*measurement, 20)
 	for n := range asked {
-		asked[n] = meter.join(fmt.Sprint(n), trees.measure)
+		asked[n], _ = meter.join(fmt.Sprint(n), trees.measure)
 	}
 	for range 8 {
 		<-trees.begun
@@ -94,7 +95,7 @@ func TestEightTreesAreMeasuredAtATime(t *testing.T) {
 	for range 1000 {
 		runtime.Gosched() // others would begin
 	}
-	meter.leave("19", asked[19]) // perhaps without a place
+	meter.leave(asked[19]) // perhaps without a place
 	<-asked[19].done
 	close(trees.letGo)
 	for _, each := range asked {
@@ -105,5 +106,44 @@ func TestEightTreesAreMeasuredAtATime(t *testing.T) {
 	}
 	if len(meter.going) != 0 || len(meter.places) != 0 {
 		t.Errorf("%d go on, %d places taken", len(meter.going), len(meter.places))
+	}
+}
+
+func TestATreeThatDoesNotAnswerIsMeasuredOnceForAllWhoLeave(t *testing.T) {
+	meter, begun, letGo := NewMeter(), make(chan struct{}, 100), make(chan struct{})
+	stuck := func(context.Context) (uint64, error) {
+		begun <- struct{}{}
+		<-letGo
+		return 1, nil
+	}
+	first, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := meter.Measure(first, "away", stuck)
+		left <- err
+	}()
+	<-begun
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	for range 2 * mostWalks {
+		ctx, leave := context.WithTimeout(t.Context(), time.Millisecond)
+		if _, err := meter.Measure(ctx, "away", stuck); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		leave()
+	}
+	if more := len(begun); more != 0 || len(meter.places) != 1 {
+		t.Errorf("%d more measurements, %d places taken", more, len(meter.places))
+	}
+	answered := make(chan uint64)
+	go func() {
+		size, _ := meter.Measure(t.Context(), "away", func(context.Context) (uint64, error) { return 2, nil })
+		answered <- size
+	}()
+	close(letGo)
+	if size := <-answered; size != 2 {
+		t.Errorf("who comes after them is told %d", size)
 	}
 }

@@ -2,14 +2,13 @@ package mirror
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/sockerless/sockerless/agent/core/ports"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -20,13 +19,19 @@ const (
 	waitingDatagrams = 256
 	// waitingBytes bounds those of all exchanges with a partner.
 	waitingBytes = 4 << 20
+	// mostExchanges bounds the exchanges with a partner, whose agent lets 128 be open:
+	// a client that asks from a new port each time leaves one behind for long.
+	mostExchanges = 96
 )
+
+var errGivesWay = errors.New("it has been silent for longest of too many")
 
 // exchange is a client's side of a datagram exchange.
 type exchange struct {
 	net.Conn // what comes, a datagram a read
 	cancel   context.CancelCauseFunc
-	bytes    *semaphore.Weighted // of all queues
+	link     *agentLink
+	place    *list.Element // among the link's
 
 	mu    sync.Mutex
 	out   chan []byte
@@ -39,7 +44,8 @@ type exchange struct {
 func (l *agentLink) Exchange(ctx context.Context, to netip.AddrPort) net.Conn {
 	ctx, cancel := context.WithCancelCause(ctx)
 	near, far := net.Pipe()
-	e := &exchange{Conn: near, cancel: cancel, bytes: l.waiting, out: make(chan []byte, waitingDatagrams)}
+	e := &exchange{Conn: near, cancel: cancel, link: l, out: make(chan []byte, waitingDatagrams)}
+	l.add(e)
 	go func() {
 		defer e.end()
 		defer far.Close()
@@ -50,11 +56,29 @@ func (l *agentLink) Exchange(ctx context.Context, to netip.AddrPort) net.Conn {
 	return e
 }
 
+// add adds an exchange. Of too many the one ends that has been silent for longest.
+func (l *agentLink) add(e *exchange) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e.place = l.exchanges.PushBack(e)
+	if l.exchanges.Len() > mostExchanges {
+		l.exchanges.Remove(l.exchanges.Front()).(*exchange).cancel(errGivesWay)
+	}
+}
+
+// used notes that a datagram has come or gone.
+func (e *exchange) used() {
+	e.link.mu.Lock()
+	defer e.link.mu.Unlock()
+	e.link.exchanges.MoveToBack(e.place)
+}
+
 // Write sends a datagram, or drops it.
 func (e *exchange) Write(datagram []byte) (int, error) {
+	e.used()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.ended && len(e.out) < cap(e.out) && e.bytes.TryAcquire(int64(len(datagram))) {
+	if !e.ended && len(e.out) < cap(e.out) && e.link.waiting.TryAcquire(int64(len(datagram))) {
 		e.out <- bytes.Clone(datagram)
 	}
 	return len(datagram), nil
@@ -62,12 +86,15 @@ func (e *exchange) Write(datagram []byte) (int, error) {
 
 // end drops what is queued.
 func (e *exchange) end() {
+	e.link.mu.Lock()
+	e.link.exchanges.Remove(e.place)
+	e.link.mu.Unlock()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.ended = true
 	close(e.out)
 	for datagram := range e.out {
-		e.bytes.Release(int64(len(datagram)))
+		e.link.waiting.Release(int64(len(datagram)))
 	}
 }
 
@@ -109,7 +136,7 @@ func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc
 				return
 			}
 			err := stream.Send(request)
-			e.bytes.Release(int64(len(datagram)))
+			e.link.waiting.Release(int64(len(datagram)))
 			if err != nil {
 				return // the receiver gets the reason
 			}
@@ -125,6 +152,7 @@ func (l *agentLink) exchange(ctx context.Context, cancel context.CancelCauseFunc
 		silence.Reset(silenceLimit)
 		switch message := response.Message.(type) {
 		case *agentv1.TunnelResponse_Data:
+			e.used()
 			if err := ports.WriteReply(in, message.Data.Data); err != nil {
 				return err
 			}

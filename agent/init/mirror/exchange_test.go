@@ -2,8 +2,11 @@ package mirror
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -41,6 +44,33 @@ func TestDatagramsThatWaitForAPartnerAreBoundedByTheirBytes(t *testing.T) {
 		t.Error("not all room is given back")
 	}
 	runtime.KeepAlive(all)
+}
+
+func TestOfTooManyExchangesTheOneEndsThatHasBeenSilentForLongest(t *testing.T) {
+	link := newLink(Partner{}, nil, nil, "partner:1", time.Minute, func(ctx context.Context) (net.Conn, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	defer link.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	to := netip.MustParseAddrPort("10.0.0.1:53")
+	used, silent := link.Exchange(ctx, to), link.Exchange(ctx, to)
+	for range mostExchanges - 2 {
+		link.Exchange(ctx, to)
+	}
+	_, _ = used.Write(make([]byte, 1))
+	last := link.Exchange(ctx, to)
+	_ = silent.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Error("the silent one:", err)
+	}
+	for name, other := range map[string]net.Conn{"one that was used": used, "the last": last} {
+		_ = other.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		if _, err := other.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 func heap() int {

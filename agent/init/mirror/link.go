@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"container/list"
 	"context"
 	"crypto"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -58,6 +60,9 @@ type agentLink struct {
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
 	waiting     *semaphore.Weighted // bytes of datagrams
+
+	mu        sync.Mutex
+	exchanges list.List // an *exchange each, the one that has been silent for longest first
 }
 
 // NewLink returns a link whose connections authenticate with key and the current
@@ -152,6 +157,7 @@ func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	conn = queueing(conn)
 	proof, cancel := context.WithTimeout(ctx, l.proofTime)
 	defer cancel()
 	secure := tls.Client(conn, l.tls)
