@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -194,10 +195,8 @@ func (c *container) exitCode() int {
 // the agent has said: not if the backend has released it, since they would be back
 // by then, nor if the platform stops it, which kills soon and would lose the exit code.
 func (c *container) isAwaited() bool {
-	select {
-	case <-c.stopped:
+	if change.IsClosed(c.stopped) {
 		return false
-	default:
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/server"
 	"github.com/sockerless/sockerless/agent/core/session"
 	"github.com/sockerless/sockerless/agent/core/usage"
@@ -85,15 +86,7 @@ func (a *agent) Update(_ context.Context, ociResources []byte) error {
 
 func (c *localContainer) hasEnded() bool {
 	main := c.main()
-	if main == nil {
-		return true
-	}
-	select {
-	case <-main.child.Done():
-		return true
-	default:
-		return false
-	}
+	return main == nil || change.IsClosed(main.child.Done())
 }
 
 // runPs returns ps's output. Its error is ps's own first line.

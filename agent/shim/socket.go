@@ -12,8 +12,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/accepting"
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/ports"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -24,7 +26,7 @@ import (
 // outlive a frontend.
 type dockerSockets struct {
 	listeners []*net.UnixListener
-	places    chan struct{} // one for each connection
+	places    *semaphore.Weighted // one for each connection
 	cancel    context.CancelFunc
 	serving   sync.WaitGroup
 }
@@ -33,7 +35,7 @@ type dockerSockets struct {
 // the connections of all of them.
 func serveDockerSockets(sockets []shimspec.DockerSocket, most int, logger *slog.Logger) (*dockerSockets, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	d := &dockerSockets{cancel: cancel, places: make(chan struct{}, most)}
+	d := &dockerSockets{cancel: cancel, places: semaphore.NewWeighted(int64(most))}
 	for _, socket := range sockets {
 		listener, err := listenLike(socket)
 		if err != nil {
@@ -72,32 +74,11 @@ func listenLike(socket shimspec.DockerSocket) (*net.UnixListener, error) {
 	return listener, nil
 }
 
-// serve forwards until the listener is closed. Without places further connections
-// wait to be accepted, but for one.
+// serve forwards until the listener is closed.
 func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, forward string, logger *slog.Logger) {
-	for {
-		client, err := listener.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			logger.Warn("accept on a Docker socket", "error", err)
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		select {
-		case d.places <- struct{}{}:
-		case <-ctx.Done():
-			client.Close()
-			return
-		}
-		d.serving.Add(1)
-		go func() {
-			defer d.serving.Done()
-			defer func() { <-d.places }()
+	accepting.Serve(ctx, d.places, listener.AcceptUnix,
+		func(err error) { logger.Warn("accept on a Docker socket", "error", err) },
+		func(client *net.UnixConn) {
 			defer client.Close()
 			server, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: forward, Net: "unix"})
 			if err != nil {
@@ -111,8 +92,7 @@ func (d *dockerSockets) serve(ctx context.Context, listener *net.UnixListener, f
 				handover.AwaitHangUp(server)
 				cut()
 			})
-		}()
-	}
+		})
 }
 
 // relayed is a client whose responses pass through this process: a writer of

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 const (
@@ -47,7 +49,7 @@ func (c *client) note(state string) {
 	c.state = state
 	close(c.noted)
 	c.noted = make(chan struct{})
-	if state != ended && c.unread == nil && !c.isOver() {
+	if state != ended && c.unread == nil && !change.IsClosed(c.over) {
 		// Node's last output still goes to a client that reads.
 		var oldest *member
 		if c.unread, oldest = c.port.unread.add(c.tcp, ""); oldest != nil {
@@ -101,15 +103,6 @@ func (c *client) serve() {
 	}
 	c.closeTCP(false)
 	<-heard
-}
-
-func (c *client) isOver() bool {
-	select {
-	case <-c.over:
-		return true
-	default:
-		return false
-	}
 }
 
 // forget gives back the client's place among the unread.

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 // member is a connection of a crowd.
@@ -44,10 +46,5 @@ func (m *member) leave() bool {
 	m.crowd.mu.Lock()
 	defer m.crowd.mu.Unlock()
 	m.crowd.all.Remove(m.entry)
-	select {
-	case <-m.out:
-		return false
-	default:
-		return true
-	}
+	return !change.IsClosed(m.out)
 }

@@ -29,6 +29,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -361,7 +362,7 @@ func socketPair() (*net.UnixConn, int, error) {
 func (p *port) add(c *client) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isNodeGone() || p.finishing {
+	if change.IsClosed(p.node) || p.finishing {
 		return false
 	}
 	p.lastID++
@@ -374,20 +375,11 @@ func (p *port) add(c *client) bool {
 func (p *port) connect(c *client, up *net.UnixConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isNodeGone() {
+	if change.IsClosed(p.node) {
 		return false
 	}
 	c.up = up
 	return true
-}
-
-func (p *port) isNodeGone() bool {
-	select {
-	case <-p.node:
-		return true
-	default:
-		return false
-	}
 }
 
 func (p *port) remove(c *client) {
@@ -408,11 +400,7 @@ func (p *port) finish() {
 }
 
 func (p *port) beIdle() {
-	if p.finishing && len(p.clients) == 0 {
-		select {
-		case <-p.idle:
-		default:
-			close(p.idle)
-		}
+	if p.finishing && len(p.clients) == 0 && !change.IsClosed(p.idle) {
+		close(p.idle)
 	}
 }

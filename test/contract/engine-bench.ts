@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createConnection } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { afterEach, beforeEach } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
@@ -40,38 +41,46 @@ import { MemoryMachine } from "./memory-machine.ts";
 /** Access of a frontend on the same machine. */
 export const localAccess = { reach: AgentReach.LOCAL };
 
+interface BenchOptions {
+  /** Containers run somewhere else. */
+  readonly cloud?: boolean;
+  /** The backend's; the machine's unless said. */
+  readonly clock?: Clock;
+  /** Sets up the machine before the backend starts. */
+  readonly prepare?: (machine: MemoryMachine) => void;
+}
+
 /** An engine and clients of its services. */
 export class EngineBench {
-  readonly machine: MemoryMachine;
-  readonly #directory: string;
-  readonly #clock: Clock;
+  machine!: MemoryMachine;
+  #directory!: string;
+  #clock!: Clock;
   #running: Running | undefined;
 
-  private constructor(directory: string, clock: Clock) {
-    this.#directory = directory;
-    this.#clock = clock;
-    this.machine = new MemoryMachine(path.join(directory));
+  private constructor() {}
+
+  static async start(options: BenchOptions = {}): Promise<EngineBench> {
+    const bench = new EngineBench();
+    await bench.begin(options);
+    return bench;
   }
 
-  /**
-   * @param cloud containers run somewhere else
-   * @param clock the backend's; the machine's unless said
-   * @param prepare what the machine is like before the backend starts
-   */
-  static async start({
-    cloud = false,
-    clock = systemClock,
-    prepare = () => {},
-  }: {
-    readonly cloud?: boolean;
-    readonly clock?: Clock;
-    readonly prepare?: (machine: MemoryMachine) => void;
-  } = {}): Promise<EngineBench> {
-    const bench = new EngineBench(mkdtempSync(path.join(tmpdir(), "engine-")), clock);
-    bench.machine.cloud = cloud;
-    prepare(bench.machine);
-    await bench.startBackend();
+  /** A bench that each test of the suite around begins anew. */
+  static ofEach(options: () => BenchOptions = () => ({})): EngineBench {
+    const bench = new EngineBench();
+    beforeEach(() => bench.begin(options()));
+    afterEach(() => bench.close());
     return bench;
+  }
+
+  /** Begins anew once it is closed. */
+  async begin({ cloud = false, clock = systemClock, prepare = () => {} }: BenchOptions = {}): Promise<void> {
+    this.#directory = mkdtempSync(path.join(tmpdir(), "engine-"));
+    this.#clock = clock;
+    this.machine = new MemoryMachine(this.#directory);
+    this.machine.cloud = cloud;
+    prepare(this.machine);
+    await this.startBackend();
   }
 
   get containers(): Client<typeof ContainerService> {
@@ -241,7 +250,10 @@ export class EngineBench {
     await running?.crash();
   }
 
+  /** Ends all; what the machine is still busy with goes on. */
   async close(): Promise<void> {
+    this.machine.busyLaunches?.resolve();
+    this.machine.busyReleases?.resolve();
     await this.stopBackend();
     await this.machine.close();
     rmSync(this.#directory, { recursive: true, force: true });

@@ -46,3 +46,13 @@ func (s *Signal) Wait(ctx context.Context, mu sync.Locker, holds func() bool) er
 		}
 	}
 }
+
+// IsClosed tells whether a channel that is only ever closed has been.
+func IsClosed(channel <-chan struct{}) bool {
+	select {
+	case <-channel:
+		return true
+	default:
+		return false
+	}
+}

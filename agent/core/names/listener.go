@@ -8,43 +8,33 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/sockerless/sockerless/agent/core/accepting"
 )
 
 const (
-	// mostConnections bounds the resolver's TCP connections; further ones wait to be
-	// accepted.
+	// mostConnections bounds the resolver's TCP connections.
 	mostConnections = 64
 	// mostQuestion bounds a question by TCP, whose memory is taken before it arrives.
 	mostQuestion = 4 << 10
-	// acceptPause is the wait after a failed accept (no descriptors left).
-	acceptPause = 50 * time.Millisecond
 	// writeTimeout is the limit for the client to take an answer.
 	writeTimeout = 2 * time.Second
 )
 
-// placedListener accepts a connection once there is a place for it.
+// placedListener's connections have places.
 type placedListener struct {
 	net.Listener
 	ctx    context.Context // ends with the resolver
-	places chan struct{}
+	places *semaphore.Weighted
 }
 
 func (l placedListener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.ctx.Done():
-		return nil, net.ErrClosed
-	}
-	conn, err := l.Listener.Accept()
+	conn, err := accepting.Next(l.ctx, l.places, l.Listener.Accept)
 	if err != nil {
-		<-l.places
-		select {
-		case <-time.After(acceptPause):
-		case <-l.ctx.Done():
-		}
 		return nil, err
 	}
-	return &placedConn{Conn: conn, leave: sync.OnceFunc(func() { <-l.places })}, nil
+	return &placedConn{Conn: conn, leave: sync.OnceFunc(func() { l.places.Release(1) })}, nil
 }
 
 // placedConn gives its place back when it is closed.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sync/semaphore"
 )
 
 // ttl of answers from the table, in seconds, as in dockerd's resolver.
@@ -43,7 +44,7 @@ func Serve(packets net.PacketConn, listener net.Listener, table *Table, options 
 	}
 	r.table.Store(table)
 	handler := dns.HandlerFunc(r.answer)
-	placed := placedListener{listener, r.forward.ctx, make(chan struct{}, mostConnections)}
+	placed := placedListener{listener, r.forward.ctx, semaphore.NewWeighted(mostConnections)}
 	r.servers = []*dns.Server{
 		{PacketConn: packets, Handler: handler},
 		{Listener: placed, Handler: handler, DecorateReader: func(usual dns.Reader) dns.Reader { return boundedReader{usual} }},

@@ -1,8 +1,6 @@
 package ports
 
 import (
-	"context"
-
 	"golang.org/x/sync/semaphore"
 	"golang.org/x/sys/unix"
 )
@@ -52,11 +50,3 @@ func ownDescriptors() uint64 {
 	}
 	return limit.Cur
 }
-
-// enter waits until a connection may be opened. False: there is no room, and ctx has
-// ended.
-func (r room) enter(ctx context.Context) bool {
-	return r.connections.TryAcquire(1) || r.connections.Acquire(ctx, 1) == nil
-}
-
-func (r room) leave() { r.connections.Release(1) }

@@ -2,19 +2,17 @@ package ports
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/accepting"
 )
 
 // dialTimeout bounds the connection to the container.
 const dialTimeout = 10 * time.Second
-
-// acceptPause is the wait after a failed accept (no descriptors left).
-const acceptPause = 50 * time.Millisecond
 
 type tcpForwarder struct {
 	listener *net.TCPListener
@@ -27,10 +25,8 @@ type tcpForwarder struct {
 func (f *tcpForwarder) close() { f.listener.Close() }
 
 // serve forwards until the listener is closed; at the end of ctx it closes open
-// connections. Without room further ones wait to be accepted, but for one.
+// connections.
 func (f *tcpForwarder) serve(ctx context.Context) {
-	var connections sync.WaitGroup
-	defer connections.Wait()
 	open, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
@@ -40,30 +36,9 @@ func (f *tcpForwarder) serve(ctx context.Context) {
 		case <-open.Done():
 		}
 	}()
-	for {
-		client, err := f.listener.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			f.logger.Warn("accept on a published port", "error", err)
-			select {
-			case <-time.After(acceptPause):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if !f.room.enter(open) {
-			client.Close()
-			continue
-		}
-		connections.Add(1)
-		go func() {
-			defer connections.Done()
-			defer f.room.leave()
-			f.forward(ctx, client)
-		}()
-	}
+	accepting.Serve(open, f.room.connections, f.listener.AcceptTCP,
+		func(err error) { f.logger.Warn("accept on a published port", "error", err) },
+		func(client *net.TCPConn) { f.forward(ctx, client) })
 }
 
 func (f *tcpForwarder) forward(ctx context.Context, client *net.TCPConn) {

@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -74,7 +75,7 @@ func (s *service) Stats(ctx context.Context, request *connect.Request[agentv1.St
 	var previous *agentv1.StatsResponse
 	for {
 		reading, err := meter.Read()
-		if errors.Is(err, fs.ErrNotExist) || isClosed(meter.Done()) {
+		if errors.Is(err, fs.ErrNotExist) || change.IsClosed(meter.Done()) {
 			return endOfStats(request.Msg)
 		}
 		if err != nil {
@@ -109,13 +110,4 @@ func endOfStats(request *agentv1.StatsRequest) error {
 		return nil
 	}
 	return connect.NewError(connect.CodeFailedPrecondition, errors.New("the container is not running"))
-}
-
-func isClosed(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/change"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -117,21 +118,12 @@ func (c *Sessions) admitExec(id string, e *exec) *Session {
 func (c *Sessions) withdrawExec(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.run.running() && !isDone(c.run.process.Done()) {
+	if c.run.running() && !change.IsClosed(c.run.process.Done()) {
 		return false
 	}
 	delete(c.execs, id)
 	c.changed.Notify()
 	return true
-}
-
-func isDone(done <-chan struct{}) bool {
-	select {
-	case <-done:
-		return true
-	default:
-		return false
-	}
 }
 
 // endExec records an exec's end and tells the watchers before the session. If a

@@ -1,6 +1,6 @@
 /** Requests whose lists cost with one another: what is joined with all of another list is bounded. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -15,11 +15,7 @@ const refused = (pattern: RegExp) => (error: unknown) => {
 };
 
 describe("a container", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(() => bench.close());
+  const bench = EngineBench.ofEach();
 
   const running = async (name: string, env: string[] = []) => {
     const id = await bench.createScript("exec sleep 1000", { name, config: { env } });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { conflict, isErrorKind } from "../../../src/common/errors.ts";
@@ -8,13 +8,7 @@ import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("containers that run in a cloud", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ cloud: true });
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({ cloud: true }));
 
   const inspect = async (container: string) =>
     (await bench.containers.inspectContainer({ container })).container;

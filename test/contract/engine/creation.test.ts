@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { Code } from "@connectrpc/connect";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -21,13 +21,7 @@ function madeParts({ parts }: VolumeStore): {
 }
 
 describe("a creation", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const inspect = async (container: string) => {
     const { container: detail } = await bench.containers.inspectContainer({ container });
@@ -374,13 +368,7 @@ describe("a creation", () => {
 });
 
 describe("volumes", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   it("are made once by name, and are 64 digits without one", async () => {
     const first = await bench.volumes.createVolume({ name: "data", labels: { a: "1" } });

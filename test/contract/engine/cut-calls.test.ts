@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
@@ -9,13 +9,7 @@ import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("what a backend was making or removing when it was told to end", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   /** Ends the backend when the machine has done what it is asked, before it has said so; then starts the next one. */
   async function endDuring(call: () => Promise<unknown>, isDone: () => boolean): Promise<void> {
@@ -125,13 +119,7 @@ describe("what a backend was making or removing when it was told to end", () => 
 });
 
 describe("a volume whose creation failed, and may have been done", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const lost = () => new UnsettledError("system", "the answer was lost");
   const phaseOf = () => bench.state.volumes.get("data")?.phase;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -8,15 +8,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a start whose launch takes long", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ cloud: true });
-  });
-  afterEach(async () => {
-    bench.machine.busyLaunches?.resolve();
-    bench.machine.busyReleases?.resolve();
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({ cloud: true }));
 
   const launches = () => bench.machine.calls.filter((call) => call === "launch").length;
   const recordOf = (id: string) => bench.state.containers.get(id);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -10,13 +10,7 @@ import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("events", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   it("come in Docker's order with Docker's attributes", async () => {
     const id = await bench.runScript("exec sleep 1000", {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import fc from "fast-check";
 
@@ -15,11 +15,7 @@ const exclusive = (name: string) => ({
 });
 
 describe("a volume that one container alone may have", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(() => bench.close());
+  const bench = EngineBench.ofEach();
 
   const make = (name: string, mounts: readonly object[], labels: Readonly<Record<string, string>> = {}) =>
     bench.createScript("exec sleep 1000", {

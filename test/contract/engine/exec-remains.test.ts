@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
@@ -17,14 +17,10 @@ import { inSoak } from "../../support/soak.ts";
 const sweepEveryMs = 5 * 60_000;
 
 describe("execs that nobody comes for", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock };
   });
 
   const makeExec = async (container: string, ...cmd: string[]) =>

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import { timestampNow } from "@bufbuild/protobuf/wkt";
@@ -10,13 +10,7 @@ import { HealthStatus } from "../../../src/gen/sockerless/backend/v1/container_p
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a container with a health check", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const stateOf = async (container: string) =>
     (await bench.containers.inspectContainer({ container })).container?.state;
@@ -70,7 +64,7 @@ describe("a container with a health check", () => {
   it("has the state write no more than a mebibyte a second, however long its labels are", async () => {
     await bench.close();
     const clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
+    await bench.begin({ clock });
     const id = await bench.runScript("exec sleep 1000", {
       config: { healthcheck: { test: ["CMD-SHELL", "check"] }, labels: { long: "x".repeat(2 ** 21) } },
     });

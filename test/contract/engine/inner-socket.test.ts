@@ -1,6 +1,6 @@
 /** Each call of the backend's contract, made for a client at the Docker socket inside a container. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { after, before, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import type { DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
@@ -19,6 +19,7 @@ import { SystemService } from "../../../src/gen/sockerless/backend/v1/system_pb.
 import { VolumeService } from "../../../src/gen/sockerless/backend/v1/volume_pb.ts";
 import { actingTransport } from "../../../src/frontend/inner-sockets/acting-transport.ts";
 import { untilTrue } from "../../support/until.ts";
+import type { MemoryMachine } from "../memory-machine.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 const services: readonly DescService[] = [
@@ -35,14 +36,12 @@ const services: readonly DescService[] = [
 const forLong = "exec sleep 1000";
 const asLabel = (id: string): Record<string, string> => ({ "sockerless.inner-socket": id });
 
-async function startBench(): Promise<EngineBench> {
-  return await EngineBench.start({
-    cloud: true,
-    prepare: (machine) => {
-      machine.dockerSocket = "own";
-    },
-  });
-}
+const options = {
+  cloud: true,
+  prepare: (machine: MemoryMachine) => {
+    machine.dockerSocket = "own";
+  },
+};
 
 describe("a client at a container's Docker socket", () => {
   let bench: EngineBench;
@@ -52,7 +51,7 @@ describe("a client at a container's Docker socket", () => {
   let inner: ReturnType<EngineBench["acting"]>;
 
   before(async () => {
-    bench = await startBench();
+    bench = await EngineBench.start(options);
     await bench.networks.createNetwork({ name: "secretnet" });
     await bench.volumes.createVolume({ name: "secretvol" });
     secret = await bench.runScript(forLong, {
@@ -550,11 +549,7 @@ describe("a client at a container's Docker socket", () => {
 });
 
 describe("what was made through a container's Docker socket", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await startBench();
-  });
-  afterEach(() => bench.close());
+  const bench = EngineBench.ofEach(() => options);
 
   async function make(): Promise<string> {
     const job = await bench.runScript(forLong, { hostConfig: { networkMode: "bridge" } });

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
@@ -8,14 +8,10 @@ import { until } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
 
 describe("an agent that is leaving, whose container counts as running", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock };
   });
 
   const opened = async (container: string, failedGeneration?: bigint, reach = AgentReach.LOCAL) => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -11,13 +11,7 @@ import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/back
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 
 describe("a container's life", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const inspect = async (container: string) => {
     const { container: detail } = await bench.containers.inspectContainer({ container });

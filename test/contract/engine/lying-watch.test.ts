@@ -1,6 +1,6 @@
 /** Reports of an agent on its container are bounded, and say nothing of another's. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -15,14 +15,10 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("an agent's reports", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock };
   });
 
   const longLabels = { config: { labels: { long: "x".repeat(2 ** 21) } } };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -8,13 +8,7 @@ import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("user-defined networks", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const on = (network: string, name: string, aliases: readonly string[] = []) =>
     bench.runScript("exec sleep 1000", {

@@ -51,13 +51,7 @@ describe("containers of a cloud that nobody reaches", () => {
 });
 
 describe("containers of a cloud that share a network", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ cloud: true });
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({ cloud: true }));
 
   it("do not start with an agent that is too old for that", async () => {
     const owner = await bench.runScript("exec sleep 1000");

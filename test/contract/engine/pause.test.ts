@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { constants } from "node:os";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -97,13 +97,7 @@ describe("a container that ends during a commit", () => {
 });
 
 describe("a backend that ended between a container's freezing and its record", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const statusBecomes = (id: string, status: ContainerStatus) =>
     until(() => (bench.state.containers.get(id)?.state?.status === status ? true : undefined));

@@ -1,18 +1,14 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("the readiness of a backend", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock, cloud: true });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock, cloud: true };
   });
 
   const problems = async () => (await bench.system.getReadiness({})).parts.map(({ problem }) => problem);
@@ -30,7 +26,7 @@ describe("the readiness of a backend", () => {
 
   it("does not depend on how many containers there are at hand", async (context) => {
     await bench.close();
-    bench = await EngineBench.start();
+    await bench.begin();
     const { workloads } = bench.engine.context.driver;
     const list = context.mock.method(workloads, "list");
     const call = context.mock.method(workloads, "storedServed");

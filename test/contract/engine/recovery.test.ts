@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
@@ -14,13 +14,7 @@ import { EngineBench, localAccess } from "../engine-bench.ts";
 import { isSoak } from "../../support/soak.ts";
 
 describe("a backend that is started again", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const inspect = async (container: string) =>
     (await bench.containers.inspectContainer({ container })).container;

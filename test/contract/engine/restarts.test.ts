@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -10,13 +10,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a container that its policy starts again", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const statusOf = (id: string) => bench.state.containers.get(id)?.state?.status;
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
@@ -8,14 +8,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("while a container starts", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    bench.machine.busyLaunches?.resolve();
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const statusOf = (id: string) => bench.state.containers.get(id)?.state?.status;
 

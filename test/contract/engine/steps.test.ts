@@ -1,6 +1,6 @@
 /** Steps of a build that follow each other in what the driver keeps. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { untilTrue } from "../../support/until.ts";
@@ -9,17 +9,11 @@ import { EngineBench } from "../engine-bench.ts";
 const ofBuild = { config: { labels: { "sockerless.build": "container" } } };
 
 describe("a container whose step may be followed", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({
-      prepare: (machine) => {
-        machine.keepsSteps = true;
-      },
-    });
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({
+    prepare: (machine) => {
+      machine.keepsSteps = true;
+    },
+  }));
 
   const addressOf = (id: string) => bench.state.containers.get(id)?.endpoints["bridge"]?.ipAddress ?? "";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -9,14 +9,10 @@ import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("how long a container has to end after its stop signal", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock };
   });
 
   const cases: readonly (readonly [string, number | undefined, number | undefined, number])[] = [

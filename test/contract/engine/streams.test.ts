@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -29,13 +29,7 @@ async function elapsing<Value>(clock: ManualClock, promise: Promise<Value>): Pro
 }
 
 describe("attachments and execs", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   /** Reserves, and answers the endpoint as soon as it is told. */
   const attach = async (container: string) => {

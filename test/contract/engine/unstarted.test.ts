@@ -1,19 +1,15 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a container with --rm that was made and not started when the backend died", () => {
-  let bench: EngineBench;
   let clock: ManualClock;
-  beforeEach(async () => {
+  const bench = EngineBench.ofEach(() => {
     clock = new ManualClock(Date.now());
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
+    return { clock };
   });
 
   const withRm = { hostConfig: { autoRemove: true } };

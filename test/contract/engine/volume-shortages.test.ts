@@ -1,14 +1,10 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a volume whose disk is about to be full", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(() => bench.close());
+  const bench = EngineBench.ofEach();
 
   it("is told by an event, which outlives the backend", async () => {
     await bench.volumes.createVolume({ name: "data", driver: "single" });

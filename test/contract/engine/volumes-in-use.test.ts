@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -7,15 +7,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a volume that containers which do not run leave free", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ cloud: true });
-  });
-  afterEach(async () => {
-    bench.machine.busyLaunches?.resolve();
-    bench.machine.busyReleases?.resolve();
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({ cloud: true }));
 
   const withVolume = { binds: ["data:/data"] };
   const remove = () => bench.volumes.removeVolume({ name: "data" });

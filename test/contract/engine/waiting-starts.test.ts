@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -8,14 +8,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a start that waits for room on the platform", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    bench.machine.busyLaunches?.resolve();
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   const stateOf = (id: string) => bench.state.containers.get(id)?.state;
   const launches = () => bench.machine.calls.filter((call) => call === "launch").length;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -7,13 +7,7 @@ import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("a wait that outlives its backend", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start();
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach();
 
   /** A wait that was accepted: the moment of which it tells, and its exit code; undefined if it is cut. */
   async function begun(container: string, condition: WaitCondition) {
@@ -165,13 +159,7 @@ describe("a wait that outlives its backend", () => {
 
 describe("a wait whose frontend is gone", () => {
   const clock = new ManualClock(Date.now());
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ clock });
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({ clock }));
 
   /** The wait's end: an exit code, or why there is none. */
   async function waiting(container: string, condition: WaitCondition): Promise<{ end: Promise<unknown> }> {

@@ -1,0 +1,60 @@
+// Package accepting takes no more connections than there are places for.
+package accepting
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Pause is the wait after a failed accept (no descriptors left).
+const Pause = 50 * time.Millisecond
+
+// Next returns a listener's next connection once it has one of the places, which the
+// caller releases. Without places further ones wait to be accepted, but for this one.
+// It fails with net.ErrClosed if ctx ends first; after other errors it pauses.
+func Next[C net.Conn](ctx context.Context, places *semaphore.Weighted, accept func() (C, error)) (C, error) {
+	conn, err := accept()
+	switch {
+	case err == nil:
+		if places.TryAcquire(1) || places.Acquire(ctx, 1) == nil {
+			return conn, nil
+		}
+		conn.Close()
+		err = net.ErrClosed
+	case !errors.Is(err, net.ErrClosed):
+		select {
+		case <-time.After(Pause):
+		case <-ctx.Done():
+		}
+	}
+	var none C
+	return none, err
+}
+
+// Serve serves connections as Next returns them until the listener is closed or ctx
+// ends, and returns when all are served. It reports other errors.
+func Serve[C net.Conn](ctx context.Context, places *semaphore.Weighted, accept func() (C, error), report func(error), serve func(C)) {
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	for {
+		conn, err := Next(ctx, places, accept)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			report(err)
+			continue
+		}
+		serving.Add(1)
+		go func() {
+			defer serving.Done()
+			defer places.Release(1)
+			serve(conn)
+		}()
+	}
+}
