@@ -1,16 +1,16 @@
 /**
- * Little memory for what waits in a stream: a chunk takes some hundred bytes besides its own, and may be a view of 64 KiB
- * that were received at once, all of which it keeps.
+ * Fewer chunks in a stream whose source pushes many small ones: a chunk takes some hundred bytes besides its own, and may
+ * be a view of 64 KiB that were received at once, all of which it keeps while it waits.
  */
 import type { Readable } from "node:stream";
 
 /** Chunks of fewer bytes are copied, one after another; larger ones keep four times their bytes at most. */
 const smallBytes = 16 * 1024;
-/** Bytes that are allocated for copies at a time: as many as wait, within these. */
+/** Bytes that are allocated for copies at a time: as many as wait or came in this tick, within these. */
 const [leastPack, mostPack] = [4 * 1024, 64 * 1024];
 
 /**
- * Makes a stream join the chunks that are not read at once.
+ * Makes a stream join the small chunks that are pushed to it in one tick, and those that are not read at once.
  *
  * @param stream has a source that pushes, whether or not it is asked
  */
@@ -19,6 +19,8 @@ export function packWaiting(stream: Readable): void {
   const destroy = stream.destroy.bind(stream);
   let pack = Buffer.alloc(0);
   let used = 0;
+  /** Small chunks' bytes of this tick. */
+  let came = 0;
   const pass = (): void => {
     if (used > 0) {
       const packed = pack.subarray(0, used);
@@ -27,26 +29,32 @@ export function packWaiting(stream: Readable): void {
       push(packed);
     }
   };
+  const endTick = (): void => {
+    came = 0;
+    if (stream.readableLength === 0) {
+      pass(); // Otherwise who reads what waits already gets it too.
+    }
+  };
   const add = (chunk: Uint8Array): boolean => {
+    if (came === 0) {
+      process.nextTick(endTick);
+    }
+    came += chunk.length;
     for (let added = 0; added < chunk.length; ) {
       if (used === pack.length) {
         pass();
-        const waiting = stream.readableLength;
-        pack = Buffer.allocUnsafeSlow(Math.min(mostPack, Math.max(leastPack, waiting)));
+        const bytes = Math.max(leastPack, stream.readableLength, came);
+        pack = Buffer.allocUnsafeSlow(Math.min(mostPack, bytes));
       }
       const part = chunk.subarray(added, added + pack.length - used);
       pack.set(part, used);
       used += part.length;
       added += part.length;
     }
-    if (stream.readableLength === 0) {
-      pass(); // Otherwise who reads what waits already gets it too.
-    }
     return stream.readableLength + used < stream.readableHighWaterMark;
   };
   const pushPacked = (chunk: Uint8Array | null): boolean => {
-    const isReadAtOnce = stream.readableFlowing === true && stream.readableLength === 0;
-    if (chunk !== null && chunk.length < smallBytes && !isReadAtOnce) {
+    if (chunk !== null && chunk.length < smallBytes) {
       return add(chunk);
     }
     pass();

@@ -16,7 +16,7 @@ import { createWebSocketStream, WebSocketServer } from "ws";
 import { agentPinHeader } from "../../../agent-client/dial.ts";
 import { HandshakeLimit } from "../../../agent-client/handshake-limit.ts";
 import { messageOf } from "../../../common/errors.ts";
-import { joinPushes } from "../../../common/join-pushes.ts";
+import { packWaiting } from "../../../common/pack-waiting.ts";
 import { postingLogger } from "../../../common/process-log.ts";
 import { remoteOf, Strangers } from "../../../common/strangers.ts";
 import { TlsTerminator } from "../../../common/tls-terminator.ts";
@@ -129,7 +129,7 @@ async function meet(
     const streams = Promise.withResolvers<Duplex>();
     const pin = await learnKey(webSocket, instance, containerId, () => {
       const stream = createWebSocketStream(webSocket, { highWaterMark });
-      joinPushes(stream);
+      packWaiting(stream);
       stream.on("error", () => {});
       socketOf.set(stream, webSocket);
       streams.resolve(stream);

@@ -14,7 +14,7 @@ import { pipeline } from "node:stream/promises";
 import { urlToHttpOptions } from "node:url";
 
 import { errnoOf, invalid } from "../../../common/errors.ts";
-import { joinPushes } from "../../../common/join-pushes.ts";
+import { packWaiting } from "../../../common/pack-waiting.ts";
 import { Dialer } from "./dialer.ts";
 import { DialingAgent, type DialOptions } from "./dialing-agent.ts";
 import { unreachable } from "./http-failures.ts";
@@ -320,13 +320,16 @@ class NodeResponse implements HttpResponse {
 function joinChunks(incoming: IncomingMessage): void {
   let count = 0;
   let bytes = 0;
-  joinPushes(incoming, (chunk) => {
-    count += 1;
-    bytes += chunk.length;
+  packWaiting(incoming);
+  const push = incoming.push.bind(incoming);
+  incoming.push = (chunk: Uint8Array | null) => {
+    count += chunk === null ? 0 : 1;
+    bytes += chunk?.length ?? 0;
     if (count > toleratedChunks && bytes < count * smallestAverage) {
       incoming.destroy(new Error("the answer's chunks are too small"));
     }
-  });
+    return push(chunk);
+  };
 }
 
 function lengthOf(body: string | Uint8Array | RequestStream): number {
