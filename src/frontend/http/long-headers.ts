@@ -93,7 +93,7 @@ export class LongHeaders {
     const held = { bytes, users: 1 };
     this.#held.set(socket, held);
     this.#room.take(bytes);
-    socket.once("close", () => this.#leave(held));
+    socket.once("close", () => this.#leave(socket, held));
   }
 
   /** Counts a request's header, if it is long, until the result is disposed of. Called before its connection closes. */
@@ -103,12 +103,13 @@ export class LongHeaders {
       return { [Symbol.dispose]: () => {} };
     }
     held.users += 1;
-    return { [Symbol.dispose]: () => this.#leave(held) };
+    return { [Symbol.dispose]: () => this.#leave(socket, held) };
   }
 
-  #leave(held: Held): void {
+  #leave(socket: Socket, held: Held): void {
     held.users -= 1;
     if (held.users === 0) {
+      this.#held.delete(socket);
       this.#room.give(held.bytes);
     }
   }

@@ -24,7 +24,7 @@ const handshake = [
 const message = Buffer.from([0x82, 0x81, 0, 0, 0, 0, 0x61]);
 
 /** A client's connection, as bytes, and the stream that the server makes of it. */
-async function open(t: TestContext): Promise<{ readonly client: Socket; readonly stream: Duplex }> {
+async function open(t: TestContext) {
   const server = createServer();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -38,7 +38,8 @@ async function open(t: TestContext): Promise<{ readonly client: Socket; readonly
   const [request, socket, head] = await once(server, "upgrade");
   const version = { atLeast: () => true };
   const context = { request, socket: socket as Socket, head, version, takeOver: () => {} };
-  return { client, stream: await acceptWebSocket(context as unknown as HijackContext) };
+  const stream = await acceptWebSocket(context as unknown as HijackContext);
+  return { client, stream, socket: socket as Socket };
 }
 
 test("many small messages that arrive at once are read in as many turns of the event loop", async (t) => {
@@ -118,6 +119,19 @@ test("incomplete messages of many clients share what they may keep", async (t) =
   const { client, stream } = await open(t);
   client.write(frame(0x82, Buffer.from("whole")));
   assert.equal(String((await once(stream, "data"))[0]), "whole");
+});
+
+test("a message whose bytes come by themselves takes the room of its reads", async (t) => {
+  let cut = 0;
+  for (let n = 0; n < 250; n++) {
+    const { socket } = await open(t);
+    socket.emit("data", Buffer.from([0x82, 0xfe, 0xff, 0xff, 0, 0, 0, 0]));
+    for (let sent = 0; sent < 1_000 && !socket.destroyed; sent++) {
+      socket.emit("data", Buffer.from("a"));
+    }
+    cut += Number(socket.destroyed);
+  }
+  assert.ok(cut > 20, `${cut} of them are cut`);
 });
 
 test("a client that pings once in a while is answered, and keeps its connection", async (t) => {

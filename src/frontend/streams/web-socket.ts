@@ -20,6 +20,8 @@ const partLimits = { maxFragments: 256, maxBufferedChunks: 1_024 };
 const incomplete = new ByteBudget(64 * 2 ** 20);
 /** Bytes of one client: those that it always has, and the most. */
 const [leastIncomplete, mostIncomplete] = [64 * 1024, 2 * maxMessageBytes];
+/** Bytes that a read takes besides its own: a client may send each byte by itself. */
+const readBytes = 512;
 /** Bytes of a client's ping or pong besides its data. */
 const frameBytes = 6;
 
@@ -61,19 +63,29 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
 /** Cuts a client that sends more without completing a message than its share, or pings too often. */
 function limitIncomplete(webSocket: BoundedWebSocket, socket: Socket): void {
   let held = 0;
+  let content = 0;
   const hold = (bytes: number): void => {
     held += bytes;
     incomplete.take(bytes);
   };
-  const release = (): void => hold(-held);
+  const release = (): void => {
+    content = 0;
+    hold(-held);
+  };
   socket.on("data", ({ length }: Buffer) => {
-    hold(length);
+    content += length;
+    hold(length + readBytes);
     if (held > incomplete.share(leastIncomplete, mostIncomplete)) {
       webSocket.cut();
     }
   });
   const notePing = ({ length }: Buffer): void => {
-    hold(-Math.min(held, length + frameBytes)); // They may go on for months.
+    const read = Math.min(content, length + frameBytes); // They may go on for months.
+    content -= read;
+    hold(-read);
+    if (content === 0) {
+      release();
+    }
     webSocket.notePing();
   };
   webSocket.on("message", release);
