@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -51,6 +52,15 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 		return nil, err
 	}
 	defer leave()
+	// Clients open those streams alone that they use.
+	if process.Stdin == nil {
+		process.Stdin = io.NopCloser(strings.NewReader(""))
+	}
+	for _, each := range []*io.WriteCloser{&process.Stdout, &process.Stderr} {
+		if *each == nil {
+			*each = &beginning{}
+		}
+	}
 	if process.Stderr == os.Stderr {
 		printed := &beginning{limit: maxPrinted}
 		process.Stderr = printed

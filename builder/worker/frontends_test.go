@@ -1,6 +1,22 @@
 package worker
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/moby/buildkit/executor"
+	"github.com/moby/buildkit/frontend/gateway/container"
+)
+
+func TestAContainerOfAFrontendMayHaveNoStreams(t *testing.T) {
+	w, _ := workerOf(t)
+	w.talking = slots{size: 1}
+	made, err := (&manager{Worker: w}).New(t.Context(), nil, nil)
+	must(t, err)
+	defer made.Release(t.Context())
+	process := executor.ProcessInfo{Meta: executor.Meta{Args: []string{"true"}}}
+	_, err = frontends{w}.Run(t.Context(), "", container.MountWithSession(made, nil), nil, process, nil)
+	must(t, err)
+}
 
 func TestTheBeginningOfWhatAFrontendPrintsIsKept(t *testing.T) {
 	printed := &beginning{limit: 5}
