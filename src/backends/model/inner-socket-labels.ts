@@ -13,9 +13,16 @@ export function creatorOf(labels: Labels): string | undefined {
   return Object.hasOwn(labels, creatorLabel) ? labels[creatorLabel] : undefined;
 }
 
+/** These labels of a container, for its volumes too: what it mounts goes or stays as it does. */
+export function innerSocketLabels(labels: Labels): Record<string, string> {
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => isInnerSocketLabel(name)));
+}
+
 /** An image's labels for its containers, without these: an image cannot give its containers to another. */
 export function withoutInnerSocketLabels(labels: Labels): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(labels).filter(([name]) => name !== creatorLabel && name !== keepLabel),
-  );
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => !isInnerSocketLabel(name)));
+}
+
+function isInnerSocketLabel(name: string): boolean {
+  return name === creatorLabel || name === keepLabel;
 }

@@ -581,6 +581,26 @@ describe("what was made through a container's Docker socket", () => {
     await untilTrue(isLeftAlone);
   });
 
+  it("does not go with it where it is a volume of a container that stays", async () => {
+    const job = await bench.runScript(forLong);
+    const { containers } = bench.acting(job);
+    const { id } = await containers.createContainer({
+      config: {
+        ...{ image: "shell", cmd: { values: ["true"] }, volumes: ["/anonymous"] },
+        labels: { "sockerless.inner-socket.keep": "" },
+      },
+      hostConfig: { binds: ["data:/data"] },
+    });
+    await bench.containers.removeContainer({ container: job, force: true });
+    await bench.containers.removeContainer({ container: id });
+    const volumes = [...bench.state.volumes.keys()].sort();
+    assert.equal(volumes.length, 2);
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.deepEqual([...bench.state.volumes.keys()].sort(), volumes);
+  });
+
   it("goes when the backend comes back that ended before it could", async () => {
     const job = await make();
     bench.machine.dockerSocket = "off"; // As if it had died right after the removal.

@@ -29,6 +29,7 @@ import { containerOfMode, modeOfContainer } from "../../model/container-mode.ts"
 import { askedCapabilities, defaultCapabilities } from "../../security/linux-capabilities.ts";
 import { isWellKnownSocket } from "../../model/docker-socket.ts";
 import { isRemoved } from "../../model/records.ts";
+import { innerSocketLabels } from "../../model/inner-socket-labels.ts";
 import { parseLink, refuseTooManyLinks } from "../containers/decisions/links/parse-link.ts";
 import { parseBind, parseVolumesFrom } from "../containers/decisions/mounts/parse-bind.ts";
 import { refuseTooManyMounts } from "../containers/decisions/mounts/plan-mounts.ts";
@@ -116,7 +117,7 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
     }
   }
   if (hostConfig !== undefined) {
-    await admitMounts(realm, hostConfig);
+    await admitMounts(realm, hostConfig, innerSocketLabels(config?.labels ?? {}));
   }
 }
 
@@ -284,17 +285,22 @@ function overlap(one: Cidr | undefined, other: Cidr | undefined): boolean {
   return one !== undefined && other !== undefined && overlaps(one, other);
 }
 
-async function admitMounts(realm: Realm, hostConfig: HostConfig): Promise<void> {
+/** @param own labels for the container's volumes */
+async function admitMounts(
+  realm: Realm,
+  hostConfig: HostConfig,
+  own: Readonly<Record<string, string>>,
+): Promise<void> {
   const { binds, mounts, volumeDriver } = hostConfig;
   for (const text of binds) {
-    await admitMount(realm, parseBind(text, volumeDriver).mount);
+    await admitMount(realm, parseBind(text, volumeDriver).mount, own);
   }
   for (const mount of mounts) {
-    await admitMount(realm, mount);
+    await admitMount(realm, mount, own);
   }
 }
 
-async function admitMount(realm: Realm, mount: Mount): Promise<void> {
+async function admitMount(realm: Realm, mount: Mount, own: Readonly<Record<string, string>>): Promise<void> {
   const { type, source, volumeOptions } = mount;
   allowFields(MountSchema, mount, [
     ...(["type", "source", "target", "readOnly", "consistency"] as const),
@@ -318,7 +324,7 @@ async function admitMount(realm: Realm, mount: Mount): Promise<void> {
       }
       if (source !== "") {
         const { name: driver = "" } = volumeOptions?.driverConfig ?? {};
-        await ensureOwnVolume(realm, { name: source, driver, labels: volumeOptions?.labels ?? {} });
+        await ensureOwnVolume(realm, { name: source, driver, labels: { ...own, ...volumeOptions?.labels } });
       }
       return;
     case "image":

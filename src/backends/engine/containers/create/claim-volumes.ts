@@ -3,7 +3,7 @@ import type { MountPoint } from "../../../../gen/sockerless/backend/v1/container
 import type { ContainerRecord, VolumeRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import type { PlannedMount } from "../decisions/mounts/plan-mounts.ts";
-import { creatorLabel, creatorOf } from "../../../model/inner-socket-labels.ts";
+import { innerSocketLabels } from "../../../model/inner-socket-labels.ts";
 import { configOf, withFields } from "../../../model/records.ts";
 import { admissionTo } from "../../volumes/decisions/exclusive-volumes.ts";
 import { ensureVolume } from "../../volumes/volumes.ts";
@@ -20,8 +20,7 @@ export async function claimVolumes(
   if (mounts.length === 0) {
     return record; // Already recorded in this form.
   }
-  const creator = creatorOf(configOf(record).labels);
-  const madeThrough = creator === undefined ? {} : { [creatorLabel]: creator };
+  const madeThrough = innerSocketLabels(configOf(record).labels);
   let next = record;
   const addMount = (mounted: MountPoint): void => {
     next = withFields(next, { mounts: [...next.mounts, mounted] });
