@@ -99,16 +99,22 @@ func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 		handshakes:  make(chan struct{}, maxHandshakes),
 		waiting:     semaphore.NewWeighted(waitingBytes),
 	}
-	l.client, l.transport = l.newClient()
+	l.client, l.transport = l.newClient(func(ctx context.Context) (net.Conn, error) {
+		conn, err := reach(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return queueing(conn), nil
+	})
 	return l
 }
 
-func (l *agentLink) newClient() (agentv1connect.AgentServiceClient, *http.Transport) {
+func (l *agentLink) newClient(reach func(ctx context.Context) (net.Conn, error)) (agentv1connect.AgentServiceClient, *http.Transport) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	transport := &http.Transport{
 		Protocols:       protocols,
-		DialTLSContext:  l.dial,
+		DialTLSContext:  func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx, reach) },
 		IdleConnTimeout: idleTimeout,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize:              maxFrame,
@@ -129,7 +135,7 @@ func (l *agentLink) carrier() (agentv1connect.AgentServiceClient, func()) {
 	if l.haveEnded() {
 		return l.client, func() {}
 	}
-	client, transport := l.newClient()
+	client, transport := l.newClient(l.reach)
 	transport.DisableKeepAlives = true
 	return client, transport.CloseIdleConnections
 }
@@ -144,7 +150,7 @@ func (l *agentLink) haveEnded() bool {
 }
 
 // dial makes an authenticated connection.
-func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (l *agentLink) dial(ctx context.Context, reach func(ctx context.Context) (net.Conn, error)) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, silenceLimit, errSilent)
 	defer cancel()
 	select {
@@ -153,11 +159,10 @@ func (l *agentLink) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	conn, err := l.reach(ctx)
+	conn, err := reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn = queueing(conn)
 	proof, cancel := context.WithTimeout(ctx, l.proofTime)
 	defer cancel()
 	secure := tls.Client(conn, l.tls)

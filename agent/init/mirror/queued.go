@@ -15,7 +15,8 @@ const (
 
 // queuedConn is a connection whose writes wait for the peer only while much is
 // queued. HTTP/2's client reads no further while it waits to write, and an agent
-// that waits to write reads little: each would wait for the other.
+// that waits to write reads little: where datagrams go both ways, each would wait
+// for the other.
 type queuedConn struct {
 	net.Conn
 
