@@ -6,8 +6,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -18,6 +17,7 @@ import { beginClient, type ClientUnderWay, count, counted } from "../support/cli
 import { freePort } from "../support/free-port.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const shortCutMs = 2_000;
 const middleCutMs = 30_000;
@@ -46,8 +46,7 @@ function testCuts(args: (directory: string) => Promise<string[]>): void {
   let digest: string;
 
   before(async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-aca-cut-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     aca = await AcaDaemon.start({
       daemon: { args: await args(directory) },
       aca: async ({ hostAddress: host }) => {

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { access } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -10,13 +9,13 @@ import { fileURLToPath } from "node:url";
 import { runCommand } from "../support/command.ts";
 import { untilTrue } from "../support/until.ts";
 import { leftMachine } from "../support/within-machine.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const demo = fileURLToPath(new URL("demo.js", import.meta.url));
 
 test("a demonstration runs containers as jobs, and leaves nothing", async () => {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-demo-test-"));
-  resources.defer(() => rm(directory, { recursive: true, force: true }));
+  const directory = scratchDirectory();
   const socket = path.join(directory, "docker.sock");
   const child = spawn(process.execPath, [demo, "--host", `unix://${socket}`], {
     stdio: ["ignore", "pipe", "pipe"],

@@ -1,13 +1,13 @@
 /** Images on a simulated Azure: pushed, fetched by the registry itself, derived, and gone again. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { inSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("images on Container Apps", () => {
   let aca: AcaDaemon;
@@ -16,9 +16,7 @@ describe("images on Container Apps", () => {
     aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
     await aca.account.registry.push("other-user", "latest", await busyboxImage({ User: "1000:1000" }));
   });
-  after(async () => {
-    await aca?.stop();
-  });
+  after(() => aca?.stop());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
   const imports = (): number => aca.azure.calls.count("registry.Registries_ImportImage");
@@ -70,15 +68,11 @@ describe("images on Container Apps", () => {
   });
 
   it("that are loaded are put into the registry, and run from there", async () => {
-    const scratch = await mkdtemp(join(tmpdir(), "skl-aca-images-"));
-    try {
-      const file = join(scratch, "image.tar");
-      const image = await busyboxImage({ User: "1001", Labels: { loaded: "yes" } });
-      await writeFile(file, await dockerArchive([{ image, tags: ["loaded:latest"] }]));
-      await ok("load", "--input", file);
-      assert.equal(await ok("run", "--rm", "loaded", "id", "-u"), "1001");
-    } finally {
-      await rm(scratch, { recursive: true });
-    }
+    const scratch = scratchDirectory();
+    const file = join(scratch, "image.tar");
+    const image = await busyboxImage({ User: "1001", Labels: { loaded: "yes" } });
+    await writeFile(file, await dockerArchive([{ image, tags: ["loaded:latest"] }]));
+    await ok("load", "--input", file);
+    assert.equal(await ok("run", "--rm", "loaded", "id", "-u"), "1001");
   });
 });

@@ -1,26 +1,22 @@
 /** The life of containers as jobs: what is asked of Azure for it, what lingers, and what is told when Azure is unwilling. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("containers as jobs", () => {
   let aca: AcaDaemon;
-  let scratch: string;
+  const scratch = scratchDirectory();
 
   before(async () => {
-    scratch = await mkdtemp(join(tmpdir(), "skl-aca-life-"));
     aca = await AcaDaemon.start({ aca: { linger: "20m", drain_timeout: "2s" } });
   });
-  after(async () => {
-    await aca?.stop();
-    await rm(scratch, { recursive: true });
-  });
+  after(() => aca?.stop());
   beforeEach(() => aca.azure.calls.clear());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);

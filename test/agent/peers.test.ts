@@ -1,7 +1,6 @@
 /** Containers that nobody reaches, on networks: an engine, its relay, and agents that call it. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -24,6 +23,7 @@ import { EngineBench } from "../contract/engine-bench.ts";
 import { until } from "../support/until.ts";
 import { pinText } from "./init-agent.ts";
 import { interfaceAddress, LoneContainer, type NetworkGuest, openGate } from "./lone-containers.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("containers on a network that do not reach one another", () => {
   let resources: AsyncDisposableStack;
@@ -33,8 +33,7 @@ describe("containers on a network that do not reach one another", () => {
 
   before(async () => {
     resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-peers-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const key = await readAuthority(join(directory, "ca.pem"));
     const authority = await createAuthority(key, systemClock);
     const sealer = createSealer(key.secret);
@@ -114,9 +113,7 @@ describe("containers on a network that do not reach one another", () => {
     await bench.stopBackend();
     await bench.startBackend();
   });
-  after(async () => {
-    await resources.disposeAsync();
-  });
+  after(() => resources.disposeAsync());
 
   const members = new Map<string, { readonly id: string; readonly guest: NetworkGuest }>();
   const run = async (

@@ -1,9 +1,7 @@
 /** act, by the files and commands of docs/ci/act.md. Compiling it takes minutes: with SOCKERLESS_SOAK=1 alone. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
 import { compileBuilder } from "../support/builds.ts";
@@ -13,9 +11,10 @@ import { importAs, readRecipe, servingCommand } from "../support/recipes.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
-let directory: string;
+const directory = scratchDirectory();
 let repository: string;
 let guide: string;
 
@@ -28,7 +27,6 @@ before(
   { timeout: buildLimitMs },
 );
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-act-"));
   repository = join(directory, "repository");
   guide = await readRecipe("act");
   const files = [...guide.matchAll(/^```yaml\n# (\S+)\n(.*?)^```$/gms)].map(
@@ -41,8 +39,6 @@ before(async () => {
     "greet/greet.sh": '#!/bin/sh -e\necho "said=hello $1" >> $GITHUB_OUTPUT\n',
   });
 });
-after(() => rm(directory, { recursive: true, force: true }));
-
 /** Runs the guide's command for a workflow in the repository. @returns its output; undefined: act cannot be had here */
 async function push(skip: (reason: string) => void, workflow: string): Promise<string | undefined> {
   const found = await buildForeignProgram("act");

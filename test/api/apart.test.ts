@@ -1,9 +1,8 @@
 /** Frontend and backend as processes of their own with TCP and mutual TLS between them, through the docker CLI. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { json, text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
@@ -18,6 +17,7 @@ import { LoneProgram } from "../support/lone-program.ts";
 import { recordInstance } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { backendProgram } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const sockerless = join(checkout, "bin/sockerless");
 const flagsOf = ({ ca, cert, key }: TlsFiles) => ["--tlscacert", ca, "--tlscert", cert, "--tlskey", key];
@@ -30,8 +30,7 @@ describe("a backend on TCP", () => {
   let backend: string;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-apart-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    directory = scratchDirectory();
     certificates = await makeCertificates(directory);
     recordInstance(join(directory, "state"));
     const { args, env } = await backendProgram(resources);

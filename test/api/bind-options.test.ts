@@ -1,8 +1,7 @@
 /** Bind mounts with what is mounted beneath them, on this machine and in containers. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { readFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -11,19 +10,19 @@ import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const skip = onlyOn("local", "a task has no host");
 const docker = (...args: string[]) => setting.daemon.docker(...args);
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
-let directory = "";
+const directory = scratchDirectory();
 async function mounted(...args: string[]): Promise<void> {
   const { code, errorText } = await runCommand("mount", args);
   assert.equal(code, 0, errorText);
 }
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-bind-"));
   if (skip !== false) {
     return;
   }
@@ -36,7 +35,6 @@ after(async () => {
   if (skip === false) {
     await runCommand("umount", ["--recursive", directory]);
   }
-  await rm(directory, { recursive: true });
 });
 
 describe("a read-only bind mount", () => {

@@ -1,8 +1,5 @@
 /** Buildkite's docker plugin, by the commands of docs/ci/buildkite.md, on a terminal. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
@@ -12,25 +9,22 @@ import { TestRegistry } from "../support/registry.ts";
 import { Terminal } from "../support/terminal.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 
 describe("a step of Buildkite's docker plugin", () => {
   let guide: string;
   let registry: TestRegistry;
-  let directory: string;
+  const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("buildkite");
-    directory = await mkdtemp(join(tmpdir(), "skl-buildkite-"));
     await writeFiles(directory, { "README.md": "read by the step\n" });
     registry = await TestRegistry.start();
     await registry.push("node", "22", await busyboxImage());
   });
-  after(async () => {
-    await registry[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true, force: true });
-  });
+  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the image of the registry. */
   async function play(beginning: string): Promise<void> {

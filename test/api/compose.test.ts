@@ -3,8 +3,7 @@
  * Where compose cannot be built, the test fails, unless SOCKERLESS_WITHOUT_COMPOSE is 1.
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -14,6 +13,7 @@ import { until } from "../support/until.ts";
 import { pluginLimitMs, findPlugin, installPlugin } from "../support/cli-plugins.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
@@ -86,8 +86,7 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     return;
   }
   await installPlugin(setting.daemon, found.path);
-  project = await mkdtemp(join(tmpdir(), "skl-compose-"));
-  t.after(() => rm(project, { recursive: true }));
+  project = scratchDirectory();
   await mkdir(join(project, "watched"));
   await write("hello");
   await t.test("up --wait ends when all services are healthy or run", async () => {
@@ -214,8 +213,7 @@ test("docker compose recreates services of fixed addresses, one time after the o
     return;
   }
   await installPlugin(setting.daemon, found.path);
-  const directory = await mkdtemp(join(tmpdir(), "skl-compose-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   await writeFile(join(directory, "compose.yaml"), fixedServices);
   const fixed = (...args: string[]) =>
     ok("compose", "--ansi", "never", "--project-directory", directory, "--project-name", "fixed", ...args);

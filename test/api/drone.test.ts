@@ -1,7 +1,6 @@
 /** Drone's docker runner, by the pipeline and command of docs/ci/drone.md. Compiling it takes a minute: with SOCKERLESS_SOAK=1 alone. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
 
@@ -10,6 +9,7 @@ import { buildForeignProgram, programLimitMs } from "../support/foreign-programs
 import { importAs, readRecipe, servingCommand } from "../support/recipes.ts";
 import { inSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 
@@ -28,8 +28,7 @@ test("Drone runs a pipeline of two steps that share a workspace, beside a servic
   const guide = await readRecipe("drone");
   const pipeline = /^```yaml\n(.*?)^```$/ms.exec(guide)?.[1] ?? "";
   const command = /^drone-runner-docker exec .*$/m.exec(guide)?.[0] ?? "";
-  const directory = await mkdtemp(join(tmpdir(), "skl-drone-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   await writeFile(join(directory, ".drone.yml"), pipeline);
   const volumes = await daemon.ok("volume", "ls", "--quiet");
   const { code, text, errorText } = await runCommand("sh", ["-c", command], {

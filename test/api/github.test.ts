@@ -3,8 +3,7 @@
  * machine, whose directories they mount.
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -15,6 +14,7 @@ import { commandsOf, readRecipe, servingCommand } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 
@@ -24,19 +24,15 @@ const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted 
 describe("GitHub's runner", () => {
   let guide: string;
   let registry: TestRegistry;
-  let directory: string;
+  const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("github");
-    directory = await mkdtemp(join(tmpdir(), "skl-github-"));
     registry = await TestRegistry.start();
     await registry.push("node", "22", await busyboxImage());
     await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", servingCommand] }));
   });
-  after(async () => {
-    await registry[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true, force: true });
-  });
+  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {

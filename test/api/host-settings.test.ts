@@ -1,15 +1,15 @@
 /** Settings of the host that a container is given: their effect, seen from inside. */
 import assert from "node:assert/strict";
-import { access, mkdir, mkdtemp, readFile, readlink, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { access, mkdir, readFile, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
 import { EngineApi } from "../support/engine-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const api = new EngineApi(() => setting.daemon.socket);
@@ -26,9 +26,8 @@ interface Told {
   readonly ResolvConfPath: string;
 }
 
-test("a container has the kernel's values and the name that it is given", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-cid-"));
-  t.after(() => rm(directory, { recursive: true }));
+test("a container has the kernel's values and the name that it is given", async () => {
+  const directory = scratchDirectory();
   const cidFile = join(directory, "cid");
   const hasSysctls = backendUnderTest() !== "aca"; // jobs have no setting for them
   const flags = [
@@ -106,7 +105,7 @@ test("a platform that an image does not have is refused, its own is not", async 
 describe("devices of the machine", { skip }, () => {
   let directory = "";
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-devices-"));
+    directory = scratchDirectory();
     await mkdir(join(directory, "deeper"));
     for (const name of ["null", "deeper/null"]) {
       const { code, errorText } = await runCommand("mknod", [join(directory, name), "c", "1", "3"]);
@@ -114,8 +113,6 @@ describe("devices of the machine", { skip }, () => {
     }
     await writeFile(join(directory, "no-device"), "");
   });
-  after(() => rm(directory, { recursive: true }));
-
   test("are given by the directory, as a tree", async () => {
     const script = "find /dev/mine -type c | sort; find /dev/mine -type f; echo x > /dev/mine/deeper/null";
     assert.equal(

@@ -3,8 +3,7 @@
  * brings: that one with SOCKERLESS_SOAK=1 alone.
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -21,6 +20,7 @@ import { inSoak } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 
@@ -32,11 +32,10 @@ const seen = /^sources\nnumber 8$/m;
 describe("Jenkins", () => {
   let guide: string;
   let registry: TestRegistry;
-  let directory: string;
+  const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("jenkins");
-    directory = await mkdtemp(join(tmpdir(), "skl-jenkins-"));
     registry = await TestRegistry.start();
     const busybox = await busyboxImage();
     const home = await tarOf([
@@ -45,10 +44,7 @@ describe("Jenkins", () => {
     ]);
     await registry.push("maven", "3", { ...busybox, layers: [...busybox.layers, home] });
   });
-  after(async () => {
-    await registry[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true, force: true });
-  });
+  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the image of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {

@@ -1,28 +1,25 @@
 /** Seccomp profiles of the user's own: `--security-opt seccomp=FILE`. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { callApi } from "../support/call-api.ts";
 import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
 
 describe("a container under a seccomp profile, without new privileges", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let options: string[];
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-seccomp-"));
     const profile = await writeSeccompProfile(directory);
     options = ["--security-opt", "no-new-privileges", "--security-opt", `seccomp=${profile}`];
   });
-  after(() => rm(directory, { recursive: true }));
-
   it("is denied what the profile denies, with the errors that it names", async () => {
     const { code, errorText, stdout } = await setting.daemon.docker(
       ...["run", "--rm", ...options, "busybox", "sh", "-c", tryDenied],

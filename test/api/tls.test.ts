@@ -2,11 +2,9 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { get } from "node:https";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, test } from "node:test";
 import { callApi } from "../support/call-api.ts";
@@ -17,6 +15,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const resources = new AsyncDisposableStack();
 let directory: string;
@@ -25,8 +24,7 @@ let daemon: Daemon;
 let address: string;
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-tls-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  directory = scratchDirectory();
   certificates = await makeCertificates(directory);
   const { ca, cert, key } = certificates.server;
   daemon = await startDaemon(resources, {

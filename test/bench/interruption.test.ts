@@ -6,8 +6,7 @@ import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, existsSync, openSync, readdirSync } from "node:fs";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
@@ -18,6 +17,7 @@ import { inSoak } from "../support/soak.ts";
 import { Terminal } from "../support/terminal.ts";
 import { untilTrue } from "../support/until.ts";
 import { untilInterrupted } from "./interruption.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** In a network namespace of its own: what is left in it is the bench's. */
 const program = "unshare";
@@ -53,7 +53,7 @@ async function leavesNothing(
   start: (env: NodeJS.ProcessEnv) => Promise<Bench> | Bench,
   isUnderWay = (temporary: string) => containersIn(temporary, "state/containers").length > 0,
 ): Promise<void> {
-  const temporary = await mkdtemp(join(tmpdir(), "skl-"));
+  const temporary = scratchDirectory();
   const bench = await start({ ...process.env, TMPDIR: temporary });
   let namespace: number | undefined;
   try {
@@ -71,7 +71,6 @@ async function leavesNothing(
     (await readdir(temporary)).filter((name) => !name.startsWith("tsx-")),
     [],
   );
-  await rm(temporary, { recursive: true });
   if (namespace !== undefined) {
     const show = ["--net=/proc/self/fd/3", "ip", "-oneline", "link", "show", "type", "bridge"];
     const { stdout } = spawnSync("nsenter", show, { stdio: ["ignore", "pipe", "inherit", namespace] });

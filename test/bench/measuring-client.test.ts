@@ -1,15 +1,14 @@
 /** Tests of the client that is measured with, as the bench has it, before a daemon that is none. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type RequestListener } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 
 import { processesBelow } from "../support/processes.ts";
 import { type Call, MeasuringClient } from "./measuring-client.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** Gives work a client of a server that answers so, and the directory of its socket. */
 async function withClient(
@@ -18,8 +17,7 @@ async function withClient(
   interrupted = new AbortController().signal,
 ): Promise<void> {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "skl-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const server = createServer(answer).listen(join(directory, "s"));
   await once(server, "listening");
   resources.defer(() => {

@@ -4,7 +4,6 @@
  */
 import assert from "node:assert/strict";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
@@ -21,6 +20,7 @@ import { type BaseName, baseImages } from "./base-images.ts";
 import { type BuildCase, buildCases } from "./dockerfiles.ts";
 import { realWorldCases } from "./real-world.ts";
 import { type BuiltImage, builtImagesOf } from "./built-image.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -40,8 +40,7 @@ describe("builds beside BuildKit", () => {
         missing = "missing" in buildx ? buildx.missing : "missing" in buildkit ? buildkit.missing : undefined;
         return;
       }
-      directory = await mkdtemp(join(tmpdir(), "skl-beside-"));
-      resources.defer(() => rm(directory, { recursive: true, force: true }));
+      directory = scratchDirectory();
       registry = resources.use(await TestRegistry.start());
       await pushBase("busybox");
       const daemon = resources.use(await Buildkitd.start(buildkit.path));

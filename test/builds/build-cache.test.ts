@@ -1,7 +1,6 @@
 /** Build caches that leave the builder and come back: with an image, in a registry, in a directory of the client. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
@@ -12,6 +11,7 @@ import { busyboxImage } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { inSoak, sampled } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -46,8 +46,7 @@ describe("build caches", () => {
         missing = found.missing;
         return;
       }
-      directory = await mkdtemp(join(tmpdir(), "skl-cache-"));
-      resources.defer(() => rm(directory, { recursive: true, force: true }));
+      directory = scratchDirectory();
       registry = resources.use(await TestRegistry.start());
       await registry.push("base", "1", await busyboxImage());
       await installPlugin(setting.daemon, found.path);

@@ -2,12 +2,11 @@
 import assert from "node:assert/strict";
 import { createHash, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { chmod, copyFile, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { before, describe, type TestContext, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { compileBuilder } from "../support/builds.ts";
@@ -23,11 +22,12 @@ import { entriesOf, tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
-let directory: string;
+const directory = scratchDirectory();
 let missing: string | undefined;
 
 /** A test that needs buildx. */
@@ -68,7 +68,6 @@ async function assertKeptNowhere(secret: string): Promise<void> {
 describe("docker buildx build", () => {
   before(
     async () => {
-      directory = await mkdtemp(join(tmpdir(), "skl-context-"));
       const found = await findPlugin("buildx");
       if ("missing" in found) {
         missing = found.missing;
@@ -78,10 +77,6 @@ describe("docker buildx build", () => {
     },
     { timeout: pluginLimitMs },
   );
-  after(async () => {
-    await rm(directory, { recursive: true, force: true });
-  });
-
   test(
     "has files of names that are no UTF-8 and named pipes, and steps with BuildKit's host name",
     ofBuildx(async () => {

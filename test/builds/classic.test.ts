@@ -1,10 +1,9 @@
 /** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readlink, stat, writeFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -20,6 +19,7 @@ import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { startDaemon, withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -726,27 +726,23 @@ describe("the builder", () => {
 
 describe("a hostile context", () => {
   test("neither leaves its directory nor makes devices", async () => {
-    const outside = await mkdtemp(join(tmpdir(), "skl-outside-"));
-    try {
-      await writeFile(join(outside, "secret"), "secret");
-      const through = await build(socket(), "FROM busybox\nCOPY out/secret /x\n", {
-        files: [{ name: "out", type: "symlink", linkname: outside }],
-      });
-      assert.match(through.error?.message ?? "", /not found/);
-      for (const files of [
-        [{ name: "../up", content: "x" }],
-        [
-          { name: "out", type: "symlink" as const, linkname: outside },
-          { name: "out/planted", content: "x" },
-        ],
-        [{ name: "device", type: "character-device" as const, devmajor: 1, devminor: 3 }],
-        [{ name: "hard", type: "link" as const, linkname: `../../../../..${outside}/secret` }],
-      ]) {
-        const { status, text } = await build(socket(), "FROM busybox\n", { files });
-        assert.equal(status, 400, text);
-      }
-    } finally {
-      await rm(outside, { recursive: true });
+    const outside = scratchDirectory();
+    await writeFile(join(outside, "secret"), "secret");
+    const through = await build(socket(), "FROM busybox\nCOPY out/secret /x\n", {
+      files: [{ name: "out", type: "symlink", linkname: outside }],
+    });
+    assert.match(through.error?.message ?? "", /not found/);
+    for (const files of [
+      [{ name: "../up", content: "x" }],
+      [
+        { name: "out", type: "symlink" as const, linkname: outside },
+        { name: "out/planted", content: "x" },
+      ],
+      [{ name: "device", type: "character-device" as const, devmajor: 1, devminor: 3 }],
+      [{ name: "hard", type: "link" as const, linkname: `../../../../..${outside}/secret` }],
+    ]) {
+      const { status, text } = await build(socket(), "FROM busybox\n", { files });
+      assert.equal(status, 400, text);
     }
   });
 
@@ -816,9 +812,7 @@ describe("a base image of a registry that asks for credentials", () => {
     registry = await TestRegistry.start({ credentials: true });
     await registry.push("private/base", "1", await busyboxImage());
   });
-  after(async () => {
-    await registry[Symbol.asyncDispose]();
-  });
+  after(() => registry[Symbol.asyncDispose]());
 
   test("is pulled with those of the build, which are kept nowhere", async () => {
     const dockerfile = `FROM ${registry.host}/private/base:1\nRUN true\n`;

@@ -1,9 +1,8 @@
 /** Builds by the clients that CI and tests use: SDKs, compose and bake, a job in its own container. */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import Docker from "dockerode";
 
 import { compileBuilder } from "../support/builds.ts";
@@ -13,18 +12,12 @@ import { buildProgram } from "../support/programs.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
 const ok = (...args: string[]) => setting.daemon.ok(...args);
-let directory: string;
-before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-clients-"));
-});
-after(async () => {
-  await rm(directory, { recursive: true, force: true });
-});
-
+const directory = scratchDirectory();
 /** Writes files beneath a directory of the test's own, and answers it. */
 const write = (name: string, files: Readonly<Record<string, string>>) =>
   writeFiles(join(directory, name), files);

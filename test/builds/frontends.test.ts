@@ -1,8 +1,7 @@
 /** Dockerfile frontends that are images: foreign ones, and pinned ones. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { copyFile, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, type TestContext, test } from "node:test";
 
@@ -18,6 +17,7 @@ import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -29,7 +29,7 @@ LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.f
 
 describe("a Dockerfile frontend in an image", () => {
   let registry: TestRegistry;
-  let directory: string;
+  const directory = scratchDirectory();
   let missing: string | undefined;
   /** With its digest. */
   let pinned: string;
@@ -48,7 +48,6 @@ describe("a Dockerfile frontend in an image", () => {
   before(
     async () => {
       registry = await TestRegistry.start();
-      directory = await mkdtemp(join(tmpdir(), "skl-context-"));
       const program = await buildForeignProgram("frontend");
       const plugin = await findPlugin("buildx");
       if ("missing" in program || "missing" in plugin) {
@@ -68,10 +67,7 @@ describe("a Dockerfile frontend in an image", () => {
     },
     { timeout: pluginLimitMs + programLimitMs },
   );
-  after(async () => {
-    await registry[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true });
-  });
+  after(() => registry[Symbol.asyncDispose]());
 
   const write = (syntax: string) =>
     writeFile(
@@ -149,7 +145,7 @@ RUN cat /a /told /here > /out
     "is made again where the backend is killed as it begins",
     inSoak,
     needed(async () => {
-      const directoryOfKills = await mkdtemp(join(tmpdir(), "skl-fault-"));
+      const directoryOfKills = scratchDirectory();
       const armed = join(directoryOfKills, "step");
       const daemon = await Daemon.start({ env: await testBuildEnv(armed) });
       try {
@@ -173,7 +169,6 @@ RUN cat /a /told /here > /out
         }
       } finally {
         await daemon.stop();
-        await rm(directoryOfKills, { recursive: true });
       }
     }),
   );

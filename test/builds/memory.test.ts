@@ -3,9 +3,6 @@
  * in another way, the build is told so, as are those beside it, and the next one works.
  */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { before, test } from "node:test";
 
 import { build, type BuildAnswer, built, compileBuilder } from "../support/builds.ts";
@@ -16,6 +13,7 @@ import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon({ args: ["--builder-memory", "128MiB"] });
@@ -82,8 +80,7 @@ test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
     return;
   }
   const { daemon } = setting;
-  const directory = await mkdtemp(join(tmpdir(), "skl-memory-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   await installPlugin(daemon, plugin.path);
   const { beside } = await buildingBeside(daemon, 6);
   const context = await writeFiles(directory, { Dockerfile: doublingInAStage });

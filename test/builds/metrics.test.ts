@@ -1,7 +1,5 @@
 /** Metrics of builds: how many ended, and which of their steps came from the cache. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { before, test } from "node:test";
 
@@ -10,13 +8,13 @@ import { buildLimitMs } from "../support/command.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { askMetrics, seriesOf, sumOf } from "../support/metrics.ts";
 import { startDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 
 test("builds, their steps and those from the cache are counted", async () => {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const socket = join(directory, "metrics.sock");
   const daemon = await startDaemon(resources, { args: ["--metrics-addr", `unix://${socket}`] });
   await daemon.ok("load", "--input", await busyboxArchiveFile());

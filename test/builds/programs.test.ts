@@ -3,10 +3,9 @@
  * soak -- test/builds`).
  */
 import assert from "node:assert/strict";
-import { copyFile, mkdir, mkdtemp, readFile, rm, truncate } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, mkdir, mkdtemp, readFile, truncate } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { before, describe, type TestContext, test } from "node:test";
 
 import { compileBuilder } from "../support/builds.ts";
 import { addPlugin, findPlugin } from "../support/cli-plugins.ts";
@@ -23,6 +22,7 @@ import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { isSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 const setting = withDaemon();
@@ -31,14 +31,7 @@ const inSoak = {
   skip: isSoak ? false : "it takes minutes to compile: only in the soak",
   timeout: 2 * programLimitMs,
 };
-let directory: string;
-before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-programs-"));
-});
-after(async () => {
-  await rm(directory, { recursive: true, force: true });
-});
-
+const directory = scratchDirectory();
 /** Writes files beneath a directory of the test's own, and answers it. */
 const write = (name: string, files: Readonly<Record<string, string>>) =>
   writeFiles(join(directory, name), files);

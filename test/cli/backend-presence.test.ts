@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -25,6 +24,7 @@ import { ManualClock } from "../../src/common/manual-clock.ts";
 import { Health } from "../../src/gen/grpc/health/v1/health_pb.ts";
 import { BackendPresence } from "../../src/frontend/backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "../../src/frontend/backend/transport.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const sockerless = fileURLToPath(new URL("../../../bin/sockerless", import.meta.url));
 const logger = createLogger({ level: "silent", process: "test" });
@@ -35,9 +35,8 @@ interface Account {
   readonly others: { readonly server: TlsFiles; readonly client: TlsFiles };
 }
 
-async function account(t: TestContext): Promise<Account> {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-presence-"));
-  t.after(() => rm(directory, { recursive: true }));
+async function account(): Promise<Account> {
+  const directory = scratchDirectory();
   const made = async (name: string) => {
     await mkdir(join(directory, name));
     return await makeCertificates(join(directory, name));
@@ -46,7 +45,7 @@ async function account(t: TestContext): Promise<Account> {
 }
 
 async function backendOn(t: TestContext, address: string, tls?: TlsFiles): Promise<BackendServer> {
-  const runDir = await mkdtemp(join(tmpdir(), "sockerless-run-"));
+  const runDir = scratchDirectory();
   const backend = await serveBackend({
     address,
     tls,
@@ -55,10 +54,7 @@ async function backendOn(t: TestContext, address: string, tls?: TlsFiles): Promi
     resolveAgent: async () => undefined,
     logger,
   });
-  t.after(async () => {
-    await backend.close();
-    await rm(runDir, { recursive: true });
-  });
+  t.after(() => backend.close());
   return backend;
 }
 
@@ -100,7 +96,7 @@ async function presenceOf(
 }
 
 test("a backend that comes, goes and comes again is noticed", async (t) => {
-  const { directory } = await account(t);
+  const { directory } = await account();
   const address = `unix://${join(directory, "backend.sock")}`;
   const presence = await presenceOf(t, address);
   assert.match((await presence.absence()) ?? "", /cannot connect to the sockerless backend at unix:.*ENOENT/);
@@ -113,7 +109,7 @@ test("a backend that comes, goes and comes again is noticed", async (t) => {
 });
 
 test("a refusal over TLS names the address and the file that is wrong", async (t) => {
-  const { ours, others } = await account(t);
+  const { ours, others } = await account();
   const { address } = await backendOn(t, "tcp://127.0.0.1:0", ours.server);
   const https = address.replace("tcp:", "https:");
   const reason = async (tls: TlsFiles) => (await (await presenceOf(t, https, tls)).absence()) ?? "";
@@ -130,7 +126,7 @@ test("a refusal over TLS names the address and the file that is wrong", async (t
 });
 
 test("a backend whose certificate has expired is told as one", async (t) => {
-  const { ours } = await account(t);
+  const { ours } = await account();
   const { cert, key } = await expired(ours.server);
   const port = await listening(
     t,
@@ -142,7 +138,7 @@ test("a backend whose certificate has expired is told as one", async (t) => {
 });
 
 test("what listens in a backend's place and is none is told as that, in one line", async (t) => {
-  const { ours } = await account(t);
+  const { ours } = await account();
   const [cert, key] = await Promise.all([readFile(ours.server.cert), readFile(ours.server.key)]);
   const others = {
     "it does not speak TLS": createHttpServer((_, response) => response.end()),
@@ -156,7 +152,7 @@ test("what listens in a backend's place and is none is told as that, in one line
 });
 
 test("nobody at the address, and somebody who says nothing, are told apart", async (t) => {
-  const { ours } = await account(t);
+  const { ours } = await account();
   const nobody = await presenceOf(t, "https://127.0.0.1:1", ours.client);
   assert.equal(
     await nobody.absence(),
@@ -173,7 +169,7 @@ test("nobody at the address, and somebody who says nothing, are told apart", asy
 });
 
 test("a frontend says at its start why it has no backend, and a ping says the same", async (t) => {
-  const { directory, ours, others } = await account(t);
+  const { directory, ours, others } = await account();
   const { address } = await backendOn(t, "tcp://127.0.0.1:0", ours.server);
   const socket = join(directory, "docker.sock");
   const https = address.replace("tcp:", "https:");
@@ -196,8 +192,8 @@ test("a frontend says at its start why it has no backend, and a ping says the sa
   assert.doesNotMatch(log, /\n\s+at |\\n/);
 });
 
-test("a frontend with files that cannot be used ends with one line that names the file", async (t) => {
-  const { directory, ours } = await account(t);
+test("a frontend with files that cannot be used ends with one line that names the file", async () => {
+  const { directory, ours } = await account();
   const wrong: readonly (readonly [Partial<TlsFiles>, string])[] = [
     [await expired(ours.client), "the certificate in .*client-expired.pem has expired"],
     [{ cert: join(directory, "none.pem") }, ".*none.pem: ENOENT: no such file"],
@@ -224,8 +220,8 @@ test("a frontend with files that cannot be used ends with one line that names th
   );
 });
 
-test("a certificate that cannot be used is refused before anything is dialled", async (t) => {
-  const { directory, ours, others } = await account(t);
+test("a certificate that cannot be used is refused before anything is dialled", async () => {
+  const { directory, ours, others } = await account();
   await mkdir(join(directory, "servers"));
   const serving = await makeCertificates(join(directory, "servers"), "serverAuth");
   await assert.rejects(readBackendReach("https://127.0.0.1:1", serving.client), {

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, symlinkSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { symlinkSync } from "node:fs";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { version } from "../../src/common/version.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const bin = fileURLToPath(new URL("../../../bin/", import.meta.url));
 
@@ -19,9 +19,8 @@ function run(program: string, ...args: string[]) {
 const stack = /^ +at /m;
 
 describe("bin/sockerless", () => {
-  it("prints its version with its commit's date, from any directory and through a link", (context) => {
-    const directory = mkdtempSync(join(tmpdir(), "sockerless-bin-"));
-    context.after(() => rmSync(directory, { recursive: true }));
+  it("prints its version with its commit's date, from any directory and through a link", () => {
+    const directory = scratchDirectory();
     symlinkSync(join(bin, "sockerless"), join(directory, "sockerless"));
     for (const program of [join(bin, "sockerless"), join(directory, "sockerless")]) {
       const { status, stdout, stderr } = run(program, "version");

@@ -1,24 +1,21 @@
 /** `sockerless gc` on this machine: what upgrades, repairs, backups and restores have left. */
 import assert from "node:assert/strict";
-import { access, mkdir, mkdtemp, readdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { access, mkdir, readdir, rm, symlink, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { systemClock } from "../../src/common/clock.ts";
 import { openState, type State } from "../../src/backends/state/state.ts";
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("gc", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let stateDir: string;
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-gc-"));
     stateDir = join(directory, "state");
   });
-  after(() => rm(directory, { recursive: true }));
-
   const gc = (...args: string[]): Promise<CommandResult> =>
     runCommand(join(checkout, "bin/sockerless"), ["gc", "--state-dir", stateDir, ...args]);
   const open = (): Promise<State> => openState({ directory: stateDir, clock: systemClock });

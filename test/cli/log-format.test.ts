@@ -3,10 +3,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
@@ -16,22 +15,20 @@ import { processOf } from "../support/processes.ts";
 import { inSoak, sampled } from "../support/soak.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const program = join(checkout, "bin/sockerless");
-let directory: string;
+const directory = scratchDirectory();
 let socket: string;
 let flags: readonly string[];
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-"));
   await writeFile(join(directory, "Dockerfile"), "FROM sockerless/hello\nLABEL a=b\n");
   socket = join(directory, "docker.sock");
   recordInstance(join(directory, "state"));
   const directories = ["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")];
   flags = ["--listen", `unix://${join(directory, "backend.sock")}`, ...directories];
 });
-after(() => rm(directory, { recursive: true, force: true }));
-
 /** Has every part of the daemon log something: a run, and requests that are refused. */
 async function beUsed(): Promise<void> {
   await untilTrue(

@@ -2,8 +2,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { lstatSync, readFileSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after, before, describe, it } from "node:test";
@@ -34,17 +32,17 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 `;
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("a service of a service manager", () => {
   const messages: string[] = [];
   const count = (message: string): number => messages.filter((each) => each === message).length;
-  let directory: string;
+  const directory = scratchDirectory();
   let socket: string;
   let manager: ChildProcess;
   let daemon: Daemon;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-manager-"));
     const notify = join(directory, "notify");
     socket = join(directory, "activated.sock");
     manager = spawn("python3", ["-c", printMessages, notify], { stdio: ["ignore", "pipe", "inherit"] });
@@ -62,7 +60,6 @@ describe("a service of a service manager", () => {
   after(async () => {
     await daemon?.stop();
     manager?.kill();
-    await rm(directory, { recursive: true });
   });
 
   const ask = (): Promise<CommandResult> =>

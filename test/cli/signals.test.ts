@@ -1,27 +1,23 @@
 /** Signals that a daemon's processes are sent by others: none opens a debugger, and SIGHUP ends nothing. */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { findShim, isAlive, openFiles, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 let daemon: Daemon;
-let directory = "";
+const directory = scratchDirectory();
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-"));
   await writeFile(join(directory, "config.yaml"), "log_level: info\n");
   daemon = await Daemon.start({ args: ["--config", join(directory, "config.yaml")] });
   await daemon.ok("load", "--input", await busyboxArchiveFile());
 });
-after(async () => {
-  await daemon.stop();
-  await rm(directory, { recursive: true });
-});
+after(() => daemon.stop());
 
 /** The Node processes of the daemon: supervisor, backend and frontend. */
 function nodeProcesses(): number[] {

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { type TestContext, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { Service } from "../../src/cli/services.ts";
@@ -15,14 +14,9 @@ import { createLogger } from "../../src/common/logger.ts";
 import { isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { localConfig, recordingService } from "./supervised-services.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const logger = createLogger({ level: "silent", process: "supervisor" });
-
-function stateDirectory(context: TestContext): string {
-  const directory = mkdtempSync(join(tmpdir(), "sockerless-supervisor-"));
-  context.after(() => rmSync(directory, { recursive: true }));
-  return directory;
-}
 
 interface RecordedEvent {
   readonly service: string;
@@ -48,8 +42,8 @@ function start(services: Service[], stateDir: string, signal = new AbortControll
 }
 
 describe("the supervisor", () => {
-  it("starts services in order and ends them in the reverse order", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("starts services in order and ends them in the reverse order", async () => {
+    const stateDir = scratchDirectory();
     const services = [recordingService("backend", "startWell"), recordingService("frontend", "startWell")];
     const supervised = await start(services, stateDir);
     assert.deepEqual(told(stateDir), ["backend started", "frontend started"]);
@@ -59,8 +53,8 @@ describe("the supervisor", () => {
     assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
   });
 
-  it("starts a crashed service again and leaves the others alone", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("starts a crashed service again and leaves the others alone", async () => {
+    const stateDir = scratchDirectory();
     const services = [
       recordingService("backend", "startAndCrashOnce"),
       recordingService("frontend", "startWell"),
@@ -71,15 +65,15 @@ describe("the supervisor", () => {
     assert.equal(told(stateDir).filter((line) => line === "frontend started").length, 1);
   });
 
-  it("gives up when a service cannot start, and ends those before it", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("gives up when a service cannot start, and ends those before it", async () => {
+    const stateDir = scratchDirectory();
     const services = [recordingService("backend", "startWell"), recordingService("frontend", "startInVain")];
     await assert.rejects(start(services, stateDir), /the frontend did not start/);
     assert.deepEqual(told(stateDir), ["backend started", "frontend refused", "backend closed"]);
   });
 
-  it("ends what it has started when it is asked to end during the start", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("ends what it has started when it is asked to end during the start", async () => {
+    const stateDir = scratchDirectory();
     const ending = new AbortController();
     const starting = start([recordingService("backend", "startWell")], stateDir, ending.signal);
     ending.abort();
@@ -87,8 +81,8 @@ describe("the supervisor", () => {
     assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
   });
 
-  it("ends a service whose start takes long when it is asked to end", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("ends a service whose start takes long when it is asked to end", async () => {
+    const stateDir = scratchDirectory();
     const ending = new AbortController();
     const starting = start([recordingService("backend", "startUntilEnded")], stateDir, ending.signal);
     const ended = assert.rejects(starting);
@@ -99,8 +93,8 @@ describe("the supervisor", () => {
     assert.ok(recorded(stateDir).every(({ pid }) => !isAlive(pid)));
   });
 
-  it("leaves no service behind when it is killed", async (context) => {
-    const stateDir = stateDirectory(context);
+  it("leaves no service behind when it is killed", async () => {
+    const stateDir = scratchDirectory();
     const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));
     const supervisor = spawn(process.execPath, [program, stateDir, "startWell"], {
       stdio: ["ignore", "pipe", "inherit"],
@@ -113,9 +107,9 @@ describe("the supervisor", () => {
     assert.deepEqual(told(stateDir), ["backend started", "backend closed"]);
   });
 
-  it("has services say in the log's form why they do not end in order", async (context) => {
+  it("has services say in the log's form why they do not end in order", async () => {
     const program = fileURLToPath(new URL("./supervising-program.js", import.meta.url));
-    const supervisor = spawn(process.execPath, [program, stateDirectory(context), "startToBeStuck"], {
+    const supervisor = spawn(process.execPath, [program, scratchDirectory(), "startToBeStuck"], {
       stdio: ["ignore", "pipe", "pipe"],
     });
     await once(supervisor.stdout, "data");

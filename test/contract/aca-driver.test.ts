@@ -1,5 +1,3 @@
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import path from "node:path";
 
 import { acaPlatformOf } from "../../src/backends/aca/main.ts";
@@ -16,11 +14,12 @@ import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts"
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { contractRegistry } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const patienceMs = 60_000;
 
 driverContract("aca", async () => {
-  const directory = await mkdtemp(path.join(tmpdir(), "skl-aca-driver-"));
+  const directory = scratchDirectory();
   const account = await AcaAccount.open();
   await account.azure.trustHere();
   Object.assign(process.env, account.env);
@@ -64,7 +63,6 @@ driverContract("aca", async () => {
       await driver.close();
       await state.close();
       await account[Symbol.asyncDispose]();
-      await rm(directory, { recursive: true, force: true });
     },
   };
 });

@@ -1,10 +1,9 @@
 /** Strangers whose certificates cost much to verify: the API's other clients, by TLS and on its socket, do not wait. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { request } from "node:http";
 import { request as tlsRequest } from "node:https";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { Worker } from "node:worker_threads";
@@ -13,6 +12,7 @@ import { loadConfig } from "../../src/common/config/load.ts";
 import { startFrontend } from "../../src/frontend/main.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { junkChain } from "../support/junk-chain.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const strangers = 64;
 /** Requests of each kind, which a server that looks at each chain would answer in minutes. */
@@ -31,8 +31,7 @@ parentPort.postMessage("begun");
 `;
 
 test("strangers with certificates that cost much keep nobody waiting", { timeout: 55_000 }, async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-junk-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const { server, client } = await makeCertificates(directory);
   const socketPath = join(directory, "docker.sock");
   const flags = {

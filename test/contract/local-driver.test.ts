@@ -1,5 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import path from "node:path";
 
 import { openState } from "../../src/backends/state/state.ts";
@@ -11,9 +10,10 @@ import { checkout } from "../support/daemon.ts";
 import { recordInstance } from "../support/made.ts";
 import { makeContractImage } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 driverContract("local", async () => {
-  const directory = await mkdtemp(path.join(tmpdir(), "skl-driver-"));
+  const directory = scratchDirectory();
   const [stateDir, runDir] = [path.join(directory, "state"), path.join(directory, "run")];
   await mkdir(stateDir, { mode: 0o711 });
   recordInstance(stateDir);
@@ -37,7 +37,6 @@ driverContract("local", async () => {
       await images.close();
       await driver.close();
       await state.close();
-      await rm(directory, { recursive: true, force: true });
     },
   };
 });

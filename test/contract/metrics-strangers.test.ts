@@ -3,12 +3,10 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { request } from "node:http";
 import { request as tlsRequest } from "node:https";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { text } from "node:stream/consumers";
-import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
@@ -16,6 +14,7 @@ import { type MetricsListener, serveMetrics } from "../../src/common/metrics/ser
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { openConnections } from "../support/open-connections.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const { logger } = capturedLogger();
 const most = 64;
@@ -30,14 +29,11 @@ const floods: Readonly<Record<string, string | Buffer>> = {
 };
 
 describe("the metrics address", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let certificates: TestCertificates;
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-strangers-"));
     certificates = await makeCertificates(directory);
   });
-  after(() => rm(directory, { recursive: true }));
-
   for (const kind of ["of this machine", "by TLS"] as const) {
     for (const [name, sent] of Object.entries(floods)) {
       it(`${kind} has few connections of those that ${name}, and answers`, { timeout: 120_000 }, async () => {

@@ -1,10 +1,9 @@
 /** A backend's TCP port: who is let in, and that bulk streams pass the thread that owns the state by. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { connect as connectHttp2, createServer, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, connect, createServer as createTcpServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { connect as connectTls } from "node:tls";
@@ -31,6 +30,7 @@ import { AgentEndpointSchema } from "../../src/gen/sockerless/backend/v1/endpoin
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { until } from "../support/until.ts";
 import type { PortCaller } from "./port-caller.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** The test fails when the bytes have not passed by then. */
 const passedWithinMs = 120_000;
@@ -40,7 +40,7 @@ describe("a backend's TCP port", () => {
   const nearId = newId();
   const asked: string[] = [];
   const { logger, lines, warnings } = capturedLogger();
-  let directory: string;
+  const directory = scratchDirectory();
   let certificates: TestCertificates;
   let strange: TestCertificates;
   let agent: string;
@@ -49,7 +49,6 @@ describe("a backend's TCP port", () => {
   let port: number;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-port-"));
     certificates = await makeCertificates(directory);
     await mkdir(join(directory, "strange"));
     strange = await makeCertificates(join(directory, "strange"));
@@ -75,10 +74,7 @@ describe("a backend's TCP port", () => {
     });
     port = Number(new URL(backend.address).port);
   });
-  after(async () => {
-    await backend.close();
-    await rm(directory, { recursive: true });
-  });
+  after(() => backend.close());
 
   const pemOf = async ({ ca, cert, key }: TlsFiles) => ({
     ca: await readFile(ca),

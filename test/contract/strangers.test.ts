@@ -1,9 +1,8 @@
 /** Strangers at each TCP listener of an API: who has shown no certificate, or no key, takes nothing away from others. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { duplexPair } from "node:stream";
 import { after, before, describe, it } from "node:test";
@@ -18,6 +17,7 @@ import { startFrontend } from "../../src/frontend/main.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { openConnections } from "../support/open-connections.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** The beginning of a record of TLS with a ClientHello. */
 const helloStart = Buffer.from([0x16, 3, 1, 2, 0, 1, 0]);
@@ -71,20 +71,16 @@ const listeners: Readonly<
 
 for (const [name, start] of Object.entries(listeners)) {
   describe(`the TCP listener of ${name}`, () => {
-    let directory: string;
+    const directory = scratchDirectory();
     let certificates: TestCertificates;
     let listener: Listener;
     const flood: Socket[] = [];
 
     before(async () => {
-      directory = await mkdtemp(join(tmpdir(), "skl-strangers-"));
       certificates = await makeCertificates(directory);
       listener = await start(directory, certificates);
     });
-    after(async () => {
-      await listener.close();
-      await rm(directory, { recursive: true });
-    });
+    after(() => listener.close());
 
     /** Connects strangers, who never leave by themselves, and waits until so many were turned away. */
     const connectAll = async (say: (socket: Socket) => unknown, turnedAway: number): Promise<void> => {

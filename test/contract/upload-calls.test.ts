@@ -2,9 +2,6 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -15,12 +12,13 @@ import { ImageService, type ImportImageRequestSchema } from "../../src/gen/socke
 import { createLogger } from "../../src/common/logger.ts";
 import { invalid } from "../../src/common/errors.ts";
 import { serveBackend } from "../../src/backends/server/server.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 type Import = ServiceImpl<typeof ImageService>["importImage"];
 
 /** A client whose imports go to that method. */
 async function clientOf(t: TestContext, importImage: Import): Promise<Client<typeof ImageService>> {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-upload-"));
+  const directory = scratchDirectory();
   const server = await serveBackend({
     address: `unix://${directory}/backend.sock`,
     tls: undefined,
@@ -33,7 +31,6 @@ async function clientOf(t: TestContext, importImage: Import): Promise<Client<typ
   t.after(async () => {
     backend.close();
     await server.close();
-    await rm(directory, { recursive: true });
   });
   return createClient(ImageService, backend.transport);
 }

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, randomInt, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -21,12 +20,13 @@ import { newId } from "../../src/common/ids.ts";
 import { ManualClock } from "../../src/common/manual-clock.ts";
 import type { SessionRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const agentProgram = fileURLToPath(new URL("../../../build/sockerless-agent", import.meta.url));
 
 describe("the agent of a cloud container", () => {
   const containerId = newId();
-  let directory: string;
+  const directory = scratchDirectory();
   let authority: CloudAuthority;
   let agent: ChildProcess;
   /**
@@ -36,7 +36,6 @@ describe("the agent of a cloud container", () => {
   const port = 9111;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-access-"));
     const key = await readAuthority(join(directory, "ca.pem"));
     authority = await createAuthority(key, systemClock);
     agent = spawn(agentProgram, ["init", "--log-dir", ""], {
@@ -54,7 +53,6 @@ describe("the agent of a cloud container", () => {
       agent.kill("SIGKILL");
       await once(agent, "exit");
     }
-    await rm(directory, { recursive: true });
   });
 
   const pinWith = async (vouching: CloudAuthority, forContainer = containerId): Promise<Uint8Array> =>

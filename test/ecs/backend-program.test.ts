@@ -1,10 +1,9 @@
 /** The ECS backend by its own name, alone before an account in which no task runs: how it starts, and how it ends. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { type AddressInfo, connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -14,6 +13,7 @@ import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const hour = 3_600_000;
 
@@ -24,8 +24,7 @@ describe("sockerless-backend-ecs", () => {
   let aws: Aws;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-ecs-alone-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    directory = scratchDirectory();
     socket = join(directory, "backend.sock");
     aws = resources.use(await startAws({ lightweight: true }));
     const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem") };

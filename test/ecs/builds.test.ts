@@ -1,8 +1,7 @@
 /** Builds on the ECS backend: what of them is a task, and what AWS is asked for. */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 
@@ -20,6 +19,7 @@ import { makeSshKey } from "../support/ssh-key.ts";
 import { tarOf } from "../support/tar.ts";
 import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 
@@ -236,8 +236,7 @@ CMD ["cat", "/out"]
       return;
     }
     await installPlugin(ecs.daemon, plugin.path);
-    const directory = await mkdtemp(join(tmpdir(), "skl-context-"));
-    t.after(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const { pem, blob } = makeSshKey();
     const key = join(directory, "key");
     await writeFile(key, pem, { mode: 0o600 });

@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -17,6 +16,7 @@ import { processOf } from "../support/processes.ts";
 import { inSoak } from "../support/soak.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** A peer that says nothing for as long is taken for gone (proto/sockerless/agent/v1/agent.proto), if its link is there. */
 const silenceMs = 30_000;
@@ -27,8 +27,7 @@ describe("tasks whose agents call the backend", () => {
   let directory: string;
   let proxy: TlsEndingProxy;
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-callback-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    directory = scratchDirectory();
     under = await EcsDaemon.start({
       leastPrivilege: true,
       ecs: async (aws) => {

@@ -3,8 +3,7 @@
  * it has built, by the lines that stand there.
  */
 import assert from "node:assert/strict";
-import { copyFile, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -20,6 +19,7 @@ import { busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { type TarEntry, tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const name = "sockerless.internal";
 describe("a CI job that is a task", { timeout: pluginLimitMs }, () => {
@@ -35,8 +35,7 @@ describe("a CI job that is a task", { timeout: pluginLimitMs }, () => {
   before(compileBuilder, { timeout: buildLimitMs });
   before(async () => {
     document = await readFile(join(checkout, "docs/building.md"), "utf8");
-    const directory = await mkdtemp(join(tmpdir(), "skl-ci-builds-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const directory = scratchDirectory();
     images = resources.use(await TestRegistry.start());
     registry = resources.use(await TestRegistry.start({ credentials: true }));
     const { server, client } = await makeCertificates(directory, undefined, [name]);
@@ -55,9 +54,7 @@ describe("a CI job that is a task", { timeout: pluginLimitMs }, () => {
     const filled = await runCommand("sh", ["-ec", filling], { cwd: directory, env: ecs.daemon.clientEnv });
     assert.equal(filled.code, 0, filled.errorText);
   });
-  after(async () => {
-    await resources.disposeAsync();
-  });
+  after(() => resources.disposeAsync());
 
   /** Makes an image of a job: the docker CLI, with a plugin where there is one, and sources. */
   async function jobImage(tag: string, plugin?: string): Promise<string> {

@@ -4,9 +4,6 @@
  * than the file system's security group has room for rules. Tasks do not really run.
  */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
@@ -18,6 +15,7 @@ import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const jobs = 200;
 /** Each is two tasks of a quarter of a vCPU, and the quota has room for 24 of them; 15 services leave some for builds. */
@@ -29,8 +27,7 @@ const rulesPerGroup = 60;
 
 test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`, async (t) => {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "skl-ci-day-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const tasks = new Map<string, string>();
   const agents: ManyAgents = resources.use(
     await ManyAgents.listen(directory, (id) => aws.ecs.end(tasks.get(id) ?? "")),

@@ -7,10 +7,9 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
@@ -26,6 +25,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
 import { terraformPath } from "../terraform/hcl-module.ts";
 import { skip, standInEnvironment } from "../terraform/terraform.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const guide = readFileSync(join(checkout, "docs/ci-on-fargate.md"), "utf8");
 
@@ -104,8 +104,7 @@ describe("the commands of the guide to CI on Fargate", { skip }, () => {
   };
 
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), "skl-ci-guide-"));
-    resources.defer(() => rm(folder, { recursive: true, force: true }));
+    folder = scratchDirectory();
     place = folder;
     await cp(terraformPath(), join(folder, "terraform"), {
       recursive: true,

@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { access } from "node:fs/promises";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const demo = fileURLToPath(new URL("demo.js", import.meta.url));
 /** Stands for any error of the simulated AWS that nobody handles. */
@@ -16,8 +16,7 @@ const failing = "data:text/javascript,process.on('SIGUSR2',()=>{throw new Error(
 
 test("a demonstration that fails takes what it serves with it", async () => {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-demo-test-"));
-  resources.defer(() => rm(directory, { recursive: true, force: true }));
+  const directory = scratchDirectory();
   const socket = path.join(directory, "docker.sock");
   const child = spawn(process.execPath, ["--import", failing, demo, "--host", `unix://${socket}`], {
     stdio: ["ignore", "pipe", "pipe"],

@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, it } from "node:test";
 
 import { ApiClient } from "../bench/api-client.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const containers = 100;
 /** Rounds come no faster than twice in the poll interval of a second, whatever hastens them; one call describes a hundred. */
@@ -16,8 +14,7 @@ const roundMs = 500;
 describe("many containers that start at once at AWS's default rates", () => {
   it("meet no throttling, and need one RunTask each and little else", async () => {
     await using resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-economy-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const agents = resources.use(await ManyAgents.listen(directory));
     const under = resources.use(
       await EcsDaemon.start({

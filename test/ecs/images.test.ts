@@ -1,8 +1,5 @@
 /** Images of the ECS backend, against a registry that wants ECR's token. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, beforeEach, describe, it, type TestContext } from "node:test";
 
 import type { ECRClient } from "@aws-sdk/client-ecr";
@@ -19,6 +16,7 @@ import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from ".
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const signal = new AbortController().signal;
 const registryOptions = { ...testRegistries, silenceMs: 10_000 };
@@ -26,7 +24,7 @@ const registryOptions = { ...testRegistries, silenceMs: 10_000 };
 describe("images on ECS", () => {
   let ecrRegistry: TestRegistry;
   let hub: TestRegistry;
-  let stateDir: string;
+  const stateDir = scratchDirectory();
   let password: string;
   let deleted: unknown[];
   const ecr = fakeClient<AwsService<ECRClient>>({
@@ -45,13 +43,9 @@ describe("images on ECS", () => {
   });
 
   before(async () => {
-    stateDir = await mkdtemp(join(tmpdir(), "sockerless-ecs-images-"));
     [ecrRegistry, hub] = await Promise.all([TestRegistry.start({ credentials: true }), TestRegistry.start()]);
   });
-  after(async () => {
-    await rm(stateDir, { recursive: true, force: true });
-    await Promise.all([ecrRegistry[Symbol.asyncDispose](), hub[Symbol.asyncDispose]()]);
-  });
+  after(() => Promise.all([ecrRegistry[Symbol.asyncDispose](), hub[Symbol.asyncDispose]()]));
   beforeEach(() => {
     password = registryUser.password;
     deleted = [];

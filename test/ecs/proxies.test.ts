@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -14,6 +13,7 @@ import { type Aws, startAws } from "../simulators/aws/aws.ts";
 import { type ConnectProxy, startConnectProxy } from "../support/connect-proxy.ts";
 import { Daemon } from "../support/daemon.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("behind a proxy", () => {
   const resources = new AsyncDisposableStack();
@@ -24,8 +24,7 @@ describe("behind a proxy", () => {
   const registryAbroad = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
   before(async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-proxy-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const directory = scratchDirectory();
     home = resources.use(await startAws({ lightweight: true }));
     abroad = resources.use(await startAws({ lightweight: true, region: "eu-west-1" }));
     abroad.iam.shareKey(home.credentials, home.iam);

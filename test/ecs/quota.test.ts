@@ -5,8 +5,6 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -15,16 +13,16 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const startTimeoutS = 8;
 const skip = isSoak ? false : "only with SOCKERLESS_SOAK=1: it takes half a minute";
 
 describe("where the quota has room for one task", () => {
   let ecs: EcsDaemon;
-  let directory = "";
+  const directory = scratchDirectory();
   let metrics = "";
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-quota-"));
     metrics = join(directory, "metrics.sock");
     ecs = await EcsDaemon.start({
       daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
@@ -33,10 +31,7 @@ describe("where the quota has room for one task", () => {
     });
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(async () => {
-    await ecs.stop();
-    await rm(directory, { recursive: true });
-  });
+  after(() => ecs.stop());
 
   const ok = (...args: string[]) => ecs.daemon.ok(...args);
   const vcpus = async (what: "limit" | "used"): Promise<number> =>

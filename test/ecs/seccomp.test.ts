@@ -1,8 +1,6 @@
 /** Seccomp profiles that agents load: wherever and whenever their container's process is started. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rm } from "node:fs/promises";
 import { after, before, describe, it } from "node:test";
 
 import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
@@ -13,23 +11,20 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";
 import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("a task's seccomp profile", () => {
   let ecs: EcsDaemon;
-  let directory: string;
+  const directory = scratchDirectory();
   let options: string[];
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-seccomp-"));
     const profile = await writeSeccompProfile(directory);
     options = ["--security-opt", "no-new-privileges", "--security-opt", `seccomp=${profile}`];
     ecs = await EcsDaemon.start();
     await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(async () => {
-    await ecs.stop();
-    await rm(directory, { recursive: true });
-  });
+  after(() => ecs.stop());
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
 

@@ -1,8 +1,7 @@
 /** Logs and files of containers on ECS that do not run: the docker CLI before a simulated AWS. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -11,25 +10,22 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** The pause lets the agent read standard error first: which of two streams it reads first is chance. */
 const script = "echo two >&2; sleep 1; echo one; echo '[stderr] three'; printf four";
 
 describe("containers on ECS that do not run", () => {
   let under: EcsDaemon;
-  let directory: string;
+  const directory = scratchDirectory();
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-files-"));
     under = await EcsDaemon.start({
       ...{ leastPrivilege: true, ecs: { linger: "5s", drain_timeout: "1s" } },
       daemon: { env: await testBuildEnv(step()) },
     });
     await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(async () => {
-    await under?.stop();
-    await rm(directory, { recursive: true, force: true });
-  });
+  after(() => under?.stop());
 
   /** Names the step at which the backend dies. */
   const step = (): string => join(directory, "step");

@@ -1,8 +1,7 @@
 /** kill -9 of a process at a step of a launch whose build's next RUN runs where the last one ran: it runs once, or anew. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
@@ -13,6 +12,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { isSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const sample = ["workloads.launch.after:2"];
 const all = [
@@ -22,21 +22,17 @@ const all = [
 const steps = isSoak ? all : sample;
 
 describe("kill -9 while a step begins where the last one ran", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let daemon: Daemon;
   before(
     async () => {
       await compileBuilder();
-      directory = await mkdtemp(join(tmpdir(), "skl-fault-"));
       daemon = await Daemon.start({ env: await testBuildEnv(join(directory, "step")) });
       await daemon.ok("load", "--input", await busyboxArchiveFile());
     },
     { timeout: buildLimitMs },
   );
-  after(async () => {
-    await daemon.stop();
-    await rm(directory, { recursive: true });
-  });
+  after(() => daemon.stop());
 
   for (const step of steps) {
     test(step, async () => {

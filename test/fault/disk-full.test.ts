@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdir, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,11 +13,12 @@ import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const sizeMib = 64;
 const isFull = /no space left on device/i;
 
-let directory: string;
+const directory = scratchDirectory();
 let state: string;
 let daemon: Daemon;
 
@@ -61,7 +61,6 @@ async function makeRoom(): Promise<void> {
 }
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-full-"));
   state = join(directory, "state");
   const image = join(directory, "disk");
   await writeFile(image, "");
@@ -77,7 +76,6 @@ after(async () => {
   await daemon.stop();
   // Files that a container had open are closed behind the answer to its removal.
   await until(async () => (await runCommand("umount", [state])).code === 0 || undefined);
-  await rm(directory, { recursive: true });
 });
 
 test("an image that does not fit is refused as such, and leaves no bytes", async () => {

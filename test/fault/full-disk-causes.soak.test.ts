@@ -1,7 +1,6 @@
 /** Other reasons for which nothing can be written: no inode is left, the run directory is full, the disk is read-only. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, test } from "node:test";
 import { runCommand } from "../support/command.ts";
@@ -10,6 +9,7 @@ import { busyboxArchiveFile } from "../support/images.ts";
 import { type DaemonRole, findProcess } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const isFull = /no space left on device/i;
 const containers = ["killed", "stopped", "removed"];
@@ -90,7 +90,7 @@ test("without an inode left all is read, ended and removed", async () => {
 });
 
 test("with a run directory that is full all is read, ended and removed", async () => {
-  const runDirectory = await mkdtemp(join(tmpdir(), "skl-run-"));
+  const runDirectory = scratchDirectory();
   await must("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", runDirectory);
   await start([], runDirectory);
   const before = pids();
@@ -106,7 +106,6 @@ test("with a run directory that is full all is read, ended and removed", async (
   await until(async () => (await daemon.docker("run", "--rm", "busybox", "true")).code === 0 || undefined);
   await daemon.stop();
   await until(async () => (await runCommand("umount", [runDirectory])).code === 0 || undefined);
-  await rm(runDirectory, { recursive: true });
 });
 
 test("on a disk that is read-only all is read, the rest is refused in clear words, and goes on once it is not", async () => {

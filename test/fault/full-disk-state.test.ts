@@ -1,7 +1,6 @@
 /** The state on a disk that ends after each byte of a commit: what was answered is there, whole, and nothing else is. */
 import assert from "node:assert/strict";
-import { cp, mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -13,6 +12,7 @@ import { ManualClock } from "../../src/common/manual-clock.ts";
 import { ContainerRecordSchema, type ContainerRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { runCommand } from "../support/command.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const pageBytes = 4096;
 /** Bytes between the places in a page at which the disk ends. */
@@ -67,7 +67,7 @@ function seenOf(of: State, id: string): { record: string | undefined; event: str
 }
 
 beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), "skl-state-"));
+  directory = scratchDirectory();
   disk = join(directory, "disk");
   await mkdir(disk);
   await must("mount", "-t", "tmpfs", "-o", `size=${sizeKib}k`, "tmpfs", disk);
@@ -77,7 +77,6 @@ afterEach(async () => {
   await state?.close();
   state = undefined;
   await must("umount", disk);
-  await rm(directory, { recursive: true });
 });
 
 /** Checks the state that a `kill -9` at this moment leaves, opened where there is room. */

@@ -1,12 +1,11 @@
 /** kill -9 of what listens: clients that connect before it is started again wait and are answered. */
 import assert from "node:assert/strict";
 import { existsSync, statSync } from "node:fs";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { once } from "node:events";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, test } from "node:test";
@@ -20,6 +19,7 @@ import { type DaemonRole, findProcess, isAlive, processOf } from "../support/pro
 import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const resources = new AsyncDisposableStack();
 let certificates: TestCertificates;
@@ -27,8 +27,7 @@ let daemon: Daemon;
 let address: URL;
 
 before(async () => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-held-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   certificates = await makeCertificates(directory);
   const { ca, cert, key } = certificates.server;
   daemon = await startDaemon(resources, {
@@ -160,10 +159,9 @@ test(
   },
 );
 
-test("another backend is refused the socket, which goes on to serve", async (t) => {
+test("another backend is refused the socket, which goes on to serve", async () => {
   const { ino } = statSync(daemon.backendSocket);
-  const directory = await mkdtemp(join(tmpdir(), "skl-refused-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const { code, errorText } = await runCommand(join(checkout, "bin/sockerless"), [
     ...["backend", "local", "--listen", `unix://${daemon.backendSocket}`],
     ...["--state-dir", join(directory, "state"), "--run-dir", join(directory, "run")],

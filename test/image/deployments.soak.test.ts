@@ -3,8 +3,7 @@
  * definition by a simulated AWS. Both serve containers of that AWS, with the image that the checkout builds.
  */
 import assert from "node:assert/strict";
-import { cp, copyFile, chown, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, copyFile, chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -34,6 +33,7 @@ import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 import { buildImage, image, programInImage } from "./built-image.ts";
 import { openWay, wayWithin } from "./loopback-ways.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const deployments = join(checkout, "deploy/container");
 const user = 10001;
@@ -59,8 +59,7 @@ describe("what deploy/container has", () => {
   let certificates: TestCertificates;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-deployments-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    directory = scratchDirectory();
     archive = await buildImage(directory);
     certificates = await makeCertificates(directory);
   });

@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -13,23 +12,20 @@ import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { buildImage, image } from "./built-image.ts";
 import { expression, HclModule, readSources } from "../terraform/hcl-module.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 describe("the image of sockerless", () => {
   let daemon: Daemon;
-  let directory: string;
+  const directory = scratchDirectory();
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-image-"));
     const archive = await buildImage(directory);
     daemon = await Daemon.start();
     const load = await daemon.docker("load", "--input", archive);
     assert.equal(load.text, `Loaded image: ${image}`, load.errorText);
   });
 
-  after(async () => {
-    await daemon?.stop();
-    await rm(directory, { recursive: true });
-  });
+  after(() => daemon?.stop());
 
   it("runs sockerless", async () => {
     const { text } = await daemon.docker("run", "--rm", image, "version");

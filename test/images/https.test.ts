@@ -2,22 +2,21 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createServer as createPlainServer } from "node:http";
 import { createServer, type Server } from "node:https";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 
 import { HttpClient } from "../../src/backends/images/registry/http-client.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
-let directory: string;
+const directory = scratchDirectory();
 let server: Server;
 let url: URL;
 
 before(async () => {
-  directory = await mkdtemp(path.join(tmpdir(), "sockerless-https-"));
   const [key, cert] = [path.join(directory, "key.pem"), path.join(directory, "cert.pem")];
   execFileSync(
     "openssl",
@@ -41,7 +40,6 @@ after(async () => {
   server.close();
   server.closeAllConnections();
   await closed;
-  await rm(directory, { recursive: true });
 });
 
 function client(context: TestContext, insecure: boolean): HttpClient {

@@ -1,8 +1,6 @@
 /** Pulls from Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFile } from "node:fs/promises";
 import { after, before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -30,6 +28,7 @@ import { registryUser, TestRegistry } from "../support/registry.ts";
 import { forward, RegistryProxy } from "../support/registry-proxy.ts";
 import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 let open: TestRegistry;
 let closed: TestRegistry;
@@ -633,8 +632,7 @@ describe("a connection that is cut", () => {
 
   it("by the death of the process that speaks TLS is resumed too", async (context) => {
     const store = await openImageStore(context);
-    const directory = await mkdtemp(join(tmpdir(), "skl-pull-"));
-    context.after(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const { server } = await makeCertificates(directory);
     const tls = { cert: await readFile(server.cert), key: await readFile(server.key) };
     const proxy = await RegistryProxy.start(open.host, tls);

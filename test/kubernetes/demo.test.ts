@@ -13,6 +13,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const demo = fileURLToPath(new URL("demo.js", import.meta.url));
 
@@ -58,8 +59,7 @@ class Shown implements Disposable {
 suite("a newcomer to Kubernetes", { skip: withoutCluster }, () => {
   test("is shown containers as pods by the demonstration, which leaves nothing", async () => {
     await using resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-demo-test-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const directory = scratchDirectory();
     const socket = join(directory, "docker.sock");
     const shown = resources.use(new Shown(["--host", `unix://${socket}`], { TMPDIR: directory }));
     await until(() => shown.hasSaid("DOCKER_HOST=") || undefined);
@@ -75,8 +75,7 @@ suite("a newcomer to Kubernetes", { skip: withoutCluster }, () => {
   test("is shown them on the cluster of a kubeconfig that is given, where nothing is left", async () => {
     await using resources = new AsyncDisposableStack();
     const cluster = resources.use(await Cluster.start());
-    const directory = await mkdtemp(join(tmpdir(), "skl-demo-test-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const directory = scratchDirectory();
     const args = ["--kubeconfig", cluster.kubeconfig, "--host", `unix://${join(directory, "docker.sock")}`];
     const without = await runCommand(process.execPath, [demo, ...args]);
     assert.equal(without.code, 1);

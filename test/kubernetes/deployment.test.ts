@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
@@ -16,6 +15,7 @@ import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { node } from "../support/kubernetes-node.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const namespace = "sockerless";
 
@@ -27,8 +27,7 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
   let forward: { readonly process: ChildProcess; readonly port: number } | undefined;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-deployment-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    directory = scratchDirectory();
     certificates = await makeCertificates(directory);
     cluster = resources.use(await Cluster.start());
     await pushImage();

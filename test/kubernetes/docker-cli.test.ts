@@ -1,7 +1,6 @@
 /** The docker CLI on pods of a real Kubernetes. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, suite, test } from "node:test";
 
@@ -9,6 +8,7 @@ import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
   let cluster: Cluster;
@@ -54,15 +54,11 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
       "cat; exit 7",
     );
     assert.deepEqual([echoed.text, echoed.code], ["through", 7]);
-    const directory = await mkdtemp(join(tmpdir(), "skl-"));
-    try {
-      await writeFile(join(directory, "file"), "of this machine");
-      await daemon.ok("cp", join(directory, "file"), "served:/tmp/file");
-      assert.equal(await daemon.ok("exec", "served", "cat", "/tmp/file"), "of this machine");
-      await daemon.ok("cp", "served:/etc/hostname", join(directory, "back"));
-    } finally {
-      await rm(directory, { recursive: true });
-    }
+    const directory = scratchDirectory();
+    await writeFile(join(directory, "file"), "of this machine");
+    await daemon.ok("cp", join(directory, "file"), "served:/tmp/file");
+    assert.equal(await daemon.ok("exec", "served", "cat", "/tmp/file"), "of this machine");
+    await daemon.ok("cp", "served:/etc/hostname", join(directory, "back"));
   });
 
   test("logs are followed to the end of the container, and are there behind it", async () => {

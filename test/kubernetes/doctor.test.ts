@@ -1,7 +1,5 @@
 /** `sockerless doctor --start-pod` on a real Kubernetes, with the rights of deploy/kubernetes/role.yaml alone. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { after, before, suite, test } from "node:test";
@@ -16,16 +14,16 @@ import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { giveRights, rightsOf, roleRules, withoutRight } from "../support/kubernetes-rights.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 suite("the doctor on Kubernetes", { skip: withoutCluster }, () => {
   let cluster: Cluster;
   let own: KubernetesDaemon;
-  let directory = "";
+  const directory = scratchDirectory();
   let metrics = "";
 
   before(async () => {
     cluster = await Cluster.start();
-    directory = await mkdtemp(join(tmpdir(), "skl-doctor-"));
     metrics = join(directory, "metrics.sock");
     own = await KubernetesDaemon.start(cluster, {
       daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
@@ -39,7 +37,6 @@ suite("the doctor on Kubernetes", { skip: withoutCluster }, () => {
   after(async () => {
     await own?.[Symbol.asyncDispose]();
     await cluster?.[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true, force: true });
   });
 
   /** Findings that are not ok, by check. */

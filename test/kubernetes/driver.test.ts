@@ -1,6 +1,4 @@
 /** The driver contract on a real Kubernetes, with agents that are reached through the API server, at their pods, and that call. */
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { suite } from "node:test";
 
@@ -20,6 +18,7 @@ import { contractRegistry } from "../contract/contract-image.ts";
 import { driverContract } from "../contract/driver-contract.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { type AgentWay, agentWays, settingsOf } from "../support/kubernetes-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const patienceMs = 60_000;
 
@@ -29,7 +28,7 @@ for (const way of agentWays) {
 
 function contract(way: AgentWay): void {
   driverContract("kubernetes", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-kubernetes-driver-"));
+    const directory = scratchDirectory();
     const cluster = await Cluster.start();
     const config = configOf(cluster, directory, settingsOf(way));
     await pushAgent(config, builtPrograms.agent);
@@ -74,7 +73,6 @@ function contract(way: AgentWay): void {
         await driver.close();
         await state.close();
         await cluster[Symbol.asyncDispose]();
-        await rm(directory, { recursive: true, force: true });
       },
     };
   });

@@ -1,7 +1,6 @@
 /** Commands that an operator asks a running daemon with. */
 import assert from "node:assert/strict";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -9,6 +8,7 @@ import type { DaemonStatus } from "../../src/cli/status.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const program = join(checkout, "bin/sockerless");
@@ -68,10 +68,9 @@ test("doctor finds this machine well enough, and what is served taken", async ()
   assert.match(broken.text, /^wrong +runtime +no OCI runtime works/m);
 });
 
-test("debug writes versions, settings, status and log, and no secret of them", async (t) => {
+test("debug writes versions, settings, status and log, and no secret of them", async () => {
   const { daemon } = setting;
-  const directory = await mkdtemp(join(tmpdir(), "skl-debug-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const [file, config, log] = ["debug.tar.gz", "config.yaml", "sockerless.log"].map((name) =>
     join(directory, name),
   ) as [string, string, string];

@@ -4,8 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { openSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
@@ -17,6 +16,7 @@ import { buildProgram } from "../support/programs.ts";
 import { isSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon({ inherits: openSync(import.meta.filename, "r") });
 const ok = (...args: string[]) => setting.daemon.ok(...args);
@@ -169,7 +169,7 @@ describe("from outside", () => {
   });
 
   test("the OCI runtime is given its standard streams, by the host process and by shims", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-"));
+    const directory = scratchDirectory();
     const runtime = join(directory, "runtime");
     const record = join(directory, "record");
     // A script in the program's place inherits the same descriptors; 3 is the directory that `ls` reads.
@@ -179,26 +179,22 @@ describe("from outside", () => {
       'exec runc "$@"',
     ];
     await writeFile(runtime, `${lines.join("\n")}\n`, { mode: 0o755 });
-    try {
-      await using daemon = await Daemon.start({
-        args: ["--runtime", runtime],
-        inherits: openSync(import.meta.filename, "r"),
-      });
-      await daemon.ok("load", "--input", await busyboxArchiveFile());
-      const id = await daemon.ok("run", "-d", "--ulimit", "nproc=10000", "busybox", "sleep", "1000");
-      await daemon.ok("exec", "-d", id, "true"); // That limit is the runtime's to set.
-      await daemon.ok("pause", id);
-      await daemon.ok("unpause", id);
-      await daemon.ok("rm", "-f", id);
-      const seen = await readFile(record, "utf8");
-      for (const command of ["run", "create", "exec", "pause", "resume"]) {
-        assert.match(seen, new RegExp(`^--root .* ${command} `, "m"));
-      }
-      const beyond = seen.split("\n").filter((line) => / (?!0|1|2|3 -> \/proc\/)\d+ -> /.test(line));
-      assert.deepEqual(beyond, []);
-    } finally {
-      await rm(directory, { recursive: true, force: true });
+    await using daemon = await Daemon.start({
+      args: ["--runtime", runtime],
+      inherits: openSync(import.meta.filename, "r"),
+    });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    const id = await daemon.ok("run", "-d", "--ulimit", "nproc=10000", "busybox", "sleep", "1000");
+    await daemon.ok("exec", "-d", id, "true"); // That limit is the runtime's to set.
+    await daemon.ok("pause", id);
+    await daemon.ok("unpause", id);
+    await daemon.ok("rm", "-f", id);
+    const seen = await readFile(record, "utf8");
+    for (const command of ["run", "create", "exec", "pause", "resume"]) {
+      assert.match(seen, new RegExp(`^--root .* ${command} `, "m"));
     }
+    const beyond = seen.split("\n").filter((line) => / (?!0|1|2|3 -> \/proc\/)\d+ -> /.test(line));
+    assert.deepEqual(beyond, []);
   });
 });
 

@@ -1,21 +1,20 @@
 /** The doctor's look at the disk of the state directory, which needs file systems of its own: the other checks' tests stand beside them. */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 
 import { findingsOf } from "../../src/cli/doctor/doctor.ts";
 import { machineChecks } from "../../src/cli/doctor/machine.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "skl-doctor-"));
+const directory = scratchDirectory();
 const mounted: string[] = [];
 after(() => {
   for (const path of mounted.toReversed()) {
     run("umount", path);
   }
-  rmSync(directory, { recursive: true });
 });
 
 function run(program: string, ...args: readonly string[]): void {

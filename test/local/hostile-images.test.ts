@@ -3,10 +3,9 @@
  * Each image with all options with SOCKERLESS_SOAK=1 (`npm run soak`), else with each fourth, the next image with the next.
  */
 import assert from "node:assert/strict";
-import { lstat, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { lstat, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, describe, test } from "node:test";
+import { after, before, beforeEach, describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
@@ -14,6 +13,7 @@ import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { isSoak, sampled } from "../support/soak.ts";
 import { type TarEntry, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 const docker = (...args: string[]) => setting.daemon.docker(...args);
@@ -24,7 +24,7 @@ let outside = "";
 let untouched: string[] = [];
 
 beforeEach(async () => {
-  outside = await mkdtemp(join(tmpdir(), "skl-outside-"));
+  outside = scratchDirectory();
   for (const directory of ["pts", "shm", "mqueue", "cgroup", "sub"]) {
     await mkdir(join(outside, directory));
   }
@@ -33,10 +33,6 @@ beforeEach(async () => {
   }
   untouched = await stateOf(outside);
 });
-afterEach(async () => {
-  await rm(outside, { recursive: true, force: true });
-});
-
 /** Every file beneath a directory with its inode, kind, owner, size and times, but for that of its last reading. */
 async function stateOf(directory: string): Promise<string[]> {
   const names = ["", ...(await readdir(directory, { recursive: true }))].toSorted();

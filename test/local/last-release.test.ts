@@ -3,8 +3,7 @@
  * no name. Its records tell where it lay; here they tell where it lies now.
  */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -15,13 +14,13 @@ import { VolumeRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.t
 import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const formerStateDir = "/tmp/skl-last-release/state";
 const archive = join(checkout, "test/fixtures/state/0.1.0-volumes.tar.gz");
 
-test("volumes that were made before there were drivers go on as those of local", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-"));
-  t.after(() => rm(directory, { recursive: true }));
+test("volumes that were made before there were drivers go on as those of local", async () => {
+  const directory = scratchDirectory();
   const stateDir = join(directory, "state");
   await mkdir(stateDir);
   const { code, errorText } = await runCommand("tar", ["-C", stateDir, "-xzf", archive]);

@@ -1,30 +1,26 @@
 /** Mounts and devices that lie in what is bound into a container: as under a real dockerd, while others may change what is there. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Dockerd } from "../support/dockerd.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
 let dockerd: Dockerd;
-let machine = "";
+const machine = scratchDirectory();
 
 before(async () => {
   dockerd = await Dockerd.start();
   await dockerd.ok("load", "--input", await busyboxArchiveFile());
-  machine = await mkdtemp(join(tmpdir(), "skl-nested-"));
   await mkdir(join(machine, "sub", "deep"), { recursive: true });
   await mkdir(join(machine, "sub", "private"), { mode: 0o700 });
   await writeFile(join(machine, "file"), "a file of the machine\n");
   await writeFile(join(machine, "program"), "#!/bin/sh\npwd; cat /v/made/file\n", { mode: 0o755 });
 });
-after(async () => {
-  await dockerd.stop();
-  await rm(machine, { recursive: true, force: true });
-});
+after(() => dockerd.stop());
 
 describe("a mount in something that is bound", () => {
   /** Options before the image, with `$` for the directory of the machine, and what is run. */

@@ -5,14 +5,14 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { existsSync } from "node:fs";
-import { appendFile, mkdir, mkdtemp, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { appendFile, mkdir, open, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { copyDebianRoot } from "../support/debian-root.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const buildLimitMs = 40 * 60_000;
 const machine = process.arch === "x64" ? "amd64" : "arm64";
@@ -48,7 +48,7 @@ sockerless stop --config /etc/sockerless/sockerless.yaml
 `;
 
 describe("the Debian packages", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let root: string;
   const file = (architecture: string, build = "first"): string =>
     join(directory, build, `${architecture}.deb`);
@@ -93,7 +93,6 @@ describe("the Debian packages", () => {
       .digest("hex");
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-packages-"));
     root = join(directory, "root");
     await build("first", "amd64", "arm64");
     const depends = await succeed("dpkg-deb", "--field", file(machine), "Depends");
@@ -102,10 +101,6 @@ describe("the Debian packages", () => {
     await mkdir(join(root, "debs"));
     await succeed("cp", file(machine), join(root, "debs/sockerless.deb"));
   });
-  after(async () => {
-    await rm(directory, { recursive: true, force: true });
-  });
-
   it("are the same in two builds", async () => {
     await build("second", "amd64", "arm64");
     for (const architecture of ["amd64", "arm64"]) {

@@ -1,15 +1,14 @@
 /** The container image: two builds are equal. `npm run soak -- packages`. */
 import assert from "node:assert/strict";
-import { mkdtemp, mkdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { buildImage } from "../image/built-image.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
-test("the image is the same in two builds", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-images-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+test("the image is the same in two builds", async () => {
+  const directory = scratchDirectory();
   const [first, second] = [join(directory, "first"), join(directory, "second")];
   await Promise.all([mkdir(first), mkdir(second)]);
   const archives = [await buildImage(first), await buildImage(second)] as const;

@@ -4,23 +4,23 @@
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { chmod, chown, mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, chown, mkdir, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { EcsAccount } from "../support/ecs-daemon.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { withinMachine } from "../support/within-machine.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** An ID of no account on the machine. */
 const user = 63_999;
 const asUser = ["setpriv", `--reuid=${user}`, `--regid=${user}`, "--clear-groups", "--no-new-privs"] as const;
 
 describe("the npm package", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let place: string;
   let file: string;
 
@@ -49,17 +49,12 @@ describe("the npm package", () => {
   });
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-npm-"));
     await chmod(directory, 0o755);
     place = join(directory, "place");
     await mkdir(place);
     await chown(place, user, user);
     file = await build("first");
   });
-  after(async () => {
-    await rm(directory, { recursive: true, force: true });
-  });
-
   it("is the same in two builds", async () => {
     const [first, second] = await Promise.all([file, await build("second")].map((each) => readFile(each)));
     const digest = (content: Buffer | undefined): string =>

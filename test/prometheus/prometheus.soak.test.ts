@@ -2,8 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -12,6 +11,7 @@ import { checkout, Daemon } from "../support/daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const folder = join(checkout, "deploy/monitoring");
 
@@ -35,8 +35,7 @@ describe("a Prometheus", () => {
 
   it("scrapes a run, and knows every metric that alerts and dashboard ask for", async () => {
     await using resources = new AsyncDisposableStack();
-    const directory = await mkdtemp(join(tmpdir(), "skl-prometheus-"));
-    resources.defer(() => rm(directory, { recursive: true, force: true }));
+    const directory = scratchDirectory();
     const [target, own] = [await freePort(), await freePort()];
     const daemon = resources.use(
       await Daemon.start({ args: ["--metrics-addr", `tcp://127.0.0.1:${target}`, "--metrics-containers"] }),

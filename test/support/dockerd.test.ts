@@ -1,24 +1,23 @@
 /** Tests that a dockerd which does not start leaves nothing. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { runCommand } from "./command.ts";
 import { Dockerd } from "./dockerd.ts";
+import { scratchDirectory } from "./scratch.ts";
 
 /** Nobody else's. */
 const address = "10.214.213.1/24";
 
 test("a dockerd that does not start leaves neither a directory nor a bridge", async (t) => {
-  const scratch = await mkdtemp(join(tmpdir(), "skl-"));
+  const scratch = scratchDirectory();
   const before = process.env["TMPDIR"];
   process.env["TMPDIR"] = join(scratch, "tmp");
   t.after(async () => {
     delete process.env["TMPDIR"];
     Object.assign(process.env, before === undefined ? {} : { TMPDIR: before });
-    await rm(scratch, { recursive: true });
   });
   for (const [name, script, told] of [
     ["missing", undefined, /ENOENT/],

@@ -1,7 +1,6 @@
 /** sockerless as an ECS service: what Terraform makes of it, and that its task definition would start. */
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -14,6 +13,7 @@ import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const { required } = samples["ecs-service"];
 const stateEfs = {
@@ -183,33 +183,29 @@ describe("the ECS service module in Terraform", { skip, concurrency: 2 }, () => 
 
   it("writes the files that the service reads", async () => {
     const { prepare, sockerless } = await containers({});
-    const directory = await mkdtemp(join(tmpdir(), "sockerless-prepare-"));
-    try {
-      const [program, flag, script = ""] = prepare.entryPoint ?? [];
-      assert.deepEqual([program, flag], ["node", "--eval"]);
-      await mkdir(join(directory, "run"));
-      const environment = Object.fromEntries(prepare.environment.map(({ name, value }) => [name, value]));
-      const secrets = Object.fromEntries(prepare.secrets.map(({ name }) => [name, `PEM of ${name}`]));
-      const moved = script.replaceAll("/run/sockerless", join(directory, "run"));
-      const mine = process.getuid?.() === 0 ? moved : moved.replaceAll(/^\s*chownSync.*$/gm, "");
-      const { code, errorText } = await runCommand(process.execPath, ["--eval", mine], {
-        env: { ...environment, ...secrets },
-      });
-      assert.equal(code, 0, errorText);
-      const written = (sockerless.command ?? [])
-        .filter((argument) => /^\/run\/sockerless\/.*\.(pem|yaml)$/.test(argument))
-        .map((argument) => argument.replace("/run/sockerless", join(directory, "run")));
-      assert.equal(written.length, 4);
-      for (const path of written) {
-        assert.equal((await stat(path)).mode & 0o777, 0o400, path);
-      }
-      assert.deepEqual(parseYaml(await readFile(join(directory, "run/config.yaml"), "utf8")), {
-        ecs: { cluster: "sockerless" },
-      });
-      assert.equal(await readFile(join(directory, "run/key.pem"), "utf8"), "PEM of TLS_KEY");
-    } finally {
-      await rm(directory, { recursive: true });
+    const directory = scratchDirectory();
+    const [program, flag, script = ""] = prepare.entryPoint ?? [];
+    assert.deepEqual([program, flag], ["node", "--eval"]);
+    await mkdir(join(directory, "run"));
+    const environment = Object.fromEntries(prepare.environment.map(({ name, value }) => [name, value]));
+    const secrets = Object.fromEntries(prepare.secrets.map(({ name }) => [name, `PEM of ${name}`]));
+    const moved = script.replaceAll("/run/sockerless", join(directory, "run"));
+    const mine = process.getuid?.() === 0 ? moved : moved.replaceAll(/^\s*chownSync.*$/gm, "");
+    const { code, errorText } = await runCommand(process.execPath, ["--eval", mine], {
+      env: { ...environment, ...secrets },
+    });
+    assert.equal(code, 0, errorText);
+    const written = (sockerless.command ?? [])
+      .filter((argument) => /^\/run\/sockerless\/.*\.(pem|yaml)$/.test(argument))
+      .map((argument) => argument.replace("/run/sockerless", join(directory, "run")));
+    assert.equal(written.length, 4);
+    for (const path of written) {
+      assert.equal((await stat(path)).mode & 0o777, 0o400, path);
     }
+    assert.deepEqual(parseYaml(await readFile(join(directory, "run/config.yaml"), "utf8")), {
+      ecs: { cluster: "sockerless" },
+    });
+    assert.equal(await readFile(join(directory, "run/key.pem"), "utf8"), "PEM of TLS_KEY");
   });
 
   it("keeps the state on EFS behind the access point that it is given, over TLS, with its own role", async () => {

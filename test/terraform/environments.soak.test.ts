@@ -1,13 +1,13 @@
 /** The ready examples, as a user runs them. */
 import assert from "node:assert/strict";
-import { cp, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
 import { readSources, terraformPath } from "./hcl-module.ts";
 import { samples } from "./samples.ts";
 import { skip, Workspace } from "./terraform.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const service = samples["ecs-service"].required;
 
@@ -29,21 +29,17 @@ describe("the environments in Terraform", { skip }, () => {
   ]) {
     const given = Object.keys(variables).join(", ") || "nothing";
     it(`${name} is planned, applied, unchanged by a second plan, and destroyed, given ${given}`, async () => {
-      const directory = await mkdtemp(join(tmpdir(), "sockerless-environment-"));
-      try {
-        await cp(terraformPath(), directory, {
-          recursive: true,
-          filter: (path) => !path.includes("/.terraform"),
-        });
-        await using workspace = await Workspace.open(join(directory, "environments", name), variables);
-        assert.deepEqual(await workspace.validate(), []);
-        await workspace.planAndApply();
-        assert.deepEqual((await workspace.plan()).changes, []);
-        await workspace.destroy();
-        assert.deepEqual(await workspace.resources(), []);
-      } finally {
-        await rm(directory, { recursive: true, force: true });
-      }
+      const directory = scratchDirectory();
+      await cp(terraformPath(), directory, {
+        recursive: true,
+        filter: (path) => !path.includes("/.terraform"),
+      });
+      await using workspace = await Workspace.open(join(directory, "environments", name), variables);
+      assert.deepEqual(await workspace.validate(), []);
+      await workspace.planAndApply();
+      assert.deepEqual((await workspace.plan()).changes, []);
+      await workspace.destroy();
+      assert.deepEqual(await workspace.resources(), []);
     });
   }
 });

@@ -4,8 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, it } from "node:test";
 
@@ -20,6 +19,7 @@ import { freePort } from "../support/free-port.ts";
 import { inSoak } from "../support/soak.ts";
 import { terraformPath } from "./hcl-module.ts";
 import { skip, standInEnvironment } from "./terraform.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 const text = readFileSync(join(checkout, "terraform/README.md"), "utf8");
 
@@ -50,8 +50,7 @@ class Reader implements AsyncDisposable {
 
   static async open(heading: string): Promise<Reader> {
     await using resources = new AsyncDisposableStack();
-    const folder = await mkdtemp(join(tmpdir(), "skl-first-run-"));
-    resources.defer(() => rm(folder, { recursive: true, force: true }));
+    const folder = scratchDirectory();
     const filter = (path: string): boolean => !path.includes("/.terraform");
     await cp(terraformPath(), join(folder, "terraform"), { recursive: true, filter });
     await mkdir(join(folder, "bin"));

@@ -1,7 +1,4 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -10,6 +7,7 @@ import { TestRegistry } from "../../../support/registry.ts";
 import { Machine } from "./machine.ts";
 import type { TaskContainerSpec, TaskListener, TaskSurroundings } from "./task.ts";
 import type { Image } from "./images.ts";
+import { scratchDirectory } from "../../../support/scratch.ts";
 
 let stack: AsyncDisposableStack;
 let machine: Machine;
@@ -19,8 +17,7 @@ before(async () => {
   await using starting = new AsyncDisposableStack();
   const registry = starting.use(await TestRegistry.start());
   await registry.push("busybox", "latest", await busyboxImage());
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-machine-"));
-  starting.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   machine = starting.use(
     await Machine.start({ directory, sleep: (ms, signal) => sleep(ms, undefined, { signal }) }),
   );
