@@ -9,7 +9,6 @@ import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
 import type { AzureClients } from "./arm/clients.ts";
-import { acaCapabilities } from "./capabilities.ts";
 import { acaImages, ownAgentImage } from "./images.ts";
 import type { IdleJobs } from "./jobs/idle-jobs.ts";
 import { type JobSettings, mainContainerName } from "./jobs/job.ts";
@@ -71,7 +70,6 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
   });
   return {
     name: "aca",
-    capabilities: acaCapabilities,
     settings: acaSettings(
       [
         ...(config.innerSocket === "off" ? [innerSocketOff("aca")] : []),

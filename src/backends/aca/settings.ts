@@ -47,36 +47,22 @@ const refused: readonly CloudSetting[] = [
     why: "a job's agent has to call, by the network that its container has",
     isSet: (host) => host.networkMode === "none",
   },
-  {
-    name: "--cgroup-parent",
-    why: "the host's control groups are Azure's",
-    isSet: asks.cgroupParent,
-  },
+  { ...asks.cgroupParent, why: "the host's control groups are Azure's" },
   {
     name: "--sysctl",
     why: "jobs have no setting for sysctls",
     isSet: (host) => Object.keys(host.sysctls).length > 0,
   },
   {
-    name: "RUN --network=host",
+    ...asks.hostNetworkOfStep,
     why: "a job has a network of its own; `docker run --network host` is accepted and not applied",
-    isSet: asks.hostNetworkOfStep,
   },
+  { ...asks.filledCacheOfStep, why: "a share begins empty, and its files belong to whoever mounts it" },
   {
-    name: "RUN --mount=type=cache with uid, gid, mode or from",
-    why: "a share begins empty, and its files belong to whoever mounts it",
-    isSet: asks.filledCacheOfStep,
-  },
-  {
-    name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+    ...asks.profileWithPrivileges,
     why: "jobs have no setting for profiles, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
-    isSet: asks.profileWithPrivileges,
   },
-  {
-    name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
-    why: "who listens would be a process of the host, which is Azure's",
-    isSet: asks.profileWithListener,
-  },
+  { ...asks.profileWithListener, why: "who listens would be a process of the host, which is Azure's" },
   {
     name: "--security-opt (others)",
     why: "jobs have no setting for it",
@@ -86,11 +72,7 @@ const refused: readonly CloudSetting[] = [
 
 /** Accepted but not applied, as the container works without it. */
 const notApplied: readonly CloudSetting[] = [
-  {
-    name: "host paths in --volume and --mount",
-    why: "a job has no host; the path is what the image has there",
-    isSet: asks.otherHostPaths,
-  },
+  { ...asks.otherHostPaths, why: "a job has no host; the path is what the image has there" },
   {
     name: "--read-only",
     why: "jobs have no setting for it: the root file system can be written",
@@ -112,29 +94,13 @@ const notApplied: readonly CloudSetting[] = [
     why: "a job's /dev/shm is as Azure makes it",
     isSet: ({ shmSize }) => shmSize !== 0n && shmSize !== defaultSharedMemory,
   },
-  {
-    name: "--publish and --publish-all of SCTP ports",
-    why: "connections to containers are forwarded by TCP and UDP",
-    isSet: asks.unforwardedPorts,
-  },
+  asks.unforwardedPorts,
   { name: "--ipc none", why: "every job has a /dev/shm", isSet: (host) => host.ipcMode === "none" },
-  {
-    name: "--cpu-rt-period, --cpu-rt-runtime",
-    why: "Azure schedules",
-    isSet: asks.realtime,
-  },
-  {
-    name: "--memory-swap",
-    why: "jobs do not swap",
-    isSet: asks.memorySwap,
-  },
+  { ...asks.realtime, why: "Azure schedules" },
+  { ...asks.memorySwap, why: "jobs do not swap" },
   { name: "--oom-score-adj", why: "a job has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a job has no host", isSet: (host) => host.utsMode === "host" },
-  {
-    name: "--cgroupns host",
-    why: "the host's control groups are Azure's",
-    isSet: asks.hostCgroupNamespace,
-  },
+  { ...asks.hostCgroupNamespace, why: "the host's control groups are Azure's" },
   {
     name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
     why: "the interface is the one that Azure gives a job",
@@ -146,27 +112,15 @@ const notApplied: readonly CloudSetting[] = [
     why: "Azure confines every container",
     isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
   },
-  {
-    name: "MaskedPaths and ReadonlyPaths of the user's own",
-    why: "Azure masks paths of its own choice",
-    isSet: asks.ownPaths,
-  },
+  { ...asks.ownPaths, why: "Azure masks paths of its own choice" },
   { name: "--userns", why: "Azure maps users", isSet: (host) => host.usernsMode !== "" },
-  {
-    name: "--network host",
-    why: "a job has a network of its own, on the default network",
-    isSet: asks.hostNetwork,
-  },
+  { ...asks.hostNetwork, why: "a job has a network of its own, on the default network" },
   {
     name: "--runtime",
     why: "Container Apps has one runtime",
     isSet: (host) => !["", "container-apps"].includes(host.runtime),
   },
-  {
-    name: "--storage-opt (all but size)",
-    why: "jobs have one kind of disk",
-    isSet: asks.storageOptions,
-  },
+  { ...asks.storageOptions, why: "jobs have one kind of disk" },
 ];
 
 /**

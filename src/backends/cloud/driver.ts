@@ -27,6 +27,7 @@ import { ReportedEnds } from "./tasks/reported-end.ts";
 import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import {
   agentsJoin,
+  allCapabilities,
   fixedLimits,
   nothingPrepared,
   portsOfFrontend,
@@ -85,7 +86,7 @@ const startPatienceMs = 10_000;
 /** Creates the driver; continues what the last process left in progress. */
 export function cloudDriver(parts: CloudDriverParts): Driver {
   const { platform, section, authority, sealer, state, clock } = parts;
-  const { name, capabilities, settings, machine, images, networks, volumes } = platform;
+  const { name, settings, machine, images, networks, volumes } = platform;
   const { tasks: cloud, requests, finder, discovery } = platform;
   const logger = componentLogger(parts.logger, "tasks");
   const calls = { cloud, clock, logger };
@@ -137,7 +138,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   const shuttingDown = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   return {
     name,
-    capabilities,
+    capabilities: allCapabilities,
     settings,
     site: {
       kind: "remote",

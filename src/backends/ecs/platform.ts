@@ -9,7 +9,6 @@ import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { isOnNoNetwork } from "../model/endpoints.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { ecsCapabilities } from "./capabilities.ts";
 import { CloudMapDiscovery } from "./cloud-map.ts";
 import type { AgentSource } from "./definitions/agent-container.ts";
 import { agentImageOf } from "./definitions/agent-image.ts";
@@ -74,7 +73,6 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
   const hasContainerWithout = (): boolean => [...state.containers.values()].some(isOnNoNetwork);
   return {
     name: "ecs",
-    capabilities: ecsCapabilities,
     settings: ecsSettings({
       architecture: config.architecture,
       hasFileSystem: config.efsFilesystemId !== undefined,

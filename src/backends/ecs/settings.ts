@@ -45,31 +45,20 @@ export const refused: readonly CloudSetting[] = [
     why: "a task has an IPC namespace of its own",
     isSet: (host) => host.ipcMode === "host" || isContainerMode(host.ipcMode),
   },
+  { ...asks.cgroupParent, why: "the host's control groups are Fargate's" },
   {
-    name: "--cgroup-parent",
-    why: "the host's control groups are Fargate's",
-    isSet: asks.cgroupParent,
-  },
-  {
-    name: "RUN --network=host",
+    ...asks.hostNetworkOfStep,
     why: "a task has a network interface of its own; `docker run --network host` is accepted and not applied",
-    isSet: asks.hostNetworkOfStep,
   },
   {
-    name: "RUN --mount=type=cache with uid, gid, mode or from",
+    ...asks.filledCacheOfStep,
     why: "a volume of EFS begins empty, and everybody who mounts it is root there",
-    isSet: asks.filledCacheOfStep,
   },
   {
-    name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+    ...asks.profileWithPrivileges,
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and a process may load a filter itself only with CAP_SYS_ADMIN, which Fargate gives no container, or with no-new-privileges (seccomp(2)). With `--security-opt no-new-privileges` the agent loads the profile; without a profile Fargate's own holds",
-    isSet: asks.profileWithPrivileges,
   },
-  {
-    name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
-    why: "who listens would be a process of the host, which is Fargate's",
-    isSet: asks.profileWithListener,
-  },
+  { ...asks.profileWithListener, why: "who listens would be a process of the host, which is Fargate's" },
   {
     name: "--security-opt apparmor=PROFILE (all but docker-default)",
     why: "a task definition for Fargate takes no `dockerSecurityOptions`, and profiles are loaded into the kernel of a host that is Fargate's",
@@ -97,38 +86,18 @@ export const innerSocketOff: CloudSetting = asks.innerSocketOff("ecs");
 
 /** Accepted but not applied, as the container works without it. */
 export const notApplied: readonly CloudSetting[] = [
-  {
-    name: "host paths in --volume and --mount",
-    why: "a task has no host; the path is what the image has there",
-    isSet: asks.otherHostPaths,
-  },
-  {
-    name: "--publish and --publish-all of SCTP ports",
-    why: "connections to containers are forwarded by TCP and UDP",
-    isSet: asks.unforwardedPorts,
-  },
+  { ...asks.otherHostPaths, why: "a task has no host; the path is what the image has there" },
+  asks.unforwardedPorts,
   {
     name: "--ipc none",
     why: "every task has a /dev/shm",
     isSet: (host) => host.ipcMode === "none",
   },
-  {
-    name: "--cpu-rt-period, --cpu-rt-runtime",
-    why: "Fargate schedules",
-    isSet: asks.realtime,
-  },
-  {
-    name: "--memory-swap",
-    why: "Fargate does not swap",
-    isSet: asks.memorySwap,
-  },
+  { ...asks.realtime, why: "Fargate schedules" },
+  { ...asks.memorySwap, why: "Fargate does not swap" },
   { name: "--oom-score-adj", why: "a task has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a task has no host", isSet: (host) => host.utsMode === "host" },
-  {
-    name: "--cgroupns host",
-    why: "the host's control groups are Fargate's",
-    isSet: asks.hostCgroupNamespace,
-  },
+  { ...asks.hostCgroupNamespace, why: "the host's control groups are Fargate's" },
   {
     name: "--mac-address",
     why: "the interface has the one that AWS gives it; inspect shows the asked one before the first start alone",
@@ -154,25 +123,13 @@ export const notApplied: readonly CloudSetting[] = [
     why: "Fargate masks paths of /proc and /sys in every container",
     isSet: asks.openPaths,
   },
-  {
-    name: "MaskedPaths and ReadonlyPaths of the user's own",
-    why: "Fargate masks paths of its own choice",
-    isSet: asks.ownPaths,
-  },
+  { ...asks.ownPaths, why: "Fargate masks paths of its own choice" },
   { name: "--userns", why: "Fargate maps users", isSet: (host) => host.usernsMode !== "" },
-  {
-    name: "--network host",
-    why: "a task has a network interface of its own, on the default network",
-    isSet: asks.hostNetwork,
-  },
+  { ...asks.hostNetwork, why: "a task has a network interface of its own, on the default network" },
   {
     name: "--runtime",
     why: "Fargate has one runtime",
     isSet: (host) => !["", "fargate"].includes(host.runtime),
   },
-  {
-    name: "--storage-opt (all but size)",
-    why: "Fargate has one kind of disk",
-    isSet: asks.storageOptions,
-  },
+  { ...asks.storageOptions, why: "Fargate has one kind of disk" },
 ];

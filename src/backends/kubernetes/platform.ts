@@ -12,7 +12,6 @@ import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { callingPods, dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
-import { kubernetesCapabilities } from "./capabilities.ts";
 import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
 import { noLog } from "./log.ts";
 import { kubernetesMachine } from "./machine.ts";
@@ -104,7 +103,6 @@ export async function kubernetesPlatform(
     : noDiscovery;
   return {
     name: "kubernetes",
-    capabilities: kubernetesCapabilities,
     settings: kubernetesSettings(
       [
         ...(kubernetes.innerSocket === "off" ? [innerSocketOff("kubernetes")] : []),

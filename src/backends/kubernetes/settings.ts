@@ -37,31 +37,17 @@ const refused: readonly CloudSetting[] = [
     why: "every pod has a network",
     isSet: (host) => host.networkMode === "none",
   },
+  { ...asks.cgroupParent, why: "the nodes' control groups are the kubelet's" },
   {
-    name: "--cgroup-parent",
-    why: "the nodes' control groups are the kubelet's",
-    isSet: asks.cgroupParent,
-  },
-  {
-    name: "RUN --network=host",
+    ...asks.hostNetworkOfStep,
     why: "a pod has a network of its own; `docker run --network host` is accepted and not applied",
-    isSet: asks.hostNetworkOfStep,
   },
+  { ...asks.filledCacheOfStep, why: "a claim begins empty, and its directory is the storage class's" },
   {
-    name: "RUN --mount=type=cache with uid, gid, mode or from",
-    why: "a claim begins empty, and its directory is the storage class's",
-    isSet: asks.filledCacheOfStep,
-  },
-  {
-    name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+    ...asks.profileWithPrivileges,
     why: "profiles of pods are files of the nodes, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
-    isSet: asks.profileWithPrivileges,
   },
-  {
-    name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
-    why: "who listens would be a process of the node",
-    isSet: asks.profileWithListener,
-  },
+  { ...asks.profileWithListener, why: "who listens would be a process of the node" },
   {
     name: "--security-opt (others)",
     why: "not built yet",
@@ -71,11 +57,7 @@ const refused: readonly CloudSetting[] = [
 
 /** Accepted and not applied: the container works without it. */
 const notApplied: readonly CloudSetting[] = [
-  {
-    name: "host paths in --volume and --mount",
-    why: "a pod is on any node; the path is what the image has there",
-    isSet: asks.otherHostPaths,
-  },
+  { ...asks.otherHostPaths, why: "a pod is on any node; the path is what the image has there" },
   {
     name: "options of --tmpfs (all but size)",
     why: "memory that a pod mounts is for everybody to write to, and has no options",
@@ -83,29 +65,17 @@ const notApplied: readonly CloudSetting[] = [
       Object.values(tmpfs).some((options) => /(^|,)(?!size=|$)/.test(options)) ||
       mounts.some(({ tmpfsOptions }) => (tmpfsOptions?.mode ?? 0) !== 0),
   },
-  {
-    name: "--publish and --publish-all of SCTP ports",
-    why: "connections to containers are forwarded by TCP and UDP",
-    isSet: asks.unforwardedPorts,
-  },
+  asks.unforwardedPorts,
   { name: "--ipc none", why: "every pod has a /dev/shm", isSet: (host) => host.ipcMode === "none" },
-  {
-    name: "--cpu-rt-period, --cpu-rt-runtime",
-    why: "the kubelet has no setting for it",
-    isSet: asks.realtime,
-  },
-  { name: "--memory-swap", why: "swap is the node's matter", isSet: asks.memorySwap },
+  { ...asks.realtime, why: "the kubelet has no setting for it" },
+  { ...asks.memorySwap, why: "swap is the node's matter" },
   {
     name: "--oom-score-adj",
     why: "the kubelet sets it by what is reserved for a pod",
     isSet: (host) => host.oomScoreAdj !== 0,
   },
   { name: "--uts host", why: "a pod has a name of its own", isSet: (host) => host.utsMode === "host" },
-  {
-    name: "--cgroupns host",
-    why: "the nodes' control groups are the kubelet's",
-    isSet: asks.hostCgroupNamespace,
-  },
+  { ...asks.hostCgroupNamespace, why: "the nodes' control groups are the kubelet's" },
   {
     name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
     why: "the interface is the one that the cluster gives a pod",
@@ -117,27 +87,15 @@ const notApplied: readonly CloudSetting[] = [
     why: "the namespace's own rules hold",
     isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
   },
-  {
-    name: "MaskedPaths and ReadonlyPaths of the user's own",
-    why: "the container runtime masks paths of its own choice",
-    isSet: asks.ownPaths,
-  },
+  { ...asks.ownPaths, why: "the container runtime masks paths of its own choice" },
   { name: "--userns", why: "the node maps users", isSet: (host) => host.usernsMode !== "" },
-  {
-    name: "--network host",
-    why: "a pod has a network of its own, on the default network",
-    isSet: asks.hostNetwork,
-  },
+  { ...asks.hostNetwork, why: "a pod has a network of its own, on the default network" },
   {
     name: "--runtime",
     why: "the runtime class is a setting of the backend (kubernetes.runtime_class)",
     isSet: (host) => !["", "kubernetes"].includes(host.runtime),
   },
-  {
-    name: "--storage-opt (all but size)",
-    why: "pods have one kind of disk",
-    isSet: asks.storageOptions,
-  },
+  { ...asks.storageOptions, why: "pods have one kind of disk" },
 ];
 
 /** The rules for settings of pods. @param more settings that are not applied, which other parts of the backend know */

@@ -1,6 +1,7 @@
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../driver/driver.ts";
 import {
+  allCapabilities,
   agentsDialled,
   agentsOnSockets,
   directTraffic,
@@ -12,7 +13,6 @@ import {
   portsOfDriver,
   silentAgentsAreGone,
 } from "../driver/ready-made-roles.ts";
-import { localCapabilities } from "./capabilities.ts";
 import { localDisk } from "./disk.ts";
 import type { HostProcess } from "./host-process.ts";
 import { localImages } from "./images.ts";
@@ -46,7 +46,7 @@ export function localDriver(
   const options = { host: host.client, profile, stateDir: host.stateDir, storedSocket, frontendSocket };
   return {
     name: "local",
-    capabilities: localCapabilities,
+    capabilities: allCapabilities,
     settings: localSettings,
     site: siteAtHand,
     launches: { ...plainLaunches, steps: localSteps(host.client) },

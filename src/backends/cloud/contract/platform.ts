@@ -30,7 +30,7 @@ export interface Sweep {
 
 /** Everything that a cloud supplies; the rest of its driver is the same in all clouds. */
 export interface CloudPlatform
-  extends Pick<Driver, "name" | "capabilities" | "settings" | "machine" | "networks" | "volumes"> {
+  extends Pick<Driver, "name" | "settings" | "machine" | "networks" | "volumes"> {
   readonly images: CloudImages;
   readonly tasks: CloudTasks;
   readonly requests: TaskRequests;

@@ -1,4 +1,4 @@
-/** Predicates for settings that no cloud supports; each cloud's tables decide whether to refuse or ignore them. */
+/** Settings that no cloud supports; each cloud's tables say why, and whether they are refused or ignored. */
 import type { HostConfig } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -19,37 +19,42 @@ const unconfinedOption = /^(seccomp|apparmor)[=:]unconfined$/;
 const seccompOption = /^seccomp[=:]/;
 const openPathsOption = "systempaths=unconfined";
 
+/** A row of clouds' tables, but for the cloud's reason. */
+type AskedSetting = Omit<CloudSetting, "why">;
+
 /** Whether a container is a build step. */
 export function isStep({ config }: ContainerRecord): boolean {
   return isOfBuild(config?.labels ?? {});
 }
 
-/** `RUN --network=host` */
-export function hostNetworkOfStep(host: HostConfig, record: ContainerRecord): boolean {
-  return hostNetwork(host) && isStep(record);
-}
+export const hostNetworkOfStep: AskedSetting = {
+  name: "RUN --network=host",
+  isSet: (host, record) => host.networkMode === "host" && isStep(record),
+};
 
-/** `RUN --mount=type=cache` of a cache that begins with files, or with an owner or a mode. */
-export function filledCacheOfStep({ mounts }: HostConfig, record: ContainerRecord): boolean {
-  return (
-    isStep(record) && mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy)
-  );
-}
+/** A cache that begins with files, or with an owner or a mode. */
+export const filledCacheOfStep: AskedSetting = {
+  name: "RUN --mount=type=cache with uid, gid, mode or from",
+  isSet: ({ mounts }, record) =>
+    isStep(record) && mounts.some(({ type, volumeOptions }) => type === "volume" && !volumeOptions?.noCopy),
+};
 
-/** `--network host` */
-export function hostNetwork({ networkMode }: HostConfig): boolean {
-  return networkMode === "host";
-}
+export const hostNetwork: AskedSetting = {
+  name: "--network host",
+  isSet: ({ networkMode }) => networkMode === "host",
+};
 
-/** `--cgroup-parent` */
-export function cgroupParent({ resources }: HostConfig): boolean {
-  return (resources?.cgroupParent ?? "") !== "";
-}
+export const cgroupParent: AskedSetting = {
+  name: "--cgroup-parent",
+  isSet: ({ resources }) => (resources?.cgroupParent ?? "") !== "",
+};
 
-/** `--volume` and `--mount` of host paths other than a Docker socket. */
-export function otherHostPaths(_host: HostConfig, { mounts }: ContainerRecord): boolean {
-  return mounts.some(({ type, source }) => type === "bind" && !isWellKnownSocket(source));
-}
+/** Host paths other than a Docker socket. */
+export const otherHostPaths: AskedSetting = {
+  name: "host paths in --volume and --mount",
+  isSet: (_host, { mounts }) =>
+    mounts.some(({ type, source }) => type === "bind" && !isWellKnownSocket(source)),
+};
 
 /** `--volume` and `--mount` of a Docker socket. */
 function dockerSocket(_host: HostConfig, record: ContainerRecord): boolean {
@@ -67,31 +72,35 @@ export const innerSocketOff = (section: string): CloudSetting => ({
   isSet: dockerSocket,
 });
 
-/** `--publish` and `--publish-all` of ports that cannot be forwarded. */
-export function unforwardedPorts(_host: HostConfig, record: ContainerRecord): boolean {
-  const { named, exposed } = unpublishedPorts(record);
-  return named.length + exposed.length > 0;
-}
+export const unforwardedPorts: CloudSetting = {
+  name: "--publish and --publish-all of SCTP ports",
+  why: "connections to containers are forwarded by TCP and UDP",
+  isSet: (_host, record) => {
+    const { named, exposed } = unpublishedPorts(record);
+    return named.length + exposed.length > 0;
+  },
+};
 
-/** `--cpu-rt-period`, `--cpu-rt-runtime` */
-export function realtime({ resources }: HostConfig): boolean {
-  return (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n;
-}
+export const realtime: AskedSetting = {
+  name: "--cpu-rt-period, --cpu-rt-runtime",
+  isSet: ({ resources }) =>
+    (resources?.cpuRealtimePeriod ?? 0n) > 0n || (resources?.cpuRealtimeRuntime ?? 0n) > 0n,
+};
 
-/** `--memory-swap` other than the default. */
-export function memorySwap({ resources }: HostConfig): boolean {
-  return (
+/** Other than the default. */
+export const memorySwap: AskedSetting = {
+  name: "--memory-swap",
+  isSet: ({ resources }) =>
     resources !== undefined &&
     resources.memorySwap !== 0n &&
     resources.memorySwap !== resources.memory &&
-    resources.memorySwap !== resources.memory * 2n
-  );
-}
+    resources.memorySwap !== resources.memory * 2n,
+};
 
-/** `--cgroupns host` */
-export function hostCgroupNamespace({ cgroupnsMode }: HostConfig): boolean {
-  return cgroupnsMode === "host";
-}
+export const hostCgroupNamespace: AskedSetting = {
+  name: "--cgroupns host",
+  isSet: ({ cgroupnsMode }) => cgroupnsMode === "host",
+};
 
 /** `--mac-address` */
 export function macAddress(_host: HostConfig, record: ContainerRecord): boolean {
@@ -117,10 +126,10 @@ function hasEndpoint(
   return Object.values(endpoints).some(isSuch);
 }
 
-/** `--storage-opt`, except the size. */
-export function storageOptions({ storageOpt }: HostConfig): boolean {
-  return Object.keys(storageOpt).some((name) => name !== "size");
-}
+export const storageOptions: AskedSetting = {
+  name: "--storage-opt (all but size)",
+  isSet: ({ storageOpt }) => Object.keys(storageOpt).some((name) => name !== "size"),
+};
 
 /** `--security-opt seccomp=unconfined, apparmor=unconfined` */
 export function unconfined({ securityOpt }: HostConfig): boolean {
@@ -135,26 +144,35 @@ export function openPaths({ securityOpt, maskedPaths, readonlyPaths }: HostConfi
   );
 }
 
-/** MaskedPaths or ReadonlyPaths that differ from Docker's, in any order. Empty ones are {@link openPaths}. */
-export function ownPaths({ maskedPaths, readonlyPaths }: HostConfig): boolean {
-  const areOwn = (paths: readonly string[] | undefined, dockers: readonly string[]): boolean =>
-    paths !== undefined && paths.length > 0 && new Set(paths).symmetricDifference(new Set(dockers)).size > 0;
-  return (
-    areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
-    areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths)
-  );
-}
+/** Paths that differ from Docker's, in any order. Empty ones are {@link openPaths}. */
+export const ownPaths: AskedSetting = {
+  name: "MaskedPaths and ReadonlyPaths of the user's own",
+  isSet: ({ maskedPaths, readonlyPaths }) => {
+    const areOwn = (paths: readonly string[] | undefined, dockers: readonly string[]): boolean =>
+      paths !== undefined &&
+      paths.length > 0 &&
+      new Set(paths).symmetricDifference(new Set(dockers)).size > 0;
+    return (
+      areOwn(maskedPaths?.values, defaultPaths.maskedPaths) ||
+      areOwn(readonlyPaths?.values, defaultPaths.readonlyPaths)
+    );
+  },
+};
 
-/** `--security-opt seccomp=PROFILE` that agents cannot load. @throws SockerlessError `invalid`: malformed profile */
-export function profileWithPrivileges(host: HostConfig): boolean {
-  return profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges;
-}
+/** A profile that agents cannot load. @throws SockerlessError `invalid`: malformed profile */
+export const profileWithPrivileges: AskedSetting = {
+  name: "--security-opt seccomp=PROFILE (without no-new-privileges)",
+  isSet: (host) => profileOf(host) !== undefined && !parseSecurityOptions(readable(host)).noNewPrivileges,
+};
 
-/** `--security-opt seccomp=PROFILE` with a listener. @throws SockerlessError `invalid`: malformed profile */
-export function profileWithListener(host: HostConfig): boolean {
-  const profile = profileOf(host);
-  return profile !== undefined && hasListener(profile);
-}
+/** A profile with a listener. @throws SockerlessError `invalid`: malformed profile */
+export const profileWithListener: AskedSetting = {
+  name: "--security-opt seccomp=PROFILE (SCMP_ACT_NOTIFY, listenerPath)",
+  isSet: (host) => {
+    const profile = profileOf(host);
+    return profile !== undefined && hasListener(profile);
+  },
+};
 
 /** Options of `--security-opt` that are neither neutral, nor about seccomp, nor remove a confinement. */
 export function otherSecurityOptions({ securityOpt }: HostConfig): readonly string[] {
