@@ -50,6 +50,19 @@ test("chunks that wait take little more than their bytes, whatever they were vie
   }
 });
 
+test("a stream of which all was read keeps little", () => {
+  const stream = packed();
+  for (let pushed = 0; pushed < 300; pushed++) {
+    stream.push(Buffer.alloc(100));
+  }
+  while (stream.readableLength > 0) {
+    stream.read();
+  }
+  stream.push(Buffer.from("a"));
+  const { buffer } = stream.read() as Buffer;
+  assert.equal(buffer.byteLength, 4096);
+});
+
 test("what waits can be read behind the stream's destruction", () => {
   const stream = packed();
   stream.push(Buffer.from("a"));

@@ -27,6 +27,7 @@ export function packWaiting(stream: Readable): void {
       pack = pack.subarray(used);
       used = 0;
       push(packed);
+      forget();
     }
   };
   const endTick = (): void => {
@@ -60,9 +61,17 @@ export function packWaiting(stream: Readable): void {
     pass();
     return push(chunk);
   };
+  /** Keeps no more than the least while nothing waits: a connection may be idle for days. */
+  const forget = (): void => {
+    if (used === 0 && stream.readableLength === 0 && pack.buffer.byteLength > leastPack) {
+      pack = Buffer.alloc(0);
+    }
+  };
   const readPacked = (size?: number): unknown => {
     pass();
-    return read(size);
+    const chunk: unknown = read(size);
+    forget();
+    return chunk;
   };
   const destroyPacked = (error?: Error): Readable => {
     pass(); // A destroyed stream takes no more, and what waits in it may still be read.
