@@ -3,6 +3,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { beforeEach, describe, it } from "node:test";
 
+import { stopContainer } from "../../../src/backends/engine/containers/run/stop-container.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { until, untilTrue } from "../../support/until.ts";
@@ -45,6 +46,31 @@ describe("how long a container has to end after its stop signal", () => {
       assert.ok(isKilled());
     });
   }
+
+  it("is waited for by one only of many clients that have left", async () => {
+    const id = await bench.runScript(`trap "" TERM; while :; do sleep 0.05; done`);
+    const { context } = bench.engine;
+    const stops = [300, 200, -1, 200, 400].map((timeoutSeconds) => {
+      const client = new AbortController();
+      const stop = { client, outcome: "goes on" };
+      const over = (outcome: string) => () => Object.assign(stop, { outcome });
+      stopContainer(context, id, { timeoutSeconds, signal: "" }, client.signal).then(
+        over("done"),
+        over("left"),
+      );
+      return stop;
+    });
+    const outcomes = () => stops.map(({ outcome }) => outcome);
+    const agent = bench.machine.agentOf(id);
+    await untilTrue(() => agent.calls.filter((call) => call === "signal 15").length === stops.length);
+    for (const { client } of stops) {
+      client.abort();
+    }
+    await untilTrue(() => outcomes().filter((outcome) => outcome === "left").length === 4);
+    assert.deepEqual(outcomes(), ["left", "goes on", "left", "left", "left"]);
+    await bench.containers.killContainer({ container: id });
+    await untilTrue(() => outcomes()[1] === "done");
+  });
 
   describe("where the driver ends runs past agents that do not answer", () => {
     const graceSeconds = 20;

@@ -3,6 +3,7 @@ import type { SockerlessError } from "../../../../common/errors.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentLink } from "./agent-link.ts";
+import { LeftStops } from "./left-stops.ts";
 import { RepeatedCalls } from "./repeated-calls.ts";
 import { Reservations } from "./reservations.ts";
 import { LiveRun } from "./run.ts";
@@ -17,6 +18,7 @@ export class LiveContainer {
   readonly restarts = new Lock();
   /** The calls for restarts, those that wait for their turn too. */
   readonly restartCalls = new RepeatedCalls();
+  readonly leftStops = new LeftStops();
   readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();

@@ -1,4 +1,5 @@
 /** Waits for the exit of a container's run. */
+import { onAbort } from "../../../../common/on-abort.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { runningContainer } from "../decisions/lookup.ts";
@@ -7,7 +8,7 @@ import { runningContainer } from "../decisions/lookup.ts";
 export interface ExitListener extends Disposable {
   /**
    * @param ms time limit; undefined for none
-   * @param cut ends the wait early, like the time limit; only used with one
+   * @param cut ends the wait early, like the time limit
    * @returns whether it exited in time
    */
   within(ms: number | undefined, cut?: AbortSignal): Promise<boolean>;
@@ -31,16 +32,12 @@ export function listenForExit(context: EngineContext, live: LiveContainer, gener
       if (isOver) {
         return true;
       }
-      const timer =
-        ms === undefined
-          ? []
-          : [
-              context.clock.sleep(ms, cut === undefined ? signal : AbortSignal.any([signal, cut])).then(
-                () => false,
-                () => (signal.aborted ? exited : false),
-              ),
-            ];
-      const inTime = await Promise.race([exited, ...timer]);
+      const ended = cut === undefined ? signal : AbortSignal.any([signal, cut]);
+      const limit = (ms === undefined ? aborted(ended) : context.clock.sleep(ms, ended)).then(
+        () => false,
+        () => (signal.aborted ? exited : false),
+      );
+      const inTime = await Promise.race([exited, limit]);
       if (!inTime && context.shutdown.aborted) {
         throw context.shutdown.reason;
       }
@@ -48,4 +45,11 @@ export function listenForExit(context: EngineContext, live: LiveContainer, gener
     },
     [Symbol.dispose]: () => controller.abort(),
   };
+}
+
+/** Rejects once the signal aborts. */
+function aborted(signal: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  onAbort(signal, () => reject(signal.reason));
+  return promise;
 }

@@ -17,8 +17,8 @@ const retryPauseMs = 1_000;
  * @param signal journalled
  * @param exit listener for the run's exit
  * @param graceMs time limit; undefined for none
- * @param left aborts when the client has left, which ends an unlimited wait
- * @throws unavailable: the client has left while the agent was unreachable
+ * @param cut ends the wait for an unreachable agent: the client has left, or another stop does the same
+ * @throws unavailable: it was cut while the agent was unreachable
  */
 export async function sendStopSignal(
   context: EngineContext,
@@ -26,10 +26,9 @@ export async function sendStopSignal(
   signal: NotedSignal,
   exit: ExitListener,
   graceMs: number | undefined,
-  left: AbortSignal,
+  cut: AbortSignal | undefined,
 ): Promise<void> {
   const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
-  const cut = graceMs === undefined ? left : undefined;
   const clientToken = newId();
   for (;;) {
     try {

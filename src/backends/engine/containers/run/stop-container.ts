@@ -1,5 +1,6 @@
 /** Stops a container: the steps in order. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { conflict } from "../../../../common/errors.ts";
 import { configOf } from "../../../model/records.ts";
 import { parseSignal, sigterm } from "../../../model/signals.ts";
 import type { EngineContext } from "../../context.ts";
@@ -30,7 +31,7 @@ export interface StopOptions {
 /**
  * Stops a container and returns once it has exited. A start in progress is cancelled if its launch may take long or
  * waits for capacity on the platform, else waited for. Continues when the client leaves, but then does not wait without
- * limit for an unreachable agent.
+ * limit for an unreachable agent, nor beside another such stop.
  *
  * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
@@ -51,8 +52,24 @@ export async function stopContainer(
     throw refusal;
   }
   await withErrorPrefix(`cannot stop container: ${reference}`, () =>
-    endRun(context, record, stopOrder(record, options), left),
+    endRunWhileWanted(context, record, stopOrder(record, options), left),
   );
+}
+
+/**
+ * {@link endRun}, unless its client has left and another stop does the same.
+ *
+ * @throws conflict: that is so; as {@link endRun}
+ */
+export async function endRunWhileWanted(
+  context: EngineContext,
+  record: ContainerRecord,
+  order: StopOrder,
+  left: AbortSignal,
+): Promise<void> {
+  const deadlineMs = context.clock.nowMs() + (graceMsOf(order) ?? Number.POSITIVE_INFINITY);
+  using others = context.live.of(record.id).leftStops.add(deadlineMs, left);
+  await endRun(context, record, order, left, others.superseded);
 }
 
 /** State shared by the steps of one stop. */
@@ -62,6 +79,7 @@ interface Stop {
   readonly record: ContainerRecord;
   readonly order: StopOrder;
   readonly left: AbortSignal;
+  readonly superseded: AbortSignal | undefined;
   /** The signal to the run, and the listener for its end; undefined if nothing runs. */
   run: { readonly signal: NotedSignal; readonly exit: ExitListener } | undefined;
   isOver: boolean;
@@ -82,15 +100,20 @@ export const stopSteps: Verb<Stop> = {
   ],
 };
 
-/** Ends a run by the steps of a stop. */
+/**
+ * Ends a run by the steps of a stop.
+ *
+ * @param superseded aborts when another stop does the same
+ */
 export async function endRun(
   context: EngineContext,
   record: ContainerRecord,
   order: StopOrder,
   left: AbortSignal,
+  superseded?: AbortSignal,
 ): Promise<void> {
   const live = context.live.of(record.id);
-  const stop: Stop = { context, live, record, order, left, run: undefined, isOver: false };
+  const stop: Stop = { context, live, record, order, left, superseded, run: undefined, isOver: false };
   try {
     await performSteps(stopSteps, stop);
   } finally {
@@ -107,16 +130,21 @@ async function note(stop: Stop): Promise<void> {
   stop.run = noted && { signal: noted, exit: listenForExit(context, live, noted.generation) };
 }
 
-async function signal({ context, live, order, run, left }: Stop): Promise<void> {
+async function signal({ context, live, order, run, left, superseded }: Stop): Promise<void> {
   if (run !== undefined) {
     const { signal: noted, exit } = run;
-    await sendStopSignal(context, live, noted, exit, graceMsOf(order), left).catch(ignoreNotRunning);
+    const graceMs = graceMsOf(order);
+    const cut = graceMs === undefined ? left : superseded;
+    await sendStopSignal(context, live, noted, exit, graceMs, cut).catch(ignoreNotRunning);
   }
 }
 
 async function awaitEnd(stop: Stop): Promise<void> {
-  const { run, order } = stop;
-  stop.isOver = run === undefined || (await run.exit.within(graceMsOf(order)));
+  const { run, order, superseded } = stop;
+  stop.isOver = run === undefined || (await run.exit.within(graceMsOf(order), superseded));
+  if (!stop.isOver && superseded?.aborted === true) {
+    throw conflict("another stop of the container goes on");
+  }
 }
 
 /** Kills a process that did not end at its stop signal. */
