@@ -41,14 +41,33 @@ const written = (value: unknown): string =>
     typeof each === "bigint" ? `bigint:${each}` : each,
   ).replaceAll(/"bigint:(-?\d+)"/g, "$1");
 
+function assertRefused(error: unknown): void {
+  assert.ok(error instanceof SockerlessError, error as Error);
+  assert.equal(error.kind, "invalid", error.message);
+}
+
 /** Fails unless this works, or is refused as the image's fault. */
 function understandsOrRefuses(read: () => unknown): void {
   try {
     read();
   } catch (error) {
-    assert.ok(error instanceof SockerlessError, error as Error);
-    assert.equal(error.kind, "invalid", error.message);
+    assertRefused(error);
   }
+}
+
+/** As {@link understandsOrRefuses}, of an archive. */
+async function isLoaded(
+  store: Awaited<ReturnType<typeof openImageStore>>,
+  archive: Buffer,
+): Promise<boolean> {
+  const request = { archive: streamOf(archive), platform: undefined, report: () => {}, signal };
+  return await store.images.archives.load(request).then(
+    () => true,
+    (error) => {
+      assertRefused(error);
+      return false;
+    },
+  );
 }
 
 test("whatever stands anywhere in a manifest, an index or a configuration, it is understood or refused", () => {
@@ -116,16 +135,7 @@ test("whatever stands in the documents of an archive, it is loaded whole or leav
           ),
         );
         const before = { images: store.state.images.size, blobs: (await store.blobs()).length };
-        try {
-          await store.images.archives.load({
-            archive: streamOf(archive),
-            platform: undefined,
-            report: () => {},
-            signal,
-          });
-        } catch (error) {
-          assert.ok(error instanceof SockerlessError, error as Error);
-          assert.equal(error.kind, "invalid", error.message);
+        if (!(await isLoaded(store, archive))) {
           assert.deepEqual({ images: store.state.images.size, blobs: (await store.blobs()).length }, before);
         }
         assert.deepEqual(await store.ingests(), []);
@@ -146,17 +156,7 @@ test("an archive with any of its bytes changed, lost or doubled is loaded or ref
   await fc.assert(
     fc.asyncProperty(change, async ({ at, drop, insert }) => {
       const changed = Buffer.concat([archive.subarray(0, at), insert, archive.subarray(at + drop)]);
-      try {
-        await store.images.archives.load({
-          archive: streamOf(changed),
-          platform: undefined,
-          report: () => {},
-          signal,
-        });
-      } catch (error) {
-        assert.ok(error instanceof SockerlessError, error as Error);
-        assert.equal(error.kind, "invalid", error.message);
-      }
+      await isLoaded(store, changed);
       assert.deepEqual(await store.ingests(), []);
     }),
     { numRuns: 150 },

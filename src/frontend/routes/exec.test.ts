@@ -38,6 +38,7 @@ async function serveExec(
   t: TestContext,
   session: Session,
   config: MessageInitShape<typeof ExecConfigSchema> = attached,
+  own: Partial<ServiceImpl<typeof ExecService>> = {},
 ): Promise<ExecUnderTest> {
   const agent = await serveAgent(t, { session });
   const awaited: string[] = [];
@@ -53,6 +54,7 @@ async function serveExec(
         awaited.push(execId);
         return { exitCode: 0 };
       },
+      ...own,
     }),
   );
   const connect = (): RawClient => {
@@ -134,26 +136,23 @@ test("a terminal's bytes come as they are", async (t) => {
 });
 
 test("the connection closes only once the backend knows the exit", async (t) => {
-  const agent = await serveAgent(t, {
-    async *session() {
+  const known = Promise.withResolvers<void>();
+  const { connect } = await serveExec(
+    t,
+    async function* () {
       yield started();
       yield new SessionOutput().of("stdout", "done");
       yield exited(0);
     },
-  });
-  const known = Promise.withResolvers<void>();
-  const api = await serveApi(t, (router) =>
-    router.service(ExecService, {
-      startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId: "c" }),
+    attached,
+    {
       awaitExec: async () => {
         await known.promise;
         return { exitCode: 0 };
       },
-    }),
+    },
   );
-  const client = new RawClient(api.socket);
-  t.after(() => client.close());
-  client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
   await client.says("done");
   assert.equal(client.ended, false);
   known.resolve();
@@ -185,25 +184,22 @@ test("a cut stream is told in the stream and never ends as a success", async (t)
 });
 
 test("a stream that was cut for good leaves an exit code that is no success", async (t) => {
-  const agent = await serveAgent(t, {
-    async *session(_, context) {
+  const { connect, api, agent } = await serveExec(
+    t,
+    async function* (_, context) {
       yield started();
       yield new SessionOutput().of("stdout", "half");
       await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
     },
-  });
-  const api = await serveApi(t, (router) =>
-    router.service(ExecService, {
-      startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId: "c" }),
+    attached,
+    {
       awaitExec: () => {
         throw toConnectError(unavailable("nobody knows"));
       },
       inspectExec: () => ({ id, running: true }),
-    }),
+    },
   );
-  const client = new RawClient(api.socket);
-  t.after(() => client.close());
-  client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
   await client.says("half");
   agent.cut();
   await client.end();
@@ -215,27 +211,24 @@ test("a stream that was cut for good leaves an exit code that is no success", as
 });
 
 test("the exit code of an exec is told although its container was removed under it", async (t) => {
-  const agent = await serveAgent(t, {
-    async *session() {
-      yield started();
-      yield exited(137);
-    },
-  });
   const gone = (): never => {
     throw toConnectError(notFound(`No such exec instance: ${id}`));
   };
   const containerId = "c".repeat(64);
-  const api = await serveApi(t, (router) =>
-    router.service(ExecService, {
-      startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId }),
+  const { connect, api } = await serveExec(
+    t,
+    async function* () {
+      yield started();
+      yield exited(137);
+    },
+    attached,
+    {
       awaitExec: gone,
       inspectExec: gone,
-    }),
+    },
   );
   assert.equal((await api.call("GET", `/v1.51/exec/${id}/json`)).status, 404);
-  const client = new RawClient(api.socket);
-  t.after(() => client.close());
-  client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+  const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
   await client.end();
   const inspected = await api.call("GET", `/v1.51/exec/${id}/json`);
   assertDescribed("get", "/exec/{id}/json", 200, inspected.json());
@@ -249,23 +242,20 @@ test("the exit code of an exec is told although its container was removed under 
 
 for (const code of [0, 3]) {
   test(`a stream that was cut is told as 255 where its process ended with ${code}`, async (t) => {
-    const agent = await serveAgent(t, {
-      async *session(_, context) {
+    const { connect, api, agent } = await serveExec(
+      t,
+      async function* (_, context) {
         yield started();
         yield new SessionOutput().of("stdout", "half");
         await new Promise((resolve) => context.signal.addEventListener("abort", resolve));
       },
-    });
-    const api = await serveApi(t, (router) =>
-      router.service(ExecService, {
-        startExec: () => ({ endpoint: agent.endpoint, config: attached, containerId: "c" }),
+      attached,
+      {
         awaitExec: () => ({}),
         inspectExec: () => ({ id, running: false, exitCode: code }),
-      }),
+      },
     );
-    const client = new RawClient(api.socket);
-    t.after(() => client.close());
-    client.send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
+    const client = connect().send(hijackRequest(`/exec/${id}/start`, { body: "{}" }));
     await client.says("half");
     agent.cut();
     await client.end();

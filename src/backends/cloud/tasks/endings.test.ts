@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { create } from "@bufbuild/protobuf";
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../common/errors.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
@@ -20,6 +20,15 @@ import type { ReportedEnds } from "./reported-end.ts";
 import { type LateAnswer, UnansweredRequests } from "./unanswered-requests.ts";
 
 const containerId = "c".repeat(64);
+const serving = { containerId, task: "task/1", phase: TaskPhase.SERVING };
+
+/** A book of one record, with what is written to it. */
+function bookOf(record: MessageInitShape<typeof TaskRecordSchema> = serving) {
+  const tasks = new Map([[containerId, create(TaskRecordSchema, record)]]);
+  const put = (changed: TaskRecord): void => void tasks.set(changed.containerId, changed);
+  const commit = async (change: (tables: object) => void): Promise<void> => change({ tasks: { put } });
+  return { tasks, book: new TaskBook({ tasks, commit } as unknown as State, testCloud()) };
+}
 const lingerMs = 60_000;
 const drainMs = 30_000;
 
@@ -29,17 +38,11 @@ async function releaseRun(
   parts: object = {},
 ): Promise<{ readonly stayMs: number; readonly expectedMs: number }> {
   const clock = new ManualClock();
-  const tasks = new Map<string, TaskRecord>();
-  const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
-  put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
-  const commit = (change: (tables: object) => void): Promise<void> => {
-    change({ tasks: { put } });
-    return Promise.resolve();
-  };
+  const { tasks, book } = bookOf();
   const exitMs = clock.nowMs();
   let expectedMs = 0;
   const context = {
-    book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+    book,
     agents: {
       targetOf: () => ({}),
       endRun: () =>
@@ -116,15 +119,9 @@ describe("the log of a run", () => {
   ] as const) {
     it(`${what} is ${left.length > 0 ? "" : "not "}read from the cloud`, async () => {
       const leftToCloud: string[] = [];
-      const tasks = new Map<string, TaskRecord>();
-      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
-      put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
-      const commit = (change: (tables: object) => void): Promise<void> => {
-        change({ tasks: { put } });
-        return Promise.resolve();
-      };
+      const { book } = bookOf();
       const context = {
-        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        book,
         agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
         poller: {
           describe: () => Promise.resolve({ views: [taskView({ stopped: true })], failed: new Map() }),
@@ -178,17 +175,11 @@ describe("a run that its platform has stopped", () => {
     ],
   ] as const) {
     it(`ends for the reason that the cloud tells, where its agent ${agent}`, async () => {
-      const tasks = new Map<string, TaskRecord>();
-      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
-      put(create(TaskRecordSchema, { containerId, task: "task/1", phase: TaskPhase.SERVING }));
-      const commit = (change: (tables: object) => void): Promise<void> => {
-        change({ tasks: { put } });
-        return Promise.resolve();
-      };
+      const { tasks, book } = bookOf();
       let isStopped = false;
       await release(
         {
-          book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+          book,
           agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(!leaves) },
           poller: {
             describe: () => Promise.resolve({ views: [now], failed: new Map() }),
@@ -234,13 +225,7 @@ describe("a start that came to nothing", () => {
     it(`is looked for in the cloud ${how}`, async () => {
       const clock = new ManualClock();
       const beganMs = clock.nowMs();
-      const tasks = new Map<string, TaskRecord>();
-      const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
-      put(create(TaskRecordSchema, { containerId }));
-      const commit = (change: (tables: object) => void): Promise<void> => {
-        change({ tasks: { put } });
-        return Promise.resolve();
-      };
+      const { tasks, book } = bookOf({ containerId });
       let listed = 0;
       const cloud = testCloud({
         async listOwn() {
@@ -254,7 +239,7 @@ describe("a start that came to nothing", () => {
       }
       const stopped: string[] = [];
       const context = {
-        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        book,
         cloud,
         poller: { describe: () => Promise.resolve({ views: [], failed: new Map() }) },
         instance: "one",

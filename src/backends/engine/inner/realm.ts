@@ -29,7 +29,6 @@ interface Visible {
   readonly containers: readonly ContainerRecord[];
   /** By name and by ID. */
   readonly byReference: ReadonlyMap<string, ContainerRecord>;
-  readonly anonymousVolumes: ReadonlySet<string>;
   /** IDs of the images in use. */
   readonly images: ReadonlySet<string>;
   /** Filled as references are looked up. */
@@ -113,7 +112,6 @@ export class Realm {
         byReference: new Map(
           containers.flatMap((each) => [[each.name, each] as const, [each.id, each] as const]),
         ),
-        anonymousVolumes: new Set(containers.flatMap(({ anonymousVolumes }) => anonymousVolumes)),
         images: new Set(containers.flatMap(imagesOf)),
         byPrefix: new Map(),
       };
@@ -176,7 +174,11 @@ export class Realm {
   /** As {@link container}. @throws not-found */
   network(reference: string): Network {
     const networks = this.networks().map(({ network }) => network);
-    const found = resolve(networks, reference, ({ name }) => name === reference);
+    const [begun, ...others] = networks.filter(({ id }) => reference !== "" && id.startsWith(reference));
+    const found =
+      networks.find(({ id }) => id === reference) ??
+      networks.find(({ name }) => name === reference) ??
+      (others.length === 0 ? begun : undefined);
     if (found === undefined) {
       throw notFound(`network ${reference} not found`);
     }
@@ -192,24 +194,21 @@ export class Realm {
     return network;
   }
 
-  /** Creates the filter of visible volumes, valid while no container is created or removed. */
-  seesVolumes(): (volume: Pick<VolumeRecord, "name" | "labels">) => boolean {
-    const anonymous = this.#seen().anonymousVolumes;
-    return ({ name, labels }) => this.hasMade(labels) || anonymous.has(name);
+  seesVolume({ name, labels }: Pick<VolumeRecord, "name" | "labels">): boolean {
+    const isAnonymous = (each: ContainerRecord): boolean =>
+      isVisible(each) && this.seesContainer(each) && each.anonymousVolumes.includes(name);
+    return this.hasMade(labels) || this.context.state.containers.withVolume(name).some(isAnonymous);
   }
 
   seesVolumeOfName(name: string): boolean {
-    const { containers, volumes } = this.context.state;
-    const record = volumes.get(name);
-    const isAnonymous = (each: ContainerRecord): boolean =>
-      isVisible(each) && this.seesContainer(each) && each.anonymousVolumes.includes(name);
-    return (
-      record !== undefined && (this.hasMade(record.labels) || containers.withVolume(name).some(isAnonymous))
-    );
+    const record = this.context.state.volumes.get(name);
+    return record !== undefined && this.seesVolume(record);
   }
 
   volumes(): VolumeRecord[] {
-    return [...this.context.state.volumes.values()].filter(isVolumeMade).filter(this.seesVolumes());
+    return [...this.context.state.volumes.values()]
+      .filter(isVolumeMade)
+      .filter((each) => this.seesVolume(each));
   }
 
   /** @throws not-found */
@@ -262,17 +261,4 @@ export function writtenName(reference: string): string | undefined {
   } catch {
     return undefined;
   }
-}
-
-function resolve<T extends { readonly id: string }>(
-  all: readonly T[],
-  reference: string,
-  hasName: (each: T) => boolean,
-): T | undefined {
-  const exact = all.find(({ id }) => id === reference) ?? all.find(hasName);
-  if (exact !== undefined || reference === "") {
-    return exact;
-  }
-  const [first, ...others] = all.filter(({ id }) => id.startsWith(reference));
-  return others.length === 0 ? first : undefined;
 }

@@ -231,7 +231,7 @@ const volumes: readonly Row[] = [
   }),
   row(VolumeService.method.listVolumes, (realm) => ({
     show: (response) => {
-      response.volumes = response.volumes.filter(realm.seesVolumes());
+      response.volumes = response.volumes.filter((each) => realm.seesVolume(each));
       return response;
     },
   })),
@@ -323,9 +323,9 @@ const system: readonly Row[] = [
   row(SystemService.method.getDiskUsage, (realm) => ({
     show: (response) => {
       response.containers = response.containers.filter(({ id }) => realm.seesContainerOfId(id));
-      const [isVolumeSeen, isImageSeen] = [realm.seesVolumes(), realm.seesImages()];
+      const isImageSeen = realm.seesImages();
       response.volumes = response.volumes.filter(
-        ({ volume }) => volume !== undefined && isVolumeSeen(volume),
+        ({ volume }) => volume !== undefined && realm.seesVolume(volume),
       );
       response.images = response.images.filter(({ id }) => isImageSeen(id));
       hideNames(realm, response.images);
