@@ -15,8 +15,7 @@ import { checkout } from "../common/built-programs.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
-import { ProcessLog } from "../common/process-log.ts";
-import type { RareLogger } from "./rare-logger.ts";
+import { type LineLogger, ProcessLog } from "../common/process-log.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
 const program = path.join(checkout, "build/sockerless-builder");
@@ -72,7 +71,7 @@ export function builderRefusal(
 /** One builder at a time. */
 export class BuilderProcess {
   readonly #config: BuilderConfig;
-  readonly #logger: RareLogger;
+  readonly #logger: LineLogger;
   readonly #log: ProcessLog;
   readonly #files: BuilderFiles;
   #process: ChildProcess | undefined;
@@ -84,7 +83,7 @@ export class BuilderProcess {
   #restarting: NodeJS.Timeout | undefined;
   #stopping = false;
 
-  constructor(config: BuilderConfig, logger: RareLogger, files: BuilderFiles = { program, compiler }) {
+  constructor(config: BuilderConfig, logger: LineLogger, files: BuilderFiles = { program, compiler }) {
     this.#config = config;
     this.#logger = logger;
     this.#log = new ProcessLog(logger, "builder");

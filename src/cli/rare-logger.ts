@@ -1,18 +1,15 @@
 import type { Logger } from "../common/logger.ts";
 import type { LineLogger, WriteLine } from "../common/process-log.ts";
 
-/** The logger of a process that seldom logs. */
-export type RareLogger = LineLogger;
-
 /**
  * A logger that is loaded when it writes its first line: it takes 2 MB, and most supervisors never write one.
  *
  * @param load if it fails, the line goes to standard error unformatted
  */
-export function rareLogger(load: () => Promise<Logger>): RareLogger {
+export function rareLogger(load: () => Promise<Logger>): LineLogger {
   let loading: Promise<Logger> | undefined;
   const writer =
-    (level: keyof RareLogger): WriteLine =>
+    (level: keyof LineLogger): WriteLine =>
     (values, message) => {
       loading ??= load();
       loading.then(

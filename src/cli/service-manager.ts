@@ -3,8 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 
 import { builtPrograms } from "../common/built-programs.ts";
-import { ProcessLog } from "../common/process-log.ts";
-import type { RareLogger } from "./rare-logger.ts";
+import { type LineLogger, ProcessLog } from "../common/process-log.ts";
 
 /** Microseconds in a millisecond. */
 const microseconds = 1000;
@@ -27,7 +26,7 @@ export class ServiceManager {
    *
    * @returns undefined if none asks for messages
    */
-  static of(environment: NodeJS.ProcessEnv, logger: RareLogger): ServiceManager | undefined {
+  static of(environment: NodeJS.ProcessEnv, logger: LineLogger): ServiceManager | undefined {
     const { NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID = String(process.pid) } = environment;
     delete environment["NOTIFY_SOCKET"];
     delete environment["WATCHDOG_USEC"];

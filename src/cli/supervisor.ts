@@ -11,11 +11,11 @@ import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
 import { onAbort } from "../common/on-abort.ts";
+import type { LineLogger } from "../common/process-log.ts";
 import type { ActivatedSocket } from "./activated-sockets.ts";
 import { BuilderProcess } from "./builder-process.ts";
 import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
-import type { RareLogger } from "./rare-logger.ts";
 import type { Service } from "./services.ts";
 import { RestartPauses } from "./restart-pauses.ts";
 
@@ -71,7 +71,7 @@ export interface Supervised {
 export async function supervise(
   services: readonly Service[],
   config: Config,
-  logger: RareLogger,
+  logger: LineLogger,
   signal: AbortSignal,
   activated: readonly ActivatedSocket[] = [],
 ): Promise<Supervised> {
@@ -123,7 +123,7 @@ class Child {
   readonly name: string;
   readonly #service: Service;
   #config: Config;
-  readonly #logger: RareLogger;
+  readonly #logger: LineLogger;
   readonly #builder: BuilderProcess;
   readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
   readonly #cutExecs: CutExecs | undefined;
@@ -135,7 +135,7 @@ class Child {
   constructor(
     service: Service,
     config: Config,
-    logger: RareLogger,
+    logger: LineLogger,
     builder: BuilderProcess,
     activated: readonly ActivatedSocket[],
   ) {

@@ -45,7 +45,8 @@ async function makeOne(path: string, mode: number): Promise<void> {
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
+/** Whether a file exists. @throws any error of the look but ENOENT */
+export async function isThere(path: string): Promise<boolean> {
   try {
     await stat(path);
     return true;

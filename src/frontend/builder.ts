@@ -1,6 +1,7 @@
 /** Proxy to the builder, which serves Docker's build endpoints itself: requests and answers pass unchanged. */
 import { request as httpRequest, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
+import { json } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 
 import { systemError } from "../common/errors.ts";
@@ -23,11 +24,7 @@ export async function callBuilder(
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   httpRequest({ socketPath, method, path, signal, agent: false }, resolve).once("error", reject).end();
   const answer = await promise;
-  const chunks: Buffer[] = [];
-  for await (const chunk of answer) {
-    chunks.push(chunk as Buffer);
-  }
-  return { status: answer.statusCode ?? 500, body: JSON.parse(Buffer.concat(chunks).toString()) };
+  return { status: answer.statusCode ?? 500, body: await json(answer) };
 }
 
 /**
@@ -71,11 +68,7 @@ async function finishBegun(answer: IncomingMessage, response: ReplyContext["resp
     await pipeline(answer, response);
     return;
   }
-  const chunks: Buffer[] = [];
-  for await (const chunk of answer) {
-    chunks.push(chunk as Buffer);
-  }
-  const { message } = JSON.parse(Buffer.concat(chunks).toString()) as { readonly message: string };
+  const { message } = (await json(answer)) as { readonly message: string };
   response.end(`${JSON.stringify({ errorDetail: { message }, error: message })}\r\n`);
 }
 

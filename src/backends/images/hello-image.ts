@@ -107,13 +107,10 @@ async function makeHelloImage(
   };
 }
 
-async function tarOfProgram(name: string, content: Buffer): Promise<Buffer> {
+/** An archive with one program. */
+export async function tarOfProgram(name: string, content: Buffer): Promise<Buffer> {
   const tar = pack();
   tar.entry({ name, mode: 0o755, mtime: new Date(0), uid: 0, gid: 0 }, content);
   tar.finalize();
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of tar) {
-    chunks.push(chunk as Uint8Array);
-  }
-  return Buffer.concat(chunks);
+  return Buffer.concat((await Array.fromAsync(tar)) as Uint8Array[]);
 }

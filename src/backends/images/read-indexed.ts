@@ -22,11 +22,7 @@ export async function readIndexed(
   for await (const { content } of index.entriesOf(file.source)) {
     entry++;
     if (entry === file.entry) {
-      const chunks: Uint8Array[] = [];
-      for await (const chunk of content) {
-        chunks.push(chunk);
-      }
-      return Buffer.concat(chunks);
+      return Buffer.concat(await Array.fromAsync(content));
     }
   }
   throw systemError("a file has moved since it was looked up");

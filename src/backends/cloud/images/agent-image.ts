@@ -5,13 +5,13 @@ import path from "node:path";
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { pack } from "tar-stream";
 
 import { builtPrograms } from "../../../common/built-programs.ts";
 import { fromFileError, fromUnknown, invalid, messageOf, SockerlessError } from "../../../common/errors.ts";
 import { version } from "../../../common/version.ts";
 import { ContainerConfigSchema, PlatformSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { sha256Of } from "../../images/digest.ts";
+import { tarOfProgram } from "../../images/hello-image.ts";
 import { renderImageConfig } from "../../images/image-config.ts";
 import type { OwnRepository } from "./own-repository.ts";
 
@@ -155,18 +155,8 @@ async function readAgent(file: string): Promise<Buffer> {
   }
 }
 
-async function layerOf(agent: Buffer): Promise<Uint8Array> {
-  const tar = pack();
-  tar.entry(
-    { name: agentInImage.replace(/^\//, ""), mode: 0o755, mtime: new Date(0), uid: 0, gid: 0 },
-    agent,
-  );
-  tar.finalize();
-  const chunks: Uint8Array[] = [];
-  for await (const chunk of tar) {
-    chunks.push(chunk as Uint8Array);
-  }
-  return Buffer.concat(chunks);
+function layerOf(agent: Buffer): Promise<Buffer> {
+  return tarOfProgram(agentInImage.slice(1), agent);
 }
 
 function isProgramFor(file: Buffer, architecture: AgentArchitecture): boolean {

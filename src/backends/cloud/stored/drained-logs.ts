@@ -10,7 +10,7 @@ import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promi
 import path from "node:path";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
-import { errnoOf } from "../../../common/errors.ts";
+import { isThere } from "../../../common/make-directories.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
 import { Pace } from "./pace.ts";
@@ -173,7 +173,7 @@ export class DrainedLogs {
   }
 
   #isInCloud(containerId: string): Promise<boolean> {
-    return exists(this.#marker(containerId));
+    return isThere(this.#marker(containerId));
   }
 
   async #has(containerId: string, { agent, generation }: EndedRun): Promise<boolean> {
@@ -228,16 +228,4 @@ function sourceOf({ address }: AgentTarget): string {
   const identity =
     address.kind === "unix" || address.kind === "relay" ? JSON.stringify(address) : address.pin;
   return createHash("sha256").update(identity).digest("hex").slice(0, 16);
-}
-
-async function exists(file: string): Promise<boolean> {
-  try {
-    await stat(file);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
-  }
 }

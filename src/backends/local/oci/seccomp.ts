@@ -1,9 +1,8 @@
 import { arch, release } from "node:os";
 
-import { parseSeccompProfile, resolveSeccompOn } from "../../security/seccomp.ts";
+import { parseSeccompProfile, type ResolvedProfile, resolveSeccompOn } from "../../security/seccomp.ts";
 import type { SecurityOptions } from "../../security/options.ts";
 import defaultProfile from "./default-seccomp.json" with { type: "json" };
-import type { OciSeccomp } from "./types.ts";
 
 /** Docker's default profile. */
 export const dockersProfile = parseSeccompProfile(JSON.stringify(defaultProfile));
@@ -17,7 +16,7 @@ export function seccompFilter(
   asked: SecurityOptions["seccomp"],
   privileged: boolean,
   capabilities: readonly string[],
-): OciSeccomp | undefined {
+): ResolvedProfile | undefined {
   const profile = asked ?? (privileged ? "unconfined" : "builtin");
   if (profile === "unconfined") {
     return undefined;

@@ -78,7 +78,7 @@ export interface OciLinux {
   devices: OciDevice[];
   resources: OciResources;
   sysctl?: Record<string, string>;
-  seccomp?: OciSeccomp;
+  seccomp?: ResolvedProfile;
   rootfsPropagation?: string;
 }
 
@@ -116,6 +116,3 @@ export interface OciThrottle {
   minor: number;
   rate: number;
 }
-
-/** Operands of conditions are unsigned 64-bit integers. */
-export type OciSeccomp = ResolvedProfile;
