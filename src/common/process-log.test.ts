@@ -6,7 +6,8 @@ import { it } from "node:test";
 import { createLogger } from "./logger.ts";
 import { ProcessLog } from "./process-log.ts";
 
-it("takes another program's lines over with their level and values, and a crash as it stands", async () => {
+/** The log of a program with that stderr, and the lines of ours that come of it. */
+function followed() {
   const lines: string[] = [];
   const log = new ProcessLog(
     createLogger({
@@ -18,6 +19,11 @@ it("takes another program's lines over with their level and values, and a crash 
   );
   const stderr = new PassThrough();
   log.follow(stderr);
+  return { lines, log, stderr };
+}
+
+it("takes another program's lines over with their level and values, and a crash as it stands", async () => {
+  const { lines, log, stderr } = followed();
   stderr.write(
     '{"time":"2025-01-01T00:00:00Z","level":"ERROR","msg":"cannot unmount","error":"busy"}\n{"time":',
   );
@@ -42,17 +48,7 @@ it("takes another program's lines over with their level and values, and a crash 
 });
 
 it("reads the beginning of a line without an end, and no more", async () => {
-  const lines: string[] = [];
-  const log = new ProcessLog(
-    createLogger({
-      level: "info",
-      process: "supervisor",
-      destination: { write: (line) => void lines.push(line) },
-    }),
-    "builder",
-  );
-  const stderr = new PassThrough();
-  log.follow(stderr);
+  const { lines, stderr } = followed();
   // More than a string can hold.
   const part = Buffer.alloc(2 ** 24, "A");
   for (let parts = 0; parts < 33; parts++) {
@@ -67,17 +63,7 @@ it("reads the beginning of a line without an end, and no more", async () => {
 });
 
 it("takes a line whose message, level or error is no text", async () => {
-  const lines: string[] = [];
-  const log = new ProcessLog(
-    createLogger({
-      level: "info",
-      process: "supervisor",
-      destination: { write: (line) => void lines.push(line) },
-    }),
-    "builder",
-  );
-  const stderr = new PassThrough();
-  log.follow(stderr);
+  const { lines, log, stderr } = followed();
   const noText = '{"toString":1,"valueOf":1}';
   stderr.end(`{"msg":${noText}}\n{"msg":"here","level":${noText},"error":${noText}}\n`);
   await once(stderr, "close");
