@@ -6,17 +6,11 @@ import { it } from "node:test";
 import { createLogger } from "./logger.ts";
 import { ProcessLog } from "./process-log.ts";
 
-/** The log of a program with that stderr, and the lines of ours that come of it. */
+/** The log of a program, with the lines that are written. */
 function followed() {
   const lines: string[] = [];
-  const log = new ProcessLog(
-    createLogger({
-      level: "info",
-      process: "backend",
-      destination: { write: (line) => void lines.push(line) },
-    }),
-    "host",
-  );
+  const destination = { write: (line: string) => void lines.push(line) };
+  const log = new ProcessLog(createLogger({ level: "info", process: "backend", destination }), "host");
   const stderr = new PassThrough();
   log.follow(stderr);
   return { lines, log, stderr };
