@@ -29,9 +29,11 @@ func (c *container) offeredLog() (offer *agentv1.HandOverOffer, vanish context.C
 	return stream.Msg().GetOffer(), cancel
 }
 
-func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *testing.T) {
-	const lines = 200_000 // more than a socket takes at once
-	c := launch(t, launchOptions{args: sh("seq %d", lines)})
+// handedLog has a container count and end, and a client that was handed its log read
+// the first line.
+func handedLog(t *testing.T, lines int) (c *container, first []byte, body io.Reader, vanish context.CancelFunc) {
+	t.Helper()
+	c = launch(t, launchOptions{args: sh("seq %d", lines)})
 	events := c.recording()
 	c.mustRun()
 	await(t, events, exitedEvent)
@@ -39,10 +41,16 @@ func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *te
 	client, fd := pair(t)
 	must(t, send(offer, fd, nil))
 	must(t, unix.Close(fd))
-	body := httputil.NewChunkedReader(bufio.NewReader(client))
-	first := make([]byte, 2)
+	body = httputil.NewChunkedReader(bufio.NewReader(client))
+	first = make([]byte, 2)
 	_, err := io.ReadFull(body, first)
 	must(t, err)
+	return c, first, body, vanish
+}
+
+func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *testing.T) {
+	const lines = 200_000 // more than a socket takes at once
+	c, first, body, vanish := handedLog(t, lines)
 	vanish()
 	must(t, c.shim.Process.Signal(unix.SIGTERM))
 	rest, err := io.ReadAll(body)
@@ -59,18 +67,7 @@ func TestALogGoesToItsClientItselfThoughCallerAndContainerAreGoneMeanwhile(t *te
 
 func TestALogThatAClientHasNotReadOutlivesTheShim(t *testing.T) {
 	const lines = 600_000 // more than a socket takes unless it is told to, and less than it is told to
-	c := launch(t, launchOptions{args: sh("seq %d", lines)})
-	events := c.recording()
-	c.mustRun()
-	await(t, events, exitedEvent)
-	offer, _ := c.offeredLog()
-	client, fd := pair(t)
-	must(t, send(offer, fd, nil))
-	must(t, unix.Close(fd))
-	body := httputil.NewChunkedReader(bufio.NewReader(client))
-	first := make([]byte, 2)
-	_, err := io.ReadFull(body, first)
-	must(t, err)
+	c, first, body, _ := handedLog(t, lines)
 	must(t, c.shim.Process.Signal(unix.SIGTERM))
 	<-c.dead
 	rest, err := io.ReadAll(body)

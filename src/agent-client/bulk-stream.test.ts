@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { constants, createServer, type ServerHttp2Stream } from "node:http2";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 
@@ -15,6 +13,7 @@ import { AgentConnection } from "./connection.ts";
 import { cutLimitMs } from "./link.ts";
 import { logsStream } from "./logs.ts";
 import { encodeOpenExec, sessionStream } from "./session.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const grpc = { ":status": 200, "content-type": "application/grpc+proto" } as const;
 
@@ -47,7 +46,7 @@ async function endOf(
   behave: (stream: ServerHttp2Stream) => void,
   kind: StreamKind = sessionStream,
 ): Promise<Ended> {
-  const directory = await mkdtemp(join(tmpdir(), "bulk-stream-"));
+  const directory = scratchDirectory();
   const path = join(directory, "agent.sock");
   const server = createServer();
   server.on("stream", (stream: ServerHttp2Stream) => {
@@ -61,7 +60,6 @@ async function endOf(
   t.after(async () => {
     connection.close();
     server.close();
-    await rm(directory, { recursive: true });
   });
   const ended = Promise.withResolvers<Ended>();
   let output = "";

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
 import {
   constants,
   createServer,
@@ -8,9 +7,8 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { createServer as createNetServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, afterEach, describe, it } from "node:test";
+import { afterEach, describe, it } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
@@ -23,9 +21,9 @@ import { type AgentClient, createAgentClient } from "./client.ts";
 import { AgentConnection } from "./connection.ts";
 import { framed } from "./grpc-request.ts";
 import { AgentService, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "agent-client-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 const cleanups: (() => Promise<void> | void)[] = [];
 afterEach(async () => {

@@ -2,13 +2,12 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer, type ServerHttp2Session } from "node:http2";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, test, type TestContext } from "node:test";
+import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
 import { createServer as createServerTls, type TLSSocket } from "node:tls";
 
@@ -17,9 +16,9 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { until } from "../../test/support/until.ts";
 import type { ClientCredentials, DialTarget } from "./address.ts";
 import { dial } from "./dial.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "agent-dial-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 interface Identity {
   readonly key: string;

@@ -1,10 +1,8 @@
 /** Unary calls against the library's server and against agents that answer what they like. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { constants, createServer } from "node:http2";
 import { createServer as createNetServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
@@ -20,6 +18,7 @@ import { conflict, fromUnknown } from "../common/errors.ts";
 import { AgentService, HelloResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
 import { framed } from "./grpc-request.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 async function agentOf(
   t: TestContext,
@@ -35,7 +34,7 @@ async function clientTo(
   t: TestContext,
   server: { listen(path: string): unknown; close(): unknown },
 ): Promise<AgentClient> {
-  const directory = await mkdtemp(join(tmpdir(), "agent-unary-"));
+  const directory = scratchDirectory();
   const path = join(directory, "agent.sock");
   const listening = once(server as never, "listening");
   server.listen(path);
@@ -44,7 +43,6 @@ async function clientTo(
   t.after(async () => {
     agent.close();
     server.close();
-    await rm(directory, { recursive: true });
   });
   return agent;
 }

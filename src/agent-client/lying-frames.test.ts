@@ -5,15 +5,13 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { flags, frame, FrameLiar, frameTypes, type Lie, type Script } from "../../test/support/frame-liar.ts";
 import type { Ended } from "../../test/support/lied-to-client.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 /** Bytes that a lie may cost at once, what waits to be collected included. */
 const memoryLimit = 48 * 1024 * 1024;
@@ -22,7 +20,7 @@ const largest = 1024 * 1024;
 /** Bytes of a lie that its hearer has to notice. */
 const noticed = 32 * 1024 * 1024;
 
-const directory = mkdtempSync(join(tmpdir(), "agent-frames-"));
+const directory = scratchDirectory();
 let liar: FrameLiar;
 let client: ChildProcess;
 
@@ -38,7 +36,6 @@ before(async () => {
 after(async () => {
   client.kill();
   await liar.close();
-  rmSync(directory, { recursive: true });
 });
 
 async function hear(script: Script): Promise<Ended> {

@@ -1,17 +1,16 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { type AddressInfo, connect as connectNet } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { connect, createServer, type TLSSocket } from "node:tls";
 
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { limitThinRecords } from "./thin-records.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 test("records that carry a byte each end a connection, and those that carry frames do not", async (t) => {
-  const directory = mkdtempSync(join(tmpdir(), "agent-records-"));
+  const directory = scratchDirectory();
   const { server: files } = await makeCertificates(directory);
   const options = { key: readFileSync(files.key), cert: readFileSync(files.cert) };
   const write = (socket: TLSSocket): void => {
@@ -31,7 +30,6 @@ test("records that carry a byte each end a connection, and those that carry fram
       each.destroy();
     }
     server.close();
-    rmSync(directory, { recursive: true });
   });
   const open = (bytes: number): TLSSocket => {
     size = bytes;

@@ -1,10 +1,9 @@
 /** Damage at random in an unpacked layer; the same for the same SOCKERLESS_SEED. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { create } from "@bufbuild/protobuf";
@@ -12,6 +11,7 @@ import { pack } from "tar-stream";
 
 import { ImageRecordSchema } from "../gen/sockerless/state/v1/state_pb.ts";
 import { checkLayers } from "./check-layers.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const runs = process.env["SOCKERLESS_SOAK"] === "1" ? 200 : 5;
 const seed = process.env["SOCKERLESS_SEED"] ?? "1";
@@ -25,7 +25,7 @@ describe("the check of unpacked layers", () => {
   let layer: string;
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-layers-"));
+    directory = scratchDirectory();
     const tar = pack();
     for (const name of files) {
       tar.entry({ name: `./${name}` }, "an earlier entry of the name");
@@ -49,10 +49,6 @@ describe("the check of unpacked layers", () => {
       await write(`${layer}/diff/${name}`, contentOf(name));
     }
   });
-  afterEach(async () => {
-    await rm(directory, { recursive: true });
-  });
-
   it("finds nothing in a whole layer", async () => {
     assert.deepEqual(await checkLayers(directory, [image], path.join(directory, "aside")), []);
   });

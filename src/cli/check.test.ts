@@ -4,10 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { chown, lstat, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chown, lstat, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { describe, it, type TestContext } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -22,6 +21,7 @@ import {
   VolumeRecordSchema,
 } from "../gen/sockerless/state/v1/state_pb.ts";
 import { checkState } from "./check.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const runs = process.env["SOCKERLESS_SOAK"] === "1" ? 300 : 6;
 const seed = process.env["SOCKERLESS_SEED"] ?? "1";
@@ -64,9 +64,8 @@ const files: Readonly<Record<string, Buffer>> = {
   "volumes/volume-1/volume.json": record,
 };
 
-async function makeState(context: TestContext): Promise<string> {
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-check-"));
-  context.after(() => rm(directory, { recursive: true }));
+async function makeState(): Promise<string> {
+  const directory = scratchDirectory();
   // Each opening makes a table of what the log has.
   for (const part of [volumes.slice(0, 10), volumes.slice(10, 15), volumes.slice(15)]) {
     const state = await open(directory);
@@ -92,20 +91,19 @@ async function volumesIn(directory: string): Promise<readonly string[]> {
 }
 
 describe("sockerless check", () => {
-  it("finds nothing in a whole state directory, and changes nothing", async (context) => {
-    const directory = await makeState(context);
+  it("finds nothing in a whole state directory, and changes nothing", async () => {
+    const directory = await makeState();
     assert.deepEqual(await checkState(directory, true), []);
     assert.deepEqual(new Set(await volumesIn(directory)), new Set(volumes));
   });
 
-  it("finds nothing where there is no state yet", async (context) => {
-    const directory = await mkdtemp(path.join(tmpdir(), "sockerless-check-"));
-    context.after(() => rm(directory, { recursive: true }));
+  it("finds nothing where there is no state yet", async () => {
+    const directory = scratchDirectory();
     assert.deepEqual(await checkState(directory, false), []);
   });
 
-  it("removes a record that keeps the daemon from starting, with a copy", async (context) => {
-    const directory = await makeState(context);
+  it("removes a record that keeps the daemon from starting, with a copy", async () => {
+    const directory = await makeState();
     const database = await openDatabase(directory);
     await database.put("volume!broken", new Uint8Array([0xff, 0xff]));
     await database.close();
@@ -117,8 +115,8 @@ describe("sockerless check", () => {
     assert.deepEqual(new Set(await volumesIn(directory)), new Set(volumes));
   });
 
-  it("leaves the records of a newer version alone", async (context) => {
-    const directory = await makeState(context);
+  it("leaves the records of a newer version alone", async () => {
+    const directory = await makeState();
     const database = await openDatabase(directory);
     await database.put(schemaKey, new TextEncoder().encode("1000"));
     await database.put("volume!newer", new Uint8Array([0xff, 0xff]));
@@ -131,8 +129,8 @@ describe("sockerless check", () => {
     await after.close();
   });
 
-  it("takes an address that two containers have off the one that is younger, with a copy", async (context) => {
-    const directory = await makeState(context);
+  it("takes an address that two containers have off the one that is younger, with a copy", async () => {
+    const directory = await makeState();
     const state = await open(directory);
     await state.commit((change) => {
       const network = { id: "net", name: "shop", pools: [{ subnet: "172.18.0.0/16" }] };
@@ -166,8 +164,8 @@ describe("sockerless check", () => {
 
   it("leaves a directory of another user to that user", {
     skip: process.getuid?.() !== 0,
-  }, async (context) => {
-    const directory = await makeState(context);
+  }, async () => {
+    const directory = await makeState();
     for (const name of ["", ...(await readdir(directory, { recursive: true }))]) {
       await chown(path.join(directory, name), 65_534, 65_534);
     }
@@ -180,8 +178,8 @@ describe("sockerless check", () => {
   });
 
   for (let run = 0; run < runs; run++) {
-    it(`names the file that was damaged, mends it and loses nothing else (${seed}.${run})`, async (context) => {
-      const directory = await makeState(context);
+    it(`names the file that was damaged, mends it and loses nothing else (${seed}.${run})`, async () => {
+      const directory = await makeState();
       const below = numbers(`${seed} ${run}`);
       const database = (await readdir(path.join(directory, "db")))
         .filter((name) => /^(CURRENT|MANIFEST-\d+|\d+\.(ldb|log))$/.test(name))

@@ -2,13 +2,12 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync, readdirSync, writeSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { errnoOf } from "../common/errors.ts";
 import { CutExecs, ExecSlots, maxExecs, slotBytes } from "./exec-slots.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const fail = (error: unknown): never => assert.fail(String(error));
 const id = (n: number): string => n.toString(16).padStart(slotBytes, "0");
@@ -124,15 +123,11 @@ describe("cut execs", () => {
   });
 
   test("have their file in the first directory that takes it, and leave nothing there", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-slots-"));
-    try {
-      const { own, cut } = slots(new CutExecs(fail, [join(directory, "missing"), directory]));
-      own.streaming(id(1));
-      assert.deepEqual(readdirSync(directory), []);
-      assert.deepEqual(cut(), [id(1)]);
-    } finally {
-      await rm(directory, { recursive: true });
-    }
+    const directory = scratchDirectory();
+    const { own, cut } = slots(new CutExecs(fail, [join(directory, "missing"), directory]));
+    own.streaming(id(1));
+    assert.deepEqual(readdirSync(directory), []);
+    assert.deepEqual(cut(), [id(1)]);
   });
 
   test("report a missing file, and processes start without slots", () => {

@@ -1,16 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { pino } from "pino";
 
 import { type Part, serveMetrics } from "../common/metrics/serve-metrics.ts";
 import { askReadiness, type Readiness } from "./healthcheck.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "skl-healthcheck-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 /** Asks a daemon whose parts are these. */
 async function asked(address: string, parts: readonly Part[]): Promise<Readiness> {

@@ -1,20 +1,19 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { open, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import { packagesOf } from "../../test/support/imported-packages.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const program = fileURLToPath(new URL("./serve-process.js", import.meta.url));
 
-test("the configuration may come by any descriptor", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-config-"));
-  t.after(() => rm(directory, { recursive: true }));
+test("the configuration may come by any descriptor", async () => {
+  const directory = scratchDirectory();
   const file = join(directory, "config.yaml");
   await writeFile(file, "log_leve: info\n");
   for (const descriptor of [3, 20]) {

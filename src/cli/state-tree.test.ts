@@ -17,13 +17,14 @@ import {
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { before, describe, it, after } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { openState } from "../backends/state/state.ts";
 import { systemClock } from "../common/clock.ts";
 import { isErrorKind } from "../common/errors.ts";
 import { backup, restore } from "./backup.ts";
 import { checkState } from "./check.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 const half = Buffer.from("534c01", "hex"); // The beginning of a log's record, which a repair cuts off.
 
@@ -100,12 +101,11 @@ const ofArchivesOnly: Readonly<Record<string, Change>> = {
 };
 
 describe("a state that no daemon wrote", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let outside: string;
   let state: string;
 
   before(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-tree-"));
     outside = path.join(directory, "outside");
     await mkdir(path.join(outside, "log"), { recursive: true });
     for (const name of ["1.log", "log/1.log", "file", "a".repeat(64)]) {
@@ -118,8 +118,6 @@ describe("a state that no daemon wrote", () => {
     await mkdir(path.join(state, "volumes/data/_data"), { recursive: true });
     execFileSync("mkfifo", [path.join(state, "volumes/data/_data/pipe")]);
   });
-  after(() => rm(directory, { recursive: true }));
-
   /** A copy of the state, changed; the name is one that no other test has. */
   async function changed(name: string, change: Change): Promise<string> {
     const copy = path.join(directory, name.replaceAll(" ", "-"));

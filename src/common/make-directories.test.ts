@@ -1,20 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, stat, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setImmediate } from "node:timers/promises";
 
 import { makeDirectories } from "./make-directories.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 describe("making directories", () => {
-  let directory: string;
-
-  before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-directories-"));
-  });
-
-  after(() => rm(directory, { recursive: true, force: true }));
+  const directory = scratchDirectory();
 
   it("makes those above, with the mode, also for several who make it at a time", async () => {
     const path = join(directory, "a/b/c/d/e");

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { test } from "node:test";
 import { connect, type SecureVersion } from "node:tls";
 
@@ -12,10 +10,10 @@ import { pino } from "pino";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { readMutualTls, reloadCertificates } from "./listen.ts";
 import { TlsTerminator } from "./tls-terminator.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 test("a client shows its certificate in each connection: a session that outlives it is not taken up", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-listen-"));
-  t.after(() => rm(directory, { recursive: true, force: true }));
+  const directory = scratchDirectory();
   const { server, client } = await makeCertificates(directory);
   const [ca, cert, key] = await Promise.all(
     [client.ca, client.cert, client.key].map((path) => readFile(path)),

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
@@ -12,6 +11,7 @@ import { makeCertificates } from "../../test/support/certificates.ts";
 import { callApi } from "../../test/support/call-api.ts";
 import { packagesOf } from "../../test/support/imported-packages.ts";
 import { startFrontend } from "./main.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 test("it loads no package that only some streams need", async () => {
   const packages = [...(await packagesOf(new URL("./main.js", import.meta.url)))];
@@ -22,8 +22,8 @@ test("it loads no package that only some streams need", async () => {
   );
 });
 
-test("the Docker socket is for its owner and group, answers 503 without a backend and is gone after close", async (t) => {
-  const directory = await temporaryDirectory(t);
+test("the Docker socket is for its owner and group, answers 503 without a backend and is gone after close", async () => {
+  const directory = scratchDirectory();
   const socket = join(directory, "docker.sock");
   const frontend = await startFrontend(configOf(directory, [`unix://${socket}`]));
   assert.equal((await stat(socket)).mode & 0o777, 0o660);
@@ -38,7 +38,7 @@ test("the Docker socket is for its owner and group, answers 503 without a backen
 });
 
 test("a second frontend on a served socket is refused, and the first goes on", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = scratchDirectory();
   const socket = join(directory, "docker.sock");
   closeAfter(t, await startFrontend(configOf(directory, [`unix://${socket}`])));
   await assert.rejects(startFrontend(configOf(directory, [`unix://${socket}`])), {
@@ -47,8 +47,8 @@ test("a second frontend on a served socket is refused, and the first goes on", a
   assert.equal((await callApi(socket, "GET", "/_ping")).status, 503); // There is no backend.
 });
 
-test("a frontend that cannot have all its addresses has none", async (t) => {
-  const directory = await temporaryDirectory(t);
+test("a frontend that cannot have all its addresses has none", async () => {
+  const directory = scratchDirectory();
   const file = join(directory, "file");
   await writeFile(file, "precious");
   const socket = join(directory, "docker.sock");
@@ -60,7 +60,7 @@ test("a frontend that cannot have all its addresses has none", async (t) => {
 });
 
 test("a socket that a killed process left behind is replaced", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = scratchDirectory();
   const socket = join(directory, "docker.sock");
   await leaveStaleSocket(socket);
   closeAfter(t, await startFrontend(configOf(directory, [`unix://${socket}`])));
@@ -68,7 +68,7 @@ test("a socket that a killed process left behind is replaced", async (t) => {
 });
 
 test("over TCP a client is served only with a certificate of the authority", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = scratchDirectory();
   const { server, client } = await makeCertificates(directory);
   const frontend = await startFrontend(configOf(directory, ["tcp://127.0.0.1:0"], server));
   closeAfter(t, frontend);
@@ -76,12 +76,6 @@ test("over TCP a client is served only with a certificate of the authority", asy
   assert.equal(await ping(port, client), 503); // There is no backend.
   await assert.rejects(ping(port, { ca: client.ca }), /certificate required|ECONNRESET|EPIPE/);
 });
-
-async function temporaryDirectory(t: TestContext): Promise<string> {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-frontend-"));
-  t.after(() => rm(directory, { recursive: true }));
-  return directory;
-}
 
 function closeAfter(t: TestContext, frontend: RunningService): void {
   t.after(() => frontend.close());

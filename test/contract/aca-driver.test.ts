@@ -5,18 +5,15 @@ import { createAuthority } from "../../src/backends/cloud/authority/authority.ts
 import { readAuthority } from "../../src/backends/cloud/authority/authority-file.ts";
 import { cloudDriver } from "../../src/backends/cloud/driver.ts";
 import { createSealer } from "../../src/backends/cloud/authority/seal.ts";
-import { createImages, type Images } from "../../src/backends/images/images.ts";
+import { createImages } from "../../src/backends/images/images.ts";
 import { openState } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { type AcaConfig, loadConfig } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";
-import type { ImageRecord } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
-import { contractRegistry } from "./contract-image.ts";
+import { contractRegistry, pulled } from "./contract-image.ts";
 import { driverContract } from "./driver-contract.ts";
 import { scratchDirectory } from "../support/scratch.ts";
-
-const patienceMs = 60_000;
 
 driverContract("aca", async () => {
   const directory = scratchDirectory();
@@ -66,15 +63,6 @@ driverContract("aca", async () => {
     },
   };
 });
-
-/** The image of the contract, which Azure pulls where it was pulled from. */
-async function pulled(images: Images, reference: string): Promise<ImageRecord> {
-  const signal = AbortSignal.timeout(patienceMs);
-  await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
-  const { record } = await images.containers.resolve(reference);
-  await images.containers.makeRunnable(record, signal);
-  return (await images.containers.resolve(reference)).record;
-}
 
 function configOf({ settings }: AcaAccount, directory: string): AcaConfig {
   const { config } = loadConfig({

@@ -45,9 +45,20 @@ export async function makeContractImage({
     archive: firstLayer(),
     signal: AbortSignal.timeout(patienceMs),
   });
-  const { record } = await images.containers.resolve(name);
-  await images.containers.makeRunnable(record, AbortSignal.timeout(patienceMs));
-  return { images, image: (await images.containers.resolve(name)).record };
+  return { images, image: await runnable(images, name) };
+}
+
+/** The image of a registry that the driver pulls from itself, in its place. */
+export async function pulled(images: Images, reference: string): Promise<ImageRecord> {
+  const signal = AbortSignal.timeout(patienceMs);
+  await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+  return await runnable(images, reference);
+}
+
+async function runnable({ containers }: Images, reference: string): Promise<ImageRecord> {
+  const { record } = await containers.resolve(reference);
+  await containers.makeRunnable(record, AbortSignal.timeout(patienceMs));
+  return (await containers.resolve(reference)).record;
 }
 
 async function* firstLayer(): AsyncGenerator<Uint8Array> {

@@ -19,6 +19,8 @@ import { tarOf } from "../support/tar.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const signal = new AbortController().signal;
+/** A pull without options. */
+const plain = { platform: undefined, auth: undefined, report: () => {}, signal };
 const registryOptions = { ...testRegistries, silenceMs: 10_000 };
 
 describe("images on ECS", () => {
@@ -109,13 +111,7 @@ describe("images on ECS", () => {
     await hub.push("library/app", "1", wanted);
     const store = await open(context);
     const reference = `${hub.host}/library/app:1`;
-    await store.images.pulls.pull({
-      reference,
-      platform: undefined,
-      auth: undefined,
-      report: () => {},
-      signal,
-    });
+    await store.images.pulls.pull({ reference, ...plain });
     const record = store.state.images.get(imageId(wanted));
     assert.equal(record?.driverReference, `${hub.host}/library/app@${record?.manifestDigest}`);
     assert.equal(await pulled(context, record?.driverReference ?? ""), imageId(wanted));
@@ -134,13 +130,7 @@ describe("images on ECS", () => {
     await hub.push("fetched", "1", wanted);
     const store = await open(context);
     const reference = `${hub.host}/fetched:1`;
-    await store.images.pulls.pull({
-      reference,
-      platform: undefined,
-      auth: undefined,
-      report: () => {},
-      signal,
-    });
+    await store.images.pulls.pull({ reference, ...plain });
     for await (const _ of store.images.archives.save([reference], undefined, signal)) {
       // Only the fetching matters.
     }
@@ -170,8 +160,7 @@ describe("images on ECS", () => {
     await using proxy = await RegistryProxy.start(hub.host);
     const store = await open(context);
     const reference = `${proxy.host}/library/base:1`;
-    const pull = { reference, platform: undefined, auth: undefined, report: () => {}, signal };
-    await store.images.pulls.pull(pull);
+    await store.images.pulls.pull({ reference, ...plain });
     proxy.requests.length = 0;
     const states = await Promise.all(["one", "two"].map((text) => stateOn(base, text)));
     await Promise.all(
@@ -252,7 +241,7 @@ describe("images on ECS", () => {
       },
     });
     const reference = `${ecrRegistry.host}/team/app:1`;
-    const pull = { reference, platform: undefined, auth: undefined, report: () => {}, signal };
+    const pull = { reference, ...plain };
     await store.images.pulls.pull(pull);
     assert.equal(store.images.containers.idOf(reference), imageId(wanted));
     await store.images.pulls.pull(pull);

@@ -14,13 +14,11 @@ import { builtPrograms } from "../../src/common/built-programs.ts";
 import { systemClock as clock } from "../../src/common/clock.ts";
 import { type KubernetesConfig, loadConfig } from "../../src/common/config/load.ts";
 import { createLogger } from "../../src/common/logger.ts";
-import { contractRegistry } from "../contract/contract-image.ts";
+import { contractRegistry, pulled } from "../contract/contract-image.ts";
 import { driverContract } from "../contract/driver-contract.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { type AgentWay, agentWays, settingsOf } from "../support/kubernetes-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
-
-const patienceMs = 60_000;
 
 for (const way of agentWays) {
   suite(`the driver contract on Kubernetes, agents by ${way}`, { skip: withoutCluster }, () => contract(way));
@@ -59,14 +57,10 @@ function contract(way: AgentWay): void {
       storageDriver: driver.name,
       registry: contractRegistry,
     });
-    const reference = `${cluster.registry.host}/busybox:latest`;
-    const signal = AbortSignal.timeout(patienceMs);
-    await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
-    const { record } = await images.containers.resolve(reference);
-    await images.containers.makeRunnable(record, signal);
+    const image = await pulled(images, `${cluster.registry.host}/busybox:latest`);
     return {
       driver,
-      image: (await images.containers.resolve(reference)).record,
+      image,
       areApart: true,
       async close() {
         await images.close();

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
@@ -23,6 +22,7 @@ import { mediaTypes } from "../images/manifest.ts";
 import { AcrCredentials, isAcr } from "./acr/credentials.ts";
 import type { AzureClients, PlainAnswer, PlainRequest } from "./arm/clients.ts";
 import { acaImages } from "./images.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 interface KeptManifest {
   readonly type: string;
@@ -209,8 +209,7 @@ async function setUp(
   acr.keep("0", agentLayer, "agent");
   const source = new FakeAcr();
   const digest = source.keep(user, layer, undefined, type);
-  const stateDir = await mkdtemp(path.join(tmpdir(), "sockerless-aca-"));
-  t.after(() => rm(stateDir, { recursive: true, force: true }));
+  const stateDir = scratchDirectory();
   const configBytes = [...source.blobs.values()][0] ?? Buffer.of();
   const id = sha256Of(configBytes);
   await mkdir(path.join(stateDir, "blobs", "sha256"), { recursive: true });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 import { test } from "node:test";
 
@@ -10,10 +9,10 @@ import { takeEntries } from "./archive-reader.ts";
 import { ContentStore } from "./content-store.ts";
 import { HeldDocuments } from "./held-documents.ts";
 import { sha256Of } from "./digest.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
-test("a failed upload reports its cause, although its files were removed first", async (context) => {
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-archive-"));
-  context.after(() => rm(directory, { recursive: true }));
+test("a failed upload reports its cause, although its files were removed first", async () => {
+  const directory = scratchDirectory();
   const store = await ContentStore.open(directory);
   await using reserved = store.reserve();
   const file: ArchiveEntry = {

@@ -1,26 +1,25 @@
 import assert from "node:assert/strict";
-import { mkdtemp, open, readdir, readFile, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { open, readdir, readFile, rm, stat } from "node:fs/promises";
 import path from "node:path";
-import { describe, it, type TestContext } from "node:test";
+import { describe, it } from "node:test";
 
 import { streamOf } from "../../../test/support/image-store.ts";
 import { BlobWriter, ContentStore } from "./content-store.ts";
 import { sha256Of } from "./digest.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const none = (): boolean => false;
 const bytes = Buffer.from("some content");
 const digest = sha256Of(bytes);
 
-async function openStore(context: TestContext): Promise<{ store: ContentStore; directory: string }> {
-  const directory = await mkdtemp(path.join(tmpdir(), "sockerless-content-"));
-  context.after(() => rm(directory, { recursive: true }));
+async function openStore(): Promise<{ store: ContentStore; directory: string }> {
+  const directory = scratchDirectory();
   return { store: await ContentStore.open(directory), directory };
 }
 
 describe("a blob", () => {
-  it("lies under its digest, whole", async (context) => {
-    const { store, directory } = await openStore(context);
+  it("lies under its digest, whole", async () => {
+    const { store, directory } = await openStore();
     const lease = store.lease();
     assert.deepEqual(await store.put(lease, streamOf(bytes, 5)), { digest, size: bytes.length });
     assert.equal(store.path(digest), path.join(directory, "sha256", digest.slice(7)));
@@ -30,8 +29,8 @@ describe("a blob", () => {
     assert.equal((await stat(store.path(digest))).mode & 0o777, 0o600);
   });
 
-  it("is not stored if it does not match", async (context) => {
-    const { store, directory } = await openStore(context);
+  it("is not stored if it does not match", async () => {
+    const { store, directory } = await openStore();
     const lease = store.lease();
     await assert.rejects(store.put(lease, streamOf(bytes), { digest: sha256Of("other") }), {
       kind: "invalid",
@@ -42,8 +41,8 @@ describe("a blob", () => {
     assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
   });
 
-  it("is synced once, and again if it was replaced", async (context) => {
-    const { store } = await openStore(context);
+  it("is synced once, and again if it was replaced", async () => {
+    const { store } = await openStore();
     const lease = store.lease();
     for (let round = 0; round < 2; round++) {
       await store.putBytes(lease, bytes);
@@ -57,8 +56,8 @@ describe("a blob", () => {
     await assert.rejects(store.sync([digest]), { kind: "system" });
   });
 
-  it("can be restarted while it is written", async (context) => {
-    const { store } = await openStore(context);
+  it("can be restarted while it is written", async () => {
+    const { store } = await openStore();
     const lease = store.lease();
     await using writer = await store.write(lease);
     await writer.append(Buffer.from("something that is longer than the content"));
@@ -68,8 +67,8 @@ describe("a blob", () => {
     assert.deepEqual(await readFile(store.path(digest)), bytes);
   });
 
-  it("is gathered in few pieces, however small it arrives", async (context) => {
-    const { store, directory } = await openStore(context);
+  it("is gathered in few pieces, however small it arrives", async () => {
+    const { store, directory } = await openStore();
     const temporary = path.join(directory, "ingest", "one");
     const file = await open(temporary, "wx");
     const pieces: number[] = [];
@@ -93,14 +92,14 @@ describe("a blob", () => {
     assert.deepEqual(await readFile(store.path(sha256Of(content))), content);
   });
 
-  it("is not read if it exceeds the reader's limit", async (context) => {
-    const { store } = await openStore(context);
+  it("is not read if it exceeds the reader's limit", async () => {
+    const { store } = await openStore();
     await store.putBytes(store.lease(), bytes);
     await assert.rejects(store.read(digest, 5), { kind: "invalid" });
   });
 
-  it("has no path but that of a SHA-256 digest", async (context) => {
-    const { store } = await openStore(context);
+  it("has no path but that of a SHA-256 digest", async () => {
+    const { store } = await openStore();
     for (const wrong of ["", "sha256:..", `sha256:${"A".repeat(64)}`, `sha512:${"a".repeat(128)}`, "../x"]) {
       assert.throws(() => store.path(wrong), { kind: "invalid" });
     }
@@ -108,8 +107,8 @@ describe("a blob", () => {
 });
 
 describe("a lease", () => {
-  it("deletes its blobs, unless an image refers to them", async (context) => {
-    const { store } = await openStore(context);
+  it("deletes its blobs, unless an image refers to them", async () => {
+    const { store } = await openStore();
     const lease = store.lease();
     const kept = await store.putBytes(lease, Buffer.from("kept"));
     await store.putBytes(lease, bytes);
@@ -118,8 +117,8 @@ describe("a lease", () => {
     assert.ok(await store.find(kept.digest));
   });
 
-  it("keeps blobs that another lease holds", async (context) => {
-    const { store } = await openStore(context);
+  it("keeps blobs that another lease holds", async () => {
+    const { store } = await openStore();
     const [one, two] = [store.lease(), store.lease()];
     await Promise.all([store.putBytes(one, bytes), store.putBytes(two, bytes)]);
     await one.release(none);
@@ -128,8 +127,8 @@ describe("a lease", () => {
     assert.equal(await store.find(digest), undefined);
   });
 
-  it("keeps a blob from being discarded and collected", async (context) => {
-    const { store } = await openStore(context);
+  it("keeps a blob from being discarded and collected", async () => {
+    const { store } = await openStore();
     const lease = store.lease();
     await store.putBytes(lease, bytes);
     await store.discard([digest]);
@@ -142,8 +141,8 @@ describe("a lease", () => {
     assert.ok(await store.find(digest));
   });
 
-  it("wins over a deletion that is under way", async (context) => {
-    const { store } = await openStore(context);
+  it("wins over a deletion that is under way", async () => {
+    const { store } = await openStore();
     const first = store.lease();
     await store.putBytes(first, bytes);
     const released = first.release(none);

@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from "node:fs";
 import path from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { TarCheck } from "./tar-check.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
-const directory = mkdtempSync(path.join(tmpdir(), "sockerless-tar-check-"));
-after(() => rmSync(directory, { recursive: true, force: true }));
+const directory = scratchDirectory();
 
 const longName = `${"n".repeat(90)}/${"m".repeat(120)}`;
 mkdirSync(path.join(directory, "files", path.dirname(longName)), { recursive: true });

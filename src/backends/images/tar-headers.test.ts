@@ -1,10 +1,9 @@
 /** Long headers of tars; the random ones the same for the same seed, which a failure tells. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import path from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import fc from "fast-check";
 
@@ -16,9 +15,9 @@ import { ContentStore } from "./content-store.ts";
 import { HeldDocuments } from "./held-documents.ts";
 import { boundedHeaders } from "./tar-headers.ts";
 import { entriesIn, type TarEntry } from "./tar-reader.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
-const directory = mkdtempSync(path.join(tmpdir(), "sockerless-archive-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 interface Fields {
   readonly name?: string;

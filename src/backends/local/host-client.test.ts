@@ -1,9 +1,7 @@
 /** Calls of the host process, against the library's server. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type ServerHttp2Session } from "node:http2";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
@@ -14,6 +12,7 @@ import { forRequest, requestIdHeader } from "../../common/request-id.ts";
 import { until } from "../../../test/support/until.ts";
 import { HostService } from "../../gen/sockerless/host/v1/host_pb.ts";
 import { createHostClient, type HostClient, type HostClientOptions, orHostError } from "./host-client.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 async function hostOf(
   t: TestContext,
@@ -33,7 +32,7 @@ async function serve(
     connectNodeAdapter({ routes: (router) => router.service(HostService, service) }),
   );
   server.on("session", (session) => void sessions.add(session));
-  const directory = await mkdtemp(join(tmpdir(), "skl-host-client-"));
+  const directory = scratchDirectory();
   const path = socket ?? join(directory, "host.sock");
   const listening = once(server, "listening");
   server.listen(path);
@@ -42,7 +41,6 @@ async function serve(
   t.after(async () => {
     host.close();
     server.close();
-    await rm(directory, { recursive: true });
   });
   const end = (): void => {
     server.close();

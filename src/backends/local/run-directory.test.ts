@@ -1,22 +1,20 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { beforeEach, afterEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 
 import { removeRunDirectory } from "./run-directory.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 describe("the end of a backend", () => {
   let directory: string;
   beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-run-"));
+    directory = scratchDirectory();
     await mkdir(join(directory, "c"));
     await mkdir(join(directory, "netns"));
     await writeFile(join(directory, "host.lock"), "");
   });
-  afterEach(() => rm(directory, { recursive: true, force: true }));
-
   it("removes the run directory", async () => {
     await removeRunDirectory(directory);
     assert.ok(!existsSync(directory));

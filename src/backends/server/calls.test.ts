@@ -1,10 +1,8 @@
 /** Promises of a backend's calls, in both forms that callers use. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect as connectHttp2, constants, createServer as createHttp2Server } from "node:http2";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 
@@ -19,10 +17,11 @@ import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { isCallerLost } from "../concurrency/caller-lost.ts";
 import { forwardCall } from "./relay.ts";
 import { type BackendServer, serveBackend } from "./server.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const lines: string[] = [];
 const logger = pino({ level: "debug" }, { write: (line) => lines.push(line) });
-let directory: string;
+const directory = scratchDirectory();
 let socket: string;
 let server: BackendServer;
 let session: Http2SessionManager;
@@ -31,7 +30,6 @@ let client: Client<typeof SystemService>;
 let info: (signal: AbortSignal, headers: Headers) => Promise<{ readonly name: string }>;
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
   socket = join(directory, "backend.sock");
   server = await serveBackend({
     address: `unix://${socket}`,
@@ -63,7 +61,6 @@ before(async () => {
 after(async () => {
   session.abort();
   await server.close();
-  await rm(directory, { recursive: true });
 });
 
 test("a message is answered with a message, headers and trailers", async () => {

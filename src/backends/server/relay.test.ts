@@ -10,8 +10,6 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { type AddressInfo, connect as connectSocket, createServer as createSocketServer } from "node:net";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -25,6 +23,7 @@ import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { forwardCall, relayAgentCall, relayedPrefix, relayedWindows } from "./relay.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 /** A socket to a port, as a link is one: no handle of its own, and bytes that come at once are told of at once. */
 function linkTo(port: number): Duplex {
@@ -137,8 +136,7 @@ test("an answer that is cut ends with the reason for which its connection did no
 
 test("an agent may send 64 KiB of an answer ahead, and more of one that is read", async () => {
   await using resources = new AsyncDisposableStack();
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
-  resources.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const path = join(directory, "agent.sock");
   const agent = createServer();
   const windows: number[] = [];
@@ -238,8 +236,7 @@ describe("an agent that was taken over by its container", () => {
   ] as const) {
     it(`does no harm by ${what}`, async () => {
       await using resources = new AsyncDisposableStack();
-      const directory = await mkdtemp(join(tmpdir(), "sockerless-hostile-"));
-      resources.defer(() => rm(directory, { recursive: true }));
+      const directory = scratchDirectory();
       const path = join(directory, "agent.sock");
       const agent = createSocketServer((socket) => {
         let received = Buffer.alloc(0);
@@ -283,8 +280,7 @@ describe("a call of any protocol that is forwarded", () => {
 
   /** A caller of a listener that forwards to one behind it, and the calls that this gets. */
   const forwarding = async (resources: AsyncDisposableStack, answer: Answer) => {
-    const directory = await mkdtemp(join(tmpdir(), "sockerless-forward-"));
-    resources.defer(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const path = join(directory, "behind.sock");
     const behind = createServer();
     resources.defer(() => void behind.close());

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { request } from "node:http";
 import {
   connect as connectHttp2,
@@ -9,7 +9,6 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
@@ -18,6 +17,7 @@ import { createLogger } from "../../common/logger.ts";
 import { GetCapabilitiesResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { create } from "@bufbuild/protobuf";
 import { type BackendServer, serveBackend } from "./server.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const containerId = "0123456789abcdef".repeat(4);
 const lines: Readonly<Record<string, unknown>>[] = [];
@@ -28,13 +28,12 @@ const logger = createLogger({
 });
 
 describe("a backend's listener", () => {
-  let directory: string;
+  const directory = scratchDirectory();
   let server: BackendServer;
   let socket: string;
   let agent: Http2Server;
 
   before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "sockerless-server-"));
     socket = join(directory, "backend.sock");
     agent = createHttp2Server();
     agent.on("stream", (stream: ServerHttp2Stream, headers) => {
@@ -82,7 +81,6 @@ describe("a backend's listener", () => {
   after(async () => {
     await server.close();
     await new Promise((resolve) => agent.close(resolve));
-    await rm(directory, { recursive: true });
   });
 
   test("is for its owner alone", async () => {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -12,6 +11,7 @@ import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { lossIn } from "./damage.ts";
 import { openState, type State } from "./state.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const records = 400;
 
@@ -33,7 +33,7 @@ describe("a database whose log is not whole", () => {
   const copies = (): Promise<string[]> => readdir(path.join(directory, "set-aside")).catch(() => []);
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "state-damage-"));
+    directory = scratchDirectory();
     const state = await open();
     for (let n = 0; n < records; n++) {
       const id = n.toString(16).padStart(64, "0");
@@ -47,10 +47,7 @@ describe("a database whose log is not whole", () => {
     whole = await readFile(log);
     assert.ok(whole.length > 3 * 32 * 1024);
   });
-  afterEach(async () => {
-    await states.pop()?.close();
-    await rm(directory, { recursive: true });
-  });
+  afterEach(() => states.pop()?.close());
 
   it("is trusted if nothing is lost", async () => {
     assert.equal(lossIn(whole), undefined);

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -13,6 +13,7 @@ import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { findLosses } from "./damage.ts";
 import { openState, type State } from "./state.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const records = 400;
 const seed = process.env["SOCKERLESS_SEED"] ?? "1";
@@ -24,7 +25,7 @@ const contents = Array.from({ length: records }, (_, n) => {
 });
 
 describe("a database that LevelDB cannot open, or misreads", () => {
-  let whole: string;
+  const whole = scratchDirectory();
   let directory: string;
   let db: string;
   let state: State | undefined;
@@ -49,7 +50,6 @@ describe("a database that LevelDB cannot open, or misreads", () => {
   };
 
   before(async () => {
-    whole = await mkdtemp(path.join(tmpdir(), "state-whole-"));
     directory = whole;
     for (const half of [0, 1]) {
       const opened = await open(); // Opening it makes tables of what its log has.
@@ -66,7 +66,6 @@ describe("a database that LevelDB cannot open, or misreads", () => {
     await open();
     await close();
   });
-  after(() => rm(whole, { recursive: true }));
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "state-repair-"));
     db = path.join(directory, "db");

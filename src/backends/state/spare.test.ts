@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { mkdtemp, open, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { open, readFile, stat, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { Operation } from "./database.ts";
 import { Spare } from "./spare.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const halfBytes = 1024;
 
@@ -34,13 +34,12 @@ describe("the spare of a state directory", () => {
   };
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "skl-spare-"));
+    directory = scratchDirectory();
     file = path.join(directory, "spare");
   });
   afterEach(async () => {
     await spare?.close();
     spare = undefined;
-    await rm(directory, { recursive: true });
   });
 
   it("has all its bytes from the start, and no other file's", async () => {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -20,6 +19,7 @@ import {
 import { openDatabase, refusalIn } from "./database.ts";
 import { eventKey } from "./keys.ts";
 import { type Change, openState, type State, type StateOptions } from "./state.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 describe("the state of a backend", () => {
   let directory: string;
@@ -35,12 +35,11 @@ describe("the state of a backend", () => {
   };
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "state-"));
+    directory = scratchDirectory();
   });
   afterEach(async () => {
     await state?.close();
     state = undefined;
-    await rm(directory, { recursive: true });
   });
 
   it("has the same records, events and instance ID after it was opened again", async () => {

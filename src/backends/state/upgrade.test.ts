@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
+import { cp, readdir, rm } from "node:fs/promises";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -13,6 +11,7 @@ import { schemaKey, tableRange } from "./keys.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { openState, type State } from "./state.ts";
 import { copyBeforeUpgrade } from "./upgrade.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 /** Renames the volumes, from what the state has at that step. */
 const suffix = (end: string): Migration => ({
@@ -43,15 +42,12 @@ describe("the state of an earlier version", () => {
   const names = (of: State): string[] => [...of.volumes.values()].map(({ name }) => name);
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-upgrade-"));
+    directory = scratchDirectory();
     const first = await open();
     await first.commit((change) => change.volumes.put(create(VolumeRecordSchema, { name: "data" })));
     await close();
   });
-  afterEach(async () => {
-    await close();
-    await rm(directory, { recursive: true });
-  });
+  afterEach(() => close());
 
   it("is taken up by all steps together, each after the one before", async () => {
     assert.deepEqual(names(await open([...migrations, suffix("-2"), suffix("-3")])), ["data-2-3"]);

@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, describe, it } from "node:test";
 
 import { findingsOf, isHealthy } from "./doctor.ts";
 import { type Machine, machineChecks } from "./machine.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const nowMs = Date.UTC(2026, 0, 1);
-const directory = mkdtempSync(join(tmpdir(), "sockerless-doctor-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 /** A machine, whole or broken. */
 interface Scene {

@@ -1,14 +1,13 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { isErrorKind } from "../errors.ts";
 import { type ConfigSources, loadConfig, loadStateDir } from "./load.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "sockerless-config-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 let files = 0;
 function yamlFile(content: string): string {

@@ -1,9 +1,7 @@
 /** Calls of a backend that is lost, or is none. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
@@ -19,6 +17,7 @@ import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport } from "./transport.ts";
 import { mayRetry } from "./repeated-calls.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 type Handler = (request: Http2ServerRequest, response: Http2ServerResponse) => void;
 
@@ -29,7 +28,7 @@ async function clientsOf(t: TestContext, handler: Handler): Promise<BackendClien
 }
 
 async function dialled(t: TestContext, handler: Handler): Promise<BackendTransport> {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-unary-"));
+  const directory = scratchDirectory();
   const socket = join(directory, "backend.sock");
   const server = createServer(handler).listen(socket);
   await once(server, "listening");
@@ -37,7 +36,6 @@ async function dialled(t: TestContext, handler: Handler): Promise<BackendTranspo
   t.after(async () => {
     backend.close();
     server.close();
-    await rm(directory, { recursive: true });
   });
   return backend;
 }

@@ -25,6 +25,7 @@ import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { fieldsFromBytes } from "../bodies/encoded-fields.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport, readBackendReach } from "./transport.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
   const { clients, address } = await dialled(t);
@@ -78,8 +79,7 @@ test("a backend that goes away in order costs no more than its connection, whate
 });
 
 test("every kind of call waits while backends die in the handshakes of its connections", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-transport-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const certificates = await makeCertificates(directory);
   const [cert, key] = await Promise.all([
     readFile(certificates.server.cert),

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
 import { createServer as createHttp2Server } from "node:http2";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { after, before, beforeEach, describe, it } from "node:test";
@@ -42,6 +40,7 @@ import { StreamPool } from "../streams/stream-pool.ts";
 import { SharedRoom } from "../shared-room.ts";
 import { Publisher } from "./publisher.ts";
 import { ContainerTunnels } from "./tunnels.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const id = "c".repeat(64);
 const logger = createLogger({ level: "silent", process: "test" });
@@ -176,7 +175,7 @@ const refuses = async (port: number): Promise<true | undefined> => {
 };
 
 describe("a frontend that publishes", () => {
-  const directory = mkdtempSync(join(tmpdir(), "publish-"));
+  const directory = scratchDirectory();
   const agentSocket = join(directory, "agent.sock");
   const streams = new StreamPool(1);
   let agent: ReturnType<typeof createHttp2Server>;
@@ -201,7 +200,6 @@ describe("a frontend that publishes", () => {
     await streams.close();
     agent.close();
     service.close();
-    rmSync(directory, { recursive: true });
   });
   beforeEach(async () => {
     await publisher?.close();

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
@@ -13,17 +11,17 @@ import { createLogger } from "../../common/logger.ts";
 import { StreamLink } from "./stream-link.ts";
 import { streamToClient } from "./stream-to-client.ts";
 import type { ToWorker } from "./thread-messages.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 /** A client's end of a connection and the server's. */
 async function connected(t: TestContext): Promise<{ readonly client: Socket; readonly socket: Socket }> {
-  const directory = await mkdtemp(join(tmpdir(), "skl-client-socket-"));
+  const directory = scratchDirectory();
   const server = createServer({ allowHalfOpen: true });
   const path = join(directory, "socket");
   server.listen(path);
   await once(server, "listening");
   t.after(async () => {
     server.close();
-    await rm(directory, { recursive: true });
   });
   const client = connect(path);
   client.pause();

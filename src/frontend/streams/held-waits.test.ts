@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type ServerHttp2Session } from "node:http2";
 import { connect } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
@@ -21,6 +19,7 @@ import {
 import { serveApi } from "../../../test/support/docker-api.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 import { HandOver } from "./hand-over.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 const id = "a".repeat(64);
 const sinceUnixNs = 1_700_000_000_000_000_001n;
@@ -35,7 +34,7 @@ function refused(): never {
 
 /** A frontend whose waits are held, and the backends that come one after the other. */
 async function held(t: TestContext) {
-  const directory = await mkdtemp(join(tmpdir(), "skl-held-waits-"));
+  const directory = scratchDirectory();
   const path = join(directory, "backend.sock");
   const logger = createLogger({ level: "silent", process: "test" });
   const handOver = new HandOver(builtPrograms.agent, path, logger);
@@ -69,7 +68,6 @@ async function held(t: TestContext) {
   t.after(async () => {
     handOver.close();
     end();
-    await rm(directory, { recursive: true });
   });
   const client = connect(api.socket);
   t.after(() => client.destroy());

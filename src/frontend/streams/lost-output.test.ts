@@ -1,22 +1,20 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
 import { keepReadingWithoutOutput, outputLoss } from "./lost-output.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 test("a socket whose output is lost, by single writes or many, is read to the end", async (t) => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-lost-output-"));
+  const directory = scratchDirectory();
   const server = createServer({ allowHalfOpen: true, pauseOnConnect: true });
   const path = join(directory, "socket");
   server.listen(path);
   await once(server, "listening");
   t.after(async () => {
     server.close();
-    await rm(directory, { recursive: true });
   });
   for (const writes of [1, 3]) {
     const client = connect(path);

@@ -3,10 +3,9 @@ import "reflect-metadata";
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createPublicKey, generateKeyPairSync, X509Certificate } from "node:crypto";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { chmodSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { after, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { X509Certificate as Certificate } from "@peculiar/x509";
@@ -14,9 +13,9 @@ import { X509Certificate as Certificate } from "@peculiar/x509";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
-const directory = mkdtempSync(join(tmpdir(), "authority-"));
-after(() => rmSync(directory, { recursive: true }));
+const directory = scratchDirectory();
 
 const file = join(directory, "made/agent-ca.pem");
 const one = "1".repeat(64);

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { createServer, type TLSSocket } from "node:tls";
 
 import type { ClientCredentials } from "../../../agent-client/address.ts";
@@ -13,14 +11,14 @@ import { createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
 import { learnPin } from "./first-contact.ts";
 import { untilTrue } from "../../../../test/support/until.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 describe("the first contact with an agent", () => {
   const clock = new ManualClock(Date.now());
   let credentials: ClientCredentials;
 
   before(async () => {
-    const folder = await mkdtemp(join(tmpdir(), "skl-contact-"));
-    after(() => rm(folder, { recursive: true }));
+    const folder = scratchDirectory();
     const authority = await createAuthority(await readAuthority(join(folder, "ca.pem")), clock);
     credentials = await authority.credentialsFor("c".repeat(64));
   });

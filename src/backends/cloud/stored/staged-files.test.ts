@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
-import { type FileHandle, mkdtemp, open, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { type FileHandle, open, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { create } from "@bufbuild/protobuf";
@@ -16,6 +15,7 @@ import {
 import { FileIndex } from "../../images/file-index.ts";
 import { entryHeader } from "../../images/tar-entries.ts";
 import { StagedFiles } from "./staged-files.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const container = "c".repeat(64);
 const mib = 1024 ** 2;
@@ -26,13 +26,11 @@ describe("staged files", () => {
   const { signal } = new AbortController();
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-staged-"));
+    directory = scratchDirectory();
     const lives = { isNew: () => true, isStarting: () => false, workingDirectoryOf: () => "/" };
     staged = new StagedFiles(directory, lives, 16 * mib);
     await staged.open();
   });
-  afterEach(() => rm(directory, { recursive: true }));
-
   async function put(target: string, tar: Uint8Array, copyUidGid = false): Promise<void> {
     async function* requests(): AsyncGenerator<ArchivePutRequest> {
       const open = { path: target, copyUidGid, user: "app" };

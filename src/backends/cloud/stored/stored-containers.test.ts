@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http2";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
@@ -29,6 +28,7 @@ import { FileBudget } from "../../images/file-budget.ts";
 import type { LayerReader } from "../../images/layer-headers.ts";
 import type { LogPiece } from "../contract/cloud-log.ts";
 import { openStoredContainers, type StoredContainers } from "./stored-containers.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const created = "c".repeat(64);
 const ended = "e".repeat(64);
@@ -49,7 +49,7 @@ describe("containers without an agent", () => {
   const cleanUps: (() => void)[] = [];
 
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-stored-"));
+    directory = scratchDirectory();
     cloudLines = [];
     hasCloudLog = true;
     layersOpened = 0;
@@ -66,7 +66,6 @@ describe("containers without an agent", () => {
       cleanUp();
     }
     await stored.close();
-    await rm(directory, { recursive: true });
   });
 
   const unexpected = {

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -15,6 +14,7 @@ import { systemClock } from "../../../common/clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { type AwsClients, createAwsClients } from "./clients.ts";
 import { isAwsError } from "./errors.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 describe("clients of registries in other regions", () => {
   it("are kept for as many regions as are used at once", (context) => {
@@ -54,7 +54,7 @@ describe("credentials of a file, whose session token tells nobody when it expire
     }
     response.end("{}");
   });
-  let folder = "";
+  const folder = scratchDirectory();
   let aws: AwsClients;
 
   const give = (key: string): Promise<void> =>
@@ -65,7 +65,6 @@ describe("credentials of a file, whose session token tells nobody when it expire
   const list = (): Promise<unknown> => aws.ecs.send(new ListTasksCommand({}));
 
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), "skl-credentials-"));
     process.env["AWS_SHARED_CREDENTIALS_FILE"] = join(folder, "credentials");
     process.env["AWS_CONFIG_FILE"] = join(folder, "none");
     process.env["AWS_PROFILE"] = "default"; // Keys of the environment are none of the test's.
@@ -83,7 +82,6 @@ describe("credentials of a file, whose session token tells nobody when it expire
     aws.close();
     server.closeAllConnections();
     server.close();
-    await rm(folder, { recursive: true });
   });
 
   it("are read again once AWS says that they have expired, by every service", async () => {

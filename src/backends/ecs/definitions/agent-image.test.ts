@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { it } from "node:test";
 
 import { loadConfig } from "../../../common/config/load.ts";
 import { agentImageOf } from "./agent-image.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 /** Compiled code lies elsewhere than what is read here. */
 function checkout(): string {
@@ -17,11 +17,10 @@ function checkout(): string {
   return folder;
 }
 
-it("the documented example says where the agent comes from", async (t) => {
+it("the documented example says where the agent comes from", async () => {
   const text = await readFile(join(checkout(), "docs/configuration.md"), "utf8");
   const [, example = ""] = /## Example\n\n```yaml\n(.*?)```/s.exec(text) ?? [];
-  const directory = await mkdtemp(join(tmpdir(), "sockerless-example-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const file = join(directory, "config.yaml");
   await writeFile(file, example);
   const { config } = loadConfig({ command: "serve", environment: {}, uid: 0, file });

@@ -1,10 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createServer as createWebServer, type ServerOptions } from "node:https";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { Worker } from "node:worker_threads";
 
@@ -14,6 +12,7 @@ import { childrenOf, commandLineOf, Life } from "../../../../test/support/proces
 import { until, untilTrue } from "../../../../test/support/until.ts";
 import { Dialer } from "./dialer.ts";
 import { HttpClient } from "./http-client.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const { signal } = new AbortController();
 
@@ -36,8 +35,7 @@ function opened(t: TestContext) {
 
 /** A web server that sends half of each answer, and the rest when it is told to. */
 async function halting(t: TestContext, options: ServerOptions = {}) {
-  const directory = await mkdtemp(join(tmpdir(), "skl-dialer-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const { server: files } = await makeCertificates(directory);
   const pem = { cert: await readFile(files.cert), key: await readFile(files.key) };
   const goOn = Promise.withResolvers<void>();

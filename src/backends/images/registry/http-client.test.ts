@@ -1,17 +1,16 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createServer, type RequestListener } from "node:http";
 import { createServer as createTlsServer } from "node:https";
 import { type AddressInfo, createServer as createPlainServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { afterEach, describe, it, type TestContext } from "node:test";
 
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { Dialer, mostIdle } from "./dialer.ts";
 import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 /** A server that notes what it is asked. */
 async function listen(t: TestContext): Promise<{ readonly port: number; readonly asked: string[] }> {
@@ -134,8 +133,7 @@ describe("a chain of redirects", () => {
   /** Servers, the last of TLS, each of which redirects to the next address of a chain; the last address answers. */
   async function serving(t: TestContext) {
     const asked: Asked[] = [];
-    const directory = await mkdtemp(join(tmpdir(), "skl-redirects-"));
-    t.after(() => rm(directory, { recursive: true }));
+    const directory = scratchDirectory();
     const { server: tls } = await makeCertificates(directory);
     const chain: string[] = [];
     const answer: RequestListener = (request, response) => {

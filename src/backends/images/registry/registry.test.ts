@@ -1,24 +1,22 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, createServer, type Socket } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, describe, it, type TestContext } from "node:test";
 
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { registryDialer } from "./http-client.ts";
 import { Registry } from "./registry.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const { signal } = new AbortController();
 const tlsHandshake = 22;
 
 /** A registry that speaks TLS and HTTP on one port. */
 async function serving(t: TestContext, answer: (host: string) => RequestListener): Promise<Registry> {
-  const directory = await mkdtemp(join(tmpdir(), "skl-registry-"));
-  t.after(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   const { server: files } = await makeCertificates(directory);
   const listener: RequestListener = (request, response) =>
     answer(`127.0.0.1:${(server.address() as AddressInfo).port}`)(request, response);

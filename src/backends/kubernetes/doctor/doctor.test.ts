@@ -1,9 +1,8 @@
 /** The doctor over an API server at the wire: what is broken, and which lines tell so, all others being as they were. */
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { text } from "node:stream/consumers";
@@ -17,6 +16,7 @@ import { loadConfig } from "../../../common/config/load.ts";
 import { type Finding, unknown } from "../../../common/finding.ts";
 import { processLogger } from "../../../common/logger.ts";
 import { doctorChecks, startedPodCheck } from "./doctor.ts";
+import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const rules = (
   parse(readFileSync(path.join(checkout, "deploy/kubernetes/role.yaml"), "utf8")) as {
@@ -44,7 +44,7 @@ function hastyClock(): Clock {
 const alwaysUnknown = { "network policies": "unknown", "the agent's image": "unknown" };
 
 describe("the doctor of Kubernetes", () => {
-  const directory = mkdtempSync(path.join(tmpdir(), "skl-doctor-"));
+  const directory = scratchDirectory();
   const kubeconfig = path.join(directory, "kubeconfig");
   const server = createServer((request, response) => void answer(request, response));
   /** Rights that the caller does not have, paths that are refused, and the annotations of the one storage class. */
@@ -131,7 +131,6 @@ describe("the doctor of Kubernetes", () => {
   });
   after(() => {
     server.close();
-    rmSync(directory, { recursive: true });
   });
   beforeEach(() => reset());
   const reset = (): void => {
