@@ -16,7 +16,7 @@ import {
 import path from "node:path";
 
 import { copyRunningDatabase } from "../backends/state/snapshot.ts";
-import { conflict, errnoOf, invalid, messageOf, systemError } from "../common/errors.ts";
+import { conflict, invalid, messageOf, systemError, unlessMissing } from "../common/errors.ts";
 import { version } from "../common/version.ts";
 import { refuseForeignFiles } from "./state-tree.ts";
 
@@ -62,12 +62,7 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
     // The spare first: what it has and the database has, too, counts once.
     const hasSpare = await copyFile(path.join(stateDirectory, "spare"), path.join(scratch, "spare")).then(
       () => true,
-      (error: unknown) => {
-        if (errnoOf(error) !== "ENOENT") {
-          throw error;
-        }
-        return false;
-      },
+      unlessMissing,
     );
     await copyRunningDatabase(stateDirectory, path.join(scratch, "db"));
     const there = await readdir(stateDirectory);
@@ -106,12 +101,7 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
  */
 export async function restore(stateDirectory: string, file: string): Promise<void> {
   const target = path.resolve(stateDirectory);
-  const names = await readdir(target).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") {
-      return undefined;
-    }
-    throw error;
-  });
+  const names = await readdir(target).catch(unlessMissing);
   if (names !== undefined && names.length > 0) {
     throw conflict(
       `state directory ${stateDirectory} is not empty: stop the daemon and move the directory away first`,

@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
 import { checkDatabase, type Finding } from "../backends/state/check.ts";
-import { errnoOf } from "../common/errors.ts";
+import { errnoOf, unlessMissing } from "../common/errors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkMachine } from "./check-machine.ts";
 import { refuseForeignFiles } from "./state-tree.ts";
@@ -85,12 +85,6 @@ async function giveToOwner(stateDirectory: string): Promise<void> {
     for (const each of [place, ...below.map((entry) => path.join(entry.parentPath, entry.name))]) {
       await lchown(each, uid, gid).catch(unlessMissing);
     }
-  }
-}
-
-function unlessMissing(error: unknown): void {
-  if (errnoOf(error) !== "ENOENT") {
-    throw error;
   }
 }
 

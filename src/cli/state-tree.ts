@@ -3,7 +3,7 @@ import type { Dirent } from "node:fs";
 import { lstat, readdir } from "node:fs/promises";
 import path from "node:path";
 
-import { errnoOf, invalid } from "../common/errors.ts";
+import { invalid, unlessMissing } from "../common/errors.ts";
 
 /** Directories whose content containers, images and volumes choose (docs/formats.md): anything may be in there. */
 const foreign =
@@ -42,17 +42,11 @@ async function refuseIn(
   if (foreign.test(name)) {
     return;
   }
+  // A backend that runs removes things meanwhile.
   const entries = await readdir(path.join(stateDirectory, name), { withFileTypes: true }).catch(
     unlessMissing,
   );
   for (const each of entries ?? []) {
     await refuseIn(stateDirectory, path.posix.join(name, each.name), each);
-  }
-}
-
-/** A backend that runs removes things meanwhile. */
-function unlessMissing(error: unknown): undefined {
-  if (errnoOf(error) !== "ENOENT") {
-    throw error;
   }
 }

@@ -215,6 +215,13 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
+/** Handles the failure of an operation on a file that may be missing. @throws the error, if it is not ENOENT */
+export function unlessMissing(error: unknown): undefined {
+  if (errnoOf(error) !== "ENOENT") {
+    throw error;
+  }
+}
+
 /** Recognizes errors like Connect itself does, since they may come from another copy of the library. */
 function isConnectError(error: unknown): error is ConnectError {
   return (

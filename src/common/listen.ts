@@ -6,7 +6,7 @@ import { dirname } from "node:path";
 
 import type { TlsFiles } from "./config/load.ts";
 import { type HeldSockets, type InheritedSocket, socketFileOf } from "./held-sockets.ts";
-import { conflict, errnoOf, fromFileError, messageOf, systemError } from "./errors.ts";
+import { conflict, errnoOf, fromFileError, messageOf, systemError, unlessMissing } from "./errors.ts";
 import { makeDirectories } from "./make-directories.ts";
 import { checkOwnCertificate } from "./own-certificate.ts";
 
@@ -183,12 +183,7 @@ async function bound(listener: Server, address: string, bind: () => void): Promi
 
 /** Removes the socket file left by a killed process: without a listener it only blocks the path. */
 async function removeStaleSocket(path: string, serves: string): Promise<void> {
-  const stat = await lstat(path).catch((error: unknown) => {
-    if (errnoOf(error) === "ENOENT") {
-      return undefined;
-    }
-    throw error;
-  });
+  const stat = await lstat(path).catch(unlessMissing);
   if (stat === undefined) {
     return;
   }

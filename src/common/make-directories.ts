@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import { errnoOf, fromFileError, messageOf } from "./errors.ts";
+import { errnoOf, fromFileError, messageOf, unlessMissing } from "./errors.ts";
 
 /**
  * Makes a directory and its parents, like `mkdir -p`. Node's `recursive` option never returns if an existing directory
@@ -47,13 +47,5 @@ async function makeOne(path: string, mode: number): Promise<void> {
 
 /** Whether a file exists. @throws any error of the look but ENOENT */
 export async function isThere(path: string): Promise<boolean> {
-  try {
-    await stat(path);
-    return true;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return false;
-    }
-    throw error;
-  }
+  return (await stat(path).catch(unlessMissing)) !== undefined;
 }

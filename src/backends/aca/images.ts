@@ -6,7 +6,7 @@ import { readFile } from "node:fs/promises";
 import path from "node:path";
 
 import type { Clock } from "../../common/clock.ts";
-import { conflict, errnoOf, invalid, messageOf } from "../../common/errors.ts";
+import { conflict, invalid, messageOf, unlessMissing } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { StartCheck, Sweep } from "../cloud/contract/platform.ts";
@@ -219,15 +219,8 @@ function digestsOf(images: Iterable<Pick<ImageRecord, "driverReference">>): Read
 
 /** An image's user; undefined if its configuration is gone. */
 async function userOf({ id }: ImageRecord, stateDir: string): Promise<string | undefined> {
-  try {
-    const config = await readFile(path.join(stateDir, "blobs", "sha256", hexOf(id)));
-    return parseImageConfig(config).config.user;
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return undefined;
-    }
-    throw error;
-  }
+  const config = await readFile(path.join(stateDir, "blobs", "sha256", hexOf(id))).catch(unlessMissing);
+  return config && parseImageConfig(config).config.user;
 }
 
 /** Whether an image's processes start as root, with any group. */

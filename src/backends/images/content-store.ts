@@ -17,7 +17,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 
-import { errnoOf, invalid, messageOf, systemError } from "../../common/errors.ts";
+import { invalid, messageOf, systemError, unlessMissing } from "../../common/errors.ts";
 import { withCallFaultPoints } from "../driver/fault-points.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
 
@@ -81,14 +81,8 @@ export class ContentStore {
   /** The blob with a digest, or undefined. */
   async find(digest: string): Promise<StoredBlob | undefined> {
     await this.#deletions.get(digest);
-    try {
-      return { digest, size: (await stat(this.path(digest))).size };
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") {
-        return undefined;
-      }
-      throw error;
-    }
+    const found = await stat(this.path(digest)).catch(unlessMissing);
+    return found && { digest, size: found.size };
   }
 
   /** Reads a small blob. @throws invalid if it is larger than `maxBytes` */

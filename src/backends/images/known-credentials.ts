@@ -1,4 +1,5 @@
 /** Credentials for repositories: a client's own, the driver's, and those for layers that a client's pull left at the registry. */
+import { forgetOldest } from "../../common/forget-oldest.ts";
 import type { NamedReference } from "./reference.ts";
 import { repositoryName } from "./reference.ts";
 import { type Credentials, isAnonymous } from "./registry/credentials.ts";
@@ -44,9 +45,6 @@ export class KnownCredentials {
       return;
     }
     this.#pulledWith.set(name, given);
-    const [oldest = ""] = this.#pulledWith.keys();
-    if (this.#pulledWith.size > mostKept) {
-      this.#pulledWith.delete(oldest);
-    }
+    forgetOldest(this.#pulledWith, mostKept);
   }
 }

@@ -7,7 +7,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
-import { errnoOf, SockerlessError } from "../../common/errors.ts";
+import { SockerlessError, unlessMissing } from "../../common/errors.ts";
 import { EventSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import {
   type ContainerRecord,
@@ -196,13 +196,6 @@ async function readRecords(stateDirectory: string): Promise<Records> {
     await view?.forgetFiles();
   }
   return { unreadable, images: of("image"), containers: of("container"), networks: of("network") };
-}
-
-/** There is no state yet. */
-function unlessMissing(error: unknown): undefined {
-  if (errnoOf(error) !== "ENOENT") {
-    throw error;
-  }
 }
 
 /** Tables whose records are compared with one another, or with files. */

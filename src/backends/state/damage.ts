@@ -11,7 +11,7 @@ import { readdir, readFile } from "node:fs/promises";
 import path from "node:path";
 
 import { maskedCrc32c } from "../../common/crc32c.ts";
-import { errnoOf, messageOf } from "../../common/errors.ts";
+import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { isNotYetDatabase } from "./database.ts";
 import { damagedBlocks } from "./table-file.ts";
 
@@ -45,13 +45,13 @@ export function needsRepair({ file, kind }: Loss): boolean {
  * error
  */
 export async function findLosses(location: string): Promise<readonly Loss[]> {
-  const names = (await readdir(location).catch(unlessRemoved)) ?? [];
+  const names = (await readdir(location).catch(unlessMissing)) ?? [];
   if (isNotYetDatabase(names)) {
     return [];
   }
   const losses = await lossOfCurrent(location, names);
   for (const file of names.toSorted()) {
-    const loss = await lossOf(location, file).catch(unlessRemoved);
+    const loss = await lossOf(location, file).catch(unlessMissing); // Another backend may still be ending.
     losses.push(...(loss === undefined ? [] : [{ file, ...loss }]));
   }
   return losses;
@@ -63,13 +63,6 @@ export function reportedLoss(error: unknown): Loss {
   return table === undefined
     ? { file: "MANIFEST", kind: "damaged", offset: 0 }
     : { file: table, kind: "missing", offset: 0 };
-}
-
-/** A file may disappear because another backend is still ending. */
-function unlessRemoved(error: unknown): undefined {
-  if (errnoOf(error) !== "ENOENT") {
-    throw error;
-  }
 }
 
 async function lossOfCurrent(location: string, names: readonly string[]): Promise<Loss[]> {

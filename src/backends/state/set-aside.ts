@@ -5,7 +5,7 @@
 import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 
-import { errnoOf, messageOf } from "../../common/errors.ts";
+import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { damaged, locationOf } from "./database.ts";
 import type { Loss } from "./damage.ts";
 
@@ -74,12 +74,6 @@ export async function deleteSetAside(stateDirectory: string): Promise<void> {
 }
 
 async function namesIn(directory: string): Promise<readonly string[]> {
-  try {
-    return (await readdir(directory)).filter((name) => !name.startsWith(hidden));
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return [];
-    }
-    throw error;
-  }
+  const names = (await readdir(directory).catch(unlessMissing)) ?? [];
+  return names.filter((name) => !name.startsWith(hidden));
 }

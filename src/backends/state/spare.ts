@@ -15,7 +15,7 @@ import { crc32 } from "node:zlib";
 
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 
-import { errnoOf, systemError } from "../../common/errors.ts";
+import { errnoOf, systemError, unlessMissing } from "../../common/errors.ts";
 import {
   type SpareOperation,
   type SpareRecord,
@@ -174,14 +174,9 @@ export class Spare {
 
 /** Opens the file if it has its full length; undefined otherwise, when nothing was ever written to it. */
 async function openWhole(name: string, size: number): Promise<FileHandle | undefined> {
-  let file: FileHandle;
-  try {
-    file = await openForWriting(name);
-  } catch (error) {
-    if (errnoOf(error) === "ENOENT") {
-      return undefined;
-    }
-    throw error;
+  const file = await openForWriting(name).catch(unlessMissing);
+  if (file === undefined) {
+    return undefined;
   }
   if ((await file.stat()).size === size) {
     return file;

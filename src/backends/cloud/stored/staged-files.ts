@@ -26,6 +26,7 @@ import {
   fromUnknown,
   invalid,
   SockerlessError,
+  unlessMissing,
 } from "../../../common/errors.ts";
 import {
   type ArchivePutOpen,
@@ -320,14 +321,7 @@ export class StagedFiles {
   }
 
   async #names(containerId: string): Promise<string[]> {
-    try {
-      return await readdir(path.join(this.#directory, containerId));
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") {
-        return [];
-      }
-      throw error;
-    }
+    return (await readdir(path.join(this.#directory, containerId)).catch(unlessMissing)) ?? [];
   }
 }
 

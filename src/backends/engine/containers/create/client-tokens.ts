@@ -1,5 +1,6 @@
 /** Idempotency tokens: a request that is repeated because its answer was lost gets the first one's answer. */
 import type { Clock } from "../../../../common/clock.ts";
+import { forgetOldest } from "../../../../common/forget-oldest.ts";
 
 /** Milliseconds for which an answer is kept. */
 export const tokenLifetimeMs = 3_600_000;
@@ -33,10 +34,7 @@ export class ClientTokens<T> {
     this.#kept.delete(token);
     this.#kept.set(token, { answer, expiresMs: this.#clock.nowMs() + tokenLifetimeMs });
     answer.catch(() => this.#kept.delete(token));
-    if (this.#kept.size > mostTokens) {
-      const [oldest = ""] = this.#kept.keys();
-      this.#kept.delete(oldest);
-    }
+    forgetOldest(this.#kept, mostTokens);
     return answer;
   }
 }
