@@ -185,6 +185,38 @@ describe("a connection that was cut", () => {
     await once(third, "close");
   });
 
+  it("tells the agents of many links that were left while cut, a few at a time", async () => {
+    const dials: ((error: Error) => void)[] = [];
+    let isLeft: boolean = false;
+    const openCut = async (): Promise<Link> => {
+      const [carrier] = duplexPair();
+      const carriers = [carrier];
+      const link = await Link.open(async () => {
+        if (isLeft) {
+          await new Promise((_resolve, reject) => dials.push(reject));
+        }
+        return carriers.shift() ?? Promise.reject(new Error("no carrier"));
+      });
+      carrier.destroy();
+      await once(link, "cut");
+      return link;
+    };
+    const links = await Promise.all(Array.from({ length: 40 }, openCut));
+    isLeft = true;
+    for (const link of links) {
+      link.destroy();
+    }
+    const atOnce: number[] = [];
+    while (dials.length > 0) {
+      atOnce.push(dials.length);
+      for (const reject of dials.splice(0)) {
+        reject(new AgentGoneError("gone"));
+      }
+      await setImmediate();
+    }
+    assert.deepEqual(atOnce, [16, 16, 8]);
+  });
+
   it("ends with an error if the agent's handshake is too long, and passes none of the excess on", async () => {
     const [carrier, agent] = duplexPair();
     const link = await Link.open(async () => carrier);

@@ -38,6 +38,36 @@ const steadyAfterMs = 10_000;
 /** The pause between attempts to tell an agent that we left; nothing waits for these. */
 const leavePauseMs = 1_000;
 
+/** Maximum number of farewells that dial or pause at a time. */
+const mostFarewells = 16;
+
+/** Farewells of links that were left while they were cut, of all agents: each dials in its turn. */
+class Farewells {
+  readonly #waiting: (() => Promise<boolean>)[] = [];
+  #busy = 0;
+
+  /** @param attempt tells an agent that we left; resolves to false if it is to be repeated */
+  add(attempt: () => Promise<boolean>): void {
+    this.#waiting.push(attempt);
+    if (this.#busy < mostFarewells) {
+      void this.#work();
+    }
+  }
+
+  async #work(): Promise<void> {
+    this.#busy++;
+    for (let attempt = this.#waiting.shift(); attempt !== undefined; attempt = this.#waiting.shift()) {
+      if (!(await attempt())) {
+        await sleep(leavePauseMs, undefined, { ref: false });
+        this.#waiting.push(attempt);
+      }
+    }
+    this.#busy--;
+  }
+}
+
+const farewells = new Farewells();
+
 /** The agent is gone for good: connections to it cannot resume. */
 export class AgentGoneError extends Error {}
 
@@ -171,26 +201,27 @@ export class Link extends Duplex {
     if (carrier?.writable === true) {
       this.#leave(carrier);
     } else if (!this.#isOver) {
-      void this.#leaveOverNext();
+      this.#leaveOverNext();
     }
     done(error);
   }
 
   /** Leaves over the next carrier: otherwise the agent would keep its end until its own limit. */
-  async #leaveOverNext(): Promise<void> {
-    for (const until = performance.now() + this.#limitMs; performance.now() < until; ) {
+  #leaveOverNext(): void {
+    const until = performance.now() + this.#limitMs;
+    farewells.add(async () => {
+      if (performance.now() >= until) {
+        return true;
+      }
       try {
         const carrier = await this.#connect();
         carrier.write(this.#opening(resumesLink));
         this.#leave(carrier);
-        return;
+        return true;
       } catch (error) {
-        if (isGone(error)) {
-          return;
-        }
+        return isGone(error);
       }
-      await sleep(leavePauseMs, undefined, { ref: false });
-    }
+    });
   }
 
   /**
@@ -384,7 +415,7 @@ export class Link extends Duplex {
     const head = await readHead(carrier).catch((error: unknown) => {
       carrier.on("error", () => {}).destroy();
       if (this.destroyed) {
-        void this.#leaveOverNext(); // The agent may have dropped the former one for it.
+        this.#leaveOverNext(); // The agent may have dropped the former one for it.
       }
       throw error;
     });

@@ -23,6 +23,8 @@ export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => voi
 const idleMs = 90_000;
 /** Maximum flows of one port; datagrams of further clients are dropped. */
 const maxFlows = 1024;
+/** Bytes of a port's answers that wait for a slow link; further ones are dropped. */
+const mostUnsent = 256 * 1024;
 
 interface Flow {
   readonly way: DatagramFlow;
@@ -72,8 +74,11 @@ export async function listenUdp(
   socket.on("error", () => {}); // An answer that could not be sent is lost, as datagrams are.
   socket.on("message", (datagram, { address: host, port: from }) => {
     const flow = flowOf(`${host} ${from}`, (answer) => {
-      if (!isClosed) {
-        flow?.timer.refresh();
+      if (isClosed) {
+        return;
+      }
+      flow?.timer.refresh();
+      if (socket.getSendQueueSize() <= mostUnsent) {
         socket.send(answer, from, host);
       }
     });

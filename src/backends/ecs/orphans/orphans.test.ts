@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, it } from "node:test";
 
+import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { ECRClient } from "@aws-sdk/client-ecr";
 import type { ECSClient } from "@aws-sdk/client-ecs";
 import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
@@ -16,6 +17,10 @@ import { orphanedImages } from "../../cloud/orphans/images.ts";
 import type { Known } from "../../cloud/orphans/orphan.ts";
 import type { TaskPlace } from "../../cloud/contract/agent-finder.ts";
 import { ecsTasks } from "../tasks/ecs-tasks.ts";
+import { withoutNetwork } from "../security-groups/network-groups.ts";
+import { SecurityGroups } from "../security-groups/security-groups.ts";
+import { instanceTag, networkTag } from "../tags.ts";
+import { orphanedGroups } from "./security-groups.ts";
 import { orphanedServices } from "./services.ts";
 import { orphanedTasks } from "../../cloud/orphans/tasks.ts";
 
@@ -111,6 +116,33 @@ describe("what nobody's state knows", () => {
     assert.deepEqual(made("BatchDeleteImage"), [
       { repositoryName: "team/images", imageIds: [{ imageTag: tag("b", "one") }] },
     ]);
+  });
+
+  it("is a security group of a network, and none that has copied its tags", async () => {
+    const group = (id: string, name: string, network: string) => ({
+      GroupId: id,
+      GroupName: name,
+      Tags: [
+        { Key: networkTag, Value: network },
+        { Key: instanceTag, Value: "two" },
+      ],
+    });
+    const { client } = fakeClient<AwsService<EC2Client>>({
+      DescribeSecurityGroups: () => ({
+        SecurityGroups: [
+          group("sg-1", `sockerless-net-${"a".repeat(12)}`, "a".repeat(64)),
+          group("sg-2", "web-by-hand", "a".repeat(64)),
+          group("sg-3", "sockerless-net-none-3fc4ccfe7458", withoutNetwork),
+          group("sg-4", "none-by-hand", withoutNetwork),
+        ],
+      }),
+    });
+    const groups = new SecurityGroups({ ec2: client, subnet: "subnet-1", clock: systemClock });
+    const found = await orphanedGroups(groups, undefined, "one", known([]));
+    assert.deepEqual(
+      found.map(({ id }) => id),
+      ["sg-1", "sg-3"],
+    );
   });
 
   it("is a name of another instance's in Cloud Map, which goes when its addresses have", async () => {

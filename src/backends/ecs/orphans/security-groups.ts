@@ -1,10 +1,13 @@
 import { permissionOf } from "../security-groups/rules.ts";
-import { nfsFrom, withoutNetwork } from "../security-groups/network-groups.ts";
+import { groupNameOf, nfsFrom, withoutNetwork } from "../security-groups/network-groups.ts";
 import type { SecurityGroups } from "../security-groups/security-groups.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import type { Known, Orphan } from "../../cloud/orphans/orphan.ts";
 
-/** Security groups of networks, and other instances' groups for containers without a network. */
+/**
+ * Security groups of networks, and other instances' groups for containers without a network. A group with another name
+ * than its tags give has copied them.
+ */
 export async function orphanedGroups(
   groups: SecurityGroups,
   efsGroupId: string | undefined,
@@ -12,10 +15,11 @@ export async function orphanedGroups(
   known: Known,
 ): Promise<Orphan[]> {
   const found: Orphan[] = [];
-  for (const { GroupId: id = "", Tags = [] } of await groups.tagged(networkTag)) {
+  for (const { GroupId: id = "", GroupName, Tags = [] } of await groups.tagged(networkTag)) {
     const network = tagValue(Tags, networkTag) ?? "";
     const instance = tagValue(Tags, instanceTag) ?? "";
-    if (instance === own && (network === withoutNetwork || known.hasNetwork(network))) {
+    const isOwn = instance === own && (network === withoutNetwork || known.hasNetwork(network));
+    if (isOwn || GroupName !== groupNameOf(network, instance)) {
       continue;
     }
     found.push({

@@ -72,7 +72,7 @@ export class NetworkGroups {
   async ensure(network: Network): Promise<string> {
     const { instance } = this.#options;
     const wanted = {
-      name: groupNameOf(network.id),
+      name: groupNameOf(network.id, instance),
       description: `sockerless network ${network.name.replaceAll(/[^\w .-]/g, "_").slice(0, 200)}`,
       tags: networkTags(network, instance, this.#logger),
     };
@@ -102,11 +102,11 @@ export class NetworkGroups {
 
   /** Removes a network's group; in the background if it is still in use. */
   async remove({ network, driverReference }: NetworkRecord): Promise<void> {
-    const { groups, removals } = this.#options;
+    const { groups, instance, removals } = this.#options;
     const id = network?.id ?? "";
     const isUnknown = driverReference === "" && !this.#refused.delete(id);
     const group =
-      this.#known.get(id) ?? (isUnknown ? await groups.namedOnceShown(groupNameOf(id)) : undefined);
+      this.#known.get(id) ?? (isUnknown ? await groups.namedOnceShown(groupNameOf(id, instance)) : undefined);
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
     this.#mounts.delete(id);
@@ -131,7 +131,7 @@ export class NetworkGroups {
       if (id === undefined || id === withoutNetwork) {
         continue;
       }
-      if (group.GroupName !== groupNameOf(id)) {
+      if (group.GroupName !== groupNameOf(id, instance)) {
         // By copied tags, which may be of a network that has its group.
         this.#logger.warn(
           { group: group.GroupId },
@@ -209,8 +209,7 @@ export class NetworkGroups {
   }
 
   get #nameOfNone(): string {
-    const hash = createHash("sha256").update(this.#options.instance).digest("hex");
-    return `sockerless-net-none-${shortId(hash)}`;
+    return groupNameOf(withoutNetwork, this.#options.instance);
   }
 
   async #complete(network: Network, group: SecurityGroup): Promise<string> {
@@ -318,9 +317,10 @@ export class NetworkGroups {
   }
 }
 
-/** The name of a network's group. */
-function groupNameOf(networkId: string): string {
-  return `sockerless-net-${shortId(networkId)}`;
+/** The name of a network's group, or of an instance's group for containers without a network. */
+export function groupNameOf(networkId: string, instance: string): string {
+  const hash = createHash("sha256").update(instance).digest("hex");
+  return `sockerless-net-${networkId === withoutNetwork ? `none-${shortId(hash)}` : shortId(networkId)}`;
 }
 
 /** The rule in the group of the file system's mount targets that admits another group. */
