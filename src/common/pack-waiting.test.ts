@@ -50,6 +50,37 @@ test("chunks that wait take little more than their bytes, whatever they were vie
   }
 });
 
+test("a stream of which all was read keeps little", async () => {
+  const stream = packed();
+  for (let pushed = 0; pushed < 300; pushed++) {
+    stream.push(Buffer.alloc(100));
+  }
+  while (stream.readableLength > 0) {
+    stream.read();
+  }
+  await setImmediate();
+  stream.push(Buffer.from("a"));
+  const { buffer } = stream.read() as Buffer;
+  assert.equal(buffer.byteLength, 4096);
+});
+
+test("what waits can be read behind the stream's destruction", () => {
+  const stream = packed();
+  stream.push(Buffer.from("a"));
+  stream.push(Buffer.from("b"));
+  stream.destroy();
+  assert.equal(String(stream.read()), "ab");
+});
+
+test("what was pushed in the tick of the stream's destruction reaches who reads at once", async () => {
+  const stream = packed();
+  const chunks = waiting(stream);
+  await setImmediate();
+  stream.push(view(10, 1));
+  stream.destroy();
+  assert.equal(Buffer.concat(chunks).length, 10);
+});
+
 test("chunks that are pushed in one tick are read as few, and all before the end", async () => {
   for (const read of ["flow", "iterate"] as const) {
     const stream = packed();

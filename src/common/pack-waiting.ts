@@ -16,6 +16,7 @@ const [leastPack, mostPack] = [4 * 1024, 64 * 1024];
  */
 export function packWaiting(stream: Readable): void {
   const [push, read] = [stream.push.bind(stream), stream.read.bind(stream)];
+  const destroy = stream.destroy.bind(stream);
   let pack = Buffer.alloc(0);
   let used = 0;
   /** Small chunks' bytes of this tick. */
@@ -26,6 +27,7 @@ export function packWaiting(stream: Readable): void {
       pack = pack.subarray(used);
       used = 0;
       push(packed);
+      forget();
     }
   };
   const endTick = (): void => {
@@ -53,15 +55,28 @@ export function packWaiting(stream: Readable): void {
     return stream.readableLength + used < stream.readableHighWaterMark;
   };
   const pushPacked = (chunk: Uint8Array | null): boolean => {
-    if (chunk !== null && chunk.length < smallBytes) {
+    const isReadAtOnce = stream.readableFlowing === true && stream.readableLength === 0;
+    if (chunk !== null && chunk.length < (isReadAtOnce ? leastPack : smallBytes)) {
       return add(chunk);
     }
     pass();
     return push(chunk);
   };
+  /** Keeps no more than the least while nothing waits: a connection may be idle for days. */
+  const forget = (): void => {
+    if (used === 0 && stream.readableLength === 0 && pack.buffer.byteLength > leastPack) {
+      pack = Buffer.alloc(0);
+    }
+  };
   const readPacked = (size?: number): unknown => {
     pass();
-    return read(size);
+    const chunk: unknown = read(size);
+    forget();
+    return chunk;
   };
-  Object.assign(stream, { push: pushPacked, read: readPacked });
+  const destroyPacked = (error?: Error): Readable => {
+    pass(); // A destroyed stream takes no more, and what waits in it may still be read.
+    return destroy(error);
+  };
+  Object.assign(stream, { push: pushPacked, read: readPacked, destroy: destroyPacked });
 }
