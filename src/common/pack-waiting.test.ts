@@ -72,6 +72,15 @@ test("what waits can be read behind the stream's destruction", () => {
   assert.equal(String(stream.read()), "ab");
 });
 
+test("what was pushed in the tick of the stream's destruction reaches who reads at once", async () => {
+  const stream = packed();
+  const chunks = waiting(stream);
+  await setImmediate();
+  stream.push(view(10, 1));
+  stream.destroy();
+  assert.equal(Buffer.concat(chunks).length, 10);
+});
+
 test("chunks that are pushed in one tick are read as few, and all before the end", async () => {
   for (const read of ["flow", "iterate"] as const) {
     const stream = packed();

@@ -55,7 +55,8 @@ export function packWaiting(stream: Readable): void {
     return stream.readableLength + used < stream.readableHighWaterMark;
   };
   const pushPacked = (chunk: Uint8Array | null): boolean => {
-    if (chunk !== null && chunk.length < smallBytes) {
+    const isReadAtOnce = stream.readableFlowing === true && stream.readableLength === 0;
+    if (chunk !== null && chunk.length < (isReadAtOnce ? leastPack : smallBytes)) {
       return add(chunk);
     }
     pass();
