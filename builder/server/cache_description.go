@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -13,7 +13,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxRecordSteps bounds the steps from one record of a cache to another while its records are put together.
+// maxRecordSteps bounds the steps from one record of a cache to another while the records of an import are put together.
 const maxRecordSteps = 1 << 24
 
 // documentReader is a document that has been read.
@@ -28,17 +28,17 @@ func (d *documentReader) Size() int64  { return d.size }
 func (d *documentReader) Close() error { return nil }
 
 // checkDescription refuses a manifest or configuration that BuildKit does not survive: it parses both in goroutines that
-// recover nothing. Others that it cannot parse are left to it.
-func checkDescription(document []byte) error {
+// recover nothing. Others that it cannot parse are left to it. The steps are those of all documents of the import.
+func checkDescription(document []byte, steps *atomic.Int64) error {
 	var index ocispecs.Index
 	if json.Unmarshal(document, &index) == nil {
-		if err := checkDescriptors(index.Manifests...); err != nil {
+		if err := checkDescriptors(steps, index.Manifests...); err != nil {
 			return err
 		}
 	}
 	var manifest ocispecs.Manifest
 	if json.Unmarshal(document, &manifest) == nil {
-		if err := checkDescriptors(append(manifest.Layers, manifest.Config)...); err != nil {
+		if err := checkDescriptors(steps, append(manifest.Layers, manifest.Config)...); err != nil {
 			return err
 		}
 	}
@@ -54,18 +54,18 @@ func checkDescription(document []byte) error {
 		} `json:"history"`
 	}
 	if json.Unmarshal(document, &image) == nil && image.Cache != nil {
-		steps := 0
+		made := 0
 		for _, each := range image.History {
 			if !each.EmptyLayer {
-				steps++
+				made++
 			}
 		}
-		if steps < len(image.Rootfs.DiffIDs) {
+		if made < len(image.Rootfs.DiffIDs) {
 			return errors.New("an image with a build cache has fewer steps than layers")
 		}
 		var inline []cacheimporttypes.CacheRecord
 		if json.Unmarshal(image.Cache, &inline) == nil {
-			if err := checkRecords(inline); err != nil {
+			if err := checkRecords(inline, steps); err != nil {
 				return err
 			}
 		}
@@ -74,15 +74,15 @@ func checkDescription(document []byte) error {
 	if json.Unmarshal(document, &config) != nil {
 		return nil
 	}
-	return checkRecords(config.Records)
+	return checkRecords(config.Records, steps)
 }
 
-// checkDescriptors refuses digests that are none, and documents within the descriptor, which BuildKit does not read from
+// checkDescriptors refuses invalid digests, and checks documents within a descriptor: BuildKit does not read these from
 // the provider.
-func checkDescriptors(descriptors ...ocispecs.Descriptor) error {
+func checkDescriptors(steps *atomic.Int64, descriptors ...ocispecs.Descriptor) error {
 	for _, each := range descriptors {
-		if each.Data != nil {
-			return fmt.Errorf("the descriptor of %s contains it", each.Digest)
+		if err := checkDescription(each.Data, steps); err != nil {
+			return err
 		}
 		if each.Digest == "" {
 			continue // It describes nothing.
@@ -96,8 +96,8 @@ func checkDescriptors(descriptors ...ocispecs.Descriptor) error {
 
 // checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without
 // an end. It makes one of records with a digest that stand on the same ones, and chooses at random which.
-func checkRecords(records []cacheimporttypes.CacheRecord) error {
-	all := &recordGraph{records: records, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
+func checkRecords(records []cacheimporttypes.CacheRecord, steps *atomic.Int64) error {
+	all := &recordGraph{records: records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
 	for at := range records {
 		if _, err := all.make(at); err != nil {
 			return err
@@ -114,7 +114,7 @@ type recordGraph struct {
 	roots map[digest.Digest]*recordNode
 	// BuildKit has chosen at random.
 	isRandom bool
-	steps    int
+	steps    *atomic.Int64
 }
 
 // recordNode is a record with those that stand on it.
@@ -286,7 +286,7 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 }
 
 func (c *recordGraph) step() error {
-	if c.steps++; c.steps > maxRecordSteps {
+	if c.steps.Add(1) > maxRecordSteps {
 		return errRecordSteps
 	}
 	return nil

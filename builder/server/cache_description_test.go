@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
@@ -68,9 +69,10 @@ func record(name string, inputs ...[]int) cacheimporttypes.CacheRecord {
 
 // BuildKit panics over the one when it is not sent, and does not read the other from where it is checked.
 func TestDescriptorsOfABuildCacheAreChecked(t *testing.T) {
+	const loop = `{"records":[{"inputs":[[{"link":0}]]}]}`
 	for name, each := range map[string]ocispecs.Descriptor{
 		"no digest":        {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: "none", Size: 2},
-		"a whole document": {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromString("{}"), Size: 2, Data: []byte("{}")},
+		"a whole document": {MediaType: cacheimporttypes.CacheConfigMediaTypeV0, Digest: digest.FromString(loop), Size: int64(len(loop)), Data: []byte(loop)},
 	} {
 		for kind, manifest := range map[string]any{
 			ocispecs.MediaTypeImageIndex:    ocispecs.Index{MediaType: ocispecs.MediaTypeImageIndex, Manifests: []ocispecs.Descriptor{each}},
@@ -88,6 +90,18 @@ func TestDescriptorsOfABuildCacheAreChecked(t *testing.T) {
 			}
 			server.Close()
 		}
+	}
+}
+
+// BuildKit's own attestations have their configuration within its descriptor.
+func TestADescriptorMayContainItsDocument(t *testing.T) {
+	var steps atomic.Int64
+	attestation, err := json.Marshal(ocispecs.Manifest{MediaType: ocispecs.MediaTypeImageManifest, Config: ocispecs.DescriptorEmptyJSON})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkDescription(attestation, &steps); err != nil {
+		t.Error(err)
 	}
 }
 

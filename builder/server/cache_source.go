@@ -106,6 +106,8 @@ type boundedProvider struct {
 // described counts what an import has read of a cache before its layers.
 type described struct {
 	bytes atomic.Int64
+	// Those of putting its records together.
+	steps atomic.Int64
 	// True once the cache is described: what is read then are layers.
 	isWhole atomic.Bool
 }
@@ -126,7 +128,7 @@ func (p *boundedProvider) ReaderAt(ctx context.Context, desc ocispecs.Descriptor
 	document := make([]byte, size)
 	n, err := reader.ReadAt(document, 0)
 	if err == nil || err == io.EOF {
-		err = checkDescription(document[:n])
+		err = checkDescription(document[:n], &p.steps)
 	}
 	if err = errors.Join(err, reader.Close()); err != nil {
 		return nil, fmt.Errorf("sockerless: %s of a build cache: %w", desc.Digest, err)

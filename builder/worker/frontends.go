@@ -52,7 +52,7 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 		return nil, err
 	}
 	defer leave()
-	// Clients open those streams alone that they use.
+	// A client opens only the streams that it uses; the others are nil.
 	if process.Stdin == nil {
 		process.Stdin = io.NopCloser(strings.NewReader(""))
 	}

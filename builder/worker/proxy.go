@@ -35,7 +35,7 @@ const (
 	maxProxyHeader = 64 << 10
 )
 
-// strangers are a server's connections without a password, the oldest first. Of too many the oldest is closed.
+// strangers are a server's connections without a password, the oldest first, which is closed if there are too many.
 type strangers struct {
 	mu    sync.Mutex
 	conns []net.Conn
@@ -52,12 +52,12 @@ func (s *strangers) changed(conn net.Conn, state http.ConnState) {
 			s.conns = slices.Delete(s.conns, 0, 1)
 		}
 	case http.StateClosed:
-		s.know(conn)
+		s.remove(conn)
 	}
 }
 
-// know counts a connection no longer.
-func (s *strangers) know(conn net.Conn) {
+// remove forgets a connection that is closed, or has shown the password.
+func (s *strangers) remove(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns = slices.DeleteFunc(s.conns, func(each net.Conn) bool { return each == conn })
@@ -106,7 +106,7 @@ func (p *gitProxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if conn, ok := r.Context().Value(connOfContext{}).(net.Conn); ok {
-		p.strangers.know(conn)
+		p.strangers.remove(conn)
 	}
 	if r.Method != http.MethodConnect {
 		// A git server responds before it has read the whole request, the rest of which would be dropped.

@@ -57,7 +57,8 @@ func (asked *measurement) await(ctx context.Context) (uint64, error) {
 	}
 }
 
-// join joins the measurement of a tree, unless all its callers have left.
+// join joins the measurement of a tree. One that all callers have left is about to end,
+// and is not shared.
 func (m *Meter) join(name string, measure func(context.Context) (uint64, error)) (asked *measurement, isShared bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -19,8 +19,9 @@ const (
 	waitingDatagrams = 256
 	// waitingBytes bounds those of all exchanges with a partner.
 	waitingBytes = 4 << 20
-	// mostExchanges bounds the exchanges with a partner, whose agent lets 128 be open:
-	// a client that asks from a new port each time leaves one behind for long.
+	// mostExchanges bounds the exchanges with a partner: its agent lets a connection
+	// have 100 calls, Follow's among them, and a client that asks from a new port each
+	// time leaves one behind for long.
 	mostExchanges = 96
 )
 

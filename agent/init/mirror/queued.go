@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxQueued is more than an agent's window lets its client send, in however small
-	// frames.
+	// maxQueued bounds what waits beside what is being written, at most as much. It is
+	// more than an agent's window lets its client send, in however small frames.
 	maxQueued = 512 << 10
 	// maxSpare bounds the buffer that is kept for what is written next.
 	maxSpare = 64 << 10
