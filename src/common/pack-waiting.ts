@@ -33,7 +33,7 @@ export function packWaiting(stream: Readable): void {
   const endTick = (): void => {
     came = 0;
     if (stream.readableLength === 0) {
-      pass(); // Otherwise who reads what waits already gets it too.
+      pass(); // Otherwise the next read passes it, with what waits.
     }
   };
   const add = (chunk: Uint8Array): boolean => {
@@ -75,7 +75,7 @@ export function packWaiting(stream: Readable): void {
     return chunk;
   };
   const destroyPacked = (error?: Error): Readable => {
-    pass(); // A destroyed stream takes no more, and what waits in it may still be read.
+    pass(); // What came before the end may still be read.
     return destroy(error);
   };
   Object.assign(stream, { push: pushPacked, read: readPacked, destroy: destroyPacked });

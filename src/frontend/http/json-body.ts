@@ -151,9 +151,10 @@ export async function readBoundedBody(
   return { bytes: bytes.length === length ? bytes : Buffer.from(bytes.subarray(0, length)), memory };
 }
 
-/** A buffer of at least so many bytes, with those of another: a body may come byte by byte, and each chunk takes hundreds. */
+/** A buffer of at least so many bytes, with those of another: a chunk that is kept by itself takes hundreds of bytes more. */
 function grown(bytes: Buffer<ArrayBuffer>, least: number): Buffer<ArrayBuffer> {
-  return bytes.length >= least ? bytes : Buffer.concat([bytes], Math.max(least, 2 * bytes.length));
+  const wanted = Math.max(least, Math.min(2 * bytes.length, maxJsonBodyBytes));
+  return bytes.length >= least ? bytes : Buffer.concat([bytes], wanted);
 }
 
 function tooLarge(): Error {

@@ -76,8 +76,8 @@ export class LongHeaders {
   }
 
   /**
-   * Counts a finished header, if it is long, until its connection closes, which has no other request, and what
-   * {@link use}s it has ended.
+   * Counts a finished header, if it is long, until its connection has closed and every {@link use} has ended. The
+   * connection serves no other request.
    *
    * @throws TooManyRequests
    */

@@ -39,7 +39,7 @@ export class StreamLink {
   /** Input that is sent together, at the latest at the end of this turn of the event loop. */
   #batch: Uint8Array[] = [];
   #flush: NodeJS.Immediate | undefined;
-  /** The weight of input that the worker has not acknowledged. */
+  /** Weight ({@link weightOf}) of input that the worker has not acknowledged. */
   #inputOnItsWay = 0;
   #drained: (() => void) | undefined;
   #outputEnd: (() => void) | undefined;
