@@ -8,7 +8,8 @@ import type { ContainerRecord, ImageRecord } from "../../gen/sockerless/state/v1
 export interface IssuedCertificate {
   /** DER, leaf first. */
   readonly chain: readonly Uint8Array[];
-  /** Until when its holder can do without another, in milliseconds since the epoch. */
+  /** From when it is renewed, and until when it is given, in milliseconds since the epoch. */
+  readonly renewedFromMs: number;
   readonly goodUntilMs: number;
 }
 

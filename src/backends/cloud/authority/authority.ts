@@ -47,8 +47,8 @@ interface Term {
 
 /** Only checked when a connection is opened, so it need not outlast a few attempts. */
 const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
-/** Sent to agents, which open connections even while this process is away. */
-const partnerTerm: Term = { validMs: 60 * 60_000, renewedMs: 30 * 60_000 };
+/** Sent to agents, which open connections even while this process is away; the last minutes are for what takes long. */
+const partnerTerm = { validMs: 60 * 60_000, renewedMs: 30 * 60_000, lastMs: 5 * 60_000 };
 /** Certificates are backdated by this, because clocks differ. */
 const backdatedMs = 5 * 60_000;
 /** Maximum number of cached certificates; the oldest are dropped first. */
@@ -111,8 +111,12 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   ): Promise<IssuedCertificate> =>
     issues.run(async () => {
       await nextTurn();
-      const goodUntilMs = clock.nowMs() + partnerTerm.validMs - partnerTerm.renewedMs;
-      return { chain: await issueTo(holder, containerId, publicKey), goodUntilMs };
+      const endMs = clock.nowMs() + partnerTerm.validMs;
+      return {
+        chain: await issueTo(holder, containerId, publicKey),
+        renewedFromMs: endMs - partnerTerm.renewedMs,
+        goodUntilMs: endMs - partnerTerm.lastMs,
+      };
     });
 
   return {

@@ -1,21 +1,24 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
+import { untilTrue } from "../../../../test/support/until.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { ContainerTable } from "../../state/container-table.ts";
 import type { EngineContext } from "../context.ts";
 import { AgentLink } from "../containers/live/agent-link.ts";
-import { pushToNetworks } from "./name-pushes.ts";
+import { keepPeers, pushToNetworks } from "./name-pushes.ts";
 
 const size = 150;
 
 /** Containers on one network whose agents call, and what was asked for them. */
 function scene() {
   const counts = { issued: 0, hellos: 0, told: 0, peers: 0 };
+  const atOnce = { now: 0, most: 0 };
   const clock = new ManualClock();
   const containers = new ContainerTable();
   const steps = { operations: [], undo: [], grows: new Set<never>(), overfills: new Set<never>() };
@@ -52,9 +55,16 @@ function scene() {
       ...{ traffic: { kind: "relayed" }, agentReach: { kind: "relayed", allow: () => {} } },
       ...{ sharing: { kind: "agents" }, networks: { endpointAddresses: "virtual" } },
       authority: {
-        certifyPeer: () => {
+        certifyPeer: async () => {
           counts.issued += 1;
-          return Promise.resolve({ chain: [new Uint8Array(1)], goodUntilMs: clock.nowMs() + 60_000 });
+          atOnce.most = Math.max(atOnce.most, ++atOnce.now);
+          await nextTurn();
+          atOnce.now -= 1;
+          return {
+            chain: [new Uint8Array(1)],
+            renewedFromMs: clock.nowMs() + 60_000,
+            goodUntilMs: clock.nowMs() + 1_200_000,
+          };
         },
       },
     },
@@ -65,7 +75,7 @@ function scene() {
     clock,
     shutdown: new AbortController().signal,
   } as unknown as EngineContext;
-  return { counts, clock, add, meet, push: () => pushToNetworks(context, ["net"]) };
+  return { counts, atOnce, clock, add, meet, context, push: () => pushToNetworks(context, ["net"]) };
 }
 
 describe("names and certificates of containers that reach each other by a relay", () => {
@@ -90,6 +100,22 @@ describe("names and certificates of containers that reach each other by a relay"
     counts.issued = 0;
     await clock.advance(60_000);
     await push();
+    assert.equal(counts.issued, 0, "a change waits for no renewal");
+    await clock.advance(1_200_000);
+    await push();
     assert.equal(counts.issued, (size + 1) * size);
+  });
+
+  it("are renewed one certificate at a time, before they end", async () => {
+    const { counts, atOnce, clock, context, push } = scene();
+    await push();
+    keepPeers(context);
+    await untilTrue(() => counts.told === 2 * size);
+    counts.issued = 0;
+    atOnce.most = 0;
+    await clock.advance(600_000);
+    await untilTrue(() => counts.told === 3 * size);
+    assert.equal(counts.issued, size * (size - 1));
+    assert.equal(atOnce.most, 1);
   });
 });

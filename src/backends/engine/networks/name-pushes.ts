@@ -18,7 +18,7 @@ import { allowAgents, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
 const pushTimeoutMs = 2_000;
 /** Time limit of the second attempt, and of the push to a starting container, whose start fails without names. */
 const patientTimeoutMs = 20_000;
-/** Certificates of peers are valid for an hour; the authority renews them after half of it. */
+/** Certificates of peers are valid for an hour, and are renewed after half of it. */
 const renewalMs = 10 * 60_000;
 
 /**
@@ -75,13 +75,18 @@ export function keepPeers(context: EngineContext): void {
   if (context.driver.traffic.kind !== "relayed") {
     return;
   }
-  const pushAll = (): void =>
-    void context.background.run("tell containers their peers", () =>
-      pushEach(
-        context,
-        [...context.state.containers.values()].map(({ id }) => id),
-      ),
-    );
+  const renewAndPush = async (): Promise<void> => {
+    const ids = [...context.state.containers.values()].map(({ id }) => id);
+    for (const id of ids) {
+      const link = context.live.peek(id)?.link;
+      await link?.peerCertificates.renew(
+        context.clock,
+        AbortSignal.any([link.ended.signal, context.shutdown]),
+      );
+    }
+    await pushEach(context, ids);
+  };
+  const pushAll = (): void => void context.background.run("tell containers their peers", renewAndPush);
   pushAll();
   every(context.clock, renewalMs, pushAll, context.shutdown);
 }

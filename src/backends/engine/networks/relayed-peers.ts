@@ -69,7 +69,7 @@ export async function relayedPeers(
     return [];
   }
   const { partnerKey } = await link.hello(limits);
-  const given = await link.peerCertificates.renew(
+  const given = await link.peerCertificates.complete(
     reached.map(({ containerId }) => containerId),
     context.clock.nowMs(),
     (id) => context.driver.authority.certifyPeer(id, partnerKey),

@@ -1,24 +1,29 @@
 /** Certificates that an agent was given for the agents of other containers. */
+import type { Clock } from "../../../../common/clock.ts";
 import type { IssuedCertificate } from "../../../driver/agents.ts";
+
+/** Issues a certificate for the agent of another container. */
+type Issue = (containerId: string) => Promise<IssuedCertificate>;
 
 /**
  * One agent's certificates, by container. Kept with its link, so that a change among many containers costs only the
  * certificates of those that came, whatever other agents ask for.
  */
 export class GivenCertificates {
-  #given: ReadonlyMap<string, IssuedCertificate> = new Map();
+  #given = new Map<string, IssuedCertificate>();
+  #issue: Issue | undefined;
 
   /**
-   * The certificates for these containers, one issued after the other where one is new or expires; those for all others
-   * are forgotten. Calls are sequential.
+   * The certificates for these containers, one issued after the other where there is none; those for all others are
+   * forgotten. Calls are sequential.
    *
    * @param nowMs milliseconds since the epoch
    * @throws the signal's reason; the errors of `issue`
    */
-  async renew(
+  async complete(
     containerIds: Iterable<string>,
     nowMs: number,
-    issue: (containerId: string) => Promise<IssuedCertificate>,
+    issue: Issue,
     signal: AbortSignal,
   ): Promise<ReadonlyMap<string, IssuedCertificate>> {
     const given = new Map<string, IssuedCertificate>();
@@ -29,6 +34,24 @@ export class GivenCertificates {
       given.set(id, isGood ? known : await issue(id));
     }
     this.#given = given;
+    this.#issue = issue;
     return given;
+  }
+
+  /**
+   * Renews those that are due, one after the other, beside calls of {@link complete}, which do not wait for it.
+   *
+   * @throws the errors of `issue`
+   */
+  async renew(clock: Clock, signal: AbortSignal): Promise<void> {
+    for (const [id, { renewedFromMs }] of this.#given) {
+      const issue = this.#issue;
+      if (issue !== undefined && renewedFromMs <= clock.nowMs() && !signal.aborted) {
+        const renewed = await issue(id);
+        if (this.#given.has(id)) {
+          this.#given.set(id, renewed);
+        }
+      }
+    }
   }
 }
