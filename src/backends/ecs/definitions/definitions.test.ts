@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { beforeEach, describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
 
 import type { ECSClient } from "@aws-sdk/client-ecs";
 
@@ -28,6 +29,8 @@ describe("task definitions", () => {
   let isLosing: number;
   /** ARNs that AWS lists; undefined: the registered ones. */
   let listed: readonly string[] | undefined;
+  /** Registrations are answered after this. */
+  let held: Promise<void>;
   let fake: ReturnType<typeof fakeClient<AwsService<ECSClient>>>;
 
   beforeEach(() => {
@@ -37,6 +40,7 @@ describe("task definitions", () => {
     inactive = new Set();
     isRefusing = false;
     isLosing = 0;
+    held = Promise.resolve();
     listed = undefined;
     fake = fakeClient({
       DescribeTaskDefinition: ({ taskDefinition }: Input) => {
@@ -50,7 +54,8 @@ describe("task definitions", () => {
         }
         return { taskDefinition: { taskDefinitionArn: arn(String(taskDefinition)), status: "ACTIVE" } };
       },
-      RegisterTaskDefinition: ({ family }: Input) => {
+      RegisterTaskDefinition: async ({ family }: Input) => {
+        await held;
         if (isRefusing) {
           throw refusal("ecs", "RegisterTaskDefinition", "AccessDeniedException");
         }
@@ -116,6 +121,20 @@ describe("task definitions", () => {
     const arns = await Promise.all(Array.from({ length: 20 }, () => known.ensure(definition)));
     assert.deepEqual(new Set(arns), new Set([arn("sockerless-01-a")]));
     assert.equal(times("RegisterTaskDefinition"), 1);
+  });
+
+  it("are registered one at a time for what one Docker socket has made, and at once for others", async () => {
+    const known = definitions();
+    const of = (name: string): Definition => ({ ...definition, family: `sockerless-01-${name}` });
+    const answer = Promise.withResolvers<void>();
+    held = answer.promise;
+    const all = [1, 2, 3].map((at) => known.ensure(of(`${at}`), "socket"));
+    all.push(known.ensure(of("b")), known.ensure(of("c"), "other"));
+    await setImmediate();
+    assert.equal(times("RegisterTaskDefinition"), 3);
+    answer.resolve();
+    await Promise.all(all);
+    assert.equal(times("RegisterTaskDefinition"), 5);
   });
 
   it("are known again by the next backend, and by one that has lost its state", async () => {

@@ -18,6 +18,7 @@ import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
+import { Limiter } from "../../concurrency/limiter.ts";
 import type { State } from "../../state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
@@ -49,6 +50,8 @@ export class Definitions {
   readonly #arns = new Map<string, Promise<string>>();
   /** Definitions that this process has last requested, by family. */
   readonly #contents = new Map<string, Definition>();
+  /** Registrations, of which AWS makes one a second: one at a time for all containers made through one Docker socket. */
+  readonly #turns = new Limiter(1);
 
   constructor(options: DefinitionsOptions) {
     this.#options = options;
@@ -58,13 +61,14 @@ export class Definitions {
    * Registers a definition unless an equal one exists. AWS would register it again with each call: a caller whose
    * answer was lost calls this again, which checks first.
    *
+   * @param creator the container through whose Docker socket the task's was made
    * @returns its ARN
    * @throws AwsError
    */
-  async ensure(definition: Definition): Promise<string> {
+  async ensure(definition: Definition, creator?: string): Promise<string> {
     const { family } = definition;
     const known = this.#arns.get(family);
-    const arn = known ?? this.#find(definition);
+    const arn = known ?? this.#find(definition, creator);
     if (known === undefined) {
       this.#arns.set(family, arn);
       arn.catch(() => this.#arns.delete(family));
@@ -124,13 +128,14 @@ export class Definitions {
     await this.#delete([...new Set([...inactive, ...(await this.#inactive(signal))])], signal);
   }
 
-  async #find(definition: Definition): Promise<string> {
+  async #find(definition: Definition, creator: string | undefined): Promise<string> {
     const { state } = this.#options;
     const { family } = definition;
     const known = state.definitions.get(family)?.arn;
     if (known !== undefined) {
       return known;
     }
+    using _turn = creator === undefined ? undefined : await this.#turns.acquire(creator);
     return (await this.#registered(family)) ?? (await this.#register(definition));
   }
 

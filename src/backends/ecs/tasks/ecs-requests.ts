@@ -9,6 +9,8 @@ import type { StartStep, TaskRequests } from "../../cloud/contract/cloud-tasks.t
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { invalid } from "../../../common/errors.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import { creatorOf } from "../../model/inner-socket-labels.ts";
+import { configOf } from "../../model/records.ts";
 import { isSpot } from "../aws/rates.ts";
 import { refuseDirectories, withMissingDirectory } from "../access-points/parts.ts";
 import { type DefinitionSettings, definitionOf, unmountedVolumes } from "../definitions/definition.ts";
@@ -40,9 +42,10 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
 
   const make = async (spec: WorkloadSpec, step: StartStep): Promise<RunTaskCommandInput> => {
     const definition = definitionOf(spec, taskImage, options.definition);
+    const creator = creatorOf(configOf(spec.record).labels);
     const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
     const [arn, groups] = await Promise.all([
-      step("ECS has not registered its task definition", () => definitions.ensure(definition)),
+      step("ECS has not registered its task definition", () => definitions.ensure(definition, creator)),
       step("EC2 has not told its security groups", () =>
         networks.groupsOf(networkOfTask(spec), mountsVolumes),
       ),
