@@ -75,7 +75,7 @@ export function packWaiting(stream: Readable): void {
     return chunk;
   };
   const destroyPacked = (error?: Error): Readable => {
-    pass(); // What came before the end may still be read.
+    pass(); // Bytes that came before the end may still be read.
     return destroy(error);
   };
   Object.assign(stream, { push: pushPacked, read: readPacked, destroy: destroyPacked });

@@ -1,5 +1,6 @@
 /** A name that may need a change. */
 export interface NameChange {
+  /** Ends with a point and its network. */
   readonly name: string;
   /** Number of consecutive failures. */
   readonly attempts: number;
@@ -7,15 +8,24 @@ export interface NameChange {
   readonly dueMs: number;
 }
 
+/** Changes of names on one network that wait for the same, in the order of their times. */
+interface Queue<Kind> {
+  readonly key: string;
+  /** The kind of call whose pause they wait for. */
+  readonly kind: Kind | undefined;
+  readonly changes: Map<string, NameChange>;
+}
+
 /**
- * Names that may need a change, in queues: those that wait for the end of a kind of call's pause, and the others by
- * their failures. Each queue is in the order of its times, so that the next change is the first of one of them, however
- * many there are.
+ * Names that may need a change, in a queue for each network: those that wait for the end of a kind of call's pause, and
+ * the others by their failures. Networks take turns, so that many names on one do not hold up those on others, and the
+ * next change is the first of a queue, however many there are.
  */
 export class NameChanges<Kind extends string> {
-  readonly #queues = new Map<Kind | number, Map<string, NameChange>>();
+  /** By key; the one whose turn was last is the last. */
+  readonly #queues = new Map<string, Queue<Kind>>();
   /** The queue that each name is in. */
-  readonly #places = new Map<string, Map<string, NameChange>>();
+  readonly #places = new Map<string, Queue<Kind>>();
   readonly #untilMs: (kind: Kind) => number;
 
   /** @param untilMs the end of a kind's pause; 0: it does not pause */
@@ -33,28 +43,44 @@ export class NameChanges<Kind extends string> {
 
   /** Adds a name, or moves it. @param kind the kind of call whose pause it waits for */
   put(change: NameChange, kind?: Kind): void {
-    this.delete(change.name);
-    const key = kind ?? change.attempts;
-    const queue = this.#queues.get(key) ?? new Map<string, NameChange>();
-    this.#queues.set(key, queue.set(change.name, change));
-    this.#places.set(change.name, queue);
+    const { name, attempts } = change;
+    this.#remove(name);
+    const key = `${kind ?? attempts}${name.slice(name.lastIndexOf("."))}`;
+    const queue = this.#queues.get(key) ?? { key, kind, changes: new Map<string, NameChange>() };
+    this.#queues.set(key, queue);
+    queue.changes.set(name, change);
+    this.#places.set(name, queue);
   }
 
+  /** Removes a name, whose queue's turn is over. */
   delete(name: string): void {
-    this.#places.get(name)?.delete(name);
-    this.#places.delete(name);
+    const queue = this.#remove(name);
+    if (queue !== undefined && queue.changes.size > 0) {
+      this.#queues.delete(queue.key);
+      this.#queues.set(queue.key, queue);
+    }
   }
 
   /** The change that is due first. */
   next(): NameChange | undefined {
     let next: NameChange | undefined;
-    for (const [key, queue] of this.#queues) {
-      const [first] = queue.values();
+    for (const { kind, changes } of this.#queues.values()) {
+      const [first] = changes.values();
       if (first !== undefined) {
-        const dueMs = typeof key === "number" ? first.dueMs : this.#untilMs(key);
+        const dueMs = kind === undefined ? first.dueMs : this.#untilMs(kind);
         next = next === undefined || dueMs < next.dueMs ? { ...first, dueMs } : next;
       }
     }
     return next;
+  }
+
+  #remove(name: string): Queue<Kind> | undefined {
+    const queue = this.#places.get(name);
+    this.#places.delete(name);
+    queue?.changes.delete(name);
+    if (queue?.changes.size === 0) {
+      this.#queues.delete(queue.key);
+    }
+    return queue;
   }
 }
