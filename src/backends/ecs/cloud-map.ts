@@ -220,7 +220,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
         continue;
       }
       this.#clearLeft();
-      const next = this.#changed.next();
+      const next = this.#changed.next(clock.nowMs());
       if (next === undefined) {
         return;
       }

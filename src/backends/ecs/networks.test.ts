@@ -5,15 +5,10 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { EC2Client, IpPermission } from "@aws-sdk/client-ec2";
 
 import { ManualClock } from "../../common/manual-clock.ts";
-import {
-  ContainerRecordSchema,
-  type NetworkRecord,
-  NetworkRecordSchema,
-} from "../../gen/sockerless/state/v1/state_pb.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { NetworkSchema } from "../../gen/sockerless/backend/v1/network_pb.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { type EcsNetworksOptions, ecsNetworks } from "./networks.ts";
-import { creatorLabel } from "../model/inner-socket-labels.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
@@ -559,28 +554,6 @@ describe("networks on ECS", () => {
     assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${last.driverReference}`]);
     const asked = ec2.fake.made("AuthorizeSecurityGroupIngress");
     assert.equal(asked.filter(({ GroupId }) => GroupId === "sg-efs").length, 1);
-  });
-
-  it("made through one Docker socket get an eighth of the file system's rules, each as long as it is there", async () => {
-    const fabric = networks();
-    const made = async (digits: string, creator: string): Promise<NetworkRecord> => {
-      const record = network(`n${digits}`, digits, { labels: { [creatorLabel]: creator } });
-      return { ...record, driverReference: await fabric.ensure(record) };
-    };
-    const admitted = async (record: NetworkRecord): Promise<boolean> =>
-      !(await fabric.groupsOf(plan(record), true)).includes("sg-default");
-    const all: NetworkRecord[] = [];
-    for (let index = 10; index < 18; index++) {
-      all.push(await made(`${index}`, "one"));
-    }
-    const answers = await Promise.all(all.map(admitted));
-    assert.deepEqual(answers.filter(Boolean).length, 7);
-    assert.equal(await admitted(await made("20", "two")), true);
-    await fabric.remove(all[0] as NetworkRecord);
-    assert.deepEqual(
-      await Promise.all(all.slice(1).map(admitted)),
-      all.slice(1).map(() => true),
-    );
   });
 
   it("are known to have no room at the file system, or get it, before a process has seen to all of them", async () => {

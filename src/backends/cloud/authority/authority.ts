@@ -47,8 +47,12 @@ interface Term {
 
 /** Only checked when a connection is opened, so it need not outlast a few attempts. */
 const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
-/** Sent to agents, which open connections even while this process is away; the last minutes are for what takes long. */
-const partnerTerm = { validMs: 60 * 60_000, renewedMs: 30 * 60_000, lastMs: 5 * 60_000 };
+/** Sent to agents, which open connections even while this process is away; some take long to renew, one after the other. */
+const partnerTerm = {
+  validMs: 60 * 60_000,
+  renewedMs: 30 * 60_000,
+  lastMs: { partner: 30 * 60_000, peer: 5 * 60_000 },
+};
 /** Certificates are backdated by this, because clocks differ. */
 const backdatedMs = 5 * 60_000;
 /** Maximum number of cached certificates; the oldest are dropped first. */
@@ -115,7 +119,7 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
       return {
         chain: await issueTo(holder, containerId, publicKey),
         renewedFromMs: endMs - partnerTerm.renewedMs,
-        goodUntilMs: endMs - partnerTerm.lastMs,
+        goodUntilMs: endMs - partnerTerm.lastMs[holder],
       };
     });
 

@@ -147,8 +147,9 @@ export interface CloudTasks {
  * Runs a step of a start, retrying while the cloud fails.
  *
  * @param stillTo the error message if the start times out before the step is done: `the cloud has not …`
+ * @param step its signal aborts once the start has ended, or its time
  */
-export type StartStep = <T>(stillTo: string, step: () => Promise<T>) => Promise<T>;
+export type StartStep = <T>(stillTo: string, step: (signal?: AbortSignal) => Promise<T>) => Promise<T>;
 
 /** Requests for containers' tasks, recorded as text that is self-contained for a later process. */
 export interface TaskRequests {

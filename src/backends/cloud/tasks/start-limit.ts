@@ -84,8 +84,8 @@ export class StartLimit implements Disposable {
   }
 
   /** The same for a step that continues after the start's failure. */
-  async meanwhile<T>(stillTo: string, step: () => Promise<T>): Promise<T> {
-    return await this.during(stillTo, (signal) => unlessAborted(signal, step()));
+  async meanwhile<T>(stillTo: string, step: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return await this.during(stillTo, (signal) => unlessAborted(signal, step(signal)));
   }
 
   [Symbol.dispose](): void {

@@ -7,7 +7,7 @@ test("networks take turns, whoever has more names that wait", () => {
   const pauses = { register: 0 };
   const changes = new NameChanges<"register">((kind) => pauses[kind]);
   const take = (): string => {
-    const { name = "" } = changes.next() ?? {};
+    const { name = "" } = changes.next(20) ?? {};
     changes.delete(name);
     return name;
   };
@@ -18,4 +18,9 @@ test("networks take turns, whoever has more names that wait", () => {
     assert.deepEqual(Array.from({ length: 6 }, take), ["a.one", "a.two", "b.one", "b.two", "c.one", ""]);
     assert.equal(changes.size, 0);
   }
+  changes.put({ name: "a.two", attempts: 1, dueMs: 10 });
+  changes.put({ name: "b.two", attempts: 1, dueMs: 30 });
+  changes.put({ name: "a.one", attempts: 0, dueMs: 0 });
+  changes.put({ name: "b.one", attempts: 0, dueMs: 0 });
+  assert.deepEqual(Array.from({ length: 4 }, take), ["a.two", "a.one", "b.one", "b.two"]);
 });

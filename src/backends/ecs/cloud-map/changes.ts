@@ -61,13 +61,13 @@ export class NameChanges<Kind extends string> {
     }
   }
 
-  /** The change that is due first. */
-  next(): NameChange | undefined {
+  /** The change whose turn it is among those that are due, else the one that is due first. */
+  next(nowMs: number): NameChange | undefined {
     let next: NameChange | undefined;
     for (const { kind, changes } of this.#queues.values()) {
       const [first] = changes.values();
       if (first !== undefined) {
-        const dueMs = kind === undefined ? first.dueMs : this.#untilMs(kind);
+        const dueMs = Math.max(nowMs, kind === undefined ? first.dueMs : this.#untilMs(kind));
         next = next === undefined || dueMs < next.dueMs ? { ...first, dueMs } : next;
       }
     }

@@ -128,13 +128,32 @@ describe("task definitions", () => {
     const of = (name: string): Definition => ({ ...definition, family: `sockerless-01-${name}` });
     const answer = Promise.withResolvers<void>();
     held = answer.promise;
-    const all = [1, 2, 3].map((at) => known.ensure(of(`${at}`), "socket"));
-    all.push(known.ensure(of("b")), known.ensure(of("c"), "other"));
+    const left = new AbortController();
+    const all = [1, 2, 3].map((at) => known.ensure(of(`${at}`), undefined, "socket"));
+    const last = known.ensure(of("4"), left.signal, "socket");
+    all.push(known.ensure(of("3")), known.ensure(of("c"), undefined, "other"));
     await setImmediate();
     assert.equal(times("RegisterTaskDefinition"), 3);
+    left.abort();
+    await assert.rejects(last);
     answer.resolve();
     await Promise.all(all);
-    assert.equal(times("RegisterTaskDefinition"), 5);
+    assert.equal(times("RegisterTaskDefinition"), 4);
+  });
+
+  it("are asked for by the next start where the first one has ended", async () => {
+    const known = definitions();
+    const answer = Promise.withResolvers<void>();
+    held = answer.promise;
+    const left = new AbortController();
+    const first = known.ensure(definition, left.signal);
+    const second = known.ensure(definition);
+    await setImmediate();
+    left.abort();
+    held = Promise.resolve();
+    answer.reject(left.signal.reason as Error);
+    await assert.rejects(first);
+    assert.equal(await second, arn("sockerless-01-a"));
   });
 
   it("are known again by the next backend, and by one that has lost its state", async () => {

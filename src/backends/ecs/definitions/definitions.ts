@@ -47,7 +47,7 @@ const mostContents = 256;
 export class Definitions {
   readonly #options: DefinitionsOptions;
   /** ARNs by family, of definitions that exist or are being looked up or registered. */
-  readonly #arns = new Map<string, Promise<string>>();
+  readonly #arns = new Map<string, { readonly arn: Promise<string>; readonly signal: AbortSignal }>();
   /** Definitions that this process has last requested, by family. */
   readonly #contents = new Map<string, Definition>();
   /** Registrations, of which AWS makes one a second: one at a time for all containers made through one Docker socket. */
@@ -61,19 +61,20 @@ export class Definitions {
    * Registers a definition unless an equal one exists. AWS would register it again with each call: a caller whose
    * answer was lost calls this again, which checks first.
    *
+   * @param signal ends the wait, and what AWS has not been asked for by then
    * @param creator the container through whose Docker socket the task's was made
    * @returns its ARN
    * @throws AwsError
    */
-  async ensure(definition: Definition, creator?: string): Promise<string> {
+  async ensure(
+    definition: Definition,
+    signal = new AbortController().signal,
+    creator?: string,
+  ): Promise<string> {
     const { family } = definition;
-    const known = this.#arns.get(family);
-    const arn = known ?? this.#find(definition, creator);
-    if (known === undefined) {
-      this.#arns.set(family, arn);
-      arn.catch(() => this.#arns.delete(family));
-    }
-    const found = await arn;
+    const waits = creator !== undefined && !this.#arns.has(family);
+    using _turn = waits ? await this.#turns.acquire(creator, signal) : undefined;
+    const found = await this.#shared(definition, signal);
     this.#contents.delete(family);
     this.#contents.set(family, definition);
     forgetOldest(this.#contents, mostContents);
@@ -128,23 +129,43 @@ export class Definitions {
     await this.#delete([...new Set([...inactive, ...(await this.#inactive(signal))])], signal);
   }
 
-  async #find(definition: Definition, creator: string | undefined): Promise<string> {
+  /** The ARN of a definition, once for all who ask for it at a time, while the first of them goes on. */
+  async #shared(definition: Definition, signal: AbortSignal): Promise<string> {
+    const { family } = definition;
+    const known = this.#arns.get(family);
+    if (known === undefined) {
+      const arn = this.#find(definition, signal);
+      this.#arns.set(family, { arn, signal });
+      arn.catch(() => this.#arns.delete(family));
+      return await arn;
+    }
+    try {
+      return await known.arn;
+    } catch (error) {
+      if (known.signal.aborted && !signal.aborted) {
+        return await this.#shared(definition, signal);
+      }
+      throw error;
+    }
+  }
+
+  async #find(definition: Definition, signal: AbortSignal): Promise<string> {
     const { state } = this.#options;
     const { family } = definition;
     const known = state.definitions.get(family)?.arn;
     if (known !== undefined) {
       return known;
     }
-    using _turn = creator === undefined ? undefined : await this.#turns.acquire(creator);
-    return (await this.#registered(family)) ?? (await this.#register(definition));
+    return (await this.#registered(family, signal)) ?? (await this.#register(definition, signal));
   }
 
   /** The ARN of a definition in AWS; undefined if there is none that can be used. */
-  async #registered(family: string): Promise<string | undefined> {
+  async #registered(family: string, signal: AbortSignal): Promise<string | undefined> {
     const { ecs, logger } = this.#options;
     try {
       const { taskDefinition } = await ecs.send(
         new DescribeTaskDefinitionCommand({ taskDefinition: family }),
+        { abortSignal: signal },
       );
       return taskDefinition?.status === "ACTIVE" ? taskDefinition.taskDefinitionArn : undefined;
     } catch (error) {
@@ -156,9 +177,10 @@ export class Definitions {
     }
   }
 
-  async #register(definition: Definition): Promise<string> {
+  async #register(definition: Definition, signal: AbortSignal): Promise<string> {
     const { ecs } = this.#options;
-    const { taskDefinition } = await ecs.send(new RegisterTaskDefinitionCommand(definition));
+    const command = new RegisterTaskDefinitionCommand(definition);
+    const { taskDefinition } = await ecs.send(command, { abortSignal: signal });
     if (taskDefinition?.taskDefinitionArn === undefined) {
       throw systemError("ecs: RegisterTaskDefinition: no ARN came");
     }

@@ -9,7 +9,6 @@ import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { agentPort } from "../../cloud/agents/agent-port.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
-import { creatorOf } from "../../model/inner-socket-labels.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { instanceTag, networkTag, tagValue } from "../tags.ts";
 import { egressRules, ingressRules } from "./network-rules.ts";
@@ -45,9 +44,6 @@ interface Reach {
   readonly leadsOut: boolean;
 }
 
-/** Networks made through one container's Docker socket that the file system's mount targets admit, of 60 in all. */
-const mostOfCreator = 7;
-
 /** Value of the network tag of the group for containers without a network. */
 export const withoutNetwork = "none";
 
@@ -59,8 +55,6 @@ export class NetworkGroups {
   readonly #known = new Map<string, SecurityGroup>();
   /** Whether the mount targets admit a network's containers, by its ID; absent until EC2 has answered. */
   readonly #mounts = new Map<string, Promise<boolean>>();
-  /** By the container through whose Docker socket they were made: IDs of networks that the mount targets were to admit. */
-  readonly #ofCreators = new Map<string, Set<string>>();
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
@@ -116,7 +110,6 @@ export class NetworkGroups {
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
     this.#mounts.delete(id);
-    this.#forgetShare(id, creatorOf(network?.labels ?? {}));
     if (groupId === "") {
       return;
     }
@@ -171,34 +164,13 @@ export class NetworkGroups {
 
   /**
    * Whether the file system's mount targets admit a network's containers. Asked for by the first start of a container
-   * with volumes, since networks without such need none of the few rules. Those that were made through one container's
-   * Docker socket get an eighth of them.
+   * with volumes, since networks without such need none of the few rules.
    */
   async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
     const id = network.network?.id ?? "";
-    if (!this.#hasShare(id, creatorOf(network.network?.labels ?? {}))) {
-      return false;
-    }
     const answer = this.#mounts.get(id) ?? this.#admitToVolumes(id, this.idOf(network));
     this.#mounts.set(id, answer);
     return await answer;
-  }
-
-  #hasShare(networkId: string, creator: string | undefined): boolean {
-    if (creator === undefined) {
-      return true;
-    }
-    const networks = this.#ofCreators.get(creator) ?? new Set();
-    this.#ofCreators.set(creator, networks);
-    return networks.has(networkId) || (networks.size < mostOfCreator && networks.add(networkId).size > 0);
-  }
-
-  #forgetShare(networkId: string, creator = ""): void {
-    const networks = this.#ofCreators.get(creator);
-    networks?.delete(networkId);
-    if (networks?.size === 0) {
-      this.#ofCreators.delete(creator);
-    }
   }
 
   /** The group for containers without a network, created for the first of them. */

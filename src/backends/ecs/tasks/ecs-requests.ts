@@ -45,7 +45,9 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     const creator = creatorOf(configOf(spec.record).labels);
     const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
     const [arn, groups] = await Promise.all([
-      step("ECS has not registered its task definition", () => definitions.ensure(definition, creator)),
+      step("ECS has not registered its task definition", (signal) =>
+        definitions.ensure(definition, signal, creator),
+      ),
       step("EC2 has not told its security groups", () =>
         networks.groupsOf(networkOfTask(spec), mountsVolumes),
       ),

@@ -75,18 +75,28 @@ export function keepPeers(context: EngineContext): void {
   if (context.driver.traffic.kind !== "relayed") {
     return;
   }
+  let isGoingOn = false;
   const renewAndPush = async (): Promise<void> => {
-    const ids = [...context.state.containers.values()].map(({ id }) => id);
-    for (const id of ids) {
-      const link = context.live.peek(id)?.link;
-      await link?.peerCertificates.renew(
-        context.clock,
-        AbortSignal.any([link.ended.signal, context.shutdown]),
-      );
+    isGoingOn = true;
+    try {
+      for (const { id } of [...context.state.containers.values()]) {
+        const link = context.live.peek(id)?.link;
+        await link?.peerCertificates.renew(
+          context.clock,
+          AbortSignal.any([link.ended.signal, context.shutdown]),
+        );
+        void context.background.run(`tell container ${id} its peers`, () => pushEach(context, [id]));
+        await nextTurn();
+      }
+    } finally {
+      isGoingOn = false;
     }
-    await pushEach(context, ids);
   };
-  const pushAll = (): void => void context.background.run("tell containers their peers", renewAndPush);
+  const pushAll = (): void => {
+    if (!isGoingOn) {
+      void context.background.run("renew certificates of peers", renewAndPush);
+    }
+  };
   pushAll();
   every(context.clock, renewalMs, pushAll, context.shutdown);
 }

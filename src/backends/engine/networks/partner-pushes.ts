@@ -20,7 +20,7 @@ const callLimitMs = 5_000;
 const retryMs = 5_000;
 /** The feature of agents that reach partners by the relay. */
 const calledPartners = "called-partners";
-/** Certificates of partners are valid for an hour, and are renewed after half of it. */
+/** Certificates of partners are valid for an hour; the authority renews them after half of it. */
 const renewalMs = 10 * 60_000;
 
 /** Error of a container's agent that cannot share a network. */
@@ -70,20 +70,13 @@ export function keepPartners(context: EngineContext): void {
   if (context.driver.sharing.kind !== "agents") {
     return;
   }
-  const renewAndPush = async (): Promise<void> => {
+  const pushAll = (): void => {
     const joined = [...context.state.containers.values()].filter((record) => isJoined(context, record));
     const sharers = new Set(joined.flatMap((record) => [record, networkOwnerOf(context, record)]));
     for (const { id } of [...sharers].filter(isUp)) {
-      const link = context.live.peek(id)?.link;
-      await link?.partnerCertificates.renew(
-        context.clock,
-        AbortSignal.any([link.ended.signal, context.shutdown]),
-      );
       pushInBackground(context, id);
     }
   };
-  const pushAll = (): void =>
-    void context.background.run("tell containers who shares their network", renewAndPush);
   pushAll();
   every(context.clock, renewalMs, pushAll, context.shutdown);
 }

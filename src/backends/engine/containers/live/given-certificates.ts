@@ -32,23 +32,22 @@ export class GivenCertificates {
       const isGood = known !== undefined && nowMs < known.goodUntilMs;
       signal.throwIfAborted();
       given.set(id, isGood ? known : await issue(id));
+      this.#issue = isGood ? this.#issue : issue;
     }
     this.#given = given;
-    this.#issue = issue;
     return given;
   }
 
   /**
-   * Renews those that are due, one after the other, beside calls of {@link complete}, which do not wait for it.
-   *
-   * @throws the errors of `issue`
+   * Renews those that are due, one after the other, beside calls of {@link complete}, which do not wait for it. One that
+   * cannot be renewed stays as it is, and is issued anew by {@link complete} at its end.
    */
   async renew(clock: Clock, signal: AbortSignal): Promise<void> {
     for (const [id, { renewedFromMs }] of this.#given) {
       const issue = this.#issue;
       if (issue !== undefined && renewedFromMs <= clock.nowMs() && !signal.aborted) {
-        const renewed = await issue(id);
-        if (this.#given.has(id)) {
+        const renewed = await issue(id).catch(() => undefined);
+        if (renewed !== undefined && this.#given.has(id)) {
           this.#given.set(id, renewed);
         }
       }
