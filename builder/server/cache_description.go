@@ -122,6 +122,9 @@ type recordNode struct {
 	// The one that it was joined with.
 	joined   *recordNode
 	children map[recordLink]map[*recordNode]struct{}
+	// The number of records that it is made of, and of links that it stands on: BuildKit copies these for each of the former.
+	members int
+	links   int
 }
 
 // recordLink is how a record with this digest stands on another.
@@ -155,6 +158,7 @@ func (c *recordNode) add(link recordLink, child *recordNode) {
 		c.children[link] = map[*recordNode]struct{}{}
 	}
 	c.children[link][child] = struct{}{}
+	child.links++
 }
 
 // make puts a record together, after those that it stands on.
@@ -186,7 +190,7 @@ func (c *recordGraph) make(at int) (*recordNode, error) {
 func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, error) {
 	if len(record.Inputs) == 0 {
 		if c.roots[record.Digest] == nil {
-			c.roots[record.Digest] = &recordNode{}
+			c.roots[record.Digest] = &recordNode{members: 1}
 		}
 		return c.roots[record.Digest].self(), nil
 	}
@@ -199,20 +203,26 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 		if err != nil {
 			return nil, err
 		}
-		for other := range same {
-			if _, isAbove := above[other]; isAbove && other != each {
+		for other := range above {
+			if _, isSame := same[other]; isSame && other != each {
 				return nil, errRecordLoop
 			}
 		}
+		if err := c.copyLinks(each, len(same)); err != nil {
+			return nil, err
+		}
 	}
 	c.isRandom = c.isRandom || len(same) > 1
-	made := &recordNode{}
+	made := &recordNode{members: 1}
 	isNew := true
 	for each := range same {
 		if isNew {
 			made, isNew = each, false
+			made.members++
 			continue
 		}
+		made.members += each.members
+		made.links += each.links
 		for link, children := range each.children {
 			for child := range children {
 				made.add(link, child)
@@ -285,8 +295,25 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 	return found, nil
 }
 
-func (c *recordGraph) step() error {
-	if c.steps.Add(1) > maxRecordSteps {
+// copyLinks counts what BuildKit copies where it joins a record with others, each time anew.
+func (c *recordGraph) copyLinks(joined *recordNode, others int) error {
+	if joined.members == 1 && others == 1 {
+		return nil
+	}
+	for _, children := range joined.children {
+		for child := range children {
+			if err := c.count(int64(joined.members) * int64(child.self().links)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *recordGraph) step() error { return c.count(1) }
+
+func (c *recordGraph) count(steps int64) error {
+	if c.steps.Add(steps) > maxRecordSteps {
 		return errRecordSteps
 	}
 	return nil

@@ -2,8 +2,10 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -124,6 +126,37 @@ func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
 		if err := describedBy(t, kind, document); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
 			t.Errorf("%s: %v", kind, err)
 		}
+	}
+}
+
+// BuildKit copies the links of what stands on equal records for each of these, each time.
+func TestRecordsOfABuildCacheThatAreJoinedTooOftenAreRefused(t *testing.T) {
+	var records []cacheimporttypes.CacheRecord
+	add := func(name string, inputs ...[]int) int {
+		records = append(records, record(name, inputs...))
+		return len(records) - 1
+	}
+	root := add("root")
+	var all, joined []int
+	for at := range 500 {
+		all = append(all, add("root "+strconv.Itoa(at)))
+	}
+	for _, each := range all {
+		joined = append(joined, add("equal", []int{each}))
+	}
+	for at := range 2000 {
+		joined = append(joined, add("other "+strconv.Itoa(at)))
+	}
+	add("above", joined)
+	for _, each := range all {
+		add("equal", []int{root, each})
+	}
+	for range 1000 {
+		add("equal", []int{root})
+	}
+	var steps atomic.Int64
+	if err := checkRecords(records, &steps); !errors.Is(err, errRecordSteps) {
+		t.Errorf("%d steps: %v", steps.Load(), err)
 	}
 }
 

@@ -19,7 +19,10 @@ import { convertInThread, LargeBodies } from "./large-bodies.ts";
 /** Bytes of all large bodies of one kind, so that slow answers to some hold up no others. */
 const bytesOfKind = 32 * 1024 * 1024;
 
-const largeBodies = new Map<ConversionName, LargeBodies>();
+/** Longer bodies hold up no shorter ones, however long their calls take. */
+const longBodyBytes = 64 * 1024;
+
+const largeBodies = new Map<string, LargeBodies>();
 
 /**
  * Reads and converts the body: a small one here, a large one in a worker thread that returns encoded fields.
@@ -35,7 +38,7 @@ export async function readBody<Name extends ConversionName>(
     checkJsonContentType(request);
   }
   const { bytes, memory } = await readBoundedBody(request, async (length) =>
-    held.use(await largeBodiesOf(name).enter(length, () => request.socket.destroy())),
+    held.use(await largeBodiesOf(name, length).enter(length, () => request.socket.destroy())),
   );
   if (memory === undefined) {
     const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
@@ -48,6 +51,7 @@ export async function readBody<Name extends ConversionName>(
   return { fields: fieldsFromBytes(fields), warnings };
 }
 
-function largeBodiesOf(name: ConversionName): LargeBodies {
-  return largeBodies.getOrInsertComputed(name, () => new LargeBodies(bytesOfKind));
+function largeBodiesOf(name: ConversionName, length: number): LargeBodies {
+  const key = `${name} ${length > longBodyBytes ? "long" : "short"}`;
+  return largeBodies.getOrInsertComputed(key, () => new LargeBodies(bytesOfKind));
 }

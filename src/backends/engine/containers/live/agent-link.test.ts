@@ -25,3 +25,10 @@ test("what an agent tells of itself is kept for its run, unless it is long", asy
   assert.equal(await questions({ version: "1".repeat(20_000) }), 2);
   assert.equal(await questions({ version: "1.0.0", partnerKey: new Uint8Array(20_000) }), 2);
 });
+
+test("an agent's key keeps nothing of the message that it came in", async () => {
+  const link = new AgentLink({ kind: "unix", path: "/nowhere" }, 1n, { containerId: "c" });
+  link.agent.client.hello = async () =>
+    create(HelloResponseSchema, { partnerKey: new Uint8Array(1_000_000).subarray(0, 91) });
+  assert.equal((await link.hello({})).partnerKey.buffer.byteLength, 91);
+});

@@ -69,6 +69,7 @@ export class AgentLink {
       return this.#hello;
     }
     const answer = await this.agent.client.hello({}, limits);
+    answer.partnerKey = Uint8Array.from(answer.partnerKey); // Else it keeps the message that it came in.
     if (weightOf(answer) <= heaviestHello) {
       this.#hello ??= answer;
     }
