@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import path from "node:path";
-import { beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it, mock } from "node:test";
 
+import { signalContainer } from "../../../src/backends/engine/containers/run/signal-container.ts";
 import { stopContainer } from "../../../src/backends/engine/containers/run/stop-container.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
@@ -70,6 +71,56 @@ describe("how long a container has to end after its stop signal", () => {
     assert.deepEqual(outcomes(), ["left", "goes on", "left", "left", "left"]);
     await bench.containers.killContainer({ container: id });
     await untilTrue(() => outcomes()[1] === "done");
+  });
+
+  for (const [what, end] of [
+    [
+      "stops",
+      (id: string, left: AbortSignal) =>
+        stopContainer(bench.engine.context, id, { timeoutSeconds: 1, signal: "" }, left),
+    ],
+    ["kills", (id: string, left: AbortSignal) => signalContainer(bench.engine.context, id, "KILL", left)],
+  ] as const) {
+    it(`is changed by one of many ${what} whose clients have left before they began`, async () => {
+      const id = await bench.runScript("exec sleep 1000");
+      const { lock } = bench.engine.context.live.of(id);
+      const held = Promise.withResolvers<void>();
+      const holding = lock.run(() => held.promise);
+      const clients = Array.from({ length: 100 }, () => new AbortController());
+      let failed = 0;
+      const calls = clients.map(({ signal }) => end(id, signal).catch(() => failed++));
+      for (const client of clients) {
+        client.abort();
+      }
+      await untilTrue(() => failed === clients.length - 1);
+      held.resolve();
+      await Promise.all([holding, ...calls]);
+      assert.equal(failed, clients.length - 1);
+      assert.equal(bench.machine.agentOf(id).calls.filter((call) => call.startsWith("signal")).length, 1);
+    });
+  }
+
+  it("is over for all its stops at once, which record that one after the other", async () => {
+    const ready = path.join(bench.machine.directory, "ready");
+    const id = await bench.runScript(`trap "" TERM; : > ${ready}; while :; do sleep 0.05; done`);
+    await until(() => existsSync(ready) || undefined);
+    const { context } = bench.engine;
+    const left = new AbortController().signal;
+    const stops = Array.from({ length: 20 }, () =>
+      stopContainer(context, id, { timeoutSeconds: 300, signal: "" }, left),
+    );
+    const { calls } = bench.machine.agentOf(id);
+    await untilTrue(() => calls.filter((call) => call === "signal 15").length === stops.length);
+    let underWay = 0;
+    let most = 0;
+    const commit = context.state.commit.bind(context.state);
+    mock.method(context.state, "commit", async (...change: Parameters<typeof commit>) => {
+      most = Math.max(most, ++underWay);
+      await commit(...change).finally(() => underWay--);
+    });
+    await bench.containers.killContainer({ container: id });
+    await Promise.all(stops);
+    assert.ok(most <= 3, `${most} at once`);
   });
 
   describe("where the driver ends runs past agents that do not answer", () => {

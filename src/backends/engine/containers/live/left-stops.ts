@@ -1,4 +1,5 @@
-/** Stops of a container whose clients have left. */
+/** Stops and kills of a container whose clients have left. */
+import { unavailable } from "../../../../common/errors.ts";
 import { onAbort } from "../../../../common/on-abort.ts";
 
 interface LeftStop {
@@ -7,27 +8,29 @@ interface LeftStop {
 }
 
 /**
- * The stops of one container whose clients have left: the one that kills first goes on, as the others would find its
- * work done. A client may leave any number behind, each with hours of time.
+ * The stops and kills of one container whose clients have left: the one that kills first goes on, as the others would
+ * find its work done. A client may leave any number behind, each with hours of time.
  */
 export class LeftStops {
   #first: LeftStop | undefined;
 
   /**
-   * Adds a stop, until the result is disposed.
+   * Adds a stop or kill, until the result is disposed.
    *
    * @param deadlineMs its time to kill, in milliseconds since the epoch
-   * @returns with a signal that aborts once its client has left and another such stop goes on
+   * @returns with a signal that aborts once its client has left and another such call goes on
    */
   add(deadlineMs: number, left: AbortSignal): Disposable & { readonly superseded: AbortSignal } {
     const own = { deadlineMs, superseded: new AbortController() };
     const leaving = onAbort(left, () => {
       const first = this.#first;
       if (first !== undefined && first.deadlineMs <= deadlineMs) {
-        own.superseded.abort();
+        supersede(own);
       } else {
         this.#first = own;
-        first?.superseded.abort();
+        if (first !== undefined) {
+          supersede(first);
+        }
       }
     });
     return {
@@ -38,4 +41,8 @@ export class LeftStops {
       },
     };
   }
+}
+
+function supersede({ superseded }: LeftStop): void {
+  superseded.abort(unavailable("another stop or kill of the container goes on"));
 }

@@ -19,6 +19,8 @@ export class LiveContainer {
   /** The calls for restarts, those that wait for their turn too. */
   readonly restartCalls = new RepeatedCalls();
   readonly leftStops = new LeftStops();
+  /** Held while a stop records its event: one exit ends any number of stops. */
+  readonly stopEvents = new Lock();
   readonly run = new LiveRun();
   readonly waiters = new Waiters();
   readonly reservations = new Reservations();

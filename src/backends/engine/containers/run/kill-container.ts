@@ -18,25 +18,31 @@ const farKillTimeoutMs = 45_000;
  * Kills a container and waits until its end is recorded; cancels a start in progress, or waits for it. A container on
  * another machine whose agent accepts the signal and reports no end is ended past it.
  *
- * @throws conflict: it does not run
+ * @param superseded aborts when its client has left and another call does the same
+ * @throws conflict: it does not run; the signal's reason
  */
-export async function killContainer(context: EngineContext, record: ContainerRecord): Promise<void> {
+export async function killContainer(
+  context: EngineContext,
+  record: ContainerRecord,
+  superseded?: AbortSignal,
+): Promise<void> {
   const live = context.live.of(record.id);
-  if (await endStart(context, live, "killed")) {
+  if (await endStart(context, live, "killed", superseded)) {
     return;
   }
-  if (await settleRestarting(context, live)) {
+  if (await settleRestarting(context, live, superseded)) {
     return;
   }
-  const signal = await noteSignal(context, live, sigkill, true);
+  const signal = await noteSignal(context, live, sigkill, true, superseded);
   using exit = listenForExit(context, live, signal.generation);
   await sendSignal(context, live, signal).catch((error: unknown) =>
     endPastAgent(context, live, signal, error),
   );
   const isNear = context.driver.silentAgents.kind === "gone";
-  if (await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs)) {
+  if (await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs, superseded)) {
     return;
   }
+  superseded?.throwIfAborted();
   if (isNear) {
     throw systemError("tried to kill container, but did not receive an exit event");
   }

@@ -11,7 +11,7 @@ import { endStart } from "../start/start-under-way.ts";
 
 /** Signals that `docker run` forwards and that by default end a process: they may cancel a start. */
 const endingSignals: ReadonlySet<number> = new Set(
-  ["SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGTERM"].map(parseSignal),
+  ["SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM"].map(parseSignal),
 );
 
 /**
@@ -19,7 +19,7 @@ const endingSignals: ReadonlySet<number> = new Set(
  * killContainer}, if the signal would end its process.
  *
  * @param signal name or number; empty: KILL
- * @param left ends the wait of a signal that does not end the container for other changes of it
+ * @param left the client has left: a KILL goes on unless another one does, other signals wait for nothing any more
  * @throws not-found; conflict: it does not run; invalid: the signal
  */
 export async function signalContainer(
@@ -31,18 +31,19 @@ export async function signalContainer(
   await withErrorPrefix(`cannot kill container: ${reference}`, async () => {
     const number = signal === "" ? sigkill : parseSignal(signal);
     const record = findContainer(context.state, reference);
-    const isEnding =
-      endingSignals.has(number) || (configOf(record).stopSignal !== "" && isStopSignal(record, number));
-    if (isEnding && (await endStart(context, context.live.of(record.id), "killed"))) {
+    const live = context.live.of(record.id);
+    if (number === sigkill) {
+      using others = live.leftStops.add(context.clock.nowMs(), left);
+      await killContainer(context, record, others.superseded);
       return;
     }
-    if (number === sigkill) {
-      await killContainer(context, record);
-    } else {
-      const live = context.live.of(record.id);
-      const noted = await noteSignal(context, live, number, isStopSignal(record, number), left);
-      await sendSignal(context, live, noted);
+    const isEnding =
+      endingSignals.has(number) || (configOf(record).stopSignal !== "" && isStopSignal(record, number));
+    if (isEnding && (await endStart(context, live, "killed", left))) {
+      return;
     }
+    const noted = await noteSignal(context, live, number, isStopSignal(record, number), left);
+    await sendSignal(context, live, noted);
   });
 }
 

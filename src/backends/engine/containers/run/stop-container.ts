@@ -1,6 +1,5 @@
 /** Stops a container: the steps in order. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { conflict } from "../../../../common/errors.ts";
 import { configOf } from "../../../model/records.ts";
 import { parseSignal, sigterm } from "../../../model/signals.ts";
 import type { EngineContext } from "../../context.ts";
@@ -31,7 +30,7 @@ export interface StopOptions {
 /**
  * Stops a container and returns once it has exited. A start in progress is cancelled if its launch may take long or
  * waits for capacity on the platform, else waited for. Continues when the client leaves, but then does not wait without
- * limit for an unreachable agent, nor beside another such stop.
+ * limit for an unreachable agent, nor beside another such stop or kill.
  *
  * @param left the client has left
  * @throws not-found; not-modified: it does not run; invalid: the signal
@@ -43,7 +42,9 @@ export async function stopContainer(
   left: AbortSignal,
 ): Promise<void> {
   const found = findContainer(context.state, reference);
-  if (await endStart(context, context.live.of(found.id), "stopped")) {
+  const live = context.live.of(found.id);
+  using others = live.leftStops.add(killTimeMs(context, stopTimeout(found, options)), left);
+  if (await endStart(context, live, "stopped", others.superseded)) {
     return;
   }
   const record = context.state.containers.get(found.id) ?? found;
@@ -52,14 +53,14 @@ export async function stopContainer(
     throw refusal;
   }
   await withErrorPrefix(`cannot stop container: ${reference}`, () =>
-    endRunWhileWanted(context, record, stopOrder(record, options), left),
+    endRun(context, record, stopOrder(record, options), left, others.superseded),
   );
 }
 
 /**
- * {@link endRun}, unless its client has left and another stop does the same.
+ * {@link endRun}, unless its client has left and another stop or kill does the same.
  *
- * @throws conflict: that is so; as {@link endRun}
+ * @throws unavailable: that is so; as {@link endRun}
  */
 export async function endRunWhileWanted(
   context: EngineContext,
@@ -67,8 +68,8 @@ export async function endRunWhileWanted(
   order: StopOrder,
   left: AbortSignal,
 ): Promise<void> {
-  const deadlineMs = context.clock.nowMs() + (graceMsOf(order) ?? Number.POSITIVE_INFINITY);
-  using others = context.live.of(record.id).leftStops.add(deadlineMs, left);
+  const { leftStops } = context.live.of(record.id);
+  using others = leftStops.add(killTimeMs(context, order.timeout), left);
   await endRun(context, record, order, left, others.superseded);
 }
 
@@ -123,10 +124,10 @@ export async function endRun(
 
 /** Journals that a user ends the run, or cancels a pending restart by policy. */
 async function note(stop: Stop): Promise<void> {
-  const { context, live, order } = stop;
-  const noted = (await settleRestarting(context, live))
+  const { context, live, order, superseded } = stop;
+  const noted = (await settleRestarting(context, live, superseded))
     ? undefined
-    : await noteSignal(context, live, order.signal, true).catch(ignoreNotRunning);
+    : await noteSignal(context, live, order.signal, true, superseded).catch(ignoreNotRunning);
   stop.run = noted && { signal: noted, exit: listenForExit(context, live, noted.generation) };
 }
 
@@ -142,13 +143,13 @@ async function signal({ context, live, order, run, left, superseded }: Stop): Pr
 async function awaitEnd(stop: Stop): Promise<void> {
   const { run, order, superseded } = stop;
   stop.isOver = run === undefined || (await run.exit.within(graceMsOf(order), superseded));
-  if (!stop.isOver && superseded?.aborted === true) {
-    throw conflict("another stop of the container goes on");
+  if (!stop.isOver) {
+    superseded?.throwIfAborted();
   }
 }
 
 /** Kills a process that did not end at its stop signal. */
-async function kill({ context, record, order, isOver }: Stop): Promise<void> {
+async function kill({ context, record, order, isOver, superseded }: Stop): Promise<void> {
   if (isOver) {
     return;
   }
@@ -156,17 +157,24 @@ async function kill({ context, record, order, isOver }: Stop): Promise<void> {
     { container: record.id, ...order },
     "the container did not end at its stop signal; it is killed",
   );
-  await killContainer(context, record).catch(ignoreNotRunning);
+  await killContainer(context, record, superseded).catch(ignoreNotRunning);
 }
 
-async function recordStop({ context, record }: Stop): Promise<void> {
-  await context.state.commit((change) =>
-    change.event(containerEvent(context.state.containers.get(record.id) ?? record, "stop")),
+async function recordStop({ context, live, record }: Stop): Promise<void> {
+  await live.stopEvents.run(() =>
+    context.state.commit((change) =>
+      change.event(containerEvent(context.state.containers.get(record.id) ?? record, "stop")),
+    ),
   );
 }
 
+/** Time at which a stop that begins now kills, in milliseconds since the epoch. */
+function killTimeMs({ clock }: EngineContext, timeout: number): number {
+  return clock.nowMs() + (graceMsOf({ timeout }) ?? Number.POSITIVE_INFINITY);
+}
+
 /** Time that the process has after its stop signal; undefined for no limit. */
-function graceMsOf({ timeout }: StopOrder): number | undefined {
+function graceMsOf({ timeout }: Pick<StopOrder, "timeout">): number | undefined {
   return timeout < 0 ? undefined : timeout * 1000;
 }
 
@@ -180,11 +188,15 @@ export interface StopOrder {
 
 /** @throws invalid: the signal */
 export function stopOrder(record: ContainerRecord, options: StopOptions): StopOrder {
-  const config = configOf(record);
   return {
-    signal: signalOf(options.signal || config.stopSignal),
-    timeout: options.timeoutSeconds ?? config.stopTimeout ?? defaultTimeoutSeconds,
+    signal: signalOf(options.signal || configOf(record).stopSignal),
+    timeout: stopTimeout(record, options),
   };
+}
+
+/** In seconds; negative for no limit. */
+function stopTimeout(record: ContainerRecord, { timeoutSeconds }: StopOptions): number {
+  return timeoutSeconds ?? configOf(record).stopTimeout ?? defaultTimeoutSeconds;
 }
 
 function signalOf(text: string): number {

@@ -8,9 +8,15 @@ import { stateOf, withFields, withState } from "../../../model/records.ts";
 /**
  * Stops a container that waits for a restart by policy, by cancelling the restart.
  *
+ * @param left ends the wait for other changes of the container
  * @returns whether it was waiting; false if it runs, or runs again
+ * @throws the signal's reason
  */
-export async function settleRestarting(context: EngineContext, live: LiveContainer): Promise<boolean> {
+export async function settleRestarting(
+  context: EngineContext,
+  live: LiveContainer,
+  left?: AbortSignal,
+): Promise<boolean> {
   const known = context.state.containers.get(live.id);
   if (known === undefined || stateOf(known).status !== ContainerStatus.RESTARTING) {
     return false;
@@ -27,5 +33,5 @@ export async function settleRestarting(context: EngineContext, live: LiveContain
       live.run.endWait();
     }
     return isWaiting;
-  });
+  }, left);
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
@@ -19,7 +20,7 @@ import { failedAgentReplaced } from "../agent/leaving-agents.ts";
 import { LiveContainer } from "../live/live.ts";
 import { StartPhases } from "../live/start-phases.ts";
 import { waitForContainer } from "../run/wait-container.ts";
-import { asStartUnderWay, containerOnceStarted } from "./start-under-way.ts";
+import { asStartUnderWay, containerOnceStarted, endStart } from "./start-under-way.ts";
 
 describe("a start that lasts", () => {
   const id = "a".repeat(64);
@@ -75,4 +76,32 @@ describe("a start that lasts", () => {
       assert.ok(kept < 2 ** 21, `${kept} bytes`);
     });
   }
+});
+
+describe("a start that users end", () => {
+  it("records that once, however often", async () => {
+    const id = "b".repeat(64);
+    const live = new LiveContainer(id);
+    let record = create(ContainerRecordSchema, { id, state: {} });
+    let commits = 0;
+    const context = {
+      state: {
+        containers: { get: () => record },
+        commit: (describe: (change: unknown) => void) => {
+          commits++;
+          describe({ containers: { put: (changed: typeof record) => (record = changed) } });
+          return Promise.resolve();
+        },
+      },
+      driver: { launches: { stopDuringLaunch: "end" } },
+    } as unknown as EngineContext;
+    const started = asStartUnderWay(live, new StartPhases(), async (ended) => {
+      await once(ended, "abort");
+      throw ended.reason;
+    });
+    const stops = Array.from({ length: 100 }, () => endStart(context, live, "stopped"));
+    await assert.rejects(started, /was stopped while it was being started/);
+    assert.deepEqual(new Set(await Promise.all(stops)), new Set([true]));
+    assert.equal(commits, 1);
+  });
 });

@@ -137,20 +137,23 @@ function mayBeLong({ driver }: EngineContext, { run: { start } }: LiveContainer)
  * the start undoes it.
  *
  * @param how for the error of the start
+ * @param left ends the wait; a start that is cancelled stays so
  * @returns whether the start was cancelled, so that nothing runs
+ * @throws the signal's reason
  */
 export async function endStart(
   context: EngineContext,
   live: LiveContainer,
   how: "killed" | "removed" | "stopped",
+  left?: AbortSignal,
 ): Promise<boolean> {
   const { start } = live.run;
   if (start === undefined || !mayBeLong(context, live)) {
-    await startSettled(live);
+    await startSettled(live, left);
     return false;
   }
   const record = context.state.containers.get(live.id);
-  if (record !== undefined && !hasProcess(record)) {
+  if (record !== undefined && !hasProcess(record) && !record.stoppedByUser) {
     await context.state.commit((change) =>
       change.containers.put(withFields(record, { stoppedByUser: true })),
     );
@@ -159,7 +162,7 @@ export async function endStart(
     live.startEnded = start.waitsFor === "" ? endedStart(live.id, how) : givenUp(live.id, start.waitsFor);
     start.ending.abort(live.startEnded);
   }
-  await startSettled(live);
+  await startSettled(live, left);
   const after = context.state.containers.get(live.id);
   return start.ending.signal.aborted && (after === undefined || !isActive(after));
 }
