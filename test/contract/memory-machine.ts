@@ -131,7 +131,7 @@ export class MemoryMachine {
   /** The driver remembers nothing of what it has launched. */
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
-  endsPastAgents: ((containerId: string) => void) | undefined;
+  endsPastAgents: ((containerId: string, signal: AbortSignal) => unknown) | undefined;
   capabilities: Capabilities = create(CapabilitiesSchema, {
     exec: true,
     attach: true,
@@ -229,8 +229,8 @@ export class MemoryMachine {
           ? silentAgentsAreGone
           : {
               kind: "away",
-              end: async (containerId) => {
-                this.endsPastAgents?.(containerId);
+              end: async (containerId, signal) => {
+                await this.endsPastAgents?.(containerId, signal);
                 await this.#end(containerId);
               },
             },

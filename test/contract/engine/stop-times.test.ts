@@ -5,6 +5,7 @@ import { beforeEach, describe, it, mock } from "node:test";
 
 import { signalContainer } from "../../../src/backends/engine/containers/run/signal-container.ts";
 import { stopContainer } from "../../../src/backends/engine/containers/run/stop-container.ts";
+import { unlessAborted } from "../../../src/backends/concurrency/unless-aborted.ts";
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { until, untilTrue } from "../../support/until.ts";
@@ -160,6 +161,33 @@ describe("how long a container has to end after its stop signal", () => {
       await clock.advance(45_000);
       await killed;
       assert.deepEqual(ended, [id]);
+    });
+
+    it("a container is ended past its agent by one of many kills whose clients have left", async () => {
+      const held = Promise.withResolvers<void>();
+      let ends = 0;
+      bench.machine.endsPastAgents = async (_id, signal) => {
+        ends++;
+        await unlessAborted(signal, held.promise);
+      };
+      const agent = bench.machine.agentOf(id);
+      agent.lateSignals.add(9);
+      const before = clock.sleeping;
+      const clients = Array.from({ length: 10 }, () => new AbortController());
+      let failed = 0;
+      const kills = clients.map(({ signal }) =>
+        signalContainer(bench.engine.context, id, "KILL", signal).catch(() => failed++),
+      );
+      await untilTrue(() => clock.sleeping >= before + clients.length);
+      await clock.advance(45_000);
+      await untilTrue(() => ends === clients.length);
+      for (const client of clients) {
+        client.abort();
+      }
+      await untilTrue(() => failed === clients.length - 1);
+      held.resolve();
+      await Promise.all(kills);
+      assert.equal(failed, clients.length - 1);
     });
 
     /** Begins to stop it. @returns what lets a second go by whenever an attempt has failed, until something holds */

@@ -16,12 +16,15 @@ const endTimeoutMs = 180_000;
  * cannot do so, an unreachable agent is gone, and so is the container.
  *
  * @param error rejection of the signal; rethrown if it has another cause
+ * @param superseded aborts when its client has left and another call does the same
+ * @throws the signal's reason; the driver's errors
  */
 export async function endPastAgent(
   context: EngineContext,
   live: LiveContainer,
   { generation }: NotedSignal,
   error: unknown,
+  superseded?: AbortSignal,
 ): Promise<void> {
   if (!isAway(error)) {
     throw error;
@@ -34,7 +37,8 @@ export async function endPastAgent(
     return; // It ended by itself in the meantime.
   }
   context.logger.warn({ container: live.id }, "a container is ended past its agent, which does not answer");
-  await silentAgents.end(live.id, AbortSignal.any([context.shutdown, AbortSignal.timeout(endTimeoutMs)]));
+  const ends = [context.shutdown, AbortSignal.timeout(endTimeoutMs), ...(superseded ? [superseded] : [])];
+  await silentAgents.end(live.id, AbortSignal.any(ends));
   await buryLost(context, live, generation);
 }
 

@@ -36,7 +36,7 @@ export async function killContainer(
   const signal = await noteSignal(context, live, sigkill, true, superseded);
   using exit = listenForExit(context, live, signal.generation);
   await sendSignal(context, live, signal).catch((error: unknown) =>
-    endPastAgent(context, live, signal, error),
+    endPastAgent(context, live, signal, error, superseded),
   );
   const isNear = context.driver.silentAgents.kind === "gone";
   if (await exit.within(isNear ? killTimeoutMs : farKillTimeoutMs, superseded)) {
@@ -46,7 +46,7 @@ export async function killContainer(
   if (isNear) {
     throw systemError("tried to kill container, but did not receive an exit event");
   }
-  await endPastAgent(context, live, signal, unavailable("its agent reports no end of it"));
+  await endPastAgent(context, live, signal, unavailable("its agent reports no end of it"), superseded);
 }
 
 /** Ignores a rejection because the container has ended meanwhile. @throws any other */

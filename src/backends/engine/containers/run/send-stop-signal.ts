@@ -17,7 +17,8 @@ const retryPauseMs = 1_000;
  * @param signal journalled
  * @param exit listener for the run's exit
  * @param graceMs time limit; undefined for none
- * @param cut ends the wait for an unreachable agent: the client has left, or another stop does the same
+ * @param left ends the wait without limit for an unreachable agent: the client has left
+ * @param superseded ends any: the client has left, and another call does the same
  * @throws unavailable: it was cut while the agent was unreachable
  */
 export async function sendStopSignal(
@@ -26,9 +27,11 @@ export async function sendStopSignal(
   signal: NotedSignal,
   exit: ExitListener,
   graceMs: number | undefined,
-  cut: AbortSignal | undefined,
+  left: AbortSignal,
+  superseded: AbortSignal | undefined,
 ): Promise<void> {
   const deadlineMs = context.clock.nowMs() + (graceMs ?? Number.POSITIVE_INFINITY);
+  const cut = graceMs === undefined ? left : superseded;
   const clientToken = newId();
   for (;;) {
     try {
@@ -37,7 +40,7 @@ export async function sendStopSignal(
     } catch (error) {
       const leftMs = deadlineMs - context.clock.nowMs();
       if (!isAway(error) || context.driver.silentAgents.kind === "gone" || leftMs <= 0) {
-        await endPastAgent(context, live, signal, error);
+        await endPastAgent(context, live, signal, error, superseded);
         return;
       }
       if (cut?.aborted === true) {

@@ -134,9 +134,9 @@ async function note(stop: Stop): Promise<void> {
 async function signal({ context, live, order, run, left, superseded }: Stop): Promise<void> {
   if (run !== undefined) {
     const { signal: noted, exit } = run;
-    const graceMs = graceMsOf(order);
-    const cut = graceMs === undefined ? left : superseded;
-    await sendStopSignal(context, live, noted, exit, graceMs, cut).catch(ignoreNotRunning);
+    await sendStopSignal(context, live, noted, exit, graceMsOf(order), left, superseded).catch(
+      ignoreNotRunning,
+    );
   }
 }
 
