@@ -17,7 +17,7 @@ const endTimeoutMs = 180_000;
  *
  * @param error rejection of the signal; rethrown if it has another cause
  * @param superseded aborts when its client has left and another call does the same
- * @throws the signal's reason; the driver's errors
+ * @throws unavailable: it did not end in time, or is superseded; the driver's errors
  */
 export async function endPastAgent(
   context: EngineContext,
