@@ -71,6 +71,11 @@ describe("a start that failed", () => {
     assert.match(failed(126, "exec: /bin: is a directory").message, /permission denied$/);
     assert.doesNotMatch(failed(127, "x: no such file or directory").message, /permission denied/);
   });
+
+  it("carries no more than 16 KiB of an agent's words into the record", () => {
+    assert.match(failed(128, "x".repeat(16_384)).message, /x{16384}$/);
+    assert.ok(failed(126, "x".repeat(4_000_000)).message.length < 17_000);
+  });
 });
 
 describe("a restart policy", () => {
