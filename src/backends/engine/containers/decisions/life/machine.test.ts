@@ -21,6 +21,7 @@ import { agentHealthCheck, healthAfter } from "./health.ts";
 import { execRefusal, removeRefusal, startRefusal, stopRefusal } from "./refusals.ts";
 import { nextRestartDelay, restarts } from "./restart-policy.ts";
 import { startFailureError } from "./start-failure.ts";
+import { startFailed, startNotMade } from "./transitions.ts";
 
 const record = (status: ContainerStatus) => create(ContainerRecordSchema, { id: "abc", state: { status } });
 const kindAndText = (error: Error | undefined) =>
@@ -58,6 +59,7 @@ describe("operations that a state refuses", () => {
 });
 
 describe("a start that failed", () => {
+  const { CREATED } = ContainerStatus;
   const failed = (exitCode: number, message: string) =>
     startFailureError(create(StartFailureSchema, { exitCode, message }));
 
@@ -72,9 +74,12 @@ describe("a start that failed", () => {
     assert.doesNotMatch(failed(127, "x: no such file or directory").message, /permission denied/);
   });
 
-  it("carries no more than 16 KiB of an agent's words into the record", () => {
-    assert.match(failed(128, "x".repeat(16_384)).message, /x{16384}$/);
-    assert.ok(failed(126, "x".repeat(4_000_000)).message.length < 17_000);
+  it("leaves no more than a header's worth of an agent's words in the record", () => {
+    const words = "x".repeat(4_000_000);
+    for (const failed of [startFailed(record(CREATED), 128, words), startNotMade(record(CREATED), words)]) {
+      assert.ok((failed.state?.error.length ?? 0) < 60_000);
+    }
+    assert.equal(startFailed(record(CREATED), 128, "no such user").state?.error, "no such user");
   });
 });
 

@@ -11,7 +11,7 @@ const prefix = "failed to create task for container: failed to create shim task:
 const notFoundCode = 127;
 const notExecutableCode = 126;
 
-/** Bytes of an agent's message that are kept, in the container's record too. */
+/** Characters of an agent's message that are kept, in the container's record too. */
 const longestMessage = 16_384;
 
 /** The exit code of a start that failed otherwise. */
@@ -19,7 +19,7 @@ export const unknownFailureCode = 128;
 
 /** The error of the start. Clients distinguish 126 from 127 by its words. */
 export function startFailureError(failure: StartFailure): SockerlessError {
-  const told = Buffer.from(failure.message).subarray(0, longestMessage).toString(); // A slice would keep all of it.
+  const told = failure.message.slice(0, longestMessage);
   const isWhole = told.startsWith(prefix) || whole.test(told);
   let message = isWhole ? told : prefix + told;
   const lower = message.toLowerCase();
