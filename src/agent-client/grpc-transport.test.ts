@@ -7,6 +7,8 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
+import { WireType } from "@bufbuild/protobuf/wire";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
@@ -15,7 +17,11 @@ import { RawAgent } from "../../test/support/raw-agent.ts";
 import { untilTrue } from "../../test/support/until.ts";
 import { toConnectError } from "../common/connect-error.ts";
 import { conflict, fromUnknown } from "../common/errors.ts";
-import { AgentService, HelloResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import {
+  AgentService,
+  HelloResponseSchema,
+  WatchResponseSchema,
+} from "../gen/sockerless/agent/v1/agent_pb.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
 import { framed } from "./grpc-request.ts";
 import { scratchDirectory } from "../../test/support/scratch.ts";
@@ -59,6 +65,17 @@ async function rawAgent(t: TestContext): Promise<{ readonly raw: RawAgent; reado
 }
 
 const hello = framed(toBinary(HelloResponseSchema, create(HelloResponseSchema, { version: "1" })));
+
+test("an agent's answer has only what its fields hold", async (t) => {
+  const { raw, agent } = await rawAgent(t);
+  const end = timestampFromMs(1_000);
+  const $unknown = [{ no: 100, wireType: WireType.LengthDelimited, data: Uint8Array.of(2, 1, 1) }];
+  const health = { end: { ...end, $unknown }, $unknown };
+  const message = create(WatchResponseSchema, { event: { case: "health", value: health } });
+  raw.answer = { bytes: framed(toBinary(WatchResponseSchema, { ...message, $unknown })), status: "0" };
+  const answers = await Array.fromAsync(agent.client.watch({}));
+  assert.deepEqual(answers, [create(WatchResponseSchema, { event: { case: "health", value: { end } } })]);
+});
 
 test("an answer of many packets is understood, and an empty message is one", async (t) => {
   const specification = new Uint8Array(3_000_000).fill(7);

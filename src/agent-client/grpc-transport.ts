@@ -40,6 +40,8 @@ export function grpcTransport(
     interceptors: [...interceptors, namingRequest],
     acceptCompression: [],
     readMaxBytes,
+    // Parts of messages are kept, in records too: what no field has would be kept with them, megabytes of it.
+    binaryOptions: { readUnknownFields: untrusted === undefined },
   });
 }
 

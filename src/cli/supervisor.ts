@@ -248,7 +248,10 @@ class Child {
       }
     });
     // A failed message to a child that has just died needs no handling: its "exit" event follows.
-    child.on("error", (error) => this.#logger.debug({ err: error, service: name }, "child process"));
+    child.on("error", (error) => {
+      const level = child.pid === undefined ? "error" : "debug";
+      this.#logger[level]({ err: error, service: name }, "child process");
+    });
     return child;
   }
 
@@ -301,13 +304,19 @@ class Child {
     this.#logger.error({ service: this.name, reason, delayMs }, "ended unexpectedly, starting it again");
     this.#restarting = setTimeout(() => {
       this.#pauses.started();
-      this.#process = this.#spawn();
+      try {
+        this.#process = this.#spawn();
+      } catch (error) {
+        this.#restartLater(messageOf(error)); // Node throws some errors and emits others as an event.
+        return;
+      }
       this.#sendServe();
       this.keepRunning();
     }, delayMs);
   }
 }
 
+/** Whether a child has ended, or could not be spawned: then no "exit" follows. */
 function hasExited(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null;
+  return child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
 }

@@ -18,6 +18,9 @@ import { scratchDirectory } from "../support/scratch.ts";
 
 const logger = createLogger({ level: "silent", process: "supervisor" });
 
+const nothing = (): void => {};
+const silent = { debug: nothing, info: nothing, warn: nothing, error: nothing };
+
 interface RecordedEvent {
   readonly service: string;
   readonly event: string;
@@ -63,6 +66,26 @@ describe("the supervisor", () => {
     await until(() => told(stateDir).filter((line) => line === "backend started").length === 2 || undefined);
     await supervised.stop();
     assert.equal(told(stateDir).filter((line) => line === "frontend started").length, 1);
+  });
+
+  it("starts a crashed service as soon as the machine can start it", async () => {
+    const stateDir = scratchDirectory();
+    const failures: object[] = [];
+    const noting = { ...silent, error: (values: object) => void failures.push(values) };
+    const { execPath } = process;
+    const services = [recordingService("backend", "startWell")];
+    const supervised = await supervise(services, localConfig(stateDir), noting, new AbortController().signal);
+    try {
+      process.execPath = join(stateDir, "missing");
+      process.kill(recorded(stateDir)[0]?.pid ?? 0, "SIGKILL");
+      await until(() => failures[1]); // Of the first process, and of one that could not be started.
+      process.execPath = execPath;
+      await until(() => told(stateDir)[1]);
+    } finally {
+      process.execPath = execPath;
+      await supervised.stop();
+    }
+    assert.deepEqual(told(stateDir), ["backend started", "backend started", "backend closed"]);
   });
 
   it("gives up when a service cannot start, and ends those before it", async () => {

@@ -78,7 +78,7 @@ export class HostProcess {
     this.#closing = true;
     this.#host.close();
     const child = this.#child;
-    if (child !== undefined && child.exitCode === null && child.signalCode === null) {
+    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
       const ended = once(child, "exit");
       child.stdin?.end();
       await ended;
@@ -95,8 +95,10 @@ export class HostProcess {
     // In its own session it does not get a terminal's Ctrl-C: this process still needs it for a clean shutdown.
     const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"], detached: true });
     this.#child = child;
-    child.stdin.on("error", () => {}); // It has died: "exit" follows.
-    this.#log.follow(child.stderr);
+    if (child.pid !== undefined) {
+      child.stdin.on("error", () => {}); // It has died: "exit" follows.
+      this.#log.follow(child.stderr);
+    } // Else it could not be spawned, perhaps without streams: "error" follows.
     return child;
   }
 
@@ -124,19 +126,24 @@ export class HostProcess {
   /** Starts a new host process when this one dies. */
   #keepAlive(child: ChildProcess, failures: number): void {
     const born = performance.now();
-    const died = async (code: number | null, signal: NodeJS.Signals | null): Promise<void> => {
+    const startAnother = async (): Promise<void> => {
       if (this.#closing) {
         return;
       }
       const again = performance.now() - born > stableMs ? 0 : failures;
-      const wait = restartDelaysMs[Math.min(again, restartDelaysMs.length - 1)];
-      this.#options.logger.error({ code, signal, waitMs: wait }, "the host process died, starting another");
-      await delay(wait);
+      const waitMs = restartDelaysMs[Math.min(again, restartDelaysMs.length - 1)];
+      this.#options.logger.error(
+        { code: child.exitCode, signal: child.signalCode, waitMs },
+        "the host process died, starting another",
+      );
+      await delay(waitMs);
       if (!this.#closing) {
         this.#keepAlive(this.#spawn(), again + 1);
       }
     };
-    child.once("exit", (code, signal) => void died(code, signal));
-    child.on("error", (error) => this.#options.logger.error({ error }, "the host process cannot be started"));
+    const ended = once(child, "exit").catch((error: unknown) => {
+      this.#options.logger.error({ error }, "the host process cannot be started");
+    });
+    void ended.then(startAnother);
   }
 }

@@ -128,7 +128,7 @@ export class Journal implements EventJournal {
    * @param operations those of {@link append}: what they delete is left to events to come
    * @returns the operations that remove the events
    */
-  retract(events: readonly Event[], operations: readonly Operation[]): Operation[] {
+  retract(events: readonly Event[], operations: readonly Pick<Operation, "type" | "key">[]): Operation[] {
     for (const event of events) {
       this.#stored.remove(event);
     }

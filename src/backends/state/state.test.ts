@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
 
 import { create, toBinary } from "@bufbuild/protobuf";
+import { Level } from "level";
 
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { isErrorKind } from "../../common/errors.ts";
@@ -38,6 +39,7 @@ describe("the state of a backend", () => {
     directory = scratchDirectory();
   });
   afterEach(async () => {
+    mock.restoreAll();
     await state?.close();
     state = undefined;
   });
@@ -127,6 +129,50 @@ describe("the state of a backend", () => {
     assert.equal(second.images.get(id)?.size, 49n);
     await second.commit((change) => change.images.delete(id));
     assert.equal((await reopen()).images.size, 0);
+  });
+
+  const volumeAt = (name: string, mountpoint: string) => create(VolumeRecordSchema, { name, mountpoint });
+
+  it("keeps of the changes to one record that wait for the disk only the last", async () => {
+    const first = await open();
+    const batch = mock.method(Level.prototype as { batch(operations: unknown): unknown }, "batch");
+    const long = "x".repeat(100_000);
+    const changes = Array.from({ length: 100 }, (_, n) =>
+      first.commit(({ volumes }) => volumes.put(volumeAt("a", `${n} ${long}`))),
+    );
+    await Promise.all(changes);
+    const written = batch.mock.calls.flatMap(({ arguments: [operations] }) => operations as unknown[]);
+    assert.equal(written.length, 1);
+    const second = await reopen();
+    assert.equal(second.volumes.get("a")?.mountpoint, `99 ${long}`);
+  });
+
+  it("has what is kept of one record beside changes of it that the full disk refuses", async () => {
+    const put = (mountpoint: string, added?: string) => (change: Change) => {
+      change.volumes.put(volumeAt("a", mountpoint));
+      if (added !== undefined) {
+        change.volumes.put(volumeAt(added, ""));
+      }
+    };
+    const first = await open();
+    await first.commit(put("before"));
+    mock.method(Level.prototype, "batch", () => Promise.reject(new Error("No space left on device")));
+    // The first of these batches may have been applied, the others were not tried.
+    for (const place of ["1", "2", "3"]) {
+      const answers = await Promise.allSettled([
+        first.commit(put(place), "under-way"),
+        ...["b", "c"].map((added) => first.commit(put(`${place} refused`, added), "under-way")),
+      ]);
+      assert.deepEqual(
+        answers.map(({ status }) => status),
+        ["fulfilled", "rejected", "rejected"],
+      );
+      assert.equal(first.volumes.get("a")?.mountpoint, place);
+    }
+    mock.restoreAll();
+    const second = await reopen();
+    assert.equal(second.volumes.get("a")?.mountpoint, "3");
+    assert.deepEqual([...second.volumes.keys()], ["a"]);
   });
 
   it("writes changes that will be reported again with the next change, and at its end", async () => {

@@ -145,11 +145,24 @@ const roomyTables: readonly TableName[] = ["container", "image", "volume", "netw
 const retryMs = 1_000;
 
 /** A commit in progress. */
-interface Commit extends Steps {
+interface Commit extends Omit<Steps, "operations"> {
   readonly kind: ChangeKind;
   readonly events: Event[];
+  /** Its operations without their values, which only the batch keeps. */
+  readonly operations: readonly Pick<Operation, "type" | "key">[];
   readonly done: PromiseWithResolvers<void>;
 }
+
+/**
+ * Commits that are written together. As only the last operation on each key is kept, a batch takes no more memory than
+ * what it changes, however many commits change it while another batch is written.
+ */
+interface Batch {
+  readonly commits: Commit[];
+  readonly operations: Map<string, Operation>;
+}
+
+const emptyBatch = (): Batch => ({ commits: [], operations: new Map() });
 
 function inWords({ file, kind, offset }: Loss): string {
   const words = {
@@ -179,10 +192,10 @@ class LevelState implements State {
   readonly #directory: string;
   readonly #clock: Clock;
   #closed = false;
-  /** Commits of the next batch; undefined if no batch is under way. */
-  #pending: Commit[] | undefined;
+  /** The next batch; undefined if none is under way. */
+  #pending: Batch | undefined;
   /** Commits waiting for another one. */
-  #reportedAgain: Commit[] = [];
+  #reportedAgain = emptyBatch();
   #lastWrite: Promise<void> = Promise.resolve();
   #retry: Disposable | undefined;
 
@@ -220,47 +233,43 @@ class LevelState implements State {
     if (this.#closed) {
       return Promise.reject(systemError("the state is closed"));
     }
-    const commit: Commit = {
-      kind,
-      operations: [],
-      undo: [],
-      grows: new Set(),
-      overfills: new Set(),
-      events: [],
-      done: Promise.withResolvers(),
-    };
+    const steps: Steps = { operations: [], undo: [], grows: new Set(), overfills: new Set() };
+    const events: Event[] = [];
     describe({
-      containers: this.containers.changeInto(commit),
-      execs: this.execs.changeInto(commit),
-      images: this.images.changeInto(commit),
-      volumes: this.volumes.changeInto(commit),
-      networks: this.networks.changeInto(commit),
-      tasks: this.tasks.changeInto(commit),
-      definitions: this.definitions.changeInto(commit),
-      pool: this.pool.changeInto(commit),
-      event: (event) => commit.events.push(this.events.append(event, commit.operations)),
-      passingEvent: (event) => commit.events.push(this.events.dated(event)),
+      containers: this.containers.changeInto(steps),
+      execs: this.execs.changeInto(steps),
+      images: this.images.changeInto(steps),
+      volumes: this.volumes.changeInto(steps),
+      networks: this.networks.changeInto(steps),
+      tasks: this.tasks.changeInto(steps),
+      definitions: this.definitions.changeInto(steps),
+      pool: this.pool.changeInto(steps),
+      event: (event) => events.push(this.events.append(event, steps.operations)),
+      passingEvent: (event) => events.push(this.events.dated(event)),
     });
+    const operations = steps.operations.map(({ type, key }) => ({ type, key }));
+    const commit: Commit = { ...steps, kind, events, operations, done: Promise.withResolvers() };
     const [overfilled] = commit.overfills;
     if (kind === "asked" && overfilled !== undefined) {
       this.#refuse([commit], systemError(overfilled));
       return commit.done.promise;
     }
-    if (kind === "reported-again" && this.#pending === undefined) {
-      this.#reportedAgain.push(commit);
-      return Promise.resolve();
+    const waits = kind === "reported-again" && this.#pending === undefined;
+    const batch = waits ? this.#reportedAgain : this.#toWrite();
+    batch.commits.push(commit);
+    for (const operation of steps.operations) {
+      batch.operations.set(operation.key, operation);
     }
-    this.#toWrite().push(commit);
-    return commit.done.promise;
+    return waits ? Promise.resolve() : commit.done.promise;
   }
 
-  /** The commits of the next batch. */
-  #toWrite(): Commit[] {
+  /** The next batch. */
+  #toWrite(): Batch {
     // Commits that arrive while a batch is being written share the next one: two batches in flight could land in the
     // wrong order.
     if (this.#pending === undefined) {
       this.#pending = this.#reportedAgain;
-      this.#reportedAgain = [];
+      this.#reportedAgain = emptyBatch();
       this.#lastWrite = this.#lastWrite.then(() => this.#write());
     }
     return this.#pending;
@@ -289,7 +298,7 @@ class LevelState implements State {
 
   async close(): Promise<void> {
     this.#closed = true;
-    if (this.#reportedAgain.length > 0) {
+    if (this.#reportedAgain.commits.length > 0) {
       this.#toWrite();
     }
     this.#retry?.[Symbol.dispose]();
@@ -298,38 +307,48 @@ class LevelState implements State {
   }
 
   async #write(): Promise<void> {
-    const commits = this.#pending ?? [];
+    const batch = this.#pending ?? emptyBatch();
     this.#pending = undefined;
-    const written = await this.#storage.write(commits.flatMap(({ operations }) => operations));
+    const written = await this.#storage.write([...batch.operations.values()]);
     if (written === "written") {
-      this.#settle(commits);
+      this.#settle(batch.commits);
     } else {
-      await this.#writeToSpare(commits, written === "failed");
+      await this.#writeToSpare(batch, written === "failed");
       this.#retryLater();
     }
   }
 
   /** @param perhapsApplied whether the database may have the commits all the same: what is refused is undone there too */
-  async #writeToSpare(commits: readonly Commit[], perhapsApplied: boolean): Promise<void> {
-    const refuse = (each: readonly Commit[]): readonly Operation[] => {
-      const undone = this.#refuse(each, this.#writeError);
-      return perhapsApplied ? undone : [];
+  async #writeToSpare({ commits, operations }: Batch, perhapsApplied: boolean): Promise<void> {
+    const refuse = (refused: readonly Commit[], kept: readonly Commit[]): void => {
+      const keptKeys = new Set(kept.flatMap((commit) => commit.operations.map(({ key }) => key)));
+      for (const { key } of refused.flatMap((commit) => commit.operations)) {
+        if (!keptKeys.has(key)) {
+          operations.delete(key);
+        }
+      }
+      for (const undone of this.#refuse(refused, this.#writeError)) {
+        if (perhapsApplied || keptKeys.has(undone.key)) {
+          operations.set(undone.key, undone);
+        }
+      }
     };
     const isRefused = ({ grows }: Commit): boolean =>
       roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
     const kept = commits.filter((commit) => !isRefused(commit));
-    const undone = refuse(commits.filter(isRefused));
-    const operations = [...kept.flatMap((commit) => commit.operations), ...undone];
+    refuse(commits.filter(isRefused), kept);
     try {
-      await this.#storage.writeToSpare(operations);
+      await this.#storage.writeToSpare([...operations.values()]);
       this.#settle(kept);
     } catch {
       const isFact = ({ kind }: Commit): boolean => kind === "happened" || kind === "reported-again";
       const isKept = (commit: Commit): boolean => isFact(commit) || this.#storage.refusal === "full";
       const happened = kept.filter(isKept);
-      const alsoUndone = refuse(kept.filter((commit) => !isKept(commit)));
-      const held = happened.flatMap((commit) => commit.operations);
-      this.#storage.hold([...held, ...undone, ...alsoUndone]);
+      refuse(
+        kept.filter((commit) => !isKept(commit)),
+        happened,
+      );
+      this.#storage.hold([...operations.values()]);
       this.#settle(happened);
     }
   }

@@ -6,6 +6,7 @@ import {
   type AgentClient,
   type AgentClientOptions,
 } from "../../../../agent-client/client.ts";
+import { systemError } from "../../../../common/errors.ts";
 import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { HelloResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
@@ -14,7 +15,7 @@ import { weightOf } from "../../../state/weights.ts";
 import { GivenCertificates } from "./given-certificates.ts";
 import { WriteAllowance } from "./write-allowance.ts";
 
-/** An agent's heaviest answer about itself that is kept, as {@link weightOf} counts it: one that lies may send megabytes. */
+/** An agent's heaviest answer about itself, as {@link weightOf} counts it: it is kept, and one that lies may send megabytes. */
 const heaviestHello = 16_384;
 
 /** An agent's answer about an exec. */
@@ -62,18 +63,19 @@ export class AgentLink {
    * The agent's first answer about itself, which holds for its run: another key would need all certificates anew.
    *
    * @param limits of the call, if there is one
-   * @throws as that call
+   * @throws system: the answer is too long; as that call
    */
   async hello(limits: CallOptions): Promise<HelloResponse> {
     if (this.#hello !== undefined) {
       return this.#hello;
     }
     const answer = await this.agent.client.hello({}, limits);
-    answer.partnerKey = Uint8Array.from(answer.partnerKey); // Else it keeps the message that it came in.
-    if (weightOf(answer) <= heaviestHello) {
-      this.#hello ??= answer;
+    if (weightOf(answer) > heaviestHello) {
+      throw systemError("the container's agent says too much about itself");
     }
-    return answer;
+    answer.partnerKey = Uint8Array.from(answer.partnerKey); // Else it keeps the message that it came in.
+    this.#hello ??= answer;
+    return this.#hello;
   }
 
   /** Ends everything in progress over the link. */

@@ -118,7 +118,7 @@ export async function refuseOldAgent(
   if (needed.length === 0) {
     return;
   }
-  const { features, version } = await link.agent.client.hello({}, { timeoutMs: startTimeoutMs });
+  const { features, version } = await link.hello({ timeoutMs: startTimeoutMs });
   const missing = needed.find(({ feature }) => !features.includes(feature));
   if (missing !== undefined) {
     throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);

@@ -21,6 +21,7 @@ import { agentHealthCheck, healthAfter } from "./health.ts";
 import { execRefusal, removeRefusal, startRefusal, stopRefusal } from "./refusals.ts";
 import { nextRestartDelay, restarts } from "./restart-policy.ts";
 import { startFailureError } from "./start-failure.ts";
+import { startFailed, startNotMade } from "./transitions.ts";
 
 const record = (status: ContainerStatus) => create(ContainerRecordSchema, { id: "abc", state: { status } });
 const kindAndText = (error: Error | undefined) =>
@@ -58,6 +59,7 @@ describe("operations that a state refuses", () => {
 });
 
 describe("a start that failed", () => {
+  const { CREATED } = ContainerStatus;
   const failed = (exitCode: number, message: string) =>
     startFailureError(create(StartFailureSchema, { exitCode, message }));
 
@@ -70,6 +72,14 @@ describe("a start that failed", () => {
   it("carries the words by which clients tell 126 from 127", () => {
     assert.match(failed(126, "exec: /bin: is a directory").message, /permission denied$/);
     assert.doesNotMatch(failed(127, "x: no such file or directory").message, /permission denied/);
+  });
+
+  it("leaves no more than a header's worth of an agent's words in the record", () => {
+    const words = "x".repeat(4_000_000);
+    for (const failed of [startFailed(record(CREATED), 128, words), startNotMade(record(CREATED), words)]) {
+      assert.ok((failed.state?.error.length ?? 0) < 60_000);
+    }
+    assert.equal(startFailed(record(CREATED), 128, "no such user").state?.error, "no such user");
   });
 });
 

@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
+import { shortened } from "../../../../../common/connect-error.ts";
 import {
   ContainerStatus,
   HealthSchema,
@@ -99,22 +100,22 @@ export function isFrozenByCommit(record: ContainerRecord): boolean {
 /** Fields of a failed start, cleared so that a repeated call starts anew. */
 const notStarted = { startToken: "", startAwaited: false, restartToken: "" } as const;
 
-/** Records a failed start: the previous state, with the reason and an exit code. */
+/** Records a failed start: the previous state, with the reason, shortened, and an exit code. */
 export function startFailed(record: ContainerRecord, exitCode: number, error: string): ContainerRecord {
   const { startedAt } = stateOf(record);
   return withState(withFields(withoutRun(record), notStarted), {
     status: startedAt === undefined ? ContainerStatus.CREATED : ContainerStatus.EXITED,
     pid: 0n,
     exitCode,
-    error,
+    error: shortened(error),
   });
 }
 
 /**
- * Records a start that could not be made, which is not the container's failure: the previous state, with the reason.
+ * Records a start that could not be made, which is not the container's failure: the previous state, with the reason, shortened.
  */
 export function startNotMade(record: ContainerRecord, error: string): ContainerRecord {
-  return withState(withFields(withoutRun(record), notStarted), { error });
+  return withState(withFields(withoutRun(record), notStarted), { error: shortened(error) });
 }
 
 /** Records the end of the main process. @param restarting whether the restart policy restarts it */
