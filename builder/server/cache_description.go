@@ -122,7 +122,7 @@ type recordNode struct {
 	// The one that it was joined with.
 	joined   *recordNode
 	children map[recordLink]map[*recordNode]struct{}
-	// The number of records that it is made of, and of links that it stands on: BuildKit copies these for each of the former.
+	// The number of records that it is made of, and of links that these stand on.
 	members int
 	links   int
 }
@@ -158,7 +158,6 @@ func (c *recordNode) add(link recordLink, child *recordNode) {
 		c.children[link] = map[*recordNode]struct{}{}
 	}
 	c.children[link][child] = struct{}{}
-	child.links++
 }
 
 // make puts a record together, after those that it stands on.
@@ -198,27 +197,24 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 	if err != nil {
 		return nil, err
 	}
+	above := map[*recordNode]struct{}{}
 	for each := range same {
-		above, err := c.above(each)
+		found, err := c.above(each)
 		if err != nil {
 			return nil, err
 		}
-		for other := range above {
+		for other := range found {
 			if _, isSame := same[other]; isSame && other != each {
 				return nil, errRecordLoop
 			}
-		}
-		if err := c.copyLinks(each, len(same)); err != nil {
-			return nil, err
+			above[other] = struct{}{}
 		}
 	}
 	c.isRandom = c.isRandom || len(same) > 1
-	made := &recordNode{members: 1}
-	isNew := true
+	var made *recordNode
 	for each := range same {
-		if isNew {
-			made, isNew = each, false
-			made.members++
+		if made == nil {
+			made = each
 			continue
 		}
 		made.members += each.members
@@ -230,11 +226,12 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 		}
 		each.joined, each.children = made, nil
 	}
-	above, err := c.above(made)
-	if err != nil {
-		return nil, err
+	if made == nil {
+		made = &recordNode{}
 	}
+	made.members++
 	for input, links := range record.Inputs {
+		made.links += len(links)
 		for _, each := range links {
 			on := c.made[each.LinkIndex].self()
 			if _, isAbove := above[on]; !isAbove {
@@ -254,10 +251,11 @@ func (c *recordGraph) sameAs(record cacheimporttypes.CacheRecord) (same map[*rec
 		for _, each := range links {
 			on := c.made[each.LinkIndex].self()
 			for child := range on.children[recordLink{each.Selector, input, record.Digest}] {
-				if err := c.step(); err != nil {
+				child = child.self()
+				if err := c.step(on, child); err != nil {
 					return nil, err
 				}
-				found[child.self()] = struct{}{}
+				found[child] = struct{}{}
 			}
 		}
 		if input == 0 {
@@ -281,10 +279,10 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 		left = left[:len(left)-1]
 		for _, children := range last.children {
 			for child := range children {
-				if err := c.step(); err != nil {
+				child = child.self()
+				if err := c.step(last, child); err != nil {
 					return nil, err
 				}
-				child = child.self()
 				if _, ok := found[child]; !ok {
 					found[child] = struct{}{}
 					left = append(left, child)
@@ -295,25 +293,10 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 	return found, nil
 }
 
-// copyLinks counts what BuildKit copies where it joins a record with others, each time anew.
-func (c *recordGraph) copyLinks(joined *recordNode, others int) error {
-	if joined.members == 1 && others == 1 {
-		return nil
-	}
-	for _, children := range joined.children {
-		for child := range children {
-			if err := c.count(int64(joined.members) * int64(child.self().links)); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (c *recordGraph) step() error { return c.count(1) }
-
-func (c *recordGraph) count(steps int64) error {
-	if c.steps.Add(steps) > maxRecordSteps {
+// step counts a step from a record to one that stands on it. Of both BuildKit may have kept each of the records that they
+// are made of: it steps from each of the former to each of the latter, and copies the links of these.
+func (c *recordGraph) step(from, to *recordNode) error {
+	if c.steps.Add(int64(from.members)*int64(to.links)) > maxRecordSteps {
 		return errRecordSteps
 	}
 	return nil

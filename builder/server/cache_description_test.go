@@ -160,6 +160,38 @@ func TestRecordsOfABuildCacheThatAreJoinedTooOftenAreRefused(t *testing.T) {
 	}
 }
 
+// BuildKit keeps equal records beside the one that they are joined to, and steps from each to each of what stands on them.
+func TestEqualRecordsOfABuildCacheAreNotSteppedOverTooOften(t *testing.T) {
+	var records []cacheimporttypes.CacheRecord
+	add := func(name string, inputs ...[]int) int {
+		records = append(records, record(name, inputs...))
+		return len(records) - 1
+	}
+	root := add("root")
+	var bases, all []int
+	for at := range 1000 {
+		bases = append(bases, add("base "+strconv.Itoa(at), []int{root}))
+	}
+	base := add("above", bases)
+	for at := range 100 {
+		all = append(all, add("root "+strconv.Itoa(at)))
+	}
+	for _, each := range all {
+		add("third", []int{add("second", []int{add("first", []int{base}, []int{each})})})
+	}
+	joined := add("first", []int{base}, all)
+	for range 100 {
+		add("second", []int{joined})
+	}
+	for at := range bases {
+		add("base "+strconv.Itoa(at), []int{root})
+	}
+	var steps atomic.Int64
+	if err := checkRecords(records, &steps); !errors.Is(err, errRecordSteps) {
+		t.Errorf("%d steps: %v", steps.Load(), err)
+	}
+}
+
 func TestRecordsOfABuildCacheWithEqualDigestsAreRead(t *testing.T) {
 	config := cacheimporttypes.CacheConfig{Records: []cacheimporttypes.CacheRecord{
 		record("one"), record("two"), record("three"),
