@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +15,11 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/labels"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/cache/remotecache"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	bkworker "github.com/moby/buildkit/worker"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -87,7 +91,7 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), 200*time.Millisecond, layerPatience)
+			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), 200*time.Millisecond, layerPatience)
 			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
@@ -99,6 +103,36 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 	}
 }
 
+// busyImporter puts a cache together until work ends, whatever its context says.
+type busyImporter struct {
+	remotecache.Importer
+	work <-chan struct{}
+}
+
+func (i busyImporter) Resolve(context.Context, ocispecs.Descriptor, string, bkworker.Worker) (solver.CacheManager, error) {
+	<-i.work
+	return nil, nil
+}
+
+func TestABuildCacheThatIsPutTogetherTooLongIsLeftButItsMemoryIsWatched(t *testing.T) {
+	work := make(chan struct{})
+	defer close(work)
+	m := newMemory(0)
+	tooLong := errors.New("too long")
+	importer := &boundedImporter{busyImporter{work: work}, &described{}, m, time.Now().Add(50 * time.Millisecond), tooLong, layerPatience}
+	if _, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil); !errors.Is(err, tooLong) {
+		t.Error(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.building != 1 {
+		t.Errorf("memory is looked at for %d", m.building)
+	}
+	if importer.described.isWhole.Load() {
+		t.Error("what it reads on is not bounded")
+	}
+}
+
 // describe finds a server's cache and reads its description.
 func describe(t *testing.T, server *httptest.Server) error {
 	t.Helper()
@@ -106,7 +140,7 @@ func describe(t *testing.T, server *httptest.Server) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
+	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), time.Minute, layerPatience)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +275,7 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 			backend.LosesALayer = true // it has none of the cache's
 		}
 	}
-	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), importLimit, 500*time.Millisecond)
+	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), s.memory, importLimit, 500*time.Millisecond)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)
