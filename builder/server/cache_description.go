@@ -13,8 +13,12 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxRecordSteps bounds the steps from one record of a cache to another while the records of an import are put together.
-const maxRecordSteps = 1 << 24
+const (
+	// maxRecordSteps bounds the steps from one record of a cache to another while the records of an import are put together.
+	maxRecordSteps = 1 << 24
+	// layerSteps are those of a layer, of which BuildKit keeps some hundred bytes for each result above it.
+	layerSteps = 16
+)
 
 // documentReader is a document that has been read.
 type documentReader struct {
@@ -65,7 +69,11 @@ func checkDescription(document []byte, steps *atomic.Int64) error {
 		}
 		var inline []cacheimporttypes.CacheRecord
 		if json.Unmarshal(image.Cache, &inline) == nil {
-			if err := checkRecords(inline, steps); err != nil {
+			layers := make([]cacheimporttypes.CacheLayer, len(image.Rootfs.DiffIDs))
+			for at := range layers {
+				layers[at].ParentIndex = at - 1
+			}
+			if err := checkRecords(cacheimporttypes.CacheConfig{Layers: layers, Records: inline}, steps); err != nil {
 				return err
 			}
 		}
@@ -74,7 +82,7 @@ func checkDescription(document []byte, steps *atomic.Int64) error {
 	if json.Unmarshal(document, &config) != nil {
 		return nil
 	}
-	return checkRecords(config.Records, steps)
+	return checkRecords(config, steps)
 }
 
 // checkDescriptors refuses invalid digests, and checks documents within a descriptor: BuildKit does not read these from
@@ -96,9 +104,12 @@ func checkDescriptors(steps *atomic.Int64, descriptors ...ocispecs.Descriptor) e
 
 // checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without
 // an end. It makes one of records with a digest that stand on the same ones, and chooses at random which.
-func checkRecords(records []cacheimporttypes.CacheRecord, steps *atomic.Int64) error {
-	all := &recordGraph{records: records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
-	for at := range records {
+func checkRecords(config cacheimporttypes.CacheConfig, steps *atomic.Int64) error {
+	all := &recordGraph{records: config.Records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
+	for at, record := range config.Records {
+		if err := all.countLayers(config.Layers, record); err != nil {
+			return err
+		}
 		if _, err := all.make(at); err != nil {
 			return err
 		}
@@ -296,7 +307,28 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 // step counts a step from a record to one that stands on it. Of both BuildKit may have kept each of the records that they
 // are made of: it steps from each of the former to each of the latter, and copies the links of these.
 func (c *recordGraph) step(from, to *recordNode) error {
-	if c.steps.Add(int64(from.members)*int64(to.links)) > maxRecordSteps {
+	return c.count(from.members * to.links)
+}
+
+// countLayers counts the layers of each of a record's results.
+func (c *recordGraph) countLayers(layers []cacheimporttypes.CacheLayer, record cacheimporttypes.CacheRecord) error {
+	for _, result := range record.ChainedResults {
+		if err := c.count(layerSteps * len(result.LayerIndexes)); err != nil {
+			return err
+		}
+	}
+	for _, result := range record.Results {
+		for at := result.LayerIndex; at >= 0 && at < len(layers); at = layers[at].ParentIndex {
+			if err := c.count(layerSteps); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *recordGraph) count(steps int) error {
+	if c.steps.Add(int64(steps)) > maxRecordSteps {
 		return errRecordSteps
 	}
 	return nil
