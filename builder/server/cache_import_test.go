@@ -17,6 +17,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/cache/remotecache"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
@@ -79,6 +80,44 @@ func TestABuildCacheWithoutEndHoldsUpNoBuildWithoutIt(t *testing.T) {
 	}
 	server.CloseClientConnections()
 	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestABuildCacheWithoutEndHoldsUpNoOtherBuildThoughItsStepIsUnderWay(t *testing.T) {
+	registry, asked, left := endlessCache(t, "/manifests/")
+	s, server := running(t)
+	lasting, goOn := make(chan struct{}), make(chan struct{})
+	var starts atomic.Int32
+	server.Before = func(procedure string) {
+		if procedure == "StartContainer" && starts.Add(1) == 1 {
+			close(lasting)
+			<-goOn
+		}
+	}
+	shared := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)).Run(llb.Args([]string{"one"})).Run(llb.Args([]string{"two"})).Root()
+	ended := make(chan error, 2)
+	go func() { ended <- solvedState(t.Context(), s, "one", shared) }()
+	<-lasting
+	go func() {
+		ended <- solvedState(t.Context(), s, "two", shared, &controlapi.CacheOptionsEntry{Type: "registry", Attrs: attributesOf(registry)})
+	}()
+	<-asked
+	time.Sleep(300 * time.Millisecond) // the steps are the second build's as well
+	close(goOn)
+	if err := solved(s, "three", "another"); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-left:
+		t.Error("they waited for the second build's cache")
+	default:
+	}
+	registry.CloseClientConnections()
+	if err := <-ended; err != nil {
 		t.Error(err)
 	}
 }
