@@ -13,8 +13,12 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// maxRecordSteps bounds the steps from one record of a cache to another while the records of an import are put together.
-const maxRecordSteps = 1 << 24
+const (
+	// maxRecordSteps bounds the steps from one record of a cache to another while the records of an import are put together.
+	maxRecordSteps = 1 << 24
+	// layerSteps are those of a layer, of which BuildKit keeps some hundred bytes for each result above it.
+	layerSteps = 16
+)
 
 // documentReader is a document that has been read.
 type documentReader struct {
@@ -65,7 +69,11 @@ func checkDescription(document []byte, steps *atomic.Int64) error {
 		}
 		var inline []cacheimporttypes.CacheRecord
 		if json.Unmarshal(image.Cache, &inline) == nil {
-			if err := checkRecords(inline, steps); err != nil {
+			layers := make([]cacheimporttypes.CacheLayer, len(image.Rootfs.DiffIDs))
+			for at := range layers {
+				layers[at].ParentIndex = at - 1
+			}
+			if err := checkRecords(cacheimporttypes.CacheConfig{Layers: layers, Records: inline}, steps); err != nil {
 				return err
 			}
 		}
@@ -74,7 +82,7 @@ func checkDescription(document []byte, steps *atomic.Int64) error {
 	if json.Unmarshal(document, &config) != nil {
 		return nil
 	}
-	return checkRecords(config.Records, steps)
+	return checkRecords(config, steps)
 }
 
 // checkDescriptors refuses invalid digests, and checks documents within a descriptor: BuildKit does not read these from
@@ -96,9 +104,12 @@ func checkDescriptors(steps *atomic.Int64, descriptors ...ocispecs.Descriptor) e
 
 // checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without
 // an end. It makes one of records with a digest that stand on the same ones, and chooses at random which.
-func checkRecords(records []cacheimporttypes.CacheRecord, steps *atomic.Int64) error {
-	all := &recordGraph{records: records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
-	for at := range records {
+func checkRecords(config cacheimporttypes.CacheConfig, steps *atomic.Int64) error {
+	all := &recordGraph{records: config.Records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
+	for at, record := range config.Records {
+		if err := all.countLayers(config.Layers, record); err != nil {
+			return err
+		}
 		if _, err := all.make(at); err != nil {
 			return err
 		}
@@ -122,7 +133,7 @@ type recordNode struct {
 	// The one that it was joined with.
 	joined   *recordNode
 	children map[recordLink]map[*recordNode]struct{}
-	// The number of records that it is made of, and of links that it stands on: BuildKit copies these for each of the former.
+	// The number of records that it is made of, and of links that these stand on.
 	members int
 	links   int
 }
@@ -158,7 +169,6 @@ func (c *recordNode) add(link recordLink, child *recordNode) {
 		c.children[link] = map[*recordNode]struct{}{}
 	}
 	c.children[link][child] = struct{}{}
-	child.links++
 }
 
 // make puts a record together, after those that it stands on.
@@ -198,27 +208,24 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 	if err != nil {
 		return nil, err
 	}
+	above := map[*recordNode]struct{}{}
 	for each := range same {
-		above, err := c.above(each)
+		found, err := c.above(each)
 		if err != nil {
 			return nil, err
 		}
-		for other := range above {
+		for other := range found {
 			if _, isSame := same[other]; isSame && other != each {
 				return nil, errRecordLoop
 			}
-		}
-		if err := c.copyLinks(each, len(same)); err != nil {
-			return nil, err
+			above[other] = struct{}{}
 		}
 	}
 	c.isRandom = c.isRandom || len(same) > 1
-	made := &recordNode{members: 1}
-	isNew := true
+	var made *recordNode
 	for each := range same {
-		if isNew {
-			made, isNew = each, false
-			made.members++
+		if made == nil {
+			made = each
 			continue
 		}
 		made.members += each.members
@@ -230,11 +237,12 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 		}
 		each.joined, each.children = made, nil
 	}
-	above, err := c.above(made)
-	if err != nil {
-		return nil, err
+	if made == nil {
+		made = &recordNode{}
 	}
+	made.members++
 	for input, links := range record.Inputs {
+		made.links += len(links)
 		for _, each := range links {
 			on := c.made[each.LinkIndex].self()
 			if _, isAbove := above[on]; !isAbove {
@@ -254,10 +262,11 @@ func (c *recordGraph) sameAs(record cacheimporttypes.CacheRecord) (same map[*rec
 		for _, each := range links {
 			on := c.made[each.LinkIndex].self()
 			for child := range on.children[recordLink{each.Selector, input, record.Digest}] {
-				if err := c.step(); err != nil {
+				child = child.self()
+				if err := c.step(on, child); err != nil {
 					return nil, err
 				}
-				found[child.self()] = struct{}{}
+				found[child] = struct{}{}
 			}
 		}
 		if input == 0 {
@@ -281,10 +290,10 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 		left = left[:len(left)-1]
 		for _, children := range last.children {
 			for child := range children {
-				if err := c.step(); err != nil {
+				child = child.self()
+				if err := c.step(last, child); err != nil {
 					return nil, err
 				}
-				child = child.self()
 				if _, ok := found[child]; !ok {
 					found[child] = struct{}{}
 					left = append(left, child)
@@ -295,14 +304,22 @@ func (c *recordGraph) above(from *recordNode) (map[*recordNode]struct{}, error) 
 	return found, nil
 }
 
-// copyLinks counts what BuildKit copies where it joins a record with others, each time anew.
-func (c *recordGraph) copyLinks(joined *recordNode, others int) error {
-	if joined.members == 1 && others == 1 {
-		return nil
+// step counts a step from a record to one that stands on it. Of both BuildKit may have kept each of the records that they
+// are made of: it steps from each of the former to each of the latter, and copies the links of these.
+func (c *recordGraph) step(from, to *recordNode) error {
+	return c.count(from.members * to.links)
+}
+
+// countLayers counts the layers of each of a record's results.
+func (c *recordGraph) countLayers(layers []cacheimporttypes.CacheLayer, record cacheimporttypes.CacheRecord) error {
+	for _, result := range record.ChainedResults {
+		if err := c.count(layerSteps * len(result.LayerIndexes)); err != nil {
+			return err
+		}
 	}
-	for _, children := range joined.children {
-		for child := range children {
-			if err := c.count(int64(joined.members) * int64(child.self().links)); err != nil {
+	for _, result := range record.Results {
+		for at := result.LayerIndex; at >= 0 && at < len(layers); at = layers[at].ParentIndex {
+			if err := c.count(layerSteps); err != nil {
 				return err
 			}
 		}
@@ -310,10 +327,8 @@ func (c *recordGraph) copyLinks(joined *recordNode, others int) error {
 	return nil
 }
 
-func (c *recordGraph) step() error { return c.count(1) }
-
-func (c *recordGraph) count(steps int64) error {
-	if c.steps.Add(steps) > maxRecordSteps {
+func (c *recordGraph) count(steps int) error {
+	if c.steps.Add(int64(steps)) > maxRecordSteps {
 		return errRecordSteps
 	}
 	return nil

@@ -155,8 +155,74 @@ func TestRecordsOfABuildCacheThatAreJoinedTooOftenAreRefused(t *testing.T) {
 		add("equal", []int{root})
 	}
 	var steps atomic.Int64
-	if err := checkRecords(records, &steps); !errors.Is(err, errRecordSteps) {
+	if err := checkRecords(cacheimporttypes.CacheConfig{Records: records}, &steps); !errors.Is(err, errRecordSteps) {
 		t.Errorf("%d steps: %v", steps.Load(), err)
+	}
+}
+
+// BuildKit keeps equal records beside the one that they are joined to, and steps from each to each of what stands on them.
+func TestEqualRecordsOfABuildCacheAreNotSteppedOverTooOften(t *testing.T) {
+	var records []cacheimporttypes.CacheRecord
+	add := func(name string, inputs ...[]int) int {
+		records = append(records, record(name, inputs...))
+		return len(records) - 1
+	}
+	root := add("root")
+	var bases, all []int
+	for at := range 1000 {
+		bases = append(bases, add("base "+strconv.Itoa(at), []int{root}))
+	}
+	base := add("above", bases)
+	for at := range 100 {
+		all = append(all, add("root "+strconv.Itoa(at)))
+	}
+	for _, each := range all {
+		add("third", []int{add("second", []int{add("first", []int{base}, []int{each})})})
+	}
+	joined := add("first", []int{base}, all)
+	for range 100 {
+		add("second", []int{joined})
+	}
+	for at := range bases {
+		add("base "+strconv.Itoa(at), []int{root})
+	}
+	var steps atomic.Int64
+	if err := checkRecords(cacheimporttypes.CacheConfig{Records: records}, &steps); !errors.Is(err, errRecordSteps) {
+		t.Errorf("%d steps: %v", steps.Load(), err)
+	}
+}
+
+// BuildKit makes a list of all its layers for each result.
+func TestResultsOfABuildCacheWithTooManyLayersInAllAreRefused(t *testing.T) {
+	const count = 2000
+	var config cacheimporttypes.CacheConfig
+	digests, history := make([]digest.Digest, count), make([]ocispecs.History, count)
+	for at := range count {
+		config.Layers = append(config.Layers, cacheimporttypes.CacheLayer{ParentIndex: at - 1})
+		each := record("step")
+		each.Results = []cacheimporttypes.CacheResult{{LayerIndex: at}}
+		config.Records = append(config.Records, each)
+	}
+	inline, err := json.Marshal(config.Records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chained := record("step")
+	chained.ChainedResults = []cacheimporttypes.ChainedResult{{LayerIndexes: make([]int, 1<<21)}}
+	for name, each := range map[string]any{
+		"of a cache":     config,
+		"of an image":    map[string]any{"rootfs": ocispecs.RootFS{DiffIDs: digests}, "history": history, "moby.buildkit.cache.v0": inline},
+		"without an end": cacheimporttypes.CacheConfig{Layers: []cacheimporttypes.CacheLayer{{}}, Records: config.Records[:1]},
+		"chained":        cacheimporttypes.CacheConfig{Records: []cacheimporttypes.CacheRecord{chained}},
+	} {
+		document, err := json.Marshal(each)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var steps atomic.Int64
+		if err := checkDescription(document, &steps); !errors.Is(err, errRecordSteps) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

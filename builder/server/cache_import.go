@@ -29,8 +29,9 @@ const (
 )
 
 // boundedImport limits the size of a cache's description, the time until it is read, and that in which its layers come.
-// BuildKit does not cancel an import with its build, and other builds that share a step with that build wait for it.
-func boundedImport(find cacheSource, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
+// BuildKit does not cancel an import with its build, whose memory it is part of until it ends, and other builds that share
+// a step with that build wait for it.
+func boundedImport(find cacheSource, m *memory, limit, patience time.Duration) remotecache.ResolveCacheImporterFunc {
 	return func(ctx context.Context, group session.Group, attributes map[string]string) (_ remotecache.Importer, _ ocispecs.Descriptor, err error) {
 		defer worker.Recovered(&err)
 		end := time.Now().Add(limit)
@@ -43,24 +44,29 @@ func boundedImport(find cacheSource, limit, patience time.Duration) remotecache.
 		}
 		described := &described{}
 		importer := remotecache.NewImporter(&boundedProvider{provider, described})
-		return &boundedImporter{importer, described, end, tooLong, patience}, desc, nil
+		return &boundedImporter{importer, described, m, end, tooLong, patience}, desc, nil
 	}
 }
 
 type boundedImporter struct {
 	remotecache.Importer
 	described *described
+	memory    *memory
 	end       time.Time
 	tooLong   error
 	patience  time.Duration
 }
 
-func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (_ solver.CacheManager, err error) {
-	defer worker.Recovered(&err)
-	defer i.described.isWhole.Store(true)
+// Resolve returns in time, though BuildKit does not look at its context while it puts the cache together.
+func (i *boundedImporter) Resolve(ctx context.Context, desc ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
 	ctx, cancel := context.WithDeadlineCause(ctx, i.end, i.tooLong)
 	defer cancel()
-	return i.Importer.Resolve(ctx, desc, id, newImpatientWorker(w, i.patience))
+	return untilDone(ctx, func() (solver.CacheManager, error) {
+		return withinMemory(ctx, i.memory, func(ctx context.Context) (solver.CacheManager, error) {
+			defer i.described.isWhole.Store(true)
+			return i.Importer.Resolve(ctx, desc, id, newImpatientWorker(w, i.patience))
+		})
+	})
 }
 
 // impatientWorker loads an import's layers, and leaves the import for good once it has waited too long for them: builds

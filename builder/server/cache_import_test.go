@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -14,8 +15,12 @@ import (
 
 	"github.com/containerd/containerd/v2/pkg/labels"
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/cache/remotecache"
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	bkworker "github.com/moby/buildkit/worker"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -79,6 +84,44 @@ func TestABuildCacheWithoutEndHoldsUpNoBuildWithoutIt(t *testing.T) {
 	}
 }
 
+func TestABuildCacheWithoutEndHoldsUpNoOtherBuildThoughItsStepIsUnderWay(t *testing.T) {
+	registry, asked, left := endlessCache(t, "/manifests/")
+	s, server := running(t)
+	lasting, goOn := make(chan struct{}), make(chan struct{})
+	var starts atomic.Int32
+	server.Before = func(procedure string) {
+		if procedure == "StartContainer" && starts.Add(1) == 1 {
+			close(lasting)
+			<-goOn
+		}
+	}
+	shared := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)).Run(llb.Args([]string{"one"})).Run(llb.Args([]string{"two"})).Root()
+	ended := make(chan error, 2)
+	go func() { ended <- solvedState(t.Context(), s, "one", shared) }()
+	<-lasting
+	go func() {
+		ended <- solvedState(t.Context(), s, "two", shared, &controlapi.CacheOptionsEntry{Type: "registry", Attrs: attributesOf(registry)})
+	}()
+	<-asked
+	time.Sleep(300 * time.Millisecond) // the steps are the second build's as well
+	close(goOn)
+	if err := solved(s, "three", "another"); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-left:
+		t.Error("they waited for the second build's cache")
+	default:
+	}
+	registry.CloseClientConnections()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 	for name, part := range map[string]string{"the manifest": "/manifests/", "the configuration": "/blobs/"} {
 		t.Run(name, func(t *testing.T) {
@@ -87,7 +130,7 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), 200*time.Millisecond, layerPatience)
+			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), 200*time.Millisecond, layerPatience)
 			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
@@ -99,6 +142,36 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 	}
 }
 
+// busyImporter puts a cache together until work ends, whatever its context says.
+type busyImporter struct {
+	remotecache.Importer
+	work <-chan struct{}
+}
+
+func (i busyImporter) Resolve(context.Context, ocispecs.Descriptor, string, bkworker.Worker) (solver.CacheManager, error) {
+	<-i.work
+	return nil, nil
+}
+
+func TestABuildCacheThatIsPutTogetherTooLongIsLeftButItsMemoryIsWatched(t *testing.T) {
+	work := make(chan struct{})
+	defer close(work)
+	m := newMemory(0)
+	tooLong := errors.New("too long")
+	importer := &boundedImporter{busyImporter{work: work}, &described{}, m, time.Now().Add(50 * time.Millisecond), tooLong, layerPatience}
+	if _, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil); !errors.Is(err, tooLong) {
+		t.Error(err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.building != 1 {
+		t.Errorf("memory is looked at for %d", m.building)
+	}
+	if importer.described.isWhole.Load() {
+		t.Error("what it reads on is not bounded")
+	}
+}
+
 // describe finds a server's cache and reads its description.
 func describe(t *testing.T, server *httptest.Server) error {
 	t.Helper()
@@ -106,7 +179,7 @@ func describe(t *testing.T, server *httptest.Server) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), time.Minute, layerPatience)
+	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), time.Minute, layerPatience)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)
@@ -241,7 +314,7 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 			backend.LosesALayer = true // it has none of the cache's
 		}
 	}
-	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), importLimit, 500*time.Millisecond)
+	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), s.memory, importLimit, 500*time.Millisecond)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 	if err != nil {
 		t.Fatal(err)

@@ -58,32 +58,38 @@ func (e *tooMuchMemory) GRPCStatus() *status.Status {
 func withinMemory[T any](ctx context.Context, m *memory, build func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(m.exceeded, func() { cancel(context.Cause(m.exceeded)) })
+	m.begin()
+	result, err := untilDone(m.exceeded, func() (T, error) {
+		defer m.end()
+		defer cancel(nil)
+		defer stop()
+		return build(ctx)
+	})
+	if err != nil && m.exceeded.Err() != nil {
+		err = context.Cause(m.exceeded)
+	}
+	return result, err
+}
+
+// untilDone returns the outcome of run, or the cause of ctx's end, after which run may go on.
+func untilDone[T any](ctx context.Context, run func() (T, error)) (T, error) {
 	type outcome struct {
 		result T
 		err    error
 	}
 	ended := make(chan outcome, 1)
-	m.begin()
 	go func() {
 		var end outcome
-		defer func() {
-			stop()
-			cancel(nil)
-			m.end()
-			ended <- end
-		}()
+		defer func() { ended <- end }()
 		defer worker.Recovered(&end.err)
-		end.result, end.err = build(ctx)
+		end.result, end.err = run()
 	}()
 	select {
 	case end := <-ended:
-		if end.err != nil && m.exceeded.Err() != nil {
-			end.err = context.Cause(m.exceeded)
-		}
 		return end.result, end.err
-	case <-m.exceeded.Done():
+	case <-ctx.Done():
 		var none T
-		return none, context.Cause(m.exceeded)
+		return none, context.Cause(ctx)
 	}
 }
 

@@ -119,8 +119,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 			"registry": recovering(registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false))),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local":    boundedImport(directoryCache(sessions), importLimit, layerPatience),
-			"registry": boundedImport(registryCache(sessions, w.Hosts), importLimit, layerPatience),
+			"local":    behind(boundedImport(directoryCache(sessions), s.memory, importLimit, layerPatience)),
+			"registry": behind(boundedImport(registryCache(sessions, w.Hosts), s.memory, importLimit, layerPatience)),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})
