@@ -31,6 +31,7 @@ export class IdleJobs {
   readonly #ended = new Map<string, Promise<void>>();
   readonly #removals = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
+  #sweeping: Promise<void> | undefined;
 
   constructor(options: IdleJobsOptions) {
     this.#options = options;
@@ -59,8 +60,18 @@ export class IdleJobs {
     }
   }
 
-  /** Deletes idle jobs that no container's record refers to. Logs those that cannot be deleted yet. */
-  async sweep(): Promise<void> {
+  /**
+   * Deletes idle jobs that no container's record refers to, once for all who ask meanwhile: removals of volumes do so
+   * again and again. Logs those that cannot be deleted yet.
+   */
+  sweep(): Promise<void> {
+    this.#sweeping ??= this.#sweep().finally(() => {
+      this.#sweeping = undefined;
+    });
+    return this.#sweeping;
+  }
+
+  async #sweep(): Promise<void> {
     const jobs = this.#options.jobs();
     for (const { name, containerId } of await jobs.list()) {
       try {
