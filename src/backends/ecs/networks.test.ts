@@ -384,6 +384,12 @@ describe("networks on ECS", () => {
     ec2.held.delete(reference);
     await clock.advance(60_000);
     assert.equal(ec2.groups.has(reference), false);
+    const revoked = ec2.fake.made("RevokeSecurityGroupIngress");
+    assert.equal(
+      revoked.filter(({ GroupId }) => GroupId === "sg-efs").length,
+      1,
+      "its rule is gone for good",
+    );
     await fabric.close();
   });
 

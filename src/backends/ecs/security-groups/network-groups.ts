@@ -55,6 +55,8 @@ export class NetworkGroups {
   readonly #known = new Map<string, SecurityGroup>();
   /** Groups that the mount targets admit, or EC2 is being asked to. */
   readonly #mounts = new Map<string, Promise<boolean>>();
+  /** Groups that are being removed, whose rule for the file system is gone. */
+  readonly #withoutRule = new Set<string>();
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
@@ -128,11 +130,16 @@ export class NetworkGroups {
   async delete(groupId: string): Promise<boolean> {
     const { groups, efsGroupId } = this.#options;
     this.#mounts.delete(groupId);
-    if (efsGroupId !== undefined) {
+    if (efsGroupId !== undefined && !this.#withoutRule.has(groupId)) {
       await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
       this.#efsGroup = undefined;
+      this.#withoutRule.add(groupId);
     }
-    return await groups.delete(groupId);
+    const isGone = await groups.delete(groupId);
+    if (isGone) {
+      this.#withoutRule.delete(groupId);
+    }
+    return isGone;
   }
 
   /** Finds the networks of this instance by their groups' tags, and resumes interrupted removals of groups. */
@@ -266,6 +273,7 @@ export class NetworkGroups {
     try {
       const group = await this.#efsGroup;
       await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
+      this.#withoutRule.delete(groupId);
       return true;
     } catch (error) {
       this.#efsGroup = undefined;
