@@ -1,5 +1,6 @@
 /** Deletes jobs that their containers no longer need, as Azure keeps them forever. */
 import type { Clock } from "../../../common/clock.ts";
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -31,7 +32,7 @@ export class IdleJobs {
   readonly #ended = new Map<string, Promise<void>>();
   readonly #removals = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
-  #sweeping: Promise<void> | undefined;
+  readonly #sweeps = new LatestOnly();
 
   constructor(options: IdleJobsOptions) {
     this.#options = options;
@@ -65,10 +66,7 @@ export class IdleJobs {
    * again and again. Logs those that cannot be deleted yet.
    */
   sweep(): Promise<void> {
-    this.#sweeping ??= this.#sweep().finally(() => {
-      this.#sweeping = undefined;
-    });
-    return this.#sweeping;
+    return this.#sweeps.run(() => this.#sweep());
   }
 
   async #sweep(): Promise<void> {
