@@ -1,6 +1,7 @@
 /** The driver of a cloud in which every running container is a task. */
 import type { Clock } from "../../common/clock.ts";
 import { unavailable } from "../../common/errors.ts";
+import { LatestOnly } from "../concurrency/latest-only.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { Prices } from "../../common/prices.ts";
 import type { Driver } from "../driver/driver.ts";
@@ -112,6 +113,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     departures,
     quotaLines,
     unanswered: new UnansweredRequests(),
+    searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
     stored: parts.stored,
     ends: new ReportedEnds({

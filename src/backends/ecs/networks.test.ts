@@ -384,6 +384,12 @@ describe("networks on ECS", () => {
     ec2.held.delete(reference);
     await clock.advance(60_000);
     assert.equal(ec2.groups.has(reference), false);
+    const revoked = ec2.fake.made("RevokeSecurityGroupIngress");
+    assert.equal(
+      revoked.filter(({ GroupId }) => GroupId === "sg-efs").length,
+      1,
+      "its rule is gone for good",
+    );
     await fabric.close();
   });
 
@@ -480,7 +486,7 @@ describe("networks on ECS", () => {
     ec2.held.delete(group);
     const [, again] = await Promise.all([
       fabric.sweep(() => false),
-      fabric.groupsOf({ kind: "none" }, false), // A start that comes meanwhile.
+      fabric.groupsOf({ kind: "none" }, true), // A start that comes meanwhile.
     ]);
     assert.ok(ec2.groups.has(again[0] ?? ""));
     assert.equal(ec2.fake.made("CreateSecurityGroup").length, 2, "it was gone");
@@ -490,55 +496,84 @@ describe("networks on ECS", () => {
     await fabric.close();
   });
 
-  it("give tasks with volumes the configured groups too where the file system lets no others in", async () => {
-    const unnamed = networks({ efsSecurityGroupId: undefined });
-    const web = { ...network("web", "a"), driverReference: await unnamed.ensure(network("web", "a")) };
-    assert.deepEqual(await unnamed.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
-    assert.deepEqual(await unnamed.groupsOf(plan(web), false), [web.driverReference]);
-    const full = networks();
-    const app = network("app", "b");
-    ec2.mostRules = 4;
-    ec2.groups.get("sg-efs")?.IpPermissions.push({}, {}, {}, {});
-    const reference = await full.ensure(app);
-    assert.deepEqual(await full.groupsOf(plan({ ...app, driverReference: reference }), true), [
-      reference,
-      "sg-default",
-    ]);
+  it("give tasks with volumes the configured groups too where no group of the file system is named", async () => {
+    const fabric = networks({ efsSecurityGroupId: undefined });
+    const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
+    assert.deepEqual(await fabric.groupsOf(plan(web), false), [web.driverReference]);
     assert.ok(log.warnings().some((message) => message.includes("carries the configured security groups")));
   });
 
-  it("reach the file system by themselves once EC2 answers, where it did not do so when they were made", async () => {
-    const throttled = refusal("ec2", "AuthorizeSecurityGroupIngress", "RequestLimitExceeded");
-    const unreached = unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset");
+  it("refuse tasks with volumes, and widen none, while the file system has no room for a rule", async () => {
+    const first = networks();
+    const [web, app] = await Promise.all(
+      (["a", "b"] as const).map(async (digit) => {
+        const made = network(digit, digit);
+        return { ...made, driverReference: await first.ensure(made) };
+      }),
+    );
+    assert.ok(web !== undefined && app !== undefined);
+    await first.groupsOf(plan(web), true);
+    ec2.mostRules = 5;
+    ec2.groups.get("sg-efs")?.IpPermissions.push({}, {}, {}, {});
+    const full = { kind: "conflict", message: /has no room for a rule.*docker network prune/ };
+    for (const fabric of [first, networks()]) {
+      await assert.rejects(fabric.groupsOf(plan(app), true), full);
+      await assert.rejects(fabric.groupsOf({ kind: "none" }, true), full);
+      assert.deepEqual(await fabric.groupsOf(plan(app), false), [app.driverReference]);
+      // They have access by the rule that is there, or by the configured groups.
+      const both: string[] = [app.driverReference, web.driverReference];
+      assert.deepEqual(await fabric.groupsOf(plan(app, web), true), both);
+      assert.deepEqual(await fabric.groupsOf(plan(app, network("bridge", "0")), true), [
+        app.driverReference,
+        "sg-default",
+      ]);
+    }
+
+    // Another process, of this instance or another one, takes its rule away.
+    await networks().remove(web);
+    assert.deepEqual(await first.groupsOf(plan(app), true), [app.driverReference]);
+    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${app.driverReference}`]);
+  });
+
+  it("fail a start with volumes while EC2 does not answer, and reach the file system at the next", async () => {
     const fabric = networks();
     for (const [digit, fault] of [
-      ["a", throttled],
-      ["b", unreached],
+      ["a", refusal("ec2", "AuthorizeSecurityGroupIngress", "RequestLimitExceeded")],
+      ["b", unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset")],
+      ["c", refusal("ec2", "AuthorizeSecurityGroupIngress", "UnauthorizedOperation")],
     ] as const) {
       ec2.mountFaults.push(fault);
       const made = network(digit, digit);
       const record = { ...made, driverReference: await fabric.ensure(made) };
-      const { driverReference } = record;
-      assert.deepEqual(await fabric.groupsOf(plan(record), true), [driverReference, "sg-default"]);
-      assert.deepEqual(await fabric.groupsOf(plan(record), true), [driverReference]);
-      assert.ok(ec2.rules("sg-efs").includes(`tcp 2049 ${driverReference}`));
+      await assert.rejects(fabric.groupsOf(plan(record), true), /AuthorizeSecurityGroupIngress/);
+      assert.deepEqual(await fabric.groupsOf(plan(record), true), [record.driverReference]);
+      assert.ok(ec2.rules("sg-efs").includes(`tcp 2049 ${record.driverReference}`));
     }
-    assert.equal(log.warnings().filter((message) => message.includes("asks again")).length, 2);
   });
 
-  it("do not ask for a rule again that EC2 has refused, until another network has gone", async () => {
-    ec2.mountFaults.push(
-      refusal("ec2", "AuthorizeSecurityGroupIngress", "RulesPerSecurityGroupLimitExceeded"),
-    );
-    const fabric = networks();
-    const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
-    const app = { ...network("app", "b"), driverReference: await fabric.ensure(network("app", "b")) };
-    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
-    const calls = ec2.fake.calls.length;
-    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference, "sg-default"]);
-    assert.equal(ec2.fake.calls.length, calls);
-    await fabric.remove(app);
-    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference]);
+  it("that go lose the rule that a start gave them meanwhile, also by the next process", async () => {
+    for (const [digit, isNext] of [
+      ["a", false],
+      ["b", true],
+    ] as const) {
+      const fabric = networks();
+      const made = network(digit, digit);
+      const record = { ...made, driverReference: await fabric.ensure(made) };
+      const { driverReference } = record;
+      ec2.held.add(driverReference);
+      await fabric.remove(record);
+      await fabric.groupsOf(plan(record), true);
+      ec2.held.delete(driverReference);
+      if (isNext) {
+        await fabric.close();
+      }
+      const last = isNext ? networks() : fabric;
+      assert.deepEqual(isNext ? await last.found?.() : [], []);
+      await clock.advance(60_000);
+      assert.deepEqual([ec2.groups.has(driverReference), ec2.rules("sg-efs")], [false, []]);
+      await last.close();
+    }
   });
 
   it("take none of the file system's rules before a container with volumes starts there, then one", async () => {
@@ -554,29 +589,6 @@ describe("networks on ECS", () => {
     assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${last.driverReference}`]);
     const asked = ec2.fake.made("AuthorizeSecurityGroupIngress");
     assert.equal(asked.filter(({ GroupId }) => GroupId === "sg-efs").length, 1);
-  });
-
-  it("are known to have no room at the file system, or get it, before a process has seen to all of them", async () => {
-    const first = networks();
-    const records = await Promise.all(
-      (["a", "b"] as const).map(async (digit) => {
-        const record = network(digit, digit);
-        return { ...record, driverReference: await first.ensure(record) };
-      }),
-    );
-    ec2.groups.get("sg-efs")?.IpPermissions.splice(0);
-    for (const [most, more] of [
-      [0, ["sg-default"]],
-      [60, []],
-    ] as const) {
-      ec2.mostRules = most;
-      const next = networks();
-      for (const record of records) {
-        const groups = await next.groupsOf(plan(record), true);
-        assert.deepEqual(groups, [record.driverReference, ...more]);
-      }
-    }
-    assert.equal(ec2.rules("sg-efs").length, 2);
   });
 
   it("are five at most for one task", async () => {

@@ -5,6 +5,7 @@
 import type { EC2Client } from "@aws-sdk/client-ec2";
 
 import type { Clock } from "../../common/clock.ts";
+import { conflict } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
@@ -44,7 +45,7 @@ export interface EcsNetworks extends NetworkFabric {
    * The security groups of a task.
    *
    * @param mountsVolumes whether it needs access to the file system
-   * @throws invalid: more groups than a task can have; AwsError
+   * @throws invalid: more groups than a task can have; conflict: no room for a rule of the file system; AwsError
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
   /**
@@ -62,10 +63,10 @@ const sharedReference = "shared";
 
 /** The networks of this backend. */
 export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
-  const { ec2, subnets, securityGroups, clock, discovery } = options;
+  const { ec2, subnets, securityGroups, efsSecurityGroupId, clock, discovery } = options;
   const logger = componentLogger(options.logger, "networks");
   const groups = new SecurityGroups({ ec2, subnet: subnets[0] ?? "", clock });
-  const removals = new PendingRemovals({ remove: (groupId) => groups.delete(groupId), clock, logger });
+  const removals = new PendingRemovals({ remove: (groupId) => networkGroups.delete(groupId), clock, logger });
   const networkGroups = new NetworkGroups({
     groups,
     removals,
@@ -73,38 +74,52 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     configuredGroups: securityGroups,
     agentIngress: options.agentIngress,
     callbackPort: options.callbackPort,
-    efsGroupId: options.efsSecurityGroupId,
+    efsGroupId: efsSecurityGroupId,
     logger,
   });
   const isShared = options.isolation === "shared";
   const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
+
+  /** One group with access is enough; none is never made up for with a wider group. */
+  const admitToVolumes = async (groupIds: readonly string[]): Promise<void> => {
+    const admitted = await Promise.all(groupIds.map((groupId) => networkGroups.letsMountVolumes(groupId)));
+    if (!admitted.includes(true)) {
+      throw conflict(
+        "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which a container with volumes needs for its network: " +
+          "remove networks that are not used any more (docker network prune), or ask AWS for more inbound rules per security group",
+      );
+    }
+  };
 
   const groupsOfNetworks = async (
     networks: readonly { readonly record: NetworkRecord }[],
     mountsVolumes: boolean,
   ): Promise<string[]> => {
     const own = networks.map(({ record }) => record).filter(ownGroup);
-    const closed: NetworkRecord[] = [];
-    for (const record of mountsVolumes ? own : []) {
-      if (!(await networkGroups.letsMountVolumes(record))) {
-        closed.push(record);
-      }
-    }
-    if (closed.length > 0) {
+    const groupIds = own.map((record) => networkGroups.idOf(record));
+    const isOnDefault = own.length < networks.length;
+    const isWidened = mountsVolumes && !isOnDefault && efsSecurityGroupId === undefined;
+    if (isWidened) {
       logger.warn(
-        { networks: closed.map(({ network }) => network?.name) },
-        "a container with volumes carries the configured security groups beside its networks': it reaches the default network's containers too",
+        { networks: own.map(({ network }) => network?.name) },
+        "a container with volumes carries the configured security groups beside its networks', as ecs.efs_security_group_id is not set: it reaches the default network's containers too",
       );
+    } else if (mountsVolumes && !isOnDefault) {
+      await admitToVolumes(groupIds);
     }
-    const needsConfigured = own.length < networks.length || closed.length > 0;
-    return groupsTogether([
-      ...own.map((record) => networkGroups.idOf(record)),
-      ...(needsConfigured ? securityGroups : []),
-    ]);
+    return groupsTogether([...groupIds, ...(isOnDefault || isWidened ? securityGroups : [])]);
   };
 
-  const groupsOfNone = async (): Promise<string[]> =>
-    isShared ? [...securityGroups] : [await networkGroups.none()];
+  const groupsOfNone = async (mountsVolumes: boolean): Promise<string[]> => {
+    if (isShared) {
+      return [...securityGroups];
+    }
+    const groupId = await networkGroups.none();
+    if (mountsVolumes && efsSecurityGroupId !== undefined) {
+      await admitToVolumes([groupId]);
+    }
+    return [groupId];
+  };
 
   return {
     addressPools,
@@ -158,10 +173,10 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     async groupsOf(plan, mountsVolumes) {
       switch (plan.kind) {
         case "none":
-          return await groupsOfNone();
+          return await groupsOfNone(mountsVolumes);
         case "networks": // Possibly none: a container may be disconnected from all.
           return plan.networks.length === 0
-            ? await groupsOfNone()
+            ? await groupsOfNone(mountsVolumes)
             : await groupsOfNetworks(plan.networks, mountsVolumes);
         default:
           return groupsTogether(securityGroups);

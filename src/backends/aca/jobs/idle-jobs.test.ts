@@ -17,12 +17,17 @@ function setUp(names: readonly string[], books: Readonly<Record<string, TaskReco
   const busy = new Set<string>();
   const begun = new Set<string>();
   const removals: string[] = [];
+  const counted = { lists: 0 };
   const facts = { instance: "sockerless/1", generation: 1n, replicaTimeoutMs: 1 };
   const clock = new ManualClock();
   const log = capturedLogger();
   const idle = new IdleJobs({
     jobs: () => ({
-      list: async () => [...there].map((name) => ({ ...facts, name, containerId: name })),
+      list: async () => {
+        counted.lists += 1;
+        await setImmediate();
+        return [...there].map((name) => ({ ...facts, name, containerId: name }));
+      },
       isRunning: async (name) => running.has(name),
       isBeingStarted: (name) => begun.has(name),
       async remove(name) {
@@ -38,7 +43,7 @@ function setUp(names: readonly string[], books: Readonly<Record<string, TaskReco
     clock,
     logger: log.logger,
   });
-  return { there, running, busy, begun, removals, clock, log, idle };
+  return { there, running, busy, begun, removals, counted, clock, log, idle };
 }
 
 const needed = (job: string): TaskRecord =>
@@ -74,6 +79,14 @@ describe("jobs that nobody needs", () => {
     const { idle, removals } = setUp(["a"]);
     await Promise.all([idle.sweep(), idle.sweep()]);
     assert.deepEqual(removals, ["a"]);
+  });
+
+  it("are looked for once by all who ask meanwhile, and again by who asks later", async () => {
+    const { idle, there, counted } = setUp(["a"]);
+    await Promise.all(Array.from({ length: 100 }, () => idle.sweep()));
+    assert.deepEqual([counted.lists, ...there], [1]);
+    await idle.sweep();
+    assert.equal(counted.lists, 2);
   });
 
   it("are deleted after a start that has failed, once nothing of them runs", async () => {

@@ -1,5 +1,6 @@
 /** Deletes jobs that their containers no longer need, as Azure keeps them forever. */
 import type { Clock } from "../../../common/clock.ts";
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -31,6 +32,7 @@ export class IdleJobs {
   readonly #ended = new Map<string, Promise<void>>();
   readonly #removals = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
+  readonly #sweeps = new LatestOnly();
 
   constructor(options: IdleJobsOptions) {
     this.#options = options;
@@ -59,8 +61,15 @@ export class IdleJobs {
     }
   }
 
-  /** Deletes idle jobs that no container's record refers to. Logs those that cannot be deleted yet. */
-  async sweep(): Promise<void> {
+  /**
+   * Deletes idle jobs that no container's record refers to, once for all who ask meanwhile: removals of volumes do so
+   * again and again. Logs those that cannot be deleted yet.
+   */
+  sweep(): Promise<void> {
+    return this.#sweeps.run(() => this.#sweep());
+  }
+
+  async #sweep(): Promise<void> {
     const jobs = this.#options.jobs();
     for (const { name, containerId } of await jobs.list()) {
       try {

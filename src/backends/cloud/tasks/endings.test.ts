@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../common/errors.ts";
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
@@ -257,6 +258,7 @@ describe("a start that came to nothing", () => {
           sleep: (ms: number) => clock.advance(ms),
         },
         unanswered,
+        searches: new LatestOnly(),
         abandoned: new AbortController().signal,
       } as unknown as TaskContext;
       await release(context, containerId, false);

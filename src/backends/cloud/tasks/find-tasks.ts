@@ -1,4 +1,5 @@
 /** Finds all tasks of this instance: recorded ones, and those that only the cloud knows. */
+import type { LatestOnly } from "../../concurrency/latest-only.ts";
 import type { CloudTasks, TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, whole } from "./describe-all.ts";
 import type { TaskPoller } from "./poller.ts";
@@ -52,12 +53,18 @@ function claimedBy(view: TaskView, book: Pick<TaskBook, "all">): TaskView {
     : { ...view, containerId: record.containerId, generation: record.launchGeneration };
 }
 
+/** Dependencies of the search for one start's tasks. */
+export interface FindOfStartOptions extends FindOptions {
+  /** Searches that are shared by those who ask before they begin, as many starts may end at once. */
+  readonly searches: LatestOnly<readonly TaskView[]>;
+}
+
 /** Finds all tasks of one start of a container, recorded or not. @throws the error of any call */
 export async function tasksOfStart(
-  options: FindOptions,
+  options: FindOfStartOptions,
   containerId: string,
   generation: bigint,
 ): Promise<readonly TaskView[]> {
-  const views = whole(await findTasks([], options));
+  const views = await options.searches.run(async () => whole(await findTasks([], options)));
   return views.filter((view) => view.containerId === containerId && view.generation === generation);
 }

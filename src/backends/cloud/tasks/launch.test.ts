@@ -5,6 +5,7 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import { isErrorKind, unavailable } from "../../../common/errors.ts";
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
@@ -75,6 +76,7 @@ function setUp(parts: object, known?: TaskFields) {
     logger: capturedLogger().logger,
     quotaLines: new QuotaLines(),
     unanswered: new UnansweredRequests(),
+    searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
     requests,
     abandoned: new AbortController().signal,

@@ -27,10 +27,11 @@ function setUp(...answers: (() => TaskAnswer | Promise<TaskAnswer>)[]) {
   const clock = new ManualClock();
   const { logger, warnings } = capturedLogger();
   const unanswered = new UnansweredRequests();
+  const lines = new QuotaLines();
   const room = { isExpected: true };
   const fits: { isTold: boolean | undefined } = { isTold: true };
   const options = {
-    ...{ cloud, clock, logger, startTimeoutMs, quotaTimeoutMs, quotaLines: new QuotaLines() },
+    ...{ cloud, clock, logger, startTimeoutMs, quotaTimeoutMs, quotaLines: lines },
     requests: { sizeOf: (request: string) => request, fitsQuota: () => Promise.resolve(fits.isTold) },
     unanswered,
     isRoomExpected: () => Promise.resolve(room.isExpected),
@@ -55,7 +56,7 @@ function setUp(...answers: (() => TaskAnswer | Promise<TaskAnswer>)[]) {
       await clock.advance(1_000);
     }
   };
-  return { clock, warnings, calls, run, waits, room, fits, until, unanswered };
+  return { clock, warnings, calls, lines, run, waits, room, fits, until, unanswered };
 }
 
 const task = (name: string) => (): TaskAnswer => ({ task: name });
@@ -80,6 +81,26 @@ describe("getting a task", () => {
       assert.equal(error.cause, cause);
       return true;
     });
+  });
+
+  it("is asked for some ten times a second, however many sizes wait, and forgets those that do not", async () => {
+    const { clock, calls, run, lines } = setUp(() => refused());
+    const left = new AbortController();
+    for (let size = 0; size < 300; size++) {
+      void run({ signal: left.signal }, `size ${size}`);
+    }
+    await clock.advance(0);
+    assert.equal(calls.length, 300);
+    for (let seconds = 0; seconds < 60; seconds++) {
+      await clock.advance(1_000);
+    }
+    assert.equal(lines.size, 300);
+    assert.ok(calls.length > 600 && calls.length <= 300 + 60 * 10, `${calls.length}`);
+    left.abort();
+    await clock.advance(0);
+    assert.equal(lines.size, 0);
+    lines.of("another size");
+    assert.equal(lines.size, 0);
   });
 
   it("leaves the request that is on its way to who cleans up, when its start is over", async () => {

@@ -53,6 +53,8 @@ export interface TaskStart {
 }
 
 const pauses = { firstMs: 1_000, longestMs: 5_000 };
+/** Time for one size's request while others wait too: on some clouds each container may have a size of its own. */
+const eachSizeMs = 100;
 
 /**
  * Requests a task from the cloud. Waits, in a queue with others, while the quota is exhausted, and logs that; requests
@@ -64,16 +66,18 @@ const pauses = { firstMs: 1_000, longestMs: 5_000 };
  */
 export async function placeTask(request: string, start: TaskStart, options: RunOptions): Promise<string> {
   const lineOfSize = (): QuotaLine => options.quotaLines.of(options.requests.sizeOf(request));
-  if (lineOfSize().waiting === 0 || start.isResumed) {
+  let line = lineOfSize();
+  if (line.waiting === 0 || start.isResumed) {
     const answer = await ask(request, start, start.signal, options);
     if ("task" in answer) {
       return answer.task;
     }
     const reason = reasonToWait(answer);
     await refuseAboveQuota(request, reason, options);
-    lineOfSize().reason = reason; // During the request the queue may have emptied, and been replaced by a new one.
+    line = lineOfSize(); // During the request the queue may have emptied, and been replaced by a new one.
+    line.reason = reason;
   }
-  return await waitForRoom(request, start, lineOfSize(), options);
+  return await waitForRoom(request, start, line, options);
 }
 
 /** The cloud's words for a lack of capacity. @throws any other error */
@@ -102,11 +106,13 @@ async function waitForRoom(
       start.waits(reason);
     }
   };
+  const pause = (refusals: number): Promise<void> =>
+    clock.sleep(Math.max(pauseAfter(refusals, pauses), options.quotaLines.size * eachSizeMs), limit.signal);
   report(line.reason);
   try {
     await place.turn(limit.signal);
     if (isFirst) {
-      await clock.sleep(pauses.firstMs, limit.signal);
+      await pause(1);
     }
     for (let refusals = 1; ; refusals++) {
       const answer = await ask(request, start, limit.signal, options);
@@ -118,7 +124,7 @@ async function waitForRoom(
       report(line.reason);
       await refuseAboveQuota(request, line.reason, options);
       await refuseWithoutRoomExpected(line, options);
-      await clock.sleep(pauseAfter(refusals, pauses), limit.signal);
+      await pause(refusals);
     }
   } catch (error) {
     if (limit.isOver) {

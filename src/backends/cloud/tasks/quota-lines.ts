@@ -10,11 +10,14 @@ export class QuotaLine {
   reason: string = "";
   /** Unix milliseconds since which nothing runs whose end would make room; undefined if something does. */
   idleSinceMs: number | undefined;
+  readonly #joined: () => void;
   readonly #emptied: () => void;
   #last: Promise<void> = Promise.resolve();
   #waiting = 0;
 
-  constructor(emptied: () => void) {
+  /** @param joined called when the first start joins */
+  constructor(joined: () => void, emptied: () => void) {
+    this.#joined = joined;
     this.#emptied = emptied;
   }
 
@@ -29,6 +32,9 @@ export class QuotaLine {
     const left = Promise.withResolvers<void>();
     this.#last = before.then(() => left.promise);
     this.#waiting += 1;
+    if (this.#waiting === 1) {
+      this.#joined();
+    }
     return {
       turn: (signal) => unlessAborted(signal, before),
       [Symbol.dispose]: () => {
@@ -52,13 +58,19 @@ export interface PlaceInLine extends Disposable {
 export class QuotaLines {
   readonly #lines = new Map<string, QuotaLine>();
 
+  /** Number of queues. */
+  get size(): number {
+    return this.#lines.size;
+  }
+
   /** Whether any start waits. */
   get isAnyWaiting(): boolean {
-    return [...this.#lines.values()].some(({ waiting }) => waiting > 0);
+    return this.size > 0;
   }
 
   /**
-   * The queue of a size, which its last start removes when it leaves: callers must join it synchronously.
+   * The queue of a size, which its first start adds when it joins, and its last one removes when it leaves: callers must
+   * join it synchronously.
    *
    * @param size the size class of tasks: CPU units
    */
@@ -67,12 +79,15 @@ export class QuotaLines {
     if (known !== undefined) {
       return known;
     }
-    const line = new QuotaLine(() => {
-      if (this.#lines.get(size) === line) {
-        this.#lines.delete(size); // The queue of this size may be another one by now.
-      }
-    });
-    this.#lines.set(size, line);
+    // The queue of this size may be another one by then.
+    const line: QuotaLine = new QuotaLine(
+      () => this.#lines.set(size, this.#lines.get(size) ?? line),
+      () => {
+        if (this.#lines.get(size) === line) {
+          this.#lines.delete(size);
+        }
+      },
+    );
     return line;
   }
 }

@@ -9,6 +9,7 @@ import type { StartSettings } from "./start-details.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { StoredContainers } from "../stored/stored-containers.ts";
 import type { Departures } from "./departures.ts";
+import type { FindOfStartOptions } from "./find-tasks.ts";
 import type { InterruptedStarts } from "./interrupted-starts.ts";
 import type { TaskPoller } from "./poller.ts";
 import type { QuotaLines } from "./quota-lines.ts";
@@ -36,6 +37,7 @@ export interface TaskContext {
   readonly departures: Departures;
   readonly quotaLines: QuotaLines;
   readonly unanswered: UnansweredRequests;
+  readonly searches: FindOfStartOptions["searches"];
   readonly interrupted: InterruptedStarts;
   /** Undefined if the cloud prepares no tasks. */
   readonly pool?: Pool | undefined;

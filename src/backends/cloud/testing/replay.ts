@@ -4,6 +4,7 @@
  */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 
+import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { createLogger } from "../../../common/logger.ts";
 import {
@@ -264,6 +265,7 @@ export async function replay(
     },
     quotaLines: new QuotaLines(),
     unanswered: new UnansweredRequests(),
+    searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
     abandoned: new AbortController().signal,
     settings: { startTimeoutMs: hourMs, quotaTimeoutMs: hourMs },

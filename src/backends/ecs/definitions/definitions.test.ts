@@ -156,6 +156,28 @@ describe("task definitions", () => {
     assert.equal(await second, arn("sockerless-01-a"));
   });
 
+  it("are waited for by each start as long as it goes on, the first or another", async () => {
+    const known = definitions();
+    const answer = Promise.withResolvers<void>();
+    held = answer.promise;
+    const first = known.ensure(definition);
+    const left = new AbortController();
+    let gone = 0;
+    for (let at = 0; at < 10; at++) {
+      known.ensure({ ...definition }, left.signal).catch(() => {
+        gone += 1;
+      });
+    }
+    await setImmediate();
+    left.abort();
+    await setImmediate();
+    assert.equal(gone, 10);
+    answer.resolve();
+    assert.equal(await first, arn("sockerless-01-a"));
+    assert.equal(times("RegisterTaskDefinition"), 1);
+    assert.equal(known.contentOf(await first), definition);
+  });
+
   it("are known again by the next backend, and by one that has lost its state", async () => {
     await definitions().ensure(definition);
     assert.equal(await definitions().ensure(definition), arn("sockerless-01-a"));

@@ -19,6 +19,7 @@ import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
 import { Limiter } from "../../concurrency/limiter.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { State } from "../../state/state.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { isAwsError } from "../aws/errors.ts";
@@ -129,7 +130,7 @@ export class Definitions {
     await this.#delete([...new Set([...inactive, ...(await this.#inactive(signal))])], signal);
   }
 
-  /** The ARN of a definition, once for all who ask for it at a time, while the first of them goes on. */
+  /** The ARN of a definition, once for all who ask for it at a time; when the first of them ends, the next asks. */
   async #shared(definition: Definition, signal: AbortSignal): Promise<string> {
     const { family } = definition;
     const known = this.#arns.get(family);
@@ -140,7 +141,7 @@ export class Definitions {
       return await arn;
     }
     try {
-      return await known.arn;
+      return await unlessAborted(signal, known.arn);
     } catch (error) {
       if (known.signal.aborted && !signal.aborted) {
         return await this.#shared(definition, signal);

@@ -53,8 +53,10 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** Groups by network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Whether the mount targets admit a network's containers, by its ID; absent until EC2 has answered. */
+  /** Groups that the mount targets admit, or EC2 is being asked to. */
   readonly #mounts = new Map<string, Promise<boolean>>();
+  /** Groups that are being removed, whose rule for the file system is gone. */
+  readonly #withoutRule = new Set<string>();
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
@@ -109,17 +111,35 @@ export class NetworkGroups {
       this.#known.get(id) ?? (isUnknown ? await groups.namedOnceShown(groupNameOf(id, instance)) : undefined);
     const groupId = group?.GroupId ?? driverReference;
     this.#known.delete(id);
-    this.#mounts.delete(id);
     if (groupId === "") {
       return;
     }
-    await this.#dropFromVolumes(groupId);
-    if (!(await groups.delete(groupId))) {
+    if (!(await this.delete(groupId))) {
       // A group without its rules is recognised as a removed network's, also by the next process.
       const [present] = await groups.withIds([groupId]);
       await groups.disallow(groupId, present?.IpPermissions ?? []);
       removals.add(groupId);
     }
+  }
+
+  /**
+   * Removes a group, with its rule in the group of the file system, whose room another network may get.
+   *
+   * @returns whether it is gone; not while an interface uses it
+   */
+  async delete(groupId: string): Promise<boolean> {
+    const { groups, efsGroupId } = this.#options;
+    this.#mounts.delete(groupId);
+    if (efsGroupId !== undefined && !this.#withoutRule.has(groupId)) {
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
+      this.#efsGroup = undefined;
+      this.#withoutRule.add(groupId);
+    }
+    const isGone = await groups.delete(groupId);
+    if (isGone) {
+      this.#withoutRule.delete(groupId);
+    }
+    return isGone;
   }
 
   /** Finds the networks of this instance by their groups' tags, and resumes interrupted removals of groups. */
@@ -163,13 +183,14 @@ export class NetworkGroups {
   }
 
   /**
-   * Whether the file system's mount targets admit a network's containers. Asked for by the first start of a container
-   * with volumes, since networks without such need none of the few rules.
+   * Has the file system's mount targets admit the tasks of a group. Asked for by each start of a container with volumes
+   * until EC2 has done so, since networks without such need none of the few rules.
+   *
+   * @returns whether there was room for the rule
    */
-  async letsMountVolumes(network: NetworkRecord): Promise<boolean> {
-    const id = network.network?.id ?? "";
-    const answer = this.#mounts.get(id) ?? this.#admitToVolumes(id, this.idOf(network));
-    this.#mounts.set(id, answer);
+  async letsMountVolumes(groupId: string): Promise<boolean> {
+    const answer = this.#mounts.get(groupId) ?? this.#admitToVolumes(groupId);
+    this.#mounts.set(groupId, answer);
     return await answer;
   }
 
@@ -200,8 +221,7 @@ export class NetworkGroups {
       }
       this.#isolated = undefined;
       const groupId = group.GroupId ?? "";
-      await this.#dropFromVolumes(groupId);
-      await groups.delete(groupId);
+      await this.delete(groupId);
     } finally {
       this.#removingIsolated = undefined;
       removed.resolve();
@@ -233,7 +253,6 @@ export class NetworkGroups {
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
     await this.#giveRules(group, { connected: false, leadsOut: false });
-    await this.#admitToVolumes(withoutNetwork, group.GroupId ?? "");
     return group.GroupId ?? "";
   }
 
@@ -247,48 +266,22 @@ export class NetworkGroups {
     }
   }
 
-  /** Takes back the rule of a group that goes, whose room another network may get. */
-  async #dropFromVolumes(groupId: string): Promise<void> {
-    const { groups, efsGroupId } = this.#options;
-    if (efsGroupId !== undefined) {
-      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
-      this.#efsGroup = undefined;
-      this.#mounts.clear();
-    }
-  }
-
-  /**
-   * Adds the rule for the file system. A group has room for 60 rules, which limits the number of networks with access.
-   * A refusal by EC2 is remembered until a network has gone, a transient failure is not.
-   *
-   * @returns whether this network is known to have access
-   */
-  async #admitToVolumes(networkId: string, groupId: string): Promise<boolean> {
-    const { groups, efsGroupId } = this.#options;
-    if (efsGroupId === undefined) {
-      return false;
-    }
+  /** Adds the rule for the file system, whose group has room for 60 of them. */
+  async #admitToVolumes(groupId: string): Promise<boolean> {
+    const { groups, efsGroupId = "" } = this.#options;
     this.#efsGroup ??= groups.withIds([efsGroupId]).then(([group]) => group);
     try {
       const group = await this.#efsGroup;
       await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
+      this.#withoutRule.delete(groupId);
       return true;
     } catch (error) {
       this.#efsGroup = undefined;
-      const about = { err: error, network: networkId, group: efsGroupId };
-      if (isRefusal(error)) {
-        this.#logger.warn(
-          about,
-          "the file system's security group takes no rule for this network: its containers with volumes will carry the configured groups too",
-        );
-      } else {
-        this.#mounts.delete(networkId);
-        this.#logger.warn(
-          about,
-          "it is not known whether the file system's security group lets this network in: the next start of a container with volumes asks again",
-        );
+      this.#mounts.delete(groupId);
+      if (isAwsError(error, "RulesPerSecurityGroupLimitExceeded")) {
+        return false;
       }
-      return false;
+      throw error;
     }
   }
 

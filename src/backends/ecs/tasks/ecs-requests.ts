@@ -44,14 +44,13 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     const definition = definitionOf(spec, taskImage, options.definition);
     const creator = creatorOf(configOf(spec.record).labels);
     const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
-    const [arn, groups] = await Promise.all([
-      step("ECS has not registered its task definition", (signal) =>
-        definitions.ensure(definition, signal, creator),
-      ),
-      step("EC2 has not told its security groups", () =>
-        networks.groupsOf(networkOfTask(spec), mountsVolumes),
-      ),
-    ]);
+    // First, as they may be refused: a definition would wait for AWS all the same.
+    const groups = await step("EC2 has not told its security groups", () =>
+      networks.groupsOf(networkOfTask(spec), mountsVolumes),
+    );
+    const arn = await step("ECS has not registered its task definition", (signal) =>
+      definitions.ensure(definition, signal, creator),
+    );
     return runRequest(spec.record, arn, groups, run);
   };
 

@@ -165,4 +165,18 @@ describe("the request for a task", () => {
       assert.deepEqual([...waiting], [expected]);
     });
   }
+
+  it("registers no definition for a container that is refused its security groups", async () => {
+    let registered = 0;
+    const refused = {
+      definitions: { ensure: async () => `definition:${++registered}` },
+      networks: { groupsOf: () => Promise.reject(new Error("no room for a rule")) },
+    };
+    const { make } = ecsRequests({ ...options, ...refused } as unknown as EcsRequestsOptions);
+    await assert.rejects(
+      make(workloadSpec(), (_stillTo, step) => step()),
+      /no room for a rule/,
+    );
+    assert.equal(registered, 0);
+  });
 });

@@ -24,7 +24,7 @@ export function podRequests({ settings, largest, volumes }: PodRequestsOptions):
       await volumes.refuseLost(spec, step);
       const pod = podOf(spec, settings);
       refuseTooManyVolumes(pod);
-      return JSON.stringify(pod);
+      return withinBounds(JSON.stringify(pod));
     },
     async renew(request, spec) {
       return JSON.stringify(renamed(podOf(spec, settings), nameIn(request)));
@@ -59,6 +59,18 @@ function refuseTooManyVolumes({ spec }: V1Pod): void {
       `too many mounts: a pod may have ${maxVolumes} volumes, and each tmpfs, claim and image is one`,
     );
   }
+}
+
+/** The most bytes of a pod, each change of which is read: a KiB for each of its volumes. */
+const mostBytes = maxVolumes * 1024;
+
+/** @throws invalid */
+function withinBounds(request: string): string {
+  const bytes = Buffer.byteLength(request);
+  if (bytes > mostBytes) {
+    throw invalid(`too many mounts and settings: their pod has ${bytes} bytes, and ${mostBytes} are taken`);
+  }
+  return request;
 }
 
 /** Reads a request. */

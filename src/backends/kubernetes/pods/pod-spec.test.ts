@@ -250,6 +250,25 @@ describe("requests for pods", () => {
     });
   });
 
+  it("have a bounded size", async () => {
+    const mounted = (length: number) =>
+      requests.make(
+        workloadSpec(
+          {},
+          {
+            image,
+            mounts: [{ type: "tmpfs" as const, destination: `/${"x".repeat(length)}`, readOnly: false }],
+          },
+        ),
+        step,
+      );
+    await mounted(250 * 1024);
+    await assert.rejects(mounted(256 * 1024), {
+      kind: "invalid",
+      message: /^too many mounts and settings: their pod has \d+ bytes, and 262144 are taken$/,
+    });
+  });
+
   it("are the same for the same start, and alike for the next", async () => {
     assert.equal(await make(1n), await make(1n));
     assert.equal(requests.isAlike(await make(1n), await make(2n)), true);

@@ -30,6 +30,32 @@ const pullFailures = /Image/;
 const passingEnds =
   /^(Evicted|Preempting|NodeLost|NodeShutdown|Shutdown|Terminated|OutOf\w+|UnexpectedAdmissionError|NodeAffinity)$/;
 
+/** A pod without all that nobody here reads, which may be megabytes: mounts, and whose each field is. */
+export function partsRead({ metadata = {}, spec, status = {} }: V1Pod): V1Pod {
+  const { name, uid, labels, annotations } = metadata;
+  const { creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds } = metadata;
+  const { phase, podIP, reason, message, conditions } = status;
+  const main = spec?.containers.find((each) => each.name === mainContainerName);
+  const limits = main?.resources?.limits;
+  const pod = {
+    metadata: {
+      ...{ name, uid, labels, annotations },
+      ...{ creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds },
+    },
+    spec: { containers: [{ name: mainContainerName, resources: { limits } }] },
+    status: {
+      ...{ phase, podIP, reason, message, conditions },
+      initContainerStatuses: status.initContainerStatuses?.map(statePart),
+      containerStatuses: status.containerStatuses?.map(statePart),
+    },
+  };
+  return pod as V1Pod;
+}
+
+function statePart({ name, state }: V1ContainerStatus): Pick<V1ContainerStatus, "name" | "state"> {
+  return { name, ...(state === undefined ? {} : { state }) };
+}
+
 /** Whether a pod has ended, for whatever reason. */
 export function isOver(pod: V1Pod): boolean {
   return pod.status?.phase === "Succeeded" || pod.status?.phase === "Failed" || isEndReported(pod);

@@ -1,14 +1,22 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { KubeConfig, type V1Pod } from "@kubernetes/client-node";
+import {
+  KubeConfig,
+  type V1ContainerState,
+  type V1ContainerStatus,
+  type V1Pod,
+} from "@kubernetes/client-node";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import type { KubernetesClient } from "../api/client.ts";
+import { podNameOf } from "../names.ts";
+import { viewOf } from "./pod-view.ts";
 import { PodWatch } from "./pod-watch.ts";
 
 const made: V1Pod = { metadata: { name: "sockerless-cccccccccccc-1", uid: "uid" } };
+const id = "c".repeat(64);
 const task = "sockerless-cccccccccccc-1/uid";
 
 describe("pods that are watched", () => {
@@ -39,4 +47,73 @@ describe("pods that are watched", () => {
       await watch.close();
     });
   }
+
+  it("are kept as far as they are read, whatever is in their description", async () => {
+    const paths = Array.from({ length: 4_096 }, (_, at) => `/${at}/${"x".repeat(100)}`);
+    const listed: V1Pod = {
+      metadata: {
+        name: podNameOf(id, 1n),
+        uid: "listed",
+        labels: { "sockerless/instance": "0123456789abcdef" },
+        annotations: { "sockerless/container-id": id, "sockerless/generation": "1" },
+        creationTimestamp: new Date(1_000),
+        deletionTimestamp: new Date(60_000),
+        deletionGracePeriodSeconds: 30,
+        managedFields: paths.map((path) => ({ fieldsV1: { path } })),
+      },
+      spec: {
+        containers: [
+          {
+            name: "main",
+            resources: { limits: { memory: "1Gi" } },
+            volumeMounts: paths.map((mountPath) => ({ name: "volume-0", mountPath })),
+          },
+        ],
+      },
+      status: {
+        phase: "Failed",
+        podIP: "10.0.0.1",
+        reason: "Evicted",
+        message: "the node was low on memory",
+        conditions: [{ type: "DisruptionTarget", status: "True", reason: "Preempted" }],
+        initContainerStatuses: [status("agent", { terminated: { exitCode: 2, reason: "Error" } }, paths)],
+        containerStatuses: [
+          status(
+            "main",
+            { terminated: { exitCode: 137, reason: "OOMKilled", finishedAt: new Date(20_000) } },
+            paths,
+          ),
+        ],
+      },
+    };
+    const parts = {
+      config: new KubeConfig(),
+      async *pages() {
+        yield { items: [listed], metadata: { resourceVersion: "1" } };
+      },
+    };
+    const heard: V1Pod[] = [];
+    const watch = new PodWatch({
+      client: parts as unknown as KubernetesClient,
+      selector: "",
+      changed: (pod) => heard.push(pod),
+      clock: new ManualClock(),
+      logger: capturedLogger().logger,
+    });
+    const noted = { ...listed, metadata: { ...listed.metadata, uid: "noted" } };
+    watch.note(noted);
+    const pods = await watch.pods(AbortSignal.timeout(5_000));
+    for (const pod of [listed, noted]) {
+      const seen = pods.get(`${podNameOf(id, 1n)}/${pod.metadata?.uid}`);
+      assert.ok(seen !== undefined && JSON.stringify(seen).length < 4_096);
+      assert.deepEqual(viewOf(seen.pod, seen), viewOf(pod, seen));
+    }
+    assert.ok(heard.length > 0 && JSON.stringify(heard).length < 8_192);
+    await watch.close();
+  });
 });
+
+function status(name: string, state: V1ContainerState, paths: readonly string[]): V1ContainerStatus {
+  const volumeMounts = paths.map((mountPath) => ({ name: "volume-0", mountPath }));
+  return { name, state, volumeMounts, image: "", imageID: "", ready: false, restartCount: 0 };
+}

@@ -14,7 +14,7 @@ import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
 import { formatTask, isContainersPod } from "../names.ts";
-import { isEndReported } from "./pod-view.ts";
+import { isEndReported, partsRead } from "./pod-view.ts";
 
 /** Parts and settings of a {@link PodWatch}. */
 export interface PodWatchOptions {
@@ -28,6 +28,7 @@ export interface PodWatchOptions {
 
 /** The last that was told of a pod. */
 export interface SeenPod {
+  /** As {@link partsRead} leaves it. */
   readonly pod: V1Pod;
   readonly deleted: boolean;
   /** This backend has had it deleted. */
@@ -90,7 +91,7 @@ export class PodWatch {
   note(pod: V1Pod): void {
     const task = taskOf(pod);
     if (!this.#pods.has(task)) {
-      this.#pods.set(task, { pod, deleted: false, stopped: false });
+      this.#pods.set(task, { pod: partsRead(pod), deleted: false, stopped: false });
     }
   }
 
@@ -172,7 +173,7 @@ export class PodWatch {
     );
     for await (const { items, metadata } of pages) {
       for (const pod of items.filter(isOurs)) {
-        found.add(this.#put(pod, false));
+        found.add(this.#put(partsRead(pod), false));
       }
       version = metadata?.resourceVersion ?? "";
     }
@@ -204,7 +205,7 @@ export class PodWatch {
       }
       version = pod.metadata?.resourceVersion ?? version;
       if (kind !== "BOOKMARK" && isOurs(pod)) {
-        this.#put(withDates(pod), kind === "DELETED");
+        this.#put(withDates(partsRead(pod)), kind === "DELETED");
       }
     };
     const request = await new Watch(client.config).watch(path, query, hear, (error: unknown) => {
