@@ -18,6 +18,35 @@ import { cutLimitMs } from "./link.ts";
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
+/** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
+class UnawaitedCalls {
+  readonly #most: number;
+  readonly #streams = new Set<ClientHttp2Stream>();
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Adds a call until it ends; of too many the oldest is cancelled. */
+  add(stream: ClientHttp2Stream): void {
+    if (stream.destroyed) {
+      return;
+    }
+    this.#streams.add(stream);
+    stream.once("close", () => this.#streams.delete(stream));
+    const [oldest] = this.#streams;
+    if (this.#streams.size > this.#most && oldest !== undefined) {
+      this.#streams.delete(oldest);
+      oldest.close(constants.NGHTTP2_CANCEL);
+    }
+  }
+}
+
+/** Their results are known. */
+const released = new UnawaitedCalls(256);
+/** Their clients have left; what these sent before may still be read. */
+const left = new UnawaitedCalls(64);
+
 /**
  * Milliseconds of silence after which a stream to an agent counts as cut. A backend on another machine does not report
  * that it waits for an agent to reconnect; pings show that the backend itself is alive.
@@ -195,6 +224,7 @@ export class BulkStream {
     this.endSending();
     this.#hasLeft = true;
     this.#stream.resume();
+    left.add(this.#stream);
   }
 
   /** Ends a call whose result is known: further messages are read and ignored, so that it ends cleanly. */
@@ -202,6 +232,7 @@ export class BulkStream {
     this.#finish();
     this.endSending();
     this.#stream.resume();
+    released.add(this.#stream);
   }
 
   #receive(chunk: Buffer): void {
