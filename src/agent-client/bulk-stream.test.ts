@@ -94,19 +94,22 @@ test("an exit is the end, and the code is the process's", async (t) => {
   assert.deepEqual(end, { outcome: { kind: "exit", exitCode: 3 }, output: "", opened: 1 });
 });
 
-for (const [what, most, answer] of [
-  ["whose results are known", 256, Buffer.concat([started, exit])],
-  ["whose clients have left", 64, started],
+for (const [what, most, answer, isCut] of [
+  ["whose results are known", 256, Buffer.concat([started, exit]), false],
+  ["whose answers were cut while input waits", 256, started, true],
+  ["whose clients have left", 64, started, false],
 ] as const) {
   test(`of calls ${what} and that their agent does not end, a bounded number stays`, async (t) => {
     const path = join(scratchDirectory(), "agent.sock");
-    const calls = new Set<ServerHttp2Stream>();
+    const calls: ServerHttp2Stream[] = [];
     const server = createServer();
     server.on("stream", (stream: ServerHttp2Stream) => {
-      calls.add(stream);
-      stream.on("error", () => {}).once("close", () => calls.delete(stream));
-      stream.resume().respond(grpc);
+      calls.push(stream);
+      stream.on("error", () => {}).respond(grpc);
       stream.write(answer);
+      if (isCut) {
+        stream.once("data", () => stream.pause().end());
+      }
     });
     server.listen(path);
     await once(server, "listening");
@@ -126,17 +129,18 @@ for (const [what, most, answer] of [
           outputEnded: () => {},
           data: () => {},
           ended: () => ended.resolve(),
-          failed: ({ message }) => ended.reject(new Error(message)),
+          failed: () => ended.resolve(),
         },
       );
       await opened.promise;
-      if (answer === started) {
+      if (most === 64) {
         stream.leave();
       } else {
+        stream.sendInput(Buffer.alloc(isCut ? 1_000_000 : 0), () => {});
         await ended.promise;
       }
     }
-    await until(() => calls.size === most || undefined);
+    await until(() => calls.filter(({ closed }) => !closed).length === most || undefined);
   });
 }
 

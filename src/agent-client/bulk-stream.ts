@@ -42,7 +42,7 @@ class UnawaitedCalls {
   }
 }
 
-/** Their results are known. */
+/** Their results are known, or they have failed. */
 const released = new UnawaitedCalls(256);
 /** Their clients have left; what these sent before may still be read. */
 const left = new UnawaitedCalls(64);
@@ -279,8 +279,7 @@ export class BulkStream {
         this.#error = new ConnectError("the connection to the agent was cut", Code.Unavailable);
       }
     }
-    this.#finish();
-    this.endSending();
+    this.release(); // Input may wait for an agent that never reads it.
     this.#receiver.closed(this.#error);
   }
 
