@@ -96,7 +96,7 @@ test("an exit is the end, and the code is the process's", async (t) => {
 
 for (const [what, most, answer, isCut] of [
   ["whose results are known", 256, Buffer.concat([started, exit]), false],
-  ["whose answers were cut while input waits", 256, started, true],
+  ["whose answers were cut while input waits", 16, started, true],
   ["whose clients have left", 64, started, false],
 ] as const) {
   test(`of calls ${what} and that their agent does not end, a bounded number stays`, async (t) => {
@@ -118,7 +118,7 @@ for (const [what, most, answer, isCut] of [
       connection.close();
       server.close();
     });
-    for (let call = 0; call < most + 10; call += 1) {
+    for (let call = 0; call < most + 20; call += 1) {
       const [opened, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
       const stream = await AgentStream.open(
         connection,
@@ -136,11 +136,11 @@ for (const [what, most, answer, isCut] of [
       if (most === 64) {
         stream.leave();
       } else {
-        stream.sendInput(Buffer.alloc(isCut ? 1_000_000 : 0), () => {});
+        stream.sendInput(Buffer.alloc(isCut ? 1_048_576 : 0), () => {});
         await ended.promise;
       }
     }
-    await until(() => calls.filter(({ closed }) => !closed).length === most || undefined);
+    await until(() => calls.filter(({ closed }) => !closed).length <= most || undefined);
   });
 }
 

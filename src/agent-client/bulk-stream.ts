@@ -18,27 +18,39 @@ import { cutLimitMs } from "./link.ts";
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
+/** Bytes of input that may wait in such calls. */
+const mostUnawaitedBytes = 16 * 1024 * 1024;
+
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
   readonly #most: number;
-  readonly #streams = new Set<ClientHttp2Stream>();
+  readonly #calls = new Map<ClientHttp2Stream, number>();
+  #bytes = 0;
 
   constructor(most: number) {
     this.#most = most;
   }
 
   /** Adds a call until it ends; of too many the oldest is cancelled. */
-  add(stream: ClientHttp2Stream): void {
-    if (stream.destroyed) {
+  add(call: ClientHttp2Stream): void {
+    if (call.destroyed || this.#calls.has(call)) {
       return;
     }
-    this.#streams.add(stream);
-    stream.once("close", () => this.#streams.delete(stream));
-    const [oldest] = this.#streams;
-    if (this.#streams.size > this.#most && oldest !== undefined) {
-      this.#streams.delete(oldest);
+    this.#calls.set(call, call.writableLength);
+    this.#bytes += call.writableLength;
+    call.once("close", () => this.#remove(call));
+    for (const oldest of this.#calls.keys()) {
+      if (this.#calls.size <= this.#most && this.#bytes <= mostUnawaitedBytes) {
+        return;
+      }
+      this.#remove(oldest);
       oldest.close(constants.NGHTTP2_CANCEL);
     }
+  }
+
+  #remove(call: ClientHttp2Stream): void {
+    this.#bytes -= this.#calls.get(call) ?? 0;
+    this.#calls.delete(call);
   }
 }
 
