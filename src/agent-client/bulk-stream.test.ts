@@ -14,6 +14,7 @@ import { cutLimitMs } from "./link.ts";
 import { logsStream } from "./logs.ts";
 import { encodeOpenExec, sessionStream } from "./session.ts";
 import { scratchDirectory } from "../../test/support/scratch.ts";
+import { until } from "../../test/support/until.ts";
 
 const grpc = { ":status": 200, "content-type": "application/grpc+proto" } as const;
 
@@ -92,6 +93,56 @@ test("an exit is the end, and the code is the process's", async (t) => {
   const end = await endOf(t, (stream) => finish(stream, { "grpc-status": "0" }, started, exit));
   assert.deepEqual(end, { outcome: { kind: "exit", exitCode: 3 }, output: "", opened: 1 });
 });
+
+for (const [what, most, answer, isCut] of [
+  ["whose results are known", 256, Buffer.concat([started, exit]), false],
+  ["whose answers were cut while input waits", 16, started, true],
+  ["whose clients have left", 64, started, false],
+] as const) {
+  test(`of calls ${what} and that their agent does not end, a bounded number stays`, async (t) => {
+    const path = join(scratchDirectory(), "agent.sock");
+    const calls: ServerHttp2Stream[] = [];
+    const server = createServer();
+    server.on("stream", (stream: ServerHttp2Stream) => {
+      calls.push(stream);
+      stream.on("error", () => {}).respond(grpc);
+      stream.write(answer);
+      if (isCut) {
+        stream.once("data", () => stream.pause().end());
+      }
+    });
+    server.listen(path);
+    await once(server, "listening");
+    const connection = new AgentConnection({ address: { kind: "unix", path } });
+    t.after(() => {
+      connection.close();
+      server.close();
+    });
+    for (let call = 0; call < most + 20; call += 1) {
+      const [opened, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      const stream = await AgentStream.open(
+        connection,
+        sessionStream,
+        { containerId: undefined, first: encodeOpenExec({}), carriesInput: false },
+        {
+          opened: () => opened.resolve(),
+          outputEnded: () => {},
+          data: () => {},
+          ended: () => ended.resolve(),
+          failed: () => ended.resolve(),
+        },
+      );
+      await opened.promise;
+      if (most === 64) {
+        stream.leave();
+      } else {
+        stream.sendInput(Buffer.alloc(isCut ? 1_048_576 : 0), () => {});
+        await ended.promise;
+      }
+    }
+    await until(() => calls.filter(({ closed }) => !closed).length <= most || undefined);
+  });
+}
 
 test("status OK without an exit is a failure", async (t) => {
   const data = response({ case: "stdout", value: { data: Buffer.from("half") } });

@@ -18,6 +18,47 @@ import { cutLimitMs } from "./link.ts";
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
+/** Bytes of input that may wait in such calls. */
+const mostUnawaitedBytes = 16 * 1024 * 1024;
+
+/** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
+class UnawaitedCalls {
+  readonly #most: number;
+  readonly #calls = new Map<ClientHttp2Stream, number>();
+  #bytes = 0;
+
+  constructor(most: number) {
+    this.#most = most;
+  }
+
+  /** Adds a call until it ends; of too many the oldest is cancelled. */
+  add(call: ClientHttp2Stream): void {
+    if (call.destroyed || this.#calls.has(call)) {
+      return;
+    }
+    this.#calls.set(call, call.writableLength);
+    this.#bytes += call.writableLength;
+    call.once("close", () => this.#remove(call));
+    for (const oldest of this.#calls.keys()) {
+      if (this.#calls.size <= this.#most && this.#bytes <= mostUnawaitedBytes) {
+        return;
+      }
+      this.#remove(oldest);
+      oldest.close(constants.NGHTTP2_CANCEL);
+    }
+  }
+
+  #remove(call: ClientHttp2Stream): void {
+    this.#bytes -= this.#calls.get(call) ?? 0;
+    this.#calls.delete(call);
+  }
+}
+
+/** Their results are known, or they have failed. */
+const released = new UnawaitedCalls(256);
+/** Their clients have left; what these sent before may still be read. */
+const left = new UnawaitedCalls(64);
+
 /**
  * Milliseconds of silence after which a stream to an agent counts as cut. A backend on another machine does not report
  * that it waits for an agent to reconnect; pings show that the backend itself is alive.
@@ -195,6 +236,7 @@ export class BulkStream {
     this.endSending();
     this.#hasLeft = true;
     this.#stream.resume();
+    left.add(this.#stream);
   }
 
   /** Ends a call whose result is known: further messages are read and ignored, so that it ends cleanly. */
@@ -202,6 +244,7 @@ export class BulkStream {
     this.#finish();
     this.endSending();
     this.#stream.resume();
+    released.add(this.#stream);
   }
 
   #receive(chunk: Buffer): void {
@@ -248,8 +291,7 @@ export class BulkStream {
         this.#error = new ConnectError("the connection to the agent was cut", Code.Unavailable);
       }
     }
-    this.#finish();
-    this.endSending();
+    this.release(); // Input may wait for an agent that never reads it.
     this.#receiver.closed(this.#error);
   }
 

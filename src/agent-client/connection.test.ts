@@ -115,6 +115,14 @@ test("frames of a byte that wait are few chunks", async (t) => {
   assert.ok(chunks.length < 100, `${chunks.length} chunks`);
 });
 
+test("a pool forgets an address that could not be reached", async (t) => {
+  const pool = new ConnectionPool(new ByteBudget(0));
+  t.after(() => pool.close());
+  const connection = pool.connectionTo({ address: { kind: "unix", path: "/nowhere" } });
+  await assert.rejects(Promise.all([open(connection), open(connection)]));
+  assert.equal(pool.size, 0);
+});
+
 test("a pool has one connection per address and forgets those whose sessions have closed", async (t) => {
   const [one, other] = [await serve(t), await serve(t)];
   const pool = new ConnectionPool(new ByteBudget(0));

@@ -38,7 +38,7 @@ export interface StreamOptions {
 
 /** Settings of a connection. */
 export interface ConnectionOptions {
-  /** Called when the last session has closed. */
+  /** Called when the last session has closed, or none could be opened. */
   readonly onIdle?: (() => void) | undefined;
   /** Shared budget for the streams' receive windows; undefined: each has a window of its own. */
   readonly windows?: ByteBudget | undefined;
@@ -154,7 +154,7 @@ export class AgentConnection {
     try {
       const { credentials } = this.#target;
       const shown = typeof credentials === "function" ? await credentials() : credentials;
-      const { windows, onIdle, outlivesCuts } = this.#options;
+      const { windows, outlivesCuts } = this.#options;
       const initial = windows === undefined ? this.#options.window : leastWindow;
       const dialled = await dial({ ...this.#target, credentials: shown }, { window: initial, outlivesCuts });
       const { session } = dialled;
@@ -163,9 +163,7 @@ export class AgentConnection {
       this.#sessions.add(live);
       session.once("close", () => {
         this.#sessions.delete(live);
-        if (this.#sessions.size === 0 && this.#dialling === undefined) {
-          onIdle?.();
-        }
+        this.#noteIdle();
       });
       if (this.#closed) {
         live.destroy();
@@ -178,6 +176,13 @@ export class AgentConnection {
       }
     } finally {
       this.#dialling = undefined;
+      this.#noteIdle();
+    }
+  }
+
+  #noteIdle(): void {
+    if (this.#sessions.size === 0 && this.#dialling === undefined) {
+      this.#options.onIdle?.();
     }
   }
 }

@@ -69,7 +69,9 @@ export async function dial(
   const { address } = target;
   const link =
     address.kind === "called" && outlivesCuts
-      ? await Link.open(() => connectThrough(target, address))
+      ? await Link.open(() => connectThrough(target, address), {
+          agent: Buffer.from(address.pin).toString("hex"),
+        })
       : undefined;
   const socket = await connectSocket(target, link);
   const session = connectHttp2("http://agent", {

@@ -38,31 +38,29 @@ const steadyAfterMs = 10_000;
 /** The pause between attempts to tell an agent that we left; nothing waits for these. */
 const leavePauseMs = 1_000;
 
-/** Maximum number of farewells that dial or pause at a time. */
-const mostFarewells = 16;
-
-/** Farewells of links that were left while they were cut, of all agents: each dials in its turn. */
+/** Farewells of links that were left while they were cut: each agent is told of one after another. */
 class Farewells {
-  readonly #waiting: (() => Promise<boolean>)[] = [];
-  #busy = 0;
+  readonly #waiting = new Map<string | undefined, (() => Promise<boolean>)[]>();
 
   /** @param attempt tells an agent that we left; resolves to false if it is to be repeated */
-  add(attempt: () => Promise<boolean>): void {
-    this.#waiting.push(attempt);
-    if (this.#busy < mostFarewells) {
-      void this.#work();
+  add(agent: string | undefined, attempt: () => Promise<boolean>): void {
+    const waiting = this.#waiting.get(agent);
+    if (waiting === undefined) {
+      void this.#work(agent, [attempt]);
+    } else {
+      waiting.push(attempt);
     }
   }
 
-  async #work(): Promise<void> {
-    this.#busy++;
-    for (let attempt = this.#waiting.shift(); attempt !== undefined; attempt = this.#waiting.shift()) {
+  async #work(agent: string | undefined, waiting: (() => Promise<boolean>)[]): Promise<void> {
+    this.#waiting.set(agent, waiting);
+    for (let attempt = waiting.shift(); attempt !== undefined; attempt = waiting.shift()) {
       if (!(await attempt())) {
         await sleep(leavePauseMs, undefined, { ref: false });
-        this.#waiting.push(attempt);
+        waiting.push(attempt);
       }
     }
-    this.#busy--;
+    this.#waiting.delete(agent);
   }
 }
 
@@ -72,6 +70,8 @@ const farewells = new Farewells();
 export class AgentGoneError extends Error {}
 
 export interface LinkOptions {
+  /** Tells links to different agents apart. */
+  readonly agent?: string;
   /** Time that the link may be without a carrier, in milliseconds. */
   readonly limitMs?: number;
   /** Time after which a carrier counts as working without any bytes, in milliseconds. */
@@ -83,6 +83,7 @@ export interface LinkOptions {
  */
 export class Link extends Duplex {
   readonly #connect: () => Promise<Duplex>;
+  readonly #agent: string | undefined;
   readonly #limitMs: number;
   readonly #steadyAfterMs: number;
   readonly #id = randomBytes(idSize);
@@ -138,6 +139,7 @@ export class Link extends Duplex {
   private constructor(connect: () => Promise<Duplex>, options: LinkOptions) {
     super({ allowHalfOpen: false });
     this.#connect = connect;
+    this.#agent = options.agent;
     this.#limitMs = options.limitMs ?? cutLimitMs;
     this.#steadyAfterMs = options.steadyAfterMs ?? steadyAfterMs;
   }
@@ -209,7 +211,7 @@ export class Link extends Duplex {
   /** Leaves over the next carrier: otherwise the agent would keep its end until its own limit. */
   #leaveOverNext(): void {
     const until = performance.now() + this.#limitMs;
-    farewells.add(async () => {
+    farewells.add(this.#agent, async () => {
       if (performance.now() >= until) {
         return true;
       }

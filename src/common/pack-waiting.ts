@@ -4,6 +4,9 @@
  */
 import type { Readable } from "node:stream";
 
+/** The `highWaterMark` of a socket that is only joined to another: what the other has no room for waits in the kernel. */
+export const joinedHighWaterMark = 1;
+
 /** Chunks of fewer bytes are copied, one after another; larger ones keep four times their bytes at most. */
 const smallBytes = 16 * 1024;
 /** Bytes that are allocated for copies at a time: as many as wait or came in this tick, within these. */

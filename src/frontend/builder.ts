@@ -5,14 +5,12 @@ import { json } from "node:stream/consumers";
 import { pipeline } from "node:stream/promises";
 
 import { systemError } from "../common/errors.ts";
+import { joinedHighWaterMark as highWaterMark } from "../common/pack-waiting.ts";
 import { keepReadingWithoutOutput } from "./streams/lost-output.ts";
 import type { HijackContext, ReplyContext } from "./request-context.ts";
 
 /** Hop-by-hop headers, which are not forwarded to the builder. */
 const hopHeaders = new Set(["host", "connection", "keep-alive", "transfer-encoding", "upgrade", "expect"]);
-
-/** Bytes that wait for the builder here, after which a client is not read on: it may send each byte by itself. */
-const highWaterMark = 1;
 
 /** Sends a request without a body to the builder. */
 export async function callBuilder(

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import { type TestContext, test } from "node:test";
-import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 
@@ -12,6 +11,7 @@ import { RawClient } from "../../../test/support/raw-client.ts";
 import { until } from "../../../test/support/until.ts";
 import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
+import { TooManyRequests } from "../admission.ts";
 import { ApiVersion } from "../api-version.ts";
 import { conversions } from "./conversions.ts";
 import { fieldsFromBytes, requestOf } from "./encoded-fields.ts";
@@ -241,34 +241,42 @@ test("large bodies whose calls wait for something hold up neither each other nor
   }
 });
 
-test("a large body keeps its room until its handler has returned, whether or not its client has left", async () => {
+test("large bodies whose calls go on without their clients hold up no others, and longer ones are refused", async () => {
   const version = new ApiVersion("1.51");
-  const content = Buffer.from(`{"Name":"${"a".repeat(4 * mebibyte - 20)}"}`);
-  let read = 0;
-  const contextWith = (held: DisposableStack): ReplyContext => {
+  const read = async (length: number, held: DisposableStack): Promise<void> => {
+    const content = Buffer.from(`{"Name":"${"a".repeat(length - 20)}"}`);
     const iterator = async function* (): AsyncGenerator<Buffer> {
-      for (let at = 0; at < content.length; at += mebibyte) {
-        read += 1;
-        yield content.subarray(at, at + mebibyte);
+      yield content; // Without a length that is announced.
+    };
+    const request = {
+      headers: { "content-type": "application/json", "transfer-encoding": "chunked" },
+      iterator,
+    };
+    const context = { request, response: new PassThrough().destroy(), version, held };
+    await readBody(context as unknown as ReplyContext, "createVolume");
+  };
+  using others = new DisposableStack();
+  using returned = new DisposableStack();
+  let taken = 0;
+  for (let length = 4 * mebibyte; length > 32 * 1024; length /= 2) {
+    const refused = async (): Promise<boolean> => {
+      try {
+        await read(length, returned);
+        taken += length;
+        return false;
+      } catch (error) {
+        assert.ok(error instanceof TooManyRequests);
+        return true;
       }
     };
-    const headers = { "content-length": `${content.length}`, "content-type": "application/json" };
-    const response = new PassThrough().destroy();
-    return { request: { headers, iterator }, response, version, held } as unknown as ReplyContext;
-  };
-  const returned = new DisposableStack();
-  for (let pending = 0; pending < 8; pending += 1) {
-    await readBody(contextWith(returned), "createVolume");
+    while (!(await refused())) {
+      assert.ok(taken < 64 * mebibyte);
+    }
   }
-  assert.equal(read, 32);
-  using held = new DisposableStack();
-  const next = readBody(contextWith(held), "createVolume");
-  for (let turn = 0; turn < 10; turn += 1) {
-    await nextTurn();
-  }
-  assert.equal(read, 33);
+  await read(32 * 1024, others);
+  await assert.rejects(read(4 * mebibyte, others), TooManyRequests);
   returned.dispose();
-  await next;
+  await read(4 * mebibyte, others);
 });
 
 test("a body lets shorter ones go before it for a while, the longer it is", async () => {

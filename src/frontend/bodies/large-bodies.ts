@@ -41,7 +41,7 @@ const slowRate = 1_024;
 /** Interval in milliseconds of looking for slow ones while others wait. */
 const lookEveryMs = 100;
 
-/** A large body in memory. Disposed of once its request is answered, or has failed. */
+/** A large body in memory. Disposed of once it is converted, or has failed. */
 export interface LargeBody extends BodyMemory, Disposable {}
 
 /**

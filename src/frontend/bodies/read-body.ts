@@ -1,4 +1,6 @@
 /** From a request's JSON body to the fields of the backend's request. */
+import { ByteBudget } from "../../common/byte-budget.ts";
+import { TooManyRequests } from "../admission.ts";
 import {
   checkJsonContentType,
   type JsonBodyOptions,
@@ -16,18 +18,22 @@ import type { ReplyContext } from "../request-context.ts";
 import { fieldsFromBytes } from "./encoded-fields.ts";
 import { convertInThread, LargeBodies } from "./large-bodies.ts";
 
-/** Bytes of all large bodies of one kind, so that slow answers to some hold up no others. */
-const bytesOfKind = 32 * 1024 * 1024;
+/** Bytes of all large bodies that are read and converted. */
+const readBytes = 32 * 1024 * 1024;
 
-/** Longer bodies hold up no shorter ones, however long their calls take. */
-const longBodyBytes = 64 * 1024;
+/** Bytes of all converted bodies whose calls are under way, apart from {@link sureBytes} of each. */
+const keptBytes = 64 * 1024 * 1024;
 
-const largeBodies = new Map<string, LargeBodies>();
+/** Bytes of a converted body that always have room. */
+const sureBytes = 32 * 1024;
+
+const largeBodies = new LargeBodies(readBytes);
+const kept = new ByteBudget(keptBytes);
 
 /**
  * Reads and converts the body: a small one here, a large one in a worker thread that returns encoded fields.
  *
- * @throws SockerlessError of kind `invalid` in dockerd's words
+ * @throws SockerlessError of kind `invalid` in dockerd's words, or TooManyRequests
  */
 export async function readBody<Name extends ConversionName>(
   { request, version, held }: Pick<ReplyContext, "request" | "version" | "held">,
@@ -37,8 +43,9 @@ export async function readBody<Name extends ConversionName>(
   if (options.anyContentType !== true) {
     checkJsonContentType(request);
   }
+  using reading = new DisposableStack();
   const { bytes, memory } = await readBoundedBody(request, async (length) =>
-    held.use(await largeBodiesOf(name, length).enter(length, () => request.socket.destroy())),
+    reading.use(await largeBodies.enter(length, () => request.socket.destroy())),
   );
   if (memory === undefined) {
     const { convert } = conversions[name] as unknown as Conversion<ConvertedSchema<Name>>;
@@ -46,12 +53,15 @@ export async function readBody<Name extends ConversionName>(
   }
   const isOptional = options.optional === true;
   const { fields, warnings } = await convertInThread({ name, bytes, version: version.text, isOptional });
-  // They take memory until the backend has answered, whether or not the client has left.
-  memory.complete(fields.length);
+  keep(fields.length, held);
   return { fields: fieldsFromBytes(fields), warnings };
 }
 
-function largeBodiesOf(name: ConversionName, length: number): LargeBodies {
-  const key = `${name} ${length > longBodyBytes ? "long" : "short"}`;
-  return largeBodies.getOrInsertComputed(key, () => new LargeBodies(bytesOfKind));
+/** Counts a converted body until its call has ended, which may be long after its client has left. */
+function keep(bytes: number, held: DisposableStack): void {
+  if (bytes > kept.share(sureBytes, keptBytes)) {
+    throw new TooManyRequests(`large bodies of requests have at most ${keptBytes} bytes together`);
+  }
+  kept.take(bytes);
+  held.defer(() => kept.give(bytes));
 }

@@ -105,7 +105,7 @@ function hasBody(request: IncomingMessage): boolean {
 export interface BodyMemory {
   /** Counts bytes that have come. */
   received(bytes: number): void;
-  /** All has come, and so many bytes are kept; called again where fewer are. */
+  /** All has come, and so many bytes are kept. */
   complete(bytes: number): void;
 }
 

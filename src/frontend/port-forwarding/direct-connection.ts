@@ -3,7 +3,7 @@ import { connect, type Socket } from "node:net";
 import { pipeline } from "node:stream/promises";
 
 import { errnoOf, unavailable } from "../../common/errors.ts";
-import { highWaterMark } from "./tcp-port.ts";
+import { joinedHighWaterMark as highWaterMark } from "../../common/pack-waiting.ts";
 
 /**
  * Milliseconds without an answer after which the address counts as unreachable: a cloud's security groups drop

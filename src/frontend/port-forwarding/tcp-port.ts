@@ -3,11 +3,9 @@ import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 
 import { backlog } from "../../common/listen.ts";
+import { joinedHighWaterMark as highWaterMark } from "../../common/pack-waiting.ts";
 import type { BoundSocket } from "./port-binding.ts";
 import type { RoomShare } from "../shared-room.ts";
-
-/** Bytes that wait here in a socket, after which it reads no more: a peer may send each byte by itself. */
-export const highWaterMark = 1;
 
 /** Joins an accepted connection to the container. Takes ownership of the socket and never rejects. */
 export type ServeConnection = (socket: Socket) => Promise<void>;
