@@ -12,8 +12,6 @@ import type { EcsTags } from "./ecs-tags.ts";
 /** A cluster, with both of Fargate's capacity providers. */
 export interface EcsCluster {
   readonly name: string;
-  /** The strategy for tasks whose RunTask names neither launch type nor strategy. */
-  defaultStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[];
   status: "ACTIVE" | "INACTIVE";
 }
 
@@ -29,7 +27,7 @@ export class Clusters {
   }
 
   add(name: string): EcsCluster {
-    const cluster: EcsCluster = { name, defaultStrategy: [], status: "ACTIVE" };
+    const cluster: EcsCluster = { name, status: "ACTIVE" };
     this.#byName.set(name, cluster);
     return cluster;
   }
@@ -86,7 +84,7 @@ export function clusterOperations(
             settings: [],
             tags: include.includes("TAGS") ? tags.list(clusterArn) : [],
             capacityProviders: ["FARGATE", "FARGATE_SPOT"],
-            defaultCapacityProviderStrategy: cluster.defaultStrategy.map((each) => ({ ...each, base: 0 })),
+            defaultCapacityProviderStrategy: [],
           });
         }
         return { clusters: found, failures };

@@ -20,7 +20,7 @@ import type { AccessRequest } from "../../iam/access.ts";
 import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
 import { requestTagContext } from "../tags.ts";
 import { type EcsTag, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
-import { definitionViolation, fargateViolation } from "./fargate-definition.ts";
+import { definitionViolation } from "./fargate-definition.ts";
 import { refuseNotSimulatedDefinition } from "./not-simulated.ts";
 import { checkedPage } from "./paging.ts";
 import { passRole } from "./roles.ts";
@@ -70,11 +70,11 @@ export class Definitions {
 
   /** @throws AwsFault `ClientException` for what ECS, or Fargate, refuses */
   register(input: Given<RegisterTaskDefinitionCommandInput>, registeredBy: string): RegisteredDefinition {
+    refuseNotSimulatedDefinition(input);
     const violation = definitionViolation(input);
     if (violation !== undefined) {
       throw new AwsFault("ClientException", violation);
     }
-    refuseNotSimulatedDefinition(input);
     const { tags, family = "", ...rest } = input;
     const revision = (this.#revisions.get(family) ?? 0) + 1;
     const taskDefinitionArn = this.arnOf(`${family}:${revision}`);
@@ -87,19 +87,7 @@ export class Definitions {
       taskDefinitionArn,
       status: "ACTIVE",
       volumes: rest.volumes ?? [],
-      placementConstraints: rest.placementConstraints ?? [],
-      containerDefinitions: (rest.containerDefinitions ?? []).map((container) => ({
-        ...container,
-        cpu: container.cpu ?? 0,
-        essential: container.essential ?? true,
-        environment: container.environment ?? [],
-        mountPoints: container.mountPoints ?? [],
-        portMappings: container.portMappings ?? [],
-        volumesFrom: container.volumesFrom ?? [],
-        systemControls: container.systemControls ?? [],
-      })),
-      compatibilities: fargateViolation(input) === undefined ? ["EC2", "FARGATE"] : ["EC2"],
-      requiresCompatibilities: rest.requiresCompatibilities ?? [],
+      compatibilities: ["EC2", "FARGATE"],
       registeredAt: this.#context.clock.now(),
       registeredBy,
     };

@@ -9,7 +9,7 @@ import type { RegisteredDefinition } from "./definitions.ts";
 import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
 import { refuseNotSimulatedRun } from "./not-simulated.ts";
 import { checkAssumable } from "./roles.ts";
-import { capacityProviders, checkRunTask, placementOf } from "./run-task-request.ts";
+import { capacityProviderOf, checkRunTask, placementOf } from "./run-task-request.ts";
 import { type RunServices, TaskRun } from "./task-run.ts";
 import { TaskState } from "./task-state.ts";
 
@@ -72,10 +72,10 @@ export class Tasks {
     definition: RegisteredDefinition,
   ): Launched {
     const { context, cloud } = this.#services;
-    checkRunTask(request, definition);
     refuseNotSimulatedRun(request);
+    checkRunTask(request, definition);
     const placement = placementOf(request, cloud.network);
-    const providers = capacityProviders(request, cluster.defaultStrategy);
+    const capacityProviderName = capacityProviderOf(request);
     const { overrides = {}, clientToken } = request;
     checkAssumable(context, overrides.taskRoleArn ?? definition.taskRoleArn);
     checkAssumable(context, overrides.executionRoleArn ?? definition.executionRoleArn);
@@ -83,37 +83,24 @@ export class Tasks {
     if (known) {
       return { tasks: known.flatMap((arn) => this.#launched.get(arn) ?? []), failures: [] };
     }
-    const tags = {
-      ...(request.propagateTags === "TASK_DEFINITION" && this.#tags.of(definition.taskDefinitionArn ?? "")),
-      ...ecsTagMap(request.tags),
-    };
-    const tasks: TaskState[] = [];
-    const failures: Failure[] = [];
-    for (const capacityProviderName of providers) {
-      const task = new TaskState(context, {
-        id: randomBytes(16).toString("hex"),
-        clusterName: cluster.name,
-        definition,
-        request,
-        placement,
-        isSpot: capacityProviderName === "FARGATE_SPOT",
-        capacityProviderName,
-      });
-      this.#tags.set(task.taskArn, tags);
-      const reason = this.#services.failures.take("capacity", task)?.message ?? this.#quotaReason(task);
-      if (reason === undefined) {
-        tasks.push(task);
-        this.#start(task);
-      } else {
-        this.#tags.forget(task.taskArn);
-        failures.push({ reason });
-      }
+    const task = new TaskState(context, {
+      id: randomBytes(16).toString("hex"),
+      clusterName: cluster.name,
+      definition,
+      request,
+      placement,
+      capacityProviderName,
+    });
+    const reason = this.#services.failures.take("capacity", task)?.message ?? this.#quotaReason(task);
+    if (reason !== undefined) {
+      return { tasks: [], failures: [{ reason }] };
     }
-    if (clientToken !== undefined && tasks.length > 0) {
-      const arns = tasks.map(({ taskArn }) => taskArn);
-      this.#tokens.record(cluster.name, clientToken, request, arns, context.clock.nowMs());
+    this.#tags.set(task.taskArn, ecsTagMap(request.tags));
+    this.#start(task);
+    if (clientToken !== undefined) {
+      this.#tokens.record(cluster.name, clientToken, request, [task.taskArn], context.clock.nowMs());
     }
-    return { tasks, failures };
+    return { tasks: [task], failures: [] };
   }
 
   /** Stops a task, and takes its tags away at once, as ECS does. */

@@ -4,7 +4,7 @@ import { chmod, mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Context } from "../../context.ts";
-import { Limits } from "../../../common/machine/limits.ts";
+import { memoryLimit } from "../../../common/machine/limits.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import type { MachineTask, TaskContainerSpec } from "../../../common/machine/task.ts";
 import type { TaskNetwork } from "../../../common/machine/vpc.ts";
@@ -108,7 +108,6 @@ export class ExecutionRun {
   readonly ends: ContainerEnd[] = [];
   /** Names of its replicas: the first, and one for each retry. */
   readonly replicas: string[] = [];
-  readonly limits = new Limits();
   /** Resolves when nothing of it is left on the machine; rejects with a fault of the simulator itself. */
   readonly finished: Promise<void>;
   readonly #services: RunServices;
@@ -261,7 +260,6 @@ export class ExecutionRun {
           describeFailure: (why) => `ContainerCreateFailed: ${why}`,
         },
         memoryLimit: containers.reduce((sum, { memoryLimit }) => sum + memoryLimit, 0),
-        sharesProcesses: false,
         containers,
       },
       {
@@ -280,7 +278,6 @@ export class ExecutionRun {
           ends.push(end);
           this.ends.push(end);
         },
-        onHealth: () => {},
         onLines: (container, lines) => {
           for (const text of lines) {
             this.#log(replica, container, images.get(container) ?? "", text);
@@ -343,12 +340,10 @@ export class ExecutionRun {
         ulimits: [],
         sysctls: {},
         addCapabilities: [],
-        dropCapabilities: [],
-        init: false,
-        memoryLimit: this.limits.memory(name, gib * 1024 * mib),
+        memoryLimit: memoryLimit(gib * 1024 * mib),
         cpuShares: Math.max(2, Math.round(cpu * 1024)),
         essential: false,
-        dependsOn: before.map((containerName) => ({ containerName, condition: "SUCCESS" as const })),
+        dependsOn: before,
         stopTimeoutMs: graceMs,
       });
     }
