@@ -143,9 +143,8 @@ export class Ecs implements AsyncDisposable {
   /** Serves what tasks find beside them: the rules of their groups, and the services at AWS's own addresses. */
   async #serveTasks(context: Context, { network, names }: Cloud, { vpc }: Machine): Promise<void> {
     this.#stack.defer(followSecurityGroups(network, vpc));
-    const find = (taskId: string): TaskState | undefined => this.#tasks.byId(taskId);
     const endpoint = this.#stack.use(
-      await MetadataEndpoint.start(context, vpc.hostAddress, find, this.#credentials),
+      await MetadataEndpoint.start(context, vpc.hostAddress, this.#credentials),
     );
     const resolver = this.#stack.use(
       await Resolver.start(vpc.hostAddress, (name) => names.addressesOf(name)),

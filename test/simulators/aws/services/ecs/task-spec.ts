@@ -46,7 +46,7 @@ export function containerSpecs(task: TaskState, supplies: TaskSupplies): TaskCon
       ...(container.entryPoint !== undefined && { entryPoint: container.entryPoint }),
       ...(command !== undefined && { command }),
       environment: {
-        ...fargateEnvironment(supplies.region, `${task.id}-${name}`, supplies.credentialsId),
+        ...fargateEnvironment(supplies.region, supplies.credentialsId),
         ...variables(container.environment),
         ...variables(override?.environment),
       },

@@ -45,11 +45,6 @@ export class Tasks {
     return [...this.#runs.values()];
   }
 
-  /** Finds a task by its ID; undefined once it is forgotten. */
-  byId(id: string): TaskState | undefined {
-    return this.#runs.get(id)?.task;
-  }
-
   /** Finds a task of one cluster by its ARN or the ID at the ARN's end; undefined once it is forgotten. */
   find(clusterArn: string, reference: string): TaskRun | undefined {
     const id = reference.slice(reference.lastIndexOf("/") + 1);

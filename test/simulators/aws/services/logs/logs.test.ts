@@ -4,7 +4,6 @@ import { test } from "node:test";
 import {
   CloudWatchLogsClient,
   DescribeLogGroupsCommand,
-  FilterLogEventsCommand,
   GetLogEventsCommand,
   type GetLogEventsCommandInput,
   type GetLogEventsCommandOutput,
@@ -152,20 +151,6 @@ test("groups are found by their prefixes", async () => {
     logGroups?.map(({ logGroupName }) => logGroupName),
     [group],
   );
-});
-
-test("events of several streams are filtered in the order of time", async () => {
-  await using aws = await withLines(numbered(3));
-  const logs = clientOf(aws);
-  aws.services.logs.createStream(group, "other");
-  aws.services.logs.putLogEvents(group, "other", [{ timestamp: 1, message: "line first" }]);
-  const filter = async (filterPattern: string) => {
-    const { events } = await logs.send(new FilterLogEventsCommand({ logGroupName: group, filterPattern }));
-    return events?.map(({ message }) => message);
-  };
-  assert.deepEqual(await filter("line"), ["line first", ...numbered(3)]);
-  assert.deepEqual(await filter('"line 1"'), ["line 1"]);
-  await assert.rejects(filter("{ $.x = 1 }"), { name: "InvalidParameterException" });
 });
 
 test("a stream keeps the newest of more than 32 MiB, whether it is read meanwhile or not", async () => {

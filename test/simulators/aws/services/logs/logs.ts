@@ -2,8 +2,6 @@
 import type {
   DescribeLogGroupsCommandInput,
   DescribeLogGroupsCommandOutput,
-  FilterLogEventsCommandInput,
-  FilterLogEventsCommandOutput,
   GetLogEventsCommandInput,
   GetLogEventsCommandOutput,
 } from "@aws-sdk/client-cloudwatch-logs";
@@ -13,15 +11,10 @@ import type { AccessRequest } from "../../iam/access.ts";
 import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
 import { type Page, pageOf } from "../pages.ts";
 import { eventPage, isForward } from "./event-pages.ts";
-import { filterTest } from "./filter-pattern.ts";
 import type { LogState } from "./state.ts";
 
 /** The simulated CloudWatch Logs. */
 export function logsService({ switches }: Context, state: LogState): ServiceHandler {
-  const onGroup = (action: string, group: string): AccessRequest[] => [
-    // This is how AWS names a group in what it checks: with an empty stream.
-    { action: `logs:${action}`, resource: `${state.groupArn(group)}:log-stream:` },
-  ];
   const onStream = (action: string, group: string, stream: string): AccessRequest[] => [
     { action: `logs:${action}`, resource: state.streamArn(group, stream) },
   ];
@@ -82,51 +75,6 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
               message,
               ingestionTime,
             })),
-          };
-        },
-      }),
-
-      FilterLogEvents: operation<FilterLogEventsCommandInput, FilterLogEventsCommandOutput>({
-        access: (input) => onGroup("FilterLogEvents", groupNameOf(input)),
-        run: (input) => {
-          const { logStreamNames, logStreamNamePrefix, filterPattern, nextToken, limit = 10_000 } = input;
-          if (logStreamNames !== undefined && logStreamNamePrefix !== undefined) {
-            const message = "logStreamNames and logStreamNamePrefix exclude each other.";
-            throw new AwsFault("InvalidParameterException", message);
-          }
-          if (input.startFromHead === false) {
-            throw new AwsFault("InvalidParameterException", "startFromHead false is not simulated", 501);
-          }
-          const group = groupNameOf(input);
-          const streams =
-            logStreamNames?.map((name) => state.stream(group, name)) ??
-            [...state.group(group).streams.values()].filter(({ name }) =>
-              name.startsWith(logStreamNamePrefix ?? ""),
-            );
-          const test = filterTest(filterPattern ?? "");
-          const found = streams
-            .flatMap((stream) =>
-              state
-                .readable(
-                  stream,
-                  input.startTime,
-                  input.endTime === undefined ? undefined : input.endTime + 1,
-                )
-                .filter(({ message }) => test(message))
-                .map((event) => ({ ...event, stream: stream.name })),
-            )
-            .sort((one, other) => one.timestamp - other.timestamp || one.sequence - other.sequence);
-          const { items, next } = requirePage(found, nextToken, limit);
-          return {
-            events: items.map(({ stream, timestamp, message, ingestionTime, sequence }) => ({
-              logStreamName: stream,
-              timestamp,
-              message,
-              ingestionTime,
-              eventId: String(sequence).padStart(56, "0"),
-            })),
-            searchedLogStreams: [],
-            nextToken: next,
           };
         },
       }),
