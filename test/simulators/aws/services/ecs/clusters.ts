@@ -1,12 +1,8 @@
 /** The account's clusters. They are made by other means than the simulated API. */
-import type {
-  Cluster,
-  DescribeClustersCommandInput,
-  DescribeClustersCommandOutput,
-} from "@aws-sdk/client-ecs";
+import type { Cluster } from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
-import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Given, type Operation, operations } from "../../wire/service.ts";
 import type { EcsTags } from "./ecs-tags.ts";
 
 /** A cluster, with both of Fargate's capacity providers. */
@@ -56,9 +52,9 @@ export function clusterOperations(
   clusters: Clusters,
   tags: EcsTags,
   countTasks: TaskCounts,
-): Record<string, Operation> {
-  return {
-    DescribeClusters: operation<DescribeClustersCommandInput, DescribeClustersCommandOutput>({
+): Readonly<Record<string, Operation>> {
+  return operations<typeof import("@aws-sdk/client-ecs")>({
+    DescribeClusters: {
       access: ({ clusters: names = ["default"] }) =>
         names.map((name) => ({ action: "ecs:DescribeClusters", resource: clusters.arnOf(name) })),
       run: ({ clusters: names = ["default"], include = [] }) => {
@@ -89,6 +85,6 @@ export function clusterOperations(
         }
         return { clusters: found, failures };
       },
-    }),
-  };
+    },
+  });
 }

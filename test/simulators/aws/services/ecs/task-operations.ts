@@ -1,25 +1,12 @@
 /** The operations on tasks. */
-import type {
-  DescribeTasksCommandInput,
-  DescribeTasksCommandOutput,
-  ListTasksCommandInput,
-  ListTasksCommandOutput,
-  RunTaskCommandInput,
-  RunTaskCommandOutput,
-  StopTaskCommandInput,
-  StopTaskCommandOutput,
-  TagResourceCommandInput,
-  TagResourceCommandOutput,
-} from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Operation, operations } from "../../wire/service.ts";
 import { requestTagContext, resourceTagContext } from "../tags.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Definitions } from "./definitions.ts";
-import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
-import { checkedPage } from "./paging.ts";
+import { ecsPage, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
 import { passRole } from "./roles.ts";
 import { checkTaskReference, invalid } from "./run-task-request.ts";
 import type { TaskRun } from "./task-run.ts";
@@ -32,7 +19,7 @@ export function taskOperations(
   definitions: Definitions,
   tasks: Tasks,
   tags: EcsTags,
-): Record<string, Operation> {
+): Readonly<Record<string, Operation>> {
   const inCluster = (cluster: string | undefined) => ({ "ecs:cluster": clusters.arnOf(cluster) });
   const onTask = (action: string, cluster: string | undefined, reference: string): AccessRequest => {
     const clusterArn = clusters.arnOf(cluster);
@@ -50,8 +37,8 @@ export function taskOperations(
     return run !== undefined && tasks.isVisible(run.task) ? run : undefined;
   };
 
-  return {
-    RunTask: operation<RunTaskCommandInput, RunTaskCommandOutput>({
+  return operations<typeof import("@aws-sdk/client-ecs")>({
+    RunTask: {
       access: (input) => {
         const definition = definitions.find(input.taskDefinition ?? "");
         const tagContext = requestTagContext(ecsTagMap(input.tags));
@@ -93,9 +80,9 @@ export function taskOperations(
           failures: [...failures],
         };
       },
-    }),
+    },
 
-    StopTask: operation<StopTaskCommandInput, StopTaskCommandOutput>({
+    StopTask: {
       access: ({ cluster, task = "" }) => [onTask("StopTask", cluster, task)],
       run: ({ cluster, task = "", reason = "Task stopped by user" }) => {
         clusters.get(cluster);
@@ -107,10 +94,10 @@ export function taskOperations(
         tasks.stop(run, reason);
         return { task: run.task.describe() };
       },
-    }),
+    },
 
     /** Tags tasks alone. */
-    TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
+    TagResource: {
       access: ({ resourceArn = "", tags: given }) => [
         {
           action: "ecs:TagResource",
@@ -133,9 +120,9 @@ export function taskOperations(
         tags.set(resourceArn, { ...tags.of(resourceArn), ...ecsTagMap(given) });
         return {};
       },
-    }),
+    },
 
-    DescribeTasks: operation<DescribeTasksCommandInput, DescribeTasksCommandOutput>({
+    DescribeTasks: {
       access: ({ cluster, tasks: references = [] }) =>
         references.map((reference) => onTask("DescribeTasks", cluster, reference)),
       run: ({ cluster, tasks: references = [], include = [] }) => {
@@ -164,9 +151,9 @@ export function taskOperations(
         }
         return { tasks: found, failures };
       },
-    }),
+    },
 
-    ListTasks: operation<ListTasksCommandInput, ListTasksCommandOutput>({
+    ListTasks: {
       access: ({ cluster }) => [{ action: "ecs:ListTasks", resource: "*", context: inCluster(cluster) }],
       run: (input) => {
         clusters.get(input.cluster);
@@ -189,13 +176,13 @@ export function taskOperations(
               containerInstance === undefined &&
               serviceName === undefined,
           );
-        const page = checkedPage(
+        const page = ecsPage(
           found.map(({ task }) => task.taskArn),
           input.nextToken,
           input.maxResults,
         );
         return { taskArns: page.items, nextToken: page.next };
       },
-    }),
-  };
+    },
+  });
 }

@@ -1,15 +1,9 @@
 /** CloudWatch Logs. */
-import type {
-  DescribeLogGroupsCommandInput,
-  DescribeLogGroupsCommandOutput,
-  GetLogEventsCommandInput,
-  GetLogEventsCommandOutput,
-} from "@aws-sdk/client-cloudwatch-logs";
 
 import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
-import { type Page, pageOf } from "../pages.ts";
+import { AwsFault, operations, type ServiceHandler } from "../../wire/service.ts";
+import { pagesOf } from "../pages.ts";
 import { eventPage, isForward } from "./event-pages.ts";
 import type { LogState } from "./state.ts";
 
@@ -27,8 +21,8 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
       denied: "AccessDeniedException",
       unknownKey: "UnrecognizedClientException",
     },
-    operations: {
-      DescribeLogGroups: operation<DescribeLogGroupsCommandInput, DescribeLogGroupsCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-cloudwatch-logs")>({
+      DescribeLogGroups: {
         access: () => [{ action: "logs:DescribeLogGroups", resource: "*" }],
         run: ({ logGroupNamePrefix = "", logGroupNamePattern, logGroupIdentifiers, nextToken, limit }) => {
           if (logGroupNamePattern !== undefined || logGroupIdentifiers !== undefined) {
@@ -47,9 +41,9 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
           }));
           return { logGroups, nextToken: next };
         },
-      }),
+      },
 
-      GetLogEvents: operation<GetLogEventsCommandInput, GetLogEventsCommandOutput>({
+      GetLogEvents: {
         access: (input) => onStream("GetLogEvents", groupNameOf(input), input.logStreamName ?? ""),
         run: (input) => {
           const { nextToken, startFromHead = false, limit } = input;
@@ -77,8 +71,8 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
             })),
           };
         },
-      }),
-    },
+      },
+    }),
   };
 }
 
@@ -97,14 +91,4 @@ function groupNameOf(input: {
 }
 
 /** Fifty a page where the request names no number. */
-function requirePage<Item>(
-  all: readonly Item[],
-  token: string | undefined,
-  size: number | undefined,
-): Page<Item> {
-  const page = pageOf(all, token, size ?? 50);
-  if (page === undefined) {
-    throw new AwsFault("InvalidParameterException", "The specified nextToken is invalid.");
-  }
-  return page;
-}
+const requirePage = pagesOf("InvalidParameterException", 50);
