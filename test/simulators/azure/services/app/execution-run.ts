@@ -48,11 +48,9 @@ export interface Mounted {
 /** A line of a container on its way to Log Analytics. */
 export interface ConsoleLine {
   readonly environmentId: string;
-  readonly job: string;
   readonly execution: string;
   readonly replica: string;
   readonly container: string;
-  readonly image: string;
   readonly text: string;
 }
 
@@ -244,7 +242,6 @@ export class ExecutionRun {
     const containers = await this.#containers(machine, puller, replica);
     await this.#pass(context.delays.pull);
     const ends: ContainerEnd[] = [];
-    const images = new Map(this.#bodies.map(({ name = "", image = "" }) => [name, image]));
     const task = machine.task(
       {
         id: replica,
@@ -280,7 +277,7 @@ export class ExecutionRun {
         },
         onLines: (container, lines) => {
           for (const text of lines) {
-            this.#log(replica, container, images.get(container) ?? "", text);
+            this.#log(replica, container, text);
           }
         },
       },
@@ -422,16 +419,14 @@ export class ExecutionRun {
     };
   }
 
-  #log(replica: string, container: string, image: string, text: string): void {
-    const { name, jobName, job } = this.#request;
+  #log(replica: string, container: string, text: string): void {
+    const { name, job } = this.#request;
     const environmentId = job.properties?.environmentId ?? "";
     this.#services.onLine({
       environmentId,
-      job: jobName,
       execution: name,
       replica,
       container,
-      image,
       text,
     });
   }
