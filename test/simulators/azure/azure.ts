@@ -199,7 +199,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
     rates: new Rates(clock, []),
     delays: { ...noDelays(), ...options.delays },
     switches,
-    entra: new Entra(tenantId, clock, switches),
+    entra: new Entra(tenantId, clock),
     directory,
   };
   await claimDirectory(directory);
@@ -217,7 +217,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
         mount: (mount) =>
           machine === undefined
             ? Promise.reject(notSimulated("a share without a machine"))
-            : mountShare(context, storage, machine, mount),
+            : mountShare(storage, machine, mount),
         registries: registry,
         onLine: (line) => {
           const environment = app.environments.byId(line.environmentId);

@@ -82,17 +82,3 @@ test("queries need a token and a role of their own, and are limited", async () =
   assert.deepEqual([status, headers.get("retry-after")], [429, "1"]);
   azure.rates.enabled = false;
 });
-
-test("lines can be lost", async () => {
-  const { azure } = scene;
-  await scene.write("lossy", "echo line");
-  const found = async (): Promise<unknown[]> => {
-    const execution = await scene.start("lossy");
-    await scene.ended(execution);
-    return await lines(execution);
-  };
-  azure.switches.logLossEvery = 1;
-  assert.deepEqual(await found(), []);
-  azure.switches.logLossEvery = 0;
-  assert.deepEqual(await found(), ["line"]);
-});

@@ -71,7 +71,7 @@ export async function startServices(
       ec2Service(context, network),
       efsService(context, efs),
       serviceDiscoveryService(context, cloudMap),
-      logsService(context, logs),
+      logsService(logs),
       ecrService(context, ecr, front),
       serviceQuotasService(context),
     ],

@@ -150,7 +150,7 @@ export class RegistryFront implements AsyncDisposable {
     const { method, url = "/" } = request;
     if (kind === "manifests") {
       await this.#actOnManifest(request, response, repository, reference);
-    } else if (kind === "blobs" && method === "GET" && this.#context.switches.layersAreElsewhere) {
+    } else if (kind === "blobs" && method === "GET") {
       if ((await this.layerSize(repository.name, reference)) === undefined) {
         throw new Refusal(404, "BLOB_UNKNOWN", "blob unknown to registry");
       }

@@ -138,7 +138,7 @@ export class TaskRun {
     const { privateIpAddress } = network.endpoint;
     const resolver = privateIpAddress.includes(":") ? ipv6ResolverAddress : machine.vpc.resolverAddress;
     this.#failOnDemand("mount");
-    const volumes = await openVolumes(machine, context, cloud, task, networkInterface);
+    const volumes = await openVolumes(machine, cloud, task, networkInterface);
     this.#failOnDemand("pull");
     task.pulling(true);
     const executionRoleArn = task.overrides.executionRoleArn ?? task.definition.executionRoleArn;

@@ -2,7 +2,7 @@
 import { randomBytes } from "node:crypto";
 import type { Failure, RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
-import { AwsFault, type Given } from "../../wire/service.ts";
+import type { Given } from "../../wire/service.ts";
 import { ClientTokens } from "./client-tokens.ts";
 import type { EcsCluster } from "./clusters.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
@@ -142,15 +142,9 @@ export class Tasks {
   }
 
   #quotaReason(task: TaskState): string | undefined {
-    const { quotas, switches } = this.#services.context;
+    const { quotas } = this.#services.context;
     const used = task.isSpot ? this.#vcpus.spot : this.#vcpus.onDemand;
     const quota = task.isSpot ? quotas.fargateSpotVcpus : quotas.fargateVcpus;
-    if (used + task.vcpus <= quota) {
-      return undefined;
-    }
-    if (!switches.vcpuQuotaIsFailure) {
-      throw new AwsFault("ClientException", vcpuLimit);
-    }
-    return vcpuLimit;
+    return used + task.vcpus <= quota ? undefined : vcpuLimit;
   }
 }

@@ -84,13 +84,6 @@ test("a reader at the end finds what comes later with the token that it has", as
   assert.deepEqual(messagesOf(await get(aws, { startFromHead: true, nextToken })), ["later"]);
 });
 
-test("empty pages come before the end where that is switched on", async () => {
-  await using aws = await withLines(numbered(3), { switches: { emptyLogPages: true } });
-  const { lines, sizes } = await pagesFromHead(aws, 2);
-  assert.deepEqual(lines, numbered(3));
-  assert.deepEqual(sizes, [0, 2, 0, 1, 0]);
-});
-
 test("without a token the newest events are answered, and older ones by the backward token", async () => {
   await using aws = await withLines(numbered(5));
   const newest = await get(aws, { limit: 2 });
@@ -126,8 +119,6 @@ test("tokens that are none, and forward ones without startFromHead, are refused"
     name: "InvalidParameterException",
   });
   await assert.rejects(get(aws, { nextToken: nextForwardToken }), { name: "InvalidParameterException" });
-  aws.switches.forwardTokensNeedStartFromHead = false;
-  assert.deepEqual(messagesOf(await get(aws, { nextToken: nextForwardToken })), []);
 });
 
 test("a group or a stream that is missing is said to be", async () => {

@@ -1,6 +1,5 @@
 /** CloudWatch Logs. */
 
-import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
 import { AwsFault, operations, type ServiceHandler } from "../../wire/service.ts";
 import { pagesOf } from "../pages.ts";
@@ -8,7 +7,7 @@ import { eventPage, isForward } from "./event-pages.ts";
 import type { LogState } from "./state.ts";
 
 /** The simulated CloudWatch Logs. */
-export function logsService({ switches }: Context, state: LogState): ServiceHandler {
+export function logsService(state: LogState): ServiceHandler {
   const onStream = (action: string, group: string, stream: string): AccessRequest[] => [
     { action: `logs:${action}`, resource: state.streamArn(group, stream) },
   ];
@@ -48,14 +47,12 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
         run: (input) => {
           const { nextToken, startFromHead = false, limit } = input;
           const stream = state.stream(groupNameOf(input), input.logStreamName ?? "");
-          const needsHead = switches.forwardTokensNeedStartFromHead && !startFromHead;
-          if (nextToken !== undefined && isForward(nextToken) && needsHead) {
+          if (nextToken !== undefined && isForward(nextToken) && !startFromHead) {
             const message = "A forward token needs startFromHead to be true.";
             throw new AwsFault("InvalidParameterException", message);
           }
           const page = eventPage(state.readable(stream, input.startTime, input.endTime), {
             startFromHead,
-            emptyPages: switches.emptyLogPages,
             ...(nextToken === undefined ? {} : { token: nextToken }),
             ...(limit === undefined ? {} : { limit }),
           });

@@ -1,7 +1,6 @@
 /** Cloud Map's calls about instances. */
 import { isIPv4, isIPv6 } from "node:net";
 
-import type { Context } from "../../context.ts";
 import { AwsFault, type Operation, operations } from "../../wire/service.ts";
 import { Permissions, requirePage } from "./requests.ts";
 import type { DiscoveryService, Instance, Registry } from "./state.ts";
@@ -10,11 +9,8 @@ const instancesPerService = 1000;
 const attributesPerInstance = 30;
 
 /** The operations on instances. */
-export function instanceOperations(
-  context: Context,
-  registry: Registry,
-): Readonly<Record<string, Operation>> {
-  const permissions = new Permissions(context, registry);
+export function instanceOperations(registry: Registry): Readonly<Record<string, Operation>> {
+  const permissions = new Permissions(registry);
 
   return operations<typeof import("@aws-sdk/client-servicediscovery")>({
     RegisterInstance: {

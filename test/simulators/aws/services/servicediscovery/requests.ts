@@ -1,5 +1,4 @@
 /** Permissions, tags and pages, which Cloud Map's requests have in common. */
-import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
 import { pagesOf } from "../pages.ts";
 import { resourceTagContext } from "../tags.ts";
@@ -7,11 +6,9 @@ import { type Registry, withoutArn } from "./state.ts";
 
 /** Permissions in terms of the registry. */
 export class Permissions {
-  readonly #context: Context;
   readonly #registry: Registry;
 
-  constructor(context: Context, registry: Registry) {
-    this.#context = context;
+  constructor(registry: Registry) {
     this.#registry = registry;
   }
 
@@ -47,7 +44,7 @@ export class Permissions {
   inDns(serviceId: string): AccessRequest[] {
     const service = this.#registry.services.get(withoutArn(serviceId));
     const namespace = this.#registry.namespaces.get(service?.namespaceId ?? "");
-    if (namespace === undefined || !this.#context.switches.cloudMapNeedsRoute53Rights) {
+    if (namespace === undefined) {
       return [];
     }
     const resource = `arn:aws:route53:::hostedzone/${namespace.hostedZoneId}`;

@@ -10,7 +10,7 @@ import type { DiscoveryService, Registry } from "./state.ts";
 
 /** The operations on services. */
 export function serviceOperations(context: Context, registry: Registry): Readonly<Record<string, Operation>> {
-  const permissions = new Permissions(context, registry);
+  const permissions = new Permissions(registry);
 
   return operations<typeof import("@aws-sdk/client-servicediscovery")>({
     CreateService: {

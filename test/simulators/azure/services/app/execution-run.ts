@@ -120,10 +120,10 @@ export class ExecutionRun {
   #isDecided = false;
 
   constructor(services: RunServices, request: ExecutionRequest) {
-    const { clock, switches } = services.context;
+    const { clock } = services.context;
     this.#services = services;
     this.#request = request;
-    this.status = switches.executionsBeginAs;
+    this.status = "Running";
     this.startedAt = clock.now();
     const timeout = request.job.properties?.configuration?.replicaTimeout ?? 1;
     const cancel = clock.after(timeout * 1000, () => this.#end("Failed"));
@@ -260,11 +260,7 @@ export class ExecutionRun {
         containers,
       },
       {
-        onRunning: () => {
-          if (this.status === "Processing") {
-            this.status = "Running";
-          }
-        },
+        onRunning: () => {},
         onEnded: (container, exitCode, reason) => {
           const end = {
             replica,

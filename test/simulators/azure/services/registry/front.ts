@@ -127,7 +127,7 @@ export class RegistryFront implements AsyncDisposable {
     if (method === "POST" && url.searchParams.has("mount") && from !== null) {
       this.#demand(request, from, "pull");
     }
-    if (isLayer && this.#context.switches.layersAreElsewhere) {
+    if (isLayer) {
       const head = await fetch(`http://${await this.behind()}${url.pathname}`, { method: "HEAD" });
       if (head.ok) {
         const location = `http://${hostOf(this.#storage)}${url.pathname}?sig=simulated`;
