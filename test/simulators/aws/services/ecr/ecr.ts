@@ -5,11 +5,11 @@ import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
 import { type Given, operations, type ServiceHandler } from "../../wire/service.ts";
 import { pagesOf } from "../pages.ts";
-import type { RegistryFront } from "./registry-front.ts";
+import type { EcrFront } from "./registry-front.ts";
 import type { EcrState, PushedImage, Repository } from "./state.ts";
 
 /** The simulated ECR. */
-export function ecrService({ accountId }: Context, state: EcrState, front: RegistryFront): ServiceHandler {
+export function ecrService({ accountId }: Context, state: EcrState, front: EcrFront): ServiceHandler {
   const on = (action: string, repository: string | undefined): AccessRequest[] => [
     { action: `ecr:${action}`, resource: state.repositoryArn(repository ?? "*") },
   ];

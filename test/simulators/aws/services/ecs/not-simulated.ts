@@ -63,6 +63,7 @@ function refuseOthers(simulated: string, given: object): void {
   }
 }
 
-function notSimulated(name: string): AwsFault {
+/** The refusal of a member that the simulator does nothing by. */
+export function notSimulated(name: string): AwsFault {
   return new AwsFault("ClientException", `${name} is not simulated`, 501);
 }

@@ -7,6 +7,7 @@ import { requestTagContext, resourceTagContext } from "../tags.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Definitions } from "./definitions.ts";
 import { ecsPage, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { notSimulated } from "./not-simulated.ts";
 import { passRole } from "./roles.ts";
 import { checkTaskReference, invalid } from "./run-task-request.ts";
 import type { TaskRun } from "./task-run.ts";
@@ -156,13 +157,15 @@ export function taskOperations(
     ListTasks: {
       access: ({ cluster }) => [{ action: "ecs:ListTasks", resource: "*", context: inCluster(cluster) }],
       run: (input) => {
-        clusters.get(input.cluster);
-        const { startedBy, family, launchType, desiredStatus, containerInstance, serviceName } = input;
-        const others = [family, launchType, desiredStatus, containerInstance, serviceName];
-        if (startedBy !== undefined && others.some((filter) => filter !== undefined)) {
+        const { cluster, startedBy, desiredStatus, maxResults, nextToken, ...others } = input;
+        if (Object.keys(others).length > 0) {
+          throw notSimulated(Object.keys(others).join());
+        }
+        if (startedBy !== undefined && desiredStatus !== undefined) {
           throw invalid("startedBy must be the only filter.");
         }
-        const clusterArn = clusters.arnOf(input.cluster);
+        clusters.get(cluster);
+        const clusterArn = clusters.arnOf(cluster);
         const found = tasks
           .runs()
           .filter(
@@ -170,16 +173,12 @@ export function taskOperations(
               tasks.isVisible(task) &&
               task.clusterArn === clusterArn &&
               task.desiredStatus === (desiredStatus === "STOPPED" ? "STOPPED" : "RUNNING") &&
-              (startedBy === undefined || task.startedBy === startedBy) &&
-              (family === undefined || task.definition.family === family) &&
-              (launchType === undefined || launchType === "FARGATE") &&
-              containerInstance === undefined &&
-              serviceName === undefined,
+              (startedBy === undefined || task.startedBy === startedBy),
           );
         const page = ecsPage(
           found.map(({ task }) => task.taskArn),
-          input.nextToken,
-          input.maxResults,
+          nextToken,
+          maxResults,
         );
         return { taskArns: page.items, nextToken: page.next };
       },

@@ -197,25 +197,12 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
       },
 
       DescribeMountTargets: {
-        access: ({ FileSystemId, MountTargetId, AccessPointId }) => {
-          const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
-          const point = state.accessPoints().find((each) => each.accessPointId === AccessPointId);
-          const fileSystemId = FileSystemId ?? target?.fileSystemId ?? point?.fileSystemId;
-          return onFileSystem("DescribeMountTargets", fileSystemId);
-        },
+        access: ({ FileSystemId }) => onFileSystem("DescribeMountTargets", FileSystemId),
         run: ({ FileSystemId, MountTargetId, AccessPointId, MaxItems, Marker }) => {
-          if (
-            [FileSystemId, MountTargetId, AccessPointId].filter((each) => each !== undefined).length !== 1
-          ) {
-            throw new AwsFault("BadRequest", "Name one of FileSystemId, MountTargetId and AccessPointId.");
+          if (FileSystemId === undefined || MountTargetId !== undefined || AccessPointId !== undefined) {
+            throw new AwsFault("BadRequest", "only mount targets of a file system are simulated", 501);
           }
-          if (MountTargetId !== undefined) {
-            return { MountTargets: [shownMountTarget(mountTarget(MountTargetId))] };
-          }
-          const fileSystemId =
-            AccessPointId === undefined
-              ? state.fileSystem(FileSystemId ?? "").fileSystemId
-              : state.accessPoint(AccessPointId).fileSystemId;
+          const { fileSystemId } = state.fileSystem(FileSystemId);
           const { items, next } = requirePage(mountTargetsOf(fileSystemId), Marker, MaxItems);
           return { MountTargets: items.map(shownMountTarget), NextMarker: next };
         },
