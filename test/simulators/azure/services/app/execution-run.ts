@@ -182,18 +182,10 @@ export class ExecutionRun {
 
   async #run(): Promise<void> {
     const { context } = this.#services;
-    const { job } = this.#request;
-    const retries = job.properties?.configuration?.replicaRetryLimit ?? 0;
     let isSuccess = false;
     try {
       await this.#pass(context.delays.scheduling);
-      for (
-        let attempt = 0;
-        attempt <= retries && !isSuccess && !this.#stopping.signal.aborted;
-        attempt += 1
-      ) {
-        isSuccess = await this.#runReplica();
-      }
+      isSuccess = await this.#runReplica();
       this.#isDecided = true;
       await context.clock.sleep(context.delays.ending);
     } catch (error) {

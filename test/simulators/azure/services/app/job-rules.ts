@@ -75,8 +75,11 @@ function checkTrigger(configuration: NonNullable<NonNullable<JobBody["properties
   if (triggerType !== "Manual") {
     throw notSimulated(`the trigger ${triggerType}`);
   }
-  if (replicaTimeout < 1 || replicaRetryLimit < 0) {
-    refuse("InvalidRequestContent", "replicaTimeout has to be above 0, and replicaRetryLimit not below it.");
+  if (replicaTimeout < 1) {
+    refuse("InvalidRequestContent", "replicaTimeout has to be above 0.");
+  }
+  if (replicaRetryLimit !== 0) {
+    throw notSimulated("another replica after a failure");
   }
   const { parallelism = 1, replicaCompletionCount = 1 } = manualTriggerConfig;
   if (parallelism !== 1 || replicaCompletionCount !== 1) {
