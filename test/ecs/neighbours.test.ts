@@ -4,7 +4,6 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
-import { CloudWatchLogsClient, FilterLogEventsCommand } from "@aws-sdk/client-cloudwatch-logs";
 import {
   DescribeTaskDefinitionCommand,
   DescribeTasksCommand,
@@ -101,20 +100,15 @@ describe("who is near a container in the cloud", () => {
       [await certificate(id, "agent-ca.pem", longAgo), "certificate has expired"],
     ] as const) {
       assert.equal((await knock(neighbour.pid, address, shown)).outcome, "refused", reason);
-      await until(async () => (await refusals()).some((line) => line.includes(reason)) || undefined);
+      await until(() => refusals().some((line) => line.includes(reason)) || undefined);
     }
-    assert.equal((await refusals()).length, 3);
+    assert.equal(refusals().length, 3);
   });
 
   /** Lines that agents have logged of clients from the neighbour's address. */
-  async function refusals(): Promise<string[]> {
-    const logs = new CloudWatchLogsClient(under.aws.clientConfig);
-    const { events = [] } = await logs.send(
-      new FilterLogEventsCommand({ logGroupName: under.aws.account.logGroup, filterPattern: "refused" }),
-    );
-    logs.destroy();
-    return events
-      .map(({ message = "" }) => message)
+  function refusals(): string[] {
+    return under.aws
+      .logged()
       .filter(
         (line) => line.includes("a client was refused") && line.includes(`remote=${neighbour.address}:`),
       );

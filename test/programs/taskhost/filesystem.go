@@ -30,7 +30,6 @@ func serveFileSystem(args []string) error {
 	uid := flags.Int("uid", 0, "the forced user")
 	gid := flags.Int("gid", 0, "its group")
 	groups := flags.String("groups", "", "its other groups, with commas")
-	chown := flags.Bool("chown", false, "whether owners can be changed, where the user may")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -48,7 +47,7 @@ func serveFileSystem(args []string) error {
 	if err := become(flags.Arg(0), *uid, *gid, supplementary); err != nil {
 		return err
 	}
-	return serve(device, *chown)
+	return serve(device)
 }
 
 // mountFuse mounts a file system of a kind that this process is to serve.
@@ -87,16 +86,16 @@ func become(directory string, uid, gid int, groups []int) error {
 	return nil
 }
 
-func serve(device int, chown bool) error {
+func serve(device int) error {
 	loopback, err := fs.NewLoopbackRoot(".")
 	if err != nil {
 		return err
 	}
 	data := loopback.(*fs.LoopbackNode).RootData
 	data.NewNode = func(root *fs.LoopbackRoot, _ *fs.Inode, _ string, _ *syscall.Stat_t) fs.InodeEmbedder {
-		return &node{LoopbackNode: fs.LoopbackNode{RootData: root}, chown: chown}
+		return &node{LoopbackNode: fs.LoopbackNode{RootData: root}}
 	}
-	root := &node{LoopbackNode: fs.LoopbackNode{RootData: data}, chown: chown}
+	root := &node{LoopbackNode: fs.LoopbackNode{RootData: data}}
 	data.RootNode = root
 	return serveNodes(device, root, true)
 }
@@ -123,7 +122,6 @@ func serveNodes(device int, root fs.InodeEmbedder, locks bool) error {
 // node is a file as the forced user has it.
 type node struct {
 	fs.LoopbackNode
-	chown bool
 }
 
 // Access is asked by the forced user, not by the caller.
@@ -173,10 +171,7 @@ func (n *node) setOwner(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn
 	if uid == now.Uid && gid == now.Gid {
 		return 0
 	}
-	if !n.chown {
-		return syscall.EPERM
-	}
-	return fs.ToErrno(syscall.Lchown(n.file(), int(uid), int(gid)))
+	return syscall.EPERM
 }
 
 // file is the node's path from the working directory.

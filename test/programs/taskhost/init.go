@@ -27,15 +27,15 @@ func runInit() error {
 	fmt.Println("ready")
 	go func() {
 		for range ended {
-			reap(func(pid, code int) { fmt.Println(pid, code) })
+			reap()
 		}
 	}()
 	_, err := io.Copy(io.Discard, os.Stdin)
 	return err
 }
 
-// reap collects every child that has ended: signals of many may come as one.
-func reap(report func(pid, code int)) {
+// reap tells of every child that has ended: signals of many may come as one.
+func reap() {
 	for {
 		var status syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &status, syscall.WNOHANG, nil)
@@ -49,22 +49,6 @@ func reap(report func(pid, code int)) {
 		if status.Signaled() {
 			code = 128 + int(status.Signal())
 		}
-		report(pid, code)
-	}
-}
-
-// pause reaps whatever the containers that share its PID namespace leave.
-func pause() error {
-	stop := make(chan os.Signal, 1)
-	signal.Notify(stop, syscall.SIGTERM)
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGCHLD)
-	for {
-		select {
-		case <-stop:
-			return nil
-		case <-ended:
-			reap(func(int, int) {})
-		}
+		fmt.Println(pid, code)
 	}
 }

@@ -2,8 +2,6 @@
 // its own:
 //
 //	taskhost init                            is process 1 of a simulator's namespaces
-//	taskhost pause                           holds a PID namespace that a task's containers share
-//	taskhost wrap PROGRAM [ARGUMENT]...      is process 1 of a container that asks for an init
 //	taskhost filesystem DIRECTORY MOUNTPOINT shows a directory as an EFS access point does
 //	taskhost share DIRECTORY MOUNTPOINT      shows a directory as an SMB share without POSIX extensions
 package main
@@ -23,15 +21,11 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("usage: taskhost init|pause|wrap|filesystem|share")
+		return errors.New("usage: taskhost init|filesystem|share")
 	}
 	switch args[0] {
 	case "init":
 		return runInit()
-	case "pause":
-		return pause()
-	case "wrap":
-		return wrap(args[1:])
 	case "filesystem":
 		return serveFileSystem(args[1:])
 	case "share":

@@ -21,8 +21,6 @@ type shareOptions struct {
 	mfsymlinks bool
 	// locks stay with the client, so that other clients do not see them.
 	nobrl bool
-	// rootChmod: root may change modes too, as the kernel has it.
-	rootChmod bool
 }
 
 // serveShare shows a directory at a mount point as Linux shows an SMB share
@@ -38,7 +36,6 @@ func serveShare(args []string) error {
 	dirMode := flags.String("dir_mode", "0777", "the mode of directories")
 	mfsymlinks := flags.Bool("mfsymlinks", false, "whether there can be symbolic links")
 	nobrl := flags.Bool("nobrl", false, "whether locks are for this mount alone")
-	rootChmod := flags.Bool("root-chmod", false, "whether root may change modes besides the owner")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -56,7 +53,7 @@ func serveShare(args []string) error {
 	options := &shareOptions{
 		uid: uint32(*uid), gid: uint32(*gid),
 		fileMode: uint32(files), dirMode: uint32(directories),
-		mfsymlinks: *mfsymlinks, nobrl: *nobrl, rootChmod: *rootChmod,
+		mfsymlinks: *mfsymlinks, nobrl: *nobrl,
 	}
 	device, err := mountFuse(flags.Arg(1), "cifs", ",default_permissions")
 	if err != nil {
@@ -162,7 +159,7 @@ func (n *shareNode) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAt
 	rest.Valid &^= fuse.FATTR_UID | fuse.FATTR_GID
 	if mode, ok := in.GetMode(); ok {
 		caller, known := fuse.FromContext(ctx)
-		if known && caller.Uid != n.options.uid && !n.options.rootChmod {
+		if known && caller.Uid != n.options.uid {
 			return syscall.EPERM
 		}
 		rest.Mode = onDisk(mode)

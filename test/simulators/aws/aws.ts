@@ -160,6 +160,13 @@ export class Aws implements AsyncDisposable {
     return JSON.parse(filled) as unknown;
   }
 
+  /** Every line that tasks have logged so far. */
+  logged(): string[] {
+    const { logs } = this.services;
+    const streams = [...logs.group(this.account.logGroup).streams.values()];
+    return streams.flatMap((stream) => logs.readable(stream).map(({ message }) => message));
+  }
+
   /** The configuration with which the SDK's clients are constructed. */
   get clientConfig(): {
     readonly endpoint: string;

@@ -121,9 +121,6 @@ export interface LogEvent {
 
 /** CloudWatch Logs as the awslogs driver uses it. */
 export interface LogGroups {
-  hasGroup(group: string): boolean;
-  /** @throws AwsFault `ResourceAlreadyExistsException` */
-  createGroup(group: string): void;
   /** @throws AwsFault `ResourceNotFoundException`, `ResourceAlreadyExistsException` */
   createStream(group: string, stream: string): void;
   /**

@@ -113,17 +113,6 @@ test("an entrypoint that checks who owns its data refuses a forced root, and tak
   assert.deepEqual(await withVolume(free, insistOnOwnership), { code: 0, lines: ["initialised"] });
 });
 
-test("where access points let owners be changed, a forced root may", async () => {
-  const { switches } = scene.aws;
-  switches.accessPointsRefuseChown = false;
-  try {
-    const root = await accessPoint({ PosixUser: { Uid: 0, Gid: 0 }, RootDirectory: made("/loose", 0) });
-    assert.deepEqual(await withVolume(root, insistOnOwnership), { code: 0, lines: ["initialised"] });
-  } finally {
-    switches.accessPointsRefuseChown = true;
-  }
-});
-
 test("a directory that nobody makes stops the task with the mount's reason", async () => {
   const volume = await accessPoint({ RootDirectory: { Path: "/missing" } });
   const taskArn = await scene.run(

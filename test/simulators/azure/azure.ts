@@ -14,7 +14,7 @@ import { Machine } from "../common/machine/machine.ts";
 import { Rates } from "../common/rates.ts";
 import { HttpEndpoint, type WireAnswer, type WireRequest } from "../common/wire/http-endpoint.ts";
 import type { Context } from "./context.ts";
-import { identityPaths, serveEntra, serveIdentity } from "./entra/endpoints.ts";
+import { identityPath, serveIdentity } from "./entra/endpoints.ts";
 import { Entra, type Principal } from "./entra/entra.ts";
 import { authorizationProvider } from "./services/authorization.ts";
 import { App } from "./services/app/app.ts";
@@ -153,7 +153,7 @@ export class Azure implements AsyncDisposable {
   /** Environment variables by which another process' `DefaultAzureCredential` is this principal, and trusts the endpoint. */
   environmentFor(principal: Principal = this.entra.administrator): Record<string, string> {
     return {
-      IDENTITY_ENDPOINT: `${this.identityEndpoint}${identityPaths.appService}`,
+      IDENTITY_ENDPOINT: `${this.identityEndpoint}${identityPath}`,
       IDENTITY_HEADER: this.entra.headerFor(principal),
       NODE_EXTRA_CA_CERTS: this.caFile,
     };
@@ -199,7 +199,7 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
     rates: new Rates(clock, []),
     delays: { ...noDelays(), ...options.delays },
     switches,
-    entra: new Entra(tenantId, clock, switches),
+    entra: new Entra(tenantId, clock),
     directory,
   };
   await claimDirectory(directory);
@@ -217,11 +217,11 @@ export async function startAzure(options: AzureOptions = {}): Promise<Azure> {
         mount: (mount) =>
           machine === undefined
             ? Promise.reject(notSimulated("a share without a machine"))
-            : mountShare(context, storage, machine, mount),
+            : mountShare(storage, machine, mount),
         registries: registry,
         onLine: (line) => {
           const environment = app.environments.byId(line.environmentId);
-          logs.put(environment?.workspaceId ?? "", environment?.name ?? "", line);
+          logs.put(environment?.workspaceId ?? "", line);
         },
       },
       machine,
@@ -263,11 +263,7 @@ async function listen(
   await mkdir(folder);
   const { server: files } = await makeCertificates(folder);
   const [key, cert] = await Promise.all([readFile(files.key, "utf8"), readFile(files.cert, "utf8")]);
-  const server = new HttpEndpoint(
-    "Azure",
-    async (request, requestId) => serveEntra(context, request) ?? (await serve(request, requestId)),
-    { key, cert },
-  );
+  const server = new HttpEndpoint("Azure", serve, { key, cert });
   const endpoint = await server.listen();
   stack.defer(() => server.close());
   return { endpoint, caFile: files.ca };

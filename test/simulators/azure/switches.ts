@@ -4,36 +4,14 @@
 export interface Switches {
   /** For so many simulated milliseconds other calls do not see new jobs, executions and storages. */
   eventualConsistencyMs: number;
-  /** For so many simulated milliseconds after an update of a job, its starts take the template before it. */
-  updatesAreLateMs: number;
   /** The status of the answer to an update of a job; one that is made is answered 201. */
   updatesAreAnswered: 200 | 201;
-  /** For so many simulated milliseconds a new role assignment, or its end, has no effect. */
-  roleAssignmentsAreLateMs: number;
-  /** Containers that a start overrides have no mounts. */
-  overridesDropMounts: boolean;
   /** A job whose images cannot be pulled is refused when it is written. */
   imagesAreChecked: boolean;
-  /** An environment's storage that a job names cannot be deleted. */
-  storagesInUseAreKept: boolean;
-  /** For so many simulated milliseconds after a share was deleted, none of its name can be made. */
-  deletedSharesBlockNamesMs: number;
-  /** Root may change modes of files on a share that belong to another user. */
-  rootMayChmodShares: boolean;
   /** The answer to a start that is still under way names the execution. */
   startsAreNamed: boolean;
-  /** The status of an execution until its containers run. */
-  executionsBeginAs: "Running" | "Processing";
-  /** Layers are fetched by a redirection to a storage account, which refuses the registry's credentials. */
-  layersAreElsewhere: boolean;
-  /** Each line of this number never reaches Log Analytics; 0: all lines do. */
-  logLossEvery: number;
   /** Entries in a page of a list of jobs or executions. */
   pageSize: number;
-  /** Seconds that answers to throttled and asynchronous calls ask a client to wait. */
-  retryAfterSeconds: number;
-  /** CPU and memory that a job may have in all its containers: a consumption-only environment has 2. */
-  maxCpu: number;
   /** Cores of the Consumption profile that an environment may have in use. */
   maxCores: number;
 }
@@ -42,21 +20,10 @@ export interface Switches {
 export function defaultSwitches(): Switches {
   return {
     eventualConsistencyMs: 0,
-    updatesAreLateMs: 0,
     updatesAreAnswered: 200,
-    roleAssignmentsAreLateMs: 0,
-    overridesDropMounts: true,
     imagesAreChecked: true,
-    storagesInUseAreKept: true,
-    deletedSharesBlockNamesMs: 0,
-    rootMayChmodShares: false,
     startsAreNamed: true,
-    executionsBeginAs: "Running",
-    layersAreElsewhere: true,
-    logLossEvery: 0,
     pageSize: 100,
-    retryAfterSeconds: 1,
-    maxCpu: 4,
     maxCores: 100,
   };
 }

@@ -16,7 +16,7 @@ export const simulatedOperations = {
     "StopTask",
     "TagResource",
   ],
-  logs: ["DescribeLogGroups", "FilterLogEvents", "GetLogEvents"],
+  logs: ["DescribeLogGroups", "GetLogEvents"],
   efs: [
     "CreateAccessPoint",
     "DeleteAccessPoint",

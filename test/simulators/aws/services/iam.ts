@@ -1,14 +1,8 @@
 /** IAM: what a user or a role may do. Users and roles are made by `aws.iam`. */
-import type {
-  GetRoleCommandInput,
-  GetRoleCommandOutput,
-  SimulatePrincipalPolicyCommandInput,
-  SimulatePrincipalPolicyCommandOutput,
-} from "@aws-sdk/client-iam";
 
 import type { Context } from "../context.ts";
 import { evaluate, type Verdict } from "../iam/policy.ts";
-import { AwsFault, operation, type ServiceHandler } from "../wire/service.ts";
+import { AwsFault, operations, type ServiceHandler } from "../wire/service.ts";
 
 const decisions = {
   allowed: "allowed",
@@ -29,8 +23,8 @@ export function iamService({ accountId, iam }: Context): ServiceHandler {
       unknownKey: "InvalidClientTokenId",
       unknownKeyStatus: 403,
     },
-    operations: {
-      GetRole: operation<GetRoleCommandInput, GetRoleCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-iam")>({
+      GetRole: {
         access: ({ RoleName }) => [
           { action: "iam:GetRole", resource: `arn:aws:iam::${accountId}:role/${RoleName}` },
         ],
@@ -51,11 +45,8 @@ export function iamService({ accountId, iam }: Context): ServiceHandler {
             },
           };
         },
-      }),
-      SimulatePrincipalPolicy: operation<
-        SimulatePrincipalPolicyCommandInput,
-        SimulatePrincipalPolicyCommandOutput
-      >({
+      },
+      SimulatePrincipalPolicy: {
         access: ({ PolicySourceArn = "" }) => [
           { action: "iam:SimulatePrincipalPolicy", resource: PolicySourceArn },
         ],
@@ -79,7 +70,7 @@ export function iamService({ accountId, iam }: Context): ServiceHandler {
             IsTruncated: false,
           };
         },
-      }),
-    },
+      },
+    }),
   };
 }

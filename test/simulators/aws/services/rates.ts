@@ -69,7 +69,6 @@ function logsRates(region: string): Rate[] {
   const getLogEvents = regionsOfSlowLogs.includes(region) ? 10 : 25;
   return [
     rate("logs.GetLogEvents", ["logs.GetLogEvents"], getLogEvents, getLogEvents),
-    rate("logs.FilterLogEvents", ["logs.FilterLogEvents"], 10, 10),
     rate("logs.DescribeLogGroups", ["logs.DescribeLogGroups"], 10, 10),
   ];
 }

@@ -1,11 +1,7 @@
 /** Service Quotas: the account's quotas of Fargate and of network interfaces. */
-import type {
-  GetServiceQuotaCommandInput,
-  GetServiceQuotaCommandOutput,
-} from "@aws-sdk/client-service-quotas";
 
 import type { Context } from "../context.ts";
-import { AwsFault, operation, type ServiceHandler } from "../wire/service.ts";
+import { AwsFault, operations, type ServiceHandler } from "../wire/service.ts";
 
 /** The simulated Service Quotas. */
 export function serviceQuotasService(context: Context): ServiceHandler {
@@ -22,8 +18,8 @@ export function serviceQuotasService(context: Context): ServiceHandler {
       denied: "AccessDeniedException",
       unknownKey: "UnrecognizedClientException",
     },
-    operations: {
-      GetServiceQuota: operation<GetServiceQuotaCommandInput, GetServiceQuotaCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-service-quotas")>({
+      GetServiceQuota: {
         access: () => [{ action: "servicequotas:GetServiceQuota", resource: "*" }],
         run({ ServiceCode, QuotaCode }) {
           const value = quotas[`${ServiceCode}/${QuotaCode}`];
@@ -35,7 +31,7 @@ export function serviceQuotasService(context: Context): ServiceHandler {
           }
           return { Quota: { ServiceCode, QuotaCode, Value: value(), Unit: "None", Adjustable: true } };
         },
-      }),
-    },
+      },
+    }),
   };
 }

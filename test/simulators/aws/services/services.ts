@@ -7,7 +7,7 @@ import type { ServiceHandler } from "../wire/service.ts";
 import { DockerRegistry } from "../../common/registry/docker-registry.ts";
 import { ecrService } from "./ecr/ecr.ts";
 import { imageRegistry } from "./ecr/pulling.ts";
-import { RegistryFront } from "./ecr/registry-front.ts";
+import { EcrFront } from "./ecr/registry-front.ts";
 import { EcrState } from "./ecr/state.ts";
 import { ec2Service } from "./ec2/ec2.ts";
 import { Network } from "./ec2/network.ts";
@@ -58,9 +58,7 @@ export async function startServices(
   const logs = new LogState(context);
   const ecr = new EcrState(context);
   const secrets = new SecretState(context);
-  const front = new RegistryFront(context, ecr, () =>
-    DockerRegistry.start(join(context.directory, "registry")),
-  );
+  const front = new EcrFront(context, ecr, () => DockerRegistry.start(join(context.directory, "registry")));
   await front.listen();
   stack.use(front);
   return {
@@ -71,7 +69,7 @@ export async function startServices(
       ec2Service(context, network),
       efsService(context, efs),
       serviceDiscoveryService(context, cloudMap),
-      logsService(context, logs),
+      logsService(logs),
       ecrService(context, ecr, front),
       serviceQuotasService(context),
     ],

@@ -1,4 +1,5 @@
 /** Tags, as all services limit them. */
+import { AwsFault } from "../wire/service.ts";
 
 /** A tag in a service's answers and requests. */
 export interface Tag {
@@ -9,8 +10,17 @@ export interface Tag {
 /** Letters, digits, spaces and a few signs. */
 const allowed = /^[\p{L}\p{Z}\p{N}_.:/=+\-@]*$/u;
 
+/** @throws AwsFault with the service's code, for tags that AWS does not have */
+export function checkedTags(tags: Record<string, string>, refusal: string): Record<string, string> {
+  const violation = tagViolation(tags);
+  if (violation !== undefined) {
+    throw new AwsFault(refusal, violation);
+  }
+  return tags;
+}
+
 /** The first rule that the tags of a resource would break, in a sentence; undefined when they are in order. */
-export function tagViolation(tags: Readonly<Record<string, string>>): string | undefined {
+function tagViolation(tags: Readonly<Record<string, string>>): string | undefined {
   const entries = Object.entries(tags);
   if (entries.length > 50) {
     return "The maximum number of tags for a resource is 50";

@@ -28,13 +28,27 @@ export interface Operation {
   run(input: unknown, call: Call): unknown;
 }
 
-/** An operation with the SDK's types, for instance `operation<RunTaskCommandInput, RunTaskCommandOutput>({ … })`. */
-export function operation<Input, Output>(definition: {
-  readonly access: (input: Given<Input>, call: Call) => readonly AccessRequest[];
-  readonly run: (input: Given<Input>, call: Call) => Answer<Output> | Promise<Answer<Output>>;
-}): Operation {
+/** An operation with the types of the SDK's command. */
+type OperationOf<Command> = Command extends {
+  readonly input: infer Input;
+  resolveMiddleware(...args: never): (...args: never) => Promise<{ readonly output: infer Output }>;
+}
+  ? {
+      readonly access: (input: Given<Input>, call: Call) => readonly AccessRequest[];
+      readonly run: (input: Given<Input>, call: Call) => Answer<Output> | Promise<Answer<Output>>;
+    }
+  : never;
+
+/** Operations with the types of an SDK's commands: `operations<typeof import("@aws-sdk/client-ecs")>({ … })`. */
+export function operations<Sdk>(
+  definitions: {
+    readonly [Name in keyof Sdk as Name extends `${infer Operation}Command`
+      ? Operation
+      : never]?: Sdk[Name] extends new (...args: never) => infer Command ? OperationOf<Command> : never;
+  },
+): Readonly<Record<string, Operation>> {
   // The wire layer has validated the input against the service model, which the SDK's types are generated from.
-  return definition as Operation;
+  return definitions as Readonly<Record<string, Operation>>;
 }
 
 /** A simulated service. */

@@ -2,7 +2,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 
 import type { SimulatedClock } from "../../common/clock.ts";
-import type { Switches } from "../switches.ts";
 
 /** A service principal: an application with a secret, or a managed identity. */
 export interface Principal {
@@ -23,8 +22,6 @@ interface Assignment {
   readonly scope: string;
   /** Actions, where `*` stands for any characters. */
   readonly actions: readonly string[];
-  readonly since: number;
-  until: number;
 }
 
 interface Token {
@@ -54,24 +51,16 @@ export class Entra {
   /** Actions that principals were not allowed, with the times, milliseconds since 1970. */
   readonly denials: { readonly objectId: string; readonly action: string; readonly atMs: number }[] = [];
   readonly #clock: SimulatedClock;
-  readonly #switches: Switches;
   readonly #principals: Principal[] = [];
   readonly #tokens = new Map<string, Token>();
-  readonly #assignments: Assignment[] = [];
+  readonly #assignments = new Set<Assignment>();
   readonly #headers = new Map<string, Principal>();
 
-  constructor(tenantId: string, clock: SimulatedClock, switches: Switches) {
+  constructor(tenantId: string, clock: SimulatedClock) {
     this.tenantId = tenantId;
     this.#clock = clock;
-    this.#switches = switches;
     this.administrator = this.createApplication();
-    this.#assignments.push({
-      objectId: this.administrator.objectId,
-      scope: "/",
-      actions: ["*"],
-      since: 0,
-      until: Number.POSITIVE_INFINITY,
-    });
+    this.assign(this.administrator, ["*"]);
   }
 
   /** Makes an application with a secret; it may do nothing. */
@@ -100,30 +89,21 @@ export class Entra {
   }
 
   /**
-   * Assigns a role; it takes effect after {@link Switches.roleAssignmentsAreLateMs}. Answers how to take it back.
+   * Assigns a role. Answers how to take it back.
    *
    * @param actions for instance `Microsoft.App/jobs/*`
    * @param scope resource ID; all below it is meant too
    */
   assign({ objectId }: Principal, actions: readonly string[], scope = "/"): () => void {
-    const late = (): number => this.#clock.nowMs() + this.#switches.roleAssignmentsAreLateMs;
-    const assignment = { objectId, scope, actions, since: late(), until: Number.POSITIVE_INFINITY };
-    this.#assignments.push(assignment);
-    return () => {
-      assignment.until = late();
-    };
+    const assignment = { objectId, scope, actions };
+    this.#assignments.add(assignment);
+    return () => void this.#assignments.delete(assignment);
   }
 
   /** Whether a principal may do something to a resource. */
   allows({ objectId }: Principal, action: string, scope: string): boolean {
-    const now = this.#clock.nowMs();
-    const isAllowed = this.#assignments.some(
-      (each) =>
-        each.objectId === objectId &&
-        each.since <= now &&
-        now < each.until &&
-        contains(each.scope, scope) &&
-        each.actions.some((pattern) => matches(pattern, action)),
+    const isAllowed = this.allowedAt({ objectId }, scope).some((actions) =>
+      actions.some((pattern) => matches(pattern, action)),
     );
     if (!isAllowed) {
       this.denials.push({ objectId, action, atMs: Date.now() });
@@ -132,11 +112,9 @@ export class Entra {
   }
 
   /** Actions that a principal's roles allow at a scope, by role. */
-  allowedAt({ objectId }: Principal, scope: string): readonly (readonly string[])[] {
-    const now = this.#clock.nowMs();
-    return this.#assignments
-      .filter((each) => each.objectId === objectId && each.since <= now && now < each.until)
-      .filter((each) => contains(each.scope, scope))
+  allowedAt({ objectId }: Pick<Principal, "objectId">, scope: string): readonly (readonly string[])[] {
+    return [...this.#assignments]
+      .filter((each) => each.objectId === objectId && contains(each.scope, scope))
       .map(({ actions }) => actions);
   }
 

@@ -12,6 +12,8 @@ import { violations } from "../models/schema.ts";
 import { ArmFault } from "./fault.ts";
 import type { ArmAnswer, ArmCall, ArmOperation, ResourceProvider } from "./provider.ts";
 
+const retryAfter = { "retry-after": "1" };
+
 /** The audiences of tokens for Azure Resource Manager. */
 const audiences = ["https://management.azure.com", "https://management.core.windows.net"];
 
@@ -107,7 +109,7 @@ export class Arm {
     progress.input = { ...path, ...Object.fromEntries(query), ...(body !== undefined && { body }) };
     this.#throttle(provider, operation, progress.input);
     const refuse = ({ code, message = "injected", status = 400 }: NonNullable<Fault["error"]>): ArmFault =>
-      new ArmFault(status, code, message, status === 429 ? this.#retryAfter : {});
+      new ArmFault(status, code, message, status === 429 ? retryAfter : {});
     return await underFault(faults.take(provider.name, operation.name, progress.input), clock, refuse, () => {
       const scope = request.url.pathname.replace(/\/+$/, "");
       this.#authorize(principal, operation, scope);
@@ -169,16 +171,12 @@ export class Arm {
     return { route, path: Object.fromEntries(route.names.map((name, index) => [name, values[index] ?? ""])) };
   }
 
-  get #retryAfter(): Record<string, string> {
-    return { "retry-after": String(this.#context.switches.retryAfterSeconds) };
-  }
-
   #throttle(provider: ResourceProvider, operation: ArmOperation, input: unknown): void {
-    const { rates, subscriptionId, switches } = this.#context;
+    const { rates, subscriptionId } = this.#context;
     if (rates.take(`${provider.name}.${operation.name}`, input) !== undefined) {
       const what = `${operation.method}${operation.path.replaceAll(/\/\{\w+\}/g, "").toUpperCase()}`;
-      const message = `Number of requests for subscription '${subscriptionId}' and operation '${what}' exceeded the backend storage limit. Please try again after '${switches.retryAfterSeconds}' seconds.`;
-      throw new ArmFault(429, "SubscriptionRequestsThrottled", message, this.#retryAfter);
+      const message = `Number of requests for subscription '${subscriptionId}' and operation '${what}' exceeded the backend storage limit. Please try again after '1' seconds.`;
+      throw new ArmFault(429, "SubscriptionRequestsThrottled", message, retryAfter);
     }
   }
 

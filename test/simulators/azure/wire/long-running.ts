@@ -43,7 +43,7 @@ export class LongOperations {
 
   /** Begins an operation, and ends it in simulated time. */
   async answer({ origin, apiVersion }: ArmCall, long: LongAnswer): Promise<ArmAnswer> {
-    const { clock, switches, subscriptionId } = this.#context;
+    const { clock, subscriptionId } = this.#context;
     if (long.delayMs === 0) {
       return await long.finish();
     }
@@ -64,7 +64,7 @@ export class LongOperations {
         : { "azure-asyncoperation": `${url("OperationStatuses")}&azureAsyncOperation=true` };
     return {
       ...long.accepted,
-      headers: { ...followed, "retry-after": String(switches.retryAfterSeconds) },
+      headers: { ...followed, "retry-after": "1" },
     };
   }
 
@@ -110,10 +110,10 @@ export class LongOperations {
 
   #status(call: ArmCall): ArmAnswer {
     const { id, status, startedAt, error } = this.#find(call);
-    const { subscriptionId, switches } = this.#context;
+    const { subscriptionId } = this.#context;
     return {
       status: 200,
-      ...(status === "InProgress" && { headers: { "retry-after": String(switches.retryAfterSeconds) } }),
+      ...(status === "InProgress" && { headers: { "retry-after": "1" } }),
       body: {
         id: `/subscriptions/${subscriptionId}${this.#path}OperationStatuses/${id}`,
         name: id,
@@ -132,9 +132,9 @@ export class LongOperations {
     if (result !== undefined) {
       return result;
     }
-    const { subscriptionId, switches } = this.#context;
+    const { subscriptionId } = this.#context;
     const url = `${call.origin}/subscriptions/${subscriptionId}${this.#path}OperationResults/${id}?api-version=${call.apiVersion}`;
-    return { status: 202, headers: { location: url, "retry-after": String(switches.retryAfterSeconds) } };
+    return { status: 202, headers: { location: url, "retry-after": "1" } };
   }
 
   #find({ path }: ArmCall): LongOperation {

@@ -23,7 +23,6 @@ export interface ContainerSpec {
   readonly environment: Readonly<Record<string, string>>;
   /** `user`, `user:group`, by names of the image or by numbers. */
   readonly user?: string;
-  readonly workingDirectory?: string;
   readonly readonlyRootFilesystem: boolean;
   readonly binds: readonly Bind[];
   readonly tmpfs: readonly {
@@ -34,25 +33,17 @@ export interface ContainerSpec {
   readonly ulimits: readonly Ulimit[];
   readonly sysctls: Readonly<Record<string, string>>;
   readonly addCapabilities: readonly string[];
-  readonly dropCapabilities: readonly string[];
-  /** Whether process 1 is an init that reaps. */
-  readonly init: boolean;
   /** Bytes of memory, at most. */
   readonly memoryLimit: number;
   readonly cpuShares: number;
-  /** CPUs, at most; absent: as many as the machine has. */
-  readonly cpus?: number;
 }
 
 /** Surroundings in which a container runs. */
 export interface Surroundings {
-  /** Namespaces that exist; the others are the container's own. */
+  /** A namespace that exists; the others are the container's own. */
   readonly networkNamespace: string;
-  readonly pidNamespace?: string;
   readonly hostname: string;
   readonly cgroup: string;
-  /** Path on this machine of the program that is process 1 for {@link ContainerSpec.init}. */
-  readonly initProgram: string;
 }
 
 /** A user name that the image does not have, or another mistake in a definition that shows as a container is made. */
@@ -91,7 +82,6 @@ const maskedPaths = [
 ];
 const readonlyPaths = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-const initTarget = "/dev/init";
 
 /**
  * `config.json` for the runtime.
@@ -101,7 +91,6 @@ const initTarget = "/dev/init";
 export function runtimeSpec(spec: ContainerSpec, around: Surroundings): object {
   const { config, rootfs } = spec.image;
   const capabilities = capabilitiesOf(spec);
-  const args = argumentsOf(spec);
   const user = resolveUser(spec.user ?? config.User ?? "", rootfs);
   return {
     ociVersion: "1.0.2",
@@ -110,9 +99,9 @@ export function runtimeSpec(spec: ContainerSpec, around: Surroundings): object {
     process: {
       terminal: false,
       user: { uid: user.uid, gid: user.gid, additionalGids: user.additionalGids },
-      args: spec.init ? [initTarget, "wrap", ...args] : args,
+      args: argumentsOf(spec),
       env: environmentOf(spec, around.hostname, user.home),
-      cwd: spec.workingDirectory ?? (config.WorkingDir || "/"),
+      cwd: config.WorkingDir || "/",
       // Docker gives a user other than root capabilities that it may gain, but none that it has.
       capabilities: {
         bounding: capabilities,
@@ -126,23 +115,20 @@ export function runtimeSpec(spec: ContainerSpec, around: Surroundings): object {
         hard,
       })),
     },
-    mounts: [...engineMounts, ...ownMounts(spec, around)],
+    mounts: [...engineMounts, ...ownMounts(spec)],
     linux: {
       cgroupsPath: around.cgroup,
       resources: {
         devices: [{ allow: false, access: "rwm" }, ...allowedDevices],
         memory: { limit: spec.memoryLimit, swap: spec.memoryLimit },
-        cpu: {
-          shares: spec.cpuShares,
-          ...(spec.cpus !== undefined && { quota: Math.round(spec.cpus * cpuPeriod), period: cpuPeriod }),
-        },
+        cpu: { shares: spec.cpuShares },
       },
       namespaces: [
         { type: "mount" },
         { type: "uts" },
         { type: "ipc" },
         { type: "network", path: around.networkNamespace },
-        { type: "pid", ...(around.pidNamespace !== undefined && { path: around.pidNamespace }) },
+        { type: "pid" },
       ],
       sysctl: spec.sysctls,
       seccomp: seccompFor(capabilities),
@@ -151,8 +137,6 @@ export function runtimeSpec(spec: ContainerSpec, around: Surroundings): object {
     },
   };
 }
-
-const cpuPeriod = 100_000;
 
 const allowedDevices = [
   ...["b", "c"].map((type) => ({ allow: true, type, access: "m" })),
@@ -206,7 +190,7 @@ const engineMounts = [
   },
 ];
 
-function ownMounts(spec: ContainerSpec, around: Surroundings): object[] {
+function ownMounts(spec: ContainerSpec): object[] {
   const mounts = [
     ...spec.tmpfs.map(({ target, sizeBytes, options }) => ({
       destination: target,
@@ -222,16 +206,7 @@ function ownMounts(spec: ContainerSpec, around: Surroundings): object[] {
     })),
   ];
   // A mount that lies within another one has to come after it.
-  mounts.sort((one, other) => one.destination.split("/").length - other.destination.split("/").length);
-  if (spec.init) {
-    mounts.push({
-      destination: initTarget,
-      type: "bind",
-      source: around.initProgram,
-      options: ["bind", "ro"],
-    });
-  }
-  return mounts;
+  return mounts.sort((one, other) => one.destination.split("/").length - other.destination.split("/").length);
 }
 
 function argumentsOf({ entryPoint, command, image: { config } }: ContainerSpec): string[] {
@@ -248,12 +223,8 @@ function argumentsOf({ entryPoint, command, image: { config } }: ContainerSpec):
   return args;
 }
 
-function capabilitiesOf({ addCapabilities, dropCapabilities }: ContainerSpec): string[] {
-  const named = (names: readonly string[]): string[] => names.map((name) => `CAP_${name}`);
-  const dropped = new Set(dropCapabilities.includes("ALL") ? defaultCapabilities : named(dropCapabilities));
-  return [
-    ...new Set([...defaultCapabilities.filter((name) => !dropped.has(name)), ...named(addCapabilities)]),
-  ];
+function capabilitiesOf({ addCapabilities }: ContainerSpec): string[] {
+  return [...new Set([...defaultCapabilities, ...addCapabilities.map((name) => `CAP_${name}`)])];
 }
 
 function environmentOf(spec: ContainerSpec, hostname: string, home: string): string[] {

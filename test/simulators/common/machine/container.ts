@@ -120,19 +120,6 @@ export class Container {
     }
   }
 
-  /** Runs a command in the container, as its own process runs; answers whether it ended with 0. */
-  async execute(command: readonly string[]): Promise<boolean> {
-    try {
-      await this.#settings.enclosure.run(runc(this.#settings, ["exec", this.#settings.id, ...command]));
-      return true;
-    } catch (error) {
-      if (error instanceof CommandFailed) {
-        return false;
-      }
-      throw error;
-    }
-  }
-
   /** Removes the container, whether or not it has ended. */
   async remove(): Promise<void> {
     const { enclosure, directory, id } = this.#settings;
@@ -141,12 +128,8 @@ export class Container {
   }
 
   async #waitForExit(since: number, outputEnded: Promise<unknown>): Promise<ContainerExit> {
-    const { enclosure, surroundings, id } = this.#settings;
+    const { enclosure, surroundings } = this.#settings;
     const exitCode = await enclosure.exitOf(this.pid, since);
-    if (surroundings.pidNamespace !== undefined) {
-      // Its other processes do not end with process 1 of a namespace that is not its own.
-      await enclosure.run(runc(this.#settings, ["kill", "--all", id, "KILL"]));
-    }
     await outputEnded;
     return { exitCode, outOfMemory: (await oomKills(surroundings.cgroup)) > 0 };
   }

@@ -12,8 +12,6 @@ export interface FileSystemMount {
     | undefined;
   /** User 0 is treated as nobody. */
   readonly rootSquash: boolean;
-  /** Whether the forced user can change owners, where it may. */
-  readonly allowsChown: boolean;
 }
 
 /** A directory of a file server, as an SMB client without POSIX extensions shows it. */
@@ -28,8 +26,6 @@ export interface ShareMount {
   readonly symlinks: boolean;
   /** Whether locks are the client's own, unseen by others. */
   readonly localLocks: boolean;
-  /** Whether root may change modes, besides the owner. */
-  readonly rootMayChmod: boolean;
 }
 
 const nobody = 65_534;
@@ -95,21 +91,15 @@ export class FileSystemViews {
 }
 
 function accessPointCommand(
-  { rootSquash, allowsChown }: FileSystemMount,
+  { rootSquash }: FileSystemMount,
   { uid, gid, secondaryGids }: NonNullable<FileSystemMount["posixUser"]>,
 ): string[] {
   const user = rootSquash && uid === 0 ? nobody : uid;
-  return [
-    "filesystem",
-    `-uid=${user}`,
-    `-gid=${gid}`,
-    `-groups=${secondaryGids.join(",")}`,
-    `-chown=${allowsChown}`,
-  ];
+  return ["filesystem", `-uid=${user}`, `-gid=${gid}`, `-groups=${secondaryGids.join(",")}`];
 }
 
 function shareCommand(mount: ShareMount): string[] {
-  const { uid, gid, fileMode, dirMode, symlinks, localLocks, rootMayChmod } = mount;
+  const { uid, gid, fileMode, dirMode, symlinks, localLocks } = mount;
   return [
     "share",
     `-uid=${uid}`,
@@ -118,6 +108,5 @@ function shareCommand(mount: ShareMount): string[] {
     `-dir_mode=${dirMode}`,
     `-mfsymlinks=${symlinks}`,
     `-nobrl=${localLocks}`,
-    `-root-chmod=${rootMayChmod}`,
   ];
 }

@@ -1,6 +1,6 @@
-/** Limits that the machine cannot give as a definition asks for them: it gives the nearest ones, and notes that. */
+/** Limits that the machine cannot give as a definition asks for them: it gives the nearest ones. */
 import { readFileSync } from "node:fs";
-import { availableParallelism, totalmem } from "node:os";
+import { totalmem } from "node:os";
 
 /** A resource limit by its name in a definition: `nofile`, `nproc`, … */
 export interface Ulimit {
@@ -9,42 +9,15 @@ export interface Ulimit {
   readonly hard: number;
 }
 
-/** A limit that the machine made smaller. */
-export interface Clamped {
-  readonly container: string;
-  readonly limit: string;
-  readonly asked: number;
-  readonly given: number;
+/** Bytes of memory. */
+export function memoryLimit(bytes: number): number {
+  return Math.min(bytes, totalmem());
 }
 
-/** Limits of one task on this machine. */
-export class Limits {
-  readonly clamped: Clamped[] = [];
-
-  /** Bytes of memory. */
-  memory(container: string, bytes: number): number {
-    return this.#atMost(container, "memory", bytes, totalmem());
-  }
-
-  /** CPUs of 1,024 units each. */
-  cpus(container: string, units: number): number {
-    return this.#atMost(container, "cpu", units / 1024, availableParallelism());
-  }
-
-  /** A resource limit; a process without CAP_SYS_RESOURCE cannot give more than it has itself. */
-  ulimit(container: string, { name, soft, hard }: Ulimit): Ulimit {
-    const most = mostOf(name);
-    const given = this.#atMost(container, name, unlimited(hard), most);
-    return { name, soft: Math.min(unlimited(soft), given), hard: given };
-  }
-
-  #atMost(container: string, limit: string, asked: number, most: number): number {
-    if (asked <= most) {
-      return asked;
-    }
-    this.clamped.push({ container, limit, asked, given: most });
-    return most;
-  }
+/** A resource limit; a process without CAP_SYS_RESOURCE cannot give more than it has itself. */
+export function givenUlimit({ name, soft, hard }: Ulimit): Ulimit {
+  const given = Math.min(unlimited(hard), mostOf(name));
+  return { name, soft: Math.min(unlimited(soft), given), hard: given };
 }
 
 /** Lines of `/proc/self/limits` by the limits' names in definitions. */

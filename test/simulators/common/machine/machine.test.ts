@@ -39,8 +39,6 @@ function shell(name: string, script: string, more: Partial<TaskContainerSpec> = 
     ulimits: [],
     sysctls: {},
     addCapabilities: [],
-    dropCapabilities: [],
-    init: false,
     memoryLimit: 256 * 2 ** 20,
     cpuShares: 256,
     essential: true,
@@ -69,13 +67,12 @@ const host: TaskSurroundings = {
   describeFailure: (why) => `not started: ${why}`,
 };
 
-async function runTask(containers: readonly TaskContainerSpec[], sharesProcesses = false): Promise<Story> {
+async function runTask(containers: readonly TaskContainerSpec[]): Promise<Story> {
   tasks += 1;
   const story: Story = { running: [], ended: [], lines: [] };
   const listener: TaskListener = {
     onRunning: (name) => story.running.push(name),
     onEnded: (name, code, reason) => story.ended.push({ name, code, reason }),
-    onHealth: () => {},
     onLines: (_, lines) => story.lines.push(...lines),
   };
   const network = await machine.vpc.attach({
@@ -90,7 +87,6 @@ async function runTask(containers: readonly TaskContainerSpec[], sharesProcesses
       network,
       host,
       memoryLimit: 512 * 2 ** 20,
-      sharesProcesses,
       containers,
     },
     listener,
@@ -117,18 +113,6 @@ test("a container's output and exit code are told, and what it runs as is the cl
     ],
   );
   assert.ok(story.lines.includes("oops"));
-});
-
-test("containers that share processes see one another's", async () => {
-  const story = await runTask(
-    [
-      shell("other", "sleep 1000", { essential: false }),
-      shell("main", "until ps | grep -q '[s]leep 1000'; do usleep 10000; done"),
-    ],
-    true,
-  );
-  assert.equal(story.ended.find(({ name }) => name === "main")?.code, 0);
-  assert.equal(story.ended.find(({ name }) => name === "other")?.code, 143);
 });
 
 test("a program that is not there is a start that failed, and nothing that the container said", async () => {

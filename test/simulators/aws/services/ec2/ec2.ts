@@ -1,16 +1,8 @@
 /** EC2, as far as it is the tasks' network: subnets, their route tables, and security groups. */
-import type {
-  DescribeRouteTablesCommandInput,
-  DescribeRouteTablesCommandOutput,
-  DescribeSubnetsCommandInput,
-  DescribeSubnetsCommandOutput,
-  DescribeVpcEndpointsCommandInput,
-  DescribeVpcEndpointsCommandOutput,
-} from "@aws-sdk/client-ec2";
 
 import type { Subnet } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import { AwsFault, type Operation, operation, type ServiceHandler } from "../../wire/service.ts";
+import { AwsFault, type Operation, operations, type ServiceHandler } from "../../wire/service.ts";
 import { applyFilters } from "./filters.ts";
 import { groupOperations } from "./group-operations.ts";
 import type { Endpoint, Network, RouteTable } from "./network.ts";
@@ -56,64 +48,65 @@ export function ec2Service(context: Context, network: Network): ServiceHandler {
     },
     operations: withDryRun({
       ...groupOperations(context, network),
-
-      DescribeSubnets: operation<DescribeSubnetsCommandInput, DescribeSubnetsCommandOutput>({
-        access: () => describeAccess("DescribeSubnets"),
-        run: (input) => {
-          const asked = input.SubnetIds?.map((subnetId) => {
-            const subnet = network.subnet(subnetId);
-            if (subnet === undefined) {
-              throw new AwsFault("InvalidSubnetID.NotFound", `The subnet ID '${subnetId}' does not exist`);
-            }
-            return subnet;
-          });
-          const found = applyFilters(
-            asked ?? network.subnets(),
-            input.Filters,
-            {
-              "subnet-id": ({ subnetId }) => [subnetId],
-              "vpc-id": () => [vpcId],
-              "availability-zone": ({ availabilityZone }) => [availabilityZone],
-            },
-            () => ({}),
-          );
-          const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
-          return { Subnets: items.map(shownSubnet), NextToken: next };
+      ...operations<typeof import("@aws-sdk/client-ec2")>({
+        DescribeSubnets: {
+          access: () => describeAccess("DescribeSubnets"),
+          run: (input) => {
+            const asked = input.SubnetIds?.map((subnetId) => {
+              const subnet = network.subnet(subnetId);
+              if (subnet === undefined) {
+                throw new AwsFault("InvalidSubnetID.NotFound", `The subnet ID '${subnetId}' does not exist`);
+              }
+              return subnet;
+            });
+            const found = applyFilters(
+              asked ?? network.subnets(),
+              input.Filters,
+              {
+                "subnet-id": ({ subnetId }) => [subnetId],
+                "vpc-id": () => [vpcId],
+                "availability-zone": ({ availabilityZone }) => [availabilityZone],
+              },
+              () => ({}),
+            );
+            const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
+            return { Subnets: items.map(shownSubnet), NextToken: next };
+          },
         },
-      }),
 
-      DescribeRouteTables: operation<DescribeRouteTablesCommandInput, DescribeRouteTablesCommandOutput>({
-        access: () => describeAccess("DescribeRouteTables"),
-        run: (input) => {
-          const found = applyFilters(
-            network.routeTables,
-            input.Filters,
-            {
-              "vpc-id": () => [vpcId],
-              "association.subnet-id": ({ subnetIds }) => subnetIds,
-              "association.main": ({ isMain }) => [String(isMain)],
-            },
-            () => ({}),
-          );
-          const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
-          return { RouteTables: items.map((table) => shownTable(table, vpcId)), NextToken: next };
+        DescribeRouteTables: {
+          access: () => describeAccess("DescribeRouteTables"),
+          run: (input) => {
+            const found = applyFilters(
+              network.routeTables,
+              input.Filters,
+              {
+                "vpc-id": () => [vpcId],
+                "association.subnet-id": ({ subnetIds }) => subnetIds,
+                "association.main": ({ isMain }) => [String(isMain)],
+              },
+              () => ({}),
+            );
+            const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
+            return { RouteTables: items.map((table) => shownTable(table, vpcId)), NextToken: next };
+          },
         },
-      }),
 
-      DescribeVpcEndpoints: operation<DescribeVpcEndpointsCommandInput, DescribeVpcEndpointsCommandOutput>({
-        access: () => describeAccess("DescribeVpcEndpoints"),
-        run: (input) => {
-          const found = applyFilters(
-            network.endpoints,
-            input.Filters,
-            { "vpc-id": () => [vpcId] },
-            () => ({}),
-          );
-          const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
-          return {
-            VpcEndpoints: items.map((each) => shownEndpoint(each, context.region, vpcId)),
-            NextToken: next,
-          };
+        DescribeVpcEndpoints: {
+          access: () => describeAccess("DescribeVpcEndpoints"),
+          run: (input) => {
+            const found = applyFilters(
+              network.endpoints,
+              input.Filters,
+              { "vpc-id": () => [vpcId] },
+              () => ({}),
+            );
+            const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
+            return {
+              VpcEndpoints: items.map((each) => shownEndpoint(each, context.region, vpcId)),
+              NextToken: next,
+            };
+          },
         },
       }),
     }),

@@ -1,25 +1,13 @@
 /** EC2's calls about security groups. */
 import type {
-  AuthorizeSecurityGroupEgressCommandInput,
-  AuthorizeSecurityGroupEgressCommandOutput,
   AuthorizeSecurityGroupIngressCommandInput,
-  AuthorizeSecurityGroupIngressCommandOutput,
-  CreateSecurityGroupCommandInput,
-  CreateSecurityGroupCommandOutput,
-  DeleteSecurityGroupCommandInput,
-  DeleteSecurityGroupCommandOutput,
-  DescribeSecurityGroupsCommandInput,
-  DescribeSecurityGroupsCommandOutput,
   IpPermission,
   RevokeSecurityGroupEgressCommandInput,
-  RevokeSecurityGroupEgressCommandOutput,
-  RevokeSecurityGroupIngressCommandInput,
-  RevokeSecurityGroupIngressCommandOutput,
 } from "@aws-sdk/client-ec2";
 
 import { arnOf, type Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Given, type Operation, operations } from "../../wire/service.ts";
 import { requestTagContext, resourceTagContext, tagList } from "../tags.ts";
 import { applyFilters } from "./filters.ts";
 import type { SecurityGroup } from "./groups.ts";
@@ -33,7 +21,7 @@ type RuleInput = Partial<
 >;
 
 /** The operations on groups and their rules. */
-export function groupOperations(context: Context, network: Network): Record<string, Operation> {
+export function groupOperations(context: Context, network: Network): Readonly<Record<string, Operation>> {
   const { groups, vpcId } = network;
   const { accountId } = context;
   const groupArn = (groupId: string): string => arnOf(context, "ec2", `security-group/${groupId}`);
@@ -95,8 +83,8 @@ export function groupOperations(context: Context, network: Network): Record<stri
     };
   };
 
-  return {
-    CreateSecurityGroup: operation<CreateSecurityGroupCommandInput, CreateSecurityGroupCommandOutput>({
+  return operations<typeof import("@aws-sdk/client-ec2")>({
+    CreateSecurityGroup: {
       access: ({ TagSpecifications }) => {
         const tags = requestTagContext(newTags(TagSpecifications, "security-group"));
         const resource = groupArn("*");
@@ -135,53 +123,38 @@ export function groupOperations(context: Context, network: Network): Record<stri
           SecurityGroupArn: groupArn(group.groupId),
         };
       },
-    }),
+    },
 
-    DeleteSecurityGroup: operation<DeleteSecurityGroupCommandInput, DeleteSecurityGroupCommandOutput>({
+    DeleteSecurityGroup: {
       access: ({ GroupId }) => changeAccess("DeleteSecurityGroup", GroupId),
       run: ({ GroupId }) => {
         const groupId = required(GroupId);
         groups.delete(groupId);
         return { Return: true, GroupId: groupId };
       },
-    }),
+    },
 
-    AuthorizeSecurityGroupIngress: operation<
-      AuthorizeSecurityGroupIngressCommandInput,
-      AuthorizeSecurityGroupIngressCommandOutput
-    >({
+    AuthorizeSecurityGroupIngress: {
       access: ({ GroupId }) => changeAccess("AuthorizeSecurityGroupIngress", GroupId),
       run: (input) => authorize("ingress", input),
-    }),
+    },
 
-    AuthorizeSecurityGroupEgress: operation<
-      AuthorizeSecurityGroupEgressCommandInput,
-      AuthorizeSecurityGroupEgressCommandOutput
-    >({
+    AuthorizeSecurityGroupEgress: {
       access: ({ GroupId }) => changeAccess("AuthorizeSecurityGroupEgress", GroupId),
       run: (input) => authorize("egress", input),
-    }),
+    },
 
-    RevokeSecurityGroupIngress: operation<
-      RevokeSecurityGroupIngressCommandInput,
-      RevokeSecurityGroupIngressCommandOutput
-    >({
+    RevokeSecurityGroupIngress: {
       access: ({ GroupId }) => changeAccess("RevokeSecurityGroupIngress", GroupId),
       run: (input) => revoke("ingress", input),
-    }),
+    },
 
-    RevokeSecurityGroupEgress: operation<
-      RevokeSecurityGroupEgressCommandInput,
-      RevokeSecurityGroupEgressCommandOutput
-    >({
+    RevokeSecurityGroupEgress: {
       access: ({ GroupId }) => changeAccess("RevokeSecurityGroupEgress", GroupId),
       run: (input) => revoke("egress", input),
-    }),
+    },
 
-    DescribeSecurityGroups: operation<
-      DescribeSecurityGroupsCommandInput,
-      DescribeSecurityGroupsCommandOutput
-    >({
+    DescribeSecurityGroups: {
       access: () => describeAccess("DescribeSecurityGroups"),
       run: (input) => {
         if (input.GroupNames !== undefined) {
@@ -208,8 +181,8 @@ export function groupOperations(context: Context, network: Network): Record<stri
         const { items, next } = requirePage(found, input.NextToken, input.MaxResults);
         return { SecurityGroups: items.map(shownGroup), NextToken: next };
       },
-    }),
-  };
+    },
+  });
 }
 
 function inDirection(group: SecurityGroup, direction: string): StoredRule[] {

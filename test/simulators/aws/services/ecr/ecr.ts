@@ -1,28 +1,15 @@
 /** ECR. */
-import type {
-  BatchDeleteImageCommandInput,
-  BatchDeleteImageCommandOutput,
-  BatchGetImageCommandInput,
-  BatchGetImageCommandOutput,
-  CreateRepositoryCommandInput,
-  CreateRepositoryCommandOutput,
-  GetAuthorizationTokenCommandInput,
-  GetAuthorizationTokenCommandOutput,
-  ImageFailureCode,
-  ImageIdentifier,
-  ListImagesCommandInput,
-  ListImagesCommandOutput,
-} from "@aws-sdk/client-ecr";
+import type { ImageFailureCode, ImageIdentifier } from "@aws-sdk/client-ecr";
 
 import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, type Given, operation, type ServiceHandler } from "../../wire/service.ts";
-import { type Page, pageOf } from "../pages.ts";
-import type { RegistryFront } from "./registry-front.ts";
+import { type Given, operations, type ServiceHandler } from "../../wire/service.ts";
+import { pagesOf } from "../pages.ts";
+import type { EcrFront } from "./registry-front.ts";
 import type { EcrState, PushedImage, Repository } from "./state.ts";
 
 /** The simulated ECR. */
-export function ecrService({ accountId }: Context, state: EcrState, front: RegistryFront): ServiceHandler {
+export function ecrService({ accountId }: Context, state: EcrState, front: EcrFront): ServiceHandler {
   const on = (action: string, repository: string | undefined): AccessRequest[] => [
     { action: `ecr:${action}`, resource: state.repositoryArn(repository ?? "*") },
   ];
@@ -63,30 +50,28 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
       denied: "AccessDeniedException",
       unknownKey: "UnrecognizedClientException",
     },
-    operations: {
-      GetAuthorizationToken: operation<GetAuthorizationTokenCommandInput, GetAuthorizationTokenCommandOutput>(
-        {
-          access: () => [{ action: "ecr:GetAuthorizationToken", resource: "*" }],
-          run: (_input, { principal }) => {
-            const { password, expiresAt } = state.issueToken(principal);
-            const authorizationToken = Buffer.from(`AWS:${password}`).toString("base64");
-            return {
-              authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint: `http://${front.host}` }],
-            };
-          },
+    operations: operations<typeof import("@aws-sdk/client-ecr")>({
+      GetAuthorizationToken: {
+        access: () => [{ action: "ecr:GetAuthorizationToken", resource: "*" }],
+        run: (_input, { principal }) => {
+          const { password, expiresAt } = state.issueToken(principal);
+          const authorizationToken = Buffer.from(`AWS:${password}`).toString("base64");
+          return {
+            authorizationData: [{ authorizationToken, expiresAt, proxyEndpoint: `http://${front.host}` }],
+          };
         },
-      ),
+      },
 
-      CreateRepository: operation<CreateRepositoryCommandInput, CreateRepositoryCommandOutput>({
+      CreateRepository: {
         access: ({ repositoryName }) => on("CreateRepository", repositoryName),
         run: ({ repositoryName = "", imageTagMutability }) => ({
           repository: shownRepository(
             state.createRepository(repositoryName, imageTagMutability === "IMMUTABLE"),
           ),
         }),
-      }),
+      },
 
-      ListImages: operation<ListImagesCommandInput, ListImagesCommandOutput>({
+      ListImages: {
         access: ({ repositoryName }) => on("ListImages", repositoryName),
         run: ({ repositoryName = "", filter, nextToken, maxResults }) => {
           const all = [...state.repository(repositoryName).images.values()]
@@ -96,9 +81,9 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
           const { items, next } = requirePage(all, nextToken, maxResults);
           return { imageIds: items, nextToken: next };
         },
-      }),
+      },
 
-      BatchGetImage: operation<BatchGetImageCommandInput, BatchGetImageCommandOutput>({
+      BatchGetImage: {
         access: ({ repositoryName }) => on("BatchGetImage", repositoryName),
         run: ({ repositoryName = "", imageIds = [] }) => {
           const repository = state.repository(repositoryName);
@@ -112,9 +97,9 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
             ),
           };
         },
-      }),
+      },
 
-      BatchDeleteImage: operation<BatchDeleteImageCommandInput, BatchDeleteImageCommandOutput>({
+      BatchDeleteImage: {
         access: ({ repositoryName }) => on("BatchDeleteImage", repositoryName),
         run: ({ repositoryName = "", imageIds = [] }) => {
           const repository = state.repository(repositoryName);
@@ -138,8 +123,8 @@ export function ecrService({ accountId }: Context, state: EcrState, front: Regis
           }
           return { imageIds: deleted, failures };
         },
-      }),
-    },
+      },
+    }),
   };
 }
 
@@ -159,14 +144,4 @@ function shownImage(
 }
 
 /** A hundred a page where the request names no number. */
-function requirePage<Item>(
-  all: readonly Item[],
-  token: string | undefined,
-  size: number | undefined,
-): Page<Item> {
-  const page = pageOf(all, token, size ?? 100);
-  if (page === undefined) {
-    throw new AwsFault("InvalidParameterException", "Invalid parameter at 'nextToken'");
-  }
-  return page;
-}
+const requirePage = pagesOf("InvalidParameterException", 100);

@@ -2,20 +2,12 @@
  * ECR's registry: the Docker registry protocol before a real `docker-registry`, with ECR's tokens, permissions for each
  * step, repositories that must exist, and layers that lie in another service.
  */
-import { once } from "node:events";
-import {
-  createServer,
-  type IncomingMessage,
-  request as sendRequest,
-  type Server,
-  type ServerResponse,
-} from "node:http";
-import type { AddressInfo } from "node:net";
-import { pipeline } from "node:stream/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Context } from "../../context.ts";
 import type { Principal } from "../../iam/access.ts";
 import type { DockerRegistry } from "../../../common/registry/docker-registry.ts";
+import { readWhole, Refusal, RegistryFront } from "../../../common/registry/registry-front.ts";
 import type { EcrState, Repository } from "./state.ts";
 
 /** The most that a manifest may have, in bytes. */
@@ -29,56 +21,16 @@ interface Route {
   readonly reference: string;
 }
 
-/** A refusal in the registry protocol's form. */
-class Refusal extends Error {
-  readonly status: number;
-  readonly code: string;
-
-  constructor(status: number, code: string, message: string) {
-    super(message);
-    this.status = status;
-    this.code = code;
-  }
-}
-
-/** The registry's two listeners: the protocol, and the service where layers lie. */
-export class RegistryFront implements AsyncDisposable {
+/** The registry of ECR. */
+export class EcrFront extends RegistryFront {
   readonly #context: Context;
   readonly #state: EcrState;
-  readonly #start: () => Promise<DockerRegistry>;
-  #registry: Promise<DockerRegistry> | undefined;
-  readonly #server: Server;
-  readonly #storage: Server;
 
   /** @param start starts the real registry, at the first request */
   constructor(context: Context, state: EcrState, start: () => Promise<DockerRegistry>) {
+    super(start);
     this.#context = context;
     this.#state = state;
-    this.#start = start;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#storage = createServer((request, response) => void this.#serveLayer(request, response));
-  }
-
-  async listen(): Promise<void> {
-    for (const server of [this.#server, this.#storage]) {
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
-    }
-  }
-
-  /** `127.0.0.1:port` */
-  get host(): string {
-    return hostOf(this.#server);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const server of [this.#server, this.#storage]) {
-      const closed = once(server, "close");
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    }
-    await (await this.#registry)?.[Symbol.asyncDispose]();
   }
 
   /** Writes a manifest as `PutImage` does; the real registry checks it. */
@@ -88,57 +40,47 @@ export class RegistryFront implements AsyncDisposable {
     mediaType: string,
     manifest: Buffer,
   ): Promise<{ readonly status: number; readonly digest: string; readonly text: string }> {
-    const answer = await fetch(
-      `http://127.0.0.1:${await this.#port()}/v2/${repository}/manifests/${reference}`,
-      {
-        method: "PUT",
-        headers: { "content-type": mediaType },
-        body: new Uint8Array(manifest),
-      },
-    );
+    const answer = await fetch(`http://${await this.behind()}/v2/${repository}/manifests/${reference}`, {
+      method: "PUT",
+      headers: { "content-type": mediaType },
+      body: new Uint8Array(manifest),
+    });
     const digest = answer.headers.get("docker-content-digest") ?? "";
     return { status: answer.status, digest, text: await answer.text() };
   }
 
   /** The size of a layer; undefined when there is no such layer. */
   async layerSize(repository: string, digest: string): Promise<number | undefined> {
-    const url = `http://127.0.0.1:${await this.#port()}/v2/${repository}/blobs/${digest}`;
+    const url = `http://${await this.behind()}/v2/${repository}/blobs/${digest}`;
     const answer = await fetch(url, { method: "HEAD" });
     return answer.ok ? Number(answer.headers.get("content-length")) : undefined;
   }
 
-  async #port(): Promise<number> {
-    this.#registry ??= this.#start();
-    return (await this.#registry).port;
+  protected override async serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    { pathname }: URL,
+  ): Promise<void> {
+    const principal = this.#authenticate(request);
+    if (pathname === "/v2/" || pathname === "/v2") {
+      await this.pass(request, response, "/v2/");
+      return;
+    }
+    const route = routeOf(pathname);
+    if (route === undefined) {
+      throw new Refusal(404, "UNSUPPORTED", `not served by ECR: ${pathname}`);
+    }
+    this.#authorize(principal, request.method ?? "", route);
+    const repository = this.#state.find(route.repository);
+    if (repository === undefined) {
+      const message = `The repository with name '${route.repository}' does not exist in the registry with id '${this.#context.accountId}'`;
+      throw new Refusal(404, "NAME_UNKNOWN", message);
+    }
+    await this.#act(request, response, route, repository);
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    try {
-      const principal = this.#authenticate(request);
-      const { pathname } = new URL(request.url ?? "/", "http://registry");
-      if (pathname === "/v2/" || pathname === "/v2") {
-        await this.#pass(request, response, "/v2/");
-        return;
-      }
-      const route = routeOf(pathname);
-      if (route === undefined) {
-        throw new Refusal(404, "UNSUPPORTED", `not served by ECR: ${pathname}`);
-      }
-      this.#authorize(principal, request.method ?? "", route);
-      const repository = this.#state.find(route.repository);
-      if (repository === undefined) {
-        const message = `The repository with name '${route.repository}' does not exist in the registry with id '${this.#context.accountId}'`;
-        throw new Refusal(404, "NAME_UNKNOWN", message);
-      }
-      await this.#act(request, response, route, repository);
-    } catch (error) {
-      request.resume();
-      if (error instanceof Refusal && !response.headersSent) {
-        refuse(response, error);
-      } else {
-        response.destroy();
-      }
-    }
+  protected override challenge(): string {
+    return `Basic realm="http://${this.host}/",service="ecr.amazonaws.com"`;
   }
 
   async #act(
@@ -148,24 +90,23 @@ export class RegistryFront implements AsyncDisposable {
     repository: Repository,
   ): Promise<void> {
     const { method, url = "/" } = request;
+    const target = new URL(url, "http://registry");
     if (kind === "manifests") {
       await this.#actOnManifest(request, response, repository, reference);
-    } else if (kind === "blobs" && method === "GET" && this.#context.switches.layersAreElsewhere) {
+    } else if (kind === "blobs" && method === "GET") {
       if ((await this.layerSize(repository.name, reference)) === undefined) {
         throw new Refusal(404, "BLOB_UNKNOWN", "blob unknown to registry");
       }
-      const location = `http://${hostOf(this.#storage)}${url}?X-Amz-Signature=simulated`;
-      response.writeHead(307, { location, "content-length": 0 }).end();
+      this.redirect(response, target);
     } else if (kind === "uploads" && method === "POST") {
       // Layers are not mounted from other repositories: whoever asks gets an ordinary upload.
-      const target = new URL(url, "http://registry");
       target.searchParams.delete("mount");
       target.searchParams.delete("from");
-      await this.#pass(request, response, target.pathname + target.search);
+      await this.pass(request, response, target.pathname + target.search);
     } else if (method === "DELETE" && kind === "blobs") {
       throw new Refusal(405, "UNSUPPORTED", "The operation is unsupported.");
     } else {
-      await this.#pass(request, response, url);
+      await this.pass(request, response, url);
     }
   }
 
@@ -177,7 +118,7 @@ export class RegistryFront implements AsyncDisposable {
   ): Promise<void> {
     const { method } = request;
     if (method === "PUT") {
-      const manifest = await readWhole(request);
+      const manifest = await readWhole(request, maxManifestBytes);
       const mediaType = request.headers["content-type"] ?? "";
       const tag = reference.includes(":") ? undefined : reference;
       const holder = tag === undefined ? undefined : this.#state.image(repository, tag);
@@ -216,18 +157,6 @@ export class RegistryFront implements AsyncDisposable {
     response.end(method === "HEAD" ? undefined : manifest);
   }
 
-  /** The service where layers lie: its addresses are signed, and it takes no other credentials. */
-  async #serveLayer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const target = new URL(request.url ?? "/", "http://storage");
-    if (request.headers.authorization !== undefined || !target.searchParams.has("X-Amz-Signature")) {
-      const message = "Only one auth mechanism allowed";
-      response.writeHead(400, { "content-type": "application/xml" });
-      response.end(`<Error><Code>InvalidArgument</Code><Message>${message}</Message></Error>`);
-      return;
-    }
-    await this.#pass(request, response, target.pathname).catch(() => response.destroy());
-  }
-
   #authenticate({ headers }: IncomingMessage): Principal {
     const [scheme, encoded = ""] = headers.authorization?.split(" ") ?? [];
     const [user, password = ""] = Buffer.from(encoded, "base64").toString().split(":");
@@ -253,25 +182,6 @@ export class RegistryFront implements AsyncDisposable {
       throw new Refusal(403, "DENIED", refusal);
     }
   }
-
-  /** Hands a request to the real registry, and its answer back. */
-  async #pass(request: IncomingMessage, response: ServerResponse, target: string): Promise<void> {
-    const { authorization: _ours, ...headers } = request.headers;
-    const port = await this.#port();
-    const passed = sendRequest({ host: "127.0.0.1", port, method: request.method, path: target, headers });
-    const answered = once(passed, "response") as Promise<[IncomingMessage]>;
-    await Promise.all([
-      pipeline(request, passed),
-      answered.then(async ([answer]) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        await pipeline(answer, response);
-      }),
-    ]);
-  }
-}
-
-function hostOf(server: Server): string {
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }
 
 function routeOf(pathname: string): Route | undefined {
@@ -303,28 +213,4 @@ function actionOf(method: string, { kind }: Route): string {
     case "tags":
       return "ListImages";
   }
-}
-
-function refuse(response: ServerResponse, { status, code, message }: Refusal): void {
-  const body = JSON.stringify({ errors: [{ code, message }] });
-  const realm = `http://${response.req.headers.host ?? ""}/`;
-  response.writeHead(status, {
-    "content-type": "application/json; charset=utf-8",
-    "content-length": Buffer.byteLength(body),
-    ...(status === 401 ? { "www-authenticate": `Basic realm="${realm}",service="ecr.amazonaws.com"` } : {}),
-  });
-  response.end(response.req.method === "HEAD" ? undefined : body);
-}
-
-async function readWhole(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request) {
-    chunks.push(chunk as Buffer);
-    size += (chunk as Buffer).length;
-    if (size > maxManifestBytes) {
-      throw new Refusal(413, "MANIFEST_INVALID", "the manifest is too large");
-    }
-  }
-  return Buffer.concat(chunks);
 }

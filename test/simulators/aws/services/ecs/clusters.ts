@@ -1,19 +1,13 @@
 /** The account's clusters. They are made by other means than the simulated API. */
-import type {
-  Cluster,
-  DescribeClustersCommandInput,
-  DescribeClustersCommandOutput,
-} from "@aws-sdk/client-ecs";
+import type { Cluster } from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
-import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Given, type Operation, operations } from "../../wire/service.ts";
 import type { EcsTags } from "./ecs-tags.ts";
 
 /** A cluster, with both of Fargate's capacity providers. */
 export interface EcsCluster {
   readonly name: string;
-  /** The strategy for tasks whose RunTask names neither launch type nor strategy. */
-  defaultStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[];
   status: "ACTIVE" | "INACTIVE";
 }
 
@@ -29,7 +23,7 @@ export class Clusters {
   }
 
   add(name: string): EcsCluster {
-    const cluster: EcsCluster = { name, defaultStrategy: [], status: "ACTIVE" };
+    const cluster: EcsCluster = { name, status: "ACTIVE" };
     this.#byName.set(name, cluster);
     return cluster;
   }
@@ -58,9 +52,9 @@ export function clusterOperations(
   clusters: Clusters,
   tags: EcsTags,
   countTasks: TaskCounts,
-): Record<string, Operation> {
-  return {
-    DescribeClusters: operation<DescribeClustersCommandInput, DescribeClustersCommandOutput>({
+): Readonly<Record<string, Operation>> {
+  return operations<typeof import("@aws-sdk/client-ecs")>({
+    DescribeClusters: {
       access: ({ clusters: names = ["default"] }) =>
         names.map((name) => ({ action: "ecs:DescribeClusters", resource: clusters.arnOf(name) })),
       run: ({ clusters: names = ["default"], include = [] }) => {
@@ -86,11 +80,11 @@ export function clusterOperations(
             settings: [],
             tags: include.includes("TAGS") ? tags.list(clusterArn) : [],
             capacityProviders: ["FARGATE", "FARGATE_SPOT"],
-            defaultCapacityProviderStrategy: cluster.defaultStrategy.map((each) => ({ ...each, base: 0 })),
+            defaultCapacityProviderStrategy: [],
           });
         }
         return { clusters: found, failures };
       },
-    }),
-  };
+    },
+  });
 }

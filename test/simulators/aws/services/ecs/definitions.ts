@@ -1,28 +1,13 @@
 /** Task definitions: families of numbered revisions, which never change. */
-import type {
-  DeleteTaskDefinitionsCommandInput,
-  DeleteTaskDefinitionsCommandOutput,
-  DeregisterTaskDefinitionCommandInput,
-  DeregisterTaskDefinitionCommandOutput,
-  DescribeTaskDefinitionCommandInput,
-  DescribeTaskDefinitionCommandOutput,
-  ListTaskDefinitionFamiliesCommandInput,
-  ListTaskDefinitionFamiliesCommandOutput,
-  ListTaskDefinitionsCommandInput,
-  ListTaskDefinitionsCommandOutput,
-  RegisterTaskDefinitionCommandInput,
-  RegisterTaskDefinitionCommandOutput,
-  TaskDefinition,
-} from "@aws-sdk/client-ecs";
+import type { RegisterTaskDefinitionCommandInput, TaskDefinition } from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Given, type Operation, operations } from "../../wire/service.ts";
 import { requestTagContext } from "../tags.ts";
-import { type EcsTag, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
-import { definitionViolation, fargateViolation } from "./fargate-definition.ts";
+import { ecsPage, type EcsTag, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { definitionViolation } from "./fargate-definition.ts";
 import { refuseNotSimulatedDefinition } from "./not-simulated.ts";
-import { checkedPage } from "./paging.ts";
 import { passRole } from "./roles.ts";
 
 /** A definition as ECS keeps and answers it. */
@@ -70,11 +55,11 @@ export class Definitions {
 
   /** @throws AwsFault `ClientException` for what ECS, or Fargate, refuses */
   register(input: Given<RegisterTaskDefinitionCommandInput>, registeredBy: string): RegisteredDefinition {
+    refuseNotSimulatedDefinition(input);
     const violation = definitionViolation(input);
     if (violation !== undefined) {
       throw new AwsFault("ClientException", violation);
     }
-    refuseNotSimulatedDefinition(input);
     const { tags, family = "", ...rest } = input;
     const revision = (this.#revisions.get(family) ?? 0) + 1;
     const taskDefinitionArn = this.arnOf(`${family}:${revision}`);
@@ -87,19 +72,7 @@ export class Definitions {
       taskDefinitionArn,
       status: "ACTIVE",
       volumes: rest.volumes ?? [],
-      placementConstraints: rest.placementConstraints ?? [],
-      containerDefinitions: (rest.containerDefinitions ?? []).map((container) => ({
-        ...container,
-        cpu: container.cpu ?? 0,
-        essential: container.essential ?? true,
-        environment: container.environment ?? [],
-        mountPoints: container.mountPoints ?? [],
-        portMappings: container.portMappings ?? [],
-        volumesFrom: container.volumesFrom ?? [],
-        systemControls: container.systemControls ?? [],
-      })),
-      compatibilities: fargateViolation(input) === undefined ? ["EC2", "FARGATE"] : ["EC2"],
-      requiresCompatibilities: rest.requiresCompatibilities ?? [],
+      compatibilities: ["EC2", "FARGATE"],
       registeredAt: this.#context.clock.now(),
       registeredBy,
     };
@@ -138,15 +111,12 @@ export function definitionOperations(
   context: Context,
   definitions: Definitions,
   tags: EcsTags,
-): Record<string, Operation> {
+): Readonly<Record<string, Operation>> {
   const anything = (action: string): AccessRequest[] => [{ action: `ecs:${action}`, resource: "*" }];
   const tagsOf = ({ taskDefinitionArn = "" }: RegisteredDefinition): EcsTag[] => tags.list(taskDefinitionArn);
 
-  return {
-    RegisterTaskDefinition: operation<
-      RegisterTaskDefinitionCommandInput,
-      RegisterTaskDefinitionCommandOutput
-    >({
+  return operations<typeof import("@aws-sdk/client-ecs")>({
+    RegisterTaskDefinition: {
       access: (input) => {
         const resource = definitions.arnOf(`${input.family}:*`);
         const tagContext = requestTagContext(ecsTagMap(input.tags));
@@ -168,12 +138,9 @@ export function definitionOperations(
         const taskDefinition = definitions.register(input, principal.arn);
         return { taskDefinition: answered(taskDefinition), tags: tagsOf(taskDefinition) };
       },
-    }),
+    },
 
-    DeregisterTaskDefinition: operation<
-      DeregisterTaskDefinitionCommandInput,
-      DeregisterTaskDefinitionCommandOutput
-    >({
+    DeregisterTaskDefinition: {
       access: () => anything("DeregisterTaskDefinition"),
       run: ({ taskDefinition = "" }) => {
         const found = definitions.named(taskDefinition);
@@ -183,9 +150,9 @@ export function definitionOperations(
         }
         return { taskDefinition: answered(found) };
       },
-    }),
+    },
 
-    DeleteTaskDefinitions: operation<DeleteTaskDefinitionsCommandInput, DeleteTaskDefinitionsCommandOutput>({
+    DeleteTaskDefinitions: {
       access: ({ taskDefinitions = [] }) =>
         taskDefinitions.map((each) => ({
           action: "ecs:DeleteTaskDefinitions",
@@ -214,12 +181,9 @@ export function definitionOperations(
         }
         return { taskDefinitions, failures };
       },
-    }),
+    },
 
-    DescribeTaskDefinition: operation<
-      DescribeTaskDefinitionCommandInput,
-      DescribeTaskDefinitionCommandOutput
-    >({
+    DescribeTaskDefinition: {
       access: () => anything("DescribeTaskDefinition"),
       run: ({ taskDefinition: reference = "", include }) => {
         const found = definitions.find(reference);
@@ -231,9 +195,9 @@ export function definitionOperations(
           ...(include?.includes("TAGS") === true && { tags: tagsOf(found) }),
         };
       },
-    }),
+    },
 
-    ListTaskDefinitions: operation<ListTaskDefinitionsCommandInput, ListTaskDefinitionsCommandOutput>({
+    ListTaskDefinitions: {
       access: () => anything("ListTaskDefinitions"),
       run: ({ familyPrefix, status = "ACTIVE", sort = "ASC", nextToken, maxResults }) => {
         // The whole name of a family, in spite of its name.
@@ -243,15 +207,12 @@ export function definitionOperations(
             (each) => each.status === status && (familyPrefix === undefined || each.family === familyPrefix),
           );
         const arns = found.map(({ taskDefinitionArn = "" }) => taskDefinitionArn);
-        const page = checkedPage(sort === "DESC" ? arns.toReversed() : arns, nextToken, maxResults);
+        const page = ecsPage(sort === "DESC" ? arns.toReversed() : arns, nextToken, maxResults);
         return { taskDefinitionArns: page.items, nextToken: page.next };
       },
-    }),
+    },
 
-    ListTaskDefinitionFamilies: operation<
-      ListTaskDefinitionFamiliesCommandInput,
-      ListTaskDefinitionFamiliesCommandOutput
-    >({
+    ListTaskDefinitionFamilies: {
       access: () => anything("ListTaskDefinitionFamilies"),
       run: ({ familyPrefix = "", status = "ACTIVE", nextToken, maxResults }) => {
         const families = Map.groupBy(definitions.all(), ({ family = "" }) => family);
@@ -259,13 +220,13 @@ export function definitionOperations(
           const isActive = revisions.some((each) => each.status === "ACTIVE");
           return family.startsWith(familyPrefix) && (status === "ALL" || isActive === (status === "ACTIVE"));
         });
-        const page = checkedPage(
+        const page = ecsPage(
           found.map(([family]) => family),
           nextToken,
           maxResults,
         );
         return { families: page.items, nextToken: page.next };
       },
-    }),
-  };
+    },
+  });
 }

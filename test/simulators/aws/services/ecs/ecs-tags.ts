@@ -1,6 +1,9 @@
-/** Tags of definitions, tasks and clusters, in ECS' spelling of them. */
-import { AwsFault } from "../../wire/service.ts";
-import { tagViolation } from "../tags.ts";
+/** Pages of ECS' lists, and tags of definitions, tasks and clusters in ECS' spelling of them. */
+import { pagesOf } from "../pages.ts";
+import { checkedTags } from "../tags.ts";
+
+/** A page as ECS' lists have them: a hundred at most. */
+export const ecsPage = pagesOf("InvalidParameterException", 100, 100);
 
 /** A tag as ECS has it. */
 export interface EcsTag {
@@ -28,20 +31,11 @@ export class EcsTags {
   }
 
   /** @throws AwsFault `InvalidParameterException` for tags that AWS does not have */
-  set(arn: string, tags: Readonly<Record<string, string>>): void {
-    checkEcsTags(tags);
-    this.#byArn.set(arn, tags);
+  set(arn: string, tags: Record<string, string>): void {
+    this.#byArn.set(arn, checkedTags(tags, "InvalidParameterException"));
   }
 
   forget(arn: string): void {
     this.#byArn.delete(arn);
-  }
-}
-
-/** @throws AwsFault `InvalidParameterException` for tags that AWS does not have */
-function checkEcsTags(tags: Readonly<Record<string, string>>): void {
-  const violation = tagViolation(tags);
-  if (violation !== undefined) {
-    throw new AwsFault("InvalidParameterException", violation);
   }
 }

@@ -1,7 +1,6 @@
 /** ECS on Fargate: the service, and what a test may see and do beyond it. */
 import type { Cloud } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import type { Clamped } from "../../../common/machine/limits.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import { Resolver } from "../../../common/machine/resolver.ts";
 import type { ServiceHandler } from "../../wire/service.ts";
@@ -18,8 +17,6 @@ import { Tasks } from "./tasks.ts";
 
 /** Settings of the simulated ECS. */
 export interface EcsOptions {
-  /** Whether a task's CPU units bound what it may use of this machine; else they are its weight against others. */
-  readonly enforcesCpu?: boolean;
   /** Called once a task has its interface; may answer another address for it, at which something listens. */
   readonly onTask?: (task: TaskState) => string | undefined;
 }
@@ -31,8 +28,6 @@ export interface SeenTask {
   readonly address: string | undefined;
   /** Process 1 of its containers by name, as this machine numbers them. */
   readonly pids: ReadonlyMap<string, number>;
-  /** Limits of the task that this machine could not give. */
-  readonly clamped: readonly Clamped[];
   /** Resolves when it has stopped and nothing of it is left on this machine. */
   readonly finished: Promise<void>;
 }
@@ -50,7 +45,7 @@ export class Ecs implements AsyncDisposable {
   private constructor(context: Context, cloud: Cloud, machine: Machine | undefined, options: EcsOptions) {
     const tags = new EcsTags();
     const definitions = new Definitions(context, tags);
-    const { onTask, enforcesCpu = false } = options;
+    const { onTask } = options;
     this.#machine = machine;
     this.clusters = new Clusters(context);
     this.#tasks = new Tasks(
@@ -59,7 +54,6 @@ export class Ecs implements AsyncDisposable {
         cloud,
         failures: this.#failures,
         machine,
-        enforcesCpu,
         credentials: this.#credentials,
         onTask,
       },
@@ -149,9 +143,8 @@ export class Ecs implements AsyncDisposable {
   /** Serves what tasks find beside them: the rules of their groups, and the services at AWS's own addresses. */
   async #serveTasks(context: Context, { network, names }: Cloud, { vpc }: Machine): Promise<void> {
     this.#stack.defer(followSecurityGroups(network, vpc));
-    const find = (taskId: string): TaskState | undefined => this.#tasks.byId(taskId);
     const endpoint = this.#stack.use(
-      await MetadataEndpoint.start(context, vpc.hostAddress, find, this.#credentials),
+      await MetadataEndpoint.start(context, vpc.hostAddress, this.#credentials),
     );
     const resolver = this.#stack.use(
       await Resolver.start(vpc.hostAddress, (name) => names.addressesOf(name)),
@@ -192,7 +185,6 @@ export class Ecs implements AsyncDisposable {
       get pids() {
         return new Map([...run.pids].map(([name, pid]) => [name, machine?.hostPid(pid) ?? 0]));
       },
-      clamped: run.limits.clamped,
       finished: run.finished,
     };
   }

@@ -17,12 +17,7 @@ const namePattern = /^[A-Za-z0-9_-]{1,255}$/;
 
 /** ECS' reason not to register a definition, in its words as far as they are known; undefined: it registers it. */
 export function definitionViolation(definition: Definition): string | undefined {
-  return (
-    commonViolation(definition) ??
-    (definition.requiresCompatibilities?.includes("FARGATE") === true
-      ? fargateViolation(definition)
-      : undefined)
-  );
+  return commonViolation(definition) ?? fargateViolation(definition);
 }
 
 /** The violation of a rule that holds for tasks of any kind; undefined: there is none. */
@@ -70,7 +65,7 @@ function commonViolation({
       return violation;
     }
   }
-  return cycleViolation(containerDefinitions);
+  return undefined;
 }
 
 function containerViolation(
@@ -100,33 +95,16 @@ function containerViolation(
     if (dependency === undefined || containerName === name) {
       return `Container '${name}' depends on '${containerName ?? ""}', which is not another container of the task definition.`;
     }
-    if (["COMPLETE", "SUCCESS"].includes(condition) && dependency.essential !== false) {
+    if (condition === "SUCCESS" && dependency.essential !== false) {
       return `Container '${name}' cannot depend on the end of '${containerName ?? ""}': an essential container does not have condition ${condition}.`;
-    }
-    if (condition === "HEALTHY" && dependency.healthCheck === undefined) {
-      return `Container '${name}' depends on the health of '${containerName ?? ""}', which has no health check.`;
     }
   }
   return undefined;
 }
 
-function cycleViolation(containers: readonly GivenContainer[]): string | undefined {
-  const settled = new Set<string>();
-  for (;;) {
-    const next = containers.find(
-      ({ name = "", dependsOn = [] }) =>
-        !settled.has(name) && dependsOn.every(({ containerName = "" }) => settled.has(containerName)),
-    );
-    if (next === undefined) {
-      return settled.size < containers.length ? "Container dependencies must not be circular." : undefined;
-    }
-    settled.add(next.name ?? "");
-  }
-}
-
 /** Fargate's reason not to run a definition; undefined: it runs it. */
-export function fargateViolation(definition: Definition): string | undefined {
-  const { cpu, memory, networkMode, ephemeralStorage, runtimePlatform } = definition;
+function fargateViolation(definition: Definition): string | undefined {
+  const { cpu, memory, networkMode, runtimePlatform } = definition;
   if (networkMode !== "awsvpc") {
     return "Fargate only supports network mode ‘awsvpc’.";
   }
@@ -138,41 +116,18 @@ export function fargateViolation(definition: Definition): string | undefined {
   if (units === undefined || mib === undefined || !isFargateSize(units, mib)) {
     return `No Fargate configuration exists for given values: ${cpu} CPU, ${memory} memory. See the Amazon ECS documentation for the valid values.`;
   }
-  const task = firstPresent({
-    ipcMode: definition.ipcMode,
-    inferenceAccelerators: definition.inferenceAccelerators,
-    placementConstraints: definition.placementConstraints,
-  });
-  if (task !== undefined) {
-    return `Fargate does not support '${task}'.`;
-  }
-  if (definition.pidMode !== undefined && definition.pidMode !== "task") {
-    return "Fargate only supports pidMode 'task'.";
-  }
-  const gib = ephemeralStorage?.sizeInGiB;
-  if (gib !== undefined && (gib < 21 || gib > 200)) {
-    return "Ephemeral storage size must be between 21 and 200 GiB.";
-  }
   const { operatingSystemFamily = "LINUX", cpuArchitecture = "X86_64" } = runtimePlatform ?? {};
   if (operatingSystemFamily !== "LINUX" || !["X86_64", "ARM64"].includes(cpuArchitecture)) {
     return `Platform ${operatingSystemFamily}/${cpuArchitecture} is not supported.`;
   }
-  const containers = definition.containerDefinitions ?? [];
-  const asked = sum(containers.map((each) => each.memory ?? each.memoryReservation ?? 0));
-  if (asked > mib || containers.some((each) => (each.memory ?? 0) > mib)) {
-    return "The sum of the containers' memory must not be more than the task's.";
-  }
-  if (sum(containers.map((each) => each.cpu ?? 0)) > units) {
-    return "The sum of the containers' CPU units must not be more than the task's.";
-  }
-  for (const container of containers) {
+  for (const container of definition.containerDefinitions ?? []) {
     const violation = fargateContainerViolation(container, definition);
     if (violation !== undefined) {
       return violation;
     }
   }
   for (const volume of definition.volumes ?? []) {
-    const violation = fargateVolumeViolation(volume);
+    const violation = volumeViolation(volume);
     if (violation !== undefined) {
       return violation;
     }
@@ -184,26 +139,7 @@ function fargateContainerViolation(
   container: GivenContainer,
   { executionRoleArn }: Definition,
 ): string | undefined {
-  const { name = "", linuxParameters: linux = {} } = container;
-  const refused = firstPresent({
-    privileged: container.privileged === true ? true : undefined,
-    disableNetworking: container.disableNetworking === true ? true : undefined,
-    dnsServers: container.dnsServers,
-    dnsSearchDomains: container.dnsSearchDomains,
-    extraHosts: container.extraHosts,
-    hostname: container.hostname,
-    links: container.links,
-    dockerSecurityOptions: container.dockerSecurityOptions,
-    credentialSpecs: container.credentialSpecs,
-    resourceRequirements: container.resourceRequirements,
-    "linuxParameters.devices": linux.devices,
-    "linuxParameters.sharedMemorySize": linux.sharedMemorySize,
-    "linuxParameters.maxSwap": linux.maxSwap,
-    "linuxParameters.swappiness": linux.swappiness,
-  });
-  if (refused !== undefined) {
-    return `Fargate does not support '${refused}' (container '${name}').`;
-  }
+  const { name = "", stopTimeout = 0, linuxParameters: linux = {} } = container;
   const added = linux.capabilities?.add?.find((capability) => capability !== "SYS_PTRACE");
   if (added !== undefined) {
     return `Fargate does not support adding capability ${added} (container '${name}').`;
@@ -212,23 +148,11 @@ function fargateContainerViolation(
   if (sysctl !== undefined) {
     return `Fargate does not support system control '${sysctl.namespace ?? ""}' (container '${name}').`;
   }
-  if ([container.startTimeout ?? 0, container.stopTimeout ?? 0].some((seconds) => seconds > 120)) {
+  if (stopTimeout > 120) {
     return `Timeouts of a container on Fargate are 120 seconds at most (container '${name}').`;
   }
-  const port = container.portMappings?.find(
-    ({ hostPort, containerPort }) => hostPort !== undefined && hostPort !== 0 && hostPort !== containerPort,
-  );
-  if (port !== undefined) {
-    return "When networkMode=awsvpc, the host ports and container ports in port mappings must match.";
-  }
-  const needsRole = firstPresent({
-    "repository credentials": container.repositoryCredentials,
-    secrets: container.secrets,
-    "log driver awslogs": container.logConfiguration?.logDriver === "awslogs" ? true : undefined,
-    "ECR images": /\.dkr\.ecr\./.test(container.image ?? "") ? true : undefined,
-  });
-  if (needsRole !== undefined && executionRoleArn === undefined) {
-    return `Fargate requires task definition to have execution role ARN to support ${needsRole}.`;
+  if (executionRoleArn === undefined) {
+    return "Fargate requires task definition to have execution role ARN to support log driver awslogs.";
   }
   return tmpfsViolation(container) ?? logViolation(container);
 }
@@ -251,12 +175,9 @@ const tmpfsOptions =
   /^(defaults|ro|rw|suid|nosuid|dev|nodev|exec|noexec|sync|async|dirsync|remount|mand|nomand|atime|noatime|diratime|nodiratime|bind|rbind|unbindable|runbindable|private|rprivate|shared|rshared|slave|rslave|relatime|norelatime|strictatime|nostrictatime|mode=.*|uid=.*|gid=.*|nr_inodes=.*|nr_blocks=.*|mpol=.*)$/;
 
 const awslogsOptions = new Set([
-  "awslogs-create-group",
   "awslogs-region",
   "awslogs-group",
   "awslogs-stream-prefix",
-  "awslogs-datetime-format",
-  "awslogs-multiline-pattern",
   "mode",
   "max-buffer-size",
 ]);
@@ -266,11 +187,8 @@ function logViolation({ name = "", logConfiguration }: GivenContainer): string |
     return undefined;
   }
   const { logDriver = "", options = {} } = logConfiguration;
-  if (!["awslogs", "awsfirelens", "splunk"].includes(logDriver)) {
-    return `Fargate does not support log driver ${logDriver} (container '${name}').`;
-  }
   if (logDriver !== "awslogs") {
-    return undefined;
+    return `Fargate does not support log driver ${logDriver} (container '${name}').`;
   }
   const missing = ["awslogs-group", "awslogs-region", "awslogs-stream-prefix"].find(
     (option) => !options[option],
@@ -289,18 +207,7 @@ function logViolation({ name = "", logConfiguration }: GivenContainer): string |
   return undefined;
 }
 
-function fargateVolumeViolation(volume: GivenVolume): string | undefined {
-  const { name = "", efsVolumeConfiguration: efs } = volume;
-  if (volume.host?.sourcePath !== undefined) {
-    return "host.sourcePath should not be set for volumes in Fargate.";
-  }
-  const refused = firstPresent({
-    dockerVolumeConfiguration: volume.dockerVolumeConfiguration,
-    fsxWindowsFileServerVolumeConfiguration: volume.fsxWindowsFileServerVolumeConfiguration,
-  });
-  if (refused !== undefined) {
-    return `Fargate does not support '${refused}' (volume '${name}').`;
-  }
+function volumeViolation({ name = "", efsVolumeConfiguration: efs }: GivenVolume): string | undefined {
   if (efs === undefined) {
     return undefined;
   }
@@ -317,9 +224,6 @@ function fargateVolumeViolation(volume: GivenVolume): string | undefined {
   if (iam === "ENABLED" && !encrypted) {
     return "EFS volume's transit encryption must be ENABLED when IAM authorization is used.";
   }
-  if (efs.transitEncryptionPort !== undefined && !encrypted) {
-    return "EFS volume's transit encryption must be ENABLED when its port is set.";
-  }
   return undefined;
 }
 
@@ -330,15 +234,4 @@ function isSystemControl(name: string): boolean {
     /^fs\.mqueue\./.test(name) ||
     /^kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)$/.test(name)
   );
-}
-
-/** The name of the first of these that a definition has; an empty list is as none. */
-function firstPresent(values: Readonly<Record<string, unknown>>): string | undefined {
-  return Object.entries(values).find(
-    ([, value]) => value !== undefined && !(Array.isArray(value) && value.length === 0),
-  )?.[0];
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, each) => total + each, 0);
 }

@@ -1,6 +1,5 @@
 /** The host name, files below /etc and environment variables that Fargate gives every container by itself. */
 import type { TaskSurroundings } from "../../../common/machine/task.ts";
-import { metadataAddress } from "../../../common/machine/vpc.ts";
 
 /** The machine as Fargate shows it to a task with that address. */
 export function fargateHost(address: string, region: string, resolver: string): TaskSurroundings {
@@ -20,17 +19,11 @@ export function fargateHost(address: string, region: string, resolver: string): 
 }
 
 /** The environment variables that Fargate gives a container. */
-export function fargateEnvironment(
-  region: string,
-  metadataToken: string,
-  credentialsId?: string,
-): Record<string, string> {
+export function fargateEnvironment(region: string, credentialsId?: string): Record<string, string> {
   return {
     AWS_DEFAULT_REGION: region,
     AWS_REGION: region,
     AWS_EXECUTION_ENV: "AWS_ECS_FARGATE",
-    ECS_CONTAINER_METADATA_URI: `http://${metadataAddress}/v3/${metadataToken}`,
-    ECS_CONTAINER_METADATA_URI_V4: `http://${metadataAddress}/v4/${metadataToken}`,
     ...(credentialsId !== undefined && {
       AWS_CONTAINER_CREDENTIALS_RELATIVE_URI: `/v2/credentials/${credentialsId}`,
     }),

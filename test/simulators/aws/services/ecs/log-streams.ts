@@ -35,10 +35,6 @@ export function openLogStream(
       throw notOpened(message);
     }
   };
-  if (options["awslogs-create-group"] === "true" && !logGroups.hasGroup(group)) {
-    demand("logs:CreateLogGroup");
-    logGroups.createGroup(group);
-  }
   demand("logs:CreateLogStream");
   demand("logs:PutLogEvents");
   try {

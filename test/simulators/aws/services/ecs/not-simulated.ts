@@ -1,53 +1,69 @@
-/** Refusals, by name and with 501, of features that Fargate has and the simulator has not. */
+/** Refusals, by name and with 501, of what sockerless does not send: the simulator does nothing by it. */
 import type { RegisterTaskDefinitionCommandInput, RunTaskCommandInput } from "@aws-sdk/client-ecs";
 import { AwsFault, type Given } from "../../wire/service.ts";
 
 /** @throws AwsFault 501 for a definition that the simulator cannot run as Fargate does */
 export function refuseNotSimulatedDefinition(definition: Given<RegisterTaskDefinitionCommandInput>): void {
-  const { proxyConfiguration, enableFaultInjection, runtimePlatform, volumes = [] } = definition;
-  refusePresent({
-    proxyConfiguration,
-    enableFaultInjection: enableFaultInjection === true ? true : undefined,
-    trustedExecutionConfiguration: "trustedExecutionConfiguration" in definition ? true : undefined,
-    "runtimePlatform.cpuArchitecture":
-      runtimePlatform?.cpuArchitecture === hostArchitecture ? undefined : runtimePlatform?.cpuArchitecture,
-    "volumes.configuredAtLaunch": volumes.find((volume) => volume.configuredAtLaunch === true),
-    "volumes.s3filesVolumeConfiguration": volumes.find(
-      (volume) => volume.s3filesVolumeConfiguration !== undefined,
-    ),
-  });
-  for (const container of definition.containerDefinitions ?? []) {
-    const driver = container.logConfiguration?.logDriver;
-    refusePresent({
-      environmentFiles: container.environmentFiles,
-      firelensConfiguration: container.firelensConfiguration,
-      interactive: container.interactive === true ? true : undefined,
-      pseudoTerminal: container.pseudoTerminal === true ? true : undefined,
-      restartPolicy: container.restartPolicy?.enabled === true ? true : undefined,
-      volumesFrom: container.volumesFrom,
-      "logConfiguration.logDriver": driver === "awslogs" ? undefined : driver,
-      "awslogs-datetime-format": container.logConfiguration?.options?.["awslogs-datetime-format"],
-      "awslogs-multiline-pattern": container.logConfiguration?.options?.["awslogs-multiline-pattern"],
-    });
+  const { containerDefinitions = [], volumes = [], runtimePlatform = {} } = definition;
+  refuseOthers(
+    "family networkMode requiresCompatibilities runtimePlatform cpu memory executionRoleArn taskRoleArn tags " +
+      "volumes containerDefinitions",
+    definition,
+  );
+  if (![undefined, hostArchitecture].includes(runtimePlatform.cpuArchitecture)) {
+    throw notSimulated("cpuArchitecture");
+  }
+  for (const volume of volumes) {
+    refuseOthers("name efsVolumeConfiguration", volume);
+    refuseOthers(
+      "fileSystemId rootDirectory transitEncryption authorizationConfig",
+      volume.efsVolumeConfiguration ?? {},
+    );
+  }
+  for (const container of containerDefinitions) {
+    refuseOthers(
+      "name image essential user entryPoint command environment mountPoints dependsOn stopTimeout ulimits " +
+        "systemControls linuxParameters readonlyRootFilesystem logConfiguration repositoryCredentials",
+      container,
+    );
+    refuseOthers("capabilities tmpfs", container.linuxParameters ?? {});
+    refuseOthers("add", container.linuxParameters?.capabilities ?? {});
+    if (container.dependsOn?.some(({ condition }) => condition !== "SUCCESS") === true) {
+      throw notSimulated("dependsOn.condition");
+    }
   }
 }
 
 /** @throws AwsFault 501 for a request that the simulator cannot carry out as ECS does */
-export function refuseNotSimulatedRun({ volumeConfigurations, overrides }: Given<RunTaskCommandInput>): void {
-  refusePresent({
-    volumeConfigurations,
-    "overrides.containerOverrides.environmentFiles": overrides?.containerOverrides?.find(
-      ({ environmentFiles = [] }) => environmentFiles.length > 0,
-    ),
-  });
+export function refuseNotSimulatedRun(request: Given<RunTaskCommandInput>): void {
+  const { overrides = {}, count = 1 } = request;
+  refuseOthers(
+    "cluster taskDefinition count launchType capacityProviderStrategy platformVersion networkConfiguration " +
+      "startedBy clientToken overrides tags",
+    request,
+  );
+  refuseOthers("cpu memory taskRoleArn executionRoleArn ephemeralStorage containerOverrides", overrides);
+  for (const override of overrides.containerOverrides ?? []) {
+    refuseOthers("name command environment", override);
+  }
+  if (count !== 1) {
+    throw notSimulated("count");
+  }
 }
 
 const hostArchitecture = process.arch === "arm64" ? "ARM64" : "X86_64";
 
-function refusePresent(values: Readonly<Record<string, unknown>>): void {
-  for (const [name, value] of Object.entries(values)) {
-    if (value !== undefined && !(Array.isArray(value) && value.length === 0)) {
-      throw new AwsFault("ClientException", `${name} is not simulated`, 501);
+/** A member that is false or an empty list is as one that is absent. */
+function refuseOthers(simulated: string, given: object): void {
+  for (const [name, value] of Object.entries(given) as [string, unknown][]) {
+    const isSet = value !== false && !(Array.isArray(value) && value.length === 0);
+    if (isSet && !simulated.split(" ").includes(name)) {
+      throw notSimulated(name);
     }
   }
+}
+
+/** The refusal of a member that the simulator does nothing by. */
+export function notSimulated(name: string): AwsFault {
+  return new AwsFault("ClientException", `${name} is not simulated`, 501);
 }

@@ -15,10 +15,7 @@ const longestOverrides = 8192;
 
 /** @throws AwsFault for what RunTask does not take */
 export function checkRunTask(request: Request, definition: RegisteredDefinition): void {
-  const { count = 1, clientToken, startedBy = "", overrides = {} } = request;
-  if (count < 1 || count > 10) {
-    throw invalid("count must be between 1 and 10.");
-  }
+  const { clientToken, startedBy = "", overrides = {} } = request;
   if (clientToken !== undefined && !/^[\x21-\x7e]{1,64}$/.test(clientToken)) {
     throw invalid("clientToken must have 1 to 64 characters of ASCII 33-126.");
   }
@@ -29,12 +26,6 @@ export function checkRunTask(request: Request, definition: RegisteredDefinition)
     throw invalid(
       "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
     );
-  }
-  if ((request.placementConstraints ?? []).length > 0 || (request.placementStrategy ?? []).length > 0) {
-    throw invalid("Placement constraints and strategies are not supported with FARGATE launch type.");
-  }
-  if (definition.compatibilities?.includes("FARGATE") !== true) {
-    throw invalid("Task definition does not support launch_type FARGATE.");
   }
   const { platformVersion = "LATEST" } = request;
   if (!["LATEST", "1.4.0"].includes(platformVersion)) {
@@ -79,18 +70,10 @@ function checkOverrides(
   }
   const cpu = overrides.cpu ?? definition.cpu ?? "";
   const memory = overrides.memory ?? definition.memory ?? "";
-  const mib = memoryMib(memory) ?? 0;
-  if (!isFargateSize(cpuUnits(cpu) ?? 0, mib)) {
+  if (!isFargateSize(cpuUnits(cpu) ?? 0, memoryMib(memory) ?? 0)) {
     throw invalid(
       `No Fargate configuration exists for given values: ${cpu} CPU, ${memory} memory. See the Amazon ECS documentation for the valid values.`,
     );
-  }
-  const asked = containers.map(({ name, memory: own }) => {
-    const override = overrides.containerOverrides?.find((each) => each.name === name);
-    return override?.memory ?? own ?? 0;
-  });
-  if (asked.some((each) => each > mib)) {
-    throw invalid("The memory of a container must not be more than the task's.");
   }
   const gib = overrides.ephemeralStorage?.sizeInGiB;
   if (gib !== undefined && (gib < 21 || gib > 200)) {
@@ -132,53 +115,22 @@ export function placementOf({ networkConfiguration }: Request, network: VpcNetwo
   };
 }
 
-/** The capacity providers that a request's tasks get, one after the other by weight; undefined for one without. */
-export function capacityProviders(
-  request: Request,
-  clusterStrategy: readonly { readonly capacityProvider: string; readonly weight: number }[],
-): readonly (string | undefined)[] {
-  const count = request.count ?? 1;
-  const asked = request.capacityProviderStrategy ?? [];
-  if (request.launchType !== undefined || (asked.length === 0 && clusterStrategy.length === 0)) {
-    if (request.launchType !== "FARGATE") {
-      throw invalid("No Container Instances were found in your cluster.");
-    }
-    return Array.from({ length: count }, () => undefined);
+/** The capacity provider of a request's task; undefined for one by its launch type. */
+export function capacityProviderOf({
+  launchType,
+  capacityProviderStrategy: [strategy] = [],
+}: Request): string | undefined {
+  if (launchType === "FARGATE") {
+    return undefined;
   }
-  const strategy: readonly {
-    readonly capacityProvider?: string;
-    readonly weight?: number;
-    readonly base?: number;
-  }[] = asked.length > 0 ? asked : clusterStrategy;
-  const unknown = strategy.find(
-    ({ capacityProvider = "" }) => !["FARGATE", "FARGATE_SPOT"].includes(capacityProvider),
-  );
-  if (unknown !== undefined) {
-    throw invalid(`The specified capacity provider '${unknown.capacityProvider ?? ""}' was not found.`);
+  if (strategy === undefined) {
+    throw invalid("No Container Instances were found in your cluster.");
   }
-  const weights = strategy.map(({ capacityProvider = "", weight, base = 0 }) => ({
-    capacityProvider,
-    weight: weight ?? (strategy.length === 1 ? 1 : 0),
-    base,
-  }));
-  const total = weights.reduce((sum, { weight }) => sum + weight, 0);
-  const chosen = weights.flatMap(({ capacityProvider, base }) =>
-    Array.from({ length: base }, () => capacityProvider),
-  );
-  if (total === 0 && chosen.length < count) {
-    throw invalid("At least one capacity provider of the strategy must have a weight of more than 0.");
+  const { capacityProvider = "" } = strategy;
+  if (!["FARGATE", "FARGATE_SPOT"].includes(capacityProvider)) {
+    throw invalid(`The specified capacity provider '${capacityProvider}' was not found.`);
   }
-  const given = new Map<string, number>();
-  while (chosen.length < count) {
-    // The provider that is furthest behind its share is next.
-    const next = weights.reduce((one, other) => {
-      const share = (each: typeof one): number => ((given.get(each.capacityProvider) ?? 0) + 1) / each.weight;
-      return share(other) < share(one) ? other : one;
-    });
-    given.set(next.capacityProvider, (given.get(next.capacityProvider) ?? 0) + 1);
-    chosen.push(next.capacityProvider);
-  }
-  return chosen.slice(0, count);
+  return capacityProvider;
 }
 
 /** @returns `InvalidParameterException` */

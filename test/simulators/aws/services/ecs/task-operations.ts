@@ -1,25 +1,13 @@
 /** The operations on tasks. */
-import type {
-  DescribeTasksCommandInput,
-  DescribeTasksCommandOutput,
-  ListTasksCommandInput,
-  ListTasksCommandOutput,
-  RunTaskCommandInput,
-  RunTaskCommandOutput,
-  StopTaskCommandInput,
-  StopTaskCommandOutput,
-  TagResourceCommandInput,
-  TagResourceCommandOutput,
-} from "@aws-sdk/client-ecs";
 
 import { arnOf, type Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Operation, operations } from "../../wire/service.ts";
 import { requestTagContext, resourceTagContext } from "../tags.ts";
 import type { Clusters } from "./clusters.ts";
 import type { Definitions } from "./definitions.ts";
-import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
-import { checkedPage } from "./paging.ts";
+import { ecsPage, type EcsTags, ecsTagMap } from "./ecs-tags.ts";
+import { notSimulated } from "./not-simulated.ts";
 import { passRole } from "./roles.ts";
 import { checkTaskReference, invalid } from "./run-task-request.ts";
 import type { TaskRun } from "./task-run.ts";
@@ -32,7 +20,7 @@ export function taskOperations(
   definitions: Definitions,
   tasks: Tasks,
   tags: EcsTags,
-): Record<string, Operation> {
+): Readonly<Record<string, Operation>> {
   const inCluster = (cluster: string | undefined) => ({ "ecs:cluster": clusters.arnOf(cluster) });
   const onTask = (action: string, cluster: string | undefined, reference: string): AccessRequest => {
     const clusterArn = clusters.arnOf(cluster);
@@ -50,8 +38,8 @@ export function taskOperations(
     return run !== undefined && tasks.isVisible(run.task) ? run : undefined;
   };
 
-  return {
-    RunTask: operation<RunTaskCommandInput, RunTaskCommandOutput>({
+  return operations<typeof import("@aws-sdk/client-ecs")>({
+    RunTask: {
       access: (input) => {
         const definition = definitions.find(input.taskDefinition ?? "");
         const tagContext = requestTagContext(ecsTagMap(input.tags));
@@ -93,9 +81,9 @@ export function taskOperations(
           failures: [...failures],
         };
       },
-    }),
+    },
 
-    StopTask: operation<StopTaskCommandInput, StopTaskCommandOutput>({
+    StopTask: {
       access: ({ cluster, task = "" }) => [onTask("StopTask", cluster, task)],
       run: ({ cluster, task = "", reason = "Task stopped by user" }) => {
         clusters.get(cluster);
@@ -107,10 +95,10 @@ export function taskOperations(
         tasks.stop(run, reason);
         return { task: run.task.describe() };
       },
-    }),
+    },
 
     /** Tags tasks alone. */
-    TagResource: operation<TagResourceCommandInput, TagResourceCommandOutput>({
+    TagResource: {
       access: ({ resourceArn = "", tags: given }) => [
         {
           action: "ecs:TagResource",
@@ -133,9 +121,9 @@ export function taskOperations(
         tags.set(resourceArn, { ...tags.of(resourceArn), ...ecsTagMap(given) });
         return {};
       },
-    }),
+    },
 
-    DescribeTasks: operation<DescribeTasksCommandInput, DescribeTasksCommandOutput>({
+    DescribeTasks: {
       access: ({ cluster, tasks: references = [] }) =>
         references.map((reference) => onTask("DescribeTasks", cluster, reference)),
       run: ({ cluster, tasks: references = [], include = [] }) => {
@@ -164,18 +152,20 @@ export function taskOperations(
         }
         return { tasks: found, failures };
       },
-    }),
+    },
 
-    ListTasks: operation<ListTasksCommandInput, ListTasksCommandOutput>({
+    ListTasks: {
       access: ({ cluster }) => [{ action: "ecs:ListTasks", resource: "*", context: inCluster(cluster) }],
       run: (input) => {
-        clusters.get(input.cluster);
-        const { startedBy, family, launchType, desiredStatus, containerInstance, serviceName } = input;
-        const others = [family, launchType, desiredStatus, containerInstance, serviceName];
-        if (startedBy !== undefined && others.some((filter) => filter !== undefined)) {
+        const { cluster, startedBy, desiredStatus, maxResults, nextToken, ...others } = input;
+        if (Object.keys(others).length > 0) {
+          throw notSimulated(Object.keys(others).join());
+        }
+        if (startedBy !== undefined && desiredStatus !== undefined) {
           throw invalid("startedBy must be the only filter.");
         }
-        const clusterArn = clusters.arnOf(input.cluster);
+        clusters.get(cluster);
+        const clusterArn = clusters.arnOf(cluster);
         const found = tasks
           .runs()
           .filter(
@@ -183,19 +173,15 @@ export function taskOperations(
               tasks.isVisible(task) &&
               task.clusterArn === clusterArn &&
               task.desiredStatus === (desiredStatus === "STOPPED" ? "STOPPED" : "RUNNING") &&
-              (startedBy === undefined || task.startedBy === startedBy) &&
-              (family === undefined || task.definition.family === family) &&
-              (launchType === undefined || launchType === "FARGATE") &&
-              containerInstance === undefined &&
-              serviceName === undefined,
+              (startedBy === undefined || task.startedBy === startedBy),
           );
-        const page = checkedPage(
+        const page = ecsPage(
           found.map(({ task }) => task.taskArn),
-          input.nextToken,
-          input.maxResults,
+          nextToken,
+          maxResults,
         );
         return { taskArns: page.items, nextToken: page.next };
       },
-    }),
-  };
+    },
+  });
 }

@@ -28,7 +28,6 @@ describe("the way of a task", () => {
       definition: { containerDefinitions: [{ name: "main" }] },
       request: {},
       placement: { subnetIds: ["subnet-1"], groupIds: [] },
-      isSpot: false,
       capacityProviderName: undefined,
     } as unknown as ConstructorParameters<typeof TaskState>[1]);
     const run = new TaskRun(services, task);

@@ -1,7 +1,6 @@
 /** The way of one task: from RunTask to STOPPED. */
 import type { Cloud } from "../../cloud.ts";
 import type { Context } from "../../context.ts";
-import { Limits } from "../../../common/machine/limits.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import type { MachineTask, TaskListener } from "../../../common/machine/task.ts";
 import { ipv6ResolverAddress, type TaskNetwork } from "../../../common/machine/vpc.ts";
@@ -10,7 +9,6 @@ import { type LineSink, openLogStream } from "./log-streams.ts";
 import type { TaskCredentials } from "./metadata.ts";
 import { fargateHost } from "./fargate-host.ts";
 import { pullImage } from "./pulling.ts";
-import { readSecrets } from "./secrets.ts";
 import { enforceGroups } from "./security-groups.ts";
 import { StartFailed, type StartFailures } from "./start-failures.ts";
 import { containerSpecs, taskMemory } from "./task-spec.ts";
@@ -24,7 +22,6 @@ export interface RunServices {
   readonly failures: StartFailures;
   /** The machine on which tasks really run; undefined: they only go through the motions. */
   readonly machine: Machine | undefined;
-  readonly enforcesCpu: boolean;
   /** Gives tasks the credentials of their roles. */
   readonly credentials: TaskCredentials;
   /** Called once a task has its interface; may answer another address for it, at which something listens. */
@@ -37,7 +34,6 @@ export const essentialExited = "Essential container in task exited";
 /** One task on its way. */
 export class TaskRun {
   readonly task: TaskState;
-  readonly limits = new Limits();
   /** Resolves when the task's last status is STOPPED. */
   readonly stopped: Promise<void>;
   /** Resolves when nothing of the task is left on the machine; rejects with a fault of the simulator itself. */
@@ -132,8 +128,8 @@ export class TaskRun {
     network: TaskNetwork,
     sinks: ReadonlyMap<string, LineSink>,
   ): Promise<MachineTask> {
-    const { context, cloud, enforcesCpu, credentials } = this.#services;
-    const { task, limits } = this;
+    const { context, cloud, credentials } = this.#services;
+    const { task } = this;
     const roleArn = task.overrides.taskRoleArn ?? task.definition.taskRoleArn;
     const { networkInterface } = task;
     if (networkInterface === undefined) {
@@ -142,7 +138,7 @@ export class TaskRun {
     const { privateIpAddress } = network.endpoint;
     const resolver = privateIpAddress.includes(":") ? ipv6ResolverAddress : machine.vpc.resolverAddress;
     this.#failOnDemand("mount");
-    const volumes = await openVolumes(machine, context, cloud, task, networkInterface);
+    const volumes = await openVolumes(machine, cloud, task, networkInterface);
     this.#failOnDemand("pull");
     task.pulling(true);
     const executionRoleArn = task.overrides.executionRoleArn ?? task.definition.executionRoleArn;
@@ -158,15 +154,11 @@ export class TaskRun {
         id: task.id,
         network,
         host: fargateHost(privateIpAddress, context.region, resolver),
-        memoryLimit: taskMemory(task, limits),
-        sharesProcesses: task.definition.pidMode === "task",
+        memoryLimit: taskMemory(task),
         containers: containerSpecs(task, {
           region: context.region,
           images,
           volumes,
-          limits,
-          enforcesCpu,
-          secrets: this.#readSecrets(executionRoleArn),
           credentialsId: roleArn === undefined ? undefined : credentials.issue(roleArn, task.id),
         }),
       },
@@ -197,7 +189,6 @@ export class TaskRun {
           this.stop("EssentialContainerExited", essentialExited);
         }
       },
-      onHealth: (name, healthStatus) => task.changeContainer(name, { healthStatus }),
       onLines: (name, lines) => sinks.get(name)?.(lines),
     };
   }
@@ -285,16 +276,6 @@ export class TaskRun {
       }
       throw error;
     }
-  }
-
-  #readSecrets(executionRoleArn: string | undefined): ReadonlyMap<string, Readonly<Record<string, string>>> {
-    const { cloud } = this.#services;
-    return new Map(
-      (this.task.definition.containerDefinitions ?? []).map((container) => [
-        container.name ?? "",
-        readSecrets(cloud.secrets, container, executionRoleArn),
-      ]),
-    );
   }
 
   #openLogs(): ReadonlyMap<string, LineSink> {

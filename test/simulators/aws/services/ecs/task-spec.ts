@@ -4,7 +4,7 @@ import type { ContainerDefinition } from "@aws-sdk/client-ecs";
 import type { Bind } from "../../../common/machine/bundle.ts";
 import { fargateEnvironment } from "./fargate-host.ts";
 import type { Image } from "../../../common/machine/images.ts";
-import type { Limits } from "../../../common/machine/limits.ts";
+import { givenUlimit, memoryLimit } from "../../../common/machine/limits.ts";
 import type { TaskContainerSpec } from "../../../common/machine/task.ts";
 import type { Given } from "../../wire/service.ts";
 import { cpuUnits, memoryMib } from "./sizes.ts";
@@ -12,7 +12,6 @@ import type { TaskState } from "./task-state.ts";
 
 const mib = 2 ** 20;
 const defaultStopTimeoutSeconds = 30;
-const defaultHealth = { interval: 30, timeout: 5, retries: 3, startPeriod: 0 };
 
 /** Supplies for the containers of a task that come neither from its definition nor its overrides. */
 export interface TaskSupplies {
@@ -20,33 +19,26 @@ export interface TaskSupplies {
   readonly images: ReadonlyMap<string, Image>;
   /** Directories of the volumes by name. */
   readonly volumes: ReadonlyMap<string, { readonly directory: string; readonly readOnly: boolean }>;
-  readonly limits: Limits;
-  /** Whether the CPUs of a task's size bound what it may use of the machine. */
-  readonly enforcesCpu: boolean;
-  /** Values of `secrets`, by container and variable. */
-  readonly secrets: ReadonlyMap<string, Readonly<Record<string, string>>>;
   /** ID in the path `169.254.170.2/v2/credentials/…`, for a task with a role. */
   readonly credentialsId: string | undefined;
 }
 
 /** Bytes of memory that a task has on the machine. */
-export function taskMemory({ overrides, definition }: TaskState, limits: Limits): number {
-  return limits.memory("", (memoryMib(overrides.memory ?? definition.memory ?? "") ?? 512) * mib);
+export function taskMemory({ overrides, definition }: TaskState): number {
+  return memoryLimit((memoryMib(overrides.memory ?? definition.memory ?? "") ?? 512) * mib);
 }
 
 /** The containers of a task. */
 export function containerSpecs(task: TaskState, supplies: TaskSupplies): TaskContainerSpec[] {
   const { definition, overrides } = task;
   const units = cpuUnits(overrides.cpu ?? definition.cpu ?? "") ?? 256;
-  const wholeMemory = taskMemory(task, supplies.limits);
   return (definition.containerDefinitions ?? []).map((container): TaskContainerSpec => {
-    const { name = "", linuxParameters: linux = {}, healthCheck: health } = container;
+    const { name = "", linuxParameters: linux = {} } = container;
     const override = overrides.containerOverrides?.find((each) => each.name === name);
     const image = supplies.images.get(name);
     if (image === undefined) {
       throw new Error(`container ${name} has no image`);
     }
-    const memory = override?.memory ?? container.memory;
     const command = override?.command ?? container.command;
     return {
       name,
@@ -54,13 +46,11 @@ export function containerSpecs(task: TaskState, supplies: TaskSupplies): TaskCon
       ...(container.entryPoint !== undefined && { entryPoint: container.entryPoint }),
       ...(command !== undefined && { command }),
       environment: {
-        ...fargateEnvironment(supplies.region, `${task.id}-${name}`, supplies.credentialsId),
+        ...fargateEnvironment(supplies.region, supplies.credentialsId),
         ...variables(container.environment),
-        ...supplies.secrets.get(name),
         ...variables(override?.environment),
       },
       ...(container.user !== undefined && { user: container.user }),
-      ...(container.workingDirectory !== undefined && { workingDirectory: container.workingDirectory }),
       readonlyRootFilesystem: container.readonlyRootFilesystem ?? false,
       binds: bindsOf(container, supplies),
       tmpfs: (linux.tmpfs ?? []).map(({ containerPath = "", size = 0, mountOptions = [] }) => ({
@@ -68,32 +58,16 @@ export function containerSpecs(task: TaskState, supplies: TaskSupplies): TaskCon
         sizeBytes: size * mib,
         options: mountOptions.filter((option) => option !== "defaults"),
       })),
-      ulimits: ulimitsOf(container, supplies.limits),
+      ulimits: ulimitsOf(container),
       sysctls: Object.fromEntries(
         (container.systemControls ?? []).map(({ namespace = "", value = "" }) => [namespace, value]),
       ),
       addCapabilities: linux.capabilities?.add ?? [],
-      dropCapabilities: linux.capabilities?.drop ?? [],
-      init: linux.initProcessEnabled ?? false,
-      memoryLimit: memory === undefined ? wholeMemory : supplies.limits.memory(name, memory * mib),
-      cpuShares: Math.max(2, override?.cpu ?? (container.cpu || units)),
-      ...(supplies.enforcesCpu && { cpus: supplies.limits.cpus(name, units) }),
+      memoryLimit: taskMemory(task),
+      cpuShares: units,
       essential: container.essential ?? true,
-      dependsOn: (container.dependsOn ?? []).map(({ containerName = "", condition = "START" }) => ({
-        containerName,
-        condition,
-      })),
-      ...(container.startTimeout !== undefined && { startTimeoutMs: container.startTimeout * 1000 }),
+      dependsOn: (container.dependsOn ?? []).map(({ containerName = "" }) => containerName),
       stopTimeoutMs: (container.stopTimeout ?? defaultStopTimeoutSeconds) * 1000,
-      ...(health !== undefined && {
-        healthCheck: {
-          command: health.command ?? [],
-          intervalMs: (health.interval ?? defaultHealth.interval) * 1000,
-          timeoutMs: (health.timeout ?? defaultHealth.timeout) * 1000,
-          retries: health.retries ?? defaultHealth.retries,
-          startPeriodMs: (health.startPeriod ?? defaultHealth.startPeriod) * 1000,
-        },
-      }),
     };
   });
 }
@@ -109,7 +83,7 @@ function bindsOf({ mountPoints = [] }: Given<ContainerDefinition>, { volumes }: 
 }
 
 /** Fargate gives every container 65,535 open files. */
-function ulimitsOf({ name = "", ulimits = [] }: Given<ContainerDefinition>, limits: Limits) {
+function ulimitsOf({ ulimits = [] }: Given<ContainerDefinition>) {
   const asked = ulimits.map((each) => ({
     name: each.name ?? "nofile",
     soft: each.softLimit ?? 0,
@@ -118,7 +92,7 @@ function ulimitsOf({ name = "", ulimits = [] }: Given<ContainerDefinition>, limi
   const files = asked.some((each) => each.name === "nofile")
     ? []
     : [{ name: "nofile", soft: 65_535, hard: 65_535 }];
-  return [...files, ...asked].map((ulimit) => limits.ulimit(name, ulimit));
+  return [...files, ...asked].map(givenUlimit);
 }
 
 function variables(

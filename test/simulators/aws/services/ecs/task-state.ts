@@ -49,7 +49,6 @@ export class TaskState {
       readonly definition: RegisteredDefinition;
       readonly request: Given<RunTaskCommandInput>;
       readonly placement: Placement;
-      readonly isSpot: boolean;
       readonly capacityProviderName: string | undefined;
     },
   ) {
@@ -61,15 +60,14 @@ export class TaskState {
     this.overrides = request.overrides ?? {};
     this.placement = made.placement;
     this.vcpus = (cpuUnits(this.overrides.cpu ?? definition.cpu ?? "") ?? 0) / 1024;
-    this.isSpot = made.isSpot;
+    this.isSpot = made.capacityProviderName === "FARGATE_SPOT";
     const attachment: Given<Attachment> = {
       id: crypto.randomUUID(),
       type: "ElasticNetworkInterface",
       status: "PRECREATED",
       details: [{ name: "subnetId", value: made.placement.subnetIds[0] ?? "" }],
     };
-    const ephemeralStorage = this.overrides.ephemeralStorage ??
-      definition.ephemeralStorage ?? { sizeInGiB: 20 };
+    const ephemeralStorage = this.overrides.ephemeralStorage ?? { sizeInGiB: 20 };
     this.#wire = {
       attachments: [attachment],
       attributes: [
@@ -87,14 +85,13 @@ export class TaskState {
         lastStatus: "PENDING",
         networkInterfaces: [],
         healthStatus: "UNKNOWN",
-        cpu: String(container.cpu ?? 0),
-        ...(container.memory !== undefined && { memory: String(container.memory) }),
+        cpu: "0",
       })),
       cpu: this.overrides.cpu ?? definition.cpu ?? "",
       createdAt: context.clock.now(),
       desiredStatus: "RUNNING",
-      enableExecuteCommand: request.enableExecuteCommand ?? false,
-      group: request.group ?? `family:${definition.family ?? ""}`,
+      enableExecuteCommand: false,
+      group: `family:${definition.family ?? ""}`,
       healthStatus: "UNKNOWN",
       lastStatus: "PROVISIONING",
       launchType: "FARGATE",
@@ -229,15 +226,7 @@ export class TaskState {
     const containers = (this.#wire.containers ?? []).map((container) =>
       container.name === name ? { ...container, ...change } : container,
     );
-    const health = containers
-      .map(({ healthStatus }) => healthStatus)
-      .filter((status) => status !== "UNKNOWN");
-    const healthStatus = health.includes("UNHEALTHY")
-      ? "UNHEALTHY"
-      : health.length > 0
-        ? "HEALTHY"
-        : "UNKNOWN";
-    this.#change({ containers, healthStatus });
+    this.#change({ containers });
   }
 
   #change(change: Partial<Given<Task>>): void {

@@ -3,7 +3,6 @@ import { mkdir } from "node:fs/promises";
 import path from "node:path";
 
 import type { Cloud, NetworkInterface } from "../../cloud.ts";
-import type { Context } from "../../context.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import { StartFailed } from "./start-failures.ts";
 import type { TaskState } from "./task-state.ts";
@@ -22,7 +21,6 @@ export interface TaskVolume {
  */
 export async function openVolumes(
   machine: Machine,
-  { switches }: Context,
   { fileSystems }: Cloud,
   task: TaskState,
   networkInterface: NetworkInterface,
@@ -49,8 +47,7 @@ export async function openVolumes(
         networkInterface,
       }),
     );
-    const allowsChown = !switches.accessPointsRefuseChown;
-    const directory = await machine.fileSystems.view({ ...mount, allowsChown });
+    const directory = await machine.fileSystems.view(mount);
     volumes.set(name, { directory, readOnly: mount.readOnly });
   }
   return volumes;

@@ -2,14 +2,14 @@
 import { randomBytes } from "node:crypto";
 import type { Failure, RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
-import { AwsFault, type Given } from "../../wire/service.ts";
+import type { Given } from "../../wire/service.ts";
 import { ClientTokens } from "./client-tokens.ts";
 import type { EcsCluster } from "./clusters.ts";
 import type { RegisteredDefinition } from "./definitions.ts";
 import { type EcsTags, ecsTagMap } from "./ecs-tags.ts";
 import { refuseNotSimulatedRun } from "./not-simulated.ts";
 import { checkAssumable } from "./roles.ts";
-import { capacityProviders, checkRunTask, placementOf } from "./run-task-request.ts";
+import { capacityProviderOf, checkRunTask, placementOf } from "./run-task-request.ts";
 import { type RunServices, TaskRun } from "./task-run.ts";
 import { TaskState } from "./task-state.ts";
 
@@ -45,11 +45,6 @@ export class Tasks {
     return [...this.#runs.values()];
   }
 
-  /** Finds a task by its ID; undefined once it is forgotten. */
-  byId(id: string): TaskState | undefined {
-    return this.#runs.get(id)?.task;
-  }
-
   /** Finds a task of one cluster by its ARN or the ID at the ARN's end; undefined once it is forgotten. */
   find(clusterArn: string, reference: string): TaskRun | undefined {
     const id = reference.slice(reference.lastIndexOf("/") + 1);
@@ -72,10 +67,10 @@ export class Tasks {
     definition: RegisteredDefinition,
   ): Launched {
     const { context, cloud } = this.#services;
-    checkRunTask(request, definition);
     refuseNotSimulatedRun(request);
+    checkRunTask(request, definition);
     const placement = placementOf(request, cloud.network);
-    const providers = capacityProviders(request, cluster.defaultStrategy);
+    const capacityProviderName = capacityProviderOf(request);
     const { overrides = {}, clientToken } = request;
     checkAssumable(context, overrides.taskRoleArn ?? definition.taskRoleArn);
     checkAssumable(context, overrides.executionRoleArn ?? definition.executionRoleArn);
@@ -83,37 +78,24 @@ export class Tasks {
     if (known) {
       return { tasks: known.flatMap((arn) => this.#launched.get(arn) ?? []), failures: [] };
     }
-    const tags = {
-      ...(request.propagateTags === "TASK_DEFINITION" && this.#tags.of(definition.taskDefinitionArn ?? "")),
-      ...ecsTagMap(request.tags),
-    };
-    const tasks: TaskState[] = [];
-    const failures: Failure[] = [];
-    for (const capacityProviderName of providers) {
-      const task = new TaskState(context, {
-        id: randomBytes(16).toString("hex"),
-        clusterName: cluster.name,
-        definition,
-        request,
-        placement,
-        isSpot: capacityProviderName === "FARGATE_SPOT",
-        capacityProviderName,
-      });
-      this.#tags.set(task.taskArn, tags);
-      const reason = this.#services.failures.take("capacity", task)?.message ?? this.#quotaReason(task);
-      if (reason === undefined) {
-        tasks.push(task);
-        this.#start(task);
-      } else {
-        this.#tags.forget(task.taskArn);
-        failures.push({ reason });
-      }
+    const task = new TaskState(context, {
+      id: randomBytes(16).toString("hex"),
+      clusterName: cluster.name,
+      definition,
+      request,
+      placement,
+      capacityProviderName,
+    });
+    const reason = this.#services.failures.take("capacity", task)?.message ?? this.#quotaReason(task);
+    if (reason !== undefined) {
+      return { tasks: [], failures: [{ reason }] };
     }
-    if (clientToken !== undefined && tasks.length > 0) {
-      const arns = tasks.map(({ taskArn }) => taskArn);
-      this.#tokens.record(cluster.name, clientToken, request, arns, context.clock.nowMs());
+    this.#tags.set(task.taskArn, ecsTagMap(request.tags));
+    this.#start(task);
+    if (clientToken !== undefined) {
+      this.#tokens.record(cluster.name, clientToken, request, [task.taskArn], context.clock.nowMs());
     }
-    return { tasks, failures };
+    return { tasks: [task], failures: [] };
   }
 
   /** Stops a task, and takes its tags away at once, as ECS does. */
@@ -160,15 +142,9 @@ export class Tasks {
   }
 
   #quotaReason(task: TaskState): string | undefined {
-    const { quotas, switches } = this.#services.context;
+    const { quotas } = this.#services.context;
     const used = task.isSpot ? this.#vcpus.spot : this.#vcpus.onDemand;
     const quota = task.isSpot ? quotas.fargateSpotVcpus : quotas.fargateVcpus;
-    if (used + task.vcpus <= quota) {
-      return undefined;
-    }
-    if (!switches.vcpuQuotaIsFailure) {
-      throw new AwsFault("ClientException", vcpuLimit);
-    }
-    return vcpuLimit;
+    return used + task.vcpus <= quota ? undefined : vcpuLimit;
   }
 }

@@ -1,23 +1,11 @@
 /** EFS: access points, and what there is to know about file systems and mount targets. */
-import type {
-  CreateAccessPointCommandInput,
-  CreateAccessPointCommandOutput,
-  DeleteAccessPointCommandInput,
-  DeleteAccessPointCommandOutput,
-  DescribeAccessPointsCommandInput,
-  DescribeAccessPointsCommandOutput,
-  DescribeMountTargetSecurityGroupsCommandInput,
-  DescribeMountTargetSecurityGroupsCommandOutput,
-  DescribeMountTargetsCommandInput,
-  DescribeMountTargetsCommandOutput,
-} from "@aws-sdk/client-efs";
 
 import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
 import { resourceId } from "../../ids.ts";
-import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
-import { type Page, pageOf } from "../pages.ts";
-import { requestTagContext, resourceTagContext, tagList, tagMap, tagViolation } from "../tags.ts";
+import { AwsFault, operations, type ServiceHandler } from "../../wire/service.ts";
+import { pagesOf } from "../pages.ts";
+import { checkedTags, requestTagContext, resourceTagContext, tagList, tagMap } from "../tags.ts";
 import { type AccessPoint, type EfsState, type MountTarget, withoutArn } from "./state.ts";
 
 /** The simulated EFS. */
@@ -113,8 +101,8 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
       unknownKey: "UnrecognizedClientException",
       unknownKeyStatus: 403,
     },
-    operations: {
-      CreateAccessPoint: operation<CreateAccessPointCommandInput, CreateAccessPointCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-efs")>({
+      CreateAccessPoint: {
         access: ({ FileSystemId, Tags }) => {
           const tags = requestTagContext(tagMap(Tags));
           const create = onFileSystem("CreateAccessPoint", FileSystemId).map((request) => ({
@@ -165,14 +153,14 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
                 ? undefined
                 : { uid: user.Uid ?? 0, gid: user.Gid ?? 0, secondaryGids: user.SecondaryGids ?? [] },
             availableAt: context.clock.nowMs() + context.delays.accessPoint,
-            tags: checkedTags(tagMap(input.Tags)),
+            tags: checkedTags(tagMap(input.Tags), "BadRequest"),
           };
           state.add(made);
           return shownAccessPoint(made);
         },
-      }),
+      },
 
-      DescribeAccessPoints: operation<DescribeAccessPointsCommandInput, DescribeAccessPointsCommandOutput>({
+      DescribeAccessPoints: {
         access: ({ AccessPointId, FileSystemId }) =>
           AccessPointId === undefined
             ? onFileSystem("DescribeAccessPoints", FileSystemId)
@@ -198,45 +186,29 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
           const { items, next } = requirePage(found, NextToken, MaxResults);
           return { AccessPoints: items.map(shownAccessPoint), NextToken: next };
         },
-      }),
+      },
 
-      DeleteAccessPoint: operation<DeleteAccessPointCommandInput, DeleteAccessPointCommandOutput>({
+      DeleteAccessPoint: {
         access: ({ AccessPointId }) => onAccessPoint("DeleteAccessPoint", AccessPointId ?? ""),
         run: ({ AccessPointId }) => {
           state.delete(state.accessPoint(AccessPointId ?? ""));
           return {};
         },
-      }),
+      },
 
-      DescribeMountTargets: operation<DescribeMountTargetsCommandInput, DescribeMountTargetsCommandOutput>({
-        access: ({ FileSystemId, MountTargetId, AccessPointId }) => {
-          const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
-          const point = state.accessPoints().find((each) => each.accessPointId === AccessPointId);
-          const fileSystemId = FileSystemId ?? target?.fileSystemId ?? point?.fileSystemId;
-          return onFileSystem("DescribeMountTargets", fileSystemId);
-        },
+      DescribeMountTargets: {
+        access: ({ FileSystemId }) => onFileSystem("DescribeMountTargets", FileSystemId),
         run: ({ FileSystemId, MountTargetId, AccessPointId, MaxItems, Marker }) => {
-          if (
-            [FileSystemId, MountTargetId, AccessPointId].filter((each) => each !== undefined).length !== 1
-          ) {
-            throw new AwsFault("BadRequest", "Name one of FileSystemId, MountTargetId and AccessPointId.");
+          if (FileSystemId === undefined || MountTargetId !== undefined || AccessPointId !== undefined) {
+            throw new AwsFault("BadRequest", "only mount targets of a file system are simulated", 501);
           }
-          if (MountTargetId !== undefined) {
-            return { MountTargets: [shownMountTarget(mountTarget(MountTargetId))] };
-          }
-          const fileSystemId =
-            AccessPointId === undefined
-              ? state.fileSystem(FileSystemId ?? "").fileSystemId
-              : state.accessPoint(AccessPointId).fileSystemId;
+          const { fileSystemId } = state.fileSystem(FileSystemId);
           const { items, next } = requirePage(mountTargetsOf(fileSystemId), Marker, MaxItems);
           return { MountTargets: items.map(shownMountTarget), NextMarker: next };
         },
-      }),
+      },
 
-      DescribeMountTargetSecurityGroups: operation<
-        DescribeMountTargetSecurityGroupsCommandInput,
-        DescribeMountTargetSecurityGroupsCommandOutput
-      >({
+      DescribeMountTargetSecurityGroups: {
         access: ({ MountTargetId }) => {
           const target = state.mountTargets().find((each) => each.mountTargetId === MountTargetId);
           return onFileSystem("DescribeMountTargetSecurityGroups", target?.fileSystemId);
@@ -244,28 +216,10 @@ export function efsService(context: Context, state: EfsState): ServiceHandler {
         run: ({ MountTargetId }) => ({
           SecurityGroups: [...mountTarget(MountTargetId ?? "").networkInterface.groupIds],
         }),
-      }),
-    },
+      },
+    }),
   };
 }
 
-function checkedTags(tags: Record<string, string>): Record<string, string> {
-  const violation = tagViolation(tags);
-  if (violation !== undefined) {
-    throw new AwsFault("BadRequest", violation);
-  }
-  return tags;
-}
-
 /** A hundred a page where the request names no number. */
-function requirePage<Item>(
-  all: readonly Item[],
-  token: string | undefined,
-  size: number | undefined,
-): Page<Item> {
-  const page = pageOf(all, token, size ?? 100);
-  if (page === undefined) {
-    throw new AwsFault("BadRequest", `Invalid token: ${token}`);
-  }
-  return page;
-}
+const requirePage = pagesOf("BadRequest", 100);

@@ -1,7 +1,7 @@
 /**
  * The paging of `GetLogEvents`. A page holds at most 1 MiB and 10,000 events, oldest first. The forward token leads to
  * events newer than the page, the backward token to older ones; a page at the end answers with the very token that it
- * was asked with, and a page may be empty before the end.
+ * was asked with.
  */
 import type { StoredEvent } from "./state.ts";
 
@@ -20,8 +20,6 @@ interface Position {
 export interface PageToken {
   readonly direction: "forward" | "backward";
   readonly position: Position;
-  /** Whether an empty page has been shown at this place. */
-  readonly emptyShown: boolean;
 }
 
 /** A page and where it leads. */
@@ -37,8 +35,6 @@ export interface PageRequest {
   readonly token?: string;
   readonly limit?: number;
   readonly startFromHead: boolean;
-  /** Whether an empty page comes before each page that is not. */
-  readonly emptyPages: boolean;
 }
 
 const beforeAll: Position = { timestamp: 0, sequence: 0 };
@@ -60,22 +56,12 @@ export function eventPage(all: readonly StoredEvent[], request: PageRequest): Ev
       ? { events: [], nextForwardToken: same, nextBackwardToken: writeToken(turned(token)) }
       : { events: [], nextForwardToken: writeToken(turned(token)), nextBackwardToken: same };
   }
-  if (request.emptyPages && !token.emptyShown) {
-    const next = writeToken({ ...token, emptyShown: true });
-    return direction === "forward"
-      ? { events: [], nextForwardToken: next, nextBackwardToken: writeToken(turned(token)) }
-      : { events: [], nextForwardToken: writeToken(turned(token)), nextBackwardToken: next };
-  }
   const events = direction === "forward" ? fill(rest, request) : fill(rest.toReversed(), request).reverse();
   const before = all.findLast((event) => compare(event, events[0] ?? position) < 0) ?? beforeAll;
   return {
     events,
-    nextForwardToken: writeToken({
-      direction: "forward",
-      position: events.at(-1) ?? position,
-      emptyShown: false,
-    }),
-    nextBackwardToken: writeToken({ direction: "backward", position: before, emptyShown: false }),
+    nextForwardToken: writeToken({ direction: "forward", position: events.at(-1) ?? position }),
+    nextBackwardToken: writeToken({ direction: "backward", position: before }),
   };
 }
 
@@ -86,12 +72,12 @@ export function isForward(token: string): boolean {
 
 function firstToken(all: readonly StoredEvent[], { startFromHead }: PageRequest): PageToken {
   return startFromHead
-    ? { direction: "forward", position: beforeAll, emptyShown: false }
-    : { direction: "backward", position: all.at(-1) ?? beforeAll, emptyShown: false };
+    ? { direction: "forward", position: beforeAll }
+    : { direction: "backward", position: all.at(-1) ?? beforeAll };
 }
 
 function turned({ direction, position }: PageToken): PageToken {
-  return { direction: direction === "forward" ? "backward" : "forward", position, emptyShown: false };
+  return { direction: direction === "forward" ? "backward" : "forward", position };
 }
 
 /** The first events that fit into a page; at least one. */
@@ -112,18 +98,17 @@ function compare(one: Position, other: Position): number {
   return one.timestamp - other.timestamp || one.sequence - other.sequence;
 }
 
-function writeToken({ direction, position, emptyShown }: PageToken): string {
+function writeToken({ direction, position }: PageToken): string {
   const digits = `${position.timestamp}`.padStart(20, "0") + `${position.sequence}`.padStart(20, "0");
-  return `${direction.charAt(0)}/${digits}/${emptyShown ? "e" : "s"}`;
+  return `${direction.charAt(0)}/${digits}`;
 }
 
 function readToken(text: string): PageToken | undefined {
-  const [, letter, timestamp, sequence, shown] = /^([fb])\/(\d{20})(\d{20})\/([es])$/.exec(text) ?? [];
+  const [, letter, timestamp, sequence] = /^([fb])\/(\d{20})(\d{20})$/.exec(text) ?? [];
   return letter === undefined
     ? undefined
     : {
         direction: letter === "f" ? "forward" : "backward",
         position: { timestamp: Number(timestamp), sequence: Number(sequence) },
-        emptyShown: shown === "e",
       };
 }

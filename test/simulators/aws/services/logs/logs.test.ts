@@ -4,7 +4,6 @@ import { test } from "node:test";
 import {
   CloudWatchLogsClient,
   DescribeLogGroupsCommand,
-  FilterLogEventsCommand,
   GetLogEventsCommand,
   type GetLogEventsCommandInput,
   type GetLogEventsCommandOutput,
@@ -85,13 +84,6 @@ test("a reader at the end finds what comes later with the token that it has", as
   assert.deepEqual(messagesOf(await get(aws, { startFromHead: true, nextToken })), ["later"]);
 });
 
-test("empty pages come before the end where that is switched on", async () => {
-  await using aws = await withLines(numbered(3), { switches: { emptyLogPages: true } });
-  const { lines, sizes } = await pagesFromHead(aws, 2);
-  assert.deepEqual(lines, numbered(3));
-  assert.deepEqual(sizes, [0, 2, 0, 1, 0]);
-});
-
 test("without a token the newest events are answered, and older ones by the backward token", async () => {
   await using aws = await withLines(numbered(5));
   const newest = await get(aws, { limit: 2 });
@@ -127,8 +119,6 @@ test("tokens that are none, and forward ones without startFromHead, are refused"
     name: "InvalidParameterException",
   });
   await assert.rejects(get(aws, { nextToken: nextForwardToken }), { name: "InvalidParameterException" });
-  aws.switches.forwardTokensNeedStartFromHead = false;
-  assert.deepEqual(messagesOf(await get(aws, { nextToken: nextForwardToken })), []);
 });
 
 test("a group or a stream that is missing is said to be", async () => {
@@ -152,20 +142,6 @@ test("groups are found by their prefixes", async () => {
     logGroups?.map(({ logGroupName }) => logGroupName),
     [group],
   );
-});
-
-test("events of several streams are filtered in the order of time", async () => {
-  await using aws = await withLines(numbered(3));
-  const logs = clientOf(aws);
-  aws.services.logs.createStream(group, "other");
-  aws.services.logs.putLogEvents(group, "other", [{ timestamp: 1, message: "line first" }]);
-  const filter = async (filterPattern: string) => {
-    const { events } = await logs.send(new FilterLogEventsCommand({ logGroupName: group, filterPattern }));
-    return events?.map(({ message }) => message);
-  };
-  assert.deepEqual(await filter("line"), ["line first", ...numbered(3)]);
-  assert.deepEqual(await filter('"line 1"'), ["line 1"]);
-  await assert.rejects(filter("{ $.x = 1 }"), { name: "InvalidParameterException" });
 });
 
 test("a stream keeps the newest of more than 32 MiB, whether it is read meanwhile or not", async () => {

@@ -1,27 +1,13 @@
 /** CloudWatch Logs. */
-import type {
-  DescribeLogGroupsCommandInput,
-  DescribeLogGroupsCommandOutput,
-  FilterLogEventsCommandInput,
-  FilterLogEventsCommandOutput,
-  GetLogEventsCommandInput,
-  GetLogEventsCommandOutput,
-} from "@aws-sdk/client-cloudwatch-logs";
 
-import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault, operation, type ServiceHandler } from "../../wire/service.ts";
-import { type Page, pageOf } from "../pages.ts";
+import { AwsFault, operations, type ServiceHandler } from "../../wire/service.ts";
+import { pagesOf } from "../pages.ts";
 import { eventPage, isForward } from "./event-pages.ts";
-import { filterTest } from "./filter-pattern.ts";
 import type { LogState } from "./state.ts";
 
 /** The simulated CloudWatch Logs. */
-export function logsService({ switches }: Context, state: LogState): ServiceHandler {
-  const onGroup = (action: string, group: string): AccessRequest[] => [
-    // This is how AWS names a group in what it checks: with an empty stream.
-    { action: `logs:${action}`, resource: `${state.groupArn(group)}:log-stream:` },
-  ];
+export function logsService(state: LogState): ServiceHandler {
   const onStream = (action: string, group: string, stream: string): AccessRequest[] => [
     { action: `logs:${action}`, resource: state.streamArn(group, stream) },
   ];
@@ -34,8 +20,8 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
       denied: "AccessDeniedException",
       unknownKey: "UnrecognizedClientException",
     },
-    operations: {
-      DescribeLogGroups: operation<DescribeLogGroupsCommandInput, DescribeLogGroupsCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-cloudwatch-logs")>({
+      DescribeLogGroups: {
         access: () => [{ action: "logs:DescribeLogGroups", resource: "*" }],
         run: ({ logGroupNamePrefix = "", logGroupNamePattern, logGroupIdentifiers, nextToken, limit }) => {
           if (logGroupNamePattern !== undefined || logGroupIdentifiers !== undefined) {
@@ -54,21 +40,19 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
           }));
           return { logGroups, nextToken: next };
         },
-      }),
+      },
 
-      GetLogEvents: operation<GetLogEventsCommandInput, GetLogEventsCommandOutput>({
+      GetLogEvents: {
         access: (input) => onStream("GetLogEvents", groupNameOf(input), input.logStreamName ?? ""),
         run: (input) => {
           const { nextToken, startFromHead = false, limit } = input;
           const stream = state.stream(groupNameOf(input), input.logStreamName ?? "");
-          const needsHead = switches.forwardTokensNeedStartFromHead && !startFromHead;
-          if (nextToken !== undefined && isForward(nextToken) && needsHead) {
+          if (nextToken !== undefined && isForward(nextToken) && !startFromHead) {
             const message = "A forward token needs startFromHead to be true.";
             throw new AwsFault("InvalidParameterException", message);
           }
           const page = eventPage(state.readable(stream, input.startTime, input.endTime), {
             startFromHead,
-            emptyPages: switches.emptyLogPages,
             ...(nextToken === undefined ? {} : { token: nextToken }),
             ...(limit === undefined ? {} : { limit }),
           });
@@ -84,53 +68,8 @@ export function logsService({ switches }: Context, state: LogState): ServiceHand
             })),
           };
         },
-      }),
-
-      FilterLogEvents: operation<FilterLogEventsCommandInput, FilterLogEventsCommandOutput>({
-        access: (input) => onGroup("FilterLogEvents", groupNameOf(input)),
-        run: (input) => {
-          const { logStreamNames, logStreamNamePrefix, filterPattern, nextToken, limit = 10_000 } = input;
-          if (logStreamNames !== undefined && logStreamNamePrefix !== undefined) {
-            const message = "logStreamNames and logStreamNamePrefix exclude each other.";
-            throw new AwsFault("InvalidParameterException", message);
-          }
-          if (input.startFromHead === false) {
-            throw new AwsFault("InvalidParameterException", "startFromHead false is not simulated", 501);
-          }
-          const group = groupNameOf(input);
-          const streams =
-            logStreamNames?.map((name) => state.stream(group, name)) ??
-            [...state.group(group).streams.values()].filter(({ name }) =>
-              name.startsWith(logStreamNamePrefix ?? ""),
-            );
-          const test = filterTest(filterPattern ?? "");
-          const found = streams
-            .flatMap((stream) =>
-              state
-                .readable(
-                  stream,
-                  input.startTime,
-                  input.endTime === undefined ? undefined : input.endTime + 1,
-                )
-                .filter(({ message }) => test(message))
-                .map((event) => ({ ...event, stream: stream.name })),
-            )
-            .sort((one, other) => one.timestamp - other.timestamp || one.sequence - other.sequence);
-          const { items, next } = requirePage(found, nextToken, limit);
-          return {
-            events: items.map(({ stream, timestamp, message, ingestionTime, sequence }) => ({
-              logStreamName: stream,
-              timestamp,
-              message,
-              ingestionTime,
-              eventId: String(sequence).padStart(56, "0"),
-            })),
-            searchedLogStreams: [],
-            nextToken: next,
-          };
-        },
-      }),
-    },
+      },
+    }),
   };
 }
 
@@ -149,14 +88,4 @@ function groupNameOf(input: {
 }
 
 /** Fifty a page where the request names no number. */
-function requirePage<Item>(
-  all: readonly Item[],
-  token: string | undefined,
-  size: number | undefined,
-): Page<Item> {
-  const page = pageOf(all, token, size ?? 50);
-  if (page === undefined) {
-    throw new AwsFault("InvalidParameterException", "The specified nextToken is invalid.");
-  }
-  return page;
-}
+const requirePage = pagesOf("InvalidParameterException", 50);

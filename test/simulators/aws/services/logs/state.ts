@@ -129,10 +129,6 @@ export class LogState implements LogGroups {
     return [...this.#groups.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
   }
 
-  hasGroup(name: string): boolean {
-    return this.#groups.has(name);
-  }
-
   /** @throws AwsFault `ResourceNotFoundException` */
   group(name: string): LogGroup {
     const found = this.#groups.get(name);
@@ -152,9 +148,6 @@ export class LogState implements LogGroups {
   }
 
   createGroup(name: string): void {
-    if (this.#groups.has(name)) {
-      throw new AwsFault("ResourceAlreadyExistsException", "The specified log group already exists");
-    }
     this.#groups.set(name, { name, createdAt: this.#context.clock.nowMs(), streams: new Map() });
   }
 

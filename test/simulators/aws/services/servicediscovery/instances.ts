@@ -1,17 +1,7 @@
 /** Cloud Map's calls about instances. */
 import { isIPv4, isIPv6 } from "node:net";
 
-import type {
-  DeregisterInstanceCommandInput,
-  DeregisterInstanceCommandOutput,
-  ListInstancesCommandInput,
-  ListInstancesCommandOutput,
-  RegisterInstanceCommandInput,
-  RegisterInstanceCommandOutput,
-} from "@aws-sdk/client-servicediscovery";
-
-import type { Context } from "../../context.ts";
-import { AwsFault, type Operation, operation } from "../../wire/service.ts";
+import { AwsFault, type Operation, operations } from "../../wire/service.ts";
 import { Permissions, requirePage } from "./requests.ts";
 import type { DiscoveryService, Instance, Registry } from "./state.ts";
 
@@ -19,11 +9,11 @@ const instancesPerService = 1000;
 const attributesPerInstance = 30;
 
 /** The operations on instances. */
-export function instanceOperations(context: Context, registry: Registry): Record<string, Operation> {
-  const permissions = new Permissions(context, registry);
+export function instanceOperations(registry: Registry): Readonly<Record<string, Operation>> {
+  const permissions = new Permissions(registry);
 
-  return {
-    RegisterInstance: operation<RegisterInstanceCommandInput, RegisterInstanceCommandOutput>({
+  return operations<typeof import("@aws-sdk/client-servicediscovery")>({
+    RegisterInstance: {
       access: ({ ServiceId = "" }) => [
         ...permissions.onService("RegisterInstance", ServiceId),
         ...permissions.inDns(ServiceId),
@@ -46,18 +36,18 @@ export function instanceOperations(context: Context, registry: Registry): Record
           }),
         );
       },
-    }),
+    },
 
-    DeregisterInstance: operation<DeregisterInstanceCommandInput, DeregisterInstanceCommandOutput>({
+    DeregisterInstance: {
       access: ({ ServiceId = "" }) => permissions.onService("DeregisterInstance", ServiceId),
       run: ({ ServiceId = "", InstanceId = "" }) => {
         const service = registry.service(ServiceId);
         requireInstance(service, InstanceId);
         return occupy(registry, service, InstanceId, () => service.instances.delete(InstanceId));
       },
-    }),
+    },
 
-    ListInstances: operation<ListInstancesCommandInput, ListInstancesCommandOutput>({
+    ListInstances: {
       access: ({ ServiceId = "" }) => permissions.onService("ListInstances", ServiceId),
       run: ({ ServiceId = "", NextToken, MaxResults }) => {
         const all = [...registry.service(ServiceId).instances.values()];
@@ -65,8 +55,8 @@ export function instanceOperations(context: Context, registry: Registry): Record
         const Instances = items.map(({ id, attributes }) => ({ Id: id, Attributes: { ...attributes } }));
         return { Instances, NextToken: next };
       },
-    }),
-  };
+    },
+  });
 }
 
 /** Begins an operation on an instance; one at a time. */

@@ -1,18 +1,14 @@
 /** Permissions, tags and pages, which Cloud Map's requests have in common. */
-import type { Context } from "../../context.ts";
 import type { AccessRequest } from "../../iam/access.ts";
-import { AwsFault } from "../../wire/service.ts";
-import { type Page, pageOf } from "../pages.ts";
-import { resourceTagContext, tagViolation } from "../tags.ts";
+import { pagesOf } from "../pages.ts";
+import { resourceTagContext } from "../tags.ts";
 import { type Registry, withoutArn } from "./state.ts";
 
 /** Permissions in terms of the registry. */
 export class Permissions {
-  readonly #context: Context;
   readonly #registry: Registry;
 
-  constructor(context: Context, registry: Registry) {
-    this.#context = context;
+  constructor(registry: Registry) {
     this.#registry = registry;
   }
 
@@ -48,7 +44,7 @@ export class Permissions {
   inDns(serviceId: string): AccessRequest[] {
     const service = this.#registry.services.get(withoutArn(serviceId));
     const namespace = this.#registry.namespaces.get(service?.namespaceId ?? "");
-    if (namespace === undefined || !this.#context.switches.cloudMapNeedsRoute53Rights) {
+    if (namespace === undefined) {
       return [];
     }
     const resource = `arn:aws:route53:::hostedzone/${namespace.hostedZoneId}`;
@@ -59,29 +55,5 @@ export class Permissions {
   }
 }
 
-/** @throws AwsFault `InvalidInput`, `TooManyTagsException` */
-export function checkedTags(tags: Record<string, string>): Record<string, string> {
-  const violation = tagViolation(tags);
-  if (violation !== undefined) {
-    const code = Object.keys(tags).length > 50 ? "TooManyTagsException" : "InvalidInput";
-    throw new AwsFault(code, violation);
-  }
-  return tags;
-}
-
-/**
- * A page; a hundred where the request names no number.
- *
- * @throws AwsFault `InvalidInput`
- */
-export function requirePage<Item>(
-  all: readonly Item[],
-  token: string | undefined,
-  size: number | undefined,
-): Page<Item> {
-  const page = pageOf(all, token, size ?? 100);
-  if (page === undefined) {
-    throw new AwsFault("InvalidInput", `Invalid token: ${token}`);
-  }
-  return page;
-}
+/** A page; a hundred where the request names no number. */
+export const requirePage = pagesOf("InvalidInput", 100);

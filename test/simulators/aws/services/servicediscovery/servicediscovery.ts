@@ -17,7 +17,7 @@ export function serviceDiscoveryService(context: Context, registry: Registry): S
     },
     operations: {
       ...serviceOperations(context, registry),
-      ...instanceOperations(context, registry),
+      ...instanceOperations(registry),
     },
   };
 }

@@ -1,28 +1,19 @@
 /** Cloud Map's calls about services and their namespace. */
-import type {
-  CreateServiceCommandInput,
-  CreateServiceCommandOutput,
-  DeleteServiceCommandInput,
-  DeleteServiceCommandOutput,
-  GetNamespaceCommandInput,
-  GetNamespaceCommandOutput,
-  ListServicesCommandInput,
-  ListServicesCommandOutput,
-} from "@aws-sdk/client-servicediscovery";
+import type { CreateServiceCommandInput } from "@aws-sdk/client-servicediscovery";
 
 import type { Context } from "../../context.ts";
 import { lowercaseId } from "../../ids.ts";
-import { AwsFault, type Given, type Operation, operation } from "../../wire/service.ts";
-import { requestTagContext, tagMap } from "../tags.ts";
-import { checkedTags, Permissions, requirePage } from "./requests.ts";
+import { AwsFault, type Given, type Operation, operations } from "../../wire/service.ts";
+import { checkedTags, requestTagContext, tagMap } from "../tags.ts";
+import { Permissions, requirePage } from "./requests.ts";
 import type { DiscoveryService, Registry } from "./state.ts";
 
 /** The operations on services. */
-export function serviceOperations(context: Context, registry: Registry): Record<string, Operation> {
-  const permissions = new Permissions(context, registry);
+export function serviceOperations(context: Context, registry: Registry): Readonly<Record<string, Operation>> {
+  const permissions = new Permissions(registry);
 
-  return {
-    CreateService: operation<CreateServiceCommandInput, CreateServiceCommandOutput>({
+  return operations<typeof import("@aws-sdk/client-servicediscovery")>({
+    CreateService: {
       access: ({ NamespaceId = "", DnsConfig, Tags }) => {
         const tags = requestTagContext(tagMap(Tags));
         const namespaceId = NamespaceId === "" ? (DnsConfig?.NamespaceId ?? "") : NamespaceId;
@@ -59,9 +50,9 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         registry.services.set(wanted.id, wanted);
         return { Service: shown(registry, wanted) };
       },
-    }),
+    },
 
-    DeleteService: operation<DeleteServiceCommandInput, DeleteServiceCommandOutput>({
+    DeleteService: {
       access: ({ Id = "" }) => permissions.onService("DeleteService", Id),
       run: ({ Id = "" }) => {
         const service = registry.service(Id);
@@ -73,9 +64,9 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         registry.services.delete(service.id);
         return {};
       },
-    }),
+    },
 
-    GetNamespace: operation<GetNamespaceCommandInput, GetNamespaceCommandOutput>({
+    GetNamespace: {
       access: ({ Id = "" }) => permissions.onNamespace("GetNamespace", Id),
       run: ({ Id = "" }) => {
         const { id, name, hostedZoneId } = registry.namespace(Id);
@@ -89,9 +80,9 @@ export function serviceOperations(context: Context, registry: Registry): Record<
           },
         };
       },
-    }),
+    },
 
-    ListServices: operation<ListServicesCommandInput, ListServicesCommandOutput>({
+    ListServices: {
       access: () => permissions.anywhere("ListServices"),
       run: ({ NextToken, MaxResults, Filters = [] }) => {
         const found = [...registry.services.values()].filter((service) =>
@@ -113,8 +104,8 @@ export function serviceOperations(context: Context, registry: Registry): Record<
         const { items, next } = requirePage(known, NextToken, MaxResults);
         return { Services: items.map((each) => summary(registry, each)), NextToken: next };
       },
-    }),
-  };
+    },
+  });
 }
 
 function newService(
@@ -145,7 +136,7 @@ function newService(
     creatorRequestId: input.CreatorRequestId,
     instances: new Map(),
     busy: new Set(),
-    tags: checkedTags(tagMap(input.Tags)),
+    tags: checkedTags(tagMap(input.Tags), "InvalidInput"),
   };
 }
 

@@ -1,8 +1,7 @@
 /** STS: who a caller is. */
-import type { GetCallerIdentityCommandInput, GetCallerIdentityCommandOutput } from "@aws-sdk/client-sts";
 
 import type { Context } from "../../context.ts";
-import { operation, type ServiceHandler } from "../../wire/service.ts";
+import { operations, type ServiceHandler } from "../../wire/service.ts";
 
 /** The simulated STS. */
 export function stsService({ accountId }: Context): ServiceHandler {
@@ -16,8 +15,8 @@ export function stsService({ accountId }: Context): ServiceHandler {
       unknownKey: "InvalidClientTokenId",
       unknownKeyStatus: 403,
     },
-    operations: {
-      GetCallerIdentity: operation<GetCallerIdentityCommandInput, GetCallerIdentityCommandOutput>({
+    operations: operations<typeof import("@aws-sdk/client-sts")>({
+      GetCallerIdentity: {
         // No permission is needed, and none can be withheld.
         access: () => [],
         run: (_input, { principal }) => ({
@@ -25,7 +24,7 @@ export function stsService({ accountId }: Context): ServiceHandler {
           Arn: principal.arn,
           UserId: principal.userId,
         }),
-      }),
-    },
+      },
+    }),
   };
 }

@@ -144,7 +144,7 @@ export class Environments {
   #deleteStorage(environment: Environment, { path }: ArmCall, services: EnvironmentServices): boolean {
     const { storageName = "" } = path;
     const users = services.jobsWith(environment, storageName);
-    if (this.#context.switches.storagesInUseAreKept && users.length > 0) {
+    if (users.length > 0) {
       const message = `Cannot delete Managed environment storage '${storageName}' because it's still in use.`;
       throw new ArmFault(409, "ManagedEnvironmentStorageInUse", message);
     }

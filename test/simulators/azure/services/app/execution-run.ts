@@ -4,7 +4,7 @@ import { chmod, mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 
 import type { Context } from "../../context.ts";
-import { Limits } from "../../../common/machine/limits.ts";
+import { memoryLimit } from "../../../common/machine/limits.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import type { MachineTask, TaskContainerSpec } from "../../../common/machine/task.ts";
 import type { TaskNetwork } from "../../../common/machine/vpc.ts";
@@ -48,11 +48,9 @@ export interface Mounted {
 /** A line of a container on its way to Log Analytics. */
 export interface ConsoleLine {
   readonly environmentId: string;
-  readonly job: string;
   readonly execution: string;
   readonly replica: string;
   readonly container: string;
-  readonly image: string;
   readonly text: string;
 }
 
@@ -108,7 +106,6 @@ export class ExecutionRun {
   readonly ends: ContainerEnd[] = [];
   /** Names of its replicas: the first, and one for each retry. */
   readonly replicas: string[] = [];
-  readonly limits = new Limits();
   /** Resolves when nothing of it is left on the machine; rejects with a fault of the simulator itself. */
   readonly finished: Promise<void>;
   readonly #services: RunServices;
@@ -123,10 +120,10 @@ export class ExecutionRun {
   #isDecided = false;
 
   constructor(services: RunServices, request: ExecutionRequest) {
-    const { clock, switches } = services.context;
+    const { clock } = services.context;
     this.#services = services;
     this.#request = request;
-    this.status = switches.executionsBeginAs;
+    this.status = "Running";
     this.startedAt = clock.now();
     const timeout = request.job.properties?.configuration?.replicaTimeout ?? 1;
     const cancel = clock.after(timeout * 1000, () => this.#end("Failed"));
@@ -185,18 +182,10 @@ export class ExecutionRun {
 
   async #run(): Promise<void> {
     const { context } = this.#services;
-    const { job } = this.#request;
-    const retries = job.properties?.configuration?.replicaRetryLimit ?? 0;
     let isSuccess = false;
     try {
       await this.#pass(context.delays.scheduling);
-      for (
-        let attempt = 0;
-        attempt <= retries && !isSuccess && !this.#stopping.signal.aborted;
-        attempt += 1
-      ) {
-        isSuccess = await this.#runReplica();
-      }
+      isSuccess = await this.#runReplica();
       this.#isDecided = true;
       await context.clock.sleep(context.delays.ending);
     } catch (error) {
@@ -245,7 +234,6 @@ export class ExecutionRun {
     const containers = await this.#containers(machine, puller, replica);
     await this.#pass(context.delays.pull);
     const ends: ContainerEnd[] = [];
-    const images = new Map(this.#bodies.map(({ name = "", image = "" }) => [name, image]));
     const task = machine.task(
       {
         id: replica,
@@ -261,15 +249,10 @@ export class ExecutionRun {
           describeFailure: (why) => `ContainerCreateFailed: ${why}`,
         },
         memoryLimit: containers.reduce((sum, { memoryLimit }) => sum + memoryLimit, 0),
-        sharesProcesses: false,
         containers,
       },
       {
-        onRunning: () => {
-          if (this.status === "Processing") {
-            this.status = "Running";
-          }
-        },
+        onRunning: () => {},
         onEnded: (container, exitCode, reason) => {
           const end = {
             replica,
@@ -280,10 +263,9 @@ export class ExecutionRun {
           ends.push(end);
           this.ends.push(end);
         },
-        onHealth: () => {},
         onLines: (container, lines) => {
           for (const text of lines) {
-            this.#log(replica, container, images.get(container) ?? "", text);
+            this.#log(replica, container, text);
           }
         },
       },
@@ -343,12 +325,10 @@ export class ExecutionRun {
         ulimits: [],
         sysctls: {},
         addCapabilities: [],
-        dropCapabilities: [],
-        init: false,
-        memoryLimit: this.limits.memory(name, gib * 1024 * mib),
+        memoryLimit: memoryLimit(gib * 1024 * mib),
         cpuShares: Math.max(2, Math.round(cpu * 1024)),
         essential: false,
-        dependsOn: before.map((containerName) => ({ containerName, condition: "SUCCESS" as const })),
+        dependsOn: before,
         stopTimeoutMs: graceMs,
       });
     }
@@ -427,16 +407,14 @@ export class ExecutionRun {
     };
   }
 
-  #log(replica: string, container: string, image: string, text: string): void {
-    const { name, jobName, job } = this.#request;
+  #log(replica: string, container: string, text: string): void {
+    const { name, job } = this.#request;
     const environmentId = job.properties?.environmentId ?? "";
     this.#services.onLine({
       environmentId,
-      job: jobName,
       execution: name,
       replica,
       container,
-      image,
       text,
     });
   }

@@ -1,5 +1,4 @@
 /** Rules for jobs that no shape tells. README.md names the source of each code. */
-import type { Context } from "../../context.ts";
 import { ArmFault, notSimulated } from "../../wire/fault.ts";
 import type { ContainerBody, JobBody, TemplateBody, VolumeBody } from "./bodies.ts";
 
@@ -19,6 +18,8 @@ const variableName = /^[-._a-zA-Z][-._a-zA-Z0-9]*$/;
 /** A container's size where it says none. */
 const defaultSize = { cpu: 0.5, memory: "1Gi" };
 const maxTags = 50;
+/** CPUs that a job may have in all its containers. */
+const maxCpu = 4;
 
 function refuse(code: string, message: string, status = 400): never {
   throw new ArmFault(status, code, message);
@@ -29,7 +30,7 @@ function refuse(code: string, message: string, status = 400): never {
  *
  * @throws ArmFault
  */
-export function checkJob(context: Context, job: JobBody, around: JobSurroundings): void {
+export function checkJob(job: JobBody, around: JobSurroundings): void {
   const { properties = {}, identity, tags = {} } = job;
   checkName(around.name);
   checkTags(tags);
@@ -44,18 +45,7 @@ export function checkJob(context: Context, job: JobBody, around: JobSurroundings
   checkSecrets(configuration.secrets ?? []);
   const secrets = new Set((configuration.secrets ?? []).map(({ name = "" }) => name));
   checkRegistries(configuration.registries ?? [], secrets, identity);
-  checkTemplate(context, template, secrets, around);
-}
-
-/** Checks the template of a start, which replaces the job's. @throws ArmFault */
-export function checkOverride(
-  context: Context,
-  template: TemplateBody,
-  job: JobBody,
-  around: JobSurroundings,
-): void {
-  const secrets = (job.properties?.configuration?.secrets ?? []).map(({ name = "" }) => name);
-  checkTemplate(context, template, new Set(secrets), around);
+  checkTemplate(template, secrets, around);
 }
 
 function checkName(name: string): void {
@@ -85,8 +75,11 @@ function checkTrigger(configuration: NonNullable<NonNullable<JobBody["properties
   if (triggerType !== "Manual") {
     throw notSimulated(`the trigger ${triggerType}`);
   }
-  if (replicaTimeout < 1 || replicaRetryLimit < 0) {
-    refuse("InvalidRequestContent", "replicaTimeout has to be above 0, and replicaRetryLimit not below it.");
+  if (replicaTimeout < 1) {
+    refuse("InvalidRequestContent", "replicaTimeout has to be above 0.");
+  }
+  if (replicaRetryLimit !== 0) {
+    throw notSimulated("another replica after a failure");
   }
   const { parallelism = 1, replicaCompletionCount = 1 } = manualTriggerConfig;
   if (parallelism !== 1 || replicaCompletionCount !== 1) {
@@ -157,12 +150,7 @@ function checkAssigned(wanted: string, identity: JobBody["identity"]): void {
   }
 }
 
-function checkTemplate(
-  context: Context,
-  template: TemplateBody,
-  secrets: ReadonlySet<string>,
-  around: JobSurroundings,
-): void {
+function checkTemplate(template: TemplateBody, secrets: ReadonlySet<string>, around: JobSurroundings): void {
   const { containers = [], initContainers = [], volumes = [] } = template;
   if (containers.length === 0) {
     refuse("ContainerAppCreateMustContainContainers", "A job has at least one container.");
@@ -182,7 +170,7 @@ function checkTemplate(
   for (const container of all) {
     checkContainer(container, volumes, secrets, around.name);
   }
-  checkTotal(context, containers);
+  checkTotal(containers);
   checkInitContainers(initContainers, containers);
 }
 
@@ -325,11 +313,11 @@ function checkInitContainers(
   }
 }
 
-function checkTotal({ switches }: Context, containers: readonly ContainerBody[]): void {
+function checkTotal(containers: readonly ContainerBody[]): void {
   const sizes = containers.map(sizeOf);
   const cpu = sizes.reduce((sum, size) => sum + size.cpu, 0);
   const gib = sizes.reduce((sum, size) => sum + size.gib, 0);
-  const steps = Array.from({ length: switches.maxCpu * 4 }, (_, index) => (index + 1) / 4);
+  const steps = Array.from({ length: maxCpu * 4 }, (_, index) => (index + 1) / 4);
   if (!steps.some((step) => Math.abs(step - cpu) < 1e-9 && Math.abs(step * 2 - gib) < 1e-9)) {
     const pairs = steps.map((step) => `[cpu: ${step}, memory: ${step * 2}Gi]`).join("; ");
     const message = `The total requested CPU and memory resources for this application (CPU: ${cpu}, memory: ${gib}) is invalid. Total CPU and memory for all containers defined in a Container App must add up to one of the following CPU - Memory combinations: ${pairs}`;

@@ -9,7 +9,7 @@ import { type ArmAnswer, type ArmCall, type ArmOperation, inGroup } from "../../
 import type { ContainerBody, JobBody, TemplateBody } from "./bodies.ts";
 import type { Environment, Environments } from "./environments.ts";
 import type { Execution, Executions } from "./executions.ts";
-import { checkJob, checkOverride, type JobSurroundings, sizeOf } from "./job-rules.ts";
+import { checkJob, type JobSurroundings, sizeOf } from "./job-rules.ts";
 import type { Puller } from "./pulling.ts";
 
 /** A job that exists. */
@@ -21,8 +21,6 @@ interface Job {
   readonly visibleAt: number;
   readonly createdBy: string;
   readonly createdAt: Date;
-  /** The template before the last update, and until when starts still take it. */
-  old: { readonly template: TemplateBody; readonly until: number } | undefined;
 }
 
 const jobType = "Microsoft.App/jobs";
@@ -178,7 +176,7 @@ export class Jobs {
     refuseWhileBusy(existing);
     this.#checkLinks(call, body);
     checkLocation(existing, body, location, call.path["resourceGroupName"] ?? "");
-    checkJob(this.#context, body, this.#surroundings(jobName, body));
+    checkJob(body, this.#surroundings(jobName, body));
     if (switches.imagesAreChecked) {
       await this.#puller?.check(body);
     }
@@ -191,11 +189,8 @@ export class Jobs {
       visibleAt: now + switches.eventualConsistencyMs,
       createdBy: call.principal.clientId,
       createdAt: clock.now(),
-      old: undefined,
     };
     if (existing !== undefined) {
-      const before = existing.body.properties?.template ?? {};
-      existing.old = { template: before, until: now + switches.updatesAreLateMs };
       existing.body = body;
     }
     job.provisioningState = "InProgress";
@@ -221,7 +216,7 @@ export class Jobs {
       throw notSimulated("an update of more than a job's tags");
     }
     const body: JobBody = { ...job.body, tags: { ...job.body.tags, ...tags } };
-    checkJob(this.#context, body, this.#surroundings(job.name, body));
+    checkJob(body, this.#surroundings(job.name, body));
     job.body = body;
     job.provisioningState = "InProgress";
     return await this.#operations.answer(call, {
@@ -265,10 +260,14 @@ export class Jobs {
   }
 
   async #start(call: ArmCall): Promise<ArmAnswer> {
-    const { clock, delays, switches } = this.#context;
+    const { delays, switches } = this.#context;
     const job = this.#find(call);
     refuseWhileBusy(job);
-    const template = this.#templateOf(job, clock.nowMs(), call.body as TemplateBody | undefined);
+    const { containers = [] } = (call.body ?? {}) as TemplateBody;
+    if (containers.length > 0) {
+      throw notSimulated("a start with a template of its own");
+    }
+    const template = job.body.properties?.template ?? {};
     const execution = this.#executions.start(job.name, job.body, template);
     const body = { name: execution.name, id: `${job.id}/executions/${execution.name}` };
     return await this.#operations.answer(call, {
@@ -277,31 +276,6 @@ export class Jobs {
       accepted: switches.startsAreNamed ? { status: 202, body } : { status: 202 },
       finish: () => ({ status: 200, body }),
     });
-  }
-
-  /** The template of a start: what it overrides takes the place of the job's. */
-  #templateOf(job: Job, now: number, override: TemplateBody | undefined): TemplateBody {
-    const { body, old } = job;
-    const own = old !== undefined && now < old.until ? old.template : (body.properties?.template ?? {});
-    if (override?.containers === undefined || override.containers.length === 0) {
-      return own;
-    }
-    const mountsOf = (container: ContainerBody): ContainerBody => {
-      const same = [...(own.initContainers ?? []), ...(own.containers ?? [])].find(
-        ({ name }) => name === container.name,
-      );
-      const { volumeMounts } = same ?? {};
-      return this.#context.switches.overridesDropMounts || volumeMounts === undefined
-        ? container
-        : { ...container, volumeMounts };
-    };
-    const template: TemplateBody = {
-      containers: override.containers.map(mountsOf),
-      initContainers: (override.initContainers ?? []).map(mountsOf),
-      ...(own.volumes !== undefined && { volumes: own.volumes }),
-    };
-    checkOverride(this.#context, template, body, this.#surroundings(job.name, body));
-    return template;
   }
 
   async #stop(call: ArmCall, { run }: Execution): Promise<ArmAnswer> {

@@ -1,307 +1,76 @@
-/**
- * The part of the Kusto Query Language that the backend writes, read strictly: a table, and the operators `where`,
- * `project`, `order by`, `take`, and `count` for tests. All else is refused by name.
- */
-import { notSimulated } from "../../wire/fault.ts";
+/** The one query that the backend writes in the Kusto Query Language, read strictly: all else is refused. */
+import { ArmFault } from "../../wire/fault.ts";
 
-/** A value of a row; times are of the class Date. */
-export type Value = string | number | boolean | Date | null;
-
-/** A row by its columns. */
-export type Row = Readonly<Record<string, Value>>;
-
-/** A table, with the type of each column. */
-export interface Table {
-  readonly columns: Readonly<Record<string, ColumnType>>;
-  readonly rows: readonly Row[];
+/** A line of a container, as the table has it. */
+export interface Row {
+  /** `_timestamp_d`, seconds since 1970. */
+  readonly time: number;
+  /** `ContainerGroupName_s` */
+  readonly replica: string;
+  /** `ContainerName_s` */
+  readonly container: string;
+  /** `Log_s` */
+  readonly line: string;
 }
 
-export type ColumnType = "string" | "datetime" | "real" | "long" | "bool";
-
-/** A mistake in a query. */
-export class QueryRefused extends Error {
-  readonly code: "SyntaxError" | "SemanticError";
-
-  constructor(code: QueryRefused["code"], message: string) {
-    super(message);
-    this.code = code;
-  }
+/** The lines that a query chooses. */
+export interface Lines {
+  readonly replica: string;
+  readonly replicaPrefix: string;
+  readonly container: string;
+  readonly bound: { readonly operator: string; readonly time: number } | undefined;
+  readonly order: string;
+  readonly most: number;
 }
 
-/**
- * Runs a query on tables that are found by name.
- *
- * @throws QueryRefused; ArmFault for what is not simulated
- */
-export function runQuery(query: string, table: (name: string) => Table | undefined): Table {
-  return new Query(tokens(query), table).run();
+/** A string of Kusto's, with no escapes but by code. */
+const text = String.raw`"((?:[^"\\\n]|\\u[0-9a-fA-F]{4})*)"`;
+const form = new RegExp(
+  [
+    "ContainerAppConsoleLogs_CL",
+    String.raw`\| where ContainerGroupName_s == ${text} or ContainerGroupName_s startswith_cs ${text}`,
+    String.raw`\| where ContainerName_s == ${text}`,
+    String.raw`(?:\| where _timestamp_d (<=?|>=?) (\d+(?:\.\d+)?)\n)?\| order by _timestamp_d (asc|desc)`,
+    String.raw`\| take (\d+)`,
+    String.raw`\| project _timestamp_d, Log_s`,
+  ].join("\n"),
+);
+
+/** @throws ArmFault 501 for another query than the backend's */
+export function readQuery(query: string): Lines {
+  const [whole, replica = "", replicaPrefix = "", container = "", operator, time, order = "", most] =
+    form.exec(query) ?? [];
+  if (whole !== query) {
+    throw new ArmFault(501, "NotSimulated", `another query than the backend's: ${query}`);
+  }
+  return {
+    replica: literal(replica),
+    replicaPrefix: literal(replicaPrefix),
+    container: literal(container),
+    bound: operator === undefined ? undefined : { operator, time: Number(time) },
+    order,
+    most: Number(most),
+  };
 }
 
-interface Token {
-  readonly kind: "name" | "string" | "number" | "sign";
-  readonly text: string;
+/** Time and text of the rows that a query chooses. */
+export function chosen(
+  { replica, replicaPrefix, container, bound, order, most }: Lines,
+  rows: readonly Row[],
+): readonly (readonly [number, string])[] {
+  return rows
+    .filter((row) => row.replica === replica || row.replica.startsWith(replicaPrefix))
+    .filter((row) => row.container === container)
+    .filter(({ time }) => bound === undefined || holds(bound.operator, time - bound.time))
+    .toSorted((one, other) => (order === "asc" ? one.time - other.time : other.time - one.time))
+    .slice(0, most)
+    .map(({ time, line }) => [time, line]);
 }
 
-const patterns: readonly (readonly [Token["kind"] | "skip", RegExp])[] = [
-  ["skip", /^(?:\s+|\/\/[^\n]*)/],
-  ["number", /^\d+(?:\.\d+)?/],
-  ["name", /^[A-Za-z_]\w*/],
-  ["string", /^@"(?:[^"]|"")*"|^@'(?:[^']|'')*'|^"(?:[^"\\\n]|\\.)*"|^'(?:[^'\\\n]|\\.)*'/],
-  ["sign", /^(?:==|!=|=~|!~|<=|>=|[|;,()=<>[\]])/],
-];
-
-function tokens(query: string): Token[] {
-  const found: Token[] = [];
-  for (let rest = query; rest !== ""; ) {
-    const match = patterns.flatMap(([kind, pattern]) => {
-      const text = pattern.exec(rest)?.[0];
-      return text === undefined ? [] : [{ kind, text }];
-    })[0];
-    if (match === undefined) {
-      throw new QueryRefused("SyntaxError", `A recognition error occurred at '${rest.slice(0, 20)}'.`);
-    }
-    const { kind, text } = match;
-    if (kind !== "skip") {
-      found.push({ kind, text: kind === "string" ? literal(text) : text });
-    }
-    rest = rest.slice(text.length);
-  }
-  return found;
+function holds(operator: string, difference: number): boolean {
+  return difference === 0 ? operator.endsWith("=") : difference < 0 === operator.startsWith("<");
 }
 
-function literal(text: string): string {
-  if (text.startsWith("@")) {
-    const quote = text.charAt(1);
-    return text.slice(2, -1).replaceAll(quote + quote, quote);
-  }
-  const escapes: Readonly<Record<string, string>> = { n: "\n", t: "\t", r: "\r", "0": "\0" };
-  return text
-    .slice(1, -1)
-    .replace(/\\u([0-9a-fA-F]{4})|\\(.)/g, (_, code: string | undefined, character: string) =>
-      code === undefined ? (escapes[character] ?? character) : String.fromCharCode(Number.parseInt(code, 16)),
-    );
-}
-
-type Expression = (row: Row) => Value;
-
-class Query {
-  readonly #tokens: readonly Token[];
-  readonly #find: (name: string) => Table | undefined;
-  #at = 0;
-  #table: Table = { columns: {}, rows: [] };
-
-  constructor(tokens: readonly Token[], find: (name: string) => Table | undefined) {
-    this.#tokens = tokens;
-    this.#find = find;
-  }
-
-  run(): Table {
-    const name = this.#take("name");
-    const table = this.#find(name);
-    if (table === undefined) {
-      throw unresolved("table or column", name);
-    }
-    this.#table = table;
-    while (this.#accept("|")) {
-      this.#operator();
-    }
-    this.#accept(";");
-    if (this.#peek() !== undefined) {
-      throw this.#unexpected();
-    }
-    return this.#table;
-  }
-
-  #operator(): void {
-    const name = this.#take("name");
-    const { columns, rows } = this.#table;
-    switch (name) {
-      case "where": {
-        const holds = this.#expression();
-        this.#table = { columns, rows: rows.filter((row) => holds(row) === true) };
-        return;
-      }
-      case "take":
-        this.#table = { columns, rows: rows.slice(0, this.#count()) };
-        return;
-      case "order":
-        this.#expect("by");
-        this.#sort();
-        return;
-      case "project":
-        this.#project();
-        return;
-      case "count":
-        this.#table = { columns: { Count: "long" }, rows: [{ Count: rows.length }] };
-        return;
-      default:
-        throw notSimulated(`the operator ${name} of KQL`);
-    }
-  }
-
-  #project(): void {
-    const made: Record<string, ColumnType> = {};
-    do {
-      const name = this.#take("name");
-      made[name] = this.#typeOf(name);
-    } while (this.#accept(","));
-    this.#table = {
-      columns: made,
-      rows: this.#table.rows.map((row) =>
-        Object.fromEntries(Object.keys(made).map((name) => [name, row[name] ?? null])),
-      ),
-    };
-  }
-
-  #typeOf(name: string): ColumnType {
-    const type = this.#table.columns[name];
-    if (type === undefined) {
-      throw unresolved("scalar", name);
-    }
-    return type;
-  }
-
-  /** Descending unless it says otherwise, as in Kusto. */
-  #sort(): void {
-    const keys: { readonly value: Expression; readonly sign: number }[] = [];
-    do {
-      const value = this.#value();
-      const sign = this.#accept("asc") ? 1 : -1;
-      this.#accept("desc");
-      if (this.#accept("nulls")) {
-        throw notSimulated("the order of nulls in KQL");
-      }
-      keys.push({ value, sign });
-    } while (this.#accept(","));
-    const rows = this.#table.rows.toSorted((one, other) => {
-      for (const { value, sign } of keys) {
-        const order = compare(value(one), value(other));
-        if (order !== 0) {
-          return order * sign;
-        }
-      }
-      return 0;
-    });
-    this.#table = { columns: this.#table.columns, rows };
-  }
-
-  #expression(): Expression {
-    let left = this.#conjunction();
-    while (this.#accept("or")) {
-      const [one, other] = [left, this.#conjunction()];
-      left = (row) => one(row) === true || other(row) === true;
-    }
-    return left;
-  }
-
-  #conjunction(): Expression {
-    let left = this.#comparison();
-    while (this.#accept("and")) {
-      const [one, other] = [left, this.#comparison()];
-      left = (row) => one(row) === true && other(row) === true;
-    }
-    return left;
-  }
-
-  #comparison(): Expression {
-    const left = this.#value();
-    const { text = "" } = this.#peek() ?? {};
-    if (text === "startswith_cs") {
-      this.#at += 1;
-      const right = this.#value();
-      return (row) => String(left(row) ?? "").startsWith(String(right(row) ?? ""));
-    }
-    const holds = orders[text];
-    if (holds === undefined) {
-      throw this.#unexpected();
-    }
-    this.#at += 1;
-    const right = this.#value();
-    return (row) => holds(compare(left(row), right(row)));
-  }
-
-  #value(): Expression {
-    const token = this.#peek();
-    this.#at += 1;
-    switch (token?.kind) {
-      case "string":
-        return () => token.text;
-      case "number":
-        return () => Number(token.text);
-      case "name":
-        this.#typeOf(token.text);
-        return (row) => row[token.text] ?? null;
-      default:
-        this.#at -= 1;
-        throw this.#unexpected();
-    }
-  }
-
-  #count(): number {
-    return Number(this.#take("number"));
-  }
-
-  #peek(): Token | undefined {
-    return this.#tokens[this.#at];
-  }
-
-  /** Steps over a word or sign, if it is next. */
-  #accept(text: string): boolean {
-    const token = this.#peek();
-    const isNext = token?.text === text && token.kind !== "string";
-    this.#at += isNext ? 1 : 0;
-    return isNext;
-  }
-
-  #expect(text: string): void {
-    if (!this.#accept(text)) {
-      throw this.#unexpected();
-    }
-  }
-
-  #take(kind: Token["kind"]): string {
-    const token = this.#peek();
-    if (token?.kind !== kind) {
-      throw this.#unexpected();
-    }
-    this.#at += 1;
-    return token.text;
-  }
-
-  #unexpected(): QueryRefused {
-    const near = this.#peek()?.text ?? "the end of the query";
-    return new QueryRefused(
-      "SyntaxError",
-      `A recognition error occurred in the query: unexpected '${near}'.`,
-    );
-  }
-}
-
-const orders: Readonly<Record<string, (order: number) => boolean>> = {
-  "==": (order) => order === 0,
-  "!=": (order) => order !== 0,
-  "<": (order) => order < 0,
-  "<=": (order) => order <= 0,
-  ">": (order) => order > 0,
-  ">=": (order) => order >= 0,
-};
-
-function unresolved(what: string, name: string): QueryRefused {
-  return new QueryRefused(
-    "SemanticError",
-    `'where' operator: Failed to resolve ${what} expression named '${name}'`,
-  );
-}
-
-function compare(one: Value, other: Value): number {
-  const [left, right] = [one, other].map((value) =>
-    value instanceof Date ? value.getTime() : (value ?? ""),
-  );
-  if (typeof left !== typeof right) {
-    throw new QueryRefused(
-      "SemanticError",
-      `Cannot compare values of types ${typeof left} and ${typeof right}.`,
-    );
-  }
-  return left === right ? 0 : (left ?? 0) < (right ?? 0) ? -1 : 1;
+function literal(content: string): string {
+  return content.replace(/\\u(.{4})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
 }

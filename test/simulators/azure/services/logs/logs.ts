@@ -9,32 +9,16 @@ import { isObject, type Schema, violations } from "../../models/schema.ts";
 import { ArmFault } from "../../wire/fault.ts";
 import { queryOperation } from "../../wire/rates.ts";
 import type { ConsoleLine } from "../app/execution-run.ts";
-import { type ColumnType, QueryRefused, runQuery, type Row, type Table } from "./kql.ts";
+import { chosen, readQuery, type Row } from "./kql.ts";
 
 /** A workspace. */
 interface Workspace {
   /** `customerId` */
   readonly id: string;
   readonly name: string;
-  readonly rows: { readonly row: Row; readonly visibleAt: number }[];
+  readonly rows: (Row & { readonly visibleAt: number })[];
   lines: number;
 }
-
-const consoleTable = "ContainerAppConsoleLogs_CL";
-const consoleColumns: Readonly<Record<string, ColumnType>> = {
-  TenantId: "string",
-  TimeGenerated: "datetime",
-  ContainerJobName_s: "string",
-  ContainerGroupName_s: "string",
-  ContainerName_s: "string",
-  ContainerImage_s: "string",
-  EnvironmentName_s: "string",
-  Log_s: "string",
-  Stream_s: "string",
-  _timestamp_d: "real",
-  time_t: "datetime",
-  Type: "string",
-};
 
 const queryBody: Schema = {
   kind: "object",
@@ -62,33 +46,20 @@ export class Logs {
   }
 
   /** Takes a line of a container; it can be found after the delay. */
-  put(workspaceId: string, environment: string, line: ConsoleLine): void {
-    const { clock, delays, switches, tenantId } = this.#context;
+  put(workspaceId: string, line: ConsoleLine): void {
+    const { clock, delays } = this.#context;
     const workspace = this.#workspaces.find(({ id }) => id === workspaceId);
     if (workspace === undefined) {
       return;
     }
     workspace.lines += 1;
-    if (switches.logLossEvery > 0 && workspace.lines % switches.logLossEvery === 0) {
-      return;
-    }
-    const now = clock.now();
+    const now = clock.nowMs();
     workspace.rows.push({
-      visibleAt: clock.nowMs() + delays.logIngestion,
-      row: {
-        TenantId: tenantId,
-        TimeGenerated: now,
-        ContainerJobName_s: line.job,
-        ContainerGroupName_s: line.replica,
-        ContainerName_s: line.container,
-        ContainerImage_s: line.image,
-        EnvironmentName_s: environment,
-        Log_s: line.text,
-        Stream_s: "stdout",
-        _timestamp_d: now.getTime() / 1000 + (workspace.lines % 1000) / 1_000_000,
-        time_t: now,
-        Type: consoleTable,
-      },
+      visibleAt: now + delays.logIngestion,
+      time: now / 1000 + (workspace.lines % 1000) / 1_000_000,
+      replica: line.replica,
+      container: line.container,
+      line: line.text,
     });
   }
 
@@ -129,17 +100,16 @@ export class Logs {
       }
       const fault = asFault(error);
       record(fault.status, fault.code);
-      const inner =
-        error instanceof QueryRefused ? { innererror: { code: error.code, message: error.message } } : {};
+      const inner = error instanceof NoTable ? { innererror: { code: "SemanticError" } } : {};
       const body = JSON.stringify({ error: { code: fault.code, message: fault.message, ...inner } });
       return { status: fault.status, headers: { ...headers, ...fault.headers }, body };
     }
   }
 
   async #answer(request: WireRequest, principal: Principal, input: unknown): Promise<object> {
-    const { rates, faults, clock, switches } = this.#context;
+    const { rates, faults, clock } = this.#context;
     const [service = "", operation = ""] = queryOperation.split(".");
-    const retryAfter = { "retry-after": String(switches.retryAfterSeconds) };
+    const retryAfter = { "retry-after": "1" };
     if (rates.take(queryOperation, input) !== undefined) {
       throw new ArmFault(429, "ThrottledError", "The maximum number of queries was exceeded.", retryAfter);
     }
@@ -172,14 +142,17 @@ export class Logs {
     if (timespan !== undefined || (workspaces !== undefined && workspaces.length > 0)) {
       throw new ArmFault(501, "NotSimulated", "a time span and several workspaces are not simulated");
     }
-    return show(runQuery(query, (name) => (name === consoleTable ? this.#console(workspace) : undefined)));
-  }
-
-  /** A custom table exists once something has been put into it. Rows are in no order that a query might rely on. */
-  #console({ rows }: Workspace): Table | undefined {
+    const lines = readQuery(query);
     const now = this.#context.clock.nowMs();
-    const arrived = rows.filter(({ visibleAt }) => visibleAt <= now).map(({ row }) => row);
-    return arrived.length === 0 ? undefined : { columns: consoleColumns, rows: arrived.toReversed() };
+    const arrived = workspace.rows.filter(({ visibleAt }) => visibleAt <= now);
+    if (arrived.length === 0) {
+      throw new NoTable();
+    }
+    const columns = [
+      { name: "_timestamp_d", type: "real" },
+      { name: "Log_s", type: "string" },
+    ];
+    return { name: "PrimaryResult", columns, rows: chosen(lines, arrived.toReversed()) };
   }
 
   #authenticate({ headers }: WireRequest): Principal {
@@ -211,10 +184,14 @@ export class Logs {
   }
 }
 
-function asFault(error: unknown): ArmFault {
-  if (error instanceof QueryRefused) {
-    return new ArmFault(400, "BadArgumentError", "The request had some invalid properties");
+/** A custom table exists once something has been put into it. */
+class NoTable extends ArmFault {
+  constructor() {
+    super(400, "BadArgumentError", "The request had some invalid properties");
   }
+}
+
+function asFault(error: unknown): ArmFault {
   return error instanceof ArmFault
     ? error
     : new ArmFault(500, "InternalServerError", String((error as Error).stack));
@@ -226,13 +203,4 @@ function read({ body }: WireRequest): unknown {
   } catch (error) {
     throw new ArmFault(400, "BadArgumentError", (error as Error).message);
   }
-}
-
-function show({ columns, rows }: Table): object {
-  const names = Object.keys(columns);
-  return {
-    name: "PrimaryResult",
-    columns: names.map((name) => ({ name, type: columns[name] })),
-    rows: rows.map((row) => names.map((name) => row[name] ?? null)),
-  };
 }

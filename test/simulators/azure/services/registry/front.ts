@@ -2,41 +2,18 @@
  * The registry of Azure Container Registry: the Docker registry protocol before a real `docker-registry`, with ACR's
  * tokens, roles for each step, and layers that lie in a storage account.
  */
-import { once } from "node:events";
-import {
-  createServer,
-  type IncomingMessage,
-  request as sendRequest,
-  type Server,
-  type ServerResponse,
-} from "node:http";
-import type { AddressInfo } from "node:net";
-import { pipeline } from "node:stream/promises";
+import type { IncomingMessage, ServerResponse } from "node:http";
 
 import type { Context } from "../../context.ts";
 import { TokenRefused } from "../../entra/entra.ts";
 import type { DockerRegistry } from "../../../common/registry/docker-registry.ts";
+import { readWhole, Refusal, RegistryFront } from "../../../common/registry/registry-front.ts";
 import { type Access, type Action, type Caller, type RegistryTokens, tokenUser } from "./tokens.ts";
 
 /** The settings of a registry that its front asks. */
 export interface RegistryAccount {
   readonly name: string;
   readonly password: string;
-}
-
-/** A refusal in the registry protocol's form. */
-class Refusal extends Error {
-  readonly status: number;
-  readonly code: string;
-  /** The scope that a token would need. */
-  readonly scope: string | undefined;
-
-  constructor(status: number, code: string, message: string, scope?: string) {
-    super(message);
-    this.status = status;
-    this.code = code;
-    this.scope = scope;
-  }
 }
 
 /** Tokens for Resource Manager are what ACR exchanges. */
@@ -46,15 +23,11 @@ const audiences = [
   "https://containerregistry.azure.net",
 ];
 
-/** The registry's two listeners: the protocol, and the storage account where layers lie. */
-export class RegistryFront implements AsyncDisposable {
+/** The registry of Azure Container Registry. */
+export class AcrFront extends RegistryFront {
   readonly #context: Context;
   readonly #account: RegistryAccount;
   readonly #tokens: RegistryTokens;
-  readonly #start: () => Promise<DockerRegistry>;
-  #registry: Promise<DockerRegistry> | undefined;
-  readonly #server: Server;
-  readonly #storage: Server;
 
   /** @param start starts the real registry, at the first request */
   constructor(
@@ -63,58 +36,27 @@ export class RegistryFront implements AsyncDisposable {
     tokens: RegistryTokens,
     start: () => Promise<DockerRegistry>,
   ) {
+    super(start);
     this.#context = context;
     this.#account = account;
     this.#tokens = tokens;
-    this.#start = start;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#storage = createServer((request, response) => void this.#serveLayer(request, response));
   }
 
-  async listen(): Promise<void> {
-    for (const server of [this.#server, this.#storage]) {
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
+  protected override async serve(
+    request: IncomingMessage,
+    response: ServerResponse,
+    url: URL,
+  ): Promise<void> {
+    if (url.pathname === "/oauth2/token" || url.pathname === "/oauth2/exchange") {
+      await this.#serveTokens(request, response, url);
+    } else {
+      await this.#serveProtocol(request, response, url);
     }
   }
 
-  /** `127.0.0.1:port`: the login server. */
-  get host(): string {
-    return hostOf(this.#server);
-  }
-
-  /** `127.0.0.1:port` of the registry behind, which lets everybody in. */
-  async behind(): Promise<string> {
-    this.#registry ??= this.#start();
-    return `127.0.0.1:${(await this.#registry).port}`;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const server of [this.#server, this.#storage]) {
-      const closed = once(server, "close");
-      server.close();
-      server.closeAllConnections();
-      await closed;
-    }
-    await (await this.#registry)?.[Symbol.asyncDispose]();
-  }
-
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    try {
-      const url = new URL(request.url ?? "/", "http://registry");
-      if (url.pathname === "/oauth2/token" || url.pathname === "/oauth2/exchange") {
-        await this.#serveTokens(request, response, url);
-      } else {
-        await this.#serveProtocol(request, response, url);
-      }
-    } catch (error) {
-      request.resume();
-      if (error instanceof Refusal && !response.headersSent) {
-        this.#refuse(response, error);
-      } else {
-        response.destroy();
-      }
-    }
+  protected override challenge({ scope }: Refusal): string {
+    const wanted = scope === undefined ? "" : `,scope="${scope}",error="insufficient_scope"`;
+    return `Bearer realm="http://${this.host}/oauth2/token",service="${this.host}"${wanted}`;
   }
 
   async #serveProtocol(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
@@ -127,15 +69,14 @@ export class RegistryFront implements AsyncDisposable {
     if (method === "POST" && url.searchParams.has("mount") && from !== null) {
       this.#demand(request, from, "pull");
     }
-    if (isLayer && this.#context.switches.layersAreElsewhere) {
+    if (isLayer) {
       const head = await fetch(`http://${await this.behind()}${url.pathname}`, { method: "HEAD" });
       if (head.ok) {
-        const location = `http://${hostOf(this.#storage)}${url.pathname}?sig=simulated`;
-        response.writeHead(307, { location, "content-length": 0 }).end();
+        this.redirect(response, url);
         return;
       }
     }
-    await this.#pass(request, response, url.pathname + url.search);
+    await this.pass(request, response, url.pathname + url.search);
   }
 
   /** Refuses a caller that may not do a step. @param repository undefined: any caller may */
@@ -232,45 +173,6 @@ export class RegistryFront implements AsyncDisposable {
       throw error;
     }
   }
-
-  /** The storage account where layers lie: its addresses are signed, and it takes no other credentials. */
-  async #serveLayer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const target = new URL(request.url ?? "/", "http://storage");
-    if (request.headers.authorization !== undefined || !target.searchParams.has("sig")) {
-      const message = "Authentication information is not given in the correct format.";
-      response.writeHead(400, { "content-type": "application/xml" });
-      response.end(`<Error><Code>InvalidAuthenticationInfo</Code><Message>${message}</Message></Error>`);
-      return;
-    }
-    await this.#pass(request, response, target.pathname).catch(() => response.destroy());
-  }
-
-  /** Hands a request to the real registry, and its answer back. */
-  async #pass(request: IncomingMessage, response: ServerResponse, target: string): Promise<void> {
-    const { authorization: _ours, ...headers } = request.headers;
-    const [host, port] = (await this.behind()).split(":");
-    const passed = sendRequest({ host, port, method: request.method, path: target, headers });
-    const answered = once(passed, "response") as Promise<[IncomingMessage]>;
-    await Promise.all([
-      pipeline(request, passed),
-      answered.then(async ([answer]) => {
-        response.writeHead(answer.statusCode ?? 502, answer.headers);
-        await pipeline(answer, response);
-      }),
-    ]);
-  }
-
-  #refuse(response: ServerResponse, { status, code, message, scope }: Refusal): void {
-    const body = JSON.stringify({ errors: [{ code, message }] });
-    const wanted = scope === undefined ? "" : `,scope="${scope}",error="insufficient_scope"`;
-    const challenge = `Bearer realm="http://${this.host}/oauth2/token",service="${this.host}"${wanted}`;
-    response.writeHead(status, {
-      "content-type": "application/json; charset=utf-8",
-      "content-length": Buffer.byteLength(body),
-      ...(status === 401 ? { "www-authenticate": challenge } : {}),
-    });
-    response.end(response.req.method === "HEAD" ? undefined : body);
-  }
 }
 
 interface Route {
@@ -315,16 +217,4 @@ function credentialsOf(encoded: string): [user: string, password: string] {
   const text = Buffer.from(encoded, "base64").toString();
   const at = text.indexOf(":");
   return at < 0 ? [text, ""] : [text.slice(0, at), text.slice(at + 1)];
-}
-
-function hostOf(server: Server): string {
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
-}
-
-async function readWhole(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of request) {
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
 }

@@ -19,7 +19,7 @@ import {
   type ResourceProvider,
 } from "../../wire/provider.ts";
 import type { IdentityRegistries } from "../app/pulling.ts";
-import { RegistryFront } from "./front.ts";
+import { AcrFront } from "./front.ts";
 import { RegistryTokens, tokenUser } from "./tokens.ts";
 
 const run = promisify(execFile);
@@ -84,13 +84,13 @@ export class Registry implements IdentityRegistries, AsyncDisposable {
   readonly password = randomBytes(26).toString("base64url");
   readonly #context: Context;
   readonly #tokens: RegistryTokens;
-  readonly #front: RegistryFront;
+  readonly #front: AcrFront;
 
   private constructor(context: Context, name: string) {
     this.#context = context;
     this.name = name;
     this.#tokens = new RegistryTokens(context, this.id);
-    this.#front = new RegistryFront(context, this, this.#tokens, () =>
+    this.#front = new AcrFront(context, this, this.#tokens, () =>
       DockerRegistry.start(join(context.directory, "registry")),
     );
     const operations = new LongOperations(context, "Microsoft.ContainerRegistry", "registry");

@@ -1,5 +1,4 @@
 /** Shares as replicas mount them: by SMB, with what that lacks, or by NFS. */
-import type { Context } from "../../context.ts";
 import type { Machine } from "../../../common/machine/machine.ts";
 import type { EnvironmentStorage } from "../app/environments.ts";
 import type { Mounted } from "../app/execution-run.ts";
@@ -18,7 +17,6 @@ export interface StorageMount {
  * @throws Error whose message is mount.cifs' or mount.nfs'
  */
 export async function mountShare(
-  { switches }: Context,
   storages: Storage,
   machine: Machine,
   { storage, options }: StorageMount,
@@ -46,7 +44,6 @@ export async function mountShare(
     dirMode: options.get("dir_mode") ?? "0777",
     symlinks: options.has("mfsymlinks"),
     localLocks: options.has("nobrl"),
-    rootMayChmod: switches.rootMayChmodShares,
   });
   return { directory, files: share.directory, readOnly: accessMode === "ReadOnly" };
 }

@@ -38,8 +38,6 @@ export interface StorageAccount {
   /** Whether it takes secure transfer alone, by which no NFS share is mounted. */
   isHttpsOnly?: boolean;
   readonly shares: Map<string, Share>;
-  /** Simulated milliseconds since the epoch, until which names of deleted shares are not free. */
-  readonly deleted: Map<string, number>;
 }
 
 const accountType = "Microsoft.Storage/storageAccounts";
@@ -74,7 +72,6 @@ export class Storage {
       kind,
       keys: [key(), key()],
       shares: new Map(),
-      deleted: new Map(),
     };
     this.#accounts.push(account);
     return account;
@@ -187,10 +184,6 @@ export class Storage {
     if (existing !== undefined) {
       return { status: 200, body: this.#show(this.#change(existing, call.body as ShareBody)) };
     }
-    if ((account.deleted.get(name) ?? 0) > this.#context.clock.nowMs()) {
-      const message = "The specified share is being deleted. Try operation later.";
-      throw new ArmFault(409, "ShareBeingDeleted", message);
-    }
     const directory = join(this.#context.directory, "shares", randomUUID());
     mkdirSync(directory, { recursive: true });
     chmodSync(directory, 0o777);
@@ -222,9 +215,7 @@ export class Storage {
     if (share === undefined) {
       return { status: 204 };
     }
-    const { clock, switches } = this.#context;
     account.shares.delete(name);
-    account.deleted.set(name, clock.nowMs() + switches.deletedSharesBlockNamesMs);
     await this.#onDeleted(share.directory);
     await rm(share.directory, { recursive: true, force: true, maxRetries: 10 }); // a replica may still write
     return { status: 200 };
