@@ -5,12 +5,13 @@ import { readdir, readlink, stat, writeFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { GitServer } from "../support/git-server.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { isAlive, processOf } from "../support/processes.ts";
@@ -807,12 +808,10 @@ describe("a base image that its registry has anew", () => {
 });
 
 describe("a base image of a registry that asks for credentials", () => {
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start({ credentials: true }));
   before(async () => {
-    registry = await TestRegistry.start({ credentials: true });
     await registry.push("private/base", "1", await busyboxImage());
   });
-  after(() => registry[Symbol.asyncDispose]());
 
   test("is pulled with those of the build, which are kept nowhere", async () => {
     const dockerfile = `FROM ${registry.host}/private/base:1\nRUN true\n`;

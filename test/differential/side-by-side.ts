@@ -1,9 +1,10 @@
 /** The same calls, one after another, to a dockerd and to sockerless; each is a test. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { before, test } from "node:test";
 import { compileBuilder } from "../support/builds.ts";
 import { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { calls } from "./calls.ts";
 import { differencesOf, type Intention, startContainers } from "./compare.ts";
 import { observe } from "./observe.ts";
@@ -14,21 +15,10 @@ export function compareSideBySide(
   startDockerd: () => Promise<Dockerd>,
   isIntended: Intention,
 ): void {
-  let dockerd: Dockerd;
-  let daemon: Daemon;
-  /** Engines that have to be ended, also where not everything could be started. */
-  const started: (Dockerd | Daemon)[] = [];
-  before(async () => {
-    await compileBuilder(); // for the calls that ask it
-    dockerd = await startDockerd();
-    started.push(dockerd);
-    daemon = await Daemon.start();
-    started.push(daemon);
-    await Promise.all(started.map(startContainers));
-  });
-  after(async () => {
-    await Promise.all(started.map((engine) => engine.stop()));
-  });
+  before(compileBuilder); // for the calls that ask it
+  const dockerd = duringTests(startDockerd);
+  const daemon = duringTests(() => Daemon.startWithBusybox());
+  before(() => Promise.all([dockerd, daemon].map(startContainers)));
   /** ID of the thing that each daemon has made last. */
   let theirId = "";
   let ourId = "";

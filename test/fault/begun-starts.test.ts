@@ -11,7 +11,6 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilOnly } from "../support/traces.ts";
@@ -33,8 +32,7 @@ describe("a run that had begun, whose end is", () => {
       const armed = join(directory, "step");
       const marks = join(directory, "marks");
       try {
-        await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-        await daemon.ok("load", "--input", await busyboxArchiveFile());
+        await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
         const id = await daemon.ok(
           ...["create", "--name=once", "--network=none", `--volume=${directory}:/told`],
           ...["busybox", "sh", "-c", `echo run >> /told/marks; ${script}`],
@@ -72,8 +70,7 @@ test("a process that had begun when its shim was killed in its start has run", a
   const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
   const armed = join(directory, "step");
   try {
-    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
     await daemon.ok("create", "--name=begun", "--network=none", "busybox", "sleep", "1000000");
     await writeFile(armed, "shim.start.executing");
     await daemon.ok("start", "begun");
@@ -88,8 +85,7 @@ test("a restart whose shim is killed is made again", inSoak, async () => {
   const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
   const armed = join(directory, "step");
   try {
-    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
     for (const step of ["shim.start.created", "shim.start.announced", "shim.start.executing"]) {
       await daemon.ok(
         ...["run", "-d", "--name=again", "--network=none", "--restart=always"],
