@@ -5,18 +5,15 @@ import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { after, suite, test } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 
 suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
   const resources = new AsyncDisposableStack();
-  let cluster: Cluster;
-
-  before(async () => {
-    cluster = resources.use(await Cluster.start());
-  });
+  const cluster = duringTests(() => Cluster.start());
   after(() => resources.disposeAsync());
 
   /** A proxy that tunnels (`CONNECT`). @returns its address, and where it was asked to go */

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { after, before } from "node:test";
 
 /** Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them. */
@@ -10,14 +11,17 @@ export function duringTests<T extends AsyncDisposable>(
     started = await start();
   }, options);
   after(() => started?.[Symbol.asyncDispose]());
+  return thereLater(() => started ?? assert.fail("it is there once a test runs"));
+}
+
+/** An object that others may hold before it is there. */
+export function thereLater<T extends object>(get: () => T): T {
   return new Proxy({} as T, {
     get: (_, key) => {
-      if (started === undefined) {
-        throw new Error("it is there once a test runs");
-      }
-      const value: unknown = Reflect.get(started, key, started);
+      const own = get();
+      const value: unknown = Reflect.get(own, key, own);
       // Private members are those of the object itself.
-      return typeof value === "function" ? value.bind(started) : value;
+      return typeof value === "function" ? value.bind(own) : value;
     },
   });
 }
