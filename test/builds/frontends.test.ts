@@ -146,28 +146,24 @@ RUN cat /a /told /here > /out
     needed(async () => {
       const directoryOfKills = scratchDirectory();
       const armed = join(directoryOfKills, "step");
-      const daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-      try {
-        await daemon.ok("load", "--input", await busyboxArchiveFile());
-        const plugin = await findPlugin("buildx");
-        assert.ok("path" in plugin);
-        await installPlugin(daemon, plugin.path);
-        await write(`# syntax=${registry.host}/own/frontend:1\n`);
-        await daemon.ok("pull", `${registry.host}/own/frontend:1`);
-        for (const step of ["workloads.launch.before", "workloads.launch.after"]) {
-          const victim = await processOf(daemon, "backend");
-          await writeFile(armed, step);
-          const args = ["--progress", "plain", "--build-arg", `TOLD=${step}`, "--tag", "killed", directory];
-          const made = await daemon.docker("buildx", "build", ...args);
-          assert.equal(made.code, 0, made.errorText);
-          assert.ok(!existsSync(armed), "the step was taken");
-          await processOf(daemon, "backend", victim);
-          const told = `of the context\n${step}\na here-document`;
-          assert.equal(await daemon.ok("run", "--rm", "killed", "cat", "/out"), told);
-          assert.equal(await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
-        }
-      } finally {
-        await daemon.stop();
+      await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+      await daemon.ok("load", "--input", await busyboxArchiveFile());
+      const plugin = await findPlugin("buildx");
+      assert.ok("path" in plugin);
+      await installPlugin(daemon, plugin.path);
+      await write(`# syntax=${registry.host}/own/frontend:1\n`);
+      await daemon.ok("pull", `${registry.host}/own/frontend:1`);
+      for (const step of ["workloads.launch.before", "workloads.launch.after"]) {
+        const victim = await processOf(daemon, "backend");
+        await writeFile(armed, step);
+        const args = ["--progress", "plain", "--build-arg", `TOLD=${step}`, "--tag", "killed", directory];
+        const made = await daemon.docker("buildx", "build", ...args);
+        assert.equal(made.code, 0, made.errorText);
+        assert.ok(!existsSync(armed), "the step was taken");
+        await processOf(daemon, "backend", victim);
+        const told = `of the context\n${step}\na here-document`;
+        assert.equal(await daemon.ok("run", "--rm", "killed", "cat", "/out"), told);
+        assert.equal(await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
       }
     }),
   );
