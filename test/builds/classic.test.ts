@@ -1,9 +1,7 @@
 /** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readdir, readlink, stat, writeFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
@@ -14,6 +12,7 @@ import { callApi } from "../support/call-api.ts";
 import { duringTests } from "../support/during-tests.ts";
 import { GitServer } from "../support/git-server.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
@@ -391,10 +390,8 @@ COPY --from=made /made /copied
   test("adds files of web servers, and takes them from the cache while they are the same", async () => {
     let served = "first";
     const server = createServer((_, response) => response.end(served));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     try {
-      const { port } = server.address() as AddressInfo;
       const dockerfile = `FROM busybox\nADD --chmod=640 --chown=1:2 http://127.0.0.1:${port}/dir/name /into/\nRUN date +%s%N > /x\n`;
       const first = await built(socket(), dockerfile);
       assert.equal(
@@ -518,10 +515,8 @@ describe("a remote context", () => {
       ];
       response.writeHead(found === undefined ? 404 : 200).end(found);
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     try {
-      const { port } = server.address() as AddressInfo;
       const buildOf = (remote: string) => build(socket(), "ignored", { query: { remote } });
       for (const [path, content] of [
         ["context.tgz", "packed"],
