@@ -1,6 +1,6 @@
 /** The same calls, one after another, to a dockerd and to sockerless; each is a test. */
 import assert from "node:assert/strict";
-import { before, test } from "node:test";
+import { test } from "node:test";
 import { compileBuilder } from "../support/builds.ts";
 import { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
@@ -15,10 +15,13 @@ export function compareSideBySide(
   startDockerd: () => Promise<Dockerd>,
   isIntended: Intention,
 ): void {
-  before(compileBuilder); // for the calls that ask it
-  const dockerd = duringTests(startDockerd);
-  const daemon = duringTests(() => Daemon.startWithBusybox());
-  before(() => Promise.all([dockerd, daemon].map(startContainers)));
+  const engines = duringTests(async (resources) => {
+    await compileBuilder(); // for the calls that ask it
+    const dockerd = resources.use(await startDockerd());
+    const daemon = resources.use(await Daemon.startWithBusybox());
+    await Promise.all([dockerd, daemon].map(startContainers));
+    return { dockerd, daemon };
+  });
   /** ID of the thing that each daemon has made last. */
   let theirId = "";
   let ourId = "";
@@ -26,8 +29,8 @@ export function compareSideBySide(
     const body = call.body === undefined ? "" : JSON.stringify(call.body);
     test(`${index} ${call.method} ${call.path} ${body}`, async () => {
       const [expected, actual] = await Promise.all([
-        observe(dockerd.socket, call, version, theirId),
-        observe(daemon.socket, call, version, ourId),
+        observe(engines.dockerd.socket, call, version, theirId),
+        observe(engines.daemon.socket, call, version, ourId),
       ]);
       theirId = expected.id ?? theirId;
       ourId = actual.id ?? ourId;

@@ -1,16 +1,25 @@
 import assert from "node:assert/strict";
 import { after, before } from "node:test";
 
-/** Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them. */
-export function duringTests<T extends AsyncDisposable>(
-  start: () => Promise<T>,
+/**
+ * Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them.
+ * Hooks of a file begin at once: there, one that uses it has to be part of `start`.
+ *
+ * @param start what it gives to the resources is ended too
+ */
+export function duringTests<T extends object>(
+  start: (resources: AsyncDisposableStack) => Promise<T>,
   options: { readonly timeout?: number } = {},
 ): T {
+  const resources = new AsyncDisposableStack();
   let started: T | undefined;
   before(async () => {
-    started = await start();
+    started = await start(resources);
+    if (Symbol.asyncDispose in started) {
+      resources.use(started as AsyncDisposable);
+    }
   }, options);
-  after(() => started?.[Symbol.asyncDispose]());
+  after(() => resources.disposeAsync());
   return thereLater(() => started ?? assert.fail("it is there once a test runs"));
 }
 

@@ -161,17 +161,13 @@ export class KubernetesDaemon implements AsyncDisposable {
 
 /** Gives the tests of a suite a cluster and a daemon in a namespace of it. */
 export function withKubernetes(options?: KubernetesDaemonOptions): KubernetesSetting {
-  const setting = duringTests(async () => {
-    await using resources = new AsyncDisposableStack();
-    const cluster = await sharedCluster(resources);
-    const kubernetes = resources.use(await KubernetesDaemon.start(cluster, options));
-    const owned = resources.move();
-    return { cluster, kubernetes, [Symbol.asyncDispose]: () => owned.disposeAsync() };
-  });
+  const kubernetes = duringTests(async (resources) =>
+    KubernetesDaemon.start(await sharedCluster(resources), options),
+  );
   return {
-    cluster: thereLater(() => setting.cluster),
-    kubernetes: thereLater(() => setting.kubernetes),
-    daemon: thereLater(() => setting.kubernetes.daemon),
+    cluster: thereLater(() => kubernetes.cluster),
+    kubernetes,
+    daemon: thereLater(() => kubernetes.daemon),
   };
 }
 

@@ -9,12 +9,10 @@ import { busyboxArchiveFile } from "./images.ts";
 
 /** Gives the tests of a file one daemon with the image `busybox`, on the backend under test. */
 export function withDaemon(options: DaemonOptions = {}): Setting {
-  return duringTests(async () => {
-    await using resources = new AsyncDisposableStack();
+  return duringTests(async (resources) => {
     const setting = await startSetting(resources, options);
     await setting.daemon.ok("load", "--input", await busyboxArchiveFile());
-    const owned = resources.move();
-    return { ...setting, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+    return setting;
   });
 }
 
