@@ -13,6 +13,7 @@ import { createServer as createServerTls, type TLSSocket } from "node:tls";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { listenHere } from "../../test/support/listen-here.ts";
 import { until } from "../../test/support/until.ts";
 import type { ClientCredentials, DialTarget } from "./address.ts";
 import { dial } from "./dial.ts";
@@ -66,15 +67,14 @@ async function serve(
   server.on("session", (session) => sessions.push(session));
   server.on("sessionError", () => {});
   server.on("tlsClientError", () => {});
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   t.after(() => {
     for (const session of sessions) {
       session.destroy();
     }
     server.close();
   });
-  return { port: (server.address() as AddressInfo).port, sessions };
+  return { port, sessions };
 }
 
 const targetOf = (port: number, pin: Uint8Array, shown = credentials): DialTarget => ({
@@ -164,11 +164,10 @@ test("without a certificate there is no dialling", async () => {
 
 test("an agent that is slow to answer has more time than one that nobody reaches", async (t) => {
   const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   t.after(() => server.close());
   t.mock.timers.enable({ apis: ["setTimeout"] });
-  const dialled = dial(targetOf((server.address() as AddressInfo).port, agent.pin));
+  const dialled = dial(targetOf(port, agent.pin));
   let isOver = false;
   dialled.catch(() => {
     isOver = true;

@@ -11,6 +11,7 @@ import { until, untilTrue } from "../../test/support/until.ts";
 import { checkout } from "../common/built-programs.ts";
 import { createLogger } from "../common/logger.ts";
 import { BuilderProcess, builderRefusal } from "./builder-process.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
 
 describe("a builder", () => {
   test("works as root, on a machine like those of its tasks", () => {
@@ -30,36 +31,28 @@ describe("a builder", () => {
   });
 
   test("that cannot be started fails at once, with the reason", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
-    try {
-      await writeFile(join(directory, "program"), "", { mode: 0o600 });
-      await assert.rejects(
-        builderIn(directory).start(false, () => {}),
-        { message: /^the builder cannot be started: spawn .* EACCES$/ },
-      );
-    } finally {
-      await rm(directory, { recursive: true });
-    }
+    const directory = scratchDirectory();
+    await writeFile(join(directory, "program"), "", { mode: 0o600 });
+    await assert.rejects(
+      builderIn(directory).start(false, () => {}),
+      { message: /^the builder cannot be started: spawn .* EACCES$/ },
+    );
   });
 
   test("that was killed leaves no socket behind an orderly end", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
-    try {
-      const program = `#!${process.execPath}
+    const directory = scratchDirectory();
+    const program = `#!${process.execPath}
 const socket = process.argv[process.argv.indexOf("--listen") + 1];
 require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).listen(socket);
 `;
-      await writeFile(join(directory, "program"), program, { mode: 0o700 });
-      const builder = builderIn(directory);
-      const socket = await builder.start(false, () => {});
-      assert.equal(socket, join(directory, "builder.sock"));
-      assert.ok(existsSync(socket));
+    await writeFile(join(directory, "program"), program, { mode: 0o700 });
+    const builder = builderIn(directory);
+    const socket = await builder.start(false, () => {});
+    assert.equal(socket, join(directory, "builder.sock"));
+    assert.ok(existsSync(socket));
 
-      await builder.stop();
-      assert.ok(!existsSync(socket));
-    } finally {
-      await rm(directory, { recursive: true });
-    }
+    await builder.stop();
+    assert.ok(!existsSync(socket));
   });
 
   test("is restarted after it was killed, also with an earlier daemon, but not after a clean end", async () => {
@@ -132,14 +125,10 @@ require("node:fs").appendFileSync("${pids}", process.pid + " ");
   }
 
   test("of a daemon before leaves no socket either", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-builder-"));
-    try {
-      await writeFile(join(directory, "builder.sock"), "");
-      await builderIn(directory).stop();
-      assert.ok(!existsSync(join(directory, "builder.sock")));
-    } finally {
-      await rm(directory, { recursive: true });
-    }
+    const directory = scratchDirectory();
+    await writeFile(join(directory, "builder.sock"), "");
+    await builderIn(directory).stop();
+    assert.ok(!existsSync(join(directory, "builder.sock")));
   });
 });
 

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { test } from "node:test";
 
 import { type StrangerNews, Strangers } from "./strangers.ts";
+import { listenHere } from "../../test/support/listen-here.ts";
 
 test("a stranger who stays is cut after fifteen seconds, whatever he sends meanwhile", async (t) => {
   t.mock.timers.enable({ apis: ["setTimeout"] });
   const listener = createServer();
   t.after(() => listener.close());
   new Strangers(() => {}).guard(listener);
-  await once(listener.listen(0, "127.0.0.1"), "listening");
-  const { port } = listener.address() as AddressInfo;
+  const port = await listenHere(listener);
   const connected = once(listener, "connection");
   const stranger = connect(port, "127.0.0.1").on("error", () => {});
   const closed = once(stranger.resume(), "close");

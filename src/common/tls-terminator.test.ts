@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
 import { test } from "node:test";
 import { connect, type SecureVersion } from "node:tls";
 
@@ -10,6 +9,7 @@ import { pino } from "pino";
 import { makeCertificates } from "../../test/support/certificates.ts";
 import { readMutualTls, reloadCertificates } from "./listen.ts";
 import { TlsTerminator } from "./tls-terminator.ts";
+import { listenHere } from "../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../test/support/scratch.ts";
 
 test("a client shows its certificate in each connection: a session that outlives it is not taken up", async (t) => {
@@ -27,8 +27,7 @@ test("a client shows its certificate in each connection: a session that outlives
   });
   t.after(() => terminator.close());
   const listener = terminator.createListener();
-  await once(listener.listen(0, "127.0.0.1"), "listening");
-  const { port } = listener.address() as AddressInfo;
+  const port = await listenHere(listener);
   const visit = async (version: SecureVersion, session?: Buffer) => {
     const versions = { minVersion: version, maxVersion: version };
     const socket = connect({ port, host: "127.0.0.1", ca, cert, key, session, ...versions });

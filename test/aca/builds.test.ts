@@ -1,24 +1,18 @@
 /** Builds on the ACA backend: what of them is a job, and what Azure is asked for. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, describe, it } from "node:test";
+import { before, beforeEach, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
 
 describe("a build on Container Apps", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    // A step has as long as that to follow another.
-    aca = await AcaDaemon.start({ aca: { linger: "20m" }, daemon: { args: buildingArgs } });
-  });
-  after(async () => {
-    await aca?.stop();
-  });
+  // A step has as long as that to follow another.
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "20m" }, daemon: { args: buildingArgs } }));
   beforeEach(() => aca.azure.calls.clear());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);

@@ -3,10 +3,11 @@
  * this directory go further into each; docs/acceptance.md has them.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { untilTrue } from "../support/until.ts";
 
 interface Endpoint {
@@ -32,16 +33,11 @@ interface Volume {
 }
 
 describe("ACA-004", () => {
-  let aca: AcaDaemon;
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } }));
   let lane: string;
   let db: string;
   let endpoint: Endpoint;
   let volume: Volume;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } });
-  });
-  after(() => aca?.stop());
 
   const call = async <T>(
     method: string,

@@ -77,7 +77,7 @@ function testCuts(args: (directory: string) => Promise<string[]>): void {
     });
   });
   after(async () => {
-    await aca?.stop();
+    await aca?.[Symbol.asyncDispose]();
     await resources.disposeAsync();
   });
 

@@ -1,20 +1,19 @@
 /** `sockerless doctor --start-job` in a simulated Azure that really runs the jobs. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { callbackCheck } from "../../src/backends/aca/doctor/start-jobs.ts";
 import type { Finding } from "../../src/common/finding.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import { doctorLook } from "../support/doctor-look.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 describe("the doctor of ACA, asked to start jobs", () => {
-  let own: AcaDaemon;
+  const own = duringTests(() => AcaDaemon.start());
   before(async () => {
-    own = await AcaDaemon.start();
     await own.azure.trustHere();
     Object.assign(process.env, own.account.env);
   });
-  after(() => own?.[Symbol.asyncDispose]());
 
   const look = async (flags: Readonly<Record<string, unknown>> = {}): Promise<(check: string) => Finding> => {
     const { findings } = await doctorLook("aca", own.account.args[1] ?? "", flags, { starts: "job" });

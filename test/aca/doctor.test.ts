@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, before, beforeEach, describe, it } from "node:test";
 
 import type { Azure } from "../simulators/azure/azure.ts";
 import type { Principal } from "../simulators/azure/entra/entra.ts";
@@ -15,6 +15,7 @@ import { runCommand } from "../support/command.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { checkout } from "../support/daemon.ts";
 import { type Breakage, type DoctorLook, doctorLook, type Statuses } from "../support/doctor-look.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { inSoak } from "../support/soak.ts";
 
 /** Lines about what Azure alone sees. */
@@ -90,13 +91,8 @@ interface AcaBreakage extends Breakage<Azure> {
 }
 
 describe("the doctor of ACA", () => {
-  let account: AcaAccount;
-  let azure: Azure;
-  /** The caller, one for all tests: the SDK keeps a managed identity's token in the process. */
-  let backend: Principal;
-  let takeBack: () => void;
-  before(async () => {
-    account = await AcaAccount.open({
+  const account = duringTests(() =>
+    AcaAccount.open({
       azure: { lightweight: true },
       aca: ({ registry, subscription: { subscriptionId, resourceGroup } }) =>
         Promise.resolve({
@@ -105,13 +101,18 @@ describe("the doctor of ACA", () => {
           registry_username: undefined,
           registry_password: undefined,
         }),
-    });
+    }),
+  );
+  let azure: Azure;
+  /** The caller, one for all tests: the SDK keeps a managed identity's token in the process. */
+  let backend: Principal;
+  let takeBack: () => void;
+  before(async () => {
     azure = account.azure;
     await azure.trustHere();
     backend = azure.entra.createApplication();
     Object.assign(process.env, azure.environmentFor(backend));
   });
-  after(() => account[Symbol.asyncDispose]());
   beforeEach(() => {
     takeBack = azure.entra.assign(backend, ["*"]);
   });

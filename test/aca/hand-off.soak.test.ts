@@ -31,7 +31,7 @@ describe("a helper's clone in a volume", () => {
     await aca.daemon.ok("tag", aca.account.image("helper:latest"), "helper");
   });
   after(async () => {
-    await aca?.stop();
+    await aca?.[Symbol.asyncDispose]();
     await git?.[Symbol.asyncDispose]();
   });
 

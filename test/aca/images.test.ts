@@ -2,21 +2,20 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { inSoak } from "../support/soak.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 describe("images on Container Apps", () => {
-  let aca: AcaDaemon;
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } }));
 
   before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
     await aca.account.registry.push("other-user", "latest", await busyboxImage({ User: "1000:1000" }));
   });
-  after(() => aca?.stop());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
   const imports = (): number => aca.azure.calls.count("registry.Registries_ImportImage");

@@ -5,5 +5,5 @@ import { describeInnerSocket } from "../support/inner-socket.ts";
 describeInnerSocket(async () => {
   const aca = await AcaDaemon.start({ aca: { inner_socket: "own" } });
   const { daemon, account } = aca;
-  return { daemon, registry: account.registry, [Symbol.asyncDispose]: () => aca.stop() };
+  return { daemon, registry: account.registry, [Symbol.asyncDispose]: () => aca[Symbol.asyncDispose]() };
 });

@@ -2,21 +2,17 @@
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 describe("containers as jobs", () => {
-  let aca: AcaDaemon;
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "20m", drain_timeout: "2s" } }));
   const scratch = scratchDirectory();
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "20m", drain_timeout: "2s" } });
-  });
-  after(() => aca?.stop());
   beforeEach(() => aca.azure.calls.clear());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);

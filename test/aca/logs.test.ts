@@ -1,26 +1,22 @@
 /** Logs of containers from a simulated Log Analytics, where no agent is left and they were not taken in, or not all. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("logs in Log Analytics", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    aca = await AcaDaemon.start({
+  const aca = duringTests(() =>
+    AcaDaemon.start({
       aca: async ({ endpoint }) => ({
         ...{ linger: "1s", drain_timeout: "1s", log_drain_max: "50", replica_timeout: "1h" },
         logs_endpoint: endpoint,
       }),
-    });
-  });
-  after(async () => {
-    await aca?.stop();
-  });
+    }),
+  );
 
   const run = async (name: string): Promise<void> => {
     const script = "for n in 1 2 3 4 5; do echo out $n; echo err $n >&2; done";

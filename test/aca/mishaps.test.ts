@@ -1,19 +1,17 @@
 /** Starts that a moment's trouble of Azure does not fail, that happen once whatever becomes of answers, and ends by others. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it } from "node:test";
 
 import type { Fault } from "../simulators/common/faults.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
 describe("containers as jobs of an Azure that", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s", replica_timeout: "10m" } });
-  });
-  after(() => aca?.stop());
+  const aca = duringTests(() =>
+    AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s", replica_timeout: "10m" } }),
+  );
   beforeEach(() => aca.azure.calls.clear());
   afterEach(() => aca.azure.faults.clear());
 

@@ -1,18 +1,12 @@
 /** Networks on Container Apps: records with virtual addresses, in the specification's words. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 describe("networks on Container Apps", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
-  });
-  after(async () => {
-    await aca?.stop();
-  });
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } }));
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
 

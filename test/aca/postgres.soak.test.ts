@@ -4,9 +4,10 @@
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
 import { layerOf } from "../support/machine-programs.ts";
 
@@ -14,10 +15,9 @@ const programs = "/usr/lib/postgresql/15";
 const skip = !existsSync(`${programs}/bin/initdb`) && "Debian's postgresql-15 is not installed";
 
 describe("postgres as a job", { skip }, () => {
-  let aca: AcaDaemon;
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } }));
 
   before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } });
     const layer = await layerOf(
       ...["postgres", "initdb", "psql"].map((name) => `${programs}/bin/${name}`),
       ...["plpgsql", "dict_snowball"].map((name) => `${programs}/lib/${name}.so`),
@@ -33,7 +33,6 @@ describe("postgres as a job", { skip }, () => {
     await aca.daemon.ok("tag", aca.account.image("postgres:15"), "postgres");
     await aca.daemon.ok("network", "create", "lane");
   });
-  after(() => aca?.stop());
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
   const onLane = ["--network", "lane", "--user", "1000:1000"];

@@ -3,11 +3,12 @@
  * is run with SOCKERLESS_SOAK=1 (`npm run soak -- "untold ends"`).
  */
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, it } from "node:test";
+import { afterEach, describe, it } from "node:test";
 
 import type { Fault } from "../simulators/common/faults.ts";
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -21,12 +22,7 @@ const failures: readonly (readonly [what: string, Omit<Fault, "on">, why: RegExp
 ];
 
 describe("containers whose execution has ended while Log Analytics is not to be had", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } });
-  });
-  after(() => aca?.stop());
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } }));
   afterEach(() => aca.azure.faults.clear());
 
   const inspect = (format: string, name: string): Promise<string> =>

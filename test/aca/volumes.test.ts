@@ -1,19 +1,13 @@
 /** Volumes as shares of a simulated Azure, mounted by jobs that really run. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
 import type { CommandResult } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 describe("volumes on Container Apps", () => {
-  let aca: AcaDaemon;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } });
-  });
-  after(async () => {
-    await aca?.stop();
-  });
+  const aca = duringTests(() => AcaDaemon.start({ aca: { linger: "1s", drain_timeout: "1s" } }));
 
   const ok = (...args: string[]): Promise<string> => aca.daemon.ok(...args);
   const docker = (...args: string[]): Promise<CommandResult> => aca.daemon.docker(...args);

@@ -1,8 +1,9 @@
 /** Buildkite's docker plugin, by the commands of docs/ci/buildkite.md, on a terminal. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
 import { commandsOf, readRecipe } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -15,16 +16,14 @@ const setting = withDaemon();
 
 describe("a step of Buildkite's docker plugin", () => {
   let guide: string;
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start());
   const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("buildkite");
     await writeFiles(directory, { "README.md": "read by the step\n" });
-    registry = await TestRegistry.start();
     await registry.push("node", "22", await busyboxImage());
   });
-  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the image of the registry. */
   async function play(beginning: string): Promise<void> {

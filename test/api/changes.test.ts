@@ -1,12 +1,12 @@
 /** Changes of a container's files, through the real docker CLI: diff, export, commit, history. */
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
 import { callApi } from "../support/call-api.ts";
 import { runCommand } from "../support/command.ts";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -43,12 +43,7 @@ const isTold = (change: string): boolean => backendUnderTest() === "local" || !m
 const sorted = (text: string): string[] => text.split("\n").sort();
 
 describe("docker diff", () => {
-  let dockerd: Dockerd;
-  before(async () => {
-    dockerd = await Dockerd.start();
-    await dockerd.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => dockerd.stop());
+  const dockerd = duringTests(() => Dockerd.start());
 
   const onOurs = (...args: string[]): Promise<string> =>
     ok(...args.map((arg) => (arg === "none" ? quickestNetwork() : arg)));

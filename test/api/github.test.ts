@@ -5,10 +5,11 @@
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
 import { commandsOf, readRecipe, servingCommand } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -23,16 +24,14 @@ const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted 
 
 describe("GitHub's runner", () => {
   let guide: string;
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start());
   const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("github");
-    registry = await TestRegistry.start();
     await registry.push("node", "22", await busyboxImage());
     await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", servingCommand] }));
   });
-  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {

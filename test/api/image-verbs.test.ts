@@ -94,9 +94,7 @@ describe("docker save", () => {
   test("gives what a real dockerd loads and runs", async () => {
     const id = await made("travels:1", "there");
     const saved = await docker("save", "travels:1", id);
-    await using stack = new AsyncDisposableStack();
-    const dockerd = await Dockerd.start();
-    stack.defer(() => dockerd.stop());
+    await using dockerd = await Dockerd.start();
     const loaded = await dockerd.dockerWith({ input: saved.stdout }, "load");
     assert.match(loaded.text, /Loaded image: travels:1/, loaded.errorText);
     assert.equal(await dockerd.ok("inspect", "-f", "{{.Id}}", "travels:1"), id);
@@ -118,9 +116,7 @@ describe("docker save", () => {
       json: { comment: "<a@b.c>", config: { Cmd: ["echo", "old"], Labels: { b: "1", a: "<&>" } } },
     }));
     const archive = await legacyArchive(steps, { "old/times": { "1": ids[1] ?? "", base: ids[0] ?? "" } });
-    await using stack = new AsyncDisposableStack();
-    const dockerd = await Dockerd.start();
-    stack.defer(() => dockerd.stop());
+    await using dockerd = await Dockerd.start();
     for (const side of [dockerd, setting.daemon]) {
       const loaded = await side.dockerWith({ input: archive }, "load");
       assert.equal(loaded.code, 0, loaded.errorText);

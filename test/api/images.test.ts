@@ -1,12 +1,11 @@
 /** Images through the real docker CLI: what comes in, what is listed, what goes. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { describe, test } from "node:test";
 import { callApi } from "../support/call-api.ts";
 import { busyboxImage, busyboxRootfsFile, ociLayout } from "../support/images.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const setting = withDaemon();
@@ -54,10 +53,9 @@ describe("docker import", () => {
       response.writeHead(request.url === "/root.tar" ? 200 : 404, { "content-length": archive.length });
       response.end(archive);
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     context.after(() => server.close());
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const url = `http://127.0.0.1:${port}`;
     const text = await ok("import", "--change", 'CMD ["echo", "fetched"]', `${url}/root.tar`, "fetched:1");
     assert.match(text, new RegExp(`^Downloading from ${url}/root.tar\n(.*\n)*sha256:[0-9a-f]{64}$`));
     assert.equal(await ok("run", "--rm", "fetched:1"), "fetched");

@@ -5,13 +5,14 @@
 import assert from "node:assert/strict";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { javaLibraries, javaPrograms } from "../conformance/java.ts";
 import { missingPrograms } from "../conformance/machine.ts";
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxImage } from "../support/images.ts";
 import { commandsOf, readRecipe } from "../support/recipes.ts";
@@ -31,12 +32,11 @@ const seen = /^sources\nnumber 8$/m;
 
 describe("Jenkins", () => {
   let guide: string;
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start());
   const directory = scratchDirectory();
 
   before(async () => {
     guide = await readRecipe("jenkins");
-    registry = await TestRegistry.start();
     const busybox = await busyboxImage();
     const home = await tarOf([
       { name: "home/", type: "directory" },
@@ -44,7 +44,6 @@ describe("Jenkins", () => {
     ]);
     await registry.push("maven", "3", { ...busybox, layers: [...busybox.layers, home] });
   });
-  after(() => registry[Symbol.asyncDispose]());
 
   /** Runs the guide's block that begins so, with the image of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {

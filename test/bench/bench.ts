@@ -53,8 +53,7 @@ const daily = withName(dailyMeasures);
 const compared = new Map<string, ComparedRow>();
 
 await untilInterrupted(async (resources, interrupted) => {
-  const dockerd = await Dockerd.start({ address: dockerdBridge, isFiltering: true });
-  resources.defer(() => dockerd.stop());
+  const dockerd = resources.use(await Dockerd.start({ address: dockerdBridge, isFiltering: true }));
   interrupted.throwIfAborted();
   const ours = resources.use(await Daemon.start());
   interrupted.throwIfAborted();

@@ -1,18 +1,18 @@
 /** `POST /build`, as the docker CLI without buildx and most SDKs use it. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readdir, readlink, stat, writeFile } from "node:fs/promises";
 import { createServer, request } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { GitServer } from "../support/git-server.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { isAlive, processOf } from "../support/processes.ts";
 import { filesWithCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { tarOf } from "../support/tar.ts";
@@ -390,10 +390,8 @@ COPY --from=made /made /copied
   test("adds files of web servers, and takes them from the cache while they are the same", async () => {
     let served = "first";
     const server = createServer((_, response) => response.end(served));
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     try {
-      const { port } = server.address() as AddressInfo;
       const dockerfile = `FROM busybox\nADD --chmod=640 --chown=1:2 http://127.0.0.1:${port}/dir/name /into/\nRUN date +%s%N > /x\n`;
       const first = await built(socket(), dockerfile);
       assert.equal(
@@ -517,10 +515,8 @@ describe("a remote context", () => {
       ];
       response.writeHead(found === undefined ? 404 : 200).end(found);
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     try {
-      const { port } = server.address() as AddressInfo;
       const buildOf = (remote: string) => build(socket(), "ignored", { query: { remote } });
       for (const [path, content] of [
         ["context.tgz", "packed"],
@@ -807,12 +803,10 @@ describe("a base image that its registry has anew", () => {
 });
 
 describe("a base image of a registry that asks for credentials", () => {
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start({ credentials: true }));
   before(async () => {
-    registry = await TestRegistry.start({ credentials: true });
     await registry.push("private/base", "1", await busyboxImage());
   });
-  after(() => registry[Symbol.asyncDispose]());
 
   test("is pulled with those of the build, which are kept nowhere", async () => {
     const dockerfile = `FROM ${registry.host}/private/base:1\nRUN true\n`;

@@ -8,7 +8,6 @@ import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -23,8 +22,7 @@ describe("a build on a disk that is full", () => {
   let daemon: Daemon;
   before(async () => {
     disk = await SmallDisk.mount({ sizeMib: 96 });
-    daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    daemon = await Daemon.startWithBusybox({ stateDir: join(disk.path, "sockerless") });
     await built(daemon.socket, "FROM busybox\nRUN true\n");
   });
   after(async () => {

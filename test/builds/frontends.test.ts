@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { copyFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, type TestContext, test } from "node:test";
+import { before, describe, type TestContext, test } from "node:test";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
@@ -28,7 +29,7 @@ LABEL moby.buildkit.frontend.caps="moby.buildkit.frontend.inputs,moby.buildkit.f
 `;
 
 describe("a Dockerfile frontend in an image", () => {
-  let registry: TestRegistry;
+  const registry = duringTests(() => TestRegistry.start(), { timeout: pluginLimitMs + programLimitMs });
   const directory = scratchDirectory();
   let missing: string | undefined;
   /** With its digest. */
@@ -47,7 +48,6 @@ describe("a Dockerfile frontend in an image", () => {
 
   before(
     async () => {
-      registry = await TestRegistry.start();
       const program = await buildForeignProgram("frontend");
       const plugin = await findPlugin("buildx");
       if ("missing" in program || "missing" in plugin) {
@@ -67,7 +67,6 @@ describe("a Dockerfile frontend in an image", () => {
     },
     { timeout: pluginLimitMs + programLimitMs },
   );
-  after(() => registry[Symbol.asyncDispose]());
 
   const write = (syntax: string) =>
     writeFile(
@@ -147,28 +146,24 @@ RUN cat /a /told /here > /out
     needed(async () => {
       const directoryOfKills = scratchDirectory();
       const armed = join(directoryOfKills, "step");
-      const daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-      try {
-        await daemon.ok("load", "--input", await busyboxArchiveFile());
-        const plugin = await findPlugin("buildx");
-        assert.ok("path" in plugin);
-        await installPlugin(daemon, plugin.path);
-        await write(`# syntax=${registry.host}/own/frontend:1\n`);
-        await daemon.ok("pull", `${registry.host}/own/frontend:1`);
-        for (const step of ["workloads.launch.before", "workloads.launch.after"]) {
-          const victim = await processOf(daemon, "backend");
-          await writeFile(armed, step);
-          const args = ["--progress", "plain", "--build-arg", `TOLD=${step}`, "--tag", "killed", directory];
-          const made = await daemon.docker("buildx", "build", ...args);
-          assert.equal(made.code, 0, made.errorText);
-          assert.ok(!existsSync(armed), "the step was taken");
-          await processOf(daemon, "backend", victim);
-          const told = `of the context\n${step}\na here-document`;
-          assert.equal(await daemon.ok("run", "--rm", "killed", "cat", "/out"), told);
-          assert.equal(await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
-        }
-      } finally {
-        await daemon.stop();
+      await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
+      await daemon.ok("load", "--input", await busyboxArchiveFile());
+      const plugin = await findPlugin("buildx");
+      assert.ok("path" in plugin);
+      await installPlugin(daemon, plugin.path);
+      await write(`# syntax=${registry.host}/own/frontend:1\n`);
+      await daemon.ok("pull", `${registry.host}/own/frontend:1`);
+      for (const step of ["workloads.launch.before", "workloads.launch.after"]) {
+        const victim = await processOf(daemon, "backend");
+        await writeFile(armed, step);
+        const args = ["--progress", "plain", "--build-arg", `TOLD=${step}`, "--tag", "killed", directory];
+        const made = await daemon.docker("buildx", "build", ...args);
+        assert.equal(made.code, 0, made.errorText);
+        assert.ok(!existsSync(armed), "the step was taken");
+        await processOf(daemon, "backend", victim);
+        const told = `of the context\n${step}\na here-document`;
+        assert.equal(await daemon.ok("run", "--rm", "killed", "cat", "/out"), told);
+        assert.equal(await daemon.ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
       }
     }),
   );

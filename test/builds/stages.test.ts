@@ -5,7 +5,6 @@ import { before, describe, test } from "node:test";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -144,8 +143,7 @@ describe("steps of a stage", () => {
   });
 
   test("leave nothing but the one that runs where the daemon is ended", inSoak, async () => {
-    await using daemon = await Daemon.start();
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await using daemon = await Daemon.startWithBusybox();
     const answer = build(
       daemon.socket,
       "FROM busybox AS first\nRUN touch /first /else\n" +

@@ -5,7 +5,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { createServer as createHttpServer } from "node:http";
 import { createSecureServer } from "node:http2";
 import { createServer as createHttpsServer } from "node:https";
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -15,6 +15,7 @@ import { createClient } from "@connectrpc/connect";
 import { expired, makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { until } from "../support/until.ts";
 import { type BackendServer, serveBackend } from "../../src/backends/server/server.ts";
 import { type Clock, systemClock } from "../../src/common/clock.ts";
@@ -60,8 +61,7 @@ async function backendOn(t: TestContext, address: string, tls?: TlsFiles): Promi
 
 /** @returns the port */
 async function listening(t: TestContext, server: Server): Promise<number> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   const sockets = new Set<Socket>();
   server.on("connection", (socket: Socket) => sockets.add(socket));
   t.after(() => {
@@ -70,7 +70,7 @@ async function listening(t: TestContext, server: Server): Promise<number> {
       socket.destroy();
     }
   });
-  return (server.address() as AddressInfo).port;
+  return port;
 }
 
 async function presenceOf(

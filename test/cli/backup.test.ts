@@ -2,23 +2,20 @@
 import assert from "node:assert/strict";
 import { rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 describe("a backup", () => {
-  let daemon: Daemon;
+  const daemon = duringTests(() => Daemon.startWithBusybox());
   let file: string;
 
   before(async () => {
-    daemon = await Daemon.start();
     file = join(daemon.directory, "backup.tar");
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     await daemon.ok("volume", "create", "data");
   });
-  after(() => daemon?.stop());
 
   const sockerless = (...args: string[]): Promise<CommandResult> =>
     runCommand(join(checkout, "bin/sockerless"), [...args, "--state-dir", daemon.stateDir]);

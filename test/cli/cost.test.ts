@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 
 interface ToldCosts {
   readonly costs: readonly {
@@ -20,11 +20,10 @@ interface ToldCosts {
 }
 
 describe("cost", () => {
-  let daemon: Daemon;
+  const daemon = duringTests(() => Daemon.startWithBusybox());
   let prices: string;
 
   before(async () => {
-    daemon = await Daemon.start();
     prices = join(daemon.directory, "prices.json");
     await writeFile(
       prices,
@@ -33,9 +32,7 @@ describe("cost", () => {
         ...{ perVcpuHour: 1, perGibHour: 0.5 },
       }),
     );
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(() => daemon?.stop());
 
   const cost = (...args: string[]): Promise<CommandResult> =>
     runCommand(join(checkout, "bin/sockerless"), ["cost", "--host", daemon.host, ...args]);

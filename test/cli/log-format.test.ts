@@ -132,23 +132,19 @@ describe("the log", () => {
   });
 
   it("is an object a line of each process, the last words of one that crashes included", async () => {
-    const daemon = await Daemon.start({ args: ["--log-format", "json"] });
-    try {
-      await daemon.ok("build", "--quiet", directory);
-      const crashing = ["host", "forwarder", "builder"] as const;
-      for (const role of crashing) {
-        process.kill(await processOf(daemon, role), "SIGQUIT"); // Go tells what it was at.
-      }
-      const said = (component: string, word: string): boolean =>
-        linesIn(daemon.output).some(
-          (each) => each.includes(`"component":"${component}"`) && each.includes(word),
-        );
-      await untilTrue(() => crashing.every((role) => said(role, "SIGQUIT") && said(role, "goroutine ")));
-      const whole = daemon.output.slice(0, daemon.output.lastIndexOf("\n"));
-      assertJson(linesIn(whole).filter((each) => !/^(export )?DOCKER_HOST=/.test(each)));
-    } finally {
-      await daemon.stop();
+    await using daemon = await Daemon.start({ args: ["--log-format", "json"] });
+    await daemon.ok("build", "--quiet", directory);
+    const crashing = ["host", "forwarder", "builder"] as const;
+    for (const role of crashing) {
+      process.kill(await processOf(daemon, role), "SIGQUIT"); // Go tells what it was at.
     }
+    const said = (component: string, word: string): boolean =>
+      linesIn(daemon.output).some(
+        (each) => each.includes(`"component":"${component}"`) && each.includes(word),
+      );
+    await untilTrue(() => crashing.every((role) => said(role, "SIGQUIT") && said(role, "goroutine ")));
+    const whole = daemon.output.slice(0, daemon.output.lastIndexOf("\n"));
+    assertJson(linesIn(whole).filter((each) => !/^(export )?DOCKER_HOST=/.test(each)));
   });
 
   for (const format of ["json", "text"]) {
@@ -156,22 +152,18 @@ describe("the log", () => {
       `loses lines for which there is no room, and nobody is served worse: ${format}`,
       sampled(format === "json"),
       async () => {
-        const daemon = await Daemon.start({
+        await using daemon = await Daemon.start({
           within: ["sh", "-c", 'exec "$@" 2> /dev/full', "sh"],
           args: ["--log-format", format],
         });
-        try {
-          assert.notEqual((await daemon.docker("inspect", "nobody")).code, 0);
-          for (const role of ["frontend", "backend"] as const) {
-            const pid = await processOf(daemon, role);
-            process.kill(pid, "SIGKILL"); // The supervisor tells of it.
-            await processOf(daemon, role, pid);
-            await untilTrue(async () => (await daemon.docker("ps")).code === 0);
-          }
-          await daemon.shutDown();
-        } finally {
-          await daemon.stop();
+        assert.notEqual((await daemon.docker("inspect", "nobody")).code, 0);
+        for (const role of ["frontend", "backend"] as const) {
+          const pid = await processOf(daemon, role);
+          process.kill(pid, "SIGKILL"); // The supervisor tells of it.
+          await processOf(daemon, role, pid);
+          await untilTrue(async () => (await daemon.docker("ps")).code === 0);
         }
+        await daemon.shutDown();
       },
     );
   }

@@ -1,23 +1,19 @@
 /** Signals that a daemon's processes are sent by others: none opens a debugger, and SIGHUP ends nothing. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { findShim, isAlive, openFiles, processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-let daemon: Daemon;
 const directory = scratchDirectory();
-before(async () => {
-  await writeFile(join(directory, "config.yaml"), "log_level: info\n");
-  daemon = await Daemon.start({ args: ["--config", join(directory, "config.yaml")] });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
-});
-after(() => daemon.stop());
+const config = join(directory, "config.yaml");
+writeFileSync(config, "log_level: info\n");
+const daemon = duringTests(() => Daemon.startWithBusybox({ args: ["--config", config] }));
 
 /** The Node processes of the daemon: supervisor, backend and frontend. */
 function nodeProcesses(): number[] {

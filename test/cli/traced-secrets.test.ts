@@ -9,7 +9,7 @@ import { errnoOf } from "../../src/common/errors.ts";
 import { Collector } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
-import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 
@@ -43,8 +43,7 @@ describe("a daemon that logs at debug", () => {
     collector = await Collector.start();
     registry = await TestRegistry.start({ credentials: true });
     await registry.push("team/box", "latest", await busyboxImage({ Cmd: ["echo", "said"] }));
-    daemon = await Daemon.start({ args: ["--log-level", "debug"], env: collector.environment });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    daemon = await Daemon.startWithBusybox({ args: ["--log-level", "debug"], env: collector.environment });
   });
   after(async () => {
     await daemon?.stop();

@@ -5,7 +5,6 @@ import { after, before, describe, it } from "node:test";
 import { Collector, type ToldSpan } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -18,8 +17,7 @@ describe("traces", () => {
 
   before(async () => {
     collector = await Collector.start();
-    daemon = await Daemon.start({ env: collector.environment });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    daemon = await Daemon.startWithBusybox({ env: collector.environment });
   });
   after(async () => {
     await daemon?.stop();

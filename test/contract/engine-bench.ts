@@ -51,7 +51,7 @@ interface BenchOptions {
 }
 
 /** An engine and clients of its services. */
-export class EngineBench {
+export class EngineBench implements AsyncDisposable {
   machine!: MemoryMachine;
   #directory!: string;
   #clock!: Clock;
@@ -257,6 +257,10 @@ export class EngineBench {
     await this.stopBackend();
     await this.machine.close();
     rmSync(this.#directory, { recursive: true, force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
   }
 
   #backend(): Running {

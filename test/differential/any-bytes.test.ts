@@ -1,13 +1,13 @@
 /** Names, arguments, variables, labels and output that are no UTF-8, beside the dockerd of the release that is advertised. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { mobyPrograms } from "../conformance/moby.ts";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { type ApiResponse, callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
@@ -114,23 +114,18 @@ const questions: Readonly<Record<string, (engine: Engine) => Promise<unknown>>> 
 };
 
 describe("bytes that are no UTF-8", () => {
-  const started = new AsyncDisposableStack();
-  let engines: readonly Engine[];
+  const engines: readonly Engine[] = [
+    duringTests(() => Daemon.startWithBusybox()),
+    duringTests(async () => Dockerd.start({ programs: await mobyPrograms() })),
+  ];
 
   before(async () => {
-    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
-    started.defer(() => dockerd.stop());
-    const daemon = await Daemon.start();
-    started.defer(() => daemon.stop());
-    engines = [daemon, dockerd];
     for (const engine of engines) {
-      await engine.ok("load", "--input", await busyboxArchiveFile());
       const options = ["--name", name, "--network=none", "--log-driver=local"];
       await engine.ok("run", "-d", ...options, "busybox", "sh", "-c", script);
       await until(async () => (await engine.ok("logs", name)).includes("out") || undefined);
     }
   });
-  after(() => started.disposeAsync());
 
   for (const [what, ask] of Object.entries(questions)) {
     test(`${what} is as dockerd's`, async () => {

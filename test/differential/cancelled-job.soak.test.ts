@@ -3,13 +3,13 @@
  * advertised: an exec that signals the job's processes, a stop while somebody waits, and another stage in the same container.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { mobyPrograms } from "../conformance/moby.ts";
 import { Daemon } from "../support/daemon.ts";
 import { Dockerd } from "../support/dockerd.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EngineApi } from "../support/engine-api.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { channelText, hijackRequest, type RawClient } from "../support/raw-client.ts";
 
 /** The runner's own script: a TERM for each process but the first, for which it waits up to 6 s each. */
@@ -89,20 +89,9 @@ const jobs: Readonly<Record<string, string>> = {
 };
 
 describe("a job of GitLab Runner's that is cancelled", () => {
-  const started = new AsyncDisposableStack();
-  let engines: readonly EngineApi[];
-
-  before(async () => {
-    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
-    started.defer(() => dockerd.stop());
-    const daemon = await Daemon.start();
-    started.defer(() => daemon.stop());
-    for (const engine of [daemon, dockerd]) {
-      await engine.ok("load", "--input", await busyboxArchiveFile());
-    }
-    engines = [daemon, dockerd].map(({ socket }) => new EngineApi(() => socket));
-  });
-  after(() => started.disposeAsync());
+  const daemon = duringTests(() => Daemon.startWithBusybox());
+  const dockerd = duringTests(async () => Dockerd.start({ programs: await mobyPrograms() }));
+  const engines = [daemon, dockerd].map((engine) => new EngineApi(() => engine.socket));
 
   for (const [what, script] of Object.entries(jobs)) {
     test(`${what} ends as on dockerd`, async () => {

@@ -1,7 +1,6 @@
 /** Comparing two daemons in the same state by their answers. */
 import type { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import type { Call } from "./calls.ts";
 import type { Observation } from "./observe.ts";
 import type { Aspect } from "./rules.ts";
@@ -11,7 +10,6 @@ export type Intention = (call: Call, aspect: Aspect, ours: string, theirs: strin
 
 /** Gives a daemon the containers that the calls are about. */
 export async function startContainers(engine: Dockerd | Daemon): Promise<void> {
-  await engine.ok("load", "--input", await busyboxArchiveFile());
   await engine.ok("run", "-d", "--network=none", "--name=running", "busybox", "sleep", "1000000");
   await engine.docker("run", "--network=none", "--name=exited", "busybox", "sh", "-c", "echo out; exit 3");
   await engine.ok("create", "--network=none", "--name=created", "busybox", "true");

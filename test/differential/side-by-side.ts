@@ -1,9 +1,10 @@
 /** The same calls, one after another, to a dockerd and to sockerless; each is a test. */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { compileBuilder } from "../support/builds.ts";
 import { Daemon } from "../support/daemon.ts";
 import type { Dockerd } from "../support/dockerd.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { calls } from "./calls.ts";
 import { differencesOf, type Intention, startContainers } from "./compare.ts";
 import { observe } from "./observe.ts";
@@ -14,20 +15,12 @@ export function compareSideBySide(
   startDockerd: () => Promise<Dockerd>,
   isIntended: Intention,
 ): void {
-  let dockerd: Dockerd;
-  let daemon: Daemon;
-  /** Engines that have to be ended, also where not everything could be started. */
-  const started: (Dockerd | Daemon)[] = [];
-  before(async () => {
+  const engines = duringTests(async (resources) => {
     await compileBuilder(); // for the calls that ask it
-    dockerd = await startDockerd();
-    started.push(dockerd);
-    daemon = await Daemon.start();
-    started.push(daemon);
-    await Promise.all(started.map(startContainers));
-  });
-  after(async () => {
-    await Promise.all(started.map((engine) => engine.stop()));
+    const dockerd = resources.use(await startDockerd());
+    const daemon = resources.use(await Daemon.startWithBusybox());
+    await Promise.all([dockerd, daemon].map(startContainers));
+    return { dockerd, daemon };
   });
   /** ID of the thing that each daemon has made last. */
   let theirId = "";
@@ -36,8 +29,8 @@ export function compareSideBySide(
     const body = call.body === undefined ? "" : JSON.stringify(call.body);
     test(`${index} ${call.method} ${call.path} ${body}`, async () => {
       const [expected, actual] = await Promise.all([
-        observe(dockerd.socket, call, version, theirId),
-        observe(daemon.socket, call, version, ourId),
+        observe(engines.dockerd.socket, call, version, theirId),
+        observe(engines.daemon.socket, call, version, ourId),
       ]);
       theirId = expected.id ?? theirId;
       ourId = actual.id ?? ourId;

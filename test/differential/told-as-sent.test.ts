@@ -9,7 +9,7 @@ import { mobyPrograms } from "../conformance/moby.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { sampled } from "../support/soak.ts";
 import { unaskedFields } from "../support/swagger.ts";
 
@@ -502,25 +502,21 @@ function comparable(value: unknown): unknown {
 }
 
 describe("what a creation is told", () => {
+  // Hooks run in the order in which they are registered: the networks go before their engines.
+  after(async () => {
+    await Promise.all([daemon, dockerd].map((program) => program.docker("network", "rm", "side")));
+  });
+  const daemon = duringTests(() => Daemon.startWithBusybox());
+  const dockerd = duringTests(async () => Dockerd.start({ programs: await mobyPrograms() }));
   let theirs: Engine;
   let ours: Engine;
-  const started = new AsyncDisposableStack();
   before(async () => {
-    const dockerd = await Dockerd.start({ programs: await mobyPrograms() });
-    started.defer(() => dockerd.stop());
-    const daemon = await Daemon.start();
-    started.defer(() => daemon.stop());
     theirs = { socket: dockerd.socket, subnet: "10.213.0" };
     ours = { socket: daemon.socket, subnet: "10.214.0" };
     for (const [program, { subnet }] of [[dockerd, theirs] as const, [daemon, ours] as const]) {
-      await program.ok("load", "--input", await busyboxArchiveFile());
       await program.ok("network", "create", "--subnet", `${subnet}.0/24`, "side");
-      started.defer(async () => {
-        await program.docker("network", "rm", "side");
-      });
     }
   });
-  after(() => started.disposeAsync());
 
   test("is asked of every field that a creation has, of those within fields too", () => {
     for (const [definition, fields] of [

@@ -12,7 +12,7 @@ import { CreateAccessPointCommand, EFSClient } from "@aws-sdk/client-efs";
 import type { Aws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { busyboxImage } from "../support/images.ts";
 import { filesWithCredentials, hasCredentials, registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 import { allLag } from "../simulators/aws/switches.ts";
@@ -35,7 +35,6 @@ const slow = {
 it("a cloud that takes its time, and tells late what it has made, is waited for; Spot's interruption is told", async () => {
   await using under = await EcsDaemon.start({ aws: slow, ecs: { capacity_provider: "FARGATE_SPOT" } });
   const { daemon, aws } = under;
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
   await daemon.ok("network", "create", "own");
   const shared = ["--network", "own", "--volume", "data:/data"];
   const id = await daemon.ok("run", "--detach", "--name", "db", ...shared, "busybox", "sleep", "1000");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -11,6 +11,7 @@ import { version } from "../../src/common/version.ts";
 import { type Aws, startAws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -97,12 +98,11 @@ describe("sockerless-backend-ecs", () => {
       const keys = { AccessKeyId: accessKeyId, SecretAccessKey: secretAccessKey, Token: "token", Expiration };
       response.end(JSON.stringify(isAllowed ? keys : {}));
     });
-    provider.listen(0, "127.0.0.1");
-    await once(provider, "listening");
+    const port = await listenHere(provider);
     aws.calls.clear();
     try {
       await using _program = await start({
-        AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://127.0.0.1:${(provider.address() as AddressInfo).port}/task`,
+        AWS_CONTAINER_CREDENTIALS_FULL_URI: `http://127.0.0.1:${port}/task`,
         AWS_CONTAINER_AUTHORIZATION_TOKEN: "open sesame",
       });
       assert.match(await caller(), /user\/of-a-task$/);

@@ -11,7 +11,7 @@ import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
-import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
+import { busyboxImage } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { buildProgram } from "../support/programs.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -39,7 +39,7 @@ describe("a build on ECS", () => {
   });
   after(async () => {
     assert.deepEqual(ecs.deniedCalls, []);
-    await ecs.stop();
+    await ecs[Symbol.asyncDispose]();
     await registry[Symbol.asyncDispose]();
   });
   beforeEach(() => ecs.aws.calls.clear());
@@ -294,7 +294,6 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
 describe("a build on ECS without a file system", () => {
   it("is told that its cache mounts are shared by nobody", inSoak, async () => {
     await using ecs = await EcsDaemon.start({ ecs: { efs_filesystem_id: undefined } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
     const dockerfile = "FROM busybox\nRUN --mount=type=cache,target=/kept ls -A /kept; touch /kept/file\n";
     const { text, error } = await build(ecs.daemon.socket, dockerfile);
     assert.equal(error, undefined, text);

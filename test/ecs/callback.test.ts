@@ -11,7 +11,6 @@ import { callingAgents } from "../support/calling-agents.ts";
 import { beginClient, type ClientUnderWay, count, counted } from "../support/client-under-way.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { inSoak } from "../support/soak.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
@@ -42,10 +41,9 @@ describe("tasks whose agents call the backend", () => {
         };
       },
     });
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
-    await under?.stop();
+    await under?.[Symbol.asyncDispose]();
     await resources.disposeAsync();
   });
 

@@ -12,7 +12,6 @@ import { ApiClient } from "../bench/api-client.ts";
 import type { Aws } from "../simulators/aws/aws.ts";
 import type { TaskState } from "../simulators/aws/services/ecs/task-state.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
 import { untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -46,7 +45,6 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
       },
     }),
   );
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
   const api = new ApiClient(daemon.socket, 2 * prepared);
   resources.defer(() => api.close());
   aws.rates.enabled = true;

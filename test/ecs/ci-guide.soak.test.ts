@@ -9,7 +9,6 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { cp, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { text as textOf } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
@@ -22,6 +21,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { awsEnvironment, deniedCalls, leastPrivilege } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { untilTrue } from "../support/until.ts";
 import { terraformPath } from "../terraform/hcl-module.ts";
 import { skip, standInEnvironment } from "../terraform/terraform.ts";
@@ -275,9 +275,7 @@ async function startGitHub(directory: string): Promise<AsyncDisposable & { reado
       response.end(JSON.stringify({ runner, encoded_jit_config: jitConfig }, undefined, 2));
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listenHere(server);
   await writeFile(
     join(directory, ".curlrc"),
     `cacert = "${files.ca}"\nconnect-to = "api.github.com:443:127.0.0.1:${port}"\n`,

@@ -5,11 +5,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
@@ -22,15 +22,12 @@ const middleCutMs = 30_000;
 const longCutMs = 60_000;
 
 describe("an exec in a task whose network is cut", () => {
-  let under: EcsDaemon;
+  const under = duringTests(() => EcsDaemon.start({ ecs: { drain_timeout: "1s" } }));
   let task: string;
 
   before(async () => {
-    under = await EcsDaemon.start({ ecs: { drain_timeout: "1s" } });
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
     task = await started("--name", "far", "busybox", "sleep", "1000");
   });
-  after(() => under.stop());
 
   /** Runs a container. @returns its task */
   const started = async (...args: string[]): Promise<string> => {

@@ -3,7 +3,6 @@ import { describe, it } from "node:test";
 
 import { ApiClient } from "../bench/api-client.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { ManyAgents } from "../support/many-agents.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
@@ -26,7 +25,6 @@ describe("many containers that start at once at AWS's default rates", () => {
       }),
     );
     const { aws, daemon } = under;
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     const api = new ApiClient(daemon.socket, containers);
     const ids = await Promise.all(
       Array.from({ length: containers }, async (_, n) => {

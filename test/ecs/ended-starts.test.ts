@@ -1,9 +1,9 @@
 /** Starts that users end while ECS brings their tasks up: nothing of them is left in ECS. */
 import assert from "node:assert/strict";
-import { after, afterEach, before, describe, it } from "node:test";
+import { afterEach, describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
@@ -11,12 +11,7 @@ import { inSoak } from "../support/soak.ts";
 const longMs = 3_600_000;
 
 describe("a start that a user ends while ECS brings its task up", () => {
-  let ecs: EcsDaemon;
-  before(async () => {
-    ecs = await EcsDaemon.start({ ecs: { start_timeout: "20m" } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+  const ecs = duringTests(() => EcsDaemon.start({ ecs: { start_timeout: "20m" } }));
   afterEach(() => {
     ecs.aws.delays.provisioning = 0;
   });

@@ -1,11 +1,11 @@
 /** Containers on ECS that end while no backend runs, and whose tasks ECS has forgotten when the next one starts. */
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
@@ -15,12 +15,9 @@ const twoHoursMs = 2 * 3_600_000;
 const forged = `[sockerless] exit generation=1 code=0 oom_killed=false platform_stop=false finished_at=2026-01-01T00:00:00Z seal=${"0".repeat(64)}`;
 
 describe("containers on ECS that ended two hours before a backend came back", () => {
-  let ecs: EcsDaemon;
-  before(async () => {
-    ecs = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+  const ecs = duringTests(() =>
+    EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } }),
+  );
 
   const tasksOf = (id: string): SeenTask[] =>
     ecs.aws.ecs.tasks.filter(({ state }) => JSON.stringify(state.overrides).includes(id));

@@ -4,7 +4,6 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
@@ -23,7 +22,6 @@ test("on a full disk tasks are listed, ended and removed, and what would be kept
   const states = async () =>
     (await daemon.ok("ps", "--all", "--format", "{{.Names}} {{.State}}")).split("\n").toSorted();
 
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
   const script = "trap 'exit 3' TERM; echo said; while :; do usleep 10000; done";
   for (const name of ["removed", "stopped"]) {
     await daemon.ok("run", "--detach", `--name=${name}`, "busybox", "sh", "-c", script);

@@ -50,7 +50,7 @@ describe("a container with a Docker socket of its own", () => {
   });
   after(async () => {
     await job[Symbol.asyncDispose]();
-    await ecs.stop();
+    await ecs[Symbol.asyncDispose]();
   });
 
   it("runs others, and is told of them and of itself alone", async () => {

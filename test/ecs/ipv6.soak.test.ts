@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { isIPv6 } from "node:net";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { testSession } from "./session.ts";
@@ -12,16 +13,14 @@ import { testSession } from "./session.ts";
 const hasIpv6 = existsSync("/proc/net/if_inet6");
 
 describe("in subnets that have IPv6 alone", { skip: hasIpv6 ? false : "this machine has no IPv6" }, () => {
-  let under: EcsDaemon;
-  const ok = (...args: string[]): Promise<string> => under.daemon.ok(...args);
-  before(async () => {
-    under = await EcsDaemon.start({
+  const under = duringTests(() =>
+    EcsDaemon.start({
       leastPrivilege: true,
       aws: { ipv6: true },
       ecs: { linger: "5s", drain_timeout: "1s" },
-    });
-  });
-  after(() => under?.stop());
+    }),
+  );
+  const ok = (...args: string[]): Promise<string> => under.daemon.ok(...args);
 
   testSession(() => under.daemon, false);
 

@@ -1,25 +1,20 @@
 /** The life of containers as tasks: what is asked of AWS for it, what lingers, and what is told when AWS is unwilling. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, describe, it } from "node:test";
+import { beforeEach, describe, it } from "node:test";
 
 import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("containers as tasks", () => {
-  let ecs: EcsDaemon;
+  const ecs = duringTests(() => EcsDaemon.start());
 
-  before(async () => {
-    ecs = await EcsDaemon.start();
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
   beforeEach(() => ecs.aws.calls.clear());
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);

@@ -13,24 +13,21 @@ import {
 } from "@aws-sdk/client-ecs";
 
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { allLag } from "../simulators/aws/switches.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("a start", () => {
-  let ecs: EcsDaemon;
+  const ecs = duringTests(() => EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } }));
   let sdk: ECSClient;
 
   before(async () => {
-    ecs = await EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } });
     sdk = new ECSClient(ecs.aws.clientConfig);
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     sdk.destroy();
-    await ecs.stop();
   });
   beforeEach(() => ecs.aws.calls.clear());
   afterEach(() => ecs.aws.faults.clear());
@@ -127,13 +124,8 @@ describe("a start", () => {
 });
 
 describe("a start that AWS fails for all of its time", inSoak, () => {
-  let ecs: EcsDaemon;
+  const ecs = duringTests(() => EcsDaemon.start({ ecs: { start_timeout: "15s", linger: "1s" } }));
 
-  before(async () => {
-    ecs = await EcsDaemon.start({ ecs: { start_timeout: "15s", linger: "1s" } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
   afterEach(() => ecs.aws.faults.clear());
 
   it("ends with what AWS has said last where it does not come back in time", async () => {
@@ -165,7 +157,6 @@ describe("a start that AWS fails for all of its time", inSoak, () => {
 describe("a stored log", () => {
   it("that AWS refuses says why: at once, and where a part of it was read", inSoak, async () => {
     await using ecs = await EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
     const count = 10_001; // More than a page of CloudWatch's.
     await ecs.daemon.ok("run", "--detach", "--name", "loud", "busybox", "seq", `${count}`);
     await ecs.daemon.ok("wait", "loud");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import {
   DescribeTaskDefinitionCommand,
@@ -23,8 +23,8 @@ import type { SessionRequestSchema } from "../../src/gen/sockerless/agent/v1/age
 import type { Visit } from "../support/agent-visitor.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 
 const agentPort = 9111;
@@ -48,15 +48,13 @@ async function knock(
 }
 
 describe("who is near a container in the cloud", () => {
-  let under: EcsDaemon;
+  const under = duringTests(() => EcsDaemon.start());
   let address: string;
   let id: string;
   let neighbour: { readonly id: string; readonly pid: number; readonly address: string };
 
   before(async () => {
-    under = await EcsDaemon.start();
     const { daemon } = under;
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     const secret = ["--env", "PASSWORD=swordfish"];
     id = (
       await daemon.ok("run", "--detach", "--name", "victim", ...secret, "busybox", "sleep", "1000")
@@ -74,9 +72,6 @@ describe("who is near a container in the cloud", () => {
       pid,
       address: await daemon.ok("inspect", "--format", format, "neighbour"),
     };
-  });
-  after(async () => {
-    await under?.stop();
   });
 
   /** A certificate for a container, of this instance's authority or of another, issued at a time. */

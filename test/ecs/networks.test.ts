@@ -5,25 +5,24 @@ import { after, before, describe, it } from "node:test";
 import { DescribeSecurityGroupsCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { ListServicesCommand, ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("networks on ECS", () => {
-  let under: EcsDaemon;
+  const under = duringTests(() =>
+    EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } }),
+  );
   let ec2: EC2Client;
   let cloudMap: ServiceDiscoveryClient;
   before(async () => {
-    under = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } });
     ec2 = new EC2Client(under.aws.clientConfig);
     cloudMap = new ServiceDiscoveryClient(under.aws.clientConfig);
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     ec2?.destroy();
     cloudMap?.destroy();
-    await under?.stop();
   });
 
   const serve = (text: string): string[] => ["sh", "-c", `while true; do echo ${text} | nc -l -p 8080; done`];

@@ -3,7 +3,7 @@
  * may cost. Those days are written into the state, since nobody waits for them.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
@@ -12,8 +12,8 @@ import { openState } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { PoolRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -22,18 +22,14 @@ const hourMs = 60 * minuteMs;
 const kind = "busybox network=bridge";
 
 describe("a learned pool on ECS", () => {
-  let ecs: EcsDaemon;
-
-  before(async () => {
-    ecs = await EcsDaemon.start({
+  const ecs = duringTests(() =>
+    EcsDaemon.start({
       ecs: { linger: "1s", agent_mode: "direct" },
       daemon: {
         args: ["--pool-mode=learned", "--pool-max-idle-hours-per-day=20", "--pool-max-tasks=3"],
       },
-    });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+    }),
+  );
 
   const running = (): readonly SeenTask[] =>
     ecs.aws.ecs.tasks.filter(({ state }) => state.desiredStatus === "RUNNING");

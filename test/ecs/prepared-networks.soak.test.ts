@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -13,7 +12,6 @@ test("a container on a network of its own runs in a prepared task", async () => 
     daemon: { args: ["--pool-mode=fixed", "--pool-images=busybox=1"] },
   });
   const { daemon } = ecs;
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
   await daemon.ok("network", "create", "own");
   await untilTrue(() => daemon.output.includes("a task waits for a container"));
   await daemon.ok("run", "--name=alone", "--network=own", "busybox", "true");

@@ -5,13 +5,13 @@ import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { createServer } from "node:https";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { type Aws, startAws } from "../simulators/aws/aws.ts";
 import { type ConnectProxy, startConnectProxy } from "../support/connect-proxy.ts";
 import { Daemon } from "../support/daemon.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
@@ -42,15 +42,14 @@ describe("behind a proxy", () => {
       onward.on("error", () => response.destroy());
       incoming.pipe(onward);
     });
-    front.listen(0, "127.0.0.1");
-    await once(front, "listening");
+    const port = await listenHere(front);
     resources.defer(async () => {
       const closed = once(front, "close");
       front.close();
       front.closeAllConnections();
       await closed;
     });
-    proxy = resources.use(await startConnectProxy(() => (front.address() as AddressInfo).port));
+    proxy = resources.use(await startConnectProxy(() => port));
     const config = join(directory, "config.yaml");
     const { endpoint: _simulated, ecr_repository: _local, ...account } = home.config;
     const ecs = {

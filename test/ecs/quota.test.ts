@@ -6,10 +6,10 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
@@ -19,19 +19,14 @@ const startTimeoutS = 8;
 const skip = isSoak ? false : "only with SOCKERLESS_SOAK=1: it takes half a minute";
 
 describe("where the quota has room for one task", () => {
-  let ecs: EcsDaemon;
-  const directory = scratchDirectory();
-  let metrics = "";
-  before(async () => {
-    metrics = join(directory, "metrics.sock");
-    ecs = await EcsDaemon.start({
+  const metrics = join(scratchDirectory(), "metrics.sock");
+  const ecs = duringTests(() =>
+    EcsDaemon.start({
       daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
       aws: { quotas: { fargateVcpus: 0.25 } },
       ecs: skip === false ? { start_timeout: `${startTimeoutS}s` } : {},
-    });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+    }),
+  );
 
   const ok = (...args: string[]) => ecs.daemon.ok(...args);
   const vcpus = async (what: "limit" | "used"): Promise<number> =>
@@ -130,7 +125,6 @@ describe("where nobody may read the quota", inSoak, () => {
       },
     });
     const ok = (...args: string[]) => ecs.daemon.ok(...args);
-    await ok("load", "--input", await busyboxArchiveFile());
     const { code, errorText } = await ecs.daemon.docker("run", "--cpus=1", "busybox", "true");
     assert.equal(code, 125);
     assert.match(

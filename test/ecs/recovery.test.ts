@@ -15,7 +15,6 @@ import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
@@ -80,11 +79,10 @@ describe("a backend that is killed", () => {
     ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env: sweep.env } });
     const { endpoint, region, credentials } = ecs.aws;
     sdk = new ECSClient({ endpoint, region, credentials });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     sdk.destroy();
-    await ecs.stop();
+    await ecs[Symbol.asyncDispose]();
     await sweep[Symbol.asyncDispose]();
   });
 

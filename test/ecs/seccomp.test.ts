@@ -1,30 +1,27 @@
 /** Seccomp profiles that agents load: wherever and whenever their container's process is started. */
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { ECSClient, StopTaskCommand } from "@aws-sdk/client-ecs";
 
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { denied, tryDenied, writeSeccompProfile } from "../support/seccomp-profile.ts";
 import { inSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 describe("a task's seccomp profile", () => {
-  let ecs: EcsDaemon;
+  const ecs = duringTests(() => EcsDaemon.start());
   const directory = scratchDirectory();
   let options: string[];
 
   before(async () => {
     const profile = await writeSeccompProfile(directory);
     options = ["--security-opt", "no-new-privileges", "--security-opt", `seccomp=${profile}`];
-    ecs = await EcsDaemon.start();
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
-  after(() => ecs.stop());
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
 

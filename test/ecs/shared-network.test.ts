@@ -1,22 +1,19 @@
 /** `--network container:NAME` on ECS: two tasks, each with an interface of its own, that have one network. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("containers that share a network on ECS", () => {
-  let under: EcsDaemon;
+  const under = duringTests(() =>
+    EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } }),
+  );
   before(async () => {
-    under = await EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } });
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
     await under.daemon.ok("network", "create", "web");
-  });
-  after(async () => {
-    await under?.stop();
   });
 
   /** A command that answers each request for `/` with a text. */

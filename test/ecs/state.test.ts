@@ -1,23 +1,17 @@
 /** Tests of the ECS backend's records of containers, images, networks, volumes and execs, and of these in AWS. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
 
 import { openState, type State } from "../../src/backends/state/state.ts";
 import { systemClock } from "../../src/common/clock.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 
 describe("the ECS backend", () => {
-  let ecs: EcsDaemon;
-
-  before(async () => {
-    ecs = await EcsDaemon.start({ daemon: { args: ["--log-level", "debug"] } });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+  const ecs = duringTests(() => EcsDaemon.start({ daemon: { args: ["--log-level", "debug"] } }));
 
   /** Lets a check read the state while no backend has it open. */
   async function withState(check: (state: State) => void): Promise<void> {

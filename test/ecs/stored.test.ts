@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { inSoak } from "../support/soak.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
@@ -16,16 +16,13 @@ import { scratchDirectory } from "../support/scratch.ts";
 const script = "echo two >&2; sleep 1; echo one; echo '[stderr] three'; printf four";
 
 describe("containers on ECS that do not run", () => {
-  let under: EcsDaemon;
-  const directory = scratchDirectory();
-  before(async () => {
-    under = await EcsDaemon.start({
+  const under = duringTests(async () =>
+    EcsDaemon.start({
       ...{ leastPrivilege: true, ecs: { linger: "5s", drain_timeout: "1s" } },
       daemon: { env: await testBuildEnv(step()) },
-    });
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => under?.stop());
+    }),
+  );
+  const directory = scratchDirectory();
 
   /** Names the step at which the backend dies. */
   const step = (): string => join(directory, "step");
@@ -242,7 +239,6 @@ describe("logs on ECS that are larger than the backend keeps", inSoak, () => {
       ecs: { linger: "1s", drain_timeout: "1s", log_drain_max: "64" },
     });
     const { daemon, aws } = under;
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     const more = "printf '\\n\\377' >&2; sleep 1; seq 1 100; printf '\\n\\351 100%%\\n\\n'; printf end";
     await daemon.ok("run", "--detach", "--name", "large", "busybox", "sh", "-c", `${script}; ${more}`);
     await daemon.ok("wait", "large");

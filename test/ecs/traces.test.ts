@@ -4,13 +4,11 @@ import { test } from "node:test";
 
 import { Collector } from "../support/collector.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { until } from "../support/until.ts";
 
 test("a cold start on ECS is one trace whose spans are its phases", async () => {
   await using collector = await Collector.start();
   await using ecs = await EcsDaemon.start({ daemon: { env: collector.environment } });
-  await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
   assert.equal(await ecs.daemon.ok("run", "busybox", "echo", "said"), "said");
   const request = await until(() => collector.spans.find(({ name }) => name.endsWith("/start")));
   const namesOfTrace = (): ReadonlySet<string> =>

@@ -1,11 +1,11 @@
 /** Starts that AWS fails before the command has begun: what is asked again, what is not, and what is told of it. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import type { StartFailure } from "../simulators/aws/services/ecs/start-failures.ts";
 import type { Fault } from "../simulators/common/faults.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { inSoak, sampled } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 
@@ -83,13 +83,7 @@ const sample = [
 ];
 
 describe("a start that AWS fails", { concurrency: 4 }, () => {
-  let ecs: EcsDaemon;
-
-  before(async () => {
-    ecs = await EcsDaemon.start();
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-  });
-  after(() => ecs.stop());
+  const ecs = duringTests(() => EcsDaemon.start());
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
   const create = (...command: string[]): Promise<string> => ok("create", "busybox", ...command);
@@ -244,7 +238,6 @@ describe("a start for which Spot has no capacity", inSoak, () => {
     await using ecs = await EcsDaemon.start({
       ecs: { capacity_provider: "FARGATE_SPOT", spot_fallback: true },
     });
-    await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
     ecs.aws.ecs.failStarts({ kind: "capacity" });
     assert.equal(await ecs.daemon.ok("run", "--rm", "busybox", "echo", "on demand"), "on demand");
     const [spot, demand] = ecs.aws.calls.all("ecs.RunTask").map(({ input }) => input as object);

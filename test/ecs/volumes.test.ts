@@ -10,26 +10,23 @@ import { DescribeTaskDefinitionCommand, ECSClient } from "@aws-sdk/client-ecs";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { inSoak } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";
 
 describe("volumes on ECS", () => {
-  let under: EcsDaemon;
+  const under = duringTests(() => EcsDaemon.start({ leastPrivilege: true }));
   let efs: EFSClient;
   let ecs: ECSClient;
 
   before(async () => {
-    under = await EcsDaemon.start({ leastPrivilege: true });
     efs = new EFSClient(under.aws.clientConfig);
     ecs = new ECSClient(under.aws.clientConfig);
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
   });
   after(async () => {
     efs?.destroy();
     ecs?.destroy();
-    await under?.stop();
   });
 
   async function accessPoints(volume: string): Promise<AccessPointDescription[]> {
@@ -441,7 +438,6 @@ describe("volumes on ECS without a file system", inSoak, () => {
     const without = { efs_filesystem_id: undefined, efs_security_group_id: undefined };
     await using under = await EcsDaemon.start({ ecs: without });
     const { daemon, aws } = under;
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     await daemon.ok("volume", "create", "named");
     assert.match(await daemon.ok("volume", "ls", "--quiet"), /^named$/m);
     const run = (script: string) =>
@@ -457,7 +453,6 @@ describe("volumes on ECS without a file system", inSoak, () => {
 describe("volumes on a file system that lets only roles in", inSoak, () => {
   it("are not mounted by a backend that is not told to use the role, and the start says why", async () => {
     await using under = await EcsDaemon.start({ leastPrivilege: true, ecs: { efs_iam: false } });
-    await under.daemon.ok("load", "--input", await busyboxArchiveFile());
     const { code, errorText } = await under.daemon.docker(
       "run",
       "--rm",

@@ -5,18 +5,17 @@
  */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilOnly } from "../support/traces.ts";
 import { untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 
 /** The last step of a start. */
 const recordOfTheRun = "start.record.before";
@@ -29,38 +28,33 @@ const cases = [
 describe("a run that had begun, whose end is", () => {
   for (const { what, script, code, waitsForEnd } of cases) {
     test(what, async () => {
-      const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+      const directory = scratchDirectory();
       const armed = join(directory, "step");
       const marks = join(directory, "marks");
-      try {
-        await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-        await daemon.ok("load", "--input", await busyboxArchiveFile());
-        const id = await daemon.ok(
-          ...["create", "--name=once", "--network=none", `--volume=${directory}:/told`],
-          ...["busybox", "sh", "-c", `echo run >> /told/marks; ${script}`],
-        );
-        const backend = await processOf(daemon, "backend");
-        await writeFile(armed, recordOfTheRun);
-        process.kill(daemon.pid, "SIGSTOP"); // Nobody starts the next backend yet.
-        const starting = daemon.docker("start", "once");
-        await untilTrue(() => !isAlive(backend) && existsSync(marks));
-        const record = join(daemon.stateDir, "containers", id, "exit.json");
-        await untilTrue(() => !waitsForEnd || existsSync(record));
-        const shim = findShim(daemon, id) ?? assert.fail("no shim");
-        process.kill(shim, "SIGKILL");
-        await untilTrue(() => !isAlive(shim));
-        process.kill(daemon.pid, "SIGCONT");
-        await starting;
+      await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
+      const id = await daemon.ok(
+        ...["create", "--name=once", "--network=none", `--volume=${directory}:/told`],
+        ...["busybox", "sh", "-c", `echo run >> /told/marks; ${script}`],
+      );
+      const backend = await processOf(daemon, "backend");
+      await writeFile(armed, recordOfTheRun);
+      process.kill(daemon.pid, "SIGSTOP"); // Nobody starts the next backend yet.
+      const starting = daemon.docker("start", "once");
+      await untilTrue(() => !isAlive(backend) && existsSync(marks));
+      const record = join(daemon.stateDir, "containers", id, "exit.json");
+      await untilTrue(() => !waitsForEnd || existsSync(record));
+      const shim = findShim(daemon, id) ?? assert.fail("no shim");
+      process.kill(shim, "SIGKILL");
+      await untilTrue(() => !isAlive(shim));
+      process.kill(daemon.pid, "SIGCONT");
+      await starting;
 
-        assert.equal(await daemon.ok("wait", "once"), code);
-        assert.equal(await readFile(marks, "utf8"), "run\n");
-        assert.equal(await daemon.ok("logs", "once"), waitsForEnd ? "whole" : "");
-        await untilOnly(daemon, id, [`${daemon.stateDir}/containers/${id}`]);
-        await daemon.ok("start", "once"); // A user may start it again.
-        await untilTrue(async () => (await readFile(marks, "utf8")) === "run\nrun\n");
-      } finally {
-        await rm(directory, { recursive: true });
-      }
+      assert.equal(await daemon.ok("wait", "once"), code);
+      assert.equal(await readFile(marks, "utf8"), "run\n");
+      assert.equal(await daemon.ok("logs", "once"), waitsForEnd ? "whole" : "");
+      await untilOnly(daemon, id, [`${daemon.stateDir}/containers/${id}`]);
+      await daemon.ok("start", "once"); // A user may start it again.
+      await untilTrue(async () => (await readFile(marks, "utf8")) === "run\nrun\n");
     });
   }
 });
@@ -69,40 +63,30 @@ describe("a run that had begun, whose end is", () => {
 const failing = ["sh", "-c", "echo run; exit 3"];
 
 test("a process that had begun when its shim was killed in its start has run", async () => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+  const directory = scratchDirectory();
   const armed = join(directory, "step");
-  try {
-    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
-    await daemon.ok("create", "--name=begun", "--network=none", "busybox", "sleep", "1000000");
-    await writeFile(armed, "shim.start.executing");
-    await daemon.ok("start", "begun");
-    assert.ok(!existsSync(armed), "the step was taken");
-    assert.equal(await daemon.ok("wait", "begun"), "255");
-  } finally {
-    await rm(directory, { recursive: true });
-  }
+  await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
+  await daemon.ok("create", "--name=begun", "--network=none", "busybox", "sleep", "1000000");
+  await writeFile(armed, "shim.start.executing");
+  await daemon.ok("start", "begun");
+  assert.ok(!existsSync(armed), "the step was taken");
+  assert.equal(await daemon.ok("wait", "begun"), "255");
 });
 
 test("a restart whose shim is killed is made again", inSoak, async () => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-begun-"));
+  const directory = scratchDirectory();
   const armed = join(directory, "step");
-  try {
-    await using daemon = await Daemon.start({ env: await testBuildEnv(armed) });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
-    for (const step of ["shim.start.created", "shim.start.announced", "shim.start.executing"]) {
-      await daemon.ok(
-        ...["run", "-d", "--name=again", "--network=none", "--restart=always"],
-        ...["busybox", ...failing],
-      );
-      await writeFile(armed, step);
-      await untilTrue(() => !existsSync(armed));
-      const runs = async (): Promise<number> => (await daemon.ok("logs", "again")).split("run").length;
-      const before = await runs();
-      await untilTrue(async () => (await runs()) > before);
-      await daemon.ok("rm", "--force", "again");
-    }
-  } finally {
-    await rm(directory, { recursive: true });
+  await using daemon = await Daemon.startWithBusybox({ env: await testBuildEnv(armed) });
+  for (const step of ["shim.start.created", "shim.start.announced", "shim.start.executing"]) {
+    await daemon.ok(
+      ...["run", "-d", "--name=again", "--network=none", "--restart=always"],
+      ...["busybox", ...failing],
+    );
+    await writeFile(armed, step);
+    await untilTrue(() => !existsSync(armed));
+    const runs = async (): Promise<number> => (await daemon.ok("logs", "again")).split("run").length;
+    const before = await runs();
+    await untilTrue(async () => (await runs()) > before);
+    await daemon.ok("rm", "--force", "again");
   }
 });

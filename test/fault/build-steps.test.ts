@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { build, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { isSoak } from "../support/soak.ts";
@@ -23,16 +23,10 @@ const steps = isSoak ? all : sample;
 
 describe("kill -9 while a step begins where the last one ran", () => {
   const directory = scratchDirectory();
-  let daemon: Daemon;
-  before(
-    async () => {
-      await compileBuilder();
-      daemon = await Daemon.start({ env: await testBuildEnv(join(directory, "step")) });
-      await daemon.ok("load", "--input", await busyboxArchiveFile());
-    },
-    { timeout: buildLimitMs },
+  before(compileBuilder, { timeout: buildLimitMs });
+  const daemon = duringTests(async () =>
+    Daemon.startWithBusybox({ env: await testBuildEnv(join(directory, "step")) }),
   );
-  after(() => daemon.stop());
 
   for (const step of steps) {
     test(step, async () => {

@@ -9,11 +9,12 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 
 import { built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { ofVerb } from "../support/kill-sweep.ts";
 import { processOf } from "../support/processes.ts";
@@ -114,11 +115,7 @@ const steps = isSoak ? await recordedSteps() : sample;
 
 for (let first = 0; first < steps.length; first += killsEach) {
   describe(`a build whose backend is killed, from step ${first} on`, () => {
-    let builds: Builds;
-    before(async () => {
-      builds = await Builds.start();
-    });
-    after(() => builds[Symbol.asyncDispose]());
+    const builds = duringTests(() => Builds.start());
 
     for (const step of steps.slice(first, first + killsEach)) {
       test(step, async () => {

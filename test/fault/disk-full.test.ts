@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile, busyboxImage, dockerArchive } from "../support/images.ts";
+import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { findShim, isAlive, processOf } from "../support/processes.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
@@ -68,8 +68,7 @@ before(async () => {
   await must("mkfs.ext4", "-q", "-m", "0", image);
   await mkdir(state);
   await must("mount", "-o", "loop", image, state);
-  daemon = await Daemon.start({ stateDir: join(state, "sockerless") });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  daemon = await Daemon.startWithBusybox({ stateDir: join(state, "sockerless") });
 });
 after(async () => {
   await makeRoom();

@@ -7,7 +7,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { createSteps } from "../../src/backends/engine/containers/create/create-container.ts";
@@ -15,6 +15,7 @@ import { removeSteps } from "../../src/backends/engine/containers/remove/remove-
 import { stopSteps } from "../../src/backends/engine/containers/run/stop-container.ts";
 import { runSteps, startSteps } from "../../src/backends/engine/containers/start/start-container.ts";
 import { Daemon } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxArchiveFile, busyboxImage } from "../support/images.ts";
 import { type DaemonRole, processOf } from "../support/processes.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -105,12 +106,10 @@ function roleOf(step: string): DaemonRole | undefined {
 
 for (const { of, steps, commands } of sweeps) {
   describe(`kill -9 at a step${of}`, () => {
-    let registry: TestRegistry;
+    const registry = duringTests(() => TestRegistry.start());
     before(async () => {
-      registry = await TestRegistry.start();
       await registry.push("busybox", "latest", await busyboxImage());
     });
-    after(() => registry[Symbol.asyncDispose]());
 
     for (const step of steps) {
       test(step, async () => {

@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { afterEach, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { type DaemonRole, findProcess } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
@@ -20,11 +19,10 @@ let daemon: Daemon;
 
 async function start(mkfs: readonly string[], runDir?: string): Promise<void> {
   disk = await SmallDisk.mount({ sizeMib: 64, mkfs });
-  daemon = await Daemon.start({
+  daemon = await Daemon.startWithBusybox({
     stateDir: join(disk.path, "sockerless"),
     ...(runDir === undefined ? {} : { args: ["--run-dir", runDir] }),
   });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
   for (const name of containers) {
     await daemon.ok(
       "run",

@@ -4,7 +4,6 @@ import { mkdtemp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { type DaemonRole, findProcess, processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
@@ -20,8 +19,7 @@ let gate: string;
 beforeEach(async () => {
   disk = await SmallDisk.mount({ sizeMib: 64 });
   gate = await mkdtemp(join(disk.directory, "gate-"));
-  daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  daemon = await Daemon.startWithBusybox({ stateDir: join(disk.path, "sockerless") });
 });
 afterEach(async () => {
   await disk.remount("rw");

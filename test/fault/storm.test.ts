@@ -16,7 +16,6 @@ import { inspect } from "node:util";
 
 import { compileBuilder } from "../support/builds.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { testBuildEnv } from "../support/test-build.ts";
 import { untilTrue } from "../support/until.ts";
 import { judgeRest, left } from "./storm/judge-rest.ts";
@@ -50,11 +49,10 @@ test(`${killCount} kills, seed ${seed}`, async () => {
   const record = join(directory, "reached");
   await writeFile(record, "");
   try {
-    await using daemon = await Daemon.start({
+    await using daemon = await Daemon.startWithBusybox({
       args: ["--log-level", "debug"],
       env: await testBuildEnv(armed, record),
     });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     for (let round = 0; round * killsEach < killCount; round++) {
       await writeFile(record, "");
       await storm(

@@ -5,27 +5,25 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { chmod } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { makeCertificates } from "../support/certificates.ts";
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { buildImage, image } from "./built-image.ts";
 import { expression, HclModule, readSources } from "../terraform/hcl-module.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 describe("the image of sockerless", () => {
-  let daemon: Daemon;
+  const daemon = duringTests(() => Daemon.start());
   const directory = scratchDirectory();
 
   before(async () => {
     const archive = await buildImage(directory);
-    daemon = await Daemon.start();
     const load = await daemon.docker("load", "--input", archive);
     assert.equal(load.text, `Loaded image: ${image}`, load.errorText);
   });
-
-  after(() => daemon?.stop());
 
   it("runs sockerless", async () => {
     const { text } = await daemon.docker("run", "--rm", image, "version");

@@ -5,11 +5,11 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer as createPlainServer } from "node:http";
 import { createServer, type Server } from "node:https";
-import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { after, before, describe, it, type TestContext } from "node:test";
 
 import { HttpClient } from "../../src/backends/images/registry/http-client.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const directory = scratchDirectory();
@@ -30,9 +30,8 @@ before(async () => {
   server = createServer({ key: await readFile(key), cert: await readFile(cert) }, (_request, response) => {
     response.end("over TLS");
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`);
+  const port = await listenHere(server);
+  url = new URL(`https://127.0.0.1:${port}/v2/`);
 });
 
 after(async () => {
@@ -69,10 +68,8 @@ describe("a registry's certificate", () => {
 describe("a server without TLS", () => {
   it("is told apart from one that is away", async (context) => {
     const plain = createPlainServer((_request, response) => response.end());
-    plain.listen(0, "127.0.0.1");
-    await once(plain, "listening");
+    const port = await listenHere(plain);
     context.after(() => plain.close());
-    const { port } = plain.address() as AddressInfo;
     const wrong = new URL(`https://127.0.0.1:${port}/v2/`);
     await assert.rejects(client(context, false).send({ method: "GET", url: wrong, signal }), {
       message: `Get "${wrong.href}": http: server gave HTTP response to HTTPS client`,

@@ -1,25 +1,23 @@
 /** `docker import URL`: what the server of the URL does, over loopback. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer, type RequestListener } from "node:http";
-import type { AddressInfo } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { tarOf } from "../support/tar.ts";
 
 /** A server at `127.0.0.1:port`. */
 async function serving(context: TestContext, listener: RequestListener): Promise<string> {
   const server = createServer(listener);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   context.after(() => {
     server.close();
     server.closeAllConnections();
   });
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `127.0.0.1:${port}`;
 }
 
 async function importUrl(store: TestImageStore, url: string, reference = "fetched:1") {

@@ -1,11 +1,12 @@
 /** Pushes to Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { sha256Of } from "../../src/backends/images/digest.ts";
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import type { PushRequest } from "../../src/backends/images/push.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { openImageStore, streamOf, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import { configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { TestRegistry } from "../support/registry.ts";
@@ -14,12 +15,7 @@ import { entriesOf, tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
 const signal = new AbortController().signal;
-let registry: TestRegistry;
-
-before(async () => {
-  registry = await TestRegistry.start();
-});
-after(() => registry[Symbol.asyncDispose]());
+const registry = duringTests(() => TestRegistry.start());
 
 async function image(text: string, repeat = 1000): Promise<FixtureImage> {
   return {

@@ -1,30 +1,19 @@
 /** Containers that start, are asked and stop at once on a real Kubernetes: 200 in the soak, 20 without. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { channelText, hijackRequest } from "../support/raw-client.ts";
 import { EngineApi } from "../support/engine-api.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import { isSoak } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 
 const count = isSoak ? 200 : 20;
 
 suite(`${count} containers at once on Kubernetes`, { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
+  const { kubernetes } = withKubernetes();
   const api = new EngineApi(() => kubernetes.daemon.socket);
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
 
   test("all start, answer for themselves, stop with their own code and leave no pod", async (t) => {
     const numbers = Array.from({ length: count }, (_, number) => number);

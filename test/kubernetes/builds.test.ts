@@ -1,30 +1,22 @@
 /** Builds on a real Kubernetes: what of them is a pod, and what the API server is asked for. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, suite, test } from "node:test";
+import { before, beforeEach, suite, test } from "node:test";
 
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { busyboxImage } from "../support/images.ts";
-import { Cluster, type ClusterCalls, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { type ClusterCalls, withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import { processOf } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
 
 suite("a build on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let calls: ClusterCalls;
-
   before(compileBuilder, { timeout: buildLimitMs });
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster, { daemon: { args: buildingArgs } });
+  const { cluster, kubernetes } = withKubernetes({ daemon: { args: buildingArgs } });
+  let calls: ClusterCalls;
+  before(() => {
     calls = cluster.callsIn(kubernetes.namespace);
-  });
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
   });
   beforeEach(() => calls.clear());
 

@@ -3,10 +3,11 @@
  * without SOCKERLESS_SOAK=1.
  */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { createExec, receive, stalled } from "../load/stream-client.ts";
 import { runCommand } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
 import { peakBytes, processOf, residentBytes } from "../support/processes.ts";
@@ -18,15 +19,7 @@ const size = (isSoak ? 1024 : 16) * mib;
 const mostGrown = 256 * mib;
 
 suite(`${size / mib} MiB on Kubernetes, beside who does not read`, { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-
-  before(async () => {
-    cluster = await Cluster.start();
-  });
-
-  after(async () => {
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const cluster = duringTests(() => Cluster.start());
 
   for (const way of agentWays) {
     test(`pass in bounded memory by ${way}`, async (t) => {

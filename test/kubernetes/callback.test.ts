@@ -1,10 +1,9 @@
 /** Agents of pods that call the backend (`kubernetes.agent_mode: callback`), on a real Kubernetes. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
-import type { Daemon } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { settingsOf, withKubernetes } from "../support/kubernetes-daemon.ts";
 import { processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
@@ -20,20 +19,7 @@ interface Policy {
 }
 
 suite("agents that call on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster, { kubernetes: settingsOf("callback") });
-    ({ daemon } = kubernetes);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const { cluster, kubernetes, daemon } = withKubernetes({ kubernetes: settingsOf("callback") });
 
   test("carry streams while there is no API server", async () => {
     await daemon.ok("run", "--detach", "--name", "served", "busybox", "sleep", "1d");

@@ -2,29 +2,15 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
-import type { Daemon } from "../support/daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import { until } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster);
-    ({ daemon } = kubernetes);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const { cluster, kubernetes, daemon } = withKubernetes();
 
   test("run shows a container's output and ends with its exit code", async () => {
     const run = await daemon.docker("run", "--rm", "busybox", "sh", "-c", "echo out; echo err >&2; exit 3");

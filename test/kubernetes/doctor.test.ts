@@ -2,41 +2,28 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import type { V1PodList } from "@kubernetes/client-node";
 
 import type { Finding } from "../../src/common/finding.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import { giveRights, rightsOf, roleRules, withoutRight } from "../support/kubernetes-rights.ts";
 import { askMetrics, sumOf } from "../support/metrics.ts";
 import { untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 suite("the doctor on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let own: KubernetesDaemon;
-  const directory = scratchDirectory();
-  let metrics = "";
-
-  before(async () => {
-    cluster = await Cluster.start();
-    metrics = join(directory, "metrics.sock");
-    own = await KubernetesDaemon.start(cluster, {
-      daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
-      prepare: async (namespace) => {
-        await giveRights(cluster, namespace, await roleRules());
-        return await cluster.kubeconfigOf(namespace, "sockerless");
-      },
-    });
-  });
-
-  after(async () => {
-    await own?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
+  const metrics = join(scratchDirectory(), "metrics.sock");
+  const { cluster, kubernetes: own } = withKubernetes({
+    daemon: { args: ["--metrics-addr", `unix://${metrics}`] },
+    prepare: async (namespace, cluster) => {
+      await giveRights(cluster, namespace, await roleRules());
+      return await cluster.kubeconfigOf(namespace, "sockerless");
+    },
   });
 
   /** Findings that are not ok, by check. */

@@ -2,30 +2,17 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { runCommand } from "../support/command.ts";
-import { checkout, type Daemon } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
+import { checkout } from "../support/daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { agentWays, KubernetesDaemon, settingsOf, withKubernetes } from "../support/kubernetes-daemon.ts";
 import { processOf } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster);
-    ({ daemon } = kubernetes);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const { cluster, kubernetes, daemon } = withKubernetes();
 
   const podOf = async (container: string): Promise<string> => {
     const id = await daemon.ok("inspect", "--format", "{{.Id}}", container);

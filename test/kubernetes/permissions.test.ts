@@ -1,7 +1,8 @@
 /** A backend with the rights of deploy/kubernetes/role.yaml alone, and with each of them taken away. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { giveRights, rightsOf, roleRules, type Rule, withoutRight } from "../support/kubernetes-rights.ts";
@@ -17,15 +18,7 @@ const uses: Readonly<Record<string, readonly string[]>> = {
 };
 
 suite("rights on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-
-  before(async () => {
-    cluster = await Cluster.start();
-  });
-
-  after(async () => {
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const cluster = duringTests(() => Cluster.start());
 
   const daemonWith = async (rules: readonly Rule[]): Promise<KubernetesDaemon> =>
     await KubernetesDaemon.start(cluster, {

@@ -1,28 +1,14 @@
 /** Settings of pods: those of containers that tasks of other clouds cannot have, and those of the configuration. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
-import type { Daemon } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withKubernetes } from "../support/kubernetes-daemon.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 
 suite("settings of pods on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster);
-    ({ daemon } = kubernetes);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const { cluster, daemon } = withKubernetes();
 
   const run = (options: readonly string[], command: string) =>
     daemon.docker("run", "--rm", ...options, "busybox", "sh", "-c", command);

@@ -1,7 +1,8 @@
 /** A registry that wants to know who pulls, on a real Kubernetes: nodes by a secret, the backend by its settings. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { before, suite, test } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
@@ -9,17 +10,10 @@ import { registryUser, TestRegistry } from "../support/registry.ts";
 
 suite("a private registry of Kubernetes", { skip: withoutCluster }, () => {
   const { username, password } = registryUser;
-  let cluster: Cluster;
-  let registry: TestRegistry;
-
+  const cluster = duringTests(() => Cluster.start());
+  const registry = duringTests(() => TestRegistry.start({ credentials: true }));
   before(async () => {
-    cluster = await Cluster.start();
-    registry = await TestRegistry.start({ credentials: true });
     await registry.push("private", "1", await busyboxImage());
-  });
-  after(async () => {
-    await registry?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
   });
 
   /** A daemon whose own images, and the agent's, are in that registry. */

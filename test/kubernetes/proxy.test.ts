@@ -1,22 +1,19 @@
 /** A real Kubernetes behind the proxy that its kubeconfig names. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { connect, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { after, suite, test } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { listenHere } from "../support/listen-here.ts";
 
 suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
   const resources = new AsyncDisposableStack();
-  let cluster: Cluster;
-
-  before(async () => {
-    cluster = resources.use(await Cluster.start());
-  });
+  const cluster = duringTests(() => Cluster.start());
   after(() => resources.disposeAsync());
 
   /** A proxy that tunnels (`CONNECT`). @returns its address, and where it was asked to go */
@@ -32,10 +29,9 @@ suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
       target.on("error", () => client.destroy());
       client.on("error", () => target.destroy());
     });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     resources.defer(() => void server.close());
-    return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, asked };
+    return { url: `http://127.0.0.1:${port}`, asked };
   };
 
   test("has containers, execs and logs, all of whose calls the proxy sees", async () => {

@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
 import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -17,15 +18,7 @@ async function selectorOf({ daemon }: KubernetesDaemon, container: string): Prom
 }
 
 suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-
-  before(async () => {
-    cluster = await Cluster.start();
-  });
-
-  after(async () => {
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const cluster = duringTests(() => Cluster.start());
 
   const makeThings = async ({ daemon }: KubernetesDaemon): Promise<void> => {
     await daemon.ok("network", "create", "--label", "team=web", "together");

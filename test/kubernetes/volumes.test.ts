@@ -1,27 +1,13 @@
 /** Volumes on a real Kubernetes: claims, and who may have them. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
-import type { Daemon } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withKubernetes } from "../support/kubernetes-daemon.ts";
 import { until } from "../support/until.ts";
 
 suite("volumes on Kubernetes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster);
-    ({ daemon } = kubernetes);
-  });
-
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-  });
+  const { cluster, kubernetes, daemon } = withKubernetes();
 
   const claims = async (of = kubernetes): Promise<readonly Claim[]> =>
     JSON.parse(await of.kubectl("get", "persistentvolumeclaims", "--output", "json")).items;

@@ -10,7 +10,6 @@ import { describe, test } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { childrenOf, findShim, openFiles, processOf } from "../support/processes.ts";
 import { buildProgram } from "../support/programs.ts";
 import { isSoak } from "../support/soak.ts";
@@ -179,11 +178,10 @@ describe("from outside", () => {
       'exec runc "$@"',
     ];
     await writeFile(runtime, `${lines.join("\n")}\n`, { mode: 0o755 });
-    await using daemon = await Daemon.start({
+    await using daemon = await Daemon.startWithBusybox({
       args: ["--runtime", runtime],
       inherits: openSync(import.meta.filename, "r"),
     });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     const id = await daemon.ok("run", "-d", "--ulimit", "nproc=10000", "busybox", "sleep", "1000");
     await daemon.ok("exec", "-d", id, "true"); // That limit is the runtime's to set.
     await daemon.ok("pause", id);

@@ -5,10 +5,11 @@
 import assert from "node:assert/strict";
 import { lstat, mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { beforeEach, describe, test } from "node:test";
 import { runCommand } from "../support/command.ts";
 import { callApi } from "../support/call-api.ts";
 import { Dockerd } from "../support/dockerd.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { isSoak, sampled } from "../support/soak.ts";
 import { type TarEntry, tarOf } from "../support/tar.ts";
@@ -242,11 +243,7 @@ async function topLayerOf(daemon: Pick<Dockerd, "docker">, image: string): Promi
 }
 
 describe("an image with links where file systems are mounted", () => {
-  let dockerd: Dockerd;
-  before(async () => {
-    dockerd = await Dockerd.start();
-  });
-  after(() => dockerd.stop());
+  const dockerd = duringTests(() => Dockerd.start());
 
   const report =
     "for f in /dev /dev/pts /dev/shm /dev/console /proc /sys /etc /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab; do " +

@@ -1,23 +1,15 @@
 /** A process sees no more of the machine under sockerless than under a real dockerd. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 /** Debian's dockerd is 20.10; what later versions closed, moby v28 closes and so do we. */
 const closedSince = ["/proc/interrupts", "/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu"];
 
 const setting = withDaemon();
-let dockerd: Dockerd;
-
-before(async () => {
-  dockerd = await Dockerd.start();
-  await dockerd.ok("load", "--input", await busyboxArchiveFile());
-});
-after(async () => {
-  await dockerd.stop();
-});
+const dockerd = duringTests(() => Dockerd.start());
 
 /** The same container on both, without a network, which dockerd was started without. */
 async function onBoth(flags: readonly string[], script: string): Promise<{ ours: string; theirs: string }> {

@@ -6,7 +6,6 @@ import { test } from "node:test";
 
 import { runCommand } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";
@@ -19,8 +18,7 @@ interface LowSpace {
 
 test("a disk that has less room than a block volume may yet take is told of in events and log", async () => {
   await using disk = await SmallDisk.mount({ sizeMib: 160 });
-  await using daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
-  await daemon.ok("load", "--input", await busyboxArchiveFile());
+  await using daemon = await Daemon.startWithBusybox({ stateDir: join(disk.path, "sockerless") });
   await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=64M", "data");
   await daemon.ok("run", "--detach", "--name", "db", "--volume", "data:/data", "busybox", "sleep", "1000000");
   const since = Math.floor(Date.now() / 1000) - 3600;
@@ -61,8 +59,7 @@ test(
   inSoak,
   async () => {
     await using disk = await SmallDisk.mount({ sizeMib: 160 });
-    await using daemon = await Daemon.start({ stateDir: join(disk.path, "sockerless") });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    await using daemon = await Daemon.startWithBusybox({ stateDir: join(disk.path, "sockerless") });
     await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=96M", "data");
     await daemon.ok(
       "run",

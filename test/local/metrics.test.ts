@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { after, afterEach, before, beforeEach, describe, it } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { askMetrics, seriesOf, sumOf } from "../support/metrics.ts";
 import { findShim, processOf } from "../support/processes.ts";
@@ -21,8 +20,7 @@ describe("the metrics of a daemon", () => {
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
     socket = join(directory, "metrics.sock");
-    daemon = await Daemon.start({ args: ["--metrics-addr", `unix://${socket}`] });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    daemon = await Daemon.startWithBusybox({ args: ["--metrics-addr", `unix://${socket}`] });
   });
   after(async () => {
     await daemon.stop();
@@ -163,8 +161,9 @@ describe("the metrics of single containers", () => {
   beforeEach(async () => {
     directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
     socket = join(directory, "metrics.sock");
-    daemon = await Daemon.start({ args: ["--metrics-addr", `unix://${socket}`, "--metrics-containers"] });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    daemon = await Daemon.startWithBusybox({
+      args: ["--metrics-addr", `unix://${socket}`, "--metrics-containers"],
+    });
   });
   afterEach(async () => {
     await daemon.stop();

@@ -2,25 +2,22 @@
 import assert from "node:assert/strict";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { before, describe, test } from "node:test";
 import { Dockerd } from "../support/dockerd.ts";
-import { busyboxArchiveFile } from "../support/images.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
-let dockerd: Dockerd;
+const dockerd = duringTests(() => Dockerd.start());
 const machine = scratchDirectory();
 
 before(async () => {
-  dockerd = await Dockerd.start();
-  await dockerd.ok("load", "--input", await busyboxArchiveFile());
   await mkdir(join(machine, "sub", "deep"), { recursive: true });
   await mkdir(join(machine, "sub", "private"), { mode: 0o700 });
   await writeFile(join(machine, "file"), "a file of the machine\n");
   await writeFile(join(machine, "program"), "#!/bin/sh\npwd; cat /v/made/file\n", { mode: 0o755 });
 });
-after(() => dockerd.stop());
 
 describe("a mount in something that is bound", () => {
   /** Options before the image, with `$` for the directory of the machine, and what is run. */

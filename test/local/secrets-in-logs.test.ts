@@ -1,13 +1,13 @@
 /** No secret that a client sends stands in a log at its most talkative, nor comes back in a message. */
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
 
 import { routes } from "../../src/frontend/route-table.ts";
 import { build, compileBuilder } from "../support/builds.ts";
 import type { ApiResponse } from "../support/call-api.ts";
 import { EngineApi } from "../support/engine-api.ts";
+import { listenHere } from "../support/listen-here.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -55,8 +55,8 @@ const web = createServer((request, response) => {
 let host = "";
 before(async () => {
   await compileBuilder();
-  await new Promise<void>((resolve) => web.listen(0, "127.0.0.1", resolve));
-  host = `127.0.0.1:${(web.address() as AddressInfo).port}`;
+  const port = await listenHere(web);
+  host = `127.0.0.1:${port}`;
 });
 after(() => {
   web.closeAllConnections();

@@ -5,12 +5,13 @@
 import assert from "node:assert/strict";
 import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
 import { assertInSandbox, DebianPackage } from "../support/debian-package.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsAccount } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import type { SystemdMachine } from "../support/systemd-machine.ts";
@@ -19,24 +20,14 @@ import { assertWithinMachine, withinMachine } from "../support/within-machine.ts
 
 const { installed } = DebianPackage;
 
-let deb: DebianPackage;
-
-before(
-  async () => {
-    deb = await DebianPackage.build();
-  },
-  { timeout: 4 * buildLimitMs },
-);
-after(async () => {
-  await deb?.[Symbol.asyncDispose]();
-});
+const deb = duringTests(() => DebianPackage.build(), { timeout: 4 * buildLimitMs });
 
 async function stateOf(machine: SystemdMachine, unit: string): Promise<string> {
   return (await machine.run(`systemctl is-active ${unit}`)).text;
 }
 
 describe("the Debian package under systemd", () => {
-  let machine: SystemdMachine;
+  const machine = duringTests(() => deb.boot("local"), { timeout: 2 * buildLimitMs });
 
   const ok = (script: string): Promise<string> => machine.ok(script);
   const docker = (...args: string[]): Promise<string> => machine.docker("/run/sockerless.sock", ...args);
@@ -49,16 +40,6 @@ describe("the Debian package under systemd", () => {
     assert.equal(await docker("exec", "stays", "echo", "answers"), "answers");
     assert.equal(await containerPid(), pid);
   };
-
-  before(
-    async () => {
-      machine = await deb.boot("local");
-    },
-    { timeout: 2 * buildLimitMs },
-  );
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
 
   it("serves after the apt line of the documents, without a network", {
     timeout: buildLimitMs,
@@ -150,12 +131,13 @@ describe("the Debian package under systemd", () => {
 const clouds = { ecs: () => EcsAccount.open(), aca: () => AcaAccount.open() } as const;
 
 describe("clouds' backends under systemd", () => {
-  let machine: SystemdMachine;
+  // The simulated clouds are in this machine's network.
+  const machine = duringTests(() => deb.boot("clouds", { sharesNetwork: true }), {
+    timeout: 3 * buildLimitMs,
+  });
 
   before(
     async () => {
-      // The simulated clouds are in this machine's network.
-      machine = await deb.boot("clouds", { sharesNetwork: true });
       await machine.ok(installed);
       await machine.ok("systemctl disable --now sockerless.service sockerless.socket");
       await copyFile(
@@ -165,9 +147,6 @@ describe("clouds' backends under systemd", () => {
     },
     { timeout: 3 * buildLimitMs },
   );
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
 
   /** Gives `sockerless@NAME` the settings of an account. */
   async function configure(name: string, account: EcsAccount | AcaAccount): Promise<void> {

@@ -98,10 +98,6 @@ export const poolOnEcs: PoolCloudKind = {
       leastPrivilege: true,
       daemon,
     });
-    const bringImage = async (): Promise<void> => {
-      await ecs.daemon.ok("load", "--input", await busyboxArchiveFile());
-    };
-    await bringImage();
     return {
       daemon: ecs.daemon,
       configFile: join(ecs.directory, "config.yaml"),
@@ -130,8 +126,8 @@ export const poolOnEcs: PoolCloudKind = {
           on: "ecs.TagResource",
           error: { code: "InvalidParameterException", message: "no" },
         }),
-      bringImage,
-      [Symbol.asyncDispose]: () => ecs.stop(),
+      bringImage: async () => void (await ecs.daemon.ok("load", "--input", await busyboxArchiveFile())),
+      [Symbol.asyncDispose]: () => ecs[Symbol.asyncDispose](),
     };
   },
 };
@@ -268,7 +264,7 @@ async function openAca(options: AcaDaemonOptions) {
       await daemon.ok("pull", account.image("busybox:latest"));
       await daemon.ok("tag", account.image("busybox:latest"), "busybox");
     },
-    stop: () => aca.stop(),
+    stop: () => aca[Symbol.asyncDispose](),
   };
 }
 

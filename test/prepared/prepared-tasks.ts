@@ -4,33 +4,25 @@
  */
 import assert from "node:assert/strict";
 import { readFile, rm, writeFile } from "node:fs/promises";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
+import { duringTests } from "../support/during-tests.ts";
 import { runSockerless } from "../support/run-sockerless.ts";
 import { inSoak } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
-import {
-  answersIn,
-  claimedIn,
-  type PoolCloud,
-  type PoolCloudKind,
-  type SeenTask,
-  untilWaiting,
-} from "./pool-cloud.ts";
+import { answersIn, claimedIn, type PoolCloudKind, type SeenTask, untilWaiting } from "./pool-cloud.ts";
 
 /** Time that the simulated cloud takes for a task, beyond what it really takes. */
 const cloudMs = 6_000;
 
 export function preparedTasks({ open, otherOption, without, isMadeWithNetworks }: PoolCloudKind): void {
   describe("prepared tasks", { skip: without }, () => {
-    let cloud: PoolCloud;
+    const cloud = duringTests(() => open({ cloudMs }));
 
     before(async () => {
-      cloud = await open({ cloudMs });
       await ok("network", "create", "ci");
       await startWith({ mode: "fixed", images: ["busybox=2", "busybox=1 cpus=0.5 network=ci"] });
     });
-    after(() => cloud[Symbol.asyncDispose]());
 
     const ok = (...args: string[]): Promise<string> => cloud.daemon.ok(...args);
     const running = (): Promise<readonly SeenTask[]> => cloud.running();

@@ -151,11 +151,7 @@ export class AcaDaemon implements AsyncDisposable {
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
-  async stop(): Promise<void> {
-    await this.#resources.disposeAsync();
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    await this.#resources.disposeAsync();
   }
 }

@@ -1,8 +1,9 @@
 /** A company's proxy: nobody gets out but through its CONNECT, and it decides where each name leads. */
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import type { Duplex } from "node:stream";
+import { listenHere } from "./listen-here.ts";
 
 /** A proxy, and whom it was asked for. */
 export interface ConnectProxy extends AsyncDisposable {
@@ -38,10 +39,9 @@ export async function startConnectProxy(placeOf: (host: string) => number): Prom
         });
     }
   });
-  proxy.listen(0, "127.0.0.1");
-  await once(proxy, "listening");
+  const port = await listenHere(proxy);
   return {
-    url: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    url: `http://127.0.0.1:${port}`,
     asked,
     async [Symbol.asyncDispose]() {
       const closed = once(proxy, "close");

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { busyboxArchiveFile } from "./images.ts";
 import { recordInstance } from "./made.ts";
 import { assertWithinMachine, hasCloud, withinMachine } from "./within-machine.ts";
 
@@ -65,6 +66,18 @@ export class Daemon {
       await daemon.launch();
     } catch (error) {
       await rm(daemon.directory, { recursive: true, force: true });
+      throw error;
+    }
+    return daemon;
+  }
+
+  /** Starts one that has busybox. */
+  static async startWithBusybox(options?: DaemonOptions): Promise<Daemon> {
+    const daemon = await Daemon.start(options);
+    try {
+      await daemon.ok("load", "--input", await busyboxArchiveFile());
+    } catch (error) {
+      await daemon.stop();
       throw error;
     }
     return daemon;

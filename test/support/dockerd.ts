@@ -8,6 +8,7 @@ import { basename, join } from "node:path";
 
 import { removeCgroup } from "../simulators/common/machine/cgroups.ts";
 import { type CommandOptions, type CommandResult, runCommand } from "./command.ts";
+import { busyboxArchiveFile } from "./images.ts";
 import { recordName } from "./made.ts";
 import { untilTrue } from "./until.ts";
 
@@ -21,7 +22,7 @@ export interface DockerdOptions {
   readonly isFiltering?: boolean;
 }
 
-export class Dockerd {
+export class Dockerd implements AsyncDisposable {
   readonly directory: string;
   readonly #process: ChildProcess;
   /** Its process, what it wrote, and its bridge. */
@@ -39,7 +40,7 @@ export class Dockerd {
     child.stderr?.on("data", read);
   }
 
-  /** Starts one without networks of its own. One that fails leaves nothing. */
+  /** Starts one with busybox, without networks of its own. One that fails leaves nothing. */
   static async start({ address, programs, isFiltering = false }: DockerdOptions = {}): Promise<Dockerd> {
     await using resources = new AsyncDisposableStack();
     const bridge = address === undefined ? undefined : await makeBridge(address, resources);
@@ -88,6 +89,7 @@ export class Dockerd {
       }
       return (await daemon.docker("version")).code === 0;
     });
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
     owned.use(resources.move());
     return daemon;
   }
@@ -128,7 +130,7 @@ export class Dockerd {
   }
 
   /** Removes its containers that run, ends it, and deletes what it wrote: the others are but files. */
-  async stop(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     const containers = (await this.docker("ps", "-q")).text.split("\n").filter((id) => id !== "");
     if (containers.length > 0) {
       await this.docker("rm", "-f", ...containers);

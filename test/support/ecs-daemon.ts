@@ -14,6 +14,7 @@ import type { PolicyDocument } from "../simulators/aws/iam/access.ts";
 import { agentsCall, callingAgents } from "./calling-agents.ts";
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
+import { busyboxArchiveFile } from "./images.ts";
 import { RegistryClient } from "./registry.ts";
 
 type Settings = Readonly<Record<string, unknown>>;
@@ -111,7 +112,7 @@ export class EcsDaemon implements AsyncDisposable {
     this.#resources = resources;
   }
 
-  /** Starts both. */
+  /** Starts both; the daemon has busybox. */
   static async start(options: EcsDaemonOptions = {}): Promise<EcsDaemon> {
     await using resources = new AsyncDisposableStack();
     const account = resources.use(await EcsAccount.open(options));
@@ -122,6 +123,7 @@ export class EcsDaemon implements AsyncDisposable {
         env: { ...account.env, ...options.daemon?.env },
       }),
     );
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
     return new EcsDaemon(account, daemon, resources.move());
   }
 
@@ -131,12 +133,8 @@ export class EcsDaemon implements AsyncDisposable {
   }
 
   /** Removes every container, ends everything, and deletes what was written. */
-  async stop(): Promise<void> {
-    await this.#resources.disposeAsync();
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    await this.#resources.disposeAsync();
   }
 }
 

@@ -5,6 +5,7 @@ import { join } from "node:path";
 
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
+import { duringTests, thereLater } from "./during-tests.ts";
 import { Cluster } from "./kubernetes-cluster.ts";
 import { node } from "./kubernetes-node.ts";
 
@@ -28,7 +29,7 @@ export interface KubernetesAccountOptions {
   /** Settings of the `kubernetes:` section that differ from what fits the cluster. */
   readonly kubernetes?: Readonly<Record<string, unknown>>;
   /** Prepares the namespace that was just made. @returns the kubeconfig to be used; undefined: the administrator's */
-  readonly prepare?: (namespace: string) => Promise<string | undefined>;
+  readonly prepare?: (namespace: string, cluster: Cluster) => Promise<string | undefined>;
   /** The checkout of the version whose agent is in the registry; unless said, this one. */
   readonly agentOf?: string;
 }
@@ -70,7 +71,7 @@ export class KubernetesAccount implements AsyncDisposable {
     await using resources = new AsyncDisposableStack();
     resources.use(account);
     await cluster.kubectl("create", "namespace", namespace);
-    const kubeconfig = (await options.prepare?.(namespace)) ?? cluster.kubeconfig;
+    const kubeconfig = (await options.prepare?.(namespace, cluster)) ?? cluster.kubeconfig;
     const settings = {
       kubeconfig,
       namespace,
@@ -156,4 +157,23 @@ export class KubernetesDaemon implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
+}
+
+/** Gives the tests of a suite a cluster and a daemon in a namespace of it. */
+export function withKubernetes(options?: KubernetesDaemonOptions): KubernetesSetting {
+  const kubernetes = duringTests(async (resources) =>
+    KubernetesDaemon.start(await sharedCluster(resources), options),
+  );
+  return {
+    cluster: thereLater(() => kubernetes.cluster),
+    kubernetes,
+    daemon: thereLater(() => kubernetes.daemon),
+  };
+}
+
+/** A cluster, and a daemon in a namespace of it. */
+export interface KubernetesSetting {
+  readonly cluster: Cluster;
+  readonly kubernetes: KubernetesDaemon;
+  readonly daemon: Daemon;
 }

@@ -1,7 +1,7 @@
 /** A way to an HTTP server on which every request is written down whole. */
 import { once } from "node:events";
 import { createServer, request, type IncomingHttpHeaders } from "node:http";
-import type { AddressInfo } from "node:net";
+import { listenHere } from "./listen-here.ts";
 
 /** A request as it came. */
 export interface RecordedRequest {
@@ -36,10 +36,9 @@ export async function startRecordingProxy(server: string): Promise<RecordingProx
       response.destroy(); // As the server, or the client, has done.
     }
   });
-  proxy.listen(0, "127.0.0.1");
-  await once(proxy, "listening");
+  const port = await listenHere(proxy);
   return {
-    endpoint: `http://127.0.0.1:${(proxy.address() as AddressInfo).port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     requests,
     async [Symbol.asyncDispose]() {
       const closed = once(proxy, "close");

@@ -1,37 +1,19 @@
 import { networkInterfaces } from "node:os";
-import { after, before } from "node:test";
 
 import type { Aws } from "../simulators/aws/aws.ts";
 import type { Azure } from "../simulators/azure/azure.ts";
 import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
+import { duringTests } from "./during-tests.ts";
 import { busyboxArchiveFile } from "./images.ts";
 
 /** Gives the tests of a file one daemon with the image `busybox`, on the backend under test. */
 export function withDaemon(options: DaemonOptions = {}): Setting {
-  const resources = new AsyncDisposableStack();
-  let started: Setting | undefined;
-  before(async () => {
-    started = await startSetting(resources, options);
-    await started.daemon.ok("load", "--input", await busyboxArchiveFile());
+  return duringTests(async (resources) => {
+    const setting = await startSetting(resources, options);
+    await setting.daemon.ok("load", "--input", await busyboxArchiveFile());
+    return setting;
   });
-  after(async () => {
-    await resources.disposeAsync();
-  });
-  const setting = (): Setting => {
-    if (started === undefined) {
-      throw new Error("the daemon is there once a test runs");
-    }
-    return started;
-  };
-  return {
-    get daemon() {
-      return setting().daemon;
-    },
-    get host() {
-      return setting().host;
-    },
-  };
 }
 
 /** Starts a daemon on the backend under test. */

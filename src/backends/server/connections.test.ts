@@ -8,10 +8,10 @@ import {
   type Http2ServerRequest,
   type ServerHttp2Session,
 } from "node:http2";
-import type { AddressInfo } from "node:net";
 import { buffer } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
 
+import { listenHere } from "../../../test/support/listen-here.ts";
 import { until } from "../../../test/support/until.ts";
 import { http2Settings, track } from "./connections.ts";
 
@@ -28,9 +28,8 @@ async function callerOf(
     void read(request).then(() => response.end());
   });
   server.on("session", (session) => track(session, sessions));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const caller = connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const port = await listenHere(server);
+  const caller = connect(`http://127.0.0.1:${port}`);
   const windows: number[] = [];
   caller.on("remoteSettings", ({ initialWindowSize = 0 }) => windows.push(initialWindowSize));
   t.after(() => {

@@ -5,11 +5,10 @@ import {
   connect,
   constants,
   createServer,
-  type Http2Server,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
-import { type AddressInfo, connect as connectSocket, createServer as createSocketServer } from "node:net";
+import { connect as connectSocket, createServer as createSocketServer } from "node:net";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
 import { text } from "node:stream/consumers";
@@ -17,6 +16,7 @@ import { describe, it, test } from "node:test";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { listenHere } from "../../../test/support/listen-here.ts";
 import { until } from "../../../test/support/until.ts";
 import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
@@ -49,12 +49,6 @@ function linkTo(port: number): Duplex {
   return link;
 }
 
-async function portOf(server: Http2Server): Promise<number> {
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return (server.address() as AddressInfo).port;
-}
-
 /** A call of an agent through a relay. */
 async function callThrough(
   agents: ConnectionPool,
@@ -65,7 +59,7 @@ async function callThrough(
     void relayAgentCall(request, response, async () => agent, agents);
   });
   resources.defer(() => void backend.close());
-  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  const caller = connect(`http://127.0.0.1:${await listenHere(backend)}`);
   resources.defer(() => caller.destroy());
   const call = caller.request({
     ":method": "POST",
@@ -85,7 +79,7 @@ test("an answer whose bytes come with its header is forwarded, and its trailers"
     stream.end("answered");
   });
   resources.defer(() => void agent.close());
-  const agentPort = await portOf(agent);
+  const agentPort = await listenHere(agent);
   const link = connect("http://agent", { createConnection: () => linkTo(agentPort) });
   resources.defer(() => link.destroy());
   const agents = {
@@ -111,7 +105,7 @@ test("an answer that is cut ends with the reason for which its connection did no
     stream.write("half");
   });
   resources.defer(() => void agent.close());
-  const way = linkTo(await portOf(agent));
+  const way = linkTo(await listenHere(agent));
   const link = connect("http://agent", { createConnection: () => way });
   link.on("error", () => {});
   resources.defer(() => link.destroy());
@@ -179,7 +173,7 @@ test("a call that is reset at once asks for no agent, and one that is reset late
     ended.push(relayAgentCall(request, response, resolveAgent, { connectionTo } as never));
   });
   resources.defer(() => void backend.close());
-  const caller = connect(`http://127.0.0.1:${await portOf(backend)}`);
+  const caller = connect(`http://127.0.0.1:${await listenHere(backend)}`);
   resources.defer(() => caller.destroy());
   await once(caller, "connect");
   const call = (id: string): ClientHttp2Stream => {
@@ -298,7 +292,7 @@ describe("a call of any protocol that is forwarded", () => {
       void forwardCall(request, response, { address: { kind: "unix", path } }, pool);
     });
     resources.defer(() => void front.close());
-    const caller = connect(`http://127.0.0.1:${await portOf(front)}`);
+    const caller = connect(`http://127.0.0.1:${await listenHere(front)}`);
     resources.defer(() => caller.destroy());
     return { asked, caller };
   };

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createSecureServer, createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import { type AddressInfo, createServer as createNetServer, type Socket } from "node:net";
+import { createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
@@ -25,6 +25,7 @@ import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { fieldsFromBytes } from "../bodies/encoded-fields.ts";
 import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport, readBackendReach } from "./transport.ts";
+import { listenHere } from "../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
@@ -108,8 +109,7 @@ test("every kind of call waits while backends die in the handshakes of its conne
     }
   });
   t.after(() => server.close());
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listenHere(server);
   const reach = await readBackendReach(`https://127.0.0.1:${port}`, certificates.client);
   const backend = createBackendTransport(reach);
   t.after(() => backend.close());

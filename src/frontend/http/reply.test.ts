@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { connect } from "node:net";
 import { test } from "node:test";
 
+import { listenHere } from "../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 import { replyLongJson, replyPart, stringifyJson } from "./reply.ts";
 
@@ -21,9 +22,9 @@ async function answered(value: object): Promise<{ readonly text: string; readonl
     await replyLongJson(response, value);
     isOver = true;
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const port = await listenHere(server);
   try {
-    const response = await fetch(`http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+    const response = await fetch(`http://127.0.0.1:${port}/`);
     return { text: await response.text(), turns };
   } finally {
     server.close();
@@ -58,8 +59,7 @@ test("parts that clients do not read are bounded: who has waited longest is cut,
     }
     response.end();
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
+  const port = await listenHere(server);
   const reading = await fetch(`http://127.0.0.1:${port}/read`);
   const clients = Array.from({ length: 150 }, (_, index) =>
     connect(port, "127.0.0.1")

@@ -1,17 +1,16 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { type AddressInfo, connect, createServer, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { describe, it } from "node:test";
 import { setImmediate } from "node:timers/promises";
 
 import { connectDirectly, joinDirectly } from "./direct-connection.ts";
 import { listenTcp } from "./tcp-port.ts";
+import { listenHere } from "../../../test/support/listen-here.ts";
 
 async function listening(serve: (socket: Socket) => void) {
   const server = createServer({ allowHalfOpen: true }, serve);
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  return { server, port: (server.address() as AddressInfo).port };
+  return { server, port: await listenHere(server) };
 }
 
 describe("a direct connection", () => {

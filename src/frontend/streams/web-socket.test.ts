@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { type AddressInfo, connect, type Socket } from "node:net";
+import { connect, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { test, type TestContext } from "node:test";
 import { setImmediate as nextTurnOf } from "node:timers/promises";
 
+import { listenHere } from "../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 import type { HijackContext } from "../request-context.ts";
 import { acceptWebSocket } from "./web-socket.ts";
@@ -26,9 +27,8 @@ const message = Buffer.from([0x82, 0x81, 0, 0, 0, 0, 0x61]);
 /** A client's connection, as bytes, and the stream that the server makes of it. */
 async function open(t: TestContext) {
   const server = createServer();
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const client = connect((server.address() as AddressInfo).port);
+  const port = await listenHere(server);
+  const client = connect(port);
   client.on("error", () => {}); // It may be cut.
   t.after(() => {
     client.destroy();

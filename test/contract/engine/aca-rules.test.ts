@@ -1,6 +1,6 @@
 /** Words of the specification for volumes and networks on Container Apps, over an engine. */
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { acaNetworks } from "../../../src/backends/aca/networks.ts";
 import { acaVolumes, unsharedVolumes } from "../../../src/backends/aca/volumes.ts";
@@ -23,20 +23,14 @@ const inWords = (kind: ErrorKind, message: string) => (error: unknown) => {
 };
 
 describe("on Container Apps", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({
-      cloud: true,
-      prepare(machine) {
-        machine.networkFabric = acaNetworks;
-        machine.volumeRules = rules;
-        machine.notApplied = (record) => (unsharedVolumes.isSet(record) ? [unsharedVolumes] : []);
-      },
-    });
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({
+    cloud: true,
+    prepare(machine) {
+      machine.networkFabric = acaNetworks;
+      machine.volumeRules = rules;
+      machine.notApplied = (record) => (unsharedVolumes.isSet(record) ? [unsharedVolumes] : []);
+    },
+  }));
 
   const subnetOf = async (network: string) =>
     (await bench.networks.inspectNetwork({ network })).network?.pools[0]?.subnet;

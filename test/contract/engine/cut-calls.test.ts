@@ -174,25 +174,21 @@ describe("a volume whose creation failed, and may have been done", () => {
 describe("a backend that is told to end while nobody answers its start", () => {
   it("does so at once, and the next one goes on", async () => {
     // By itself the start would wait for ever.
-    const bench = await EngineBench.start({ cloud: true, clock: new ManualClock(Date.now()) });
-    try {
-      await bench.volumes.createVolume({ name: "data" });
-      await bench.stopBackend();
-      bench.machine.silence = Promise.withResolvers();
-      const ending = new AbortController();
-      const started = bench.startBackend(undefined, ending.signal);
-      await until(() => bench.machine.unansweredQuestions > 0 || undefined);
-      ending.abort();
-      await assert.rejects(started, (error) => isErrorKind(error, "unavailable"));
-      bench.machine.silence.resolve();
-      await bench.startBackend();
-      const { volumes } = await bench.volumes.listVolumes({});
-      assert.deepEqual(
-        volumes.map(({ name }) => name),
-        ["data"],
-      );
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start({ cloud: true, clock: new ManualClock(Date.now()) });
+    await bench.volumes.createVolume({ name: "data" });
+    await bench.stopBackend();
+    bench.machine.silence = Promise.withResolvers();
+    const ending = new AbortController();
+    const started = bench.startBackend(undefined, ending.signal);
+    await until(() => bench.machine.unansweredQuestions > 0 || undefined);
+    ending.abort();
+    await assert.rejects(started, (error) => isErrorKind(error, "unavailable"));
+    bench.machine.silence.resolve();
+    await bench.startBackend();
+    const { volumes } = await bench.volumes.listVolumes({});
+    assert.deepEqual(
+      volumes.map(({ name }) => name),
+      ["data"],
+    );
   });
 });

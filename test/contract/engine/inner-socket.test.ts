@@ -1,6 +1,6 @@
 /** Each call of the backend's contract, made for a client at the Docker socket inside a container. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import type { DescService, Message, MessageInitShape } from "@bufbuild/protobuf";
@@ -18,6 +18,7 @@ import { NetworkService } from "../../../src/gen/sockerless/backend/v1/network_p
 import { SystemService } from "../../../src/gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../../src/gen/sockerless/backend/v1/volume_pb.ts";
 import { actingTransport } from "../../../src/frontend/inner-sockets/acting-transport.ts";
+import { duringTests } from "../../support/during-tests.ts";
 import { untilTrue } from "../../support/until.ts";
 import type { MemoryMachine } from "../memory-machine.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -44,14 +45,13 @@ const options = {
 };
 
 describe("a client at a container's Docker socket", () => {
-  let bench: EngineBench;
+  const bench = duringTests(() => EngineBench.start(options));
   let job: string;
   let secret: string;
   let execId: string;
   let inner: ReturnType<EngineBench["acting"]>;
 
   before(async () => {
-    bench = await EngineBench.start(options);
     await bench.networks.createNetwork({ name: "secretnet" });
     await bench.volumes.createVolume({ name: "secretvol" });
     secret = await bench.runScript(forLong, {
@@ -70,7 +70,6 @@ describe("a client at a container's Docker socket", () => {
     });
     inner = bench.acting(job);
   });
-  after(() => bench.close());
 
   /** Calls by their names, with what they say of another's. Those without are tested by themselves. */
   const ofOthers = (): Record<string, Record<string, unknown>> => {

@@ -1,15 +1,15 @@
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { messageOf } from "../../../src/common/errors.ts";
+import { duringTests } from "../../support/during-tests.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("listings of containers", () => {
-  let bench: EngineBench;
+  const bench = duringTests(() => EngineBench.start());
   let one: string;
   let two: string;
   before(async () => {
-    bench = await EngineBench.start();
     one = await bench.runScript("exit 3", { name: "one", config: { labels: { tier: "x", app: "a" } } });
     await bench.wait(one);
     two = await bench.runScript("exec sleep 1000", {
@@ -21,9 +21,6 @@ describe("listings of containers", () => {
       },
     });
     await bench.createScript("true", { name: "three", hostConfig: { networkMode: "none" } });
-  });
-  after(async () => {
-    await bench.close();
   });
 
   const names = async (

@@ -1,7 +1,7 @@
 /** Starts whose clients were told of a failure, as a process that was to answer had ended. */
 import assert from "node:assert/strict";
 import { rename } from "node:fs/promises";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
@@ -26,14 +26,9 @@ const undone = /was undone before anything ran/;
 for (const cloud of [false, true]) {
   describe(`a start whose answer is lost, ${cloud ? "in a cloud" : "on a machine"}`, () => {
     let clock: ManualClock;
-    let bench: EngineBench;
-    beforeEach(async () => {
+    const bench = EngineBench.ofEach(() => {
       clock = new ManualClock(Date.now());
-      bench = await EngineBench.start({ cloud, clock });
-    });
-    afterEach(async () => {
-      bench.machine.busyLaunches?.resolve();
-      await bench.close();
+      return { cloud, clock };
     });
 
     const recordOf = (id: string) => bench.state.containers.get(id);

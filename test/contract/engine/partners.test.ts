@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { announceSharers } from "../../../src/backends/engine/networks/partner-pushes.ts";
@@ -7,14 +7,12 @@ import { until } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
 describe("containers of a cloud that nobody reaches", () => {
-  let bench: EngineBench;
-  beforeEach(async () => {
-    bench = await EngineBench.start({ cloud: true });
-    bench.machine.reachOneAnother = false;
-  });
-  afterEach(async () => {
-    await bench.close();
-  });
+  const bench = EngineBench.ofEach(() => ({
+    cloud: true,
+    prepare(machine) {
+      machine.reachOneAnother = false;
+    },
+  }));
 
   it("do not start where they are to share a network", async () => {
     const owner = await bench.runScript("exec sleep 1000", { name: "owner" });

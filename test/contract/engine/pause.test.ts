@@ -14,85 +14,69 @@ import { EngineBench } from "../engine-bench.ts";
 describe("a backend that died during a commit", () => {
   for (let commits = 0; commits < 4; commits++) {
     it(`is followed by one that lets the container go on: after ${commits} writes`, async () => {
-      const bench = await EngineBench.start();
-      try {
-        const id = await bench.runScript("exec sleep 1000");
-        await bench.stopBackend();
-        const crashed = Promise.withResolvers<void>();
-        await bench.startBackend({ commits, reached: crashed.resolve });
-        const commit = bench.containers.commitContainer({ container: id, pause: true, reference: "" });
-        commit.catch(() => undefined);
-        await crashed.promise;
-        await bench.crashBackend();
-        await bench.startBackend();
-        const known = (): ContainerRecord | undefined => bench.state.containers.get(id);
-        await until(() => (known()?.frozenGeneration === 0n ? true : undefined));
-        assert.equal(known()?.state?.status, ContainerStatus.RUNNING);
-        assert.equal(bench.machine.agentOf(id).paused, false);
-      } finally {
-        await bench.close();
-      }
+      await using bench = await EngineBench.start();
+      const id = await bench.runScript("exec sleep 1000");
+      await bench.stopBackend();
+      const crashed = Promise.withResolvers<void>();
+      await bench.startBackend({ commits, reached: crashed.resolve });
+      const commit = bench.containers.commitContainer({ container: id, pause: true, reference: "" });
+      commit.catch(() => undefined);
+      await crashed.promise;
+      await bench.crashBackend();
+      await bench.startBackend();
+      const known = (): ContainerRecord | undefined => bench.state.containers.get(id);
+      await until(() => (known()?.frozenGeneration === 0n ? true : undefined));
+      assert.equal(known()?.state?.status, ContainerStatus.RUNNING);
+      assert.equal(bench.machine.agentOf(id).paused, false);
     });
   }
 
   it("is followed by one that lets the container go on: while the image was made", async () => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      await bench.containers.pauseContainer({ container: id });
-      const record = bench.state.containers.get(id);
-      assert.ok(record !== undefined);
-      await bench.state.commit((change) => change.containers.put(frozenBy(record, "commit")));
-      await bench.stopBackend();
-      await bench.startBackend();
-      await until(() => (bench.machine.agentOf(id).paused ? undefined : true));
-      await until(() =>
-        bench.state.containers.get(id)?.state?.status === ContainerStatus.RUNNING ? true : undefined,
-      );
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    await bench.containers.pauseContainer({ container: id });
+    const record = bench.state.containers.get(id);
+    assert.ok(record !== undefined);
+    await bench.state.commit((change) => change.containers.put(frozenBy(record, "commit")));
+    await bench.stopBackend();
+    await bench.startBackend();
+    await until(() => (bench.machine.agentOf(id).paused ? undefined : true));
+    await until(() =>
+      bench.state.containers.get(id)?.state?.status === ContainerStatus.RUNNING ? true : undefined,
+    );
   });
 
   it("is followed by one that leaves paused what a user paused", async () => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      await bench.containers.pauseContainer({ container: id });
-      await bench.stopBackend();
-      await bench.startBackend();
-      await bench.engine.context.live.of(id).lock.run(() => Promise.resolve());
-      assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.PAUSED);
-      assert.equal(bench.machine.agentOf(id).paused, true);
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    await bench.containers.pauseContainer({ container: id });
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.live.of(id).lock.run(() => Promise.resolve());
+    assert.equal(bench.state.containers.get(id)?.state?.status, ContainerStatus.PAUSED);
+    assert.equal(bench.machine.agentOf(id).paused, true);
   });
 });
 
 describe("a container that ends during a commit", () => {
   it("is nothing to warn of", async (context) => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      const { images, logger } = bench.engine.context;
-      const logged: unknown[] = [];
-      context.mock.method(logger, "warn", (_values: unknown, text: unknown) => {
-        logged.push(text);
-      });
-      context.mock.method(images, "commit", async () => {
-        await bench.containers.killContainer({ container: id });
-        await untilTrue(() => bench.state.containers.get(id)?.state?.status === ContainerStatus.EXITED);
-        throw new Error("no image is made");
-      });
-      await assert.rejects(
-        bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
-        /no image is made/,
-      );
-      assert.deepEqual(logged, []);
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    const { images, logger } = bench.engine.context;
+    const logged: unknown[] = [];
+    context.mock.method(logger, "warn", (_values: unknown, text: unknown) => {
+      logged.push(text);
+    });
+    context.mock.method(images, "commit", async () => {
+      await bench.containers.killContainer({ container: id });
+      await untilTrue(() => bench.state.containers.get(id)?.state?.status === ContainerStatus.EXITED);
+      throw new Error("no image is made");
+    });
+    await assert.rejects(
+      bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
+      /no image is made/,
+    );
+    assert.deepEqual(logged, []);
   });
 });
 
@@ -130,51 +114,43 @@ describe("a backend that ended between a container's freezing and its record", (
 
 describe("a container that wanted for memory while nobody listened", () => {
   it("has the event once", async () => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      const agent = bench.machine.agentOf(id);
-      for (const _ of [1, 2]) {
-        agent.tell({ case: "state", value: create(ContainerStateSchema, { outOfMemory: true }) });
-      }
-      agent.tell({ case: "state", value: create(ContainerStateSchema, { paused: true }) }); // Told last, so that all are read.
-      await until(() =>
-        bench.state.containers.get(id)?.state?.status === ContainerStatus.PAUSED ? true : undefined,
-      );
-      assert.equal(bench.state.containers.get(id)?.state?.oomKilled, true);
-      assert.equal((await bench.eventNames({ event: ["oom"] })).length, 1);
-    } finally {
-      await bench.close();
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    const agent = bench.machine.agentOf(id);
+    for (const _ of [1, 2]) {
+      agent.tell({ case: "state", value: create(ContainerStateSchema, { outOfMemory: true }) });
     }
+    agent.tell({ case: "state", value: create(ContainerStateSchema, { paused: true }) }); // Told last, so that all are read.
+    await until(() =>
+      bench.state.containers.get(id)?.state?.status === ContainerStatus.PAUSED ? true : undefined,
+    );
+    assert.equal(bench.state.containers.get(id)?.state?.oomKilled, true);
+    assert.equal((await bench.eventNames({ event: ["oom"] })).length, 1);
   });
 });
 
 describe("a container that is paused while a stop is under way", () => {
   it("is thawed, also where its agent had frozen it and nobody had recorded that", async () => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      const agent = bench.machine.agentOf(id);
-      const answers = { pause: Promise.withResolvers<void>(), signal: Promise.withResolvers<void>() };
-      agent.heldAnswers.set("pause", answers.pause.promise).set("signal", answers.signal.promise);
-      const stopped = bench.containers.stopContainer({
-        container: id,
-        timeoutSeconds: -1,
-        signal: "SIGCONT",
-      });
-      stopped.catch(() => undefined);
-      await untilTrue(() => agent.calls.includes(`signal ${constants.signals.SIGCONT}`));
-      const paused = bench.containers.pauseContainer({ container: id });
-      paused.catch(() => undefined);
-      await untilTrue(() => agent.paused);
-      answers.signal.resolve();
-      answers.pause.resolve();
-      await paused;
-      await untilTrue(() => !agent.paused);
-      await bench.containers.killContainer({ container: id });
-      await stopped;
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    const agent = bench.machine.agentOf(id);
+    const answers = { pause: Promise.withResolvers<void>(), signal: Promise.withResolvers<void>() };
+    agent.heldAnswers.set("pause", answers.pause.promise).set("signal", answers.signal.promise);
+    const stopped = bench.containers.stopContainer({
+      container: id,
+      timeoutSeconds: -1,
+      signal: "SIGCONT",
+    });
+    stopped.catch(() => undefined);
+    await untilTrue(() => agent.calls.includes(`signal ${constants.signals.SIGCONT}`));
+    const paused = bench.containers.pauseContainer({ container: id });
+    paused.catch(() => undefined);
+    await untilTrue(() => agent.paused);
+    answers.signal.resolve();
+    answers.pause.resolve();
+    await paused;
+    await untilTrue(() => !agent.paused);
+    await bench.containers.killContainer({ container: id });
+    await stopped;
   });
 });

@@ -242,97 +242,81 @@ describe("a container whose agent dies", () => {
     [3, WaitCondition.REMOVED, true],
   ] as const) {
     it(`tells who waits on a cloud ${autoRemove ? "for its removal " : ""}an error with the code ${code} that its platform has`, async () => {
-      const bench = await EngineBench.start({ cloud: true });
-      try {
-        const id = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove } });
-        const told = (async () => {
-          for await (const { message } of bench.containers.waitContainer({ container: id, condition })) {
-            if (message.case === "exited") {
-              return message.value;
-            }
+      await using bench = await EngineBench.start({ cloud: true });
+      const id = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove } });
+      const told = (async () => {
+        for await (const { message } of bench.containers.waitContainer({ container: id, condition })) {
+          if (message.case === "exited") {
+            return message.value;
           }
-          return assert.fail("the wait was cut");
-        })();
-        await bench.containers.startContainer({ container: id });
-        const agent = bench.machine.agentOf(id);
-        const workload = bench.machine.workloads.get(id);
-        await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
-        assert.ok(workload !== undefined);
-        workload.agent = undefined;
-        workload.exit = { code, oomKilled: false, finishedAt: new Date() };
-        await agent.crash();
-        const { exitCode, error } = await told;
-        assert.deepEqual(
-          [Number(exitCode), error],
-          [code, "the container's agent was lost: its output may not be whole"],
-        );
-      } finally {
-        await bench.close();
-      }
+        }
+        return assert.fail("the wait was cut");
+      })();
+      await bench.containers.startContainer({ container: id });
+      const agent = bench.machine.agentOf(id);
+      const workload = bench.machine.workloads.get(id);
+      await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
+      assert.ok(workload !== undefined);
+      workload.agent = undefined;
+      workload.exit = { code, oomKilled: false, finishedAt: new Date() };
+      await agent.crash();
+      const { exitCode, error } = await told;
+      assert.deepEqual(
+        [Number(exitCode), error],
+        [code, "the container's agent was lost: its output may not be whole"],
+      );
     });
   }
 
   const skip = !isSoak && "takes half a minute";
   it("is asked for at its platform as soon as it has been silent for too long", { skip }, async () => {
-    const bench = await EngineBench.start({ cloud: true });
-    try {
-      const id = await bench.runScript("exec sleep 600");
-      const { workloads } = bench.machine.driver();
-      const found = Promise.withResolvers<string>();
-      bench.engine.context.driver.workloads.find = (asked) => {
-        found.resolve(asked);
-        return workloads.find(asked);
-      };
-      assert.equal(await found.promise, id); // Its watch has told its state, and is silent since.
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start({ cloud: true });
+    const id = await bench.runScript("exec sleep 600");
+    const { workloads } = bench.machine.driver();
+    const found = Promise.withResolvers<string>();
+    bench.engine.context.driver.workloads.find = (asked) => {
+      found.resolve(asked);
+      return workloads.find(asked);
+    };
+    assert.equal(await found.promise, id); // Its watch has told its state, and is silent since.
   });
 
   for (const last of ["nothing", "its end", "its end behind what waits for the disk"] as const) {
     it(`is concluded as soon as its platform reports its end, and tells ${last} by then`, async () => {
-      const bench = await EngineBench.start({ cloud: true });
-      try {
-        const id = await bench.runScript("exec sleep 600");
-        const agent = bench.machine.agentOf(id);
-        await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
-        const ended = bench.wait(id);
-        const workload = bench.machine.workloads.get(id);
-        assert.ok(workload !== undefined);
-        workload.agent = undefined; // Its connection stays open.
-        workload.exit = { code: 137, oomKilled: false, finishedAt: new Date() };
-        bench.machine.ends.emit(id);
-        if (last === "its end behind what waits for the disk") {
-          void bench.engine.context.live.of(id).lock.run(() => sleep(500));
-          agent.tell({ case: "oom", value: create(OutOfMemorySchema) });
-        }
-        if (last !== "nothing") {
-          agent.tell({ case: "exited", value: create(ExitStatusSchema, { code: 7 }) });
-        }
-        assert.equal(await ended, last === "nothing" ? 137 : 7);
-        await agent.stop();
-      } finally {
-        await bench.close();
+      await using bench = await EngineBench.start({ cloud: true });
+      const id = await bench.runScript("exec sleep 600");
+      const agent = bench.machine.agentOf(id);
+      await untilTrue(() => bench.engine.context.live.of(id).link?.wasHeard === true);
+      const ended = bench.wait(id);
+      const workload = bench.machine.workloads.get(id);
+      assert.ok(workload !== undefined);
+      workload.agent = undefined; // Its connection stays open.
+      workload.exit = { code: 137, oomKilled: false, finishedAt: new Date() };
+      bench.machine.ends.emit(id);
+      if (last === "its end behind what waits for the disk") {
+        void bench.engine.context.live.of(id).lock.run(() => sleep(500));
+        agent.tell({ case: "oom", value: create(OutOfMemorySchema) });
       }
+      if (last !== "nothing") {
+        agent.tell({ case: "exited", value: create(ExitStatusSchema, { code: 7 }) });
+      }
+      assert.equal(await ended, last === "nothing" ? 137 : 7);
+      await agent.stop();
     });
   }
 
   it("is stopped by a stop all the same, with 255 as nobody knows better", async () => {
-    const bench = await EngineBench.start();
-    try {
-      const id = await bench.runScript("exec sleep 1000");
-      const agent = bench.machine.agentOf(id);
-      const workload = bench.machine.workloads.get(id);
-      assert.ok(workload !== undefined);
-      workload.agent = undefined;
-      await agent.crash();
-      await bench.containers.stopContainer({ container: id }).catch((error: unknown) => {
-        assert.ok(isErrorKind(error, "not-modified"));
-      });
-      assert.equal(await bench.wait(id), 255);
-      await bench.containers.startContainer({ container: id });
-    } finally {
-      await bench.close();
-    }
+    await using bench = await EngineBench.start();
+    const id = await bench.runScript("exec sleep 1000");
+    const agent = bench.machine.agentOf(id);
+    const workload = bench.machine.workloads.get(id);
+    assert.ok(workload !== undefined);
+    workload.agent = undefined;
+    await agent.crash();
+    await bench.containers.stopContainer({ container: id }).catch((error: unknown) => {
+      assert.ok(isErrorKind(error, "not-modified"));
+    });
+    assert.equal(await bench.wait(id), 255);
+    await bench.containers.startContainer({ container: id });
   });
 });

@@ -152,10 +152,9 @@ describe("attachments and execs", () => {
     );
   });
 
-  it("run as long as their agent says so, and have ended with 255 where nobody tells in 5 s", async (t) => {
+  it("run as long as their agent says so, and have ended with 255 where nobody tells in 5 s", async () => {
     const clock = new ManualClock(Date.now());
-    const own = await EngineBench.start({ clock });
-    t.after(() => own.close());
+    await using own = await EngineBench.start({ clock });
     const container = await own.runScript("exec sleep 1000");
     const agent = own.machine.agentOf(container);
     const make = async (attachStdout: boolean): Promise<string> => {

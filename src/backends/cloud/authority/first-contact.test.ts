@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { before, describe, it } from "node:test";
 import { createServer, type TLSSocket } from "node:tls";
@@ -10,6 +9,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { createAuthority } from "./authority.ts";
 import { readAuthority } from "./authority-file.ts";
 import { learnPin } from "./first-contact.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../../test/support/until.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
@@ -30,11 +30,9 @@ describe("the first contact with an agent", () => {
     it(`is over in time with somebody who ${what} and does not close the connection`, async (t) => {
       const { key, certificateChain: cert } = credentials;
       const server = createServer({ key, cert, allowHalfOpen: true });
-      server.listen(0, "127.0.0.1");
-      await once(server, "listening");
+      const port = await listenHere(server);
       t.after(() => server.close());
       const taken = once(server, "secureConnection") as Promise<[TLSSocket]>;
-      const { port } = server.address() as AddressInfo;
       const target = { host: "127.0.0.1", port };
       const pin = await learnPin(target, credentials, AbortSignal.timeout(120_000), () => {}, clock);
       assert.equal(pin.length, 32);

@@ -1,8 +1,6 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
@@ -14,6 +12,7 @@ import { systemClock } from "../../../common/clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { type AwsClients, createAwsClients } from "./clients.ts";
 import { isAwsError } from "./errors.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 describe("clients of registries in other regions", () => {
@@ -68,11 +67,10 @@ describe("credentials of a file, whose session token tells nobody when it expire
     process.env["AWS_SHARED_CREDENTIALS_FILE"] = join(folder, "credentials");
     process.env["AWS_CONFIG_FILE"] = join(folder, "none");
     process.env["AWS_PROFILE"] = "default"; // Keys of the environment are none of the test's.
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
+    const port = await listenHere(server);
     aws = createAwsClients({
       region: "eu-west-1",
-      endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+      endpoint: `http://127.0.0.1:${port}`,
       rates: {},
       clock: systemClock,
       logger: capturedLogger().logger,

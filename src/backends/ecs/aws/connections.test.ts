@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 
 import { connectionsTo } from "./connections.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 
 /** A server that notes what it is asked, and answers nothing that the SDK understands. */
 async function listen(t: TestContext): Promise<{ readonly port: number; readonly asked: string[] }> {
@@ -19,13 +18,12 @@ async function listen(t: TestContext): Promise<{ readonly port: number; readonly
     asked.push(request.url ?? "");
     connection.end("HTTP/1.1 403 Forbidden\r\n\r\n");
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
-  return { port: (server.address() as AddressInfo).port, asked };
+  return { port, asked };
 }
 
 describe("a call of AWS", () => {

@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { describe, it } from "node:test";
 
 import { DescribeSubnetsCommand, EC2Client } from "@aws-sdk/client-ec2";
@@ -9,6 +7,7 @@ import { ECSClient, ListTasksCommand } from "@aws-sdk/client-ecs";
 import { DescribeMountTargetsCommand, EFSClient } from "@aws-sdk/client-efs";
 
 import { AwsError, isTransient } from "./errors.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 
 const html =
   "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><center><h1>502 Bad Gateway</h1></center><hr></body></html>";
@@ -23,9 +22,7 @@ async function errorOf(
     request.resume();
     response.writeHead(status, { "content-type": "text/html" }).end(body);
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
+  const port = await listenHere(server);
   const credentials = { accessKeyId: "a", secretAccessKey: "b" };
   const settings = { region: "eu-west-1", endpoint: `http://127.0.0.1:${port}`, credentials, maxAttempts: 1 };
   try {

@@ -2,12 +2,13 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer as createWebServer, type ServerOptions } from "node:https";
-import { type AddressInfo, createServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { describe, it, type TestContext } from "node:test";
 import { Worker } from "node:worker_threads";
 
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { junkChain } from "../../../../test/support/junk-chain.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { childrenOf, commandLineOf, Life } from "../../../../test/support/processes.ts";
 import { until, untilTrue } from "../../../../test/support/until.ts";
 import { Dialer } from "./dialer.ts";
@@ -43,12 +44,12 @@ async function halting(t: TestContext, options: ServerOptions = {}) {
     response.writeHead(200, { "content-length": 20 }).write("x".repeat(10));
     void goOn.promise.then(() => response.end("y".repeat(10)));
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
+  const port = await listenHere(server);
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
-  const url = new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  const url = new URL(`https://127.0.0.1:${port}/`);
   return { url, goOn: goOn.resolve };
 }
 
@@ -56,14 +57,14 @@ async function halting(t: TestContext, options: ServerOptions = {}) {
 async function silence(t: TestContext) {
   const met: Socket[] = [];
   const server = createServer((socket) => met.push(socket.on("error", () => {}).resume()));
-  await once(server.listen(0, "127.0.0.1"), "listening");
+  const port = await listenHere(server);
   t.after(() => {
     for (const each of met) {
       each.destroy();
     }
     server.close();
   });
-  return { met, target: { host: "127.0.0.1", port: (server.address() as AddressInfo).port } };
+  return { met, target: { host: "127.0.0.1", port } };
 }
 
 const junkServer = `

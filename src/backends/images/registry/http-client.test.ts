@@ -10,6 +10,7 @@ import { afterEach, describe, it, type TestContext } from "node:test";
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { Dialer, mostIdle } from "./dialer.ts";
 import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 /** A server that notes what it is asked. */
@@ -23,21 +24,19 @@ async function listen(t: TestContext): Promise<{ readonly port: number; readonly
     asked.push(`CONNECT ${request.url ?? ""}`);
     connection.end("HTTP/1.1 403 Forbidden\r\n\r\n");
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   t.after(() => {
     server.closeAllConnections();
     server.close();
   });
-  return { port: (server.address() as AddressInfo).port, asked };
+  return { port, asked };
 }
 
 /** A client, and the address of a server that is started for it. */
 async function clientOf(t: TestContext, server: Server): Promise<{ client: HttpClient; url: URL }> {
   const met: Socket[] = [];
   server.on("connection", (connection: Socket) => met.push(connection.on("error", () => {})));
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
+  const port = await listenHere(server);
   const client = new HttpClient({ insecure: false, proxied: false, userAgent: "test", silenceMs: 120_000 });
   t.after(() => {
     client.close();
@@ -46,7 +45,7 @@ async function clientOf(t: TestContext, server: Server): Promise<{ client: HttpC
     }
     server.close();
   });
-  return { client, url: new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}/v2/`) };
+  return { client, url: new URL(`http://127.0.0.1:${port}/v2/`) };
 }
 
 describe("a registry is connected to", () => {
@@ -152,8 +151,8 @@ describe("a chain of redirects", () => {
     });
     const hosts = await Promise.all(
       servers.map(async (server) => {
-        await once(server.listen(0, "127.0.0.1"), "listening");
-        return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+        const port = await listenHere(server);
+        return `127.0.0.1:${port}`;
       }),
     );
     const client = new HttpClient({ insecure: true, proxied: false, userAgent: "test", silenceMs: 30_000 });

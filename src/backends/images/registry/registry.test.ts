@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
@@ -9,6 +8,7 @@ import { after, describe, it, type TestContext } from "node:test";
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { registryDialer } from "./http-client.ts";
 import { Registry } from "./registry.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const { signal } = new AbortController();
@@ -36,8 +36,8 @@ async function serving(t: TestContext, answer: (host: string) => RequestListener
       }
     });
   });
-  await once(server.listen(0, "127.0.0.1"), "listening");
-  const domain = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const port = await listenHere(server);
+  const domain = `127.0.0.1:${port}`;
   const options = {
     insecureHosts: [domain],
     userAgent: "test",

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { text } from "node:stream/consumers";
@@ -16,6 +15,7 @@ import { loadConfig } from "../../../common/config/load.ts";
 import { type Finding, unknown } from "../../../common/finding.ts";
 import { processLogger } from "../../../common/logger.ts";
 import { doctorChecks, startedPodCheck } from "./doctor.ts";
+import { listenHere } from "../../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const rules = (
@@ -117,8 +117,7 @@ describe("the doctor of Kubernetes", () => {
   }
 
   before(async () => {
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    const { port } = server.address() as AddressInfo;
+    const port = await listenHere(server);
     const config = {
       "current-context": "c",
       clusters: [
