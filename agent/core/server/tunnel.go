@@ -228,12 +228,7 @@ func (t *tunnel) moveIn() {
 
 // receive handles one message. It reports whether more may follow.
 func (t *tunnel) receive() bool {
-	var offset uint64
-	var length int
-	bulk, _ := receiveAlive(t.cancel, func() (bulk bool, _ error) {
-		offset, length, bulk = t.body.next()
-		return bulk, nil
-	})
+	offset, length, bulk := t.body.next(t.cancel)
 	if bulk {
 		return t.follows(offset) && t.moveData(length)
 	}
@@ -278,7 +273,7 @@ func (t *tunnel) moveData(length int) bool {
 	}
 	filled := 0
 	for length > 0 {
-		n, err := receiveAlive(t.cancel, func() (int, error) { return t.body.data(buffer[filled:]) })
+		n, err := t.body.data(t.cancel, buffer[filled:])
 		if err != nil {
 			t.cancel(err)
 			return false

@@ -49,7 +49,7 @@ func (i *Instance) addMemberships(names []string) error {
 
 func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
 	l := newLab(t)
-	l.must(onThreadIn(newNamespace, func() error {
+	l.must(onThreadIn(newNamespace, func(*netlink.Handle) error {
 		names, err := addLinks(300)
 		if err != nil {
 			return err
@@ -96,7 +96,7 @@ func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
 func TestAReclaimOfManyNetworksListsTheLinksOnce(t *testing.T) {
 	l := newLab(t)
 	const networks = 300
-	l.must(onThreadIn(newNamespace, func() error {
+	l.must(onThreadIn(newNamespace, func(*netlink.Handle) error {
 		if err := l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}); err != nil {
 			return err
 		}

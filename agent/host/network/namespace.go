@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"runtime"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // onThreadIn runs work on a thread inside a network namespace: a new one, or that
-// of an open descriptor. Go's scheduler gets the thread back only if it has
+// of an open descriptor. The handle is the namespace's. Go's scheduler gets the thread back only if it has
 // returned to the machine's namespace.
-func onThreadIn(namespace int, work func() error) error {
+func onThreadIn(namespace int, work func(*netlink.Handle) error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
@@ -34,7 +35,7 @@ func onThreadIn(namespace int, work func() error) error {
 			done <- fmt.Errorf("enter network namespace: %w", err)
 			return
 		}
-		err = work()
+		err = withHandle(work)
 		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
@@ -45,9 +46,18 @@ func onThreadIn(namespace int, work func() error) error {
 
 const newNamespace = -1
 
+func withHandle(work func(*netlink.Handle) error) error {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	defer handle.Close()
+	return work(handle)
+}
+
 // createNamespace creates a network namespace, bound at path. prepare runs inside
 // before anybody can see it.
-func createNamespace(path string, prepare func() error) error {
+func createNamespace(path string, prepare func(*netlink.Handle) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -56,8 +66,8 @@ func createNamespace(path string, prepare func() error) error {
 		return err
 	}
 	file.Close()
-	err = onThreadIn(newNamespace, func() error {
-		if err := prepare(); err != nil {
+	err = onThreadIn(newNamespace, func(handle *netlink.Handle) error {
+		if err := prepare(handle); err != nil {
 			return err
 		}
 		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
