@@ -5,7 +5,8 @@
 import { Socket } from "node:net";
 
 import { builtPrograms } from "../../../common/built-programs.ts";
-import { ChannelProcess, type SocketHandle } from "../../../common/channel-process.ts";
+import { ChannelProcess } from "../../../common/channel-process.ts";
+import type { SocketHandle } from "../../../common/socket-handle.ts";
 import { holdEnd } from "../../../common/held-end.ts";
 import type { LineLogger } from "../../../common/process-log.ts";
 import { authorityCertificates } from "./authorities.ts";

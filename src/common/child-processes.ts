@@ -1,5 +1,8 @@
-/** Pauses before a crashed process is restarted. */
-import { pauseAfter } from "../common/pauses.ts";
+/** Child processes: their ends, and pauses before those that crashed are started again. */
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+
+import { pauseAfter } from "./pauses.ts";
 
 /** Run time after which earlier crashes of a process no longer count. */
 const stableAfterMs = 60_000;
@@ -18,5 +21,16 @@ export class RestartPauses {
   crashed(): number {
     this.#crashes = Date.now() - this.#startedAt > stableAfterMs ? 1 : this.#crashes + 1;
     return pauseAfter(this.#crashes, { firstMs: 100, longestMs: 10_000 });
+  }
+}
+
+export function hasExited(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+/** Waits until a child has ended. */
+export async function untilExit(child: ChildProcess): Promise<void> {
+  if (!hasExited(child)) {
+    await once(child, "exit");
   }
 }
