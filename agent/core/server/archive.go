@@ -213,9 +213,9 @@ func unpack(ctx context.Context, container Container, root *archive.Root, direct
 	}
 	options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
 	if open.Layer {
-		layered, ok := container.(Layered)
-		if !ok {
-			return Unimplemented{"this agent"}.cannot("ArchivePut of a layer")
+		layered, err := optional[Layered](container, "ArchivePut of a layer")
+		if err != nil {
+			return err
 		}
 		bounds, err := layered.Bounds(ctx)
 		if err != nil {

@@ -78,15 +78,15 @@ func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 // connectionOf returns a function that dials or accepts the tunnel's connection.
 func connectionOf(container Container, open *agentv1.TunnelOpen) (connection func(context.Context) (net.Conn, error), datagrams bool, err error) {
 	if open.GetSocket() != "" {
-		called, ok := container.(Called)
-		if !ok {
-			return nil, false, Unimplemented{"this agent"}.cannot("Tunnel from a socket")
+		called, err := optional[Called](container, "Tunnel from a socket")
+		if err != nil {
+			return nil, false, err
 		}
 		return func(ctx context.Context) (net.Conn, error) { return called.AcceptAt(ctx, open.Socket) }, false, nil
 	}
-	reachable, ok := container.(Reachable)
-	if !ok {
-		return nil, false, Unimplemented{"this agent"}.cannot("Tunnel")
+	reachable, err := optional[Reachable](container, "Tunnel")
+	if err != nil {
+		return nil, false, err
 	}
 	network, address, err := tunnelTarget(open)
 	if err != nil {
