@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/accepting"
 	"github.com/sockerless/sockerless/agent/core/server"
 )
 
@@ -102,9 +103,8 @@ func (g *gatekeeper) Close() error {
 }
 
 func (g *gatekeeper) run() {
-	delay := time.Duration(0)
 	for {
-		conn, err := g.Listener.Accept()
+		conn, err := accepting.Any(g.closing, g.Listener.Accept)
 		if g.closing.Err() != nil {
 			if err == nil {
 				conn.Close()
@@ -112,17 +112,9 @@ func (g *gatekeeper) run() {
 			return
 		}
 		if err != nil {
-			// Probably out of descriptors, which passes.
-			delay = min(max(2*delay, 5*time.Millisecond), time.Second)
 			g.logger.Error("accept a connection", "error", err)
-			select {
-			case <-time.After(delay):
-			case <-g.closing.Done():
-				return
-			}
 			continue
 		}
-		delay = 0
 		ctx, end := g.begin()
 		g.pending.Add(1)
 		go func() {

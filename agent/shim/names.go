@@ -7,13 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"runtime"
 	"sync"
 
 	"connectrpc.com/connect"
-	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/names"
+	"github.com/sockerless/sockerless/agent/core/netns"
 	"github.com/sockerless/sockerless/agent/core/server"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -94,7 +93,7 @@ func (r *resolver) close() {
 // listenInside opens both sockets in the namespace, on free ports: port 53 is
 // left to the container.
 func listenInside(namespace *os.File) (packets net.PacketConn, listener net.Listener, err error) {
-	err = inside(namespace, func() error {
+	err = netns.Inside(int(namespace.Fd()), func() error {
 		if packets, err = net.ListenUDP("udp4", &net.UDPAddr{IP: names.ResolverAddress}); err != nil {
 			return err
 		}
@@ -104,29 +103,4 @@ func listenInside(namespace *os.File) (packets net.PacketConn, listener net.List
 		return nil
 	})
 	return packets, listener, err
-}
-
-// inside runs work on a thread in the network namespace. Sockets that it opens
-// stay there.
-func inside(namespace *os.File, work func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // the thread ends with the goroutine, unless it is back
-		own, err := os.Open("/proc/thread-self/ns/net")
-		if err != nil {
-			done <- err
-			return
-		}
-		defer own.Close()
-		if err := unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET); err != nil {
-			done <- fmt.Errorf("enter network namespace: %w", err)
-			return
-		}
-		err = work()
-		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
 }

@@ -4,7 +4,7 @@
  * agents are ended in time (handshake-limit.ts).
  */
 import { type Clock, systemClock } from "../common/clock.ts";
-import { forgetOldest } from "../common/forget-oldest.ts";
+import { remember } from "../common/forget-oldest.ts";
 import { pauseAfter } from "../common/pauses.ts";
 import { longestHandshake } from "./handshake-limit.ts";
 
@@ -26,9 +26,8 @@ export class DearHandshakes {
   note(pin: string, bytes: number): void {
     if (bytes > longestHandshake) {
       const count = (this.#agents.get(pin)?.count ?? 0) + 1;
-      this.#agents.delete(pin);
-      this.#agents.set(pin, { count, untilMs: this.#clock.nowMs() + pauseAfter(count, pauses) });
-      forgetOldest(this.#agents, maxRemembered);
+      const untilMs = this.#clock.nowMs() + pauseAfter(count, pauses);
+      remember(this.#agents, pin, { count, untilMs }, maxRemembered);
     }
   }
 

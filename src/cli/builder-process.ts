@@ -12,11 +12,11 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { checkout } from "../common/built-programs.ts";
+import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
 import { systemError } from "../common/errors.ts";
 import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
 import { type LineLogger, ProcessLog } from "../common/process-log.ts";
-import { RestartPauses } from "./restart-pauses.ts";
 
 const program = path.join(checkout, "build/sockerless-builder");
 const compiler = path.join(checkout, "scripts/prepare/build-builder.mjs");
@@ -176,10 +176,9 @@ export class BuilderProcess {
   async #end(): Promise<void> {
     const child = this.#process;
     if (child !== undefined && !hasExited(child)) {
-      const exited = once(child, "exit");
       child.kill("SIGTERM");
       const limit = setTimeout(() => child.kill("SIGKILL"), stopLimitMs);
-      await exited;
+      await untilExit(child);
       clearTimeout(limit);
     }
   }
@@ -300,10 +299,6 @@ export class BuilderProcess {
     const [code] = (await once(child, "exit")) as [number | null];
     return code ?? 1;
   }
-}
-
-function hasExited(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null;
 }
 
 /** Whether a process accepts connections on a socket. */

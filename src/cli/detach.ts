@@ -1,9 +1,9 @@
 /** `sockerless serve --detach`: starts the daemon in its own session, and waits until it serves. */
 import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
 import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
+import { untilExit } from "../common/child-processes.ts";
 import type { Config } from "../common/config/load.ts";
 import { DaemonLog } from "./daemon-log.ts";
 import type { ConfigMessage, ServesMessage } from "./messages.ts";
@@ -50,7 +50,7 @@ export async function serveDetached(config: Config): Promise<number> {
     process.stderr.write(`sockerless runs in the background as process ${daemon.pid}, log in ${log.path}\n`);
     return 0;
   }
-  await ended(daemon);
+  await untilExit(daemon);
   if (signal !== undefined) {
     return exitCodeOf(signal);
   }
@@ -81,12 +81,6 @@ function release(daemon: ChildProcess): void {
     daemon.disconnect();
   }
   daemon.unref();
-}
-
-async function ended(daemon: ChildProcess): Promise<void> {
-  if (daemon.exitCode === null && daemon.signalCode === null) {
-    await once(daemon, "exit");
-  }
 }
 
 /** A shell's exit code for a process that a signal ended. */

@@ -4,9 +4,9 @@
  * else, and no container depends on it.
  */
 import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
+import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { HeldSocket } from "../common/held-sockets.ts";
@@ -17,7 +17,6 @@ import { BuilderProcess } from "./builder-process.ts";
 import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
 import type { Service } from "./services.ts";
-import { RestartPauses } from "./restart-pauses.ts";
 
 /** Time after which a child that was asked to end is killed; longer than the child's own limit. */
 const stopLimitMs = 30_000;
@@ -197,13 +196,12 @@ class Child {
     if (hasExited(child)) {
       return;
     }
-    const exited = once(child, "exit");
     this.#send({ type: "stop" });
     const limit = setTimeout(() => {
       this.#logger.warn({ service: this.name }, "does not end, killing it");
       child.kill("SIGKILL");
     }, stopLimitMs);
-    await exited;
+    await untilExit(child);
     clearTimeout(limit);
   }
 
@@ -314,9 +312,4 @@ class Child {
       this.keepRunning();
     }, delayMs);
   }
-}
-
-/** Whether a child has ended, or could not be spawned: then no "exit" follows. */
-function hasExited(child: ChildProcess): boolean {
-  return child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
 }

@@ -2,23 +2,13 @@
  * A program of ours that runs beside this process as its child and is spoken to over Node's IPC channel, by which it can
  * be passed connections. It is started again whenever it ends, after a pause.
  */
-import { type ChildProcess, type SendHandle, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
 
+import { RestartPauses } from "./child-processes.ts";
 import { messageOf } from "./errors.ts";
-import { pauseAfter } from "./pauses.ts";
 import { type LineLogger, ProcessLog } from "./process-log.ts";
-
-/** A process that has run this long resets the count of earlier crashes. */
-const stableAfterMs = 60_000;
-
-/** The handle beneath a socket, which a child is sent as it is. */
-export type SocketHandle = SendHandle & { readStop(): void; readStart(): void };
-
-/** The handle beneath a socket; undefined once it is closed. */
-export function socketHandleOf(socket: object): SocketHandle | undefined {
-  return (socket as { readonly _handle?: SocketHandle | null })._handle ?? undefined;
-}
+import type { SocketHandle } from "./socket-handle.ts";
 
 /** Calls of a {@link ChannelProcess}. */
 export interface ChannelEvents<Message> {
@@ -39,8 +29,7 @@ export class ChannelProcess<Message> {
   readonly #log: ProcessLog;
   readonly #events: ChannelEvents<Message>;
   #process: ChildProcess | undefined;
-  #startedAt = 0;
-  #ends = 0;
+  readonly #pauses = new RestartPauses();
   #restarting: NodeJS.Timeout | undefined;
   #isClosed = false;
   #isRetired = false;
@@ -89,7 +78,7 @@ export class ChannelProcess<Message> {
   }
 
   start(): void {
-    this.#startedAt = performance.now();
+    this.#pauses.started();
     // In a session of its own: it may have connections to serve when a terminal's Ctrl-C ends this process.
     let started: ChildProcess;
     try {
@@ -146,11 +135,7 @@ export class ChannelProcess<Message> {
     if (this.#isClosed || this.#isRetired) {
       return;
     }
-    this.#ends = performance.now() - this.#startedAt > stableAfterMs ? 1 : this.#ends + 1;
     this.#logger.warn({ reason }, `the ${this.#name} has ended: starting it again`);
-    this.#restarting = setTimeout(
-      () => this.start(),
-      pauseAfter(this.#ends, { firstMs: 100, longestMs: 60_000 }),
-    ).unref();
+    this.#restarting = setTimeout(() => this.start(), this.#pauses.crashed()).unref();
   }
 }

@@ -7,6 +7,18 @@ interface Entries<Key> {
   delete(key: Key): boolean;
 }
 
+/** Sets an entry as the youngest, and removes the oldest one. @returns as {@link forgetOldest} */
+export function remember<Key, Value>(
+  map: Map<Key, Value>,
+  key: Key,
+  value: Value,
+  most: number,
+): Key | undefined {
+  map.delete(key);
+  map.set(key, value);
+  return forgetOldest(map, most);
+}
+
 /**
  * Removes the oldest entry if there are more than `most`. Called after each addition.
  *

@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import { errnoOf, fromFileError, messageOf, unlessMissing } from "./errors.ts";
+import { errnoOf, fromFileError, isThere, messageOf } from "./errors.ts";
 
 /**
  * Makes a directory and its parents, like `mkdir -p`. Node's `recursive` option never returns if an existing directory
@@ -43,9 +43,4 @@ async function makeOne(path: string, mode: number): Promise<void> {
       throw error;
     }
   }
-}
-
-/** Whether a file exists. @throws any error of the look but ENOENT */
-export async function isThere(path: string): Promise<boolean> {
-  return (await stat(path).catch(unlessMissing)) !== undefined;
 }

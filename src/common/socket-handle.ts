@@ -1,12 +1,10 @@
-/** The handle beneath a listening socket, by which others get its descriptor and nothing begins to accept connections. */
+/** The handle beneath a listener or a connection, by which another process gets it and nothing begins to read it. */
 import type { SendHandle } from "node:child_process";
-import type { Server, Socket } from "node:net";
-import type { Server as TlsServer } from "node:tls";
 
-/** A handle that a parent process can be sent as it is. */
-export type ListeningHandle = SendHandle & { readonly fd: number };
+/** A handle that another process can be sent as it is. */
+export type SocketHandle = SendHandle & { readonly fd: number; readStop(): void; readStart(): void };
 
-/** The handle of a server that listens, or of a socket that has a listener's descriptor. */
-export function handleOf(listener: Server | TlsServer | Socket): ListeningHandle {
-  return (listener as unknown as { readonly _handle: ListeningHandle })._handle;
+/** The handle of a server that listens, or of a socket; undefined once it is closed. */
+export function handleOf(owner: object): SocketHandle | undefined {
+  return (owner as { readonly _handle?: SocketHandle | null })._handle ?? undefined;
 }

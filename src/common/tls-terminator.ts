@@ -7,7 +7,8 @@
 import { createServer, type Server, Socket } from "node:net";
 
 import { builtPrograms } from "./built-programs.ts";
-import { ChannelProcess, type SocketHandle, socketHandleOf } from "./channel-process.ts";
+import { ChannelProcess } from "./channel-process.ts";
+import { handleOf, type SocketHandle } from "./socket-handle.ts";
 import { systemError } from "./errors.ts";
 import { holdEnd } from "./held-end.ts";
 import type { MutualTls, ServerTls, TlsListener } from "./listen.ts";
@@ -193,7 +194,7 @@ export class TlsTerminator implements TlsListener {
 
   /** Passes a connection on, and forgets it; one that cannot be passed on waits for the next process. */
   #pass(socket: Socket, remote: string): void {
-    const handle = socketHandleOf(socket);
+    const handle = handleOf(socket);
     if (this.#process.isReady && handle !== undefined) {
       this.#process.send({ remote }, handle, (error) => {
         if (error === null) {

@@ -7,23 +7,43 @@
 export class Turns {
   readonly #most: number;
   readonly #waiting: (() => void)[] = [];
-  #begun = 0;
+  #left: number;
   #isRenewed = false;
 
   /** @param most steps in a turn */
   constructor(most: number) {
     this.#most = most;
+    this.#left = most;
   }
 
-  /** Waits until a step may begin: not at all while there is room in this turn. */
-  async next(): Promise<void> {
+  /** True if no more steps may begin in this turn. */
+  get isOver(): boolean {
+    return this.#left <= 0;
+  }
+
+  /** Counts steps of this turn. */
+  count(steps: number): void {
+    this.#left -= steps;
     this.#renewLater();
-    if (this.#begun < this.#most) {
-      this.#begun += 1;
+  }
+
+  /** Calls a function in a later turn, after those that wait already. */
+  wait(goOn: () => void): void {
+    this.#waiting.push(goOn);
+    this.#renewLater();
+  }
+
+  /** Waits until a step may begin, which counts: not at all while there is room in this turn. */
+  async next(): Promise<void> {
+    if (!this.isOver) {
+      this.count(1);
       return;
     }
     const { promise, resolve } = Promise.withResolvers<void>();
-    this.#waiting.push(resolve);
+    this.wait(() => {
+      this.count(1);
+      resolve();
+    });
     await promise;
   }
 
@@ -34,12 +54,11 @@ export class Turns {
     this.#isRenewed = true;
     setImmediate(() => {
       this.#isRenewed = false;
-      const begin = this.#waiting.splice(0, this.#most);
-      this.#begun = begin.length;
-      for (const each of begin) {
-        each();
+      this.#left = this.#most;
+      for (let n = this.#waiting.length; n > 0 && !this.isOver; n -= 1) {
+        this.#waiting.shift()?.();
       }
-      if (begin.length > 0) {
+      if (this.#waiting.length > 0) {
         this.#renewLater();
       }
     });

@@ -13,40 +13,10 @@ export type FilterValues = Record<string, StringList>;
 const maxFilterValues = 2048;
 const maxFilterChars = 128 * 1024;
 
-/** Docker's keys for each kind of list. */
-export const filterKeys = {
-  containers: [
-    "ancestor",
-    "before",
-    "expose",
-    "exited",
-    "health",
-    "id",
-    "isolation",
-    "label",
-    "name",
-    "network",
-    "publish",
-    "since",
-    "status",
-    "is-task",
-    "volume",
-  ],
-  containersToPrune: ["label", "label!", "until"],
-  images: ["before", "dangling", "label", "label!", "reference", "since", "until"],
-  imagesToPrune: ["dangling", "label", "label!", "until"],
-  networks: ["dangling", "driver", "id", "label", "name", "scope", "type"],
-  networksToPrune: ["label", "label!", "until"],
-  plugins: ["capability", "enabled"],
-  search: ["is-automated", "is-official", "stars"],
-  volumes: ["dangling", "driver", "label", "name"],
-  volumesToPrune: ["all", "label", "label!"],
-} as const satisfies Record<string, readonly string[]>;
-
 /**
  * Reads the query's `filters`: `{"key": {"value": true}}` or `{"key": ["value"]}`.
  *
- * @param accepted the valid keys; undefined: any key, where an unknown one matches nothing
+ * @param accepted the valid keys; undefined: any, which the backend judges
  * @param unreadable the error message for malformed JSON
  * @throws SockerlessError of kind `invalid` in dockerd's words
  */

@@ -8,21 +8,15 @@ import type { HttpMethod, ReplyRoute } from "./router.ts";
  * The route of an endpoint that is not implemented.
  *
  * @param feature the feature in the user's words: `docker commit`
- * @param instead an alternative, as the end of a sentence: `build elsewhere and …`
  */
-export function notBuilt(method: HttpMethod, path: string, feature: string, instead?: string): ReplyRoute {
-  return {
-    method,
-    path,
-    answeredBy: [],
-    ...(instead === undefined ? {} : { note: `${instead.charAt(0).toUpperCase()}${instead.slice(1)}.` }),
-    handler: (context) => refuse(context, feature, instead),
-  };
+export function notBuilt(method: HttpMethod, path: string, feature: string): ReplyRoute {
+  return { method, path, answeredBy: [], handler: (context) => refuse(context, feature) };
 }
 
 /**
  * Refuses a feature with 501, naming it and the backend.
  *
+ * @param instead an alternative, as the end of a sentence: `build elsewhere and …`
  * @throws SockerlessError of kind `not-implemented`, always, unless the backend cannot be reached
  */
 export async function refuse(

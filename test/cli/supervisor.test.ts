@@ -8,7 +8,7 @@ import { describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
 
 import type { Service } from "../../src/cli/services.ts";
-import { RestartPauses } from "../../src/cli/restart-pauses.ts";
+import { RestartPauses } from "../../src/common/child-processes.ts";
 import { supervise } from "../../src/cli/supervisor.ts";
 import { createLogger } from "../../src/common/logger.ts";
 import { isAlive } from "../support/processes.ts";

@@ -18,22 +18,26 @@ const Pause = 50 * time.Millisecond
 // caller releases. Without places further ones wait to be accepted, but for this one.
 // It fails with net.ErrClosed if ctx ends first; after other errors it pauses.
 func Next[C net.Conn](ctx context.Context, places *semaphore.Weighted, accept func() (C, error)) (C, error) {
-	conn, err := accept()
-	switch {
-	case err == nil:
-		if places.TryAcquire(1) || places.Acquire(ctx, 1) == nil {
-			return conn, nil
-		}
+	conn, err := Any(ctx, accept)
+	if err == nil && !places.TryAcquire(1) && places.Acquire(ctx, 1) != nil {
 		conn.Close()
-		err = net.ErrClosed
-	case !errors.Is(err, net.ErrClosed):
+		var none C
+		return none, net.ErrClosed
+	}
+	return conn, err
+}
+
+// Any returns a listener's next connection, without a place. After errors other than
+// net.ErrClosed it pauses.
+func Any[C net.Conn](ctx context.Context, accept func() (C, error)) (C, error) {
+	conn, err := accept()
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		select {
 		case <-time.After(Pause):
 		case <-ctx.Done():
 		}
 	}
-	var none C
-	return none, err
+	return conn, err
 }
 
 // Serve serves connections as Next returns them until the listener is closed or ctx

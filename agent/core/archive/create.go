@@ -29,7 +29,7 @@ func (x *extractor) create(parent int, base, full string, header *tar.Header, me
 			return pathError("symlink", full, err)
 		}
 	case tar.TypeLink:
-		return x.createLink(parent, base, full, header)
+		return x.createLink(parent, base, header)
 	case tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
 		if err := makeNode(parent, base, header); err != nil {
 			return pathError("mknod", full, err)
@@ -178,7 +178,7 @@ func (x *extractor) finish(fd int, full string, header *tar.Header) error {
 
 // createLink links to an existing file. Links in its path are followed inside the
 // root, the file itself is not.
-func (x *extractor) createLink(parent int, base, full string, header *tar.Header) error {
+func (x *extractor) createLink(parent int, base string, header *tar.Header) error {
 	target := path.Join(x.dest, header.Linkname)
 	dir, err := x.root.openDir(path.Dir(target))
 	if err != nil {

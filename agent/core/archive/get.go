@@ -24,7 +24,7 @@ type Tree struct {
 // changes of it have no effect.
 func (r *Root) Get(name string) (*Tree, error) {
 	name = absolute(name)
-	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return nil, pathError("lstat", name, err)
 	}

@@ -51,7 +51,7 @@ func (r *Root) Put(ctx context.Context, directory string, stream io.Reader, opti
 	if err != nil {
 		return pathError("lstat", name, err)
 	}
-	fd, err := r.open(name, unix.O_PATH, 0)
+	fd, err := r.open(name, unix.O_PATH)
 	if err != nil {
 		return pathError("lstat", name, err)
 	}

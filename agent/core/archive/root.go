@@ -35,10 +35,9 @@ func (r *Root) Dir() *os.File { return r.dir }
 func (r *Root) Close() error { return r.dir.Close() }
 
 // open resolves name inside the root, whatever it says ("..", absolute links).
-func (r *Root) open(name string, flags uint64, mode uint64) (int, error) {
+func (r *Root) open(name string, flags uint64) (int, error) {
 	how := unix.OpenHow{
 		Flags:   flags | unix.O_CLOEXEC,
-		Mode:    mode,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
 	if strings.IndexByte(name, 0) >= 0 {
@@ -53,7 +52,7 @@ func (r *Root) open(name string, flags uint64, mode uint64) (int, error) {
 
 // openDir opens a directory by its path, following links inside the root.
 func (r *Root) openDir(name string) (int, error) {
-	return r.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	return r.open(name, unix.O_PATH|unix.O_DIRECTORY)
 }
 
 // absolute makes a request's path absolute and clean, but keeps a trailing "/" or
@@ -108,7 +107,7 @@ func (r *Root) evaluate(name string) (string, error) {
 }
 
 func (r *Root) readLink(name string) (string, error) {
-	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return "", err
 	}

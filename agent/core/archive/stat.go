@@ -22,7 +22,7 @@ type PathStat struct {
 // A relative path starts at the root.
 func (r *Root) Stat(name string) (PathStat, error) {
 	name = absolute(name)
-	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err != nil {
 		return PathStat{}, pathError("lstat", name, err)
 	}

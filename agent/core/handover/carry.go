@@ -156,7 +156,7 @@ func (c *carrier) write(stream byte, data []byte) {
 	if c.isDeaf() {
 		return
 	}
-	if _, err := c.framed(stream, data); err != nil {
+	if err := c.framed(stream, data); err != nil {
 		c.mu.Lock()
 		c.deaf = true
 		gone := !c.way.Stdin || c.inputEnded
@@ -186,15 +186,16 @@ func (c *carrier) awaitHeader() {
 	}
 }
 
-func (c *carrier) framed(stream byte, data []byte) (int64, error) {
+func (c *carrier) framed(stream byte, data []byte) error {
 	c.awaitHeader()
 	if !c.way.Multiplexed {
-		n, err := c.client.Conn.Write(data)
-		return int64(n), err
+		_, err := c.client.Conn.Write(data)
+		return err
 	}
 	c.header = FrameHeader(stream, len(data))
 	frame := net.Buffers{c.header[:], data}
-	return frame.WriteTo(c.client.Conn)
+	_, err := frame.WriteTo(c.client.Conn)
+	return err
 }
 
 // end reports to the client how the session ended, once the backend knows. It
@@ -232,7 +233,7 @@ func (c *carrier) end(last *agentv1.SessionResponse) *agentv1.SessionResponse {
 func (c *carrier) cut(text string) *agentv1.SessionResponse {
 	c.awaitHeader()
 	_ = c.client.Conn.SetWriteDeadline(time.Now().Add(farewell))
-	_, _ = c.framed(systemError, []byte(text+"\r\n"))
+	_ = c.framed(systemError, []byte(text+"\r\n"))
 	_ = c.client.Conn.CloseWrite()
 	_ = c.client.Conn.CloseRead()
 	return &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Error{Error: &agentv1.SessionError{

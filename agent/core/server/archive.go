@@ -213,9 +213,9 @@ func unpack(ctx context.Context, container Container, root *archive.Root, direct
 	}
 	options := archive.PutOptions{NoOverwriteDirNonDir: open.NoOverwriteDirNonDir}
 	if open.Layer {
-		layered, ok := container.(Layered)
-		if !ok {
-			return Unimplemented{"this agent"}.cannot("ArchivePut of a layer")
+		layered, err := optional[Layered](container, "ArchivePut of a layer")
+		if err != nil {
+			return err
 		}
 		bounds, err := layered.Bounds(ctx)
 		if err != nil {
@@ -270,11 +270,8 @@ var errTarGap = connect.NewError(connect.CodeDataLoss, errors.New("bytes of the 
 // nextBulk waits for the next message, and reports whether its data is to be read
 // from the body.
 func (r *chunkReader) nextBulk() (bool, error) {
-	var offset uint64
-	bulk, _ := receiveAlive(r.cancel, func() (bulk bool, _ error) {
-		offset, r.left, bulk = r.body.next()
-		return bulk, nil
-	})
+	offset, length, bulk := r.body.next(r.cancel)
+	r.left = length
 	if bulk && offset != r.offset {
 		return false, errTarGap
 	}
@@ -287,7 +284,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 		if r.left > 0 {
-			n, err := receiveAlive(r.cancel, func() (int, error) { return r.body.data(p) })
+			n, err := r.body.data(r.cancel, p)
 			r.left -= n
 			r.offset += uint64(n)
 			memory.Moved(n)

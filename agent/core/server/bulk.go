@@ -66,7 +66,8 @@ func bulkOf(ctx context.Context) *bulkBody {
 }
 
 // bulkBody is a call's body. A receiver calls next, and then data for a bulk
-// message or connect's Receive for any other. It is for one goroutine at a time.
+// message or connect's Receive for any other: each calls silent if nothing comes
+// for silenceLimit. It is for one goroutine at a time.
 type bulkBody struct {
 	body io.ReadCloser
 	tag  byte
@@ -81,10 +82,11 @@ type bulkBody struct {
 
 // next waits for a message, and returns the offset and length of its data if it
 // is a bulk one. A nil bulkBody has no bulk messages.
-func (b *bulkBody) next() (offset uint64, length int, bulk bool) {
+func (b *bulkBody) next(silent context.CancelCauseFunc) (offset uint64, length int, bulk bool) {
 	if b == nil || b.err != nil || b.pass > 0 || len(b.pending) > 0 {
 		return 0, 0, false
 	}
+	defer whileAlive(silent)()
 	n, err := io.ReadFull(b.body, b.head[:framePrefix])
 	if err != nil {
 		b.pending, b.err = b.head[:n], err
@@ -115,7 +117,8 @@ func (b *bulkBody) next() (offset uint64, length int, bulk bool) {
 func (b *bulkBody) ended() bool { return b != nil && b.err != nil }
 
 // data reads the data of the current bulk message.
-func (b *bulkBody) data(into []byte) (int, error) {
+func (b *bulkBody) data(silent context.CancelCauseFunc, into []byte) (int, error) {
+	defer whileAlive(silent)()
 	into = into[:min(len(into), b.left)]
 	if len(b.early) > 0 {
 		n := copy(into, b.early)

@@ -47,13 +47,13 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 			var data, others []byte
 			buffer := make([]byte, 1000)
 			for {
-				offset, length, bulk := body.next()
+				offset, length, bulk := body.next(func(error) {})
 				if bulk {
 					if offset != uint64(len(data)) {
 						t.Fatalf("offset %d after %d bytes", offset, len(data))
 					}
 					for end := len(data) + length; len(data) < end; {
-						n, err := body.data(buffer)
+						n, err := body.data(func(error) {}, buffer)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -89,10 +89,10 @@ func TestABodyThatIsCutIsNoEnd(t *testing.T) {
 	for cut := 1; cut < len(stream); cut++ {
 		body := &bulkBody{body: io.NopCloser(bytes.NewReader(stream[:cut])), tag: stdinTag}
 		var err error
-		if _, length, bulk := body.next(); bulk {
+		if _, length, bulk := body.next(func(error) {}); bulk {
 			for err == nil && length > 0 {
 				var n int
-				n, err = body.data(make([]byte, 64))
+				n, err = body.data(func(error) {}, make([]byte, 64))
 				length -= n
 			}
 		} else {

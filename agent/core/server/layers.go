@@ -40,9 +40,9 @@ func (s *service) fileSystem(ctx context.Context, request connect.AnyRequest, ca
 }
 
 func fileSystemOf(ctx context.Context, container Container, call string) (FileSystem, error) {
-	diffable, ok := container.(Diffable)
-	if !ok {
-		return nil, Unimplemented{"this agent"}.cannot(call)
+	diffable, err := optional[Diffable](container, call)
+	if err != nil {
+		return nil, err
 	}
 	return diffable.FileSystem(ctx)
 }

@@ -83,9 +83,13 @@ func (s *sender[M]) stop() {
 // receiveAlive calls receive, and cancel if that waits longer than silenceLimit.
 // A receiver busy with earlier data is not timed.
 func receiveAlive[M any](cancel context.CancelCauseFunc, receive func() (M, error)) (M, error) {
-	timer := time.AfterFunc(silenceLimit, func() { cancel(errSilent) })
-	defer timer.Stop()
+	defer whileAlive(cancel)()
 	return receive()
+}
+
+// whileAlive calls cancel unless it is stopped within silenceLimit.
+func whileAlive(cancel context.CancelCauseFunc) (stop func() bool) {
+	return time.AfterFunc(silenceLimit, func() { cancel(errSilent) }).Stop
 }
 
 // firstMessage receives the message that opens a stream.

@@ -20,13 +20,7 @@ type Joined interface {
 
 // Partners lists for the container those with which it shares a network.
 func (s *service) Partners(ctx context.Context, request *connect.Request[agentv1.PartnersRequest]) (*connect.Response[agentv1.PartnersResponse], error) {
-	return unary(ctx, s, request, func(c Container, partners *agentv1.PartnersRequest) (*agentv1.PartnersResponse, error) {
-		joined, ok := c.(Joined)
-		if !ok {
-			return nil, Unimplemented{"this agent"}.cannot("Partners")
-		}
-		return joined.Partners(ctx, partners)
-	})
+	return unaryOf(ctx, s, request, "Partners", Joined.Partners)
 }
 
 // Listeners sends the addresses where the container's processes listen.
@@ -35,9 +29,9 @@ func (s *service) Listeners(ctx context.Context, request *connect.Request[agentv
 	if err != nil {
 		return wireError(err)
 	}
-	joined, ok := container.(Joined)
-	if !ok {
-		return Unimplemented{"this agent"}.cannot("Listeners")
+	joined, err := optional[Joined](container, "Listeners")
+	if err != nil {
+		return err
 	}
 	out := newSender(stream.Send, func() *agentv1.ListenersResponse {
 		return &agentv1.ListenersResponse{Message: &agentv1.ListenersResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}

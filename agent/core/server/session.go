@@ -93,12 +93,7 @@ func (r *stdinReceiver) run() {
 
 // receive handles one message. It reports whether more may follow.
 func (r *stdinReceiver) receive() bool {
-	var offset uint64
-	var length int
-	bulk, _ := receiveAlive(r.cancel, func() (bulk bool, _ error) {
-		offset, length, bulk = r.body.next()
-		return bulk, nil
-	})
+	offset, length, bulk := r.body.next(r.cancel)
 	if bulk {
 		return r.follows(offset) && r.moveData(length)
 	}
@@ -144,7 +139,7 @@ func (r *stdinReceiver) moveData(length int) bool {
 	buffer := bulkBuffers.Get().(*[bulkBufferSize]byte)
 	defer bulkBuffers.Put(buffer)
 	for length > 0 {
-		n, err := receiveAlive(r.cancel, func() (int, error) { return r.body.data(buffer[:]) })
+		n, err := r.body.data(r.cancel, buffer[:])
 		if err != nil {
 			r.cancel(err)
 			return false

@@ -78,15 +78,15 @@ func (s *service) Tunnel(ctx context.Context, stream *tunnelStream) error {
 // connectionOf returns a function that dials or accepts the tunnel's connection.
 func connectionOf(container Container, open *agentv1.TunnelOpen) (connection func(context.Context) (net.Conn, error), datagrams bool, err error) {
 	if open.GetSocket() != "" {
-		called, ok := container.(Called)
-		if !ok {
-			return nil, false, Unimplemented{"this agent"}.cannot("Tunnel from a socket")
+		called, err := optional[Called](container, "Tunnel from a socket")
+		if err != nil {
+			return nil, false, err
 		}
 		return func(ctx context.Context) (net.Conn, error) { return called.AcceptAt(ctx, open.Socket) }, false, nil
 	}
-	reachable, ok := container.(Reachable)
-	if !ok {
-		return nil, false, Unimplemented{"this agent"}.cannot("Tunnel")
+	reachable, err := optional[Reachable](container, "Tunnel")
+	if err != nil {
+		return nil, false, err
 	}
 	network, address, err := tunnelTarget(open)
 	if err != nil {
@@ -228,12 +228,7 @@ func (t *tunnel) moveIn() {
 
 // receive handles one message. It reports whether more may follow.
 func (t *tunnel) receive() bool {
-	var offset uint64
-	var length int
-	bulk, _ := receiveAlive(t.cancel, func() (bulk bool, _ error) {
-		offset, length, bulk = t.body.next()
-		return bulk, nil
-	})
+	offset, length, bulk := t.body.next(t.cancel)
 	if bulk {
 		return t.follows(offset) && t.moveData(length)
 	}
@@ -278,7 +273,7 @@ func (t *tunnel) moveData(length int) bool {
 	}
 	filled := 0
 	for length > 0 {
-		n, err := receiveAlive(t.cancel, func() (int, error) { return t.body.data(buffer[filled:]) })
+		n, err := t.body.data(t.cancel, buffer[filled:])
 		if err != nil {
 			t.cancel(err)
 			return false

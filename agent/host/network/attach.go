@@ -116,7 +116,7 @@ func (i *Instance) parseLegs(namespace Namespace) ([]leg, error) {
 }
 
 // prepareNamespace runs inside the new namespace.
-func prepareNamespace() error {
+func prepareNamespace(handle *netlink.Handle) error {
 	// New interfaces have no IPv6, loopback keeps ::1, as in Docker's networks
 	// without IPv6. A machine without IPv6 has no such file.
 	if err := setSysctl("net/ipv6/conf/default/disable_ipv6", "1"); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -127,11 +127,6 @@ func prepareNamespace() error {
 	if err := setSysctl("net/ipv4/conf/default/arp_notify", "1"); err != nil {
 		return err
 	}
-	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return err
-	}
-	defer handle.Close()
 	return setLoopbackUp(handle)
 }
 
@@ -158,12 +153,7 @@ func (i *Instance) connect(path string, legs []leg) error {
 			return err
 		}
 	}
-	return onThreadIn(int(namespace.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
+	return onThreadIn(int(namespace.Fd()), func(handle *netlink.Handle) error {
 		for _, leg := range legs {
 			link, err := handle.LinkByName(leg.name)
 			if err != nil {

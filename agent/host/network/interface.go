@@ -9,7 +9,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Sysctl is a setting of one interface, a file of
@@ -42,12 +41,7 @@ func nameLegs(legs []leg, taken map[string]bool) {
 // addNamedPair adds a leg to a namespace in use, with a name that is free there.
 func addNamedPair(wanted leg, namespace *os.File) (leg, error) {
 	taken := map[string]bool{}
-	err := onThreadIn(int(namespace.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
+	err := onThreadIn(int(namespace.Fd()), func(handle *netlink.Handle) error {
 		links, err := dump(handle.LinkList)
 		for _, link := range links {
 			taken[link.Attrs().Name] = true

@@ -8,7 +8,6 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 )
 
 // Connect adds a leg to a namespace in use. It may be repeated: an existing leg
@@ -46,12 +45,7 @@ func (i *Instance) Connect(namespace Namespace, wanted Interface, defaultGateway
 			return err
 		}
 	}
-	err = onThreadIn(int(inside.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
+	err = onThreadIn(int(inside.Fd()), func(handle *netlink.Handle) error {
 		link, err := legInside(handle, leg, existing)
 		if err != nil {
 			return err
@@ -97,12 +91,7 @@ func (i *Instance) Disconnect(namespace Namespace, bridge, defaultGateway string
 			return err
 		}
 	}
-	return onThreadIn(int(inside.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
+	return onThreadIn(int(inside.Fd()), func(handle *netlink.Handle) error {
 		return setDefaultRoute(handle, gateway)
 	})
 }

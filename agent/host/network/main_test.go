@@ -94,12 +94,7 @@ func (l *lab) outside() string {
 	address, _ := netlink.ParseAddr(machineAddress + "/24")
 	l.must(netlink.AddrAdd(link, address))
 	l.must(netlink.LinkSetUp(link))
-	l.must(onThreadIn(int(file.Fd()), func() error {
-		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer handle.Close()
+	l.must(onThreadIn(int(file.Fd()), func(handle *netlink.Handle) error {
 		_, subnet, _ := net.ParseCIDR("10.214.9.0/24")
 		inside, err := handle.LinkByName("eth0")
 		if err != nil {
@@ -160,7 +155,7 @@ func (l *lab) in(path string, work func() error) {
 	file, err := os.Open(path)
 	l.must(err)
 	defer file.Close()
-	l.must(onThreadIn(int(file.Fd()), work))
+	l.must(onThreadIn(int(file.Fd()), func(*netlink.Handle) error { return work() }))
 }
 
 // patience covers the kernel's second attempt, one second after the first: a

@@ -10,6 +10,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+
+	"github.com/sockerless/sockerless/agent/core/netns"
 )
 
 // addLinks adds bridges of networks that nobody uses; they go with the namespace
@@ -49,7 +51,7 @@ func (i *Instance) addMemberships(names []string) error {
 
 func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
 	l := newLab(t)
-	l.must(onThreadIn(newNamespace, func() error {
+	l.must(onThreadIn(netns.New, func(*netlink.Handle) error {
 		names, err := addLinks(300)
 		if err != nil {
 			return err
@@ -96,7 +98,7 @@ func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
 func TestAReclaimOfManyNetworksListsTheLinksOnce(t *testing.T) {
 	l := newLab(t)
 	const networks = 300
-	l.must(onThreadIn(newNamespace, func() error {
+	l.must(onThreadIn(netns.New, func(*netlink.Handle) error {
 		if err := l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}); err != nil {
 			return err
 		}

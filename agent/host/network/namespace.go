@@ -5,49 +5,28 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/netns"
 )
 
-// onThreadIn runs work on a thread inside a network namespace: a new one, or that
-// of an open descriptor. Go's scheduler gets the thread back only if it has
-// returned to the machine's namespace.
-func onThreadIn(namespace int, work func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		own, err := os.Open("/proc/thread-self/ns/net")
+// onThreadIn is netns.Inside with a handle of the namespace.
+func onThreadIn(namespace int, work func(*netlink.Handle) error) error {
+	return netns.Inside(namespace, func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 		if err != nil {
-			runtime.UnlockOSThread()
-			done <- err
-			return
+			return err
 		}
-		defer own.Close()
-		if namespace == newNamespace {
-			err = unix.Unshare(unix.CLONE_NEWNET)
-		} else {
-			err = unix.Setns(namespace, unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- fmt.Errorf("enter network namespace: %w", err)
-			return
-		}
-		err = work()
-		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
-			runtime.UnlockOSThread()
-		}
-		done <- err
-	}()
-	return <-done
+		defer handle.Close()
+		return work(handle)
+	})
 }
-
-const newNamespace = -1
 
 // createNamespace creates a network namespace, bound at path. prepare runs inside
 // before anybody can see it.
-func createNamespace(path string, prepare func() error) error {
+func createNamespace(path string, prepare func(*netlink.Handle) error) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
@@ -56,8 +35,8 @@ func createNamespace(path string, prepare func() error) error {
 		return err
 	}
 	file.Close()
-	err = onThreadIn(newNamespace, func() error {
-		if err := prepare(); err != nil {
+	err = onThreadIn(netns.New, func(handle *netlink.Handle) error {
+		if err := prepare(handle); err != nil {
 			return err
 		}
 		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")

@@ -76,11 +76,8 @@ type Listener struct {
 
 	ctx    context.Context // of the calling
 	cancel context.CancelCauseFunc
-	closed context.Context // no more connections are handed out
-	close  context.CancelFunc
-	taken  chan net.Conn
-	places chan struct{}
-	links  *links
+	taken
+	links *links
 }
 
 // name is in whose name the agent calls.
@@ -112,10 +109,9 @@ func Try(ctx context.Context, options Options) error {
 }
 
 func newListener(options Options) *Listener {
-	l := &Listener{
-		options: options,
-		taken:   make(chan net.Conn), places: make(chan struct{}, maxConnections),
-	}
+	l := &Listener{options: options}
+	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.taken = newTaken(l.ctx)
 	l.links = newLinks(options.ResumeWithin, l.hand, options.Logger)
 	l.client = &http.Client{
 		Transport: framing{&http.Transport{
@@ -128,8 +124,6 @@ func newListener(options Options) *Listener {
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.closed, l.close = context.WithCancel(l.ctx)
 	l.name.Store(l.newName(options.ContainerID, options.Certificate))
 	return l
 }
@@ -149,24 +143,6 @@ func (l *Listener) CallAs(containerID string, certificate tls.Certificate) {
 
 // instanceOf is the name of a backend's instance in URL paths.
 func instanceOf(pin []byte) string { return hex.EncodeToString(pin[:8]) }
-
-// Accept waits for the next connection that the backend uses. It fails only when
-// the listener is closed.
-func (l *Listener) Accept() (net.Conn, error) {
-	select {
-	case conn := <-l.taken:
-		return conn, nil
-	case <-l.closed.Done():
-		return nil, net.ErrClosed
-	}
-}
-
-// Close hands out no more connections. Those in use continue; Drain stops the
-// dialling.
-func (l *Listener) Close() error {
-	l.close()
-	return nil
-}
 
 // Addr is the backend's, since the listener has none of its own.
 func (l *Listener) Addr() net.Addr { return address(l.options.URL.Host) }
@@ -203,18 +179,15 @@ func (l *Listener) run() {
 // offer makes a connection and returns once the backend uses it, or it is lost, or
 // the agent has another name.
 func (l *Listener) offer(own *name) error {
-	select {
-	case l.places <- struct{}{}:
-	case <-own.current.Done():
-		return context.Cause(own.current)
-	}
-	free := func() { <-l.places }
-	conn, err := l.dial(own.current, own, "")
-	if err != nil {
-		free()
+	if err := l.places.Acquire(own.current, 1); err != nil {
 		return err
 	}
-	used := &usedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer), free: free}
+	conn, err := l.dial(own.current, own, "")
+	if err != nil {
+		l.free()
+		return err
+	}
+	used := &usedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer), free: l.free}
 	stop := context.AfterFunc(own.current, func() { conn.Close() })
 	first, err := used.reader.Peek(1)
 	stop()
@@ -227,17 +200,6 @@ func (l *Listener) offer(own *name) error {
 		return nil
 	}
 	return l.hand(used)
-}
-
-// hand passes a connection to Accept.
-func (l *Listener) hand(conn net.Conn) error {
-	select {
-	case l.taken <- conn:
-		return nil
-	case <-l.closed.Done():
-		conn.Close()
-		return net.ErrClosed
-	}
 }
 
 // Drain waits, after all links are closed, until the peers have received what was

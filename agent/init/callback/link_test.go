@@ -148,13 +148,8 @@ func TestALateOpeningIsPassedOver(t *testing.T) {
 }
 
 func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
-	l := &Listener{
-		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
-		taken:   make(chan net.Conn), places: make(chan struct{}, 1),
-	}
-	l.links = newLinks(time.Hour, l.hand, l.options.Logger)
-	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.closed, l.close = context.WithCancel(l.ctx)
+	l := &Listener{taken: newTaken(context.Background())}
+	l.links = newLinks(time.Hour, l.hand, slog.New(slog.DiscardHandler))
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -179,13 +174,8 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 }
 
 func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
-	l := &Listener{
-		options: Options{ResumeWithin: time.Hour, Logger: slog.New(slog.DiscardHandler)},
-		taken:   make(chan net.Conn, 1), places: make(chan struct{}, 1),
-	}
-	l.links = newLinks(time.Hour, l.hand, l.options.Logger)
-	l.ctx, l.cancel = context.WithCancelCause(context.Background())
-	l.closed, l.close = context.WithCancel(l.ctx)
+	l := &Listener{taken: newTaken(context.Background()), cancel: func(error) {}}
+	l.links = newLinks(time.Hour, l.hand, slog.New(slog.DiscardHandler))
 	open := func(kind byte) net.Conn {
 		carrier, peer := net.Pipe()
 		go l.links.carry(&usedConn{Conn: carrier, reader: bufio.NewReader(carrier), free: func() {}})
@@ -194,7 +184,7 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 		return peer
 	}
 	first := open(opensLink)
-	agent := <-l.taken
+	agent := <-l.conns
 	first.Close()
 	for !l.links.known[linkID{}].isCut() {
 		time.Sleep(time.Millisecond)

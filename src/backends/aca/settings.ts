@@ -6,7 +6,6 @@ import * as asks from "../cloud/ready-made/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
 import { askedCapabilities, defaultCapabilities } from "../security/linux-capabilities.ts";
-import { isContainerMode } from "../model/container-mode.ts";
 import { type DefaultSize, sizeNotice } from "./jobs/sizes.ts";
 
 /** Capabilities that a container that drops all may add again. */
@@ -31,22 +30,9 @@ const refused: readonly CloudSetting[] = [
     why: "jobs have no setting for capabilities",
     isSet: (host) => askedCapabilities(host).added.some((name) => !addable.has(name)),
   },
-  {
-    name: "--pid, --ipc (host and container:NAME)",
-    why: "a job has namespaces of its own",
-    isSet: ({ pidMode, ipcMode }) =>
-      [pidMode, ipcMode].some((mode) => mode === "host" || isContainerMode(mode)),
-  },
-  {
-    name: "--network container:NAME",
-    why: "jobs do not reach one another, and share no network",
-    isSet: (host) => isContainerMode(host.networkMode),
-  },
-  {
-    name: "--network none",
-    why: "a job's agent has to call, by the network that its container has",
-    isSet: (host) => host.networkMode === "none",
-  },
+  { ...asks.ownNamespaces, why: "a job has namespaces of its own" },
+  { ...asks.containerNetwork, why: "jobs do not reach one another, and share no network" },
+  { ...asks.noNetwork, why: "a job's agent has to call, by the network that its container has" },
   { ...asks.cgroupParent, why: "the host's control groups are Azure's" },
   {
     name: "--sysctl",
@@ -63,11 +49,7 @@ const refused: readonly CloudSetting[] = [
     why: "jobs have no setting for profiles, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
   },
   { ...asks.profileWithListener, why: "who listens would be a process of the host, which is Azure's" },
-  {
-    name: "--security-opt (others)",
-    why: "jobs have no setting for it",
-    isSet: (host) => asks.otherSecurityOptions(host).length > 0,
-  },
+  { ...asks.unknownSecurityOptions, why: "jobs have no setting for it" },
 ];
 
 /** Accepted but not applied, as the container works without it. */
@@ -101,17 +83,8 @@ const notApplied: readonly CloudSetting[] = [
   { name: "--oom-score-adj", why: "a job has no neighbours", isSet: (host) => host.oomScoreAdj !== 0 },
   { name: "--uts host", why: "a job has no host", isSet: (host) => host.utsMode === "host" },
   { ...asks.hostCgroupNamespace, why: "the host's control groups are Azure's" },
-  {
-    name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
-    why: "the interface is the one that Azure gives a job",
-    isSet: (host, record) =>
-      [asks.macAddress, asks.linkLocalIps, asks.endpointOptions].some((isAsked) => isAsked(host, record)),
-  },
-  {
-    name: "--security-opt seccomp=unconfined, apparmor=unconfined, systempaths=unconfined",
-    why: "Azure confines every container",
-    isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
-  },
+  { ...asks.endpointSettings, why: "the interface is the one that Azure gives a job" },
+  { ...asks.noConfinement, why: "Azure confines every container" },
   { ...asks.ownPaths, why: "Azure masks paths of its own choice" },
   { name: "--userns", why: "Azure maps users", isSet: (host) => host.usernsMode !== "" },
   { ...asks.hostNetwork, why: "a job has a network of its own, on the default network" },

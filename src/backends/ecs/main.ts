@@ -5,7 +5,7 @@ import { startCloudBackend } from "../cloud/main.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { ecsAgents } from "./agent-finder.ts";
 import { createAwsClients } from "./aws/clients.ts";
-import { parseRates } from "./aws/configured-rates.ts";
+import { parseRates } from "./aws/rates.ts";
 import { ecsPlatform } from "./platform.ts";
 
 /** Starts the ECS backend by {@link startCloudBackend}. */

@@ -5,7 +5,7 @@ import { collectOrphans, type CollectRequest, type SearchSurroundings } from "..
 import { registryOptions } from "../server/serve-engine.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { type AwsClients, createAwsClients } from "./aws/clients.ts";
-import { parseRates } from "./aws/configured-rates.ts";
+import { parseRates } from "./aws/rates.ts";
 import { EcrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository as repositoryIn } from "./ecr/repository.ts";
 import { orphanedAccessPoints } from "./orphans/access-points.ts";

@@ -8,7 +8,7 @@ import { type PushedAgent, pushAgentImage } from "../cloud/images/agent-image.ts
 import type { OwnRepository } from "../cloud/images/own-repository.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { createAwsClients } from "./aws/clients.ts";
-import { parseRates } from "./aws/configured-rates.ts";
+import { parseRates } from "./aws/rates.ts";
 import { EcrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository } from "./ecr/repository.ts";
 

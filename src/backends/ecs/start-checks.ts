@@ -27,22 +27,6 @@ export function ecsChecks(config: EcsSection, aws: AwsClients, logger: Logger): 
   ];
 }
 
-type SurroundingCheck = readonly [what: string, Check, isConfigured?: (config: EcsSection) => boolean];
-
-const surroundings: readonly SurroundingCheck[] = [
-  ["the cluster", checkCluster],
-  ["the subnets", checkSubnets],
-  ["the security groups", checkSecurityGroups, ({ agentMode }) => agentMode !== "callback"],
-  ["the file system", checkFileSystem, ({ efsFilesystemId }) => efsFilesystemId !== undefined],
-  [
-    "the file system's security group",
-    checkFileSystemGroup,
-    ({ efsSecurityGroupId }) => efsSecurityGroupId !== undefined,
-  ],
-  ["the log group", checkLogGroup],
-  ["the agent's image", checkAgentImage, hasPushedAgent],
-];
-
 /** Whether the agent's image is in this backend's own repository, which it may read. */
 export function hasPushedAgent({ agentAccessPointId, agentImage, ecrRepository }: EcsSection): boolean {
   return agentAccessPointId === undefined && agentImage === undefined && ecrRepository !== undefined;
@@ -58,11 +42,7 @@ async function logCaller(
   logger.info(`AWS account ${Account} as ${Arn}`);
 }
 
-async function checkCluster(
-  config: EcsSection,
-  { ecs }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkCluster: Check = async (config, { ecs }, abortSignal) => {
   const { clusters = [] } = await ecs.send(new DescribeClustersCommand({ clusters: [config.cluster] }), {
     abortSignal,
   });
@@ -74,13 +54,9 @@ async function checkCluster(
   return provider === "FARGATE" || cluster.capacityProviders?.includes(provider) === true
     ? undefined
     : `the cluster ${config.cluster} has no capacity provider ${provider}: no container will start`;
-}
+};
 
-async function checkSubnets(
-  config: EcsSection,
-  { ec2 }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkSubnets: Check = async (config, { ec2 }, abortSignal) => {
   const { Subnets = [] } = await ec2.send(new DescribeSubnetsCommand({ SubnetIds: config.subnets }), {
     abortSignal,
   });
@@ -99,13 +75,9 @@ async function checkSubnets(
   return config.ecrRepository !== undefined && isIpv4Ecr(config.ecrRepository)
     ? `${named}, and tasks there do not reach ${config.ecrRepository}: name the repository in ecs.ecr_repository as <account>.dkr-ecr.<region>.on.aws/<name>`
     : undefined;
-}
+};
 
-async function checkSecurityGroups(
-  config: EcsSection,
-  { ec2 }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkSecurityGroups: Check = async (config, { ec2 }, abortSignal) => {
   const { SecurityGroups = [] } = await ec2.send(
     new DescribeSecurityGroupsCommand({ GroupIds: config.securityGroups }),
     { abortSignal },
@@ -119,13 +91,9 @@ async function checkSecurityGroups(
   return open
     ? undefined
     : `none of ecs.security_groups lets port ${agentPort} in: agents cannot be reached, and no start will succeed`;
-}
+};
 
-async function checkFileSystem(
-  config: EcsSection,
-  { efs }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkFileSystem: Check = async (config, { efs }, abortSignal) => {
   const { MountTargets = [] } = await efs.send(
     new DescribeMountTargetsCommand({ FileSystemId: config.efsFilesystemId }),
     { abortSignal },
@@ -135,22 +103,14 @@ async function checkFileSystem(
   return missing.length === 0
     ? undefined
     : `the file system ${config.efsFilesystemId} has no mount target in ${missing.join(", ")}: unless another subnet of the same zone has one, containers with volumes will not start there`;
-}
+};
 
 /** Checks the file system's group; EC2 refuses the call if it does not exist. */
-async function checkFileSystemGroup(
-  { efsSecurityGroupId: id }: EcsSection,
-  { ec2 }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<undefined> {
+const checkFileSystemGroup: Check = async ({ efsSecurityGroupId: id }, { ec2 }, abortSignal) => {
   await ec2.send(new DescribeSecurityGroupsCommand({ GroupIds: [id ?? ""] }), { abortSignal });
-}
+};
 
-async function checkAgentImage(
-  config: EcsSection,
-  { ecr }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkAgentImage: Check = async (config, { ecr }, abortSignal) => {
   const { architecture, ecrRepository = "" } = config;
   const imageTag = agentTag(architecture);
   const repositoryName = repositoryNameOf(ecrRepository);
@@ -161,13 +121,9 @@ async function checkAgentImage(
   const [image] = images;
   const manifest = image && (image.imageManifest ?? "{}");
   return await agentImageFault(`${ecrRepository}:${imageTag}`, manifest, architecture, "ecs");
-}
+};
 
-async function checkLogGroup(
-  config: EcsSection,
-  { logs }: AwsClients,
-  abortSignal: AbortSignal,
-): Promise<string | undefined> {
+const checkLogGroup: Check = async (config, { logs }, abortSignal) => {
   const { logGroups = [] } = await logs.send(
     new DescribeLogGroupsCommand({ logGroupNamePrefix: config.logGroup }),
     { abortSignal },
@@ -175,4 +131,20 @@ async function checkLogGroup(
   return logGroups.some(({ logGroupName }) => logGroupName === config.logGroup)
     ? undefined
     : `there is no log group ${config.logGroup} in ${config.region}: no container will start`;
-}
+};
+
+type SurroundingCheck = readonly [what: string, Check, isConfigured?: (config: EcsSection) => boolean];
+
+const surroundings: readonly SurroundingCheck[] = [
+  ["the cluster", checkCluster],
+  ["the subnets", checkSubnets],
+  ["the security groups", checkSecurityGroups, ({ agentMode }) => agentMode !== "callback"],
+  ["the file system", checkFileSystem, ({ efsFilesystemId }) => efsFilesystemId !== undefined],
+  [
+    "the file system's security group",
+    checkFileSystemGroup,
+    ({ efsSecurityGroupId }) => efsSecurityGroupId !== undefined,
+  ],
+  ["the log group", checkLogGroup],
+  ["the agent's image", checkAgentImage, hasPushedAgent],
+];

@@ -1,5 +1,5 @@
 /** Credentials for repositories: a client's own, the driver's, and those for layers that a client's pull left at the registry. */
-import { forgetOldest } from "../../common/forget-oldest.ts";
+import { remember } from "../../common/forget-oldest.ts";
 import type { NamedReference } from "./reference.ts";
 import { repositoryName } from "./reference.ts";
 import { type Credentials, isAnonymous } from "./registry/credentials.ts";
@@ -44,7 +44,6 @@ export class KnownCredentials {
     if (JSON.stringify(given).length > longestKept) {
       return;
     }
-    this.#pulledWith.set(name, given);
-    forgetOldest(this.#pulledWith, mostKept);
+    remember(this.#pulledWith, name, given, mostKept);
   }
 }

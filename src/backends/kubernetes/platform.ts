@@ -4,6 +4,7 @@ import type { KubernetesConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
+import type { CloudLog } from "../cloud/contract/cloud-log.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { callbackPortOf } from "../cloud/callback/backend-relay.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
@@ -13,7 +14,6 @@ import { registryOptions } from "../server/serve-engine.ts";
 import { callingPods, dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
 import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
-import { noLog } from "./log.ts";
 import { kubernetesMachine } from "./machine.ts";
 import { instanceLabel, instanceValue } from "./names.ts";
 import { internalNetworks, kubernetesNetworks } from "./networks.ts";
@@ -28,6 +28,13 @@ import { kubernetesServices } from "./services.ts";
 import { kubernetesSettings } from "./settings.ts";
 import { agentModeOf, kubernetesChecks } from "./start-checks.ts";
 import { kubernetesVolumes } from "./volumes.ts";
+
+/** No log: what was taken from agents is all that is kept of a container's output. */
+const noLog: CloudLog = {
+  isKept: false,
+  async *lines() {},
+  async *agentLines() {},
+};
 
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
 export async function kubernetesPlatform(

@@ -5,7 +5,6 @@
 import * as asks from "../cloud/ready-made/asked-settings.ts";
 import { type CloudSetting, settingRules } from "../cloud/ready-made/setting-rules.ts";
 import type { SettingRules } from "../driver/settings.ts";
-import { isContainerMode } from "../model/container-mode.ts";
 import { askedGpus } from "./pods/sizes.ts";
 
 /** Refused: the container would be another one than was asked for. */
@@ -21,22 +20,9 @@ const refused: readonly CloudSetting[] = [
     why: "a pod asks for a number of GPUs: `--gpus 1`",
     isSet: ({ resources }) => askedGpus(resources ?? {}) === undefined,
   },
-  {
-    name: "--pid, --ipc (host and container:NAME)",
-    why: "a pod has namespaces of its own, and cannot join another's",
-    isSet: ({ pidMode, ipcMode }) =>
-      [pidMode, ipcMode].some((mode) => mode === "host" || isContainerMode(mode)),
-  },
-  {
-    name: "--network container:NAME",
-    why: "one pod cannot join another's network",
-    isSet: (host) => isContainerMode(host.networkMode),
-  },
-  {
-    name: "--network none",
-    why: "every pod has a network",
-    isSet: (host) => host.networkMode === "none",
-  },
+  { ...asks.ownNamespaces, why: "a pod has namespaces of its own, and cannot join another's" },
+  { ...asks.containerNetwork, why: "one pod cannot join another's network" },
+  { ...asks.noNetwork, why: "every pod has a network" },
   { ...asks.cgroupParent, why: "the nodes' control groups are the kubelet's" },
   {
     ...asks.hostNetworkOfStep,
@@ -48,11 +34,7 @@ const refused: readonly CloudSetting[] = [
     why: "profiles of pods are files of the nodes, and a process may load a filter itself only with CAP_SYS_ADMIN or with no-new-privileges (seccomp(2)): with `--security-opt no-new-privileges` the agent loads it",
   },
   { ...asks.profileWithListener, why: "who listens would be a process of the node" },
-  {
-    name: "--security-opt (others)",
-    why: "not built yet",
-    isSet: (host) => asks.otherSecurityOptions(host).length > 0,
-  },
+  { ...asks.unknownSecurityOptions, why: "not built yet" },
 ];
 
 /** Accepted and not applied: the container works without it. */
@@ -76,17 +58,8 @@ const notApplied: readonly CloudSetting[] = [
   },
   { name: "--uts host", why: "a pod has a name of its own", isSet: (host) => host.utsMode === "host" },
   { ...asks.hostCgroupNamespace, why: "the nodes' control groups are the kubelet's" },
-  {
-    name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
-    why: "the interface is the one that the cluster gives a pod",
-    isSet: (host, record) =>
-      [asks.macAddress, asks.linkLocalIps, asks.endpointOptions].some((isAsked) => isAsked(host, record)),
-  },
-  {
-    name: "--security-opt seccomp=unconfined, apparmor=unconfined, systempaths=unconfined",
-    why: "the namespace's own rules hold",
-    isSet: (host) => asks.unconfined(host) || asks.openPaths(host),
-  },
+  { ...asks.endpointSettings, why: "the interface is the one that the cluster gives a pod" },
+  { ...asks.noConfinement, why: "the namespace's own rules hold" },
   { ...asks.ownPaths, why: "the container runtime masks paths of its own choice" },
   { name: "--userns", why: "the node maps users", isSet: (host) => host.usernsMode !== "" },
   { ...asks.hostNetwork, why: "a pod has a network of its own, on the default network" },

@@ -4,6 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
+import { RestartPauses, untilExit } from "../../common/child-processes.ts";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import { ProcessLog } from "../../common/process-log.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
@@ -12,10 +13,6 @@ import { isAway } from "./repeated-calls.ts";
 
 /** Time limit for its first answer. This process may read a large state meanwhile, and hears nothing for seconds. */
 const readyTimeoutMs = 60_000;
-/** Delays between restarts of a host process that keeps dying. */
-const restartDelaysMs = [0, 100, 500, 2_000, 5_000];
-/** A host process that lived this long resets the back-off. */
-const stableMs = 60_000;
 
 export interface HostProcessOptions {
   /** The agent's executable. */
@@ -39,6 +36,7 @@ export class HostProcess {
   readonly #options: HostProcessOptions;
   readonly #host: HostClient;
   readonly #log: ProcessLog;
+  readonly #pauses = new RestartPauses();
   #child: ChildProcess | undefined;
   #closing = false;
 
@@ -57,7 +55,7 @@ export class HostProcess {
     const host = new HostProcess(options);
     const child = host.#spawn();
     const hello = await host.#untilReady(child);
-    host.#keepAlive(child, 0);
+    host.#keepAlive(child);
     return { host, hello };
   }
 
@@ -78,10 +76,9 @@ export class HostProcess {
     this.#closing = true;
     this.#host.close();
     const child = this.#child;
-    if (child?.pid !== undefined && child.exitCode === null && child.signalCode === null) {
-      const ended = once(child, "exit");
+    if (child !== undefined) {
       child.stdin?.end();
-      await ended;
+      await untilExit(child);
     }
   }
 
@@ -92,6 +89,7 @@ export class HostProcess {
     if (runtime !== undefined) {
       args.push("--runtime", runtime);
     }
+    this.#pauses.started();
     // In its own session it does not get a terminal's Ctrl-C: this process still needs it for a clean shutdown.
     const child = spawn(agentPath, args, { stdio: ["pipe", "ignore", "pipe"], detached: true });
     this.#child = child;
@@ -124,21 +122,19 @@ export class HostProcess {
   }
 
   /** Starts a new host process when this one dies. */
-  #keepAlive(child: ChildProcess, failures: number): void {
-    const born = performance.now();
+  #keepAlive(child: ChildProcess): void {
     const startAnother = async (): Promise<void> => {
       if (this.#closing) {
         return;
       }
-      const again = performance.now() - born > stableMs ? 0 : failures;
-      const waitMs = restartDelaysMs[Math.min(again, restartDelaysMs.length - 1)];
+      const waitMs = this.#pauses.crashed();
       this.#options.logger.error(
         { code: child.exitCode, signal: child.signalCode, waitMs },
         "the host process died, starting another",
       );
       await delay(waitMs);
       if (!this.#closing) {
-        this.#keepAlive(this.#spawn(), again + 1);
+        this.#keepAlive(this.#spawn());
       }
     };
     const ended = once(child, "exit").catch((error: unknown) => {

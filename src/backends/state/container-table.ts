@@ -3,42 +3,16 @@ import type { NetworkEndpoint } from "../../gen/sockerless/backend/v1/container_
 import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { isContainerMode } from "../model/container-mode.ts";
 import { isRemoved, isUp } from "../model/records.ts";
-import { RecordTable, type Table } from "./table.ts";
+import { type ForReaders, RecordTable } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
-
-/** Committed containers; the indexes let a start read only those that concern it. */
-export interface Containers extends Table<ContainerRecord> {
-  /** Another object after each change of which containers exist, their names or network modes, or which are up. */
-  readonly sharing: object;
-  /** Containers with a name, without the slash; several if one is being removed. */
-  named(name: string): readonly ContainerRecord[];
-  /** Containers whose IDs begin with a prefix, which is not empty. */
-  startingWith(prefix: string): readonly ContainerRecord[];
-  /** Containers with an address on a network, by network name. */
-  addressedOn(network: string): readonly ContainerRecord[];
-  /** Containers with an active endpoint on a network, by network ID. */
-  activeOn(networkId: string): readonly ContainerRecord[];
-  /** Containers with links (`--link`) to another one, by its ID. */
-  linkedTo(containerId: string): readonly ContainerRecord[];
-  /** Containers that start or run with the network of another one (`--network container:web`). */
-  upAndJoined(): readonly ContainerRecord[];
-  /** Containers of an image, and those that mount it, by its ID. */
-  withImage(imageId: string): readonly ContainerRecord[];
-  /** Whether a container or one of its image mounts has a layer, by its diff ID. */
-  hasLayer(diffId: string): boolean;
-  /** Containers that mount a volume, by its name. */
-  withVolume(volume: string): readonly ContainerRecord[];
-  /** Containers created by the request with a token (`client_token`). */
-  madeWith(clientToken: string): readonly ContainerRecord[];
-}
 
 const idOf = ({ id }: ContainerRecord): string => id;
 
 /** Digits of the longest prefix of IDs that is indexed. */
 const indexedDigits = 3;
 
-/** The table of {@link Containers}. */
-export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> implements Containers {
+/** Committed containers; the indexes let a start read only those that concern it. */
+export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
   readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
   readonly #byPrefix = new TableIndex(idOf, ({ id }) =>
     Array.from({ length: indexedDigits }, (_, index) => id.slice(0, index + 1)),
@@ -73,46 +47,57 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     super("container", ContainerRecordSchema, idOf, { labelsOf: ({ config }) => config?.labels });
   }
 
+  /** Another object after each change of which containers exist, their names or network modes, or which are up. */
   get sharing(): object {
     return this.#sharing;
   }
 
+  /** Containers with a name, without the slash; several if one is being removed. */
   named(name: string): readonly ContainerRecord[] {
     return this.#byName.get(name);
   }
 
+  /** Containers whose IDs begin with a prefix, which is not empty. */
   startingWith(prefix: string): readonly ContainerRecord[] {
     return this.#byPrefix.get(prefix.slice(0, indexedDigits)).filter(({ id }) => id.startsWith(prefix));
   }
 
+  /** Containers with an address on a network, by network name. */
   addressedOn(network: string): readonly ContainerRecord[] {
     return this.#byNetwork.get(network);
   }
 
+  /** Containers with an active endpoint on a network, by network ID. */
   activeOn(networkId: string): readonly ContainerRecord[] {
     return this.#byEndpoint.get(networkId);
   }
 
+  /** Containers with links (`--link`) to another one, by its ID. */
   linkedTo(containerId: string): readonly ContainerRecord[] {
     return this.#byLink.get(containerId);
   }
 
+  /** Containers that start or run with the network of another one (`--network container:web`). */
   upAndJoined(): readonly ContainerRecord[] {
     return this.#upAndJoined.get("");
   }
 
+  /** Containers of an image, and those that mount it, by its ID. */
   withImage(imageId: string): readonly ContainerRecord[] {
     return this.#byImage.get(imageId);
   }
 
+  /** Whether a container or one of its image mounts has a layer, by its diff ID. */
   hasLayer(diffId: string): boolean {
     return this.#byLayer.count(diffId) > 0;
   }
 
+  /** Containers that mount a volume, by its name. */
   withVolume(volume: string): readonly ContainerRecord[] {
     return this.#byVolume.get(volume);
   }
 
+  /** Containers created by the request with a token (`client_token`). */
   madeWith(clientToken: string): readonly ContainerRecord[] {
     return this.#byToken.get(clientToken);
   }
@@ -126,6 +111,9 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> im
     }
   }
 }
+
+/** The table, for readers. */
+export type Containers = ForReaders<ContainerTable>;
 
 function sharingOf(record: ContainerRecord | undefined): string {
   const { name, hostConfig } = record ?? {};

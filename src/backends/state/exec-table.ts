@@ -1,36 +1,16 @@
 /** The table of execs, with indexes by container and phase, and the weight of each container's. */
 import { ExecPhase, type ExecRecord, ExecRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
-import { RecordTable, type Table } from "./table.ts";
+import { type ForReaders, RecordTable } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
 import { weightOf } from "./weights.ts";
-
-/** Committed execs, ordered by their last change; with the indexes, creating one reads no other. */
-export interface Execs extends Table<ExecRecord> {
-  /** Execs of a container, the earliest to be made first. */
-  of(containerId: string): readonly ExecRecord[];
-  /** Execs of a container that start or run. */
-  open(containerId: string): readonly ExecRecord[];
-  /** Execs of a container in a phase, the earliest to enter it first. */
-  inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[];
-  /** Number of execs in {@link inPhase}. */
-  countInPhase(containerId: string, phase: ExecPhase): number;
-  /** Bytes of a container's execs that start or run, as {@link weightOf} counts them. */
-  openWeight(containerId: string): number;
-  /** Bytes of a container's other execs: ended ones, and those never started. */
-  idleWeight(containerId: string): number;
-  /** The container with the most of {@link idleWeight}, and the bytes of all containers together. */
-  idleWeights(): { readonly heaviest: string; readonly total: number };
-  /** Calls a listener at every change of an exec, and its removal. Returns a function that removes the listener. */
-  onChange(execId: string, listener: () => void): () => void;
-}
 
 const idOf = ({ id }: ExecRecord): string => id;
 const keyOf = (containerId: string, phase: ExecPhase): string => `${phase} ${containerId}`;
 
 const openPhases: readonly ExecPhase[] = [ExecPhase.STARTING, ExecPhase.RUNNING];
 
-/** The table of {@link Execs}. */
-export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements Execs {
+/** Committed execs, ordered by their last change; with the indexes, creating one reads no other. */
+export class ExecTable extends RecordTable<typeof ExecRecordSchema> {
   readonly #index = new TableIndex(idOf, ({ containerId, phase }) => [
     containerId,
     keyOf(containerId, phase),
@@ -43,30 +23,37 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
     super("exec", ExecRecordSchema, idOf, { order: "changed" });
   }
 
+  /** Execs of a container, the earliest to be made first. */
   of(containerId: string): readonly ExecRecord[] {
     return this.#index.get(containerId);
   }
 
+  /** Execs of a container that start or run. */
   open(containerId: string): readonly ExecRecord[] {
     return openPhases.flatMap((phase) => this.inPhase(containerId, phase));
   }
 
+  /** Execs of a container in a phase, the earliest to enter it first. */
   inPhase(containerId: string, phase: ExecPhase): readonly ExecRecord[] {
     return this.#index.get(keyOf(containerId, phase));
   }
 
+  /** Number of execs in {@link inPhase}. */
   countInPhase(containerId: string, phase: ExecPhase): number {
     return this.#index.count(keyOf(containerId, phase));
   }
 
+  /** Bytes of a container's execs that start or run, as {@link weightOf} counts them. */
   openWeight(containerId: string): number {
     return this.#open.get(containerId) ?? 0;
   }
 
+  /** Bytes of a container's other execs: ended ones, and those never started. */
   idleWeight(containerId: string): number {
     return this.#idle.get(containerId) ?? 0;
   }
 
+  /** The container with the most of {@link idleWeight}, and the bytes of all containers together. */
   idleWeights(): { readonly heaviest: string; readonly total: number } {
     let [heaviest, most, total] = ["", 0, 0];
     for (const [containerId, weight] of this.#idle) {
@@ -76,6 +63,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
     return { heaviest, total };
   }
 
+  /** Calls a listener at every change of an exec, and its removal. Returns a function that removes the listener. */
   onChange(execId: string, listener: () => void): () => void {
     const listeners = this.#listeners.get(execId) ?? new Set();
     this.#listeners.set(execId, listeners.add(listener));
@@ -109,3 +97,6 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> implements E
     }
   }
 }
+
+/** The table, for readers. */
+export type Execs = ForReaders<ExecTable>;

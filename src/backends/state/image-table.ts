@@ -1,33 +1,13 @@
 /** The table of images, with indexes besides the ID. */
 import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { type LayerStack, LayerStacks } from "./layer-stacks.ts";
-import { RecordTable, type Table } from "./table.ts";
+import { type ForReaders, RecordTable } from "./table.ts";
 import { TableIndex } from "./table-index.ts";
-
-/** Committed images; with the indexes, a lookup reads no other image. */
-export interface Images extends Table<ImageRecord> {
-  /** The first images whose IDs (`sha256:…`) start with a text, by ID: two at most. */
-  startingWith(start: string): readonly ImageRecord[];
-  /** Images that were committed on another one, by its ID. */
-  childrenOf(imageId: string): readonly ImageRecord[];
-  /** Whether images were committed on another one, by its ID. */
-  isParent(imageId: string): boolean;
-  /** Images with a layer, by its diff ID. */
-  withLayer(diffId: string): readonly ImageRecord[];
-  /** Whether an image has a layer, by its diff ID. */
-  hasLayer(diffId: string): boolean;
-  /** The stacks that an image's layers top, bottom first. */
-  stacksOf(image: ImageRecord): readonly LayerStack[];
-  /** Images that refer to a blob, by its digest. */
-  referringTo(digest: string): readonly ImageRecord[];
-  /** Whether an image refers to a blob, by its digest. */
-  isReferenced(digest: string): boolean;
-}
 
 const idOf = ({ id }: ImageRecord): string => id;
 
-/** The table of {@link Images}. */
-export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements Images {
+/** Committed images; with the indexes, a lookup reads no other image. */
+export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
   readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
   readonly #byBlob = new TableIndex(idOf, blobsOf);
@@ -39,6 +19,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     super("image", ImageRecordSchema, idOf);
   }
 
+  /** The first images whose IDs (`sha256:…`) start with a text, by ID: two at most. */
   startingWith(start: string): readonly ImageRecord[] {
     this.#sortedIds ??= [...this.keys()].sort();
     const first = placeOf(this.#sortedIds, start);
@@ -48,30 +29,37 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
       .flatMap((id) => this.get(id) ?? []);
   }
 
+  /** Images that were committed on another one, by its ID. */
   childrenOf(imageId: string): readonly ImageRecord[] {
     return this.#byParent.get(imageId);
   }
 
+  /** Whether images were committed on another one, by its ID. */
   isParent(imageId: string): boolean {
     return this.#byParent.count(imageId) > 0;
   }
 
+  /** Images with a layer, by its diff ID. */
   withLayer(diffId: string): readonly ImageRecord[] {
     return this.#byLayer.get(diffId);
   }
 
+  /** Whether an image has a layer, by its diff ID. */
   hasLayer(diffId: string): boolean {
     return this.#byLayer.count(diffId) > 0;
   }
 
+  /** The stacks that an image's layers top, bottom first. */
   stacksOf({ diffIds }: ImageRecord): readonly LayerStack[] {
     return this.#stacks.of(diffIds);
   }
 
+  /** Images that refer to a blob, by its digest. */
   referringTo(digest: string): readonly ImageRecord[] {
     return this.#byBlob.get(digest);
   }
 
+  /** Whether an image refers to a blob, by its digest. */
   isReferenced(digest: string): boolean {
     return this.#byBlob.count(digest) > 0;
   }
@@ -86,6 +74,9 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> implements
     }
   }
 }
+
+/** The table, for readers. */
+export type Images = ForReaders<ImageTable>;
 
 /** Digests of the blobs that an image refers to. A push replaces them, so hold them before any await. */
 export function blobsOf({ id, manifestDigest, layerDigests }: ImageRecord): string[] {

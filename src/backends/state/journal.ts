@@ -21,20 +21,6 @@ export interface NewEvent {
   readonly timeUnixNs?: bigint;
 }
 
-/** The readers' interface of the journal. */
-export interface EventJournal {
-  /** The stored events, oldest first. */
-  past(): readonly Event[];
-  /** Calls the listener with every event once it is durable, in order. Returns a function that removes the listener. */
-  listen(listener: (event: Event) => void): () => void;
-  readonly listeners: number;
-  /**
-   * The latest events announced to listeners, which followers read at their own pace: each has a place among them, so that what all
-   * of them have yet to read is bounded together.
-   */
-  readonly announced: Pick<LatestEvents, "all" | "dropped">;
-}
-
 /** Number of events to keep. */
 const journalLimit = 4096;
 
@@ -48,8 +34,12 @@ const journalWeight = 64 * 2 ** 20;
 const deletionsPerEvent = 64;
 
 /** The journal, filled by the state's commits. */
-export class Journal implements EventJournal {
+export class Journal {
   readonly #stored: LatestEvents;
+  /**
+   * The latest events announced to listeners, which followers read at their own pace: each has a place among them, so that what all
+   * of them have yet to read is bounded together.
+   */
   readonly announced: LatestEvents;
   /** Keys of dropped events that the database still has. */
   readonly #unwanted: string[] = [];
@@ -67,10 +57,12 @@ export class Journal implements EventJournal {
     return this.#listeners.size;
   }
 
+  /** The stored events, oldest first. */
   past(): readonly Event[] {
     return this.#stored.all;
   }
 
+  /** Calls the listener with every event once it is durable, in order. Returns a function that removes the listener. */
   listen(listener: (event: Event) => void): () => void {
     this.#listeners.add(listener);
     return () => {
@@ -156,3 +148,6 @@ export class Journal implements EventJournal {
     }
   }
 }
+
+/** The journal, for readers. */
+export type EventJournal = Pick<Journal, "past" | "listen" | "listeners" | "announced">;

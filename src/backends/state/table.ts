@@ -16,6 +16,9 @@ export interface Table<T> {
   keys(): IterableIterator<string>;
 }
 
+/** A table without what only its state calls. */
+export type ForReaders<Records> = Omit<Records, "name" | "load" | "changeInto">;
+
 /** Changes to a table within a batch. */
 export interface TableChange<T> {
   /** Inserts a record, or replaces the one with its ID. */

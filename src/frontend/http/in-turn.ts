@@ -1,5 +1,5 @@
 /** Endpoints whose answers may be long. */
-import { forgetOldest } from "../../common/forget-oldest.ts";
+import { remember } from "../../common/forget-oldest.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { flag } from "./query.ts";
 import { Slots } from "./slots.ts";
@@ -38,8 +38,8 @@ class Times {
 
   add({ objects, query }: Asked, time: number): void {
     const mean = this.#means.get(objects) ?? time;
-    remember(this.#means, objects, mean + lastWeight * (time - mean));
-    remember(this.#last, `${objects}?${query}`, time);
+    remember(this.#means, objects, mean + lastWeight * (time - mean), mostRemembered);
+    remember(this.#last, `${objects}?${query}`, time, mostRemembered);
   }
 }
 
@@ -64,12 +64,6 @@ function askedOf({ parameters, request }: ReplyContext): Asked {
 /** The same text; a part of a longer one would keep the whole in memory. */
 function copyOf(part: string): string {
   return Buffer.from(part).toString();
-}
-
-function remember(times: Map<string, number>, key: string, time: number): void {
-  times.delete(key);
-  times.set(key, time);
-  forgetOldest(times, mostRemembered);
 }
 
 /**

@@ -9,9 +9,9 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
-import { BodyTurns } from "./body-turns.ts";
 import { packWaiting } from "../../common/pack-waiting.ts";
 import { interceptParser } from "../../common/request-parser.ts";
+import { Turns } from "../../common/turns.ts";
 import { LineFeeds } from "./line-feeds.ts";
 import { hasLongHeader, type LongHeaders } from "./long-headers.ts";
 
@@ -33,8 +33,11 @@ const smallestChunk = 6;
 /** The most that one connection counts: a body that is dropped has no content either, and may go on for ever. */
 const longestTrailer = 1024 ** 2;
 
-/** The turns of all connections. */
-const bodyTurns = new BodyTurns();
+/**
+ * Pieces of chunked bodies that are parsed in a turn of the event loop, some milliseconds of work, of all connections: the
+ * parser's work grows with the number of chunks, and a chunk may have one byte.
+ */
+const bodyTurns = new Turns(1_000);
 
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {

@@ -1,7 +1,7 @@
 /** `/containers`: pausing, renaming, updating and pruning them, and what runs in them. */
 import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
 import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
@@ -77,7 +77,7 @@ async function getContainersTop(context: ReplyContext): Promise<void> {
 
 async function postContainersPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
   const { removed, spaceReclaimed } = await services.backend.containers.pruneContainers(
-    { filters: readFilters(query, filterKeys.containersToPrune) },
+    { filters: readFilters(query) },
     { signal },
   );
   replyJson(response, 200, { ContainersDeleted: listOrNull(removed), SpaceReclaimed: spaceReclaimed });

@@ -22,7 +22,7 @@ import { mayRetry } from "../backend/repeated-calls.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { containerDetailToJson, containerSummaryToJson } from "../convert/containers.ts";
 import { platformFromText } from "../convert/platforms.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import type { Listening } from "../port-forwarding/publisher.ts";
 import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
@@ -79,7 +79,7 @@ async function getContainersJson(context: ReplyContext): Promise<void> {
       all: flag(query, "all"),
       limit: integer(query, "limit") ?? 0,
       size: flag(query, "size"),
-      filters: readFilters(query, filterKeys.containers),
+      filters: readFilters(query),
     },
     { signal },
   );

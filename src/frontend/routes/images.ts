@@ -12,7 +12,7 @@ import {
 } from "../convert/images.ts";
 import { namedReference } from "../convert/image-references.ts";
 import { platformFromJson } from "../convert/platforms.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import { notBuilt, refuse } from "../not-built.ts";
 import { flag, text } from "../http/query.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
@@ -40,7 +40,7 @@ export const imageRoutes: readonly Route[] = [
 
 async function getImagesJson(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const filters = readFilters(query, filterKeys.images);
+  const filters = readFilters(query);
   const oldFilter = version.before("1.41") ? text(query, "filter") : "";
   if (oldFilter !== "") {
     const values = [...(filters["reference"]?.values ?? []), oldFilter];
@@ -99,7 +99,7 @@ async function getImagesHistory(context: ReplyContext): Promise<void> {
 
 async function postImagesPrune({ query, signal, services, response }: ReplyContext): Promise<void> {
   const { removed, spaceReclaimed } = await services.backend.images.pruneImages(
-    { filters: readFilters(query, filterKeys.imagesToPrune) },
+    { filters: readFilters(query) },
     { signal },
   );
   const deleted = removed.map(removedImageToJson);
@@ -145,7 +145,7 @@ function nameOf({ parameters }: ReplyContext): string {
 
 /** Invalid filters are reported before the lack of a search. */
 async function getImagesSearch(context: ReplyContext): Promise<void> {
-  const filters = readFilters(context.query, filterKeys.search);
+  const filters = readFilters(context.query, ["is-automated", "is-official", "stars"]);
   for (const key of ["is-automated", "is-official", "stars"]) {
     const accepted = key === "stars" ? /^[+-]?\d+$/ : /^(0|1|true|false)$/;
     const wrong = filters[key]?.values.find((value) => !accepted.test(value));

@@ -4,7 +4,7 @@ import { backendName } from "../backend/backend-name.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { listOrNull } from "../convert/json-values.ts";
 import { networkToJson } from "../convert/networks.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
@@ -34,7 +34,7 @@ export const networkRoutes: readonly Route[] = [
 const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "false"]);
 
 async function getNetworksList({ query, version, signal, services, response }: ReplyContext): Promise<void> {
-  const filters = readFilters(query, filterKeys.networks);
+  const filters = readFilters(query);
   const { networks } = await services.backend.networks.listNetworks({ filters }, { signal });
   await replyLongJson(
     response,
@@ -76,7 +76,7 @@ async function postNetworksCreate(context: ReplyContext): Promise<void> {
 
 async function postNetworksPrune(context: ReplyContext): Promise<void> {
   const { query, signal, services, response } = context;
-  const filters = readFilters(query, filterKeys.networksToPrune);
+  const filters = readFilters(query);
   const ids = await networkIdsByName(context);
   const { removed } = await services.backend.networks.pruneNetworks({ filters }, { signal });
   replyJson(response, 200, { NetworksDeleted: listOrNull(removed.map((name) => ids.get(name) ?? name)) });

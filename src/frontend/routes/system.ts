@@ -9,7 +9,7 @@ import { readBody } from "../bodies/read-body.ts";
 import { callBuilder } from "../builder.ts";
 import { diskUsageToJson } from "../convert/disk-usage.ts";
 import { infoToJson, versionToJson } from "../convert/system.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import { notBuilt } from "../not-built.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
@@ -155,7 +155,7 @@ async function options({ response }: ReplyContext): Promise<void> {
 }
 
 async function getPlugins({ query, response }: ReplyContext): Promise<void> {
-  readFilters(query, filterKeys.plugins);
+  readFilters(query, ["capability", "enabled"]);
   replyJson(response, 200, []);
 }
 

@@ -6,7 +6,7 @@ import { StringListSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { Volume } from "../../gen/sockerless/backend/v1/volume_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { volumeToJson } from "../convert/volumes.ts";
-import { filterKeys, readFilters } from "../filters.ts";
+import { readFilters } from "../filters.ts";
 import { flag } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
@@ -31,7 +31,7 @@ export const volumeRoutes: readonly Route[] = [
 ];
 
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {
-  const filters = readFilters(query, filterKeys.volumes, "error reading volume filters: invalid filter");
+  const filters = readFilters(query, undefined, "error reading volume filters: invalid filter");
   const { volumes, warnings } = await services.backend.volumes.listVolumes({ filters }, { signal });
   await replyLongJson(response, { Volumes: volumes.values().map(volumeToJson), Warnings: warnings });
 }
@@ -51,7 +51,7 @@ async function postVolumesCreate(context: ReplyContext): Promise<void> {
 
 async function postVolumesPrune(context: ReplyContext): Promise<void> {
   const { query, version, signal, services, response } = context;
-  const filters = readFilters(query, filterKeys.volumesToPrune);
+  const filters = readFilters(query);
   if (version.before("1.42")) {
     // Such clients mean all unused volumes: there was no other prune.
     filters["all"] = create(StringListSchema, { values: ["true"] });

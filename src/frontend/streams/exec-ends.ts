@@ -6,7 +6,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../common/errors.ts";
-import { forgetOldest } from "../../common/forget-oldest.ts";
+import { remember } from "../../common/forget-oldest.ts";
 import type { Supervision } from "../../common/held-sockets.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
@@ -126,9 +126,7 @@ export class ExecEnds {
     const { config, ...end } = exec;
     const words = (config?.cmd.length ?? 0) + (config?.env.length ?? 0);
     const isLong = toBinary(InspectExecResponseSchema, exec).length + wordBytes * words > maxBytes;
-    this.#remembered.delete(exec.id);
-    this.#remembered.set(exec.id, isLong ? end : exec);
-    const oldest = forgetOldest(this.#remembered, maxRemembered);
+    const oldest = remember(this.#remembered, exec.id, isLong ? end : exec, maxRemembered);
     if (oldest !== undefined) {
       this.#forgetNote(oldest);
     }

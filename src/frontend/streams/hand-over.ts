@@ -14,7 +14,8 @@ import type { JsonValue } from "@bufbuild/protobuf";
 
 import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
-import { ChannelProcess, type SocketHandle, socketHandleOf } from "../../common/channel-process.ts";
+import { ChannelProcess } from "../../common/channel-process.ts";
+import { handleOf, type SocketHandle } from "../../common/socket-handle.ts";
 import { errnoOf, systemError } from "../../common/errors.ts";
 import type { Logger } from "../../common/logger.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
@@ -244,7 +245,7 @@ export class HandOver {
   }
 
   async #lookAfter(client: Duplex, request: Guarded): Promise<void> {
-    const handle = this.#forwarder.isReady ? socketHandleOf(client) : undefined;
+    const handle = this.#forwarder.isReady ? handleOf(client) : undefined;
     if (handle !== undefined && !(await this.#isDone(handle, request))) {
       this.#logger.warn({ container: request.guard.container }, "a request is not looked after");
     }
@@ -258,7 +259,7 @@ export class HandOver {
    */
   async isRead(client: Duplex): Promise<boolean> {
     await written(client);
-    const handle = this.#reaches(client) ? socketHandleOf(client) : undefined;
+    const handle = this.#reaches(client) ? handleOf(client) : undefined;
     if (handle === undefined) {
       return false;
     }
@@ -292,7 +293,7 @@ export class HandOver {
   async #pass(client: Duplex, message: object): Promise<Passed>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
   async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
-    const handle = client.destroyed || !this.#forwarder.isReady ? undefined : socketHandleOf(client);
+    const handle = client.destroyed || !this.#forwarder.isReady ? undefined : handleOf(client);
     if (handle === undefined) {
       return { sent: false, error: "the client is gone, or the forwarder", early: Buffer.alloc(0) };
     }

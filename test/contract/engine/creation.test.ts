@@ -225,7 +225,10 @@ describe("a creation", () => {
       [{ logConfig: { type: "syslog" } }, "invalid", /^logger: no log driver named 'syslog' is registered$/],
       [{ logConfig: { type: "papyrus" } }, "invalid", /no log driver named 'papyrus' is registered/],
       [{ logConfig: { type: "json-file", config: { mode: "x" } } }, "invalid", /^logger: logging mode not/],
-      [{ networkMode: "container:", portBindings: [] }, "invalid", /container format/],
+      [{ networkMode: "container:" }, "invalid", /^invalid network mode: invalid container format/],
+      [{ networkMode: "container" }, "invalid", /^invalid network mode: invalid container format/],
+      [{ networkMode: "container:b", dns: ["::1"] }, "invalid", /^conflicting options: dns and the network/],
+      [{ isolation: "hyperv" }, "invalid", /^invalid isolation \(hyperv\): linux only supports 'default'$/],
     ];
     for (const [hostConfig, kind, message] of refused) {
       await assert.rejects(bench.createScript("true", { hostConfig }), (error) => {

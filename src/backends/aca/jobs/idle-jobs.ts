@@ -1,9 +1,9 @@
 /** Deletes jobs that their containers no longer need, as Azure keeps them forever. */
 import type { Clock } from "../../../common/clock.ts";
 import { LatestOnly } from "../../concurrency/latest-only.ts";
-import { messageOf } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { EndedTasks } from "../../cloud/tasks/ended-tasks.ts";
 import { parseTask } from "../tags.ts";
 import { parseRequest } from "./job-requests.ts";
 import type { ContainerJobs } from "./jobs.ts";
@@ -20,28 +20,24 @@ export interface IdleJobsOptions {
   readonly logger: Logger;
 }
 
-/** Time after which all pollers have seen an ended execution. */
-const firstMs = 5_000;
-const againMs = 30_000;
-
 /** Deletes unused jobs. */
 export class IdleJobs {
   readonly #options: IdleJobsOptions;
   readonly #logger: Logger;
   /** Jobs whose execution has ended or whose start has failed, with their pending deletion. */
-  readonly #ended = new Map<string, Promise<void>>();
+  readonly #ended: EndedTasks;
   readonly #removals = new Map<string, Promise<void>>();
-  readonly #closed = new AbortController();
   readonly #sweeps = new LatestOnly();
 
   constructor(options: IdleJobsOptions) {
     this.#options = options;
     this.#logger = componentLogger(options.logger, "jobs");
+    this.#ended = new EndedTasks(options.clock, this.#logger);
   }
 
   /** Notes that a job's execution has ended: deletes the job once its container's record no longer refers to it. */
   ended(job: string, containerId: string): void {
-    this.#watch(job, containerId, () => Promise.resolve(false));
+    this.#ended.watch(job, () => this.#removed(job, containerId, () => Promise.resolve(false)));
   }
 
   /**
@@ -49,16 +45,7 @@ export class IdleJobs {
    * of it runs.
    */
   failed(job: string, containerId: string): void {
-    this.#watch(job, containerId, () => this.#options.jobs().isRunning(job));
-  }
-
-  #watch(job: string, containerId: string, isRunning: () => Promise<boolean>): void {
-    if (!this.#ended.has(job) && !this.#closed.signal.aborted) {
-      this.#ended.set(
-        job,
-        this.#see(job, containerId, isRunning).finally(() => this.#ended.delete(job)),
-      );
-    }
+    this.#ended.watch(job, () => this.#removed(job, containerId, () => this.#options.jobs().isRunning(job)));
   }
 
   /**
@@ -73,41 +60,24 @@ export class IdleJobs {
     const jobs = this.#options.jobs();
     for (const { name, containerId } of await jobs.list()) {
       try {
-        if (!this.#isNeeded(name, containerId) && !(await jobs.isRunning(name))) {
-          await this.#remove(name, containerId);
-        }
+        await this.#removed(name, containerId, () => jobs.isRunning(name));
       } catch (error) {
-        this.#reportFailure(name, error);
+        this.#ended.report(name, error);
       }
     }
   }
 
   async close(): Promise<void> {
-    this.#closed.abort();
-    await Promise.all(this.#ended.values());
+    await this.#ended.close();
   }
 
-  async #see(job: string, containerId: string, isRunning: () => Promise<boolean>): Promise<void> {
-    const { clock } = this.#options;
-    const { signal } = this.#closed;
-    for (let pauseMs = firstMs; !signal.aborted; pauseMs = againMs) {
-      try {
-        await clock.sleep(pauseMs, signal);
-        if (!this.#isNeeded(job, containerId) && !(await isRunning())) {
-          await this.#remove(job, containerId);
-          return;
-        }
-      } catch (error) {
-        if (!signal.aborted) {
-          this.#reportFailure(job, error);
-        }
-      }
+  /** Deletes a job, unless it is needed or runs. @returns whether it did */
+  async #removed(job: string, containerId: string, isRunning: () => Promise<boolean>): Promise<boolean> {
+    if (this.#isNeeded(job, containerId) || (await isRunning())) {
+      return false;
     }
-  }
-
-  #reportFailure(job: string, error: unknown): void {
-    const told = `a job that is not needed any more cannot be deleted yet: ${messageOf(error)}`;
-    this.#logger.warn({ job, err: error }, told);
+    await this.#remove(job, containerId);
+    return true;
   }
 
   /** Concurrent deletions share one call, as Azure refuses a second one. */

@@ -1,6 +1,7 @@
 /** The key and certificate of an instance's certificate authority for agents, as configured. */
 import "reflect-metadata";
 
+import { randomBytes } from "node:crypto";
 import { link, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 
@@ -15,10 +16,16 @@ import {
 
 import { errnoOf, fromFileError, invalid, messageOf, systemError } from "../../../common/errors.ts";
 import { makeDirectories } from "../../../common/make-directories.ts";
-import { randomSerial } from "./serial-number.ts";
 
 /** ECDSA on P-256, supported by every TLS library. */
 export const keyAlgorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+
+/** A serial number for a certificate: 127 random bits in hexadecimal, positive as X.509 requires. */
+export function randomSerial(): string {
+  const bytes = randomBytes(16);
+  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x01;
+  return bytes.toString("hex");
+}
 
 /** An authority's key and certificate. */
 export interface AuthorityKey {

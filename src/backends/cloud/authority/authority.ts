@@ -25,8 +25,7 @@ import { invalid } from "../../../common/errors.ts";
 import { forgetOldest } from "../../../common/forget-oldest.ts";
 import { Lock } from "../../concurrency/serial.ts";
 import type { AgentAuthority, IssuedCertificate } from "../../driver/agents.ts";
-import { type AuthorityKey, keyAlgorithm } from "./authority-file.ts";
-import { randomSerial } from "./serial-number.ts";
+import { type AuthorityKey, keyAlgorithm, randomSerial } from "./authority-file.ts";
 
 /** The authority of a cloud backend, with its pin for tasks. */
 export interface CloudAuthority extends AgentAuthority {

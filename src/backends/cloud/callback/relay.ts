@@ -10,8 +10,7 @@ import { messageOf, systemError, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { logStrangers } from "../../../common/strangers.ts";
-import { keyAlgorithm } from "../authority/authority-file.ts";
-import { randomSerial } from "../authority/serial-number.ts";
+import { keyAlgorithm, randomSerial } from "../authority/authority-file.ts";
 import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
 
 /** Delay before a thread that has ended is replaced. */

@@ -10,7 +10,8 @@ const tellsFromMs = 4 * 60_000;
  * @param code Node's error code, if there was no answer
  * @returns empty if the clocks agree, or the difference is unknown
  */
-export function clockClause(date: string | undefined, code: string, nowMs = Date.now()): string {
+export function clockClause(date: string | undefined, code: string): string {
+  const nowMs = Date.now();
   if (code === "CERT_NOT_YET_VALID" || code === "CERT_HAS_EXPIRED") {
     return `; by this machine's clock it is ${new Date(nowMs).toISOString()}: set it, if that is wrong`;
   }

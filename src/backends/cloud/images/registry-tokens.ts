@@ -1,5 +1,5 @@
 import type { Clock } from "../../../common/clock.ts";
-import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { remember } from "../../../common/forget-oldest.ts";
 import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 
 /** A token of a registry. */
@@ -48,8 +48,7 @@ export class RegistryTokens {
 
   #asked(domain: string): Promise<RegistryToken> {
     const asked = this.#ask(domain);
-    this.#tokens.set(domain, asked);
-    forgetOldest(this.#tokens, mostTokens);
+    remember(this.#tokens, domain, asked, mostTokens);
     asked.catch(() => {
       if (this.#tokens.get(domain) === asked) {
         this.#tokens.delete(domain);

@@ -6,7 +6,7 @@ import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
-import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { forgetOldest, remember } from "../../../common/forget-oldest.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { PoolRecordSchema, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
@@ -91,9 +91,7 @@ export class LearnedPool {
     const { id, generation } = spec.record;
     this.#forecast.started(`${id} ${generation}`, kind, this.#options.clock.nowMs());
     this.#stale.delete(kind);
-    this.#requests.delete(kind);
-    this.#requests.set(kind, request);
-    const oldest = forgetOldest(this.#requests, mostKinds);
+    const oldest = remember(this.#requests, kind, request, mostKinds);
     if (oldest !== undefined) {
       this.#stale.delete(oldest);
     }

@@ -4,6 +4,7 @@ import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/contain
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import * as defaultPaths from "../../security/default-paths.ts";
 import { isOfBuild } from "../../model/build-label.ts";
+import { isContainerMode } from "../../model/container-mode.ts";
 import { dockerSocketsOf, isWellKnownSocket } from "../../model/docker-socket.ts";
 import { unpublishedPorts } from "../../model/ports.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
@@ -184,6 +185,38 @@ export function otherSecurityOptions({ securityOpt }: HostConfig): readonly stri
       option !== openPathsOption,
   );
 }
+
+export const ownNamespaces: AskedSetting = {
+  name: "--pid, --ipc (host and container:NAME)",
+  isSet: ({ pidMode, ipcMode }) =>
+    [pidMode, ipcMode].some((mode) => mode === "host" || isContainerMode(mode)),
+};
+
+export const containerNetwork: AskedSetting = {
+  name: "--network container:NAME",
+  isSet: (host) => isContainerMode(host.networkMode),
+};
+
+export const noNetwork: AskedSetting = {
+  name: "--network none",
+  isSet: (host) => host.networkMode === "none",
+};
+
+export const endpointSettings: AskedSetting = {
+  name: "--mac-address, --link-local-ip, options of endpoints (com.docker.network.endpoint.…)",
+  isSet: (host, record) =>
+    [macAddress, linkLocalIps, endpointOptions].some((isAsked) => isAsked(host, record)),
+};
+
+export const noConfinement: AskedSetting = {
+  name: "--security-opt seccomp=unconfined, apparmor=unconfined, systempaths=unconfined",
+  isSet: (host) => unconfined(host) || openPaths(host),
+};
+
+export const unknownSecurityOptions: AskedSetting = {
+  name: "--security-opt (others)",
+  isSet: (host) => otherSecurityOptions(host).length > 0,
+};
 
 /** Options that are not refused by their kind. */
 function readable(host: HostConfig): readonly string[] {

@@ -10,7 +10,7 @@ import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promi
 import path from "node:path";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
-import { isThere } from "../../../common/make-directories.ts";
+import { isThere } from "../../../common/errors.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
 import { Pace } from "./pace.ts";

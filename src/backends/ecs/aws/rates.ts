@@ -1,6 +1,7 @@
 /** AWS's rate limits per account, and the calls that share them. */
 import type { CapacityProviderStrategyItem } from "@aws-sdk/client-ecs";
 
+import { parseRates as readRates } from "../../cloud/calls/configured-rates.ts";
 import type { Rate } from "../../cloud/calls/token-bucket.ts";
 
 /** AWS's published defaults in most regions, overridden by `ecs.api_rates`. */
@@ -87,3 +88,8 @@ const paces: Readonly<Record<string, Pace>> = {
   RegisterInstance: { rates: ["name-instances"], priority: priorities.start },
   DeregisterInstance: { rates: ["name-instances"], priority: priorities.clear },
 };
+
+/** Parses `ecs.api_rates`: `run-task=100/40`. @throws as {@link readRates} */
+export function parseRates(settings: readonly string[]): Partial<Record<RateName, Rate>> {
+  return readRates("ecs.api_rates", defaultRates, settings);
+}

@@ -16,7 +16,7 @@ import {
 import type { Logger } from "../../../common/logger.ts";
 import { examined } from "../../cloud/upkeep/examined.ts";
 import { createAwsClients } from "../aws/clients.ts";
-import { parseRates } from "../aws/configured-rates.ts";
+import { parseRates } from "../aws/rates.ts";
 import { isAwsError } from "../aws/errors.ts";
 import { ecsChecks, hasPushedAgent } from "../start-checks.ts";
 import { checkGroupsEgress, checkMountTargets, checkWayOut } from "./network.ts";

@@ -1,6 +1,6 @@
 /** Images that were pulled through containers' Docker sockets; in memory only: after a restart they are pulled again. */
 
-import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { remember } from "../../../common/forget-oldest.ts";
 
 /** Maximum number of images remembered per container; the oldest are dropped first. */
 const mostImages = 1_000;
@@ -23,9 +23,7 @@ export class PulledImages {
     const images = this.#pulled.get(containerId) ?? new Map<string, Set<string>>();
     this.#pulled.set(containerId, images);
     const names = images.get(imageId) ?? new Set();
-    images.delete(imageId);
-    images.set(imageId, name === undefined ? names : names.add(name));
-    forgetOldest(images, mostImages);
+    remember(images, imageId, name === undefined ? names : names.add(name), mostImages);
   }
 
   has(containerId: string, imageId: string): boolean {

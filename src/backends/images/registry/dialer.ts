@@ -5,11 +5,11 @@
 import { Socket } from "node:net";
 
 import { builtPrograms } from "../../../common/built-programs.ts";
-import { ChannelProcess, type SocketHandle } from "../../../common/channel-process.ts";
+import { ChannelProcess } from "../../../common/channel-process.ts";
+import type { SocketHandle } from "../../../common/socket-handle.ts";
 import { holdEnd } from "../../../common/held-end.ts";
 import type { LineLogger } from "../../../common/process-log.ts";
 import { authorityCertificates } from "./authorities.ts";
-import { metadataServices } from "./metadata-services.ts";
 
 /** A server to connect to. */
 export interface DialTarget {
@@ -32,6 +32,19 @@ export class DialFailure extends Error {
     this.code = code === "" ? undefined : code;
   }
 }
+
+/**
+ * Addresses where clouds provide a machine's credentials: users of the API must not get the backend's own. The process
+ * refuses them once names are resolved.
+ */
+const metadataServices: readonly string[] = [
+  "169.254.0.0/16",
+  "fe80::/10",
+  "fd00:ec2::/32",
+  "fd20:ce::/32", // Google Cloud
+  "100.100.100.200/32", // Alibaba Cloud
+  "168.63.129.16/32", // Azure: the machine agent, on ports 80 and 32526.
+];
 
 /** Longer than the process takes for all it does, or to be started again after a crash. */
 const longestMs = 120_000;

@@ -30,7 +30,7 @@ const pullFailures = /Image/;
 const passingEnds =
   /^(Evicted|Preempting|NodeLost|NodeShutdown|Shutdown|Terminated|OutOf\w+|UnexpectedAdmissionError|NodeAffinity)$/;
 
-/** A pod without all that nobody here reads, which may be megabytes: mounts, and whose each field is. */
+/** The fields of a pod that are read here: the others, such as mounts and managed fields, may be megabytes. */
 export function partsRead({ metadata = {}, spec, status = {} }: V1Pod): V1Pod {
   const { name, uid, labels, annotations } = metadata;
   const { creationTimestamp, deletionTimestamp, deletionGracePeriodSeconds } = metadata;

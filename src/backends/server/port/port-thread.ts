@@ -134,7 +134,12 @@ async function open(): Promise<string> {
   try {
     return await listen(terminator.createListener(), address, unixAccess, {
       inherited,
-      hold: (socket, listener) => post({ kind: "listens", socket, descriptor: handleOf(listener).fd }),
+      hold(socket, listener) {
+        const handle = handleOf(listener);
+        if (handle !== undefined) {
+          post({ kind: "listens", socket, descriptor: handle.fd });
+        }
+      },
     });
   } catch (error) {
     await terminator.close();

@@ -1,6 +1,6 @@
 /** Idempotency tokens: a request that is repeated because its answer was lost gets the first one's answer. */
 import type { Clock } from "../../../../common/clock.ts";
-import { forgetOldest } from "../../../../common/forget-oldest.ts";
+import { remember } from "../../../../common/forget-oldest.ts";
 
 /** Milliseconds for which an answer is kept. */
 export const tokenLifetimeMs = 3_600_000;
@@ -31,10 +31,8 @@ export class ClientTokens<T> {
       return known.answer;
     }
     const answer = task();
-    this.#kept.delete(token);
-    this.#kept.set(token, { answer, expiresMs: this.#clock.nowMs() + tokenLifetimeMs });
+    remember(this.#kept, token, { answer, expiresMs: this.#clock.nowMs() + tokenLifetimeMs }, mostTokens);
     answer.catch(() => this.#kept.delete(token));
-    forgetOldest(this.#kept, mostTokens);
     return answer;
   }
 }

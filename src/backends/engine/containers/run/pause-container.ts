@@ -1,5 +1,6 @@
 /** Pauses and unpauses containers. */
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { lockedAtServingAgent } from "../agent/leaving-agents.ts";
@@ -23,31 +24,40 @@ export async function pauseContainer(
   by: "user" | "commit" = "user",
   left?: AbortSignal,
 ): Promise<void> {
+  await changePause(context, reference, pauseRefusal, left, async (live, found) => {
+    const record = frozenBy(found, by);
+    if (by === "commit") {
+      // Recorded first, so that after a crash the next backend unpauses it.
+      await context.state.commit((change) => change.containers.put(record));
+    }
+    await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${live.id}`);
+    await context.state.commit((change) => {
+      change.containers.put(paused(record));
+      change.event(containerEvent(record, "pause"));
+    }, "happened");
+  });
+}
+
+/** Has the container's agent change whether it is paused, unless that is refused. */
+async function changePause(
+  context: EngineContext,
+  reference: string,
+  refusalOf: typeof pauseRefusal,
+  left: AbortSignal | undefined,
+  change: (live: LiveContainer, record: ContainerRecord) => Promise<void>,
+): Promise<void> {
   const { id } = findContainer(context.state, reference);
   const live = context.live.of(id);
-  await lockedAtServingAgent(
-    context,
-    live,
-    async () => {
-      const found = containerOfId(context.state, id, reference);
-      const refusal = pauseRefusal(found);
-      if (refusal !== undefined) {
-        throw refusal;
-      }
-      live.run.changePause();
-      const record = frozenBy(found, by);
-      if (by === "commit") {
-        // Recorded first, so that after a crash the next backend unpauses it.
-        await context.state.commit((change) => change.containers.put(record));
-      }
-      await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${id}`);
-      await context.state.commit((change) => {
-        change.containers.put(paused(record));
-        change.event(containerEvent(record, "pause"));
-      }, "happened");
-    },
-    left,
-  );
+  const perform = async (): Promise<void> => {
+    const record = containerOfId(context.state, id, reference);
+    const refusal = refusalOf(record);
+    if (refusal !== undefined) {
+      throw refusal;
+    }
+    live.run.changePause();
+    await change(live, record);
+  };
+  await lockedAtServingAgent(context, live, perform, left);
 }
 
 /** Unpauses, in the background, a container that an earlier backend had paused for a commit when it died. */
@@ -80,26 +90,17 @@ export async function unpauseContainer(
   reference: string,
   left?: AbortSignal,
 ): Promise<void> {
-  const { id } = findContainer(context.state, reference);
-  const live = context.live.of(id);
-  await lockedAtServingAgent(
-    context,
-    live,
-    async () => {
-      const record = containerOfId(context.state, id, reference);
-      const refusal = unpauseRefusal(record);
-      if (refusal !== undefined) {
-        throw refusal;
-      }
-      live.run.changePause();
-      await callAgent(live, (agent, options) => agent.resume({}, options), `Cannot unpause container ${id}`);
-      await context.state.commit((change) => {
-        change.containers.put(resumed(record));
-        change.event(containerEvent(record, "unpause"));
-      }, "happened");
-    },
-    left,
-  );
+  await changePause(context, reference, unpauseRefusal, left, async (live, record) => {
+    await callAgent(
+      live,
+      (agent, options) => agent.resume({}, options),
+      `Cannot unpause container ${live.id}`,
+    );
+    await context.state.commit((change) => {
+      change.containers.put(resumed(record));
+      change.event(containerEvent(record, "unpause"));
+    }, "happened");
+  });
 }
 
 /** Records from the agent whether a container is paused: an earlier backend may have died before it recorded that. */

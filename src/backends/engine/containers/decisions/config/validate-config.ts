@@ -82,7 +82,7 @@ export function validateHostConfig(hostConfig: HostConfig): void {
     validateRestartPolicy(restartPolicy);
   }
   if (!["", "default"].includes(hostConfig.isolation.toLowerCase())) {
-    throw invalid(`invalid isolation '${hostConfig.isolation}' on linux`);
+    throw invalid(`invalid isolation (${hostConfig.isolation}): linux only supports 'default'`);
   }
   if (Object.hasOwn(hostConfig.annotations, "")) {
     throw invalid("invalid Annotations: the empty string is not permitted as an annotation key");
@@ -115,11 +115,10 @@ function validateNamespaceModes({ ipcMode, pidMode, utsMode, cgroupnsMode }: Hos
 /** Refuses options that exclude each other. @throws invalid */
 export function validateTogether(config: ContainerConfig, hostConfig: HostConfig): void {
   const mode = hostConfig.networkMode;
-  const shared = containerOfMode(mode);
-  if (shared !== undefined) {
-    if (shared === "") {
-      throw invalid("Invalid network mode: invalid container format container:<name|id>");
-    }
+  if (mode === "container" || mode === "container:") {
+    throw invalid("invalid network mode: invalid container format container:<name|id>");
+  }
+  if (isContainerMode(mode)) {
     refuseWithSharedNetwork(config, hostConfig);
   }
   if (hostConfig.utsMode === "host" && config.hostname !== "") {
