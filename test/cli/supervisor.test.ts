@@ -78,7 +78,7 @@ describe("the supervisor", () => {
     try {
       process.execPath = join(stateDir, "missing");
       process.kill(recorded(stateDir)[0]?.pid ?? 0, "SIGKILL");
-      await until(() => failures[1]); // Of the first process, and of one that could not be started.
+      await until(() => failures[1]); // The first process has ended, and another could not be started.
       process.execPath = execPath;
       await until(() => told(stateDir)[1]);
     } finally {
