@@ -104,7 +104,7 @@ func (g *gatekeeper) Close() error {
 
 func (g *gatekeeper) run() {
 	for {
-		conn, err := accepting.Any(g.closing, g.Listener.Accept)
+		conn, err := accepting.Patient(g.closing, g.Listener.Accept)
 		if g.closing.Err() != nil {
 			if err == nil {
 				conn.Close()

@@ -90,7 +90,7 @@ func (c *cacheBehind) Load(ctx context.Context, record *solver.CacheRecord) (sol
 	return nil, solver.ErrNotFound
 }
 
-// Save saves nothing: other registries and clients have the cache.
+// Save saves nothing: an imported cache is only read.
 func (c *cacheBehind) Save(*solver.CacheKey, solver.Result, time.Time) (*solver.ExportableCacheKey, error) {
 	return nil, solver.ErrNotFound
 }

@@ -57,7 +57,7 @@ class UnawaitedCalls {
 /** Their results are known, or they have failed. */
 const released = new UnawaitedCalls(256);
 /** Their clients have left; what these sent before may still be read. */
-const left = new UnawaitedCalls(64);
+const left = new UnawaitedCalls(256);
 
 /**
  * Milliseconds of silence after which a stream to an agent counts as cut. A backend on another machine does not report

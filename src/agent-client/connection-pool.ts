@@ -21,15 +21,20 @@ export class ConnectionPool {
   /** The connection to a target's address; it may not be open yet. */
   connectionTo(target: DialTarget): AgentConnection {
     const key = keyOf(target);
-    let connection = this.#connections.get(key);
-    if (connection === undefined) {
-      connection = new AgentConnection(target, {
-        onIdle: () => this.#connections.delete(key),
-        windows: this.#windows,
-        outlivesCuts: true,
-      });
-      this.#connections.set(key, connection);
+    const known = this.#connections.get(key);
+    if (known !== undefined) {
+      return known;
     }
+    const connection: AgentConnection = new AgentConnection(target, {
+      onIdle: () => {
+        if (this.#connections.get(key) === connection) {
+          this.#connections.delete(key); // The key may have another one by now.
+        }
+      },
+      windows: this.#windows,
+      outlivesCuts: true,
+    });
+    this.#connections.set(key, connection);
     return connection;
   }
 

@@ -43,7 +43,7 @@ const isTold = (change: string): boolean => backendUnderTest() === "local" || !m
 const sorted = (text: string): string[] => text.split("\n").sort();
 
 describe("docker diff", () => {
-  const dockerd = duringTests(() => Dockerd.start());
+  const dockerd = duringTests(() => Dockerd.startWithBusybox());
 
   const onOurs = (...args: string[]): Promise<string> =>
     ok(...args.map((arg) => (arg === "none" ? quickestNetwork() : arg)));

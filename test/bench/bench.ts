@@ -53,7 +53,9 @@ const daily = withName(dailyMeasures);
 const compared = new Map<string, ComparedRow>();
 
 await untilInterrupted(async (resources, interrupted) => {
-  const dockerd = resources.use(await Dockerd.start({ address: dockerdBridge, isFiltering: true }));
+  const dockerd = resources.use(
+    await Dockerd.startWithBusybox({ address: dockerdBridge, isFiltering: true }),
+  );
   interrupted.throwIfAborted();
   const ours = resources.use(await Daemon.start());
   interrupted.throwIfAborted();

@@ -31,7 +31,7 @@ const { rounds, writes, files, starts } = npmScript(
 await untilInterrupted(async (resources, interrupted) => {
   const scratch = await mkdtemp(join(tmpdir(), "skl-bench-"));
   resources.defer(() => rm(scratch, { recursive: true }));
-  const dockerd = resources.use(await Dockerd.start());
+  const dockerd = resources.use(await Dockerd.startWithBusybox());
   interrupted.throwIfAborted();
   const ours = resources.use(await Daemon.start());
   const image = await busyboxArchiveFile();

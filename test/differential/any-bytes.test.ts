@@ -1,6 +1,6 @@
 /** Names, arguments, variables, labels and output that are no UTF-8, beside the dockerd of the release that is advertised. */
 import assert from "node:assert/strict";
-import { before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { mobyPrograms } from "../conformance/moby.ts";
 import { runCommand } from "../support/command.ts";
@@ -114,17 +114,15 @@ const questions: Readonly<Record<string, (engine: Engine) => Promise<unknown>>> 
 };
 
 describe("bytes that are no UTF-8", () => {
-  const engines: readonly Engine[] = [
-    duringTests(() => Daemon.startWithBusybox()),
-    duringTests(async () => Dockerd.start({ programs: await mobyPrograms() })),
-  ];
-
-  before(async () => {
-    for (const engine of engines) {
+  const engines = duringTests(async (resources): Promise<readonly Engine[]> => {
+    const daemon = resources.use(await Daemon.startWithBusybox());
+    const dockerd = resources.use(await Dockerd.startWithBusybox({ programs: await mobyPrograms() }));
+    for (const engine of [daemon, dockerd]) {
       const options = ["--name", name, "--network=none", "--log-driver=local"];
       await engine.ok("run", "-d", ...options, "busybox", "sh", "-c", script);
       await until(async () => (await engine.ok("logs", name)).includes("out") || undefined);
     }
+    return [daemon, dockerd];
   });
 
   for (const [what, ask] of Object.entries(questions)) {

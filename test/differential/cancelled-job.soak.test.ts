@@ -89,9 +89,11 @@ const jobs: Readonly<Record<string, string>> = {
 };
 
 describe("a job of GitLab Runner's that is cancelled", () => {
-  const daemon = duringTests(() => Daemon.startWithBusybox());
-  const dockerd = duringTests(async () => Dockerd.start({ programs: await mobyPrograms() }));
-  const engines = [daemon, dockerd].map((engine) => new EngineApi(() => engine.socket));
+  const engines = duringTests(async (resources) => {
+    const daemon = resources.use(await Daemon.startWithBusybox());
+    const dockerd = resources.use(await Dockerd.startWithBusybox({ programs: await mobyPrograms() }));
+    return [daemon, dockerd].map(({ socket }) => new EngineApi(() => socket));
+  });
 
   for (const [what, script] of Object.entries(jobs)) {
     test(`${what} ends as on dockerd`, async () => {

@@ -14,7 +14,7 @@ import { compareSideBySide } from "./side-by-side.ts";
 const notCompared = "What this test does not see";
 
 // The newest version that dockerd 20.10 knows.
-compareSideBySide("v1.41", () => Dockerd.start(), isIntended);
+compareSideBySide("v1.41", () => Dockerd.startWithBusybox(), isIntended);
 
 test("each intended difference has its paragraph, and each rule a difference", async () => {
   const document = await readFile(join(checkout, "docs/differences.md"), "utf8");

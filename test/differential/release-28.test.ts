@@ -12,7 +12,7 @@ import { compareSideBySide } from "./side-by-side.ts";
 
 compareSideBySide(
   "v1.51",
-  async () => Dockerd.start({ programs: await mobyPrograms() }),
+  async () => Dockerd.startWithBusybox({ programs: await mobyPrograms() }),
   (...difference) => isIntended(...difference) || rulesOfRelease28.covers(...difference),
 );
 

@@ -4,7 +4,7 @@
  * fourth case.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { mobyPrograms } from "../conformance/moby.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
@@ -502,20 +502,15 @@ function comparable(value: unknown): unknown {
 }
 
 describe("what a creation is told", () => {
-  // Hooks run in the order in which they are registered: the networks go before their engines.
-  after(async () => {
-    await Promise.all([daemon, dockerd].map((program) => program.docker("network", "rm", "side")));
-  });
-  const daemon = duringTests(() => Daemon.startWithBusybox());
-  const dockerd = duringTests(async () => Dockerd.start({ programs: await mobyPrograms() }));
-  let theirs: Engine;
-  let ours: Engine;
-  before(async () => {
-    theirs = { socket: dockerd.socket, subnet: "10.213.0" };
-    ours = { socket: daemon.socket, subnet: "10.214.0" };
-    for (const [program, { subnet }] of [[dockerd, theirs] as const, [daemon, ours] as const]) {
+  const engines = duringTests(async (resources) => {
+    const begin = async (program: Daemon | Dockerd, subnet: string): Promise<Engine> => {
       await program.ok("network", "create", "--subnet", `${subnet}.0/24`, "side");
-    }
+      resources.defer(async () => void (await program.docker("network", "rm", "side")));
+      return { socket: program.socket, subnet };
+    };
+    const dockerd = resources.use(await Dockerd.startWithBusybox({ programs: await mobyPrograms() }));
+    const daemon = resources.use(await Daemon.startWithBusybox());
+    return { theirs: await begin(dockerd, "10.213.0"), ours: await begin(daemon, "10.214.0") };
   });
 
   test("is asked of every field that a creation has, of those within fields too", () => {
@@ -540,7 +535,8 @@ describe("what a creation is told", () => {
 
   for (const [index, { name, body, told }] of cases.entries()) {
     test(`is what dockerd tells: ${name}`, sampled(index % 4 === 0), async () => {
-      const [own, dockers] = [await answer(ours, body, told), await answer(theirs, body, told)];
+      const own = await answer(engines.ours, body, told);
+      const dockers = await answer(engines.theirs, body, told);
       if (Object.values(intended).flat().includes(name)) {
         assert.notEqual(own, dockers);
       } else {

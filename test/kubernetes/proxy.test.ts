@@ -4,7 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { after, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { duringTests } from "../support/during-tests.ts";
 import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
@@ -12,12 +12,12 @@ import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
 import { listenHere } from "../support/listen-here.ts";
 
 suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
-  const resources = new AsyncDisposableStack();
   const cluster = duringTests(() => Cluster.start());
-  after(() => resources.disposeAsync());
 
   /** A proxy that tunnels (`CONNECT`). @returns its address, and where it was asked to go */
-  const startProxy = async (): Promise<{ readonly url: string; readonly asked: readonly string[] }> => {
+  const startProxy = async (
+    resources: AsyncDisposableStack,
+  ): Promise<{ readonly url: string; readonly asked: readonly string[] }> => {
     const asked: string[] = [];
     const server = createServer().on("connect", ({ url = "" }, client) => {
       asked.push(url);
@@ -35,7 +35,8 @@ suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
   };
 
   test("has containers, execs and logs, all of whose calls the proxy sees", async () => {
-    const proxy = await startProxy();
+    await using resources = new AsyncDisposableStack();
+    const proxy = await startProxy(resources);
     await using kubernetes = await KubernetesDaemon.start(cluster, {
       async prepare() {
         const config = JSON.parse(await readFile(cluster.kubeconfig, "utf8"));

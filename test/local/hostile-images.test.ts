@@ -243,7 +243,7 @@ async function topLayerOf(daemon: Pick<Dockerd, "docker">, image: string): Promi
 }
 
 describe("an image with links where file systems are mounted", () => {
-  const dockerd = duringTests(() => Dockerd.start());
+  const dockerd = duringTests(() => Dockerd.startWithBusybox());
 
   const report =
     "for f in /dev /dev/pts /dev/shm /dev/console /proc /sys /etc /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab; do " +

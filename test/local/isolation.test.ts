@@ -9,7 +9,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 const closedSince = ["/proc/interrupts", "/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu"];
 
 const setting = withDaemon();
-const dockerd = duringTests(() => Dockerd.start());
+const dockerd = duringTests(() => Dockerd.startWithBusybox());
 
 /** The same container on both, without a network, which dockerd was started without. */
 async function onBoth(flags: readonly string[], script: string): Promise<{ ours: string; theirs: string }> {

@@ -9,7 +9,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
-const dockerd = duringTests(() => Dockerd.start());
+const dockerd = duringTests(() => Dockerd.startWithBusybox());
 const machine = scratchDirectory();
 
 before(async () => {

@@ -40,7 +40,16 @@ export class Dockerd implements AsyncDisposable {
     child.stderr?.on("data", read);
   }
 
-  /** Starts one with busybox, without networks of its own. One that fails leaves nothing. */
+  /** Starts one that has busybox. */
+  static async startWithBusybox(options?: DockerdOptions): Promise<Dockerd> {
+    await using resources = new AsyncDisposableStack();
+    const daemon = resources.use(await Dockerd.start(options));
+    await daemon.ok("load", "--input", await busyboxArchiveFile());
+    resources.move();
+    return daemon;
+  }
+
+  /** Starts one without networks of its own. One that fails leaves nothing. */
   static async start({ address, programs, isFiltering = false }: DockerdOptions = {}): Promise<Dockerd> {
     await using resources = new AsyncDisposableStack();
     const bridge = address === undefined ? undefined : await makeBridge(address, resources);
@@ -89,7 +98,6 @@ export class Dockerd implements AsyncDisposable {
       }
       return (await daemon.docker("version")).code === 0;
     });
-    await daemon.ok("load", "--input", await busyboxArchiveFile());
     owned.use(resources.move());
     return daemon;
   }

@@ -3,6 +3,7 @@ import { after, before } from "node:test";
 
 /**
  * Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them.
+ * Several end in the order in which they began, and none after one that fails to: what belongs together is one `start`.
  * Hooks of a file begin at once: there, one that uses it has to be part of `start`.
  *
  * @param start what it gives to the resources is ended too
@@ -20,7 +21,9 @@ export function duringTests<T extends object>(
     }
   }, options);
   after(() => resources.disposeAsync());
-  return thereLater(() => started ?? assert.fail("it is there once a test runs"));
+  return thereLater(
+    () => started ?? assert.fail("it is not started yet: only tests and later hooks may use it"),
+  );
 }
 
 /** An object that others may hold before it is there. */

@@ -1,4 +1,5 @@
-// Package accepting takes no more connections than there are places for.
+// Package accepting accepts connections: after failures it pauses, and it can wait for
+// places.
 package accepting
 
 import (
@@ -11,14 +12,14 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Pause is the wait after a failed accept (no descriptors left).
-const Pause = 50 * time.Millisecond
+// Pause is the wait after a failed accept (no descriptors left): each is logged.
+const Pause = 250 * time.Millisecond
 
 // Next returns a listener's next connection once it has one of the places, which the
 // caller releases. Without places further ones wait to be accepted, but for this one.
 // It fails with net.ErrClosed if ctx ends first; after other errors it pauses.
 func Next[C net.Conn](ctx context.Context, places *semaphore.Weighted, accept func() (C, error)) (C, error) {
-	conn, err := Any(ctx, accept)
+	conn, err := Patient(ctx, accept)
 	if err == nil && !places.TryAcquire(1) && places.Acquire(ctx, 1) != nil {
 		conn.Close()
 		var none C
@@ -27,9 +28,9 @@ func Next[C net.Conn](ctx context.Context, places *semaphore.Weighted, accept fu
 	return conn, err
 }
 
-// Any returns a listener's next connection, without a place. After errors other than
+// Patient returns a listener's next connection, without a place. After errors other than
 // net.ErrClosed it pauses.
-func Any[C net.Conn](ctx context.Context, accept func() (C, error)) (C, error) {
+func Patient[C net.Conn](ctx context.Context, accept func() (C, error)) (C, error) {
 	conn, err := accept()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		select {

@@ -36,8 +36,7 @@ type Named interface {
 	Names(context.Context, *agentv1.NamesRequest) error
 }
 
-// optional returns a container's calls of one of these kinds. UNIMPLEMENTED: it
-// does not have them.
+// optional returns the container as a C. UNIMPLEMENTED: it is none.
 func optional[C any](container Container, call string) (C, error) {
 	able, ok := container.(C)
 	if !ok {

@@ -32,7 +32,8 @@ func (t *taken) Accept() (net.Conn, error) {
 	}
 }
 
-// Close hands out no more connections. Those in use continue until Drain.
+// Close hands out no more connections. Those in use continue; Drain ends what brings
+// new ones.
 func (t *taken) Close() error {
 	t.close()
 	return nil

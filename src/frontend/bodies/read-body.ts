@@ -60,7 +60,7 @@ export async function readBody<Name extends ConversionName>(
 /** Counts a converted body until its call has ended, which may be long after its client has left. */
 function keep(bytes: number, held: DisposableStack): void {
   if (bytes > kept.share(sureBytes, keptBytes)) {
-    throw new TooManyRequests(`large bodies of requests have at most ${keptBytes} bytes together`);
+    throw new TooManyRequests("too many large bodies of requests are under way");
   }
   kept.take(bytes);
   held.defer(() => kept.give(bytes));
