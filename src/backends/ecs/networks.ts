@@ -80,7 +80,10 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   const isShared = options.isolation === "shared";
   const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
 
-  /** One group with access is enough; none is never made up for with a wider group. */
+  /**
+   * One group with access is enough, though each is asked for: a container may be disconnected from a network that then
+   * goes, with its rule. A wider group never makes up for none.
+   */
   const admitToVolumes = async (groupIds: readonly string[]): Promise<void> => {
     const admitted = await Promise.all(groupIds.map((groupId) => networkGroups.letsMountVolumes(groupId)));
     if (!admitted.includes(true)) {
@@ -99,6 +102,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     const groupIds = own.map((record) => networkGroups.idOf(record));
     const isOnDefault = own.length < networks.length;
     const isWidened = mountsVolumes && !isOnDefault && efsSecurityGroupId === undefined;
+    const together = groupsTogether([...groupIds, ...(isOnDefault || isWidened ? securityGroups : [])]);
     if (isWidened) {
       logger.warn(
         { networks: own.map(({ network }) => network?.name) },
@@ -107,7 +111,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     } else if (mountsVolumes && !isOnDefault) {
       await admitToVolumes(groupIds);
     }
-    return groupsTogether([...groupIds, ...(isOnDefault || isWidened ? securityGroups : [])]);
+    return together;
   };
 
   const groupsOfNone = async (mountsVolumes: boolean): Promise<string[]> => {

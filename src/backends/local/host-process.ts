@@ -133,8 +133,15 @@ export class HostProcess {
         "the host process died, starting another",
       );
       await delay(waitMs);
-      if (!this.#closing) {
+      if (this.#closing) {
+        return;
+      }
+      try {
         this.#keepAlive(this.#spawn());
+      } catch (error) {
+        // Node throws some errors, and emits others.
+        this.#options.logger.error({ error }, "the host process cannot be started");
+        await startAnother();
       }
     };
     const ended = once(child, "exit").catch((error: unknown) => {

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { readdir, stat } from "node:fs/promises";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it, mock } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Level } from "level";
 
 import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -20,6 +21,7 @@ import {
 import { openDatabase, refusalIn } from "./database.ts";
 import { eventKey } from "./keys.ts";
 import { type Change, openState, type State, type StateOptions } from "./state.ts";
+import { Storage } from "./storage.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
 
 describe("the state of a backend", () => {
@@ -173,6 +175,33 @@ describe("the state of a backend", () => {
     const second = await reopen();
     assert.equal(second.volumes.get("a")?.mountpoint, "3");
     assert.deepEqual([...second.volumes.keys()], ["a"]);
+  });
+
+  it("writes what is kept beside a refused change, though another change has come meanwhile", async () => {
+    const first = await open();
+    await first.commit(({ volumes }) => volumes.put(volumeAt("a", "before")));
+    const writing = Promise.withResolvers<never>();
+    mock.method(Level.prototype, "batch", () => writing.promise);
+    const spare = mock.method(Storage.prototype, "writeToSpare");
+    const kept = first.commit(({ volumes }) => volumes.put(volumeAt("a", "kept")), "under-way");
+    const refused = first.commit(({ volumes }) => {
+      volumes.put(volumeAt("a", "refused"));
+      volumes.put(volumeAt("b", ""));
+    });
+    const answers = Promise.allSettled([kept, refused]);
+    await nextTurn();
+    const later = first.commit(({ volumes }) => volumes.put(volumeAt("a", "later")), "under-way");
+    writing.reject(new Error("No space left on device"));
+    assert.deepEqual(
+      (await answers).map(({ status }) => status),
+      ["fulfilled", "rejected"],
+    );
+    const [operations = []] = spare.mock.calls.map((call) => call.arguments[0]);
+    const written = operations.map((each) =>
+      each.type === "put" ? fromBinary(VolumeRecordSchema, each.value).mountpoint : each.type,
+    );
+    await later;
+    assert.ok(!written.includes("refused") && written.includes("kept"), written.join());
   });
 
   it("writes changes that will be reported again with the next change, and at its end", async () => {

@@ -154,13 +154,15 @@ interface Commit extends Omit<Steps, "operations"> {
 }
 
 /**
- * Commits that are written together. As only the last operation on each key is kept, a batch takes no more memory than
- * what it changes, however many commits change it while another batch is written.
+ * Commits that are written together. Of each key only the last operation is kept, however many commits change it while
+ * another batch is written.
  */
 interface Batch {
   readonly commits: Commit[];
   readonly operations: Map<string, Operation>;
 }
+
+const keysOf = ({ operations }: Commit): readonly string[] => operations.map(({ key }) => key);
 
 const emptyBatch = (): Batch => ({ commits: [], operations: new Map() });
 
@@ -251,7 +253,7 @@ class LevelState implements State {
     const commit: Commit = { ...steps, kind, events, operations, done: Promise.withResolvers() };
     const [overfilled] = commit.overfills;
     if (kind === "asked" && overfilled !== undefined) {
-      this.#refuse([commit], systemError(overfilled));
+      this.#refuse(commit, systemError(overfilled));
       return commit.done.promise;
     }
     const waits = kind === "reported-again" && this.#pending === undefined;
@@ -320,34 +322,39 @@ class LevelState implements State {
 
   /** @param perhapsApplied whether the database may have the commits all the same: what is refused is undone there too */
   async #writeToSpare({ commits, operations }: Batch, perhapsApplied: boolean): Promise<void> {
-    const refuse = (refused: readonly Commit[], kept: readonly Commit[]): void => {
-      const keptKeys = new Set(kept.flatMap((commit) => commit.operations.map(({ key }) => key)));
-      for (const { key } of refused.flatMap((commit) => commit.operations)) {
-        if (!keptKeys.has(key)) {
+    /** Refuses commits, the last first: of each key the last commit that is kept decides. @returns those that are kept */
+    const keep = (from: readonly Commit[], isKept: (commit: Commit) => boolean): readonly Commit[] => {
+      const kept = from.filter(isKept);
+      const keptKeys = new Set(kept.flatMap(keysOf));
+      const decided = new Set<string>();
+      for (const commit of from.toReversed()) {
+        if (isKept(commit)) {
+          for (const key of keysOf(commit)) {
+            decided.add(key);
+          }
+          continue;
+        }
+        for (const key of keysOf(commit).filter((each) => !keptKeys.has(each))) {
           operations.delete(key);
         }
-      }
-      for (const undone of this.#refuse(refused, this.#writeError)) {
-        if (perhapsApplied || keptKeys.has(undone.key)) {
-          operations.set(undone.key, undone);
+        for (const undone of this.#refuse(commit, this.#writeError)) {
+          if (!decided.has(undone.key) && (perhapsApplied || keptKeys.has(undone.key))) {
+            operations.set(undone.key, undone);
+          }
         }
       }
+      return kept;
     };
     const isRefused = ({ grows }: Commit): boolean =>
       roomyTables.some((table) => grows.has(table)) || (grows.has("exec") && this.#storage.isScarce);
-    const kept = commits.filter((commit) => !isRefused(commit));
-    refuse(commits.filter(isRefused), kept);
+    const kept = keep(commits, (commit) => !isRefused(commit));
     try {
       await this.#storage.writeToSpare([...operations.values()]);
       this.#settle(kept);
     } catch {
       const isFact = ({ kind }: Commit): boolean => kind === "happened" || kind === "reported-again";
       const isKept = (commit: Commit): boolean => isFact(commit) || this.#storage.refusal === "full";
-      const happened = kept.filter(isKept);
-      refuse(
-        kept.filter((commit) => !isKept(commit)),
-        happened,
-      );
+      const happened = keep(kept, isKept);
       this.#storage.hold([...operations.values()]);
       this.#settle(happened);
     }
@@ -366,20 +373,11 @@ class LevelState implements State {
     return this.#storage.failure ?? systemError("the state cannot be written");
   }
 
-  /** Undoes commits and rejects them. @returns operations for the database that undo them there */
-  #refuse(commits: readonly Commit[], reason: Error): Operation[] {
-    const operations: Operation[] = [];
-    for (const { undo, events, done, operations: refused } of commits.toReversed()) {
-      for (const step of undo.toReversed()) {
-        const operation = step();
-        if (operation !== undefined) {
-          operations.push(operation);
-        }
-      }
-      operations.push(...this.events.retract(events, refused));
-      done.reject(reason);
-    }
-    return operations;
+  /** Undoes a commit and rejects it. @returns operations for the database that undo it there */
+  #refuse({ undo, events, done, operations }: Commit, reason: Error): Operation[] {
+    const undone = undo.toReversed().map((step) => step());
+    done.reject(reason);
+    return [...undone, ...this.events.retract(events, operations)];
   }
 
   /** Retries while the database cannot be written. */

@@ -28,11 +28,11 @@ export interface TableChange<T> {
 }
 
 /**
- * Undoes one step of a change, unless a later change has replaced it.
+ * Undoes one step of a change, for readers unless a later change has replaced it.
  *
- * @returns the operation that restores the previous record in the database; undefined if a later change decides
+ * @returns the operation that restores the previous record in the database
  */
-export type Undo = () => Operation | undefined;
+export type Undo = () => Operation;
 
 /** The steps of a change to the tables, and how to undo each. */
 export interface Steps {
@@ -114,11 +114,16 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
       put: (record) => {
         const id = this.#idOf(record);
         const before = this.#records.get(id);
-        operations.push(this.#putOperation(id, record));
+        operations.push(this.#operationOf(id, record));
         if (before === undefined) {
           grows.add(this.name);
         }
-        undo.push(() => (this.#records.get(id) === record ? this.#restore(id, before) : undefined));
+        undo.push(() => {
+          if (this.#records.get(id) === record) {
+            this.#restore(id, before);
+          }
+          return this.#operationOf(id, before);
+        });
         const excess = this.#set(id, record);
         if (excess !== undefined) {
           overfills.add(excess);
@@ -127,8 +132,14 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
       delete: (id) => {
         const before = this.#records.get(id);
         if (before !== undefined) {
-          operations.push(this.#remove(id, before));
-          undo.push(() => (this.#records.has(id) ? undefined : this.#restore(id, before)));
+          this.#remove(id, before);
+          operations.push(this.#operationOf(id, undefined));
+          undo.push(() => {
+            if (!this.#records.has(id)) {
+              this.#restore(id, before);
+            }
+            return this.#operationOf(id, before);
+          });
         }
       },
     };
@@ -148,23 +159,26 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     return this.#weights?.set(id, record, creatorOf(this.#labelsOf?.(record) ?? {}));
   }
 
-  #remove(id: string, before: MessageShape<Desc>): Operation {
+  #remove(id: string, before: MessageShape<Desc>): void {
     this.#records.delete(id);
     this.#weights?.delete(id);
     this.replaced(before, undefined);
-    return { type: "del", key: recordKey(this.name, id) };
   }
 
-  #putOperation(id: string, record: MessageShape<Desc>): Operation {
-    return { type: "put", key: recordKey(this.name, id), value: toBinary(this.#schema, record) };
+  /** The operation after which the database has a record; undefined: none. */
+  #operationOf(id: string, record: MessageShape<Desc> | undefined): Operation {
+    const key = recordKey(this.name, id);
+    return record === undefined
+      ? { type: "del", key }
+      : { type: "put", key, value: toBinary(this.#schema, record) };
   }
 
-  #restore(id: string, before: MessageShape<Desc> | undefined): Operation {
+  #restore(id: string, before: MessageShape<Desc> | undefined): void {
+    const after = this.#records.get(id);
     if (before !== undefined) {
       this.#set(id, before);
-      return this.#putOperation(id, before);
+    } else if (after !== undefined) {
+      this.#remove(id, after);
     }
-    const after = this.#records.get(id);
-    return after === undefined ? { type: "del", key: recordKey(this.name, id) } : this.#remove(id, after);
   }
 }

@@ -130,7 +130,7 @@ export class Definitions {
     await this.#delete([...new Set([...inactive, ...(await this.#inactive(signal))])], signal);
   }
 
-  /** The ARN of a definition, once for all who ask for it at a time; when the first of them ends, the next asks. */
+  /** The ARN of a definition, once for all who ask for it at a time; if the start of the first is given up, the next asks. */
   async #shared(definition: Definition, signal: AbortSignal): Promise<string> {
     const { family } = definition;
     const known = this.#arns.get(family);

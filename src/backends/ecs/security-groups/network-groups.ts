@@ -131,9 +131,12 @@ export class NetworkGroups {
     const { groups, efsGroupId } = this.#options;
     this.#mounts.delete(groupId);
     if (efsGroupId !== undefined && !this.#withoutRule.has(groupId)) {
-      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
+      this.#withoutRule.add(groupId); // A rule that is added meanwhile is taken back by the next try.
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]).catch((error: unknown) => {
+        this.#withoutRule.delete(groupId);
+        throw error;
+      });
       this.#efsGroup = undefined;
-      this.#withoutRule.add(groupId);
     }
     const isGone = await groups.delete(groupId);
     if (isGone) {

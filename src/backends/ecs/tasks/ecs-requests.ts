@@ -44,7 +44,7 @@ export function ecsRequests(options: EcsRequestsOptions): TaskRequests {
     const definition = definitionOf(spec, taskImage, options.definition);
     const creator = creatorOf(configOf(spec.record).labels);
     const mountsVolumes = (definition.volumes ?? []).some((volume) => volume.efsVolumeConfiguration);
-    // First, as they may be refused: a definition would wait for AWS all the same.
+    // First, as the start may be refused here: its definition would be registered for nothing.
     const groups = await step("EC2 has not told its security groups", () =>
       networks.groupsOf(networkOfTask(spec), mountsVolumes),
     );

@@ -15,7 +15,7 @@ import { weightOf } from "../../../state/weights.ts";
 import { GivenCertificates } from "./given-certificates.ts";
 import { WriteAllowance } from "./write-allowance.ts";
 
-/** An agent's heaviest answer about itself, as {@link weightOf} counts it: it is kept, and one that lies may send megabytes. */
+/** The heaviest answer about itself that is taken from an agent, as {@link weightOf} counts it: it is kept. */
 const heaviestHello = 16_384;
 
 /** An agent's answer about an exec. */

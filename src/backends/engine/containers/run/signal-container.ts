@@ -19,7 +19,8 @@ const endingSignals: ReadonlySet<number> = new Set(
  * killContainer}, if the signal would end its process.
  *
  * @param signal name or number; empty: KILL
- * @param left the client has left: a KILL goes on unless another one does, other signals wait for nothing any more
+ * @param left the client has left: a KILL goes on unless another stop or kill that was left does, other
+ *   signals wait for nothing any more
  * @throws not-found; conflict: it does not run; invalid: the signal
  */
 export async function signalContainer(

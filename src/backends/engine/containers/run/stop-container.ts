@@ -104,7 +104,7 @@ export const stopSteps: Verb<Stop> = {
 /**
  * Ends a run by the steps of a stop.
  *
- * @param superseded aborts when another stop does the same
+ * @param superseded aborts when its client has left and another call does the same
  */
 export async function endRun(
   context: EngineContext,
