@@ -17,8 +17,8 @@ import { untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const jobs = 200;
-/** Each is two tasks of a quarter of a vCPU, and the quota has room for 24 of them; 15 services leave some for builds. */
-const atWork = 15;
+/** Each is two tasks of a quarter of a vCPU; 15 services leave room for one build. */
+const [atWork, vcpus] = [15, 4];
 /** Their networks are there before their tasks are started. */
 const prepared = 100;
 /** AWS's default. */
@@ -35,7 +35,7 @@ test(`${jobs} jobs, ${atWork} at a time, end without a failure that a user sees`
     await EcsDaemon.start({
       aws: {
         lightweight: true,
-        quotas: { rulesPerSecurityGroup: rulesPerGroup },
+        quotas: { rulesPerSecurityGroup: rulesPerGroup, fargateVcpus: vcpus },
         ecs: {
           onTask: (task) => {
             tasks.set(containerOf(task), task.taskArn);
