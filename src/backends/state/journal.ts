@@ -150,4 +150,6 @@ export class Journal {
 }
 
 /** The journal, for readers. */
-export type EventJournal = Pick<Journal, "past" | "listen" | "listeners" | "announced">;
+export type EventJournal = Pick<Journal, "past" | "listen" | "listeners"> & {
+  readonly announced: Pick<LatestEvents, "all" | "dropped">;
+};

@@ -112,7 +112,8 @@ export function startFailed(record: ContainerRecord, exitCode: number, error: st
 }
 
 /**
- * Records a start that could not be made, which is not the container's failure: the previous state, with the reason, shortened.
+ * Records a start that could not be made, which is not the container's failure: the previous state, with the reason,
+ * shortened.
  */
 export function startNotMade(record: ContainerRecord, error: string): ContainerRecord {
   return withState(withFields(withoutRun(record), notStarted), { error: shortened(error) });
