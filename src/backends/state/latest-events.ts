@@ -4,7 +4,7 @@ import { weightOf } from "./weights.ts";
 
 /** The latest of all events that were added. */
 export class LatestEvents {
-  readonly #events: Event[] = [];
+  #events: Event[] = [];
   readonly #limit: number;
   readonly #weightLimit: number;
   /** Sum of the events' {@link weightOf}. */
@@ -20,7 +20,7 @@ export class LatestEvents {
     this.#weightLimit = weightLimit;
   }
 
-  /** The events, oldest first. */
+  /** The events, oldest first. The list is a reader's to keep: it grows, but loses none, as then another takes its place. */
   get all(): readonly Event[] {
     return this.#events;
   }
@@ -43,8 +43,12 @@ export class LatestEvents {
         surplus = Math.max(surplus, at + 1);
       }
     }
-    const dropped = this.#events.splice(0, surplus);
-    this.#dropped += dropped.length;
+    if (surplus === 0) {
+      return [];
+    }
+    const dropped = this.#events.slice(0, surplus);
+    this.#events = this.#events.slice(surplus);
+    this.#dropped += surplus;
     for (const each of dropped) {
       this.#weight -= weightOf(each);
     }
@@ -54,7 +58,7 @@ export class LatestEvents {
   /** Drops all. */
   clear(): void {
     this.#dropped += this.#events.length;
-    this.#events.length = 0;
+    this.#events = [];
     this.#weight = 0;
   }
 
@@ -62,7 +66,7 @@ export class LatestEvents {
   remove(event: Event): void {
     const place = this.#events.lastIndexOf(event);
     if (place >= 0) {
-      this.#events.splice(place, 1);
+      this.#events = this.#events.toSpliced(place, 1);
       this.#weight -= weightOf(event);
     }
   }

@@ -106,6 +106,39 @@ for (const [what, isBounded] of [
   });
 }
 
+test("followers of many past events share the list of them, and have each, whatever is dropped or taken back meanwhile", async () => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage = runInNewContext("gc") as () => void;
+  const clock = new ManualClock(1_700_000_000_000);
+  const journal = new Journal(clock);
+  const append = (actorId: number) =>
+    journal.append({ type: "image", action: "pull", actorId: String(actorId) }, []);
+  for (let number = 0; number < 4_096; number += 1) {
+    journal.announce(append(number));
+  }
+  const wanted = { sinceNs: 0n, untilNs: undefined, wants: () => true };
+  const follow = () =>
+    subscribe(journal, clock, wanted, new AbortController().signal)[Symbol.asyncIterator]();
+  const follower = follow();
+  const heap = (): number => {
+    collectGarbage();
+    return process.memoryUsage().heapUsed;
+  };
+  const before = heap();
+  const others = Array.from({ length: 500 }, follow);
+  const bytes = (heap() - before) / others.length;
+  assert.ok(bytes < 16_384, `${bytes} bytes for each`);
+  for (let number = 0; number < 8_192; number += 1) {
+    if (number % 1_000 === 0) {
+      journal.retract([append(-1)], []);
+    }
+    if (number >= 4_096) {
+      journal.announce(append(number));
+    }
+    assert.equal((await follower.next()).value?.actorId, String(number));
+  }
+});
+
 test("long past events are read in many turns of the event loop, and no further once their reader has left", async () => {
   const clock = new ManualClock(1_700_000_000_000);
   const journal = new Journal(clock);

@@ -43,18 +43,21 @@ export function subscribe(
   const until = new AbortController();
   const isOver = (timeNs: bigint): boolean => untilNs !== undefined && timeNs > untilNs;
   const isLiveOnly = sinceNs === undefined && untilNs === undefined;
-  const stored = journal.past();
-  const newestNs = stored.at(-1)?.timeUnixNs ?? -1n;
-  let past = isLiveOnly
-    ? []
-    : stored.filter(({ timeUnixNs: at }) => at >= (sinceNs ?? 0n) && !isOver(at)).toReversed();
+  const newestNs = journal.past().at(-1)?.timeUnixNs ?? -1n;
+  // All followers share the list: a copy for each would take 32 KiB.
+  let past = isLiveOnly ? [] : journal.past();
+  let pastPlace = past.findLastIndex(({ timeUnixNs }) => timeUnixNs < (sinceNs ?? 0n)) + 1;
   let place = announced.dropped + announced.all.length;
   const isOverrun = (): boolean => place < announced.dropped;
   if (isOver(newestNs)) {
     until.abort();
   }
   const next = (): Event | undefined => {
-    let event = past.pop();
+    let event = past[pastPlace++];
+    if (event === undefined || event.timeUnixNs > newestNs) {
+      past = [];
+      event = undefined;
+    }
     while (event === undefined && place < announced.dropped + announced.all.length) {
       const live = announced.all[place - announced.dropped];
       place += 1;
