@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { listenHere } from "../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../test/support/until.ts";
@@ -77,4 +78,49 @@ test("parts that clients do not read are bounded: who has waited longest is cut,
     }
     server.close();
   }
+});
+
+test("few parts that a client does not read wait, however small they are, and all arrive once it reads", async (t) => {
+  const { signal } = new AbortController();
+  let waiting: ServerResponse | undefined;
+  const server = createServer(async (_request, response) => {
+    waiting = response;
+    for (let parts = 0; parts < 50_000; parts += 1) {
+      await replyPart(response, "x".repeat(100), signal);
+    }
+    response.end();
+  });
+  t.after(() => server.close());
+  const port = await listenHere(server);
+  const response = await fetch(`http://127.0.0.1:${port}/`);
+  let most = 0;
+  for (let turn = 0; turn < 1_000; turn += 1) {
+    await nextTurn();
+    most = Math.max(most, waiting?.writableLength ?? 0);
+  }
+  assert.ok(most > 0 && most < 3_000, `${most} bytes wait`);
+  assert.equal((await response.bytes()).length, 5_000_000);
+});
+
+test("a part that waits for a client is given up when the client leaves", async (t) => {
+  const end = new AbortController();
+  const given = Promise.withResolvers<void>();
+  let waiting: ServerResponse | undefined;
+  const server = createServer(async (_request, response) => {
+    waiting = response.on("close", () => end.abort(new Error("the client is gone")));
+    try {
+      for (;;) {
+        await replyPart(response, "x".repeat(100), end.signal);
+      }
+    } catch (error) {
+      given.reject(error);
+    }
+  });
+  t.after(() => server.close());
+  const port = await listenHere(server);
+  const client = connect(port, "127.0.0.1").pause();
+  client.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+  await untilTrue(() => (waiting?.writableLength ?? 0) > 2_000);
+  client.destroy();
+  await assert.rejects(given.promise, /the client is gone/);
 });

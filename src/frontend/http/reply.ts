@@ -1,8 +1,8 @@
 /** Writing ordinary responses. */
-import { once } from "node:events";
 import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
+import { onAbort } from "../../common/on-abort.ts";
 import { Turns } from "../../common/turns.ts";
 import { errorBody, type ErrorReply } from "../http-status.ts";
 import { lingerMs } from "./raw-response.ts";
@@ -90,6 +90,9 @@ function replyJsonText(response: ServerResponse, status: number, parts: readonly
   response.end(`${parts.at(-1) ?? ""}\n`);
 }
 
+/** Bytes of parts that wait: each takes 600 bytes besides its own, a line of an event four times its length. */
+const mostWaiting = 2_048;
+
 /**
  * Writes a part of an answer, at the client's pace.
  *
@@ -100,9 +103,16 @@ export async function replyPart(
   part: string | Uint8Array,
   signal: AbortSignal,
 ): Promise<void> {
-  if (!response.write(part)) {
+  const written = Promise.withResolvers<void>();
+  const hasRoom = response.write(part, (error) => {
+    if ((error ?? undefined) === undefined) {
+      written.resolve();
+    }
+  });
+  if (!hasRoom || response.writableLength > mostWaiting) {
     using _unread = unread.hold(response, response.writableLength);
-    await once(response, "drain", { signal });
+    using _leaving = onAbort(signal, () => written.reject(signal.reason));
+    await written.promise;
   }
 }
 
