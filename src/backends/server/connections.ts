@@ -15,6 +15,7 @@ import { Allowance } from "../../common/allowance.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { packWaiting } from "../../common/pack-waiting.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
+import { PacedResponse } from "./paced-response.ts";
 
 /** Start of every HTTP/2 connection with prior knowledge (RFC 9113, 3.4). */
 const http2Preface = Buffer.from("PRI * HTTP/2.0");
@@ -83,7 +84,7 @@ export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>)
   const http1 = createHttp1Server(handler);
   // An idle keep-alive connection would delay closing; Connect's GETs are few.
   http1.maxRequestsPerSocket = 1;
-  const http2 = createHttp2Server(http2Settings, handler);
+  const http2 = createHttp2Server({ ...http2Settings, Http2ServerResponse: PacedResponse }, handler);
   http2.on("session", (session) => track(session, sessions));
   return createSocketServer((socket) =>
     byProtocol(socket, {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { stat } from "node:fs/promises";
 import { request } from "node:http";
 import {
@@ -11,9 +12,11 @@ import {
 import { connect } from "node:net";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import { conflict } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
+import { EventsService, SubscribeEventsResponseSchema } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { GetCapabilitiesResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { create } from "@bufbuild/protobuf";
 import { type BackendServer, serveBackend } from "./server.ts";
@@ -32,6 +35,8 @@ describe("a backend's listener", () => {
   let server: BackendServer;
   let socket: string;
   let agent: Http2Server;
+  /** Messages of the stream of events that were asked for. */
+  let asked = 0;
 
   before(async () => {
     socket = join(directory, "backend.sock");
@@ -60,7 +65,14 @@ describe("a backend's listener", () => {
       tls: undefined,
       runDir: directory,
       logger,
-      register: (router) =>
+      register: (router) => {
+        router.service(EventsService, {
+          async *subscribeEvents() {
+            for (; asked < 20_000; asked += 1) {
+              yield create(SubscribeEventsResponseSchema, { message: { case: "heartbeat", value: {} } });
+            }
+          },
+        });
         router.service(SystemService, {
           getCapabilities: () =>
             create(GetCapabilitiesResponseSchema, { backend: "local", capabilities: { exec: true } }),
@@ -70,7 +82,8 @@ describe("a backend's listener", () => {
           getInfo: () => {
             throw conflict("the engine is busy");
           },
-        }),
+        });
+      },
       resolveAgent: (id) =>
         Promise.resolve(
           id === containerId ? { address: { kind: "unix", path: agentSocket }, containerId: id } : undefined,
@@ -131,6 +144,28 @@ describe("a backend's listener", () => {
     await new Promise<void>((resolve, reject) =>
       session.ping((error) => (error === null ? resolve() : reject(error))),
     );
+    session.destroy();
+  });
+
+  test("makes few messages for a caller that does not read, however small, and all once it reads", async () => {
+    const session = connectHttp2("http://backend", {
+      createConnection: () => connect(socket),
+      settings: { initialWindowSize: 0 },
+    });
+    const call = session.request({
+      ":path": `/${EventsService.typeName}/SubscribeEvents`,
+      ":method": "POST",
+      "content-type": "application/grpc",
+    });
+    call.end(Buffer.alloc(5));
+    await once(call, "response");
+    for (let turn = 0; turn < 1_000; turn += 1) {
+      await nextTurn();
+    }
+    assert.ok(asked > 0 && asked < 20, `${asked} wait`);
+    session.settings({ initialWindowSize: 65_535 });
+    await call.resume().toArray();
+    assert.equal(asked, 20_000);
     session.destroy();
   });
 
