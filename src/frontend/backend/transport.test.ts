@@ -1,12 +1,19 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createSecureServer, createServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import {
+  createSecureServer,
+  createServer,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+} from "node:http2";
 import { createServer as createNetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
+import { queryObjects } from "node:v8";
 
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
@@ -27,6 +34,7 @@ import { type BackendClients, createBackendClients } from "./clients.ts";
 import { type BackendTransport, createBackendTransport, readBackendReach } from "./transport.ts";
 import { listenHere } from "../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
+import { untilTrue } from "../../../test/support/until.ts";
 
 test("every kind of call to a backend that is away is unavailable and says what to look at", async (t) => {
   const { clients, address } = await dialled(t);
@@ -279,4 +287,29 @@ test("large requests share a connection, which no other call waits behind", asyn
   assert.equal((await clients.system.getInfo({})).name, "one");
   assert.equal(backend.sessions.size, 2);
   await backend.stop();
+});
+
+test("messages of a stream that nobody reads are joined", async (t) => {
+  const { backend, clients, socket } = await dialled(t);
+  const heartbeat = Buffer.from([0, 0, 0, 0, 2, 0x22, 0]);
+  const server = createServer();
+  t.after(() => server.close());
+  let sent = 0;
+  server.on("stream", async (stream: ServerHttp2Stream) => {
+    stream.on("error", () => {});
+    stream.respond({ ":status": 200, "content-type": "application/grpc" });
+    for (; sent < 5_000; sent += 1) {
+      await new Promise((resolve) => stream.write(heartbeat, resolve));
+    }
+  });
+  await once(server.listen(socket), "listening");
+  const buffers = (): number => queryObjects(Buffer, { format: "count" });
+  const messages = clients.events.subscribeEvents({})[Symbol.asyncIterator]();
+  await messages.next();
+  const before = buffers();
+  await untilTrue(() => sent === 5_000);
+  await nextTurn();
+  const more = buffers() - before;
+  assert.ok(more < 1_000, `${more} buffers`);
+  backend.close();
 });

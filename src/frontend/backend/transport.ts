@@ -10,6 +10,7 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport } from "../../agent-client/grpc-transport.ts";
@@ -156,6 +157,7 @@ function retryingConnections(session: Http2SessionManager, isClosed: () => boole
  * without a listener.
  */
 function prepared(stream: ClientHttp2Stream): ClientHttp2Stream {
+  packWaiting(stream); // A stream's messages may be small and many.
   const { session } = stream;
   if (session !== undefined && !preparedSessions.has(session)) {
     preparedSessions.add(session.on("error", () => {}));
