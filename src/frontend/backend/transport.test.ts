@@ -289,27 +289,43 @@ test("large requests share a connection, which no other call waits behind", asyn
   await backend.stop();
 });
 
-test("messages of a stream that nobody reads are joined", async (t) => {
-  const { backend, clients, socket } = await dialled(t);
-  const heartbeat = Buffer.from([0, 0, 0, 0, 2, 0x22, 0]);
-  const server = createServer();
-  t.after(() => server.close());
-  let sent = 0;
-  server.on("stream", async (stream: ServerHttp2Stream) => {
-    stream.on("error", () => {});
-    stream.respond({ ":status": 200, "content-type": "application/grpc" });
-    for (; sent < 5_000; sent += 1) {
-      await new Promise((resolve) => stream.write(heartbeat, resolve));
+for (const [what, window, open] of [
+  ["events", 8_192, ({ events }: BackendClients) => events.subscribeEvents({})],
+  ["a pull", 65_535, ({ images }: BackendClients) => images.pullImage({})],
+] as const) {
+  test(`no more of ${what} than a window comes to who does not read, joined, and all once it is read`, async (t) => {
+    const { backend, clients, socket } = await dialled(t);
+    const message = Buffer.from([0, 0, 0, 0, 2, 0x7a, 0]); // Of an unknown kind.
+    const all = 12_000;
+    let sent = 0;
+    const server = createServer();
+    t.after(() => server.close());
+    server.on("stream", async (stream: ServerHttp2Stream) => {
+      stream.on("error", () => {});
+      stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+      stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0" }));
+      for (; sent < all; sent += 1) {
+        await new Promise((resolve) => stream.write(message, resolve));
+      }
+      stream.end();
+    });
+    await once(server.listen(socket), "listening");
+    const buffers = (): number => queryObjects(Buffer, { format: "count" });
+    const messages = open(clients)[Symbol.asyncIterator]();
+    await messages.next();
+    const [sentBefore, before] = [sent, buffers()];
+    await untilTrue(() => (sent + 2) * message.length > window);
+    for (let [still, last] = [0, sent]; still < 100; still = sent === last ? still + 1 : 0) {
+      last = sent;
+      await nextTurn();
     }
+    const [bytes, more] = [(sent - sentBefore) * message.length, buffers() - before];
+    assert.ok(bytes < 1.1 * window && more < 100, `${bytes} bytes in ${more} buffers`);
+    let read = 1;
+    while ((await messages.next()).done !== true) {
+      read += 1;
+    }
+    assert.equal(read, all);
+    backend.close();
   });
-  await once(server.listen(socket), "listening");
-  const buffers = (): number => queryObjects(Buffer, { format: "count" });
-  const messages = clients.events.subscribeEvents({})[Symbol.asyncIterator]();
-  await messages.next();
-  const before = buffers();
-  await untilTrue(() => sent === 5_000);
-  await nextTurn();
-  const more = buffers() - before;
-  assert.ok(more < 1_000, `${more} buffers`);
-  backend.close();
-});
+}

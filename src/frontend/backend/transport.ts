@@ -1,6 +1,6 @@
 /** Dialling the backend: HTTP/2 connections on a unix socket, or on TCP with mutual TLS. */
 import { readFile } from "node:fs/promises";
-import type { ClientHttp2Stream, Http2Session } from "node:http2";
+import type { ClientHttp2Stream, Http2Session, Settings } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 
@@ -10,15 +10,15 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
-import { packWaiting } from "../../common/pack-waiting.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport } from "../../agent-client/grpc-transport.ts";
-import type { Sessions } from "../../agent-client/lost-streams.ts";
+import { preparingStreams, type Sessions } from "../../agent-client/lost-streams.ts";
 import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { hasEncodedFields, requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
+import { readOnDemand } from "./read-on-demand.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 import { unaryTransport } from "./unary-transport.ts";
 
@@ -35,6 +35,9 @@ export interface BackendTransport {
 
 /** A backend across a network may vanish without closing its connections. */
 const pings = { pingIntervalMs: 10_000, pingTimeoutMs: 20_000 } as const;
+
+/** A subscriber's window in bytes: thousands may not read, and events come a few at a time. */
+const subscriberWindow = 8 * 1024;
 
 /** Longer than the supervisor's longest back-off plus a backend's start. */
 const restartLimitMs = 30_000;
@@ -80,10 +83,11 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
   const baseUrl = onSocket ? "http://backend" : address;
   let isClosed: boolean = false;
   const sessions: Http2SessionManager[] = [];
-  const connection = (): Transport => {
+  const connection = (settings: Settings = {}): Transport => {
     const session = new Http2SessionManager(baseUrl, onSocket ? {} : pings, {
       createConnection,
       maxSessionMemory,
+      settings,
     });
     sessions.push(session);
     const connections = retryingConnections(session, () => isClosed);
@@ -97,12 +101,13 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
         }),
       ],
     };
-    const { stream } = grpcTransport(connections, options);
+    const { stream } = grpcTransport(preparingStreams(connections, readOnDemand), options);
     const { unary } = unaryTransport(connections, options);
     const transport: Transport = { stream, unary };
     return transport;
   };
-  const [calls, events, large] = [connection(), connection(), connection()];
+  const events = connection({ initialWindowSize: subscriberWindow });
+  const [calls, large] = [connection(), connection()];
   return {
     transport: {
       stream: (method, ...call) => (method.parent === EventsService ? events : calls).stream(method, ...call),
@@ -157,7 +162,6 @@ function retryingConnections(session: Http2SessionManager, isClosed: () => boole
  * without a listener.
  */
 function prepared(stream: ClientHttp2Stream): ClientHttp2Stream {
-  packWaiting(stream); // A stream's messages may be small and many.
   const { session } = stream;
   if (session !== undefined && !preparedSessions.has(session)) {
     preparedSessions.add(session.on("error", () => {}));
