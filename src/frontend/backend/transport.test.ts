@@ -295,7 +295,7 @@ for (const [what, window, open] of [
 ] as const) {
   test(`no more of ${what} than a window comes to who does not read, joined, and all once it is read`, async (t) => {
     const { backend, clients, socket } = await dialled(t);
-    const message = Buffer.from([0, 0, 0, 0, 2, 0x7a, 0]); // Of an unknown kind.
+    const message = Buffer.from([0, 0, 0, 0, 2, 0x7a, 0]); // A kind of a newer version.
     const all = 12_000;
     let sent = 0;
     const server = createServer();
