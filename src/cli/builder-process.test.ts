@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
@@ -53,6 +54,33 @@ require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).lis
 
     await builder.stop();
     assert.ok(!existsSync(socket));
+  });
+
+  test("goes on while more connections wait than its queue has room for", async (t) => {
+    const directory = scratchDirectory();
+    const started = join(directory, "started");
+    const program = `#!${process.execPath}
+const { appendFileSync } = require("node:fs");
+const path = process.argv[process.argv.indexOf("--listen") + 1];
+require("node:net").createServer(() => {
+  appendFileSync("${started}", "x");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}).listen({ path, backlog: 1 });
+`;
+    await writeFile(join(directory, "program"), program, { mode: 0o700 });
+    const builder = builderIn(directory);
+    t.after(() => builder.kill());
+    const socket = (await builder.start(false, () => {})) ?? assert.fail();
+    await untilTrue(() => existsSync(started));
+    for (let hasRoom = true; hasRoom; ) {
+      const waiting = connect(socket);
+      t.after(() => waiting.destroy());
+      hasRoom = await new Promise<boolean>((resolve) => {
+        waiting.once("connect", () => resolve(true)).once("error", () => resolve(false));
+      });
+    }
+    assert.equal(await builder.start(false, () => {}), socket);
+    assert.equal(readFileSync(started, "utf8"), "x");
   });
 
   test("is restarted after it was killed, also with an earlier daemon, but not after a clean end", async () => {

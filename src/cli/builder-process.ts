@@ -14,7 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { checkout } from "../common/built-programs.ts";
 import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
-import { systemError } from "../common/errors.ts";
+import { errnoOf, systemError } from "../common/errors.ts";
 import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
 import { type LineLogger, ProcessLog } from "../common/process-log.ts";
 
@@ -309,6 +309,6 @@ function accepts(socket: string): Promise<boolean> {
       connection.destroy();
       resolve(true);
     });
-    connection.once("error", () => resolve(false));
+    connection.once("error", (error) => resolve(errnoOf(error) === "EAGAIN")); // More wait than its queue has room for.
   });
 }
