@@ -3,6 +3,7 @@ import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "nod
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { ByteBudget } from "../common/byte-budget.ts";
 import type { AgentWay } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
@@ -20,6 +21,14 @@ const cutAfterMs = 30_000;
 
 /** Bytes of input that may wait in such calls. */
 const mostUnawaitedBytes = 16 * 1024 * 1024;
+
+/** Bytes of first requests that agents have not read, of all calls of a thread, apart from {@link sureRequest} of each. */
+const requestBudget = 64 * 1024 * 1024;
+
+/** Bytes of a request that always have room. */
+const sureRequest = 64 * 1024;
+
+const requests = new ByteBudget(requestBudget);
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
@@ -115,7 +124,7 @@ export class BulkStream {
    * Starts a call.
    *
    * @param first the encoded first request message
-   * @throws ConnectError `Unavailable` if the agent cannot be reached
+   * @throws ConnectError `Unavailable` if the agent cannot be reached; `Internal` for a long request, if too many wait
    */
   static async open(
     connection: AgentConnection,
@@ -127,7 +136,7 @@ export class BulkStream {
     const { carriesInput } = call;
     const stream = await connection.request("POST", call.path, headers, { carriesInput });
     const opened = new BulkStream(connection, stream, call, receiver);
-    opened.send(first);
+    opened.#sendFirst(first);
     if (call.inputTag === undefined) {
       stream.end();
     }
@@ -169,13 +178,32 @@ export class BulkStream {
     stream.once("close", () => this.#close());
   }
 
-  /** Sends an encoded message without bulk data. */
-  send(message: Uint8Array): void {
+  /** An agent may say that it has accepted what it never reads. */
+  #sendFirst(request: Uint8Array): void {
+    const bytes = request.length;
+    if (bytes > requests.share(sureRequest, requestBudget)) {
+      this.cancel();
+      throw new ConnectError("too many long requests wait for their agents", Code.Internal);
+    }
+    requests.take(bytes);
+    let isCounted = true;
+    const give = (): void => {
+      if (isCounted) {
+        isCounted = false;
+        requests.give(bytes);
+      }
+    };
+    this.#stream.once("close", give); // A write that has not begun by then has no end.
+    this.send(request, give);
+  }
+
+  /** Sends an encoded message without bulk data. @param sent called once it is sent */
+  send(message: Uint8Array, sent: () => void = () => {}): void {
     if (this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
       return;
     }
     this.#lastSent = performance.now();
-    this.#stream.write(framed(message));
+    this.#stream.write(framed(message), () => sent());
   }
 
   /**

@@ -222,6 +222,31 @@ describe("a connection that was cut", () => {
     assert.deepEqual(atOnce, [3, 2, ...Array<number>(14).fill(1)]);
   });
 
+  it("tells an agent of a bounded number of links that were left while cut", async () => {
+    let dials = 0;
+    const away = Promise.withResolvers<never>();
+    const openCut = async (): Promise<Link> => {
+      const [carrier] = duplexPair();
+      const carriers = [carrier];
+      const connect = async (): Promise<Duplex> => {
+        dials += 1;
+        return carriers.shift() ?? (await away.promise);
+      };
+      const link = await Link.open(connect, { agent: "hostile" });
+      carrier.destroy();
+      await once(link, "cut");
+      return link;
+    };
+    const links = await Promise.all(Array.from({ length: 300 }, openCut));
+    dials = 0; // Those of the links themselves.
+    for (const link of links) {
+      link.destroy();
+    }
+    away.reject(new AgentGoneError("gone"));
+    await setImmediate();
+    assert.equal(dials, 257);
+  });
+
   it("ends with an error if the agent's handshake is too long, and passes none of the excess on", async () => {
     const [carrier, agent] = duplexPair();
     const link = await Link.open(async () => carrier);

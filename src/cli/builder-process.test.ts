@@ -2,14 +2,16 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 
-import { isAlive } from "../../test/support/processes.ts";
+import { isAlive, processesBelow } from "../../test/support/processes.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
 import { checkout } from "../common/built-programs.ts";
 import { createLogger } from "../common/logger.ts";
+import type { LineLogger } from "../common/process-log.ts";
 import { BuilderProcess, builderRefusal } from "./builder-process.ts";
 import { scratchDirectory } from "../../test/support/scratch.ts";
 
@@ -53,6 +55,56 @@ require("node:net").createServer(() => process.kill(process.pid, "SIGKILL")).lis
 
     await builder.stop();
     assert.ok(!existsSync(socket));
+  });
+
+  test("goes on while more connections wait than its queue has room for", async (t) => {
+    const directory = scratchDirectory();
+    const started = join(directory, "started");
+    const program = `#!${process.execPath}
+const { appendFileSync } = require("node:fs");
+const path = process.argv[process.argv.indexOf("--listen") + 1];
+require("node:net").createServer(() => {
+  appendFileSync("${started}", "x");
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+}).listen({ path, backlog: 1 });
+`;
+    await writeFile(join(directory, "program"), program, { mode: 0o700 });
+    const builder = builderIn(directory);
+    t.after(() => builder.kill());
+    const socket = (await builder.start(false, () => {})) ?? assert.fail();
+    await untilTrue(() => existsSync(started));
+    for (let hasRoom = true; hasRoom; ) {
+      const waiting = connect(socket);
+      t.after(() => waiting.destroy());
+      hasRoom = await new Promise<boolean>((resolve) => {
+        waiting.once("connect", () => resolve(true)).once("error", () => resolve(false));
+      });
+    }
+    assert.equal(await builder.start(false, () => {}), socket);
+    assert.equal(readFileSync(started, "utf8"), "x");
+  });
+
+  test("that ends at its start is started again once, whoever asks meanwhile", async (t) => {
+    const directory = scratchDirectory();
+    const program = `#!${process.execPath}
+const { existsSync, writeFileSync } = require("node:fs");
+const isFirst = !existsSync("${directory}/ended");
+writeFileSync("${directory}/ended", "");
+const path = process.argv[process.argv.indexOf("--listen") + 1];
+isFirst ? process.exit(1) : setInterval(() => {}, 1_000);
+require("node:net").createServer().on("error", () => {}).listen(path);
+`;
+    await writeFile(join(directory, "program"), program, { mode: 0o700 });
+    const silent = (): void => {};
+    const ended = Promise.withResolvers<void>();
+    const error = (): void => ended.resolve();
+    const builder = builderIn(directory, { debug: silent, info: silent, warn: silent, error });
+    t.after(() => builder.kill());
+    const first = builder.start(false, () => {});
+    const again = ended.promise.then(() => builder.start(false, () => {}));
+    await assert.rejects(first, /the builder did not start/);
+    await Promise.all([again, builder.start(false, () => {})]);
+    assert.equal(processesBelow(directory).length, 1);
   });
 
   test("is restarted after it was killed, also with an earlier daemon, but not after a clean end", async () => {
@@ -169,7 +221,10 @@ builder.start(false, () => {}).catch(() => {});
 `;
 
 /** A builder whose program, state and socket are in a directory. */
-function builderIn(directory: string): BuilderProcess {
+function builderIn(
+  directory: string,
+  logger: LineLogger = createLogger({ level: "silent", process: "test" }),
+): BuilderProcess {
   return new BuilderProcess(
     {
       stateDir: directory,
@@ -179,7 +234,7 @@ function builderIn(directory: string): BuilderProcess {
       insecureRegistries: [],
       metricsAddr: undefined,
     },
-    createLogger({ level: "silent", process: "test" }),
+    logger,
     { program: join(directory, "program"), compiler: join(directory, "none") },
   );
 }

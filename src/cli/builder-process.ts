@@ -14,7 +14,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { checkout } from "../common/built-programs.ts";
 import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
-import { systemError } from "../common/errors.ts";
+import { errnoOf, systemError } from "../common/errors.ts";
 import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
 import { type LineLogger, ProcessLog } from "../common/process-log.ts";
 
@@ -113,9 +113,6 @@ export class BuilderProcess {
     }
     try {
       return (await this.#serving(onlyIfUsed)) ?? (await this.#started(onlyIfUsed));
-    } catch (error) {
-      this.#starting = undefined;
-      throw error;
     } finally {
       this.#onCompile.delete(onCompile);
     }
@@ -184,8 +181,17 @@ export class BuilderProcess {
   }
 
   #started(usesWhatIsThere: boolean): Promise<string> {
-    this.#starting ??= this.#start(usesWhatIsThere);
-    return this.#starting;
+    if (this.#starting !== undefined) {
+      return this.#starting;
+    }
+    const starting = this.#start(usesWhatIsThere);
+    this.#starting = starting;
+    starting.catch(() => {
+      if (this.#starting === starting) {
+        this.#starting = undefined; // Another one may have begun when the process has ended.
+      }
+    });
+    return starting;
   }
 
   async #start(usesWhatIsThere: boolean): Promise<string> {
@@ -246,6 +252,7 @@ export class BuilderProcess {
       }
       if (performance.now() > limit) {
         child.kill("SIGKILL");
+        await untilExit(child);
         throw systemError(`the builder did not serve within ${startLimitMs / 1000} seconds`);
       }
       await delay(pollMs);
@@ -309,6 +316,6 @@ function accepts(socket: string): Promise<boolean> {
       connection.destroy();
       resolve(true);
     });
-    connection.once("error", () => resolve(false));
+    connection.once("error", (error) => resolve(errnoOf(error) === "EAGAIN")); // More wait than its queue has room for.
   });
 }

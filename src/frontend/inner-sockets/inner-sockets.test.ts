@@ -3,10 +3,13 @@ import { createServer } from "node:http";
 import { describe, it, test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
-import { createRouterTransport } from "@connectrpc/connect";
+import { create } from "@bufbuild/protobuf";
+import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
 import { pino } from "pino";
 
 import { systemClock } from "../../common/clock.ts";
+import { ExecService, InspectExecResponseSchema } from "../../gen/sockerless/backend/v1/exec_pb.ts";
+import type { ReplyContext } from "../request-context.ts";
 import { connectionTo } from "./connection-to.ts";
 import { InnerSockets, type InnerSocketsOptions } from "./inner-sockets.ts";
 
@@ -66,5 +69,48 @@ describe("the Docker sockets of a container", () => {
   it("take a bounded number of connections a second, of all containers together", async () => {
     const opened = await takenFrom(20);
     assert.ok(opened > 64 && opened <= 256, `${opened} connections`);
+  });
+
+  it("remember no more ends of execs than a container has connections", async (t) => {
+    const asked = Promise.withResolvers<ReplyContext>();
+    const transport = createRouterTransport(({ service }) => {
+      service(ExecService, {
+        inspectExec: () => Promise.reject(new ConnectError("no such exec", Code.NotFound)),
+      });
+    });
+    const link = {
+      opened: Promise.resolve(),
+      ended: new Promise(() => {}),
+      pipeTo: (sink: (chunk: Buffer, written: () => void) => void) =>
+        sink(Buffer.from("GET /asked HTTP/1.1\r\nHost: docker\r\n\r\n"), () => {}),
+      ...{ cancel: () => {}, onDrain: () => {}, onOutputEnd: () => {}, write: () => true },
+    };
+    const sockets = new InnerSockets({
+      services: {
+        backend: { containers: { openTunnel: async () => ({}) } },
+        ...{ agents: { targetOf: () => ({}) }, streams: { open: () => link } },
+      },
+      routes: [
+        {
+          ...{ method: "GET", path: "/asked", answeredBy: "frontend" },
+          handler: async (context: ReplyContext) => {
+            asked.resolve(context);
+            context.response.end();
+          },
+        },
+      ],
+      ...{ transport, version: "1", clock: systemClock, logger: pino({ level: "silent" }) },
+    } as unknown as InnerSocketsOptions);
+    t.after(() => sockets.close());
+    sockets.settle("c", [
+      { $typeName: "sockerless.backend.v1.InnerSocket", path: "/run/docker.sock", full: false },
+    ]);
+    const { services, logger } = await asked.promise;
+    const { signal } = new AbortController();
+    for (let id = 0; id <= 64; id += 1) {
+      services.execEnds.of(create(InspectExecResponseSchema, { id: `${id}` }), { logger, signal }).unopened();
+    }
+    await assert.rejects(services.execEnds.inspect("0", signal), /no such exec/);
+    assert.equal((await services.execEnds.inspect("1", signal)).exitCode, 126);
   });
 });

@@ -208,7 +208,8 @@ function ownServices(services: FrontendServices, backend: BackendClients): Front
   const { clock, presence, streams, agents, publisher } = services;
   return {
     ...{ backend, clock, presence, streams, agents },
-    execEnds: new ExecEnds(backend.execs),
+    // The containers that it makes may have such sockets, too.
+    execEnds: new ExecEnds(backend.execs, undefined, mostConnections),
     pendingStarts: new PendingStarts(),
     handOver: undefined,
     isDebugging: false,

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -118,6 +120,27 @@ test("stdout and stderr are told apart, in their order", async (t) => {
   const frames = framesOf(client.body);
   assert.equal(frames.map(({ data }) => data.toString()).join(""), "abcd");
   assert.equal(channelText(client.body, 2), "c");
+});
+
+test("a stream keeps nothing of what the backend told for its start", async (t) => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const length = 8 * 1024 ** 2;
+  const { connect } = await serveExec(t, cat, attached, {
+    startExec: () => {
+      const clientCertificates = [new Uint8Array(length)]; // Of no use for an agent of this machine.
+      return { endpoint: { ...endpoint, clientCertificates }, config: attached, containerId: "c".repeat(64) };
+    },
+  });
+  const { endpoint } = await serveAgent(t, { session: cat });
+  const before = process.memoryUsage().arrayBuffers;
+  const client = connect().send(`${hijackRequest(`/exec/${id}/start`, { body: "{}" })}x`);
+  await until(() => client.body.includes("x") || undefined);
+  collect();
+  const kept = process.memoryUsage().arrayBuffers - before;
+  assert.ok(kept < length / 2, `${kept} bytes`);
+  client.socket.end();
+  await client.end();
 });
 
 test("a terminal's bytes come as they are", async (t) => {

@@ -1,4 +1,6 @@
 /** `/containers/{id}/exec` and `/exec/…`: processes that are started in running containers. */
+import type { Duplex } from "node:stream";
+
 import { create } from "@bufbuild/protobuf";
 
 import { encodeOpenExec } from "../../agent-client/session.ts";
@@ -22,7 +24,7 @@ import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
 import type { ExecEnd } from "../streams/exec-ends.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
-import { StreamError } from "../streams/stream-link.ts";
+import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { onAbort } from "../../common/on-abort.ts";
@@ -80,7 +82,47 @@ async function postExecResize(context: ReplyContext): Promise<void> {
   replyEmpty(response, 200);
 }
 
+/** An exec whose client has been answered. */
+interface AttachedExec {
+  readonly exec: InspectExecResponse;
+  readonly connection: HijackedConnection;
+  readonly socket: Duplex;
+  readonly multiplexed: boolean;
+  readonly processEnd: ExecEnd;
+  readonly link: StreamLink;
+}
+
 async function postExecStart(context: HijackContext): Promise<void> {
+  using streaming = new DisposableStack();
+  const attached = await attachExec(context, streaming);
+  if (attached === undefined) {
+    return;
+  }
+  const { exec, connection, socket, multiplexed, processEnd, link } = attached;
+  await streamToClient(context, socket, link, {
+    stdin: exec.openStdin,
+    multiplexed,
+    headerLead: () => connection.headerLead(),
+    onDetach: () => recordStreamUse(context, exec.containerId, StreamUse.DETACHED, exec.id),
+    onExit: (exitCode) => processEnd.exited(exitCode),
+    async onCut() {
+      await processEnd.cut(); // The client asks for the exit code next, and takes a missing one for 0.
+      return false;
+    },
+  });
+}
+
+/**
+ * Starts an exec, and answers its client. The environment that the backend tells for it may have megabytes, and is not kept
+ * while the exec runs.
+ *
+ * @param streaming receives the mark of the exec's stream
+ * @returns undefined if there is nothing to stream
+ */
+async function attachExec(
+  context: HijackContext,
+  streaming: DisposableStack,
+): Promise<AttachedExec | undefined> {
   const { services, signal, parameters, version } = context;
   const connection = new HijackedConnection(context);
   const start = execStartFromJson(await connection.readJson(), version);
@@ -94,9 +136,9 @@ async function postExecStart(context: HijackContext): Promise<void> {
     link.pipeTo((_, written) => written()); // There should be no output.
     await link.ended;
     connection.replyEmpty();
-    return;
+    return undefined;
   }
-  using _streaming = services.execEnds.streaming(execId);
+  streaming.use(services.execEnds.streaming(execId));
   const multiplexed = !start.tty;
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
@@ -107,7 +149,7 @@ async function postExecStart(context: HijackContext): Promise<void> {
   };
   if (place.refusal !== "") {
     await refuse(place.refusal);
-    return;
+    return undefined;
   }
   const exec = startedExec(execId, place);
   const processEnd = services.execEnds.of(exec, context);
@@ -116,26 +158,15 @@ async function postExecStart(context: HijackContext): Promise<void> {
       void processEnd.cut(); // Its client may take the reset for the stream's end, and asks for the exit code next.
     }
   });
-  let stream: OpenStream;
   try {
-    stream = await openExec(context, execId, start, place);
-    exec.pid = stream.opened.kind === "session" ? BigInt(stream.opened.pid) : 0n;
+    const { link, opened } = await openExec(context, execId, start, place);
+    exec.pid = opened.kind === "session" ? BigInt(opened.pid) : 0n;
+    return { exec, connection, socket, multiplexed, processEnd, link };
   } catch (error) {
     await settleFailedStart(context, execId, processEnd, error);
     await refuse(messageOf(signal.aborted ? signal.reason : error));
-    return;
+    return undefined;
   }
-  await streamToClient(context, socket, stream.link, {
-    stdin: place.config?.attachStdin === true,
-    multiplexed,
-    headerLead: () => connection.headerLead(),
-    onDetach: () => recordStreamUse(context, place.containerId, StreamUse.DETACHED, execId),
-    onExit: (exitCode) => processEnd.exited(exitCode),
-    async onCut() {
-      await processEnd.cut(); // The client asks for the exit code next, and takes a missing one for 0.
-      return false;
-    },
-  });
 }
 
 /** Ensures that an inspect shows the exit code of an exec that did not start, which its client asks for next. */

@@ -24,7 +24,7 @@ const failedStartCode = 126;
 /** Milliseconds for which the client of a cut stream waits until the backend learns of the end. */
 const cutLimitMs = 5_000;
 
-/** Maximum number of remembered ends; the oldest are dropped first, as clients ask immediately. */
+/** Maximum number of remembered ends of all clients; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
 
 /** Bytes of an exec beyond which only its end is remembered: a command may be megabytes long. */
@@ -45,14 +45,19 @@ export interface ExecEnd {
 export class ExecEnds {
   readonly #execs: BackendClients["execs"];
   readonly #supervision: Supervision | undefined;
+  readonly #most: number;
   readonly #remembered = new Map<string, InspectExecResponse>();
   /** Cut streams that are reported to the next frontend, as long as they are remembered. */
   readonly #cutNotes = new Map<string, Disposable>();
 
-  /** @param supervision reports streams that the death of an earlier frontend has cut */
-  constructor(execs: BackendClients["execs"], supervision?: Supervision) {
+  /**
+   * @param supervision reports streams that the death of an earlier frontend has cut
+   * @param most maximum number of remembered ends
+   */
+  constructor(execs: BackendClients["execs"], supervision?: Supervision, most = maxRemembered) {
     this.#execs = execs;
     this.#supervision = supervision;
+    this.#most = most;
     for (const id of supervision?.cutExecs ?? []) {
       this.#remember(create(InspectExecResponseSchema, { id, exitCode: unknownExitCode }));
     }
@@ -126,7 +131,7 @@ export class ExecEnds {
     const { config, ...end } = exec;
     const words = (config?.cmd.length ?? 0) + (config?.env.length ?? 0);
     const isLong = toBinary(InspectExecResponseSchema, exec).length + wordBytes * words > maxBytes;
-    const oldest = remember(this.#remembered, exec.id, isLong ? end : exec, maxRemembered);
+    const oldest = remember(this.#remembered, exec.id, isLong ? end : exec, this.#most);
     if (oldest !== undefined) {
       this.#forgetNote(oldest);
     }

@@ -11,13 +11,25 @@ import { create, toBinary } from "@bufbuild/protobuf";
 
 import type { DialTarget } from "../../agent-client/address.ts";
 import { encodeBulkHead } from "../../agent-client/bulk-messages.ts";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { encodeOpenExec } from "../../agent-client/session.ts";
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { SessionResponseSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { cat, exited, serveAgent, SessionOutput, started } from "../../../test/support/scripted-agent.ts";
 import { until } from "../../../test/support/until.ts";
 import { joinClient } from "./client-socket.ts";
+import { BufferSupply } from "./output-buffers.ts";
+import type { StreamLink } from "./stream-link.ts";
 import { StreamPool } from "./stream-pool.ts";
-import { onItsWay, outputBufferSize } from "./thread-messages.ts";
+import {
+  type FromWorker,
+  onItsWay,
+  outputBufferSize,
+  type StreamTask,
+  type ToWorker,
+} from "./thread-messages.ts";
+import { portsInThread } from "./thread-ports.ts";
+import { runStream } from "./worker-stream.ts";
 
 const exec = {
   kind: "session",
@@ -105,6 +117,42 @@ test("a stream whose connection may be handed on has one to its agent for itself
   for (const link of links) {
     link.cancel();
   }
+});
+
+test("a stream does not keep its request, which may have megabytes", async (t) => {
+  const agent = await serveAgent(t, { session: cat });
+  const { port1, port2 } = portsInThread<FromWorker, ToWorker>();
+  const budget = new ByteBudget(0);
+  const resources = { connections: new ConnectionPool(budget), supply: new BufferSupply(0, budget) };
+  t.after(() => resources.connections.close());
+  const opened = new Promise<void>((resolve) => {
+    port1.on("message", ({ type }) => (type === "opened" ? resolve() : undefined));
+  });
+  const task: StreamTask = {
+    ...{ target: targetOf(agent.socket), operation: exec, framing: "raw", port: port2 },
+    ...{ handOver: false, requestId: undefined },
+  };
+  const ended = runStream(task, resources);
+  await opened;
+  assert.ok(task.operation.kind === "session");
+  assert.deepEqual([exec.open.length > 0, task.operation.open.length], [true, 0]);
+  port1.close();
+  await ended;
+});
+
+test("long requests that no agent has accepted yet are bounded together, and short ones go on", async (t) => {
+  const pool = poolOf(t);
+  const open = (bytes: number): StreamLink =>
+    pool.open(targetOf("/nowhere"), { ...exec, open: new Uint8Array(bytes) }, "raw", true);
+  const links: StreamLink[] = [];
+  assert.throws(() => {
+    while (links.length < 20) {
+      links.push(open(4 * 1024 ** 2));
+    }
+  }, /too many long requests/);
+  assert.equal(links.length, 9);
+  await Promise.allSettled([...links, open(64 * 1024)].map(({ opened }) => opened));
+  await assert.rejects(open(8 * 1024 ** 2).opened, /cannot reach the agent/);
 });
 
 test("a client that never reads costs bounded memory and loses nothing when it reads at last", async (t) => {

@@ -73,7 +73,8 @@ export type StreamOperation =
 /** The start of a stream in a worker. */
 export interface StreamTask {
   readonly target: DialTarget;
-  readonly operation: StreamOperation;
+  /** Without its request once that is sent: it may have megabytes, and a stream may last for days. */
+  operation: StreamOperation;
   readonly framing: Framing;
   /** True if the agent is asked to take over the client's connection. */
   readonly handOver: boolean;

@@ -105,6 +105,7 @@ class WorkerStream {
     };
     const connection = this.#resources.connections.connectionTo(target);
     const agent = await AgentStream.open(connection, kinds[operation.kind], request, listener);
+    this.#task.operation = withoutRequest(operation);
     this.#agent = agent;
     if (this.#isCancelled) {
       agent.cancel();
@@ -244,6 +245,11 @@ class WorkerStream {
       this.#task.port.postMessage(message, buffer === undefined ? [] : [buffer.buffer as ArrayBuffer]);
     }
   }
+}
+
+function withoutRequest(operation: StreamOperation): StreamOperation {
+  const none = new Uint8Array();
+  return "open" in operation ? { ...operation, open: none } : { ...operation, request: none };
 }
 
 function carriesInput(operation: StreamOperation): boolean {

@@ -117,6 +117,22 @@ describe("attachments and execs", () => {
     assert.equal(bench.engine.agentTargetOf("f".repeat(64)), undefined);
   });
 
+  it("are told no megabytes of a container for each reader of its log or files", async () => {
+    const text = "!".repeat(1024 ** 2);
+    const describe = async (labels: Record<string, string>, user: string) => {
+      const id = await bench.createScript("", {
+        config: { labels, user },
+        hostConfig: { logConfig: { type: "json-file", config: { labels: "team,text" } } },
+      });
+      const { details } = await bench.containers.openLogs({ container: id, access: localAccess });
+      const archive = await bench.containers.openArchive({ container: id, access: localAccess });
+      return [details, archive.user] as const;
+    };
+    assert.deepEqual(await describe({ team: "blue" }, "web"), [{ team: "blue" }, "web"]);
+    const [details, user] = await describe({ team: "blue", text }, text);
+    assert.deepEqual([details, user.length], [{}, 1024]);
+  });
+
   const exec = async (container: string, ...cmd: string[]) => {
     const { id } = await bench.execs.createExec({ container, config: { cmd, attachStdout: true } });
     return id;

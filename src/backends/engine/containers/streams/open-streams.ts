@@ -8,6 +8,12 @@ import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { configOf, hostConfigOf } from "../../../model/records.ts";
 
+/** Bytes of the longest details: each reader of a log has its own, before each line. */
+const longestDetails = 8 * 1024;
+
+/** Characters of the longest user that is told: a longer text names nobody. */
+const longestUser = 1024;
+
 /** Endpoint that serves a log, with details for the reader. */
 export interface OpenedLogs {
   readonly endpoint: AgentEndpoint;
@@ -62,13 +68,17 @@ export async function openArchive(
     throw forbidden("container rootfs is marked read-only");
   }
   const endpoint = await endpointFor(context, record.id, servingAddressOf(context, record.id), access);
-  return { endpoint, user: configOf(record).user };
+  return { endpoint, user: configOf(record).user.slice(0, longestUser) };
 }
 
-/** Details of a container's log; none if its options are invalid, as such a container has never started. */
+/** Details of a container's log; none if they are too long, or its options invalid, as such a container has never started. */
 function shownDetails({ logger }: EngineContext, record: ContainerRecord): Record<string, string> {
   try {
-    return logDetails(record);
+    const details = logDetails(record);
+    if (Buffer.byteLength(JSON.stringify(details)) > longestDetails) {
+      throw new Error(`they have more than ${longestDetails} bytes`);
+    }
+    return details;
   } catch (error) {
     logger.warn({ container: record.id, err: error }, "the details of a log cannot be told");
     return {};
