@@ -66,8 +66,13 @@ export class ProcessAgent {
   readonly options: ProcessAgentOptions;
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
-  /** Calls that are answered as by an agent that cannot be reached; of `signalAnswer` one, after the signal was sent. */
-  readonly failures = new Set<"execInspect" | "pause" | "resize" | "signal" | "signalAnswer">();
+  /**
+   * Calls that are answered as by an agent that cannot be reached; of `pauseAnswer` and `signalAnswer` one, after it was
+   * done, of `resume` one.
+   */
+  readonly failures = new Set<
+    "execInspect" | "pause" | "pauseAnswer" | "resize" | "resume" | "signal" | "signalAnswer"
+  >();
   /** Signals that come and do nothing yet. */
   readonly lateSignals = new Set<number>();
   /** Signals whose calls are not answered. */
@@ -301,9 +306,15 @@ export class ProcessAgent {
         }
         this.paused = true;
         await this.heldAnswers.get("pause");
+        if (this.failures.delete("pauseAnswer")) {
+          throw new ConnectError("too late", Code.DeadlineExceeded);
+        }
         return {};
       },
       resume: () => {
+        if (this.failures.delete("resume")) {
+          throw new ConnectError("too late", Code.DeadlineExceeded);
+        }
         this.paused = false;
         return {};
       },

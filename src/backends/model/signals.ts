@@ -64,6 +64,15 @@ export function parseSignal(text: string): number {
   return number;
 }
 
+/** The signal with which a container stops: SIGTERM where it has none, or an image's that is none, as in dockerd. */
+export function stopSignalOf({ stopSignal }: { readonly stopSignal: string }): number {
+  try {
+    return stopSignal === "" ? sigterm : parseSignal(stopSignal);
+  } catch {
+    return sigterm;
+  }
+}
+
 function numberOfName(text: string): number | undefined {
   const name = text.toUpperCase().replace(/^SIG/, "");
   const known = numbers[name];

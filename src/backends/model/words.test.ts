@@ -8,7 +8,7 @@ import { type StringList, StringListSchema } from "../../gen/sockerless/backend/
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "./filters.ts";
 import { parseContainerPort, parsePortRange, portMappings, unpublishedPorts, wantedPorts } from "./ports.ts";
-import { parseSignal } from "./signals.ts";
+import { parseSignal, stopSignalOf } from "./signals.ts";
 
 describe("a signal", () => {
   it("is a number or a name in any case, with or without SIG, counted from the real-time ends too", () => {
@@ -34,6 +34,11 @@ describe("a signal", () => {
       );
     }
     assert.throws(() => parseSignal("65"), { message: "the linux daemon does not support signal 65" });
+  });
+
+  it("stops a container as TERM where its image has none that exists", () => {
+    const signals = ["", "SIGNOPE", "65", "SIGUSR1"].map((stopSignal) => stopSignalOf({ stopSignal }));
+    assert.deepEqual(signals, [15, 15, 15, 10]);
   });
 });
 

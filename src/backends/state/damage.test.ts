@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { cp, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import path from "node:path";
-import { afterEach, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it, mock } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
+import { pino } from "pino";
 
 import { Random } from "../../../test/support/random.ts";
 import { errnoOf } from "../../common/errors.ts";
+import type { Logger } from "../../common/logger.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { lossIn } from "./damage.ts";
@@ -21,8 +23,9 @@ describe("a database whose log is not whole", () => {
   let whole: Buffer;
   const states: State[] = [];
 
-  const open = async (): Promise<State> => {
-    const state = await openState({ directory, clock: new ManualClock() });
+  const open = async (logger?: Logger): Promise<State> => {
+    const options = { directory, clock: new ManualClock() };
+    const state = await openState(logger === undefined ? options : { ...options, logger });
     states.push(state);
     return state;
   };
@@ -103,7 +106,13 @@ describe("a database whose log is not whole", () => {
     });
     assert.deepEqual(await readFile(log), flipped);
     await writeFile(log, whole.subarray(0, whole.length - 20));
-    assert.equal((await open()).containers.size, records - 1);
+    const logger = pino({ level: "silent" });
+    const told = mock.method(logger, "error");
+    assert.equal((await open(logger)).containers.size, records - 1);
+    assert.match(
+      String(told.mock.calls[0]?.arguments[1]),
+      /ends in half a record, of which there is no copy: ENOTDIR/,
+    );
   });
 
   it("is copied before damaged data is dropped, and the state reports it until a user discards the copy", async () => {

@@ -204,6 +204,29 @@ describe("the state of a backend", () => {
     assert.ok(!written.includes("refused") && written.includes("kept"), written.join());
   });
 
+  it("has what was there before changes that the full disk refuses one after the other", async () => {
+    const first = await open();
+    await first.commit(({ volumes }) => volumes.put(volumeAt("a", "before")));
+    const writing = Promise.withResolvers<never>();
+    mock.method(Level.prototype, "batch", () => writing.promise);
+    const change = (place: string): Promise<void> =>
+      first.commit(({ volumes }) => {
+        volumes.put(volumeAt("a", place));
+        volumes.put(volumeAt(place, ""));
+      });
+    const places = (): unknown => [...(state?.volumes.values() ?? [])].map(({ mountpoint }) => mountpoint);
+    const written = Promise.allSettled([change("1"), change("2")]);
+    await nextTurn();
+    const waiting = Promise.allSettled([change("3")]);
+    writing.reject(new Error("No space left on device"));
+    const answers = [...(await written), ...(await waiting)];
+    assert.ok(answers.every(({ status }) => status === "rejected"));
+    assert.deepEqual(places(), ["before"]);
+    mock.restoreAll();
+    await reopen();
+    assert.deepEqual(places(), ["before"]);
+  });
+
   it("writes changes that will be reported again with the next change, and at its end", async () => {
     const put = (id: string, size: number) => (change: Change) =>
       change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }));

@@ -55,6 +55,8 @@ interface TableOptions<T> {
 export class RecordTable<Desc extends DescMessage> implements Table<MessageShape<Desc>> {
   readonly name: TableName;
   readonly #records = new Map<string, MessageShape<Desc>>();
+  /** What preceded refused records that later changes have replaced: a refusal of these goes back to it. */
+  readonly #refused = new WeakMap<MessageShape<Desc>, MessageShape<Desc> | undefined>();
   readonly #schema: Desc;
   readonly #idOf: (record: MessageShape<Desc>) => string;
   readonly #order: "made" | "changed";
@@ -118,11 +120,15 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
         if (before === undefined) {
           grows.add(this.name);
         }
+        this.#refused.delete(record);
         undo.push(() => {
+          const last = this.#lastNotRefused(before);
           if (this.#records.get(id) === record) {
-            this.#restore(id, before);
+            this.#restore(id, last);
+          } else {
+            this.#refused.set(record, last);
           }
-          return this.#operationOf(id, before);
+          return this.#operationOf(id, last);
         });
         const excess = this.#set(id, record);
         if (excess !== undefined) {
@@ -135,10 +141,11 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
           this.#remove(id, before);
           operations.push(this.#operationOf(id, undefined));
           undo.push(() => {
+            const last = this.#lastNotRefused(before);
             if (!this.#records.has(id)) {
-              this.#restore(id, before);
+              this.#restore(id, last);
             }
-            return this.#operationOf(id, before);
+            return this.#operationOf(id, last);
           });
         }
       },
@@ -171,6 +178,14 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     return record === undefined
       ? { type: "del", key }
       : { type: "put", key, value: toBinary(this.#schema, record) };
+  }
+
+  #lastNotRefused(record: MessageShape<Desc> | undefined): MessageShape<Desc> | undefined {
+    let last = record;
+    while (last !== undefined && this.#refused.has(last)) {
+      last = this.#refused.get(last);
+    }
+    return last;
   }
 
   #restore(id: string, before: MessageShape<Desc> | undefined): void {

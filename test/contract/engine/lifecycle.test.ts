@@ -8,6 +8,7 @@ import { EngineBench } from "../engine-bench.ts";
 import { newId } from "../../../src/common/ids.ts";
 import { isErrorKind, messageOf, unavailable } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
+import { configOf } from "../../../src/backends/model/records.ts";
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 
 describe("a container's life", () => {
@@ -73,6 +74,16 @@ describe("a container's life", () => {
     await bench.containers.stopContainer({ container: id, timeoutSeconds: -1 });
     assert.deepEqual(agent.calls, ["signal 10"]);
     assert.equal((await inspect(id)).state.exitCode, 138);
+  });
+
+  it("stops where its image's stop signal is none", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    const record = bench.state.containers.get(id) ?? assert.fail();
+    const config = { ...configOf(record), stopSignal: "SIGNOPE" };
+    await bench.state.commit((change) => change.containers.put({ ...record, config }));
+    await bench.containers.killContainer({ container: id, signal: "SIGCONT" });
+    await bench.containers.stopContainer({ container: id, timeoutSeconds: -1 });
+    assert.equal((await inspect(id)).state.exitCode, 143);
   });
 
   it("keeps a command that does not exist in the state created, with Docker's code and words", async () => {

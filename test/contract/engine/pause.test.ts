@@ -58,6 +58,45 @@ describe("a backend that died during a commit", () => {
   });
 });
 
+describe("a container whose agent answers too late", () => {
+  const bench = EngineBench.ofEach();
+
+  const isThawed = (id: string): boolean => {
+    const { state, frozenGeneration } = bench.state.containers.get(id) ?? {};
+    const isRunning = state?.status === ContainerStatus.RUNNING && frozenGeneration === 0n;
+    return isRunning && !bench.machine.agentOf(id).paused;
+  };
+
+  it("goes on where a pause has failed, but not if it was paused since", async (context) => {
+    const id = await bench.runScript("exec sleep 1000");
+    const background = context.mock.method(bench.engine.context.background, "run");
+    const agent = bench.machine.agentOf(id);
+    agent.failures.add("pauseAnswer");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    await untilTrue(() => isThawed(id));
+    agent.failures.add("pauseAnswer").add("resume");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    await bench.containers.pauseContainer({ container: id });
+    const thaws = background.mock.calls.filter(({ arguments: [what] }) => what === `thaw container ${id}`);
+    assert.equal(thaws.length, 2);
+    await Promise.all(thaws.map(({ result }) => result));
+    assert.equal(agent.paused, true);
+  });
+
+  for (const failing of ["pauseAnswer", "resume"] as const) {
+    it(`goes on after a commit: ${failing}`, async (context) => {
+      const id = await bench.runScript("exec sleep 1000");
+      context.mock.method(bench.engine.context.images, "commit", () => Promise.reject(new Error("no image")));
+      bench.machine.agentOf(id).failures.add(failing);
+      await assert.rejects(
+        bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
+        /no image/,
+      );
+      await untilTrue(() => isThawed(id));
+    });
+  }
+});
+
 describe("a container that ends during a commit", () => {
   it("is nothing to warn of", async (context) => {
     await using bench = await EngineBench.start();

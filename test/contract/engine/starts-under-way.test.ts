@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
+import { stopContainer } from "../../../src/backends/engine/containers/run/stop-container.ts";
 import { isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import { ContainerStatus, WaitCondition } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import { untilTrue } from "../../support/until.ts";
@@ -74,6 +75,23 @@ describe("while a container starts", () => {
     await started;
     assert.equal(statusOf(id), ContainerStatus.EXITED);
     assert.equal(bench.state.containers.get(id)?.stoppedByUser, true);
+  });
+
+  it("a stop whose client has left stops it, though another comes with a signal that there is none", async () => {
+    const { id, started } = await starting();
+    const [client, other] = [new AbortController(), new AbortController()];
+    const { context } = bench.engine;
+    const stopped = stopContainer(context, id, { signal: "" }, client.signal);
+    const refused = stopContainer(context, id, { signal: "SIGNOPE", timeoutSeconds: 0 }, other.signal);
+    client.abort();
+    other.abort();
+    goOn();
+    await assert.rejects(refused, (error) => isErrorKind(error, "invalid"));
+    await Promise.all([started, stopped]);
+    assert.equal(statusOf(id), ContainerStatus.EXITED);
+    await assert.rejects(stopContainer(context, id, { signal: "SIGNOPE" }, client.signal), (error) =>
+      isErrorKind(error, "not-modified"),
+    );
   });
 
   it("a stop has nothing to do where the start fails", async () => {

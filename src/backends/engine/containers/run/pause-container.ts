@@ -11,6 +11,7 @@ import { pauseRefusal, unpauseRefusal } from "../decisions/life/refusals.ts";
 import { frozenBy, isFrozenByCommit, paused, resumed } from "../decisions/life/transitions.ts";
 import { hasProcess, stateOf } from "../../../model/records.ts";
 import { callAgent } from "../agent/running-agent.ts";
+import { keepTrying } from "../../work/keep-trying.ts";
 
 /**
  * Pauses a container.
@@ -30,7 +31,17 @@ export async function pauseContainer(
       // Recorded first, so that after a crash the next backend unpauses it.
       await context.state.commit((change) => change.containers.put(record));
     }
-    await callAgent(live, (agent, options) => agent.pause({}, options), `cannot pause container ${live.id}`);
+    try {
+      await callAgent(
+        live,
+        (agent, options) => agent.pause({}, options),
+        `cannot pause container ${live.id}`,
+      );
+    } catch (error) {
+      // Its agent may have frozen it all the same, or still do so.
+      thaw(context, live, (now) => stateOf(now).status !== ContainerStatus.PAUSED);
+      throw error;
+    }
     await context.state.commit((change) => {
       change.containers.put(paused(record));
       change.event(containerEvent(record, "pause"));
@@ -60,24 +71,33 @@ async function changePause(
   await lockedAtServingAgent(context, live, perform, left);
 }
 
-/** Unpauses, in the background, a container that an earlier backend had paused for a commit when it died. */
+/** Unpauses, in the background, a container that a commit has paused and could not unpause, or before whose end its backend died. */
 export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
   live.run.changePause(); // The agent's watch may still report an earlier pause.
-  void context.background.run(`thaw container ${live.id}, whose commit was cut`, () =>
-    live.lock.run(async () => {
-      const record = context.state.containers.get(live.id);
-      if (record === undefined || !isFrozenByCommit(record) || !hasProcess(record)) {
-        return;
+  thaw(context, live, isFrozenByCommit);
+}
+
+/** Unpauses a container in the background, until its agent has done so or that is not due any more. */
+function thaw(
+  context: EngineContext,
+  live: LiveContainer,
+  isDue: (record: ContainerRecord) => boolean,
+): void {
+  const what = `thaw container ${live.id}`;
+  const work = async (): Promise<void> => {
+    const record = context.state.containers.get(live.id);
+    if (record === undefined || !hasProcess(record) || !isDue(record)) {
+      return;
+    }
+    await callAgent(live, (agent, options) => agent.resume({}, options));
+    await context.state.commit((change) => {
+      change.containers.put(resumed(record));
+      if (stateOf(record).status === ContainerStatus.PAUSED) {
+        change.event(containerEvent(record, "unpause"));
       }
-      await callAgent(live, (agent, options) => agent.resume({}, options));
-      await context.state.commit((change) => {
-        change.containers.put(resumed(record));
-        if (stateOf(record).status === ContainerStatus.PAUSED) {
-          change.event(containerEvent(record, "unpause"));
-        }
-      }, "happened");
-    }),
-  );
+    }, "happened");
+  };
+  void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(work)));
 }
 
 /**

@@ -3,7 +3,7 @@ import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
 import { configOf } from "../../../model/records.ts";
-import { parseSignal, sigkill } from "../../../model/signals.ts";
+import { parseSignal, sigkill, stopSignalOf } from "../../../model/signals.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
 import { killContainer } from "./kill-container.ts";
 import { noteSignal, sendSignal } from "./send-signal.ts";
@@ -50,6 +50,6 @@ export async function signalContainer(
 
 /** Whether a signal is meant to end the container: KILL, its stop signal, or any signal if it has no stop signal. */
 function isStopSignal(record: ContainerRecord, signal: number): boolean {
-  const { stopSignal } = configOf(record);
-  return signal === sigkill || stopSignal === "" || parseSignal(stopSignal) === signal;
+  const config = configOf(record);
+  return signal === sigkill || config.stopSignal === "" || stopSignalOf(config) === signal;
 }

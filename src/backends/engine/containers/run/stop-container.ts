@@ -1,7 +1,7 @@
 /** Stops a container: the steps in order. */
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { configOf } from "../../../model/records.ts";
-import { parseSignal, sigterm } from "../../../model/signals.ts";
+import { parseSignal, stopSignalOf } from "../../../model/signals.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import { withErrorPrefix } from "../../work/error-prefix.ts";
@@ -43,18 +43,27 @@ export async function stopContainer(
 ): Promise<void> {
   const found = findContainer(context.state, reference);
   const live = context.live.of(found.id);
-  using others = live.leftStops.add(killTimeMs(context, stopTimeout(found, options)), left);
-  if (await endStart(context, live, "stopped", others.superseded)) {
-    return;
+  if (live.run.start === undefined) {
+    requireRun(found);
   }
-  const record = context.state.containers.get(found.id) ?? found;
+  await withErrorPrefix(`cannot stop container: ${reference}`, async () => {
+    const order = stopOrder(found, options); // An order that is refused stands in for no other that was left.
+    using others = live.leftStops.add(killTimeMs(context, order.timeout), left);
+    if (await endStart(context, live, "stopped", others.superseded)) {
+      return;
+    }
+    const record = context.state.containers.get(found.id) ?? found;
+    requireRun(record);
+    await endRun(context, record, order, left, others.superseded);
+  });
+}
+
+/** @throws not-modified: it does not run */
+function requireRun(record: ContainerRecord): void {
   const refusal = stopRefusal(record);
   if (refusal !== undefined) {
     throw refusal;
   }
-  await withErrorPrefix(`cannot stop container: ${reference}`, () =>
-    endRun(context, record, stopOrder(record, options), left, others.superseded),
-  );
 }
 
 /**
@@ -189,7 +198,7 @@ export interface StopOrder {
 /** @throws invalid: the signal */
 export function stopOrder(record: ContainerRecord, options: StopOptions): StopOrder {
   return {
-    signal: signalOf(options.signal || configOf(record).stopSignal),
+    signal: options.signal === "" ? stopSignalOf(configOf(record)) : parseSignal(options.signal),
     timeout: stopTimeout(record, options),
   };
 }
@@ -197,8 +206,4 @@ export function stopOrder(record: ContainerRecord, options: StopOptions): StopOr
 /** In seconds; negative for no limit. */
 function stopTimeout(record: ContainerRecord, { timeoutSeconds }: StopOptions): number {
   return timeoutSeconds ?? configOf(record).stopTimeout ?? defaultTimeoutSeconds;
-}
-
-function signalOf(text: string): number {
-  return text === "" ? sigterm : parseSignal(text);
 }

@@ -19,7 +19,7 @@ import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
 import { withoutInnerSocketLabels } from "../../../model/inner-socket-labels.ts";
 import { configOf, stateOf } from "../../../model/records.ts";
-import { pauseContainer, unpauseContainer } from "../run/pause-container.ts";
+import { pauseContainer, thawAfterCommit, unpauseContainer } from "../run/pause-container.ts";
 
 /**
  * Creates an image.
@@ -106,8 +106,9 @@ async function frozen(
         if (now !== undefined && stateOf(now).status === ContainerStatus.PAUSED) {
           context.logger.warn(
             { err: error, container: record.id },
-            "a container is not unpaused after a commit",
+            "a container is not unpaused after a commit yet",
           );
+          thawAfterCommit(context, context.live.of(record.id));
         } // Otherwise it has ended, or somebody else has unpaused it.
       }
     },
