@@ -57,7 +57,10 @@ func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, l *
 	}
 	lost := time.AfterFunc(silence, cancel)
 	defer lost.Stop()
-	responses, err := agentv1connect.NewAgentServiceClient(f, "http://agent", connect.WithGRPC()).Logs(ctx, call)
+	const procedure = "http://agent" + agentv1connect.AgentServiceLogsProcedure
+	// The service's generated client would prepare every other call too.
+	client := connect.NewClient[agentv1.LogsRequest, agentv1.LogsResponse](f, procedure, connect.WithGRPC())
+	responses, err := client.CallServerStream(ctx, call)
 	if err != nil {
 		return err
 	}

@@ -98,3 +98,18 @@ func TestALogsClientIsItsAgentsAloneWhateverWasSaidBefore(t *testing.T) {
 		}
 	}
 }
+
+// refusing is a transport that reaches nobody.
+type refusing struct{}
+
+func (refusing) RoundTrip(*http.Request) (*http.Response, error) { return nil, unix.ECONNREFUSED }
+
+func TestACallForALogPreparesNoOtherCalls(t *testing.T) {
+	f := &forwarder{transport: refusing{}}
+	made := testing.AllocsPerRun(10, func() {
+		_ = f.callLogs(t.Context(), nil, new(logCall), new(agentv1.LogsRequest), nil)
+	})
+	if made > 200 {
+		t.Errorf("a call makes %v objects", made)
+	}
+}

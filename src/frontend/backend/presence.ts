@@ -28,8 +28,8 @@ export interface BackendPresenceOptions {
 export class BackendPresence {
   readonly #options: BackendPresenceOptions;
   readonly #closing = new AbortController();
-  /** Resolves once the current attempt has a result. */
-  #attempted = Promise.withResolvers<void>();
+  /** Resolves once the current attempt has a result; undefined from then on. */
+  #attempted: PromiseWithResolvers<void> | undefined = Promise.withResolvers();
   #absence: string | undefined;
   #watching: Promise<void> | undefined;
 
@@ -42,6 +42,9 @@ export class BackendPresence {
    * the next attempt's result.
    */
   async absence(): Promise<string | undefined> {
+    if (this.#attempted === undefined) {
+      return this.#absence;
+    }
     const late = Promise.withResolvers<string>();
     using _limit = after(this.#options.clock, answerLimitMs, () => late.resolve(this.#silence()));
     return await Promise.race([this.#attempted.promise.then(() => this.#absence), late.promise]);
@@ -54,8 +57,13 @@ export class BackendPresence {
 
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#attempted.resolve();
+    this.#isKnown();
     await this.#watching;
+  }
+
+  #isKnown(): void {
+    this.#attempted?.resolve();
+    this.#attempted = undefined;
   }
 
   async #follow(): Promise<void> {
@@ -69,7 +77,7 @@ export class BackendPresence {
       }
       await this.#options.clock.sleep(pauseMs, signal).catch(() => {});
     }
-    this.#attempted.resolve();
+    this.#isKnown();
   }
 
   /** @returns whether the backend had answered, and why the watch ended */
@@ -105,7 +113,7 @@ export class BackendPresence {
       this.#options.logger.info({ address: this.#options.reach.address }, "the backend is there");
     }
     this.#absence = undefined;
-    this.#attempted.resolve();
+    this.#isKnown();
   }
 
   #isAbsent(reason: string): void {
@@ -113,6 +121,6 @@ export class BackendPresence {
       this.#options.logger.warn({ address: this.#options.reach.address, reason }, "the backend is not there");
     }
     this.#absence = reason;
-    this.#attempted.resolve();
+    this.#isKnown();
   }
 }
