@@ -79,7 +79,7 @@ const named: readonly Step[] = [
   integration("claims", ["test/ecs/prepared-storm.soak.test.ts", "test/aca/prepared-storm.soak.test.ts"]),
   integration("lost starts on ECS", ["test/ecs/lost-starts.soak.test.ts"]),
   integration("Docker sockets in containers", [
-    "test/ecs/inner-socket.test.ts",
+    "test/ecs/inner-socket{,.soak}.test.ts",
     "test/aca/inner-socket.soak.test.ts",
   ]),
   integration("cuts on Azure", ["test/aca/cut.soak.test.ts"]),

@@ -10,17 +10,14 @@ import { before, describe, test } from "node:test";
 import { onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
 import { duringTests } from "../support/during-tests.ts";
-import { busyboxImage } from "../support/images.ts";
-import { commandsOf, readRecipe, servingCommand } from "../support/recipes.ts";
+import { pushJobImages, runHooksInside, step } from "../support/github-runner.ts";
+import { commandsOf, readRecipe } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 const setting = withDaemon();
-
-/** A step of a job: it reaches the service, and leaves a file for the one after it. */
-const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted > made\n';
 
 describe("GitHub's runner", () => {
   let guide: string;
@@ -29,8 +26,7 @@ describe("GitHub's runner", () => {
 
   before(async () => {
     guide = await readRecipe("github");
-    await registry.push("node", "22", await busyboxImage());
-    await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", servingCommand] }));
+    await pushJobImages(registry);
   });
 
   /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
@@ -69,5 +65,12 @@ describe("GitHub's runner", () => {
     assert.match(output, /^not Alpine\n80\/tcp -> 0\.0\.0\.0:\d+$/m);
     assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);
     await setting.daemon.ok("volume", "rm", "github-work");
+  });
+
+  test("as a container executes the hooks at the daemon's socket", {
+    skip: onlyOn("local", "a task has the socket by inner_socket"),
+  }, async () => {
+    const output = await runHooksInside(setting.daemon, registry, setting.daemon.socket);
+    assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted\ngreeted$/m);
   });
 });

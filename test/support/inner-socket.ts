@@ -10,6 +10,8 @@ import { after, before, describe, it } from "node:test";
 import { ryukImage } from "../conformance/testcontainers.ts";
 import { runCommand } from "./command.ts";
 import { checkout, type Daemon } from "./daemon.ts";
+import { pushJobImages, runHooksInside } from "./github-runner.ts";
+import { busyboxImage } from "./images.ts";
 import { InnerClient, relayArguments, relayImage } from "./inner-client.ts";
 import { findNpmPackages } from "./npm-packages.ts";
 import { buildProgram } from "./programs.ts";
@@ -36,6 +38,7 @@ export function describeInnerSocket(
     before(async () => {
       setting = await start();
       const { daemon, registry } = setting;
+      await registry.push("busybox", "latest", await busyboxImage());
       await registry.push("relay", "1", await relayImage());
       await registry.push("ryuk", "1", await ryukImage(await readFile(await buildProgram("ryuk"))));
       [image, reaper] = [`${registry.host}/relay:1`, `${registry.host}/ryuk:1`];
@@ -93,6 +96,13 @@ export function describeInnerSocket(
       assert.equal(said, "said inside");
       await untilTrue(async () => (await job.ok("ps", "--all", "--format", "{{.Names}}")) === "job");
       assert.equal(await setting.daemon.ok("ps", "--all", "--format", "{{.Names}}"), "job\nsecret");
+    });
+
+    it("executes the hooks of a GitHub runner that it runs", async () => {
+      const { daemon, registry } = setting;
+      await pushJobImages(registry);
+      const output = await runHooksInside(daemon, registry);
+      assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted\ngreeted$/m);
     });
   });
 }
