@@ -107,6 +107,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err != nil {
 		return nil, err
 	}
+	imported := &stepKeys{}
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
@@ -119,8 +120,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 			"registry": recovering(registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false))),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local":    behind(boundedImport(directoryCache(sessions), s.memory, importLimit, layerPatience)),
-			"registry": behind(boundedImport(registryCache(sessions, w.Hosts), s.memory, importLimit, layerPatience)),
+			"local":    behind(imported, boundedImport(directoryCache(sessions), s.memory, importLimit, layerPatience)),
+			"registry": behind(imported, boundedImport(registryCache(sessions, w.Hosts), s.memory, importLimit, layerPatience)),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})
