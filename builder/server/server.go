@@ -101,7 +101,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err != nil {
 		return nil, err
 	}
-	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
+	cache := solver.NewCacheManager(ctx, "local", newBoundedLinks(keys), bkworker.NewCacheResultStorage(workers))
 	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), buildBounded)
 	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
