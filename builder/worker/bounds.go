@@ -136,3 +136,22 @@ func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest,
 	}
 	return b.FrontendLLBBridge.Solve(ctx, request, session)
 }
+
+// operationBridge refuses what an operation builds if that has such operations itself. With each of these within another,
+// the solver goes all ways up from what they have in common, while all builds wait.
+type operationBridge struct{ BoundedBridge }
+
+// Solve is called with the definition that the operation has read.
+func (b operationBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
+	defer Recovered(&err)
+	for _, text := range request.Definition.GetDef() {
+		var op pb.Op
+		if err := op.UnmarshalVT(text); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if op.GetBuild() != nil {
+			return nil, status.Error(codes.InvalidArgument, "sockerless: an operation that builds, within what another builds, is not implemented by the builder")
+		}
+	}
+	return b.BoundedBridge.Solve(ctx, request, session)
+}
