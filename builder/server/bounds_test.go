@@ -117,3 +117,31 @@ func TestADefinitionOfTooManyInputsIsRefusedHoweverItComes(t *testing.T) {
 		t.Errorf("%v, %v", usage, err)
 	}
 }
+
+// TestAnOperationBuildsNothingThatBuildsItself solves operations that build what a client's file defines.
+func TestAnOperationBuildsNothingThatBuildsItself(t *testing.T) {
+	s, _ := running(t)
+	dir := t.TempDir()
+	defer s.worker.Serve("files", dir)()
+	files := llb.Local("context", llb.SessionID("files"))
+	for name, state := range map[string]llb.State{
+		"files":  llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)),
+		"builds": files.With(llbbuild.Build(llbbuild.WithFilename("files"))),
+	} {
+		marshalled, err := state.Marshal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var text bytes.Buffer
+		if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("files")))); err != nil {
+		t.Error(err)
+	}
+	err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("builds"))))
+	if err == nil || !strings.Contains(err.Error(), "within what another builds") {
+		t.Error(err)
+	}
+}

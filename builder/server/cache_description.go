@@ -18,6 +18,9 @@ const (
 	maxRecordSteps = 1 << 24
 	// layerSteps are those of a layer, of which BuildKit keeps some hundred bytes for each result above it.
 	layerSteps = 16
+	// maxRecordLayers bounds those of all results of a record, of which BuildKit computes a digest each time that it looks
+	// for them, in the one goroutine that schedules every build.
+	maxRecordLayers = 1 << 12
 )
 
 // documentReader is a document that has been read.
@@ -105,11 +108,8 @@ func checkDescriptors(steps *atomic.Int64, descriptors ...ocispecs.Descriptor) e
 // checkRecords refuses records of which BuildKit could make a loop, whose members it names one after the other without
 // an end. It makes one of records with a digest that stand on the same ones, and chooses at random which.
 func checkRecords(config cacheimporttypes.CacheConfig, steps *atomic.Int64) error {
-	all := &recordGraph{records: config.Records, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
-	for at, record := range config.Records {
-		if err := all.countLayers(config.Layers, record); err != nil {
-			return err
-		}
+	all := &recordGraph{CacheConfig: config, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
+	for at := range config.Records {
 		if _, err := all.make(at); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func checkRecords(config cacheimporttypes.CacheConfig, steps *atomic.Int64) erro
 
 // recordGraph has the records of a cache as BuildKit puts them together, in its order.
 type recordGraph struct {
-	records []cacheimporttypes.CacheRecord
+	cacheimporttypes.CacheConfig
 	// By the index of the record; nil while it is made.
 	made  map[int]*recordNode
 	roots map[digest.Digest]*recordNode
@@ -136,6 +136,8 @@ type recordNode struct {
 	// The number of records that it is made of, and of links that these stand on.
 	members int
 	links   int
+	// The number of layers of its results.
+	layers int
 }
 
 // recordLink is how a record with this digest stands on another.
@@ -180,10 +182,10 @@ func (c *recordGraph) make(at int) (*recordNode, error) {
 		return made.self(), nil
 	}
 	c.made[at] = nil
-	if at < 0 || at >= len(c.records) {
+	if at < 0 || at >= len(c.Records) {
 		return nil, errors.New("the build cache lacks a record")
 	}
-	record := c.records[at]
+	record := c.Records[at]
 	for _, links := range record.Inputs {
 		for _, each := range links {
 			if _, err := c.make(each.LinkIndex); err != nil {
@@ -193,7 +195,10 @@ func (c *recordGraph) make(at int) (*recordNode, error) {
 	}
 	made, err := c.join(record)
 	c.made[at] = made
-	return made, err
+	if err != nil {
+		return nil, err
+	}
+	return made, c.countLayers(made, record)
 }
 
 // join returns the record as one of those with its digest that stand on the same ones, or as a new one.
@@ -230,6 +235,7 @@ func (c *recordGraph) join(record cacheimporttypes.CacheRecord) (*recordNode, er
 		}
 		made.members += each.members
 		made.links += each.links
+		made.layers += each.layers
 		for link, children := range each.children {
 			for child := range children {
 				made.add(link, child)
@@ -311,15 +317,21 @@ func (c *recordGraph) step(from, to *recordNode) error {
 }
 
 // countLayers counts the layers of each of a record's results.
-func (c *recordGraph) countLayers(layers []cacheimporttypes.CacheLayer, record cacheimporttypes.CacheRecord) error {
+func (c *recordGraph) countLayers(made *recordNode, record cacheimporttypes.CacheRecord) error {
+	count := func(layers int) error {
+		if made.layers += layers; made.layers > maxRecordLayers {
+			return errRecordSteps
+		}
+		return c.count(layerSteps * layers)
+	}
 	for _, result := range record.ChainedResults {
-		if err := c.count(layerSteps * len(result.LayerIndexes)); err != nil {
+		if err := count(len(result.LayerIndexes)); err != nil {
 			return err
 		}
 	}
 	for _, result := range record.Results {
-		for at := result.LayerIndex; at >= 0 && at < len(layers); at = layers[at].ParentIndex {
-			if err := c.count(layerSteps); err != nil {
+		for at := result.LayerIndex; at >= 0 && at < len(c.Layers); at = c.Layers[at].ParentIndex {
+			if err := count(1); err != nil {
 				return err
 			}
 		}

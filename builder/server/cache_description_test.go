@@ -226,6 +226,38 @@ func TestResultsOfABuildCacheWithTooManyLayersInAllAreRefused(t *testing.T) {
 	}
 }
 
+// BuildKit computes a digest of all layers of a record's results each time that it looks for them.
+func TestResultsOfOneRecordOfABuildCacheWithTooManyLayersAreRefused(t *testing.T) {
+	config := cacheimporttypes.CacheConfig{Layers: []cacheimporttypes.CacheLayer{{ParentIndex: -1}}}
+	for range 127 {
+		config.Layers = append(config.Layers, cacheimporttypes.CacheLayer{ParentIndex: len(config.Layers) - 1})
+	}
+	result := cacheimporttypes.CacheResult{LayerIndex: len(config.Layers) - 1}
+	root, other, both := record("root"), record("other"), record("equal", []int{0, 1})
+	for range 10 {
+		root.Results = append(root.Results, result)
+	}
+	equal := record("equal", []int{0})
+	equal.Results = root.Results
+	sameEqual := record("equal", []int{1})
+	sameEqual.Results = root.Results
+	both.Results = append(both.Results, root.Results...)
+	config.Records = []cacheimporttypes.CacheRecord{root, other, equal, sameEqual}
+	var steps atomic.Int64
+	if err := checkRecords(config, &steps); err != nil {
+		t.Error(err)
+	}
+	config.Records = append(config.Records, both, both)
+	if err := checkRecords(config, &steps); !errors.Is(err, errRecordSteps) {
+		t.Errorf("results of equal records: %v", err)
+	}
+	root.Results = append(append(root.Results, root.Results...), root.Results...)
+	root.Results = append(root.Results, root.Results...)
+	if err := checkRecords(cacheimporttypes.CacheConfig{Layers: config.Layers, Records: []cacheimporttypes.CacheRecord{root}}, &steps); !errors.Is(err, errRecordSteps) {
+		t.Errorf("results of a record: %v", err)
+	}
+}
+
 func TestRecordsOfABuildCacheWithEqualDigestsAreRead(t *testing.T) {
 	config := cacheimporttypes.CacheConfig{Records: []cacheimporttypes.CacheRecord{
 		record("one"), record("two"), record("three"),

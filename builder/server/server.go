@@ -101,12 +101,13 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err != nil {
 		return nil, err
 	}
-	cache := solver.NewCacheManager(ctx, "local", keys, bkworker.NewCacheResultStorage(workers))
+	cache := solver.NewCacheManager(ctx, "local", newBoundedLinks(keys), bkworker.NewCacheResultStorage(workers))
 	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), buildBounded)
 	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err
 	}
+	imported := &stepKeys{}
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
@@ -119,8 +120,8 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 			"registry": recovering(registrycache.ResolveCacheExporterFunc(sessions, w.Hosts(false))),
 		},
 		ResolveCacheImporterFuncs: map[string]remotecache.ResolveCacheImporterFunc{
-			"local":    behind(boundedImport(directoryCache(sessions), s.memory, importLimit, layerPatience)),
-			"registry": behind(boundedImport(registryCache(sessions, w.Hosts), s.memory, importLimit, layerPatience)),
+			"local":    behind(imported, boundedImport(directoryCache(sessions), s.memory, importLimit, layerPatience)),
+			"registry": behind(imported, boundedImport(registryCache(sessions, w.Hosts), s.memory, importLimit, layerPatience)),
 		},
 		Entitlements: []string{"network.host"}, MeterProvider: meters,
 	})

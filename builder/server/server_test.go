@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
+	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
 
 // running serves builds whose steps do nothing.
@@ -180,5 +182,44 @@ func TestACancelledBuildLeavesNothingWhileAnotherIsHeld(t *testing.T) {
 	close(goOn)
 	if err := <-held; err != nil {
 		t.Error(err)
+	}
+}
+
+// BuildKit checks all results of a step in the one goroutine that schedules every build.
+func TestTheBackendIsAskedForTheResultOfAStepThatIsUsedOnly(t *testing.T) {
+	s, server := running(t)
+	step := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)).Run(llb.Args([]string{"step"})).Root()
+	anew := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)).Run(llb.Args([]string{"step"}), llb.IgnoreCache).Root()
+	const many = 12
+	for range many {
+		if err := solvedState(t.Context(), s, "one", anew); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{}); err != nil || len(all) < many {
+		t.Fatalf("%d states, %v", len(all), err)
+	}
+	var asked, started atomic.Int32
+	server.Before = func(procedure string) {
+		switch procedure {
+		case "InspectImage":
+			asked.Add(1)
+		case "StartContainer":
+			started.Add(1)
+		}
+	}
+	if err := solvedState(t.Context(), s, "two", step); err != nil {
+		t.Error(err)
+	}
+	if count := asked.Load(); count > 3 || started.Load() > 0 {
+		t.Errorf("it was asked %d times, and the step was run %d times", count, started.Load())
+	}
+	for _, image := range server.Images() {
+		if _, err := server.RemoveImage(t.Context(), connect.NewRequest(&backendv1.RemoveImageRequest{Image: image})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := solvedState(t.Context(), s, "three", step); err != nil || started.Load() != 1 {
+		t.Errorf("without its results the step was run %d times, %v", started.Load(), err)
 	}
 }

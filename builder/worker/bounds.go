@@ -18,17 +18,22 @@ const (
 	// has changed, in the one goroutine that schedules every build.
 	maxGraph  = 8192
 	maxInputs = 1024
+	// maxPaths bounds the ways from a definition's operations down to their inputs' inputs, all together. For two operations
+	// with one cache key the solver goes all of them, however often they meet, in the goroutine that schedules every build.
+	// Three stages that each have dozens of copies from the one before need some ten millions.
+	maxPaths = 1 << 28
 	// maxNames bounds the names of a definition's operations together.
 	maxNames = 64 << 20
 )
 
-// BoundSolve refuses a solve that imports too many caches, or whose definition has too many operations or inputs.
+// BoundSolve refuses a solve that imports too many caches, or whose definition has too many operations, inputs or ways
+// from one to another.
 func BoundSolve(imports int, definition *pb.Definition) error {
 	if imports > MaxImports {
 		return status.Errorf(codes.InvalidArgument, "the build imports %d caches, more than the %d that it may import", imports, MaxImports)
 	}
 	graph := 0
-	names := &names{metadata: definition.GetMetadata(), ops: map[digest.Digest]*pb.Op{}, known: map[digest.Digest]int64{}}
+	ops := map[digest.Digest]*pb.Op{}
 	for _, text := range definition.GetDef() {
 		var op pb.Op
 		if err := op.UnmarshalVT(text); err != nil {
@@ -41,15 +46,42 @@ func BoundSolve(imports int, definition *pb.Definition) error {
 		if graph += 1 + count; graph > maxGraph {
 			return status.Errorf(codes.InvalidArgument, "the build has more than %d operations and inputs of these", maxGraph)
 		}
-		names.ops[digest.FromBytes(text)] = &op
+		ops[digest.FromBytes(text)] = &op
 	}
+	names := &names{metadata: definition.GetMetadata(), ops: ops, known: map[digest.Digest]int64{}}
 	var sum int64
-	for id := range names.ops {
+	for id := range ops {
 		if sum += names.length(id); sum > maxNames {
 			return status.Errorf(codes.InvalidArgument, "the names of the build's operations have more than the %d bytes that they may have", maxNames)
 		}
 	}
+	ways := &paths{ops, map[digest.Digest]int{}}
+	count := 0
+	for id := range ops {
+		if count += ways.from(id); count > maxPaths {
+			return status.Errorf(codes.InvalidArgument, "the build's operations use one another in more than the %d ways in which they may", maxPaths)
+		}
+	}
 	return nil
+}
+
+// paths counts the ways from a definition's operations down to their inputs' inputs: they double where an operation has an
+// input twice.
+type paths struct {
+	ops   map[digest.Digest]*pb.Op
+	known map[digest.Digest]int
+}
+
+func (p *paths) from(id digest.Digest) int {
+	if count, ok := p.known[id]; ok {
+		return count
+	}
+	count := 1
+	for _, input := range p.ops[id].GetInputs() {
+		count = min(count+p.from(digest.Digest(input.Digest)), maxPaths+1)
+	}
+	p.known[id] = count
+	return count
 }
 
 // names bounds the names that BuildKit gives a definition's operations: that of a merge or a diff has those of all its
@@ -103,4 +135,23 @@ func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest,
 		return nil, err
 	}
 	return b.FrontendLLBBridge.Solve(ctx, request, session)
+}
+
+// operationBridge refuses what an operation builds if that has such operations itself. With each of these within another,
+// the solver goes all ways up from what they have in common, while all builds wait.
+type operationBridge struct{ BoundedBridge }
+
+// Solve is called with the definition that the operation has read.
+func (b operationBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
+	defer Recovered(&err)
+	for _, text := range request.Definition.GetDef() {
+		var op pb.Op
+		if err := op.UnmarshalVT(text); err != nil {
+			return nil, status.Error(codes.InvalidArgument, err.Error())
+		}
+		if op.GetBuild() != nil {
+			return nil, status.Error(codes.InvalidArgument, "sockerless: an operation that builds, within what another builds, is not implemented by the builder")
+		}
+	}
+	return b.BoundedBridge.Solve(ctx, request, session)
 }

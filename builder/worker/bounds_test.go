@@ -66,14 +66,15 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 		refusal string
 	}{
 		"an operation of as many inputs as are let": {merged(maxInputs), ""},
-		"one more":                  {merged(maxInputs + 1), inputs},
-		"a build of 2,000 steps":    {chain(2000), ""},
-		"one of 3,000":              {chain(3000), graph},
-		"operations of many inputs": {llb.Merge([]llb.State{merged(1024), merged(1023), merged(1022), merged(1021), merged(1020), merged(1019), merged(1018), merged(1017), merged(1016)}), graph},
-		"merges on merges":          {merges(500), ""},
-		"diffs that double":         {diffs(40), "the names of the build's operations have more than the 67108864 bytes"},
-		"names that double":         {nested(40), "the names of the build's operations have more than the 67108864 bytes"},
-		"names that are given":      {nested(40, llb.WithCustomName("merge")), ""},
+		"one more":                   {merged(maxInputs + 1), inputs},
+		"a build of 2,000 steps":     {chain(2000), ""},
+		"one of 3,000":               {chain(3000), graph},
+		"operations of many inputs":  {llb.Merge([]llb.State{merged(1024), merged(1023), merged(1022), merged(1021), merged(1020), merged(1019), merged(1018), merged(1017), merged(1016)}), graph},
+		"merges on merges":           {merges(500), ""},
+		"diffs that double":          {diffs(40), "the names of the build's operations have more than the 67108864 bytes"},
+		"names that double":          {nested(40), "the names of the build's operations have more than the 67108864 bytes"},
+		"inputs that are used twice": {nested(24, llb.WithCustomName("merge")), ""},
+		"and so are theirs, and on":  {nested(40, llb.WithCustomName("merge")), "in more than the 268435456 ways"},
 	} {
 		definition, err := each.state.Marshal(t.Context())
 		must(t, err)

@@ -202,16 +202,21 @@ func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, 
 	return made, s.put(made)
 }
 
-// load returns the record of an existing state, and holds it. With `trusting` a state counts as existing while the
-// backend does not answer.
-func (s *states) load(ctx context.Context, id string, trusting bool) (record, error) {
+// load returns the record of an existing state, and holds it.
+func (s *states) load(ctx context.Context, id string) (record, error) {
+	return s.holding(ctx, id, func() (record, error) { return s.find(ctx, id) })
+}
+
+// loadRecorded returns a state's record, whether or not the backend has its image, and holds it.
+func (s *states) loadRecorded(ctx context.Context, id string) (record, error) {
+	return s.holding(ctx, id, func() (record, error) { return s.recorded(id) })
+}
+
+func (s *states) holding(ctx context.Context, id string, load func() (record, error)) (record, error) {
 	if err := s.hold(ctx, id); err != nil {
 		return record{}, err
 	}
-	found, err := s.find(ctx, id)
-	if trusting && err != nil && !errors.Is(err, errNoState) {
-		found, err = s.recorded(id)
-	}
+	found, err := load()
 	if err != nil {
 		s.letGo(id)
 	}

@@ -58,10 +58,10 @@ func TestAHeldStateIsNotPruned(t *testing.T) {
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"free"}) {
 		t.Errorf("pruned %v", gone)
 	}
-	if _, err := s.load(context.Background(), held.ID, false); err != nil {
+	if _, err := s.load(context.Background(), held.ID); err != nil {
 		t.Error(err)
 	}
-	if _, err := s.load(context.Background(), free.ID, false); !errors.Is(err, errNoState) {
+	if _, err := s.load(context.Background(), free.ID); !errors.Is(err, errNoState) {
 		t.Errorf("the pruned state: %v", err)
 	}
 }
@@ -77,7 +77,7 @@ func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
 			asking := make(chan struct{})
 			go func() {
 				close(asking)
-				_, err := s.load(context.Background(), made.ID, false)
+				_, err := s.load(context.Background(), made.ID)
 				loaded <- answer{err}
 			}()
 			<-asking
@@ -102,7 +102,7 @@ func TestAStateIsNotPrunedWhileItIsLookedFor(t *testing.T) {
 			}
 		}
 	}
-	if _, err := s.load(context.Background(), made.ID, false); err != nil {
+	if _, err := s.load(context.Background(), made.ID); err != nil {
 		t.Error(err)
 	}
 	if there := server.Images(); !slices.Equal(there, []string{made.ID}) {
@@ -116,7 +116,7 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	if err := s.backend.RemoveImage(context.Background(), made.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.load(context.Background(), made.ID, false); !errors.Is(err, errNoState) {
+	if _, err := s.load(context.Background(), made.ID); !errors.Is(err, errNoState) {
 		t.Errorf("loaded: %v", err)
 	}
 	if left, err := s.list(); err != nil || len(left) != 0 {
@@ -152,10 +152,10 @@ func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
 			if err := again.removeLost(context.Background()); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := again.load(context.Background(), damaged.ID, false); !errors.Is(err, errNoState) {
+			if _, err := again.load(context.Background(), damaged.ID); !errors.Is(err, errNoState) {
 				t.Errorf("loaded: %v", err)
 			}
-			if _, err := again.load(context.Background(), whole.ID, false); err != nil {
+			if _, err := again.load(context.Background(), whole.ID); err != nil {
 				t.Error(err)
 			}
 			if made := installed(t, again, "damaged"); made.ID != damaged.ID || !slices.Equal(made.DiffIDs, damaged.DiffIDs) {

@@ -226,27 +226,20 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 }
 
 // LoadRef returns a state of the build cache; solver.ErrNotFound if it or its image is gone. A hidden one is only
-// checked, not used; BuildKit forgets whatever fails here, even if the backend was merely unreachable. A context is
-// found while it is referenced.
+// checked, not used, and BuildKit forgets whatever fails here. A context is found while it is referenced.
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
+	load := w.states.load
 	if hidden {
 		ctx = context.WithoutCancel(ctx)
 		// BuildKit uses its ID to request the layers of an image that consists of a context.
 		if found := w.references.contextOf(id); found != nil {
 			return found, nil
 		}
+		// BuildKit checks all results of a step in the one goroutine that schedules every build: the backend is asked for
+		// the one that is used.
+		load = w.states.loadRecorded
 	}
-	if hidden && w.states.isInUse(id) {
-		// It cannot be pruned, so the backend need not be asked.
-		if err := w.states.hold(ctx, id); err != nil {
-			return nil, err
-		}
-		if held, err := w.states.recorded(id); err == nil {
-			return w.stateRef(held), nil
-		}
-		w.states.letGo(id)
-	}
-	found, err := w.states.load(ctx, id, hidden)
+	found, err := load(ctx, id)
 	if errors.Is(err, errNoState) {
 		return nil, solver.ErrNotFound
 	}
@@ -288,7 +281,7 @@ func (w *Worker) newOp(v solver.Vertex, base *pb.Op, bridge frontend.FrontendLLB
 	case *pb.Op_File:
 		return w.newFileOp(v, op)
 	case *pb.Op_Build:
-		return ops.NewBuildOp(v, op, BoundedBridge{bridge}, w)
+		return ops.NewBuildOp(v, op, operationBridge{BoundedBridge{bridge}}, w)
 	case *pb.Op_Merge:
 		return ops.NewMergeOp(v, op, w)
 	case *pb.Op_Diff:
