@@ -15,7 +15,7 @@ export interface ChannelEvents<Message> {
   /** It runs, for the first time or again. */
   readonly started: () => void;
   /** @param handle of a socket that came with the message, as of a {@link Socket} */
-  readonly told: (message: Message, handle: unknown) => void;
+  readonly told: (message: Message, handle: SocketHandle | undefined) => void;
   /** It has ended, or left its channel; nothing more comes of it. */
   readonly ended: (reason: string) => void;
 }
@@ -107,7 +107,7 @@ export class ChannelProcess<Message> {
       started.stderr.unref();
       this.#log.follow(started.stderr);
     }
-    started.on("message", (message, handle) => {
+    started.on("message", (message, handle: SocketHandle | undefined) => {
       if (this.#process === started) {
         this.#events.told(message as Message, handle);
       }
