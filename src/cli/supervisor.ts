@@ -6,7 +6,7 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
+import { endOf, hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
 import type { KeptSocket } from "../common/held-sockets.ts";
@@ -170,7 +170,7 @@ class Child {
   /** Restarts the process from now on when it ends by itself. */
   keepRunning(): void {
     const child = this.#process;
-    const onExit = (): void => this.#restartLater(child.signalCode ?? `exit code ${child.exitCode}`);
+    const onExit = (): void => this.#restartLater(endOf(child));
     if (hasExited(child)) {
       onExit();
     } else {

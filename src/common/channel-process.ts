@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
 
-import { RestartPauses } from "./child-processes.ts";
+import { endOf, RestartPauses } from "./child-processes.ts";
 import { messageOf } from "./errors.ts";
 import { type LineLogger, ProcessLog } from "./process-log.ts";
 import type { SocketHandle } from "./socket-handle.ts";
@@ -118,7 +118,7 @@ export class ChannelProcess<Message> {
         this.#lost(started, "it has left its channel");
       }
     });
-    started.once("close", (code, signal) => this.#lost(started, signal ?? `exit code ${code}`));
+    started.once("close", () => this.#lost(started, endOf(started)));
   }
 
   #lost(process: ChildProcess, reason: string): void {
