@@ -45,7 +45,7 @@ export async function connectNetwork(
   networkReference: string,
   containerReference: string,
   config: EndpointConfig = create(EndpointConfigSchema),
-  left?: AbortSignal,
+  left: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);
@@ -83,7 +83,7 @@ export async function disconnectNetwork(
   networkReference: string,
   containerReference: string,
   force: boolean,
-  left?: AbortSignal,
+  left: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);

@@ -21,8 +21,8 @@ import { callAgent } from "../agent/running-agent.ts";
 export async function pauseContainer(
   context: EngineContext,
   reference: string,
-  by: "user" | "commit" = "user",
-  left?: AbortSignal,
+  by: "user" | "commit",
+  left: AbortSignal,
 ): Promise<void> {
   await changePause(context, reference, pauseRefusal, left, async (live, found) => {
     const record = frozenBy(found, by);

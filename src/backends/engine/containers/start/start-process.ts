@@ -106,7 +106,7 @@ export function startRequestOf(
 export async function refuseOldAgent(
   link: AgentLink,
   { process, changesAnew, secrets, secretEnv }: StartRequest,
-  missingLayers = 0,
+  missingLayers: number,
 ): Promise<void> {
   const needed = [
     ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
