@@ -8,7 +8,7 @@ import type { ResolvedMount } from "../../driver/workload-spec.ts";
 /** Finds the mount that contains a path. */
 export type MountLookup = (path: string) => SourceMount;
 
-/** What is looked at of a mount. */
+/** A mount, as far as it is looked at here. */
 export type SourceMount = Pick<MountInfo, "mountPoint" | "propagation">;
 
 /** The mounts of this process, which are the machine's, read at the first lookup. @param path without links */
