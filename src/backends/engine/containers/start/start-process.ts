@@ -66,7 +66,7 @@ export class UndeliveredStart extends SockerlessError {
 }
 
 /** An aborted start request: the process may have begun nevertheless. */
-export class AbortedStart extends Error {
+class AbortedStart extends Error {
   readonly reason: unknown;
 
   constructor(reason: unknown) {
