@@ -51,6 +51,7 @@ type Connection struct {
 	sending    sync.Mutex
 	sent       uint64
 	writeEnded atomic.Bool
+	closing    sync.Once
 }
 
 func (c *Connection) send(message *agentv1.TunnelRequest) error {
@@ -126,13 +127,16 @@ func (c *Connection) CloseWrite() error {
 	return err
 }
 
-// Close cancels unfinished directions; if both have ended, it waits until the process has received everything.
+// Close cancels unfinished directions; if both have ended, it waits until the process has received everything. It may
+// be called again, also meanwhile.
 func (c *Connection) Close() error {
-	for c.readEnded.Load() && c.writeEnded.Load() {
-		if _, err := c.stream.Receive(); err != nil {
-			break
+	c.closing.Do(func() {
+		for c.readEnded.Load() && c.writeEnded.Load() {
+			if _, err := c.stream.Receive(); err != nil {
+				break
+			}
 		}
-	}
-	c.end()
+		c.end()
+	})
 	return nil
 }

@@ -80,8 +80,8 @@ var agentConnections = semaphore.NewWeighted(maxAgentConnections)
 // acceptPause is the pause after a failed accept.
 const acceptPause = 200 * time.Millisecond
 
-// forward accepts connections to the socket, which end with ctx, until that is done. They wait while the container is
-// unreachable.
+// forward accepts connections to the socket, which end with ctx, until that is done. Excess ones wait in its queue,
+// without a descriptor here; all wait while the container is unreachable, or this machine lacks descriptors.
 func (a sshAgent) forward(ctx context.Context, accept func() (io.ReadWriteCloser, error)) {
 	free := semaphore.NewWeighted(maxSSHConnections)
 	for free.Acquire(ctx, 1) == nil {
@@ -101,6 +101,7 @@ func (a sshAgent) forward(ctx context.Context, accept func() (io.ReadWriteCloser
 		go func() {
 			defer free.Release(1)
 			defer agentConnections.Release(1)
+			defer context.AfterFunc(ctx, func() { conn.Close() })()
 			forwardConnection(ctx, a.client, a.id, conn)
 		}()
 	}
@@ -157,34 +158,10 @@ func (w *Worker) forwardSSH(ctx context.Context, client session.Caller, id strin
 	return made, nil
 }
 
-// serve accepts connections until the listener is closed. Excess ones wait in its queue, without a descriptor here.
+// serve accepts connections until ctx is done and the listener is closed.
 func (a *agentSocket) serve(ctx context.Context, client session.Caller, id string) {
 	defer close(a.ended)
-	free := semaphore.NewWeighted(maxSSHConnections)
-	for free.Acquire(ctx, 1) == nil {
-		conn, err := a.listener.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil { // perhaps for want of descriptors
-			free.Release(1)
-			select {
-			case <-time.After(acceptPause):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		if agentConnections.Acquire(ctx, 1) != nil {
-			conn.Close()
-			return
-		}
-		go func() {
-			defer free.Release(1)
-			defer agentConnections.Release(1)
-			defer context.AfterFunc(ctx, func() { conn.Close() })()
-			forwardConnection(ctx, client, id, conn)
-		}()
-	}
+	sshAgent{client: client, id: id}.forward(ctx, func() (io.ReadWriteCloser, error) { return a.listener.Accept() })
 }
 
 func (a *agentSocket) close() error {

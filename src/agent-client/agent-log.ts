@@ -17,10 +17,10 @@ export async function* agentLog(
   agent: AgentTarget,
   containerId: string,
   request: MessageInitShape<typeof LogsRequestSchema>,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): AsyncGenerator<LogChunk> {
   const ended = new AbortController();
-  const scope = signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal]);
+  const scope = AbortSignal.any([signal, ended.signal]);
   const { client, close } = createAgentClient(agent.address, {
     containerId,
     window: logWindow,

@@ -19,6 +19,9 @@ import { cutLimitMs } from "./link.ts";
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
+/** Calls of a kind that nobody waits for any more, at the most. */
+const mostUnawaitedCalls = 256;
+
 /** Bytes of input that may wait in such calls. */
 const mostUnawaitedBytes = 16 * 1024 * 1024;
 
@@ -32,13 +35,8 @@ const requests = new ByteBudget(requestBudget);
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
-  readonly #most: number;
   readonly #calls = new Map<ClientHttp2Stream, number>();
   #bytes = 0;
-
-  constructor(most: number) {
-    this.#most = most;
-  }
 
   /** Adds a call until it ends; of too many the oldest is cancelled. */
   add(call: ClientHttp2Stream): void {
@@ -49,7 +47,7 @@ class UnawaitedCalls {
     this.#bytes += call.writableLength;
     call.once("close", () => this.#remove(call));
     for (const oldest of this.#calls.keys()) {
-      if (this.#calls.size <= this.#most && this.#bytes <= mostUnawaitedBytes) {
+      if (this.#calls.size <= mostUnawaitedCalls && this.#bytes <= mostUnawaitedBytes) {
         return;
       }
       this.#remove(oldest);
@@ -64,9 +62,9 @@ class UnawaitedCalls {
 }
 
 /** Their results are known, or they have failed. */
-const released = new UnawaitedCalls(256);
+const released = new UnawaitedCalls();
 /** Their clients have left; what these sent before may still be read. */
-const left = new UnawaitedCalls(256);
+const left = new UnawaitedCalls();
 
 /**
  * Milliseconds of silence after which a stream to an agent counts as cut. A backend on another machine does not report

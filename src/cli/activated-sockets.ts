@@ -3,18 +3,12 @@ import { closeSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 
 import { errnoOf, invalid } from "../common/errors.ts";
-import { type HeldSocket, socketFileOf } from "../common/held-sockets.ts";
+import { type KeptSocket, socketFileOf } from "../common/held-sockets.ts";
 
 const firstDescriptor = 3;
 const unixScheme = "unix://";
 /** `__SO_ACCEPTCON` among the flags in /proc/net/unix: the socket listens. */
 const listens = 0x10000;
-
-/** A socket, and the descriptor of it that this process has. */
-export interface ActivatedSocket {
-  readonly socket: HeldSocket;
-  readonly handle: { readonly fd: number; close(): void };
-}
 
 /**
  * Takes the sockets over, and removes their variables from the environment.
@@ -25,7 +19,7 @@ export interface ActivatedSocket {
 export function activatedSockets(
   hosts: readonly string[],
   environment: NodeJS.ProcessEnv,
-): readonly ActivatedSocket[] {
+): readonly KeptSocket[] {
   const { LISTEN_PID, LISTEN_FDS } = environment;
   for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) {
     delete environment[name];

@@ -12,7 +12,7 @@ import path from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { checkout } from "../common/built-programs.ts";
-import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
+import { endOf, hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, EcsSection, KubernetesSection } from "../common/config/load.ts";
 import { errnoOf, systemError } from "../common/errors.ts";
 import { builderSocketOf, portSocketOf } from "../common/port-socket.ts";
@@ -232,12 +232,14 @@ export class BuilderProcess {
       failure ??= error;
       this.#logger.error({ err: error }, "the builder");
     });
-    child.once("exit", (code, signal) => {
+    child.once("exit", () => {
       this.#starting = undefined;
       if (!this.#stopping) {
-        const reason = signal ?? `exit code ${code}`;
         const delayMs = this.#pauses.crashed();
-        this.#logger.error({ reason, delayMs }, "the builder ended unexpectedly, starting it again");
+        this.#logger.error(
+          { reason: endOf(child), delayMs },
+          "the builder ended unexpectedly, starting it again",
+        );
         this.#startLater(delayMs);
       }
     });

@@ -7,6 +7,7 @@ import path from "node:path";
 
 import type { Finding } from "../backends/state/check.ts";
 import { commandLineOf } from "../common/command-line.ts";
+import { parseMountInfo } from "../common/mount-info.ts";
 
 /**
  * Checks the machine for a state directory whose daemon does not run; containers may.
@@ -21,44 +22,25 @@ export async function checkMachine(stateDirectory: string, repair: boolean): Pro
   return [...(await checkMounts(directory, repair)), ...(await checkRules(directory, repair))];
 }
 
-/** A line of /proc/<pid>/mountinfo (proc_pid_mountinfo(5)). */
-interface Mount {
-  /** Major and minor number of the file system. */
-  readonly device: string;
-  readonly target: string;
-}
-
-/** Reads /proc/<pid>/mountinfo. */
-export function mountsIn(text: string): readonly Mount[] {
-  return text.split("\n").flatMap((line) => {
-    const [, , device, , target] = line.split(" ");
-    return device === undefined || target === undefined
-      ? []
-      : [{ device, target: target.replaceAll(/\\([0-7]{3})/g, (_, octal: string) => byte(octal)) }];
-  });
-}
-
-const byte = (octal: string): string => String.fromCharCode(Number.parseInt(octal, 8));
-
 async function checkMounts(directory: string, repair: boolean): Promise<readonly Finding[]> {
   const container = new RegExp(`^${RegExp.escape(directory)}/containers/([0-9a-f]{64})/(merged|image)$`);
-  const mounts = mountsIn(await readFile("/proc/self/mountinfo", "utf8")).filter(({ target }) =>
-    container.test(target),
+  const mounts = parseMountInfo(await readFile("/proc/self/mountinfo", "utf8")).filter(({ mountPoint }) =>
+    container.test(mountPoint),
   );
   if (mounts.length === 0) {
     return [];
   }
   const { roots, commands } = await processes();
   const findings: Finding[] = [];
-  for (const { device, target } of mounts) {
-    const id = container.exec(target)?.[1] ?? "";
+  for (const { device, mountPoint } of mounts) {
+    const id = container.exec(mountPoint)?.[1] ?? "";
     // A shim keeps what it has mounted for a moment after its process; its command line has the container's ID.
     if (!(roots.has(device) || commands.some((command) => command.includes(id)))) {
       findings.push({
-        what: path.relative(directory, target),
+        what: path.relative(directory, mountPoint),
         fault: "is mounted, and its container has no process",
         outcome: repair
-          ? await outcomeOf("unmounted", "umount", target)
+          ? await outcomeOf("unmounted", "umount", mountPoint)
           : "the next start of the daemon, or --repair, unmounts it",
       });
     }
@@ -78,8 +60,8 @@ async function processes(): Promise<{
     if (Number(pid) !== process.pid) {
       commands.push(commandLineOf(Number(pid)));
     }
-    for (const { device, target } of mountsIn(await read("mountinfo"))) {
-      if (target === "/") {
+    for (const { device, mountPoint } of parseMountInfo(await read("mountinfo"))) {
+      if (mountPoint === "/") {
         roots.add(device);
       }
     }

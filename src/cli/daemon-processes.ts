@@ -2,10 +2,11 @@
  * Finds daemons in `/proc`. A PID file would not do: it outlives a daemon that was killed, and its number may then
  * belong to another process. A daemon is known by its title and by its open state directory (daemon-mark.ts).
  */
-import { type BigIntStats, lstatSync, readdirSync, readFileSync, readlinkSync, statSync } from "node:fs";
+import { type BigIntStats, lstatSync, readdirSync, readlinkSync, statSync } from "node:fs";
 
 import { commandLineOf } from "../common/command-line.ts";
 import { errnoOf, fromFileError, messageOf } from "../common/errors.ts";
+import { readOrEmpty } from "../common/read-or-empty.ts";
 import { daemonTitle, endingDaemonTitle } from "./daemon-mark.ts";
 
 /** A process with a supervisor's title. */
@@ -105,13 +106,4 @@ function refersTo(descriptor: string, { dev, ino }: BigIntStats): boolean {
 /** Reads the link's mode, which shows how the descriptor was opened. */
 function isReadable(descriptor: string): boolean {
   return ((lstatSync(descriptor, { throwIfNoEntry: false })?.mode ?? 0) & 0o400) !== 0;
-}
-
-/** Returns "" for a process that has ended meanwhile. */
-function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

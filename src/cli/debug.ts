@@ -6,7 +6,7 @@ import { createGzip } from "node:zlib";
 
 import { pack } from "tar-stream";
 
-import type { Config } from "../common/config/load.ts";
+import { camelCase, type Config } from "../common/config/load.ts";
 import { settings } from "../common/config/settings.ts";
 import { errnoOf, messageOf } from "../common/errors.ts";
 import { maskSecrets } from "../common/mask-secrets.ts";
@@ -87,10 +87,6 @@ function withoutSecrets(config: Config): unknown {
       secrets.has(key) && value !== undefined ? "(set, not told)" : value,
     ),
   );
-}
-
-function camelCase(key: string): string {
-  return key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
 function asText(value: unknown): string {

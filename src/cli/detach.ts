@@ -3,7 +3,7 @@ import { type ChildProcess, fork } from "node:child_process";
 import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 
-import { untilExit } from "../common/child-processes.ts";
+import { endOf, untilExit } from "../common/child-processes.ts";
 import type { Config } from "../common/config/load.ts";
 import { DaemonLog } from "./daemon-log.ts";
 import type { ConfigMessage, ServesMessage } from "./messages.ts";
@@ -56,8 +56,9 @@ export async function serveDetached(config: Config): Promise<number> {
   }
   log.copyNewTo(process.stderr);
   const { exitCode, signalCode } = daemon;
-  const how = signalCode === null ? `exit code ${exitCode}` : signalCode;
-  process.stderr.write(`sockerless serve: ended before it served, with ${how}; log in ${log.path}\n`);
+  process.stderr.write(
+    `sockerless serve: ended before it served, with ${endOf(daemon)}; log in ${log.path}\n`,
+  );
   return signalCode === null ? exitCode || 1 : exitCodeOf(signalCode);
 }
 

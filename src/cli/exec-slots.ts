@@ -9,6 +9,7 @@
 import { closeSync, fstatSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
 import { join } from "node:path";
 
+import { isFullId } from "../common/ids.ts";
 import { scratchDirectories } from "../common/scratch-directories.ts";
 
 /** Bytes per slot: the length of an exec ID. */
@@ -22,8 +23,6 @@ export const unknownCuts = "execs that are cut off will not be known as cut";
 
 /** Bytes allocated when the file is made, so that the first slots work even if the disk fills up later. */
 const reservedBytes = 4096;
-
-const execId = /^[0-9a-f]{64}$/;
 
 const emptySlot = Buffer.alloc(slotBytes);
 
@@ -145,7 +144,7 @@ function takeExecs(descriptor: number): string[] {
     const slots = Array.from({ length: bytes.length / slotBytes }, (_, slot) =>
       bytes.toString("latin1", slot * slotBytes, (slot + 1) * slotBytes),
     );
-    return slots.filter((id) => execId.test(id));
+    return slots.filter(isFullId);
   } finally {
     closeSync(descriptor);
   }

@@ -2,6 +2,7 @@
 import { request as requestHttp, type RequestOptions } from "node:http";
 import { request as requestHttps } from "node:https";
 import { text } from "node:stream/consumers";
+import { urlToHttpOptions } from "node:url";
 
 import { systemError } from "../common/errors.ts";
 
@@ -16,8 +17,8 @@ export function connectionTo(address: string): RequestOptions {
   if (address.startsWith("unix://")) {
     return { socketPath: address.slice("unix://".length) };
   }
-  const { hostname, port } = new URL(address);
-  return { hostname: hostname.replace(/^\[(.*)\]$/, "$1"), port };
+  const { hostname, port } = urlToHttpOptions(new URL(address));
+  return { hostname, port };
 }
 
 /**

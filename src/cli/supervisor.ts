@@ -6,13 +6,13 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
-import { hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
+import { endOf, hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
 import type { Config, LogLevel } from "../common/config/load.ts";
 import { messageOf, systemError } from "../common/errors.ts";
-import type { HeldSocket } from "../common/held-sockets.ts";
+import type { KeptSocket } from "../common/held-sockets.ts";
 import { onAbort } from "../common/on-abort.ts";
 import type { LineLogger } from "../common/process-log.ts";
-import type { ActivatedSocket } from "./activated-sockets.ts";
+import type { SocketHandle } from "../common/socket-handle.ts";
 import { BuilderProcess } from "./builder-process.ts";
 import { CutExecs, unknownCuts } from "./exec-slots.ts";
 import type { BuilderMessage, ChildMessage, ReadyMessage, SupervisorMessage } from "./messages.ts";
@@ -26,12 +26,6 @@ const execSlotsDescriptor = 4;
 
 /** A child's first descriptor for listening sockets. */
 const firstSocketDescriptor = 5;
-
-/** A listening socket received over the IPC channel; kept open, not served. */
-interface SocketHandle {
-  readonly fd: number;
-  close(): void;
-}
 
 /**
  * Node switches of each child. Under load V8's young generation takes a little more than twice this size: a smaller one
@@ -72,7 +66,7 @@ export async function supervise(
   config: Config,
   logger: LineLogger,
   signal: AbortSignal,
-  activated: readonly ActivatedSocket[] = [],
+  activated: readonly KeptSocket[] = [],
 ): Promise<Supervised> {
   const builder = new BuilderProcess(config, logger);
   const children = services.map(
@@ -124,7 +118,7 @@ class Child {
   #config: Config;
   readonly #logger: LineLogger;
   readonly #builder: BuilderProcess;
-  readonly #sockets = new Map<string, { readonly socket: HeldSocket; readonly handle: SocketHandle }>();
+  readonly #sockets = new Map<string, KeptSocket>();
   readonly #cutExecs: CutExecs | undefined;
   #process: ChildProcess;
   readonly #pauses = new RestartPauses();
@@ -136,7 +130,7 @@ class Child {
     config: Config,
     logger: LineLogger,
     builder: BuilderProcess,
-    activated: readonly ActivatedSocket[],
+    activated: readonly KeptSocket[],
   ) {
     for (const each of activated) {
       this.#sockets.set(each.socket.address, each);
@@ -176,7 +170,7 @@ class Child {
   /** Restarts the process from now on when it ends by itself. */
   keepRunning(): void {
     const child = this.#process;
-    const onExit = (): void => this.#restartLater(child.signalCode ?? `exit code ${child.exitCode}`);
+    const onExit = (): void => this.#restartLater(endOf(child));
     if (hasExited(child)) {
       onExit();
     } else {
@@ -238,9 +232,9 @@ class Child {
         ...[...this.#sockets.values()].map(({ handle }) => handle.fd),
       ],
     });
-    child.on("message", (message: ChildMessage, handle: unknown) => {
+    child.on("message", (message: ChildMessage, handle: SocketHandle | undefined) => {
       if (message.type === "listens" && handle !== undefined) {
-        this.#hold(message.socket, handle as SocketHandle);
+        this.#hold({ socket: message.socket, handle });
       } else if (message.type === "builder") {
         void this.#startBuilder(message.request, message.onlyIfUsed);
       }
@@ -279,13 +273,14 @@ class Child {
     }
   }
 
-  #hold(socket: HeldSocket, handle: SocketHandle): void {
+  #hold(kept: KeptSocket): void {
     if (this.#stopping) {
-      handle.close();
+      kept.handle.close();
       return;
     }
-    this.#sockets.get(socket.address)?.handle.close();
-    this.#sockets.set(socket.address, { socket, handle });
+    const { address } = kept.socket;
+    this.#sockets.get(address)?.handle.close();
+    this.#sockets.set(address, kept);
   }
 
   #send(message: SupervisorMessage): void {

@@ -1,9 +1,7 @@
 /** `sockerless why`: the progress of a container's start, the duration of each phase, and any failure. */
 import * as v from "valibot";
 
-import { mustRead, object, wholeNumber } from "../common/documents.ts";
-
-const timestamp = v.pipe(v.string(), v.isoTimestamp("Invalid ISO datetime"));
+import { mustRead, object, timestamp, wholeNumber } from "../common/documents.ts";
 
 const phaseSchema = object({
   Name: v.string(),

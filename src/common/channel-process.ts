@@ -5,7 +5,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
 
-import { RestartPauses } from "./child-processes.ts";
+import { endOf, RestartPauses } from "./child-processes.ts";
 import { messageOf } from "./errors.ts";
 import { type LineLogger, ProcessLog } from "./process-log.ts";
 import type { SocketHandle } from "./socket-handle.ts";
@@ -15,7 +15,7 @@ export interface ChannelEvents<Message> {
   /** It runs, for the first time or again. */
   readonly started: () => void;
   /** @param handle of a socket that came with the message, as of a {@link Socket} */
-  readonly told: (message: Message, handle: unknown) => void;
+  readonly told: (message: Message, handle: SocketHandle | undefined) => void;
   /** It has ended, or left its channel; nothing more comes of it. */
   readonly ended: (reason: string) => void;
 }
@@ -107,7 +107,7 @@ export class ChannelProcess<Message> {
       started.stderr.unref();
       this.#log.follow(started.stderr);
     }
-    started.on("message", (message, handle) => {
+    started.on("message", (message, handle: SocketHandle | undefined) => {
       if (this.#process === started) {
         this.#events.told(message as Message, handle);
       }
@@ -118,7 +118,7 @@ export class ChannelProcess<Message> {
         this.#lost(started, "it has left its channel");
       }
     });
-    started.once("close", (code, signal) => this.#lost(started, signal ?? `exit code ${code}`));
+    started.once("close", () => this.#lost(started, endOf(started)));
   }
 
   #lost(process: ChildProcess, reason: string): void {

@@ -29,6 +29,11 @@ export function hasExited(child: ChildProcess): boolean {
   return child.pid === undefined || child.exitCode !== null || child.signalCode !== null;
 }
 
+/** The end of a child that {@link hasExited}, in words. */
+export function endOf({ signalCode, exitCode }: ChildProcess): string {
+  return signalCode ?? (exitCode === null ? "it could not be started" : `exit code ${exitCode}`);
+}
+
 /** Waits until a child has ended. */
 export async function untilExit(child: ChildProcess): Promise<void> {
   if (!hasExited(child)) {

@@ -108,6 +108,9 @@ export const wholeNumber = v.pipe(
 /** A whole number that is not negative. */
 export const size = v.pipe(wholeNumber, v.minValue(0, "Too small: expected number to be >=0"));
 
+/** A time as ISO 8601 writes it. */
+export const timestamp = v.pipe(v.string(), v.isoTimestamp("Invalid ISO datetime"));
+
 /** Time since 1970: whole seconds, and nanoseconds of the current second. */
 export const moment = v.strictTuple([wholeNumber, v.pipe(size, v.maxValue(999_999_999))]);
 
@@ -138,6 +141,7 @@ function typeName(value: unknown): string {
   return Array.isArray(value) ? "array" : typeof value;
 }
 
-function isMap(value: unknown): value is Record<string, unknown> {
+/** Whether a value has keys of its own, and is no list. */
+export function isMap(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -7,8 +7,6 @@
  * codes for some kinds. Without the header (a client library in another language, a proxy in between) the code alone
  * decides.
  */
-import { stat } from "node:fs/promises";
-
 // Types only: the supervisor must not load the RPC code.
 import type { Code, ConnectError } from "@connectrpc/connect";
 
@@ -222,11 +220,6 @@ export function unlessMissing(error: unknown): undefined {
   if (errnoOf(error) !== "ENOENT") {
     throw error;
   }
-}
-
-/** Whether a file exists. @throws any error of the look but ENOENT */
-export async function isThere(path: string): Promise<boolean> {
-  return (await stat(path).catch(unlessMissing)) !== undefined;
 }
 
 /** Recognizes errors like Connect itself does, since they may come from another copy of the library. */

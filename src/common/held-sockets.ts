@@ -5,6 +5,8 @@
 import { lstatSync } from "node:fs";
 import type { Server, Socket } from "node:net";
 
+import type { SocketHandle } from "./socket-handle.ts";
+
 /** A socket with a listener, or that had one. */
 export interface HeldSocket {
   /** The address as configured. */
@@ -21,6 +23,12 @@ export interface HeldSocket {
 export function socketFileOf(path: string): string | undefined {
   const stat = lstatSync(path, { throwIfNoEntry: false });
   return stat === undefined ? undefined : `${stat.dev}:${stat.ino}:${stat.birthtimeMs}`;
+}
+
+/** A socket that this process keeps open, not served. */
+export interface KeptSocket {
+  readonly socket: HeldSocket;
+  readonly handle: Pick<SocketHandle, "fd" | "close">;
 }
 
 /** A socket passed to this process. */

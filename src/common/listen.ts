@@ -157,7 +157,8 @@ async function listenOnTcp(listener: Server, address: string): Promise<string> {
   return `tcp://${host.includes(":") ? `[${host}]` : host}:${boundPort}`;
 }
 
-function parseTcpAddress(address: string): { readonly host: string; readonly port: number } {
+/** Splits `tcp://host:port`; an IPv6 host stands in brackets there, an empty one means every address. */
+export function parseTcpAddress(address: string): { readonly host: string; readonly port: number } {
   const rest = address.slice("tcp://".length);
   const colon = rest.lastIndexOf(":");
   return { host: rest.slice(0, colon).replace(/^\[(.*)\]$/, "$1"), port: Number(rest.slice(colon + 1)) };

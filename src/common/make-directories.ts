@@ -1,7 +1,7 @@
 import { mkdir, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
-import { errnoOf, fromFileError, isThere, messageOf } from "./errors.ts";
+import { errnoOf, fromFileError, messageOf } from "./errors.ts";
 
 /**
  * Makes a directory and its parents, like `mkdir -p`. Node's `recursive` option never returns if an existing directory
@@ -26,11 +26,7 @@ async function makeEach(path: string, mode: number): Promise<void> {
     if (errnoOf(error) !== "ENOENT") {
       throw error;
     }
-    const parent = dirname(path);
-    if (!(await isThere(parent))) {
-      await makeEach(parent, mode);
-    }
-    // The parent may have been made by another process since the first attempt.
+    await makeEach(dirname(path), mode);
     await makeOne(path, mode);
   }
 }

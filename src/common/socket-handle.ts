@@ -2,7 +2,12 @@
 import type { SendHandle } from "node:child_process";
 
 /** A handle that another process can be sent as it is. */
-export type SocketHandle = SendHandle & { readonly fd: number; readStop(): void; readStart(): void };
+export type SocketHandle = SendHandle & {
+  readonly fd: number;
+  readStop(): void;
+  readStart(): void;
+  close(): void;
+};
 
 /** The handle of a server that listens, or of a socket; undefined once it is closed. */
 export function handleOf(owner: object): SocketHandle | undefined {

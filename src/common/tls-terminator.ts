@@ -92,7 +92,7 @@ export class TlsTerminator implements TlsListener {
           this.#pass(socket, remote);
         }
       },
-      told: (message, handle) => this.#take(message, handle as SocketHandle | undefined),
+      told: (message, handle) => this.#take(message, handle),
       ended: (reason) => {
         for (const { reject } of this.#configuring.values()) {
           reject(systemError(`the TLS terminator has ended (${reason})`));

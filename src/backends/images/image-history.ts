@@ -17,7 +17,7 @@ import { familiarString, parseNamed } from "./reference.ts";
 export function historyOf(
   record: ImageRecord,
   config: ImageConfig,
-  ancestors: readonly ImageRecord[] = [],
+  ancestors: readonly ImageRecord[],
 ): ImageHistoryEntry[] {
   let layer = 0;
   const entries = config.history.map((step) => {

@@ -43,17 +43,19 @@ const descriptorSchema = object({
   ),
 });
 
+const descriptors = listOfAtMost(4096, descriptorSchema);
+
 const manifestSchema = object({
   schemaVersion: v.literal(2),
   mediaType: v.nullish(v.string()),
   config: descriptorSchema,
-  layers: listOfAtMost(4096, descriptorSchema),
+  layers: descriptors,
 });
 
 const indexSchema = object({
   schemaVersion: v.literal(2),
   mediaType: v.nullish(v.string()),
-  manifests: listOfAtMost(4096, descriptorSchema),
+  manifests: descriptors,
 });
 
 /** The members that determine a document's kind. */

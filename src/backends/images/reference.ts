@@ -5,6 +5,7 @@
  * match on them.
  */
 import { invalid } from "../../common/errors.ts";
+import { isFullId } from "../../common/ids.ts";
 import { parseDigest } from "./digest.ts";
 
 /** A normalized name: `domain/path`; has a tag or digest, or both, after {@link withDefaultTag}. */
@@ -40,7 +41,6 @@ const referenceExpression = new RegExp(
   `^(?<name>(?:${domainPattern}/)?${pathPattern})(?::(?<tag>${tagPattern}))?(?:@(?<digest>${digestPattern}))?$`,
 );
 const domainExpression = new RegExp(`^(?<domain>${domainPattern})/(?<path>${pathPattern})$`);
-const bareIdExpression = /^[0-9a-f]{64}$/;
 
 /** Limits matching; no valid reference is longer: a name of 255, a tag of 128 and the longest digest stay far below. */
 const maxReferenceLength = 4096;
@@ -51,7 +51,7 @@ const maxReferenceLength = 4096;
  * @throws SockerlessError of kind `invalid`
  */
 export function parseNamed(text: string): NamedReference {
-  if (bareIdExpression.test(text)) {
+  if (isFullId(text)) {
     throw invalid(`invalid repository name (${text}), cannot specify 64-byte hexadecimal strings`);
   }
   if (text.length > maxReferenceLength) {
@@ -73,7 +73,7 @@ export function parseNamed(text: string): NamedReference {
  * @throws SockerlessError of kind `invalid`
  */
 export function parseAny(text: string): AnyReference {
-  if (bareIdExpression.test(text)) {
+  if (isFullId(text)) {
     return { kind: "id", id: `sha256:${text}` };
   }
   if (isDigest(text)) {

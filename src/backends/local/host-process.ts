@@ -4,7 +4,7 @@ import { setTimeout as delay } from "node:timers/promises";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import { RestartPauses, untilExit } from "../../common/child-processes.ts";
+import { endOf, RestartPauses, untilExit } from "../../common/child-processes.ts";
 import { messageOf, systemError, unavailable } from "../../common/errors.ts";
 import { ProcessLog } from "../../common/process-log.ts";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
@@ -103,7 +103,7 @@ export class HostProcess {
   async #untilReady(child: ChildProcess): Promise<HelloResponse> {
     const ended = new AbortController();
     child.once("error", (error) => ended.abort(error));
-    child.once("exit", (code, signal) => ended.abort(new Error(`it ended with ${signal ?? `code ${code}`}`)));
+    child.once("exit", () => ended.abort(new Error(`it ended with ${endOf(child)}`)));
     try {
       return await this.#host.client.hello({}, { signal: ended.signal, timeoutMs: readyTimeoutMs });
     } catch (error) {

@@ -1,6 +1,4 @@
 /** /etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as written by dockerd. */
-import { readFileSync } from "node:fs";
-
 import { ownValue } from "../../common/own-value.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { LinkedHost, NetworkPlan } from "../driver/workload-spec.ts";
@@ -168,13 +166,4 @@ function parseResolvConf(text: string): ResolverSettings {
     }
   }
   return { nameservers, search, options };
-}
-
-/** The content of a file on the machine; empty if it cannot be read. */
-export function readOrEmpty(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch {
-    return "";
-  }
 }

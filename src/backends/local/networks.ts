@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { conflict } from "../../common/errors.ts";
+import { readOrEmpty } from "../../common/read-or-empty.ts";
 import {
   type ContainerRecord,
   type NetworkRecord,
@@ -14,7 +15,7 @@ import { nothingFound } from "../driver/ready-made-roles.ts";
 import { bridgeNameOf, bridgeOptionsOf } from "../model/bridge-options.ts";
 import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
-import { ownNames, readOrEmpty, resolvConf } from "./name-files.ts";
+import { ownNames, resolvConf } from "./name-files.ts";
 
 /** The bridge's name as recorded, or in the options, or like Docker's: interface names have at most 15 characters. */
 function bridgeName({ network, driverReference }: NetworkRecord): string {

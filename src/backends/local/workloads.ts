@@ -3,6 +3,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ownValue } from "../../common/own-value.ts";
 import { systemError } from "../../common/errors.ts";
+import { readOrEmpty } from "../../common/read-or-empty.ts";
 import type {
   BoundPort as HostBoundPort,
   ContainerOnDisk,
@@ -23,7 +24,7 @@ import { fromHostError, type HostClient, orHostError } from "./host-client.ts";
 import { interfaceOf } from "./interfaces.ts";
 import { logSettings } from "../logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
-import { type MachineNames, nameFiles, readOrEmpty } from "./name-files.ts";
+import { type MachineNames, nameFiles } from "./name-files.ts";
 import { encodeOciSpec } from "./oci/encode.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";

@@ -28,7 +28,8 @@ export interface BridgeOptions {
 
 const nameOption = "com.docker.network.bridge.name";
 const mtuOption = "com.docker.network.driver.mtu";
-const iccOption = "com.docker.network.bridge.enable_icc";
+/** Option for communication between containers on a network. */
+export const iccOption = "com.docker.network.bridge.enable_icc";
 const masqueradeOption = "com.docker.network.bridge.enable_ip_masquerade";
 const sourceOption = "com.docker.network.host_ipv4";
 const inhibitOption = "com.docker.network.bridge.inhibit_ipv4";

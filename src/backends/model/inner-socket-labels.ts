@@ -6,7 +6,8 @@ export const creatorLabel = "sockerless.inner-socket";
 /** Lets something stay when that container is removed. */
 export const keepLabel = "sockerless.inner-socket.keep";
 
-type Labels = Readonly<Record<string, string>>;
+/** Labels of a container, network, volume or image. */
+export type Labels = Readonly<Record<string, string>>;
 
 /** The full ID of the container through whose socket something was made; undefined if it was made otherwise. */
 export function creatorOf(labels: Labels): string | undefined {

@@ -91,29 +91,6 @@ export function isUp(record: ContainerRecord): boolean {
   return hasProcess(record) || isStarting(record);
 }
 
-const statusNames: Readonly<Record<ContainerStatus, string>> = {
-  [ContainerStatus.UNSPECIFIED]: "created",
-  [ContainerStatus.CREATED]: "created",
-  [ContainerStatus.RUNNING]: "running",
-  [ContainerStatus.PAUSED]: "paused",
-  [ContainerStatus.RESTARTING]: "restarting",
-  [ContainerStatus.REMOVING]: "removing",
-  [ContainerStatus.EXITED]: "exited",
-  [ContainerStatus.DEAD]: "dead",
-};
-
-/** Statuses by their names in the API. */
-export const statusOfName: ReadonlyMap<string, ContainerStatus> = new Map(
-  Object.entries(statusNames)
-    .map(([status, name]) => [name, Number(status) as ContainerStatus] as const)
-    .filter(([, status]) => status !== ContainerStatus.UNSPECIFIED),
-);
-
-/** The status as shown to clients: `running`. */
-export function statusName(record: ContainerRecord): string {
-  return statusNames[stateOf(record).status];
-}
-
 /** Whole milliseconds of a timestamp; 0 without one. */
 export function millisecondsOf(timestamp: Timestamp | undefined): number {
   return timestamp === undefined ? 0 : Number(timestamp.seconds) * 1000 + Math.floor(timestamp.nanos / 1e6);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
+import { statusName, statusOfName } from "../../common/container-status.ts";
 import {
   cloudCalled,
   preparedAsked,
@@ -12,7 +13,6 @@ import {
   stateWritten,
 } from "../../common/metrics/measure.ts";
 import { processRegistry } from "../../common/metrics/process-metrics.ts";
-import { ContainerStatus } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Machine } from "../driver/machine.ts";
 import type { EngineContext } from "../engine/context.ts";
 import { isVisible, stateOf } from "../model/records.ts";
@@ -47,11 +47,11 @@ export function measureBackend(context: EngineContext, stateDirectory: string): 
     registers,
     collect() {
       this.reset();
-      for (const name of stateNames) {
+      for (const name of statusOfName.keys()) {
         this.set({ state: name }, 0);
       }
       for (const record of [...state.containers.values()].filter(isVisible)) {
-        this.inc({ state: nameOf(stateOf(record).status) });
+        this.inc({ state: statusName(stateOf(record).status) });
       }
     },
   });
@@ -110,15 +110,6 @@ export function measureBackend(context: EngineContext, stateDirectory: string): 
     await readQuotas();
     return await registry.metrics();
   };
-}
-
-const stateNames = Object.values(ContainerStatus)
-  .filter((status) => typeof status === "number" && status !== ContainerStatus.UNSPECIFIED)
-  .map((status) => nameOf(status as ContainerStatus));
-
-/** A state as Docker names it. */
-function nameOf(status: ContainerStatus): string {
-  return status === ContainerStatus.UNSPECIFIED ? "created" : ContainerStatus[status].toLowerCase();
 }
 
 function measureStarts(backend: string, registers: Registry[]): void {

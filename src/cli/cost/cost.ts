@@ -7,7 +7,7 @@ import { askedCpus } from "../../backends/cloud/ready-made/asked-cpus.ts";
 import { taskSizeOf } from "../../backends/ecs/definitions/sizes.ts";
 import { systemClock } from "../../common/clock.ts";
 import type { Config } from "../../common/config/load.ts";
-import { mustRead, object, wholeNumber } from "../../common/documents.ts";
+import { mustRead, object, timestamp, wholeNumber } from "../../common/documents.ts";
 import { invalid } from "../../common/errors.ts";
 import { HostConfigSchema, type HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { columns } from "../columns.ts";
@@ -16,7 +16,6 @@ import { pricesFor, type Prices } from "../../common/prices.ts";
 import { type Cost, costsOf, type Period, type Size, total, type UsedContainer } from "./usage.ts";
 
 const texts = v.record(v.string(), v.string());
-const timestamp = v.pipe(v.string(), v.isoTimestamp("Invalid ISO datetime"));
 
 const listSchema = v.array(object({ Id: v.string() }));
 const inspectSchema = object({

@@ -12,10 +12,7 @@ const limitMs = 120_000;
 const backendWith = { pod: "kubernetes", job: "aca" } as const;
 
 /** Runs the checks of the configured backend, all at once. */
-export async function examine(
-  config: Config,
-  expected: Expectations = { containers: 1, starts: undefined },
-): Promise<readonly Finding[]> {
+export async function examine(config: Config, expected: Expectations): Promise<readonly Finding[]> {
   const { starts } = expected;
   if (starts !== undefined && config.backend !== backendWith[starts]) {
     throw invalid(`--start-${starts} is for ${backendWith[starts]}: ${config.backend} has no ${starts}s`);

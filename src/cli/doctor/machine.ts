@@ -7,6 +7,7 @@ import { dirname, join } from "node:path";
 import type { CommonConfig } from "../../common/config/load.ts";
 import { errnoOf } from "../../common/errors.ts";
 import { type DoctorCheck, ok, type Result, unknown, warning, wrong } from "../../common/finding.ts";
+import { parseTcpAddress } from "../../common/listen.ts";
 
 /** The machine as the checks see it; tests give them another root. */
 export interface Machine {
@@ -179,14 +180,11 @@ async function isTaken(host: string): Promise<boolean> {
     probe.once("connect", () => outcome.resolve(true)).once("error", () => outcome.resolve(false));
     return await outcome.promise.finally(() => probe.destroy());
   }
-  const colon = host.lastIndexOf(":");
-  const name = host.slice("tcp://".length, colon).replace(/^\[(.*)\]$/, "$1");
+  const { host: name, port } = parseTcpAddress(host);
   const listener = createServer();
   listener.once("error", (error) =>
     errnoOf(error) === "EADDRINUSE" ? outcome.resolve(true) : outcome.reject(error),
   );
-  listener.listen({ port: Number(host.slice(colon + 1)), ...(name === "" ? {} : { host: name }) }, () =>
-    outcome.resolve(false),
-  );
+  listener.listen({ port, ...(name === "" ? {} : { host: name }) }, () => outcome.resolve(false));
   return await outcome.promise.finally(() => listener.close());
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parse as parseYaml } from "yaml";
 import * as v from "valibot";
 
-import type { Schema } from "../documents.ts";
+import { isMap, type Schema } from "../documents.ts";
 import { fromFileError, invalid, messageOf } from "../errors.ts";
 import { type DefaultPaths, defaultPaths, runDirOf, type Surroundings } from "./defaults.ts";
 import { isLoopback } from "./loopback.ts";
@@ -274,7 +274,7 @@ function fileValues(file: string | undefined, problems: Problems): [Setting, unk
           found.push([setting, value]);
         }
       } else if (section === undefined && isSectionName(key)) {
-        if (isMapping(value)) {
+        if (isMap(value)) {
           collect(value, key);
         } else if (value !== null) {
           problems.add(`${key} must be a section with keys (in ${file})`);
@@ -305,7 +305,7 @@ function readYaml(file: string): Record<string, unknown> {
   if (content === null || content === undefined) {
     return {};
   }
-  if (!isMapping(content)) {
+  if (!isMap(content)) {
     throw invalid(`configuration file ${file}: must be a mapping of keys to values`);
   }
   return content;
@@ -313,10 +313,6 @@ function readYaml(file: string): Record<string, unknown> {
 
 function isSectionName(key: string): key is SectionName {
   return (sectionNames as readonly string[]).includes(key);
-}
-
-function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function resolveCommon(
@@ -395,7 +391,8 @@ function camelCased(section: Readonly<Record<string, unknown>>): Record<string, 
   return Object.fromEntries(Object.entries(section).map(([key, value]) => [camelCase(key), value]));
 }
 
-function camelCase(key: string): string {
+/** The name that a configuration's key has in the code: `state_dir` as `stateDir`. */
+export function camelCase(key: string): string {
   return key.replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 

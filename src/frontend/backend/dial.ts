@@ -2,7 +2,7 @@
 import { isIP } from "node:net";
 import { connect, type TLSSocket } from "node:tls";
 
-import type { BackendReach } from "../streams/agent-targets.ts";
+import { type BackendReach, hostAndPortOf } from "../streams/agent-targets.ts";
 
 /**
  * Connects to a port over TLS, for HTTP/2.
@@ -10,11 +10,10 @@ import type { BackendReach } from "../streams/agent-targets.ts";
  * @param tls client certificate and certificate authority; undefined: no client certificate is presented
  */
 export function dialTls({ address, tls }: BackendReach): TLSSocket {
-  const { hostname, port } = new URL(address);
-  const host = hostname.replace(/^\[(.*)\]$/, "$1");
+  const { host, port } = hostAndPortOf(address);
   return connect({
     host,
-    port: Number(port || 443),
+    port,
     ...(isIP(host) === 0 && { servername: host }),
     ALPNProtocols: ["h2"],
     minVersion: "TLSv1.2",

@@ -1,4 +1,5 @@
 /** Containers in a list and in an inspect: the backend's messages as Docker's JSON. */
+import { statusName } from "../../common/container-status.ts";
 import { ownValue } from "../../common/own-value.ts";
 import type {
   ContainerDetail,
@@ -33,7 +34,7 @@ import {
 } from "./json-values.ts";
 import { mountPointToJson } from "./mounts.ts";
 import { hasEndpointSettings, isUserDefinedNetwork } from "./network-mode.ts";
-import { healthName, statusName, statusText } from "./status-text.ts";
+import { healthName, statusText } from "./status-text.ts";
 
 /**
  * One element of `GET /containers/json`.

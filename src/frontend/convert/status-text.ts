@@ -48,11 +48,6 @@ function settledText(state: ContainerState, nowMs: number): string {
   }
 }
 
-/** The `State` of a container in a list, and `State.Status` of its inspect. */
-export function statusName(status: ContainerStatus): string {
-  return status === ContainerStatus.UNSPECIFIED ? "created" : ContainerStatus[status].toLowerCase();
-}
-
 /** `Health.Status` of an inspect. */
 export function healthName(status: HealthStatus): string {
   return status === HealthStatus.UNSPECIFIED ? "none" : HealthStatus[status].toLowerCase();

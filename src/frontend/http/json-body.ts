@@ -41,7 +41,7 @@ export interface JsonBodyOptions {
  *   numbers that are written as no integer {@link NonInteger}s.
  * @throws SockerlessError of kind `invalid`
  */
-export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions = {}): unknown {
+export function parseJsonBody(bytes: Buffer, options: JsonBodyOptions): unknown {
   const source = bytes.toString("utf8");
   if (source.trim() === "") {
     if (options.optional === true) {

@@ -1,5 +1,6 @@
 /** Converts the endpoint of a backend's answer to a target that a worker dials. */
 import { generateKeyPairSync, X509Certificate } from "node:crypto";
+import { urlToHttpOptions } from "node:url";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
@@ -84,6 +85,12 @@ export class AgentTargets {
   }
 }
 
+/** Host, without the brackets of an IPv6 address, and port of a backend's address, a URL. */
+export function hostAndPortOf(address: string): { readonly host: string; readonly port: number } {
+  const { hostname, port } = urlToHttpOptions(new URL(address));
+  return { host: hostname ?? "", port: Number(port ?? 443) };
+}
+
 function relayOf({ address, tls }: BackendReach): Pick<DialTarget, "address" | "credentials"> {
   if (address.startsWith("unix://")) {
     return { address: { kind: "unix", path: address.slice("unix://".length) } };
@@ -91,15 +98,8 @@ function relayOf({ address, tls }: BackendReach): Pick<DialTarget, "address" | "
   if (tls === undefined) {
     throw systemError(`the backend at ${address} demands a client certificate and there is none`);
   }
-  const { hostname, port } = new URL(address);
   return {
-    // Node's URL keeps the brackets of an IPv6 address; sockets want none.
-    address: {
-      kind: "relay",
-      host: hostname.replace(/^\[(.*)\]$/, "$1"),
-      port: Number(port) || 443,
-      authority: tls.authority,
-    },
+    address: { kind: "relay", ...hostAndPortOf(address), authority: tls.authority },
     credentials: { key: tls.key, certificateChain: tls.certificate },
   };
 }

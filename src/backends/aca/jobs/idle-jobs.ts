@@ -84,7 +84,7 @@ export class IdleJobs {
   async #remove(job: string, containerId: string): Promise<void> {
     const remove = async (): Promise<void> => {
       await this.#options.jobs().remove(job);
-      this.#logger.info({ job, container: containerId }, "deleted a job that is not needed any more");
+      this.#logger.info({ task: job, container: containerId }, "deleted a job that is not needed any more");
     };
     const underWay = this.#removals.get(job) ?? remove().finally(() => this.#removals.delete(job));
     this.#removals.set(job, underWay);

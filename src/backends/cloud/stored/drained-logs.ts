@@ -10,7 +10,7 @@ import { mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promi
 import path from "node:path";
 
 import type { AgentTarget } from "../../../agent-client/address.ts";
-import { isThere } from "../../../common/errors.ts";
+import { unlessMissing } from "../../../common/errors.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
 import { agentRecords } from "./agent-records.ts";
 import { Pace } from "./pace.ts";
@@ -172,8 +172,8 @@ export class DrainedLogs {
     await handle.sync();
   }
 
-  #isInCloud(containerId: string): Promise<boolean> {
-    return isThere(this.#marker(containerId));
+  async #isInCloud(containerId: string): Promise<boolean> {
+    return (await stat(this.#marker(containerId)).catch(unlessMissing)) !== undefined;
   }
 
   async #has(containerId: string, { agent, generation }: EndedRun): Promise<boolean> {

@@ -3,7 +3,7 @@
  * stay.
  */
 import { isErrorKind, messageOf } from "../../../common/errors.ts";
-import { creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
+import { creatorOf, keepLabel, type Labels } from "../../model/inner-socket-labels.ts";
 import { configOf, isVisible } from "../../model/records.ts";
 import { removeContainer } from "../containers/remove/remove-container.ts";
 import type { EngineContext } from "../context.ts";
@@ -11,7 +11,6 @@ import { removeNetwork } from "../networks/network-lifecycle.ts";
 import { isCreatedAt } from "../volumes/decisions/volumes.ts";
 import { removeVolume } from "../volumes/volumes.ts";
 
-type Labels = Readonly<Record<string, string>>;
 type Goes = (labels: Labels) => boolean;
 
 /** Removes what was created through the socket of a removed container. */

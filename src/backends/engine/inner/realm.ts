@@ -9,21 +9,17 @@ import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type {
   ContainerRecord,
   ImageRecord,
-  NetworkRecord,
   VolumeRecord,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { familiarString, parseNamed, withDefaultTag } from "../../images/reference.ts";
-import { creatorLabel, creatorOf, keepLabel } from "../../model/inner-socket-labels.ts";
+import { creatorLabel, creatorOf, keepLabel, type Labels } from "../../model/inner-socket-labels.ts";
 import { imagesOf } from "../../state/container-table.ts";
 import { hasEndpointOn } from "../../model/endpoints.ts";
 import { configOf, hostConfigOf, isVisible } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
-import { isMade as isNetworkMade } from "../networks/decisions/networks.ts";
+import { isMade as isNetworkMade, type KnownNetwork } from "../networks/decisions/networks.ts";
 import { isMade as isVolumeMade } from "../volumes/decisions/volumes.ts";
 import type { PulledImages } from "./pulled-images.ts";
-
-type Labels = Readonly<Record<string, string>>;
-type NetworkInUse = NetworkRecord & { network: Network };
 
 interface Visible {
   readonly containers: readonly ContainerRecord[];
@@ -165,7 +161,7 @@ export class Realm {
     return new Set(Object.keys(endpoints).filter(isOthers));
   }
 
-  networks(): NetworkInUse[] {
+  networks(): KnownNetwork[] {
     return [...this.context.state.networks.values()]
       .filter(isNetworkMade)
       .filter(({ network }) => this.seesNetwork(network));

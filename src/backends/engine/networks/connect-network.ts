@@ -10,11 +10,7 @@ import {
 } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import type { NetworkEndpoint } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
-import {
-  type ContainerRecord,
-  ContainerRecordSchema,
-  type NetworkRecord,
-} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { type ContainerRecord, ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { isContainerMode } from "../../model/container-mode.ts";
 import type { EngineContext } from "../context.ts";
 import { logUnapplied } from "../containers/create/unapplied-settings.ts";
@@ -35,7 +31,7 @@ import {
 } from "./decisions/endpoints.ts";
 import { namedNetworks } from "./decisions/names.ts";
 import { announceChange, push, pushAddressToLinked, pushToNetworks } from "./name-pushes.ts";
-import { builtinNetworks, findNetwork } from "./decisions/networks.ts";
+import { builtinNetworks, findNetwork, type KnownNetwork } from "./decisions/networks.ts";
 
 /**
  * Connects a container to a network.
@@ -49,7 +45,7 @@ export async function connectNetwork(
   networkReference: string,
   containerReference: string,
   config: EndpointConfig = create(EndpointConfigSchema),
-  left?: AbortSignal,
+  left: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);
@@ -87,7 +83,7 @@ export async function disconnectNetwork(
   networkReference: string,
   containerReference: string,
   force: boolean,
-  left?: AbortSignal,
+  left: AbortSignal,
 ): Promise<void> {
   const { id } = findContainer(context.state, containerReference);
   const live = context.live.of(id);
@@ -108,8 +104,6 @@ export async function disconnectNetwork(
     }
   }, left);
 }
-
-type KnownNetwork = NetworkRecord & { network: Network };
 
 /**
  * The network to disconnect; undefined if it is gone but the container does not run or `force` is set, so that its

@@ -1,5 +1,6 @@
 /** Readiness of a backend: as it only answers once it serves, these are the parts that can fail later. */
 import { messageOf } from "../../../common/errors.ts";
+import type { Part } from "../../../common/metrics/serve-metrics.ts";
 import { after } from "../../../common/timers.ts";
 import type { EngineContext } from "../context.ts";
 import { lossWarning } from "../recovery/losses.ts";
@@ -7,14 +8,8 @@ import { lossWarning } from "../recovery/losses.ts";
 /** Time for the platform to answer; the caller waits a little longer. */
 const platformLimitMs = 4_000;
 
-/** A part, and why it is not ready; empty if it is. */
-export interface PartState {
-  readonly name: string;
-  readonly problem: string;
-}
-
 /** The state's database, and the platform: the host process, which is called, or the cloud, whose tasks are listed. */
-export async function partsOf(context: EngineContext): Promise<readonly PartState[]> {
+export async function partsOf(context: EngineContext): Promise<readonly Part[]> {
   return [
     { name: "state", problem: context.state.failure ?? lossWarning(context) ?? "" },
     { name: context.driver.name, problem: await platformProblem(context) },

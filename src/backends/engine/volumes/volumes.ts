@@ -111,8 +111,7 @@ export async function ensureVolume(
  * Removes a volume. An invisible one, whose creation failed but may have taken effect, is removed before the answer
  * too.
  *
- * @param admits tells, with the volume's lock held, whether the volume that has the name by then is the intended one;
- *   default any
+ * @param admits tells, with the volume's lock held, whether the volume that has the name by then is the intended one
  * @param left as in {@link ensureVolume}
  * @throws not-found, unless forced; conflict: in use; the driver's errors
  */
@@ -120,7 +119,7 @@ export async function removeVolume(
   context: EngineContext,
   name: string,
   force: boolean,
-  admits: (record: VolumeRecord) => boolean = () => true,
+  admits: (record: VolumeRecord) => boolean,
   left?: AbortSignal,
 ): Promise<void> {
   const remove = async (): Promise<void> => {

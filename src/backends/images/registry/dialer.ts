@@ -180,7 +180,7 @@ export class Dialer {
     const program = { program: builtPrograms.agent, mode: "tls-dialer", name: "TLS dialer" };
     this.#process = new ChannelProcess(program, this.#logger, {
       started: () => this.#started(),
-      told: (told, handle) => this.#take(told, handle as SocketHandle | undefined),
+      told: (told, handle) => this.#take(told, handle),
       ended: (reason) => this.#ended(reason),
     });
     this.#process.start();

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
-import { mountLookup, parseMountInfo, rootPropagation, type SourceMount } from "./propagation.ts";
+import { parseMountInfo } from "../../../common/mount-info.ts";
+import { mountLookup, rootPropagation, type SourceMount } from "./propagation.ts";
 
 const mountInfo = [
   "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw",
@@ -20,9 +21,13 @@ const mount = (propagation: string): ResolvedMount => ({
 });
 
 test("a path lies on the nearest mount above it, the last of several", () => {
-  assert.deepEqual(lookUp("/srv/a"), { mountPoint: "/srv", propagation: ["shared:7"] });
+  assert.deepEqual(lookUp("/srv/a"), { device: "0:5", mountPoint: "/srv", propagation: ["shared:7"] });
   assert.equal(lookUp("/srvother").mountPoint, "/");
-  assert.deepEqual(lookUp("/srv/deep er"), { mountPoint: "/srv/deep er", propagation: ["master:7"] });
+  assert.deepEqual(lookUp("/srv/deep er"), {
+    device: "0:6",
+    mountPoint: "/srv/deep er",
+    propagation: ["master:7"],
+  });
   assert.deepEqual(lookUp("/covered/x").propagation, []);
 });
 

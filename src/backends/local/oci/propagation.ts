@@ -2,16 +2,14 @@
 import { readFileSync } from "node:fs";
 
 import { systemError } from "../../../common/errors.ts";
+import { type MountInfo, parseMountInfo } from "../../../common/mount-info.ts";
 import type { ResolvedMount } from "../../driver/workload-spec.ts";
 
 /** Finds the mount that contains a path. */
 export type MountLookup = (path: string) => SourceMount;
 
-/** A mount with its propagation in the kernel's terms: `shared:1`, `master:1`. */
-export interface SourceMount {
-  readonly mountPoint: string;
-  readonly propagation: readonly string[];
-}
+/** A mount, as far as it is looked at here. */
+export type SourceMount = Pick<MountInfo, "mountPoint" | "propagation">;
 
 /** The mounts of this process, which are the machine's, read at the first lookup. @param path without links */
 export function machineMounts(): MountLookup {
@@ -20,16 +18,6 @@ export function machineMounts(): MountLookup {
     lookUp ??= mountLookup(parseMountInfo(readFileSync("/proc/self/mountinfo", "utf8")));
     return lookUp(path);
   };
-}
-
-/** The mounts of proc(5)'s mountinfo, in its order. */
-export function parseMountInfo(text: string): SourceMount[] {
-  return text.split("\n").flatMap((line) => {
-    // ID parent device root point options optional… - type source options
-    const [before = ""] = line.split(" - ", 1);
-    const [, , , , point, , ...propagation] = before.split(" ");
-    return point === undefined ? [] : [{ mountPoint: unescaped(point), propagation }];
-  });
 }
 
 /**
@@ -97,13 +85,6 @@ function commonLength(a: string, b: string): number {
     length++;
   }
   return length;
-}
-
-/** Decodes blanks and backslashes, which are written in octal. */
-function unescaped(text: string): string {
-  return text.replace(/\\([0-7]{3})/g, (_, digits: string) =>
-    String.fromCharCode(Number.parseInt(digits, 8)),
-  );
 }
 
 /** True if mounts are to appear in the container, or those of the container outside: that depends on the source's mount. */

@@ -37,7 +37,7 @@ const told = new WeakMap<LiveContainer, Told>();
 export async function sizesFromAgents(
   context: EngineContext,
   records: readonly ContainerRecord[],
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ReadonlyMap<string, bigint>> {
   const sizes = new Map<string, bigint>();
   const ended = new AbortController();
@@ -48,7 +48,7 @@ export async function sizesFromAgents(
   const waiting = records.values();
   const work = async (): Promise<void> => {
     for (const { id } of waiting) {
-      signal?.throwIfAborted();
+      signal.throwIfAborted();
       if (ended.signal.aborted) {
         return;
       }

@@ -1,12 +1,9 @@
 /** Names of containers. */
 import { conflict, invalid } from "../../../../common/errors.ts";
 import { randomName, shortId } from "../../../../common/ids.ts";
-import { longestName } from "../../../model/names.ts";
+import { allowedInNames, longestName, namePattern } from "../../../model/names.ts";
 import type { State } from "../../../state/state.ts";
 import { holderOfName } from "./lookup.ts";
-
-const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
-const pattern = new RegExp(`^${allowed}+$`);
 
 /** Maximum number of generated names before the ID is used instead. */
 const attempts = 6;
@@ -22,8 +19,8 @@ export function nameFor(state: State, id: string, asked: string): string {
     return generatedName(state, id);
   }
   const name = asked.replace(/^\//, "");
-  if (!pattern.test(name)) {
-    throw invalid(`Invalid container name (${asked}), only ${allowed} are allowed`);
+  if (!namePattern.test(name)) {
+    throw invalid(`Invalid container name (${asked}), only ${allowedInNames} are allowed`);
   }
   if (name.length > longestName) {
     throw invalid(

@@ -1,4 +1,5 @@
 /** `docker ps`: selects the containers of a listing, newest first. */
+import { statusName, statusOfName } from "../../../../common/container-status.ts";
 import { invalid, notFound } from "../../../../common/errors.ts";
 import { atoi } from "../../../../common/go-values.ts";
 import type { ListContainersRequest } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
@@ -10,16 +11,7 @@ import type { State } from "../../../state/state.ts";
 import type { ContainerNames } from "../decisions/links/link-names.ts";
 import { healthName } from "../decisions/life/health.ts";
 import { type PortRange, parsePortRange } from "../../../model/ports.ts";
-import {
-  configOf,
-  hasProcess,
-  isActive,
-  isVisible,
-  nanosecondsOf,
-  stateOf,
-  statusName,
-  statusOfName,
-} from "../../../model/records.ts";
+import { configOf, hasProcess, isActive, isVisible, nanosecondsOf, stateOf } from "../../../model/records.ts";
 
 const acceptedFilters = [
   "ancestor",
@@ -130,7 +122,7 @@ class ListQuery {
       (filters.get("id").length === 0 || filters.hasPrefix("id", record.id)) &&
       filters.matchesPairs("label", configOf(record).labels) &&
       this.#includesExit(record) &&
-      filters.matches("status", statusName(record)) &&
+      filters.matches("status", statusName(stateOf(record).status)) &&
       filters.matchesExactly("health", healthName(state.health?.status)) &&
       this.#includesMounts(record) &&
       (this.#ancestors === undefined || this.#ancestors.has(record.imageId)) &&

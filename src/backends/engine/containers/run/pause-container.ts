@@ -22,8 +22,8 @@ import { keepTrying } from "../../work/keep-trying.ts";
 export async function pauseContainer(
   context: EngineContext,
   reference: string,
-  by: "user" | "commit" = "user",
-  left?: AbortSignal,
+  by: "user" | "commit",
+  left: AbortSignal,
 ): Promise<void> {
   await changePause(context, reference, pauseRefusal, left, async (live, found) => {
     const record = frozenBy(found, by);

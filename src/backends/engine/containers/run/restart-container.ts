@@ -12,7 +12,7 @@ import { findContainer } from "../decisions/lookup.ts";
 import { isUpOrComing } from "../live/up-or-coming.ts";
 import { type FrontendPorts, startContainer } from "../start/start-container.ts";
 import { containerOnceStarted, repeatedStart } from "../start/start-under-way.ts";
-import { endRun, endRunWhileWanted, type StopOptions, stopOrder } from "./stop-container.ts";
+import { endRun, killTimeMs, type StopOptions, stopOrder } from "./stop-container.ts";
 
 /** Options of `docker restart`. */
 export interface RestartOptions extends StopOptions {
@@ -46,7 +46,9 @@ export async function restartContainer(
   const isRepeated = live.restartCalls.has(clientToken);
   using _call = live.restartCalls.add(clientToken, left); // If an earlier call is lost, the start waits for this one's client.
   if (!isRepeated && live.restarts.isHeld && stopRefusal(record) === undefined) {
-    await endRunWhileWanted(context, record, stopOrder(record, options), left); // The other restart may wait for its end for longer.
+    const order = stopOrder(record, options);
+    using others = live.leftStops.add(killTimeMs(context, order.timeout), left);
+    await endRun(context, record, order, left, others.superseded); // The other restart may wait for its end for longer.
   }
   await live.restarts.run(
     () => restart(context, id, reference, { clientToken, ...options }, left, ports),

@@ -66,22 +66,6 @@ function requireRun(record: ContainerRecord): void {
   }
 }
 
-/**
- * {@link endRun}, unless its client has left and another stop or kill does the same.
- *
- * @throws unavailable: that is so; as {@link endRun}
- */
-export async function endRunWhileWanted(
-  context: EngineContext,
-  record: ContainerRecord,
-  order: StopOrder,
-  left: AbortSignal,
-): Promise<void> {
-  const { leftStops } = context.live.of(record.id);
-  using others = leftStops.add(killTimeMs(context, order.timeout), left);
-  await endRun(context, record, order, left, others.superseded);
-}
-
 /** State shared by the steps of one stop. */
 interface Stop {
   readonly context: EngineContext;
@@ -178,7 +162,7 @@ async function recordStop({ context, live, record }: Stop): Promise<void> {
 }
 
 /** Time at which a stop that begins now kills, in milliseconds since the epoch. */
-function killTimeMs({ clock }: EngineContext, timeout: number): number {
+export function killTimeMs({ clock }: EngineContext, timeout: number): number {
   return clock.nowMs() + (graceMsOf({ timeout }) ?? Number.POSITIVE_INFINITY);
 }
 

@@ -109,16 +109,17 @@ export async function recordFailure(
   const told = withFields(record, { startPhases });
   const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
   const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
+  const { error: message } = stateOf(failed);
   const recorded = context.state.commit((change) => change.containers.put(failed), "happened");
   const left = recorded.then(() => {
-    reportFailed(context, record.id, startPhases, reason);
+    reportFailed(context, record.id, startPhases, message);
     live.run.leave();
     // Always a conflict: `unavailable` would mean a lost backend.
-    live.reservations.fail(conflict(reason.message, reason));
+    live.reservations.fail(conflict(message, reason));
   });
   if (isMade && stateOf(record).status === ContainerStatus.RESTARTING) {
     // The restart that its policy had announced does not take place.
-    await live.waiters.notifyExit(left, { exitCode, error: reason.message });
+    await live.waiters.notifyExit(left, { exitCode, error: message });
   } else {
     await left;
   }

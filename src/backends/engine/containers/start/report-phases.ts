@@ -93,7 +93,7 @@ export function reportFailed(
   context: EngineContext,
   id: string,
   phases: readonly StartPhase[],
-  { message }: Error,
+  message: string,
 ): void {
   const words = phasesInWords(phases);
   const tookMs = msSince(context, phases);

@@ -66,7 +66,7 @@ export class UndeliveredStart extends SockerlessError {
 }
 
 /** An aborted start request: the process may have begun nevertheless. */
-export class AbortedStart extends Error {
+class AbortedStart extends Error {
   readonly reason: unknown;
 
   constructor(reason: unknown) {
@@ -106,7 +106,7 @@ export function startRequestOf(
 export async function refuseOldAgent(
   link: AgentLink,
   { process, changesAnew, secrets, secretEnv }: StartRequest,
-  missingLayers = 0,
+  missingLayers: number,
 ): Promise<void> {
   const needed = [
     ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),

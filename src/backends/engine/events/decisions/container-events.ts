@@ -67,13 +67,13 @@ export function mountEvents(record: ContainerRecord): NewEvent[] {
 }
 
 /** The container's volumes were unmounted. */
-export function unmountEvents(record: ContainerRecord, timeUnixNs?: bigint): NewEvent[] {
+export function unmountEvents(record: ContainerRecord, timeUnixNs: bigint): NewEvent[] {
   return volumesOf(record).map((point) => ({
     type: "volume",
     action: "unmount",
     actorId: point.name,
     attributes: { driver: point.driver, container: record.id },
-    ...(timeUnixNs === undefined ? {} : { timeUnixNs }),
+    timeUnixNs,
   }));
 }
 

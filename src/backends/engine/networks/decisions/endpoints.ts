@@ -3,6 +3,7 @@ import { isIP, isIPv4, isIPv6 } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
 
+import { statusName } from "../../../../common/container-status.ts";
 import { ownValue, setOwnValue } from "../../../../common/own-value.ts";
 import { conflict, invalid, messageOf, systemError } from "../../../../common/errors.ts";
 import { shortId } from "../../../../common/ids.ts";
@@ -23,7 +24,7 @@ import { containerOfMode, isContainerMode } from "../../../model/container-mode.
 import { isWithoutNetwork } from "../../../model/endpoints.ts";
 import { creatorOf } from "../../../model/inner-socket-labels.ts";
 import { findContainer } from "../../containers/decisions/lookup.ts";
-import { configOf, hasProcess, hostConfigOf, statusName, withFields } from "../../../model/records.ts";
+import { configOf, hasProcess, hostConfigOf, stateOf, withFields } from "../../../model/records.ts";
 import { resolvableNames } from "../../../model/host-names.ts";
 import { sysctlFaults } from "../../../model/bridge-options.ts";
 import { overlaps, parseAddress, parseCidr } from "./cidr.ts";
@@ -176,7 +177,7 @@ function networkDonor(state: State, { id }: ContainerRecord, reference: string):
   }
   if (!hasProcess(donor)) {
     throw conflict(
-      `cannot join network namespace of a non running container: container ${donor.name} is ${statusName(donor)}`,
+      `cannot join network namespace of a non running container: container ${donor.name} is ${statusName(stateOf(donor).status)}`,
     );
   }
   return donor;

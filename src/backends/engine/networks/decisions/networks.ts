@@ -26,12 +26,15 @@ export const builtinNetworks: ReadonlyMap<string, string> = new Map([
   ["none", "null"],
 ]);
 
+/** A network that clients see. */
+export type KnownNetwork = NetworkRecord & { network: Network };
+
 /**
  * Resolves a user's reference to a network: full ID, name or unambiguous prefix of the ID.
  *
  * @throws not-found; invalid: ambiguous
  */
-export function findNetwork(state: State, reference: string): NetworkRecord & { network: Network } {
+export function findNetwork(state: State, reference: string): KnownNetwork {
   for (const exact of [state.networks.get(reference), state.networks.named(reference)]) {
     if (exact !== undefined && isMade(exact)) {
       return exact;
@@ -57,11 +60,7 @@ export function findNetwork(state: State, reference: string): NetworkRecord & { 
  *
  * @throws not-found
  */
-export function networkOfEndpoint(
-  state: State,
-  record: ContainerRecord,
-  name: string,
-): NetworkRecord & { network: Network } {
+export function networkOfEndpoint(state: State, record: ContainerRecord, name: string): KnownNetwork {
   const found = state.networks.named(name);
   if (found === undefined || !isMade(found) || !mayJoin(state, record, found.network)) {
     throw notFound(`network ${name} not found`);
@@ -156,6 +155,6 @@ function createdNs({ created }: Network): number {
 }
 
 /** Whether a network is visible to clients: not while it is being created or removed. */
-export function isMade(record: NetworkRecord): record is NetworkRecord & { network: Network } {
+export function isMade(record: NetworkRecord): record is KnownNetwork {
   return record.network !== undefined && record.phase === Phase.UNSPECIFIED;
 }

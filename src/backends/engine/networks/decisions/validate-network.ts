@@ -4,12 +4,9 @@ import type { CreateNetworkRequest, IpamPool } from "../../../../gen/sockerless/
 import type { NetworkFabric } from "../../../driver/networks.ts";
 import { parseBoolean } from "../../../../common/go-values.ts";
 import { longestName } from "../../../model/names.ts";
-import { bridgeOptionsOf, isBridgeOption } from "../../../model/bridge-options.ts";
+import { bridgeOptionsOf, iccOption, isBridgeOption } from "../../../model/bridge-options.ts";
 import { type Cidr, formatCidr, overlaps, parseAddress, parseCidr, sizeOf } from "./cidr.ts";
 import { builtinNetworks } from "./networks.ts";
-
-/** Option for communication between containers on a network. */
-const iccOption = "com.docker.network.bridge.enable_icc";
 
 /** Options for a network's IP versions. */
 const ipv4Option = "com.docker.network.enable_ipv4";

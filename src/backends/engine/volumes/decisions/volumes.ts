@@ -12,13 +12,10 @@ import {
   type VolumeRecord,
 } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { VolumeRules } from "../../../driver/volumes.ts";
-import { longestName } from "../../../model/names.ts";
+import { allowedInNames, longestName, namePattern } from "../../../model/names.ts";
 import { Filters } from "../../../model/filters.ts";
 import { isRemoved } from "../../../model/records.ts";
 import type { State } from "../../../state/state.ts";
-
-const allowed = "[a-zA-Z0-9][a-zA-Z0-9_.-]";
-const pattern = new RegExp(`^${allowed}+$`);
 
 /** Docker marks anonymous volumes with this label. */
 export const anonymousLabel = "com.docker.volume.anonymous";
@@ -30,10 +27,10 @@ export function refuseName(name: string): void {
       `create ${name}: volume name is too short, names should be at least two alphanumeric characters`,
     );
   }
-  if (!pattern.test(name)) {
+  if (!namePattern.test(name)) {
     throw invalid(
       `create ${name}: ${JSON.stringify(name)} includes invalid characters for a local volume name, ` +
-        `only "${allowed}" are allowed. If you intended to pass a host directory, use absolute path`,
+        `only "${allowedInNames}" are allowed. If you intended to pass a host directory, use absolute path`,
     );
   }
   if (name.length > longestName) {

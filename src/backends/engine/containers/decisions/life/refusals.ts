@@ -1,8 +1,9 @@
 /** Errors of operations that a container's state forbids, in Docker's words. Pure. */
+import { statusName } from "../../../../../common/container-status.ts";
 import { conflict, notModified, systemError } from "../../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
-import { hasProcess, isActive, stateOf, statusName } from "../../../../model/records.ts";
+import { hasProcess, isActive, stateOf } from "../../../../model/records.ts";
 
 /** @returns why the container cannot be started */
 export function startRefusal(record: ContainerRecord, removing: boolean): Error | undefined {
@@ -93,6 +94,6 @@ export function removeRefusal(record: ContainerRecord, reference: string): Error
   const reason =
     stateOf(record).status === ContainerStatus.PAUSED
       ? "container is paused and must be unpaused first"
-      : `container is ${statusName(record)}: stop the container before removing or force remove`;
+      : `container is ${statusName(stateOf(record).status)}: stop the container before removing or force remove`;
   return conflict(`cannot remove container ${JSON.stringify(reference)}: ${reason}`);
 }

@@ -11,17 +11,13 @@ const prefix = "failed to create task for container: failed to create shim task:
 const notFoundCode = 127;
 const notExecutableCode = 126;
 
-/** Characters of an agent's message that are kept, in the container's record too. */
-const longestMessage = 16_384;
-
 /** The exit code of a start that failed otherwise. */
 export const unknownFailureCode = 128;
 
 /** The error of the start. Clients distinguish 126 from 127 by its words. */
 export function startFailureError(failure: StartFailure): SockerlessError {
-  const told = failure.message.slice(0, longestMessage);
-  const isWhole = told.startsWith(prefix) || whole.test(told);
-  let message = isWhole ? told : prefix + told;
+  const isWhole = failure.message.startsWith(prefix) || whole.test(failure.message);
+  let message = isWhole ? failure.message : prefix + failure.message;
   const lower = message.toLowerCase();
   if (failure.exitCode === notExecutableCode && !lower.includes("permission denied")) {
     message += ": permission denied";
