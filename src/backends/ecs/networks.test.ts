@@ -610,6 +610,23 @@ describe("networks on ECS", () => {
     });
   });
 
+  it("are as many for a running container as its next start can have", async () => {
+    const fabric = networks();
+    const connected = (volume: string, ...names: string[]) => {
+      const endpoints = Object.fromEntries(names.map((name) => [name, { networkId: name }]));
+      const mounts = [{ type: "volume", name: volume, destination: "/data" }];
+      const after = create(ContainerRecordSchema, { endpoints, mounts, anonymousVolumes: ["anonymous"] });
+      const endpoint = after.endpoints["d"];
+      assert.ok(endpoint);
+      const change = { before: after, after, network: network("d", "d"), endpoint, defaultGateway: "" };
+      return async () => fabric.connect?.(change);
+    };
+    await connected("data", "a", "b", "c", "d")();
+    await connected("data", "a", "b", "c", "d", "bridge")();
+    await connected("anonymous", "a", "b", "c", "d", "e")();
+    await assert.rejects(connected("data", "a", "b", "c", "d", "e"), /has 5 security groups .*volumes/);
+  });
+
   it("are joined by running containers in name at once and for traffic later, which is logged", async () => {
     const fabric = networks();
     const record = network("web", "a");

@@ -6,7 +6,7 @@ import type { EC2Client } from "@aws-sdk/client-ec2";
 
 import type { Clock } from "../../common/clock.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
-import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
 import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
@@ -137,11 +137,14 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     // Names reach the agent at once; a task's groups cannot be changed after its start.
     connect({ after, network, endpoint }) {
       const joined = Object.entries(after.endpoints);
-      groupsTogether(
-        isShared
-          ? []
-          : joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
-      );
+      if (!isShared) {
+        const isOnDefault = joined.some(([name]) => name === "bridge");
+        const needsAccess = mountsVolumes(after) && !isOnDefault && efsSecurityGroupId !== undefined;
+        groupsTogether([
+          ...joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
+          ...(needsAccess ? [withVolumes] : []),
+        ]);
+      }
       if (ownGroup(network)) {
         logger.warn(
           { container: after.id, network: network.network?.name },
@@ -188,6 +191,11 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       await removals.close();
     },
   };
+}
+
+/** Whether a container's tasks mount volumes: anonymous ones are directories of each task. */
+function mountsVolumes({ mounts, anonymousVolumes }: ContainerRecord): boolean {
+  return mounts.some(({ type, name }) => type === "volume" && !anonymousVolumes.includes(name));
 }
 
 /** Whether a user has created a network: not `bridge`, `host` or `none`. */
