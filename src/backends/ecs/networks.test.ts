@@ -589,6 +589,24 @@ describe("networks on ECS", () => {
     assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${volumes}`]);
   });
 
+  it("take no way out by a group for volumes that EC2 shows late", async () => {
+    const calls = ec2.fake.calls;
+    ec2.mountFaults.push(
+      ...Array.from({ length: 3 }, () =>
+        refusal("ec2", "AuthorizeSecurityGroupIngress", "InvalidGroup.NotFound"),
+      ),
+    );
+    const [, volumes = ""] = await passing(clock, networks().groupsOf({ kind: "none" }, true));
+    assert.deepEqual(ec2.rules(volumes, "IpPermissionsEgress"), []);
+    const isOf = (groupId: string, name: string) => (call: (typeof calls)[number]) =>
+      call.operation === name && call.input["GroupId"] === groupId;
+    assert.ok(
+      calls.findLastIndex(isOf("sg-efs", "AuthorizeSecurityGroupIngress")) <
+        calls.findIndex(isOf(volumes, "RevokeSecurityGroupEgress")),
+      "a revocation would be lost before",
+    );
+  });
+
   it("can be removed though the file system's group is gone", async () => {
     const fabric = networks({ efsSecurityGroupId: "sg-gone" });
     const made = network("web", "a");

@@ -252,8 +252,8 @@ export class NetworkGroups {
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
     if (kind === withVolumes) {
+      await this.#admitToVolumes(group.GroupId ?? ""); // Waits until EC2 shows a new group everywhere.
       await groups.allowOut(group, []); // Ways out are those of a container's networks.
-      await this.#admitToVolumes(group.GroupId ?? "");
     } else {
       await this.#giveRules(group, { connected: false, leadsOut: false });
     }
