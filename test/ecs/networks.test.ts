@@ -125,6 +125,26 @@ describe("networks on ECS", () => {
     await daemon.ok("network", "rm", "inner");
   });
 
+  it("let containers with volumes at the file system, and not at one another", async () => {
+    const { daemon } = under;
+    await daemon.ok("network", "create", "--internal", "inner");
+    for (const network of ["web", "inner", "none"]) {
+      const [name, share] = [`writes-${network}`, "--volume=shared:/shared"];
+      const writes = ["sh", "-c", `echo ${network} >>/shared/names; ${serve(network)[2]}`];
+      await daemon.ok("run", "--detach", "--name", name, share, "--network", network, "busybox", ...writes);
+    }
+    const names = ["exec", "writes-web", "cat", "/shared/names"];
+    await untilTrue(async () => (await daemon.ok(...names)) === "web\ninner\nnone");
+    const format = '{{range .NetworkSettings.Networks}}{{index .DriverOpts "com.sockerless.address"}}{{end}}';
+    const address = await daemon.ok("inspect", "--format", format, "writes-web");
+    await untilTrue(async () => (await ask("inside", address)) === "web");
+    for (const network of ["inner", "none"]) {
+      assert.equal(await ask(`writes-${network}`, address), "nobody");
+    }
+    await daemon.ok("rm", "--force", "writes-web", "writes-inner", "writes-none");
+    await daemon.ok("network", "rm", "inner");
+  });
+
   it("are at most five for a container", async () => {
     const { daemon } = under;
     await daemon.ok("create", "--name", "many", "busybox", "true");
@@ -147,7 +167,9 @@ describe("networks on ECS", () => {
     await daemon.ok("network", "rm", "web", "other");
     await untilTrue(async () => {
       const { SecurityGroups = [] } = await ec2.send(new DescribeSecurityGroupsCommand({}));
-      return SecurityGroups.every(({ GroupName = "" }) => !/^sockerless-net-(?!none)/.test(GroupName));
+      return SecurityGroups.every(
+        ({ GroupName = "" }) => !/^sockerless-net-(?!none|volumes)/.test(GroupName),
+      );
     });
   });
 

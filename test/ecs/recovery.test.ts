@@ -79,6 +79,13 @@ describe("a backend that is killed", () => {
     ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env: sweep.env } });
     const { endpoint, region, credentials } = ecs.aws;
     sdk = new ECSClient({ endpoint, region, credentials });
+    // The group of containers with volumes outlives them.
+    const { daemon } = ecs;
+    await daemon.ok("network", "create", "first");
+    await daemon.ok("run", "--rm", "--volume=first:/first", "--network=first", "busybox", "true");
+    await daemon.ok("network", "rm", "first");
+    await daemon.ok("volume", "rm", "first");
+    await until(() => (running().length === 0 && made().groups === 1) || undefined);
   });
   after(async () => {
     sdk.destroy();

@@ -81,6 +81,8 @@ export interface CloudDriverParts {
 
 /** Interval of checks on lingering tasks. */
 const patientPollMs = 5_000;
+/** These checks at a time: where each task is a call, looks at tasks that start would come behind hundreds of them. */
+const mostPatientCalls = 4;
 /** Time for which the backend's start waits for the cloud. */
 const startPatienceMs = 10_000;
 
@@ -95,6 +97,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   const patientPoller = new TaskPoller({
     ...calls,
     intervalMs: Math.max(section.pollInterval, patientPollMs),
+    mostCalls: mostPatientCalls,
   });
   const { innerSocket: dockerSocket = "off" } = section;
   const departures = new Departures({ ...calls, poller, patientPoller });

@@ -13,6 +13,7 @@ import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
 import { answered, fakeClient, type Input, refusal, unanswered } from "./testing/fake-client.ts";
 import { passing } from "../cloud/testing/passing.ts";
+import { nfsFrom } from "./security-groups/network-groups.ts";
 import { permissionOf, type Rule } from "./security-groups/rules.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 
@@ -34,6 +35,7 @@ class FakeGroups {
   /** Groups that an interface holds. */
   readonly held = new Set<string>();
   mostRules = 60;
+  made = 0;
   /** Errors of the next calls that add rules to the file system's group, one by one; then rules are made. */
   readonly mountFaults: Error[] = [];
   readonly fake = fakeClient<AwsService<EC2Client>>({
@@ -48,7 +50,7 @@ class FakeGroups {
         throw refusal("ec2", "CreateSecurityGroup", "InvalidGroup.Duplicate");
       }
       const specification = input["TagSpecifications"] as [{ Tags: Group["Tags"] }];
-      const made = this.add(`sg-${this.groups.size + 1}`, name, specification[0].Tags);
+      const made = this.add(`sg-${++this.made}`, name, specification[0].Tags);
       if (fate === "lost") {
         throw refusal("ec2", "CreateSecurityGroup", "ECONNRESET");
       }
@@ -97,6 +99,11 @@ class FakeGroups {
     return structuredClone(group);
   }
 
+  /** Adds a rule of a former version, with which a network's group mounts volumes. */
+  admit(id: string): void {
+    this.groups.get("sg-efs")?.IpPermissions.push(permissionOf(nfsFrom(id)));
+  }
+
   /** Rules as text: `tcp 9111 10.0.0.0/8`. */
   rules(id: string, direction: "IpPermissions" | "IpPermissionsEgress" = "IpPermissions"): string[] {
     return (this.groups.get(id)?.[direction] ?? [])
@@ -127,6 +134,9 @@ class FakeGroups {
             group.Tags.some(({ Key, Value }) => Name === `tag:${Key}` && Value === value),
         ),
     );
+    if (ids?.some((each) => !this.groups.has(each))) {
+      throw refusal("ec2", "DescribeSecurityGroups", "InvalidGroup.NotFound");
+    }
     return structuredClone(found);
   }
 
@@ -210,10 +220,9 @@ describe("networks on ECS", () => {
     networks: records.map((record) => ({ name: record.network?.name ?? "", record })),
   });
 
-  it("are security groups whose members reach one another, agents and the file system", async () => {
+  it("are security groups whose members reach one another and agents", async () => {
     const fabric = networks();
     const reference = await fabric.ensure(network("web", "a"));
-    await fabric.groupsOf(plan({ ...network("web", "a"), driverReference: reference }), true);
     const group = ec2.groups.get(reference);
     assert.equal(group?.GroupName, `sockerless-net-${"a".repeat(12)}`);
     assert.ok(group?.Tags.some(({ Key, Value }) => Key === "sockerless-network" && Value === id("a")));
@@ -223,9 +232,9 @@ describe("networks on ECS", () => {
       "tcp 9111 fd00::/8",
       "tcp 9111 sg-frontend",
     ]);
-    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${reference}`]);
+    assert.deepEqual(ec2.rules("sg-efs"), []);
     assert.deepEqual(ec2.rules(reference, "IpPermissionsEgress"), ["all 0.0.0.0/0"]);
-    assert.equal(ec2.fake.made("AuthorizeSecurityGroupIngress").length, 2);
+    assert.equal(ec2.fake.made("AuthorizeSecurityGroupIngress").length, 1);
   });
 
   it("let agents be reached as the configured groups do, where nothing else is said", async () => {
@@ -337,9 +346,10 @@ describe("networks on ECS", () => {
     assert.equal(record?.network?.pools[0]?.gateway, "172.18.5.1");
   });
 
-  it("are removed with their rule in the file system's group", async () => {
+  it("are removed with the rule that a former version gave them in the file system's group", async () => {
     const fabric = networks();
     const record = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
+    ec2.admit(record.driverReference);
     await fabric.remove(record);
     assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
     assert.deepEqual(ec2.rules("sg-efs"), []);
@@ -376,6 +386,7 @@ describe("networks on ECS", () => {
   it("are removed behind the answer while an interface holds their group", async () => {
     const fabric = networks();
     const reference = await fabric.ensure(network("web", "a"));
+    ec2.admit(reference);
     ec2.held.add(reference);
     await fabric.remove({ ...network("web", "a"), driverReference: reference });
     assert.deepEqual(ec2.rules(reference), [], "nobody reaches anybody in it any more");
@@ -444,8 +455,8 @@ describe("networks on ECS", () => {
     const web = { ...network("web", "a"), driverReference: await fabric.ensure(network("web", "a")) };
     const bridge = network("bridge", "0");
     assert.deepEqual(await fabric.groupsOf(plan(web), false), [web.driverReference]);
-    assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference]);
     assert.deepEqual(await fabric.groupsOf(plan(bridge), true), ["sg-default"]);
+    assert.deepEqual(await fabric.groupsOf(plan(bridge, web), true), [web.driverReference, "sg-default"]);
     assert.deepEqual(await fabric.groupsOf(plan(bridge, web), false), [web.driverReference, "sg-default"]);
     assert.deepEqual(await fabric.groupsOf({ kind: "host" }, false), ["sg-default"]);
     assert.equal(await fabric.ensure(bridge), "");
@@ -475,26 +486,29 @@ describe("networks on ECS", () => {
     assert.deepEqual(await networks().found?.(), [], "it is no network");
   });
 
-  it("take the group of containers without a network away once there is none, and make it again", async () => {
-    const fabric = networks();
-    const [group = ""] = await fabric.groupsOf({ kind: "none" }, false);
-    await fabric.sweep(() => true);
-    assert.ok(ec2.groups.has(group));
-    ec2.held.add(group);
-    await fabric.sweep(() => false);
-    assert.ok(ec2.groups.has(group), "an interface holds it");
-    ec2.held.delete(group);
-    const [, again] = await Promise.all([
-      fabric.sweep(() => false),
-      fabric.groupsOf({ kind: "none" }, true), // A start that comes meanwhile.
-    ]);
-    assert.ok(ec2.groups.has(again[0] ?? ""));
-    assert.equal(ec2.fake.made("CreateSecurityGroup").length, 2, "it was gone");
-    assert.ok(ec2.rules("sg-efs").some((rule) => rule.includes(again[0] ?? "?")));
-    await fabric.sweep(() => false);
-    assert.ok(!ec2.rules("sg-efs").some((rule) => rule.includes(again[0] ?? "?")));
-    await fabric.close();
-  });
+  for (const kind of ["none", "volumes"] as const) {
+    it(`take the group of containers ${kind} away once there is none, and make it again`, async () => {
+      const fabric = networks();
+      const made = async () => (await fabric.groupsOf({ kind: "none" }, true))[kind === "none" ? 0 : 1] ?? "";
+      const sweep = (isNeeded: boolean) =>
+        fabric.sweep({ none: () => true, volumes: () => true, [kind]: () => isNeeded });
+      const group = await made();
+      await sweep(true);
+      assert.ok(ec2.groups.has(group));
+      ec2.held.add(group);
+      await sweep(false);
+      assert.ok(ec2.groups.has(group), "an interface holds it");
+      ec2.held.delete(group);
+      const [, again] = await Promise.all([sweep(false), made()]); // A start that comes meanwhile.
+      assert.ok(ec2.groups.has(again));
+      assert.equal(ec2.fake.made("CreateSecurityGroup").length, 3, "it was gone");
+      assert.equal(ec2.rules("sg-efs").length, 1);
+      await sweep(false);
+      assert.ok(!ec2.groups.has(again));
+      assert.equal(ec2.rules("sg-efs").length, kind === "none" ? 1 : 0);
+      await fabric.close();
+    });
+  }
 
   it("give tasks with volumes the configured groups too where no group of the file system is named", async () => {
     const fabric = networks({ efsSecurityGroupId: undefined });
@@ -504,7 +518,33 @@ describe("networks on ECS", () => {
     assert.ok(log.warnings().some((message) => message.includes("carries the configured security groups")));
   });
 
-  it("refuse tasks with volumes, and widen none, while the file system has no room for a rule", async () => {
+  it("take one of the file system's few rules for all tasks with volumes, which nobody reaches by it", async () => {
+    const fabric = networks();
+    const records: ReturnType<typeof network>[] = [];
+    for (let index = 10; index < 100; index++) {
+      const record = network(`n${index}`, `${index}`);
+      records.push({ ...record, driverReference: await fabric.ensure(record) });
+      assert.equal((await fabric.groupsOf(plan(...records.slice(-1)), false)).length, 1);
+    }
+    assert.deepEqual(ec2.rules("sg-efs"), []);
+    const given = await Promise.all(
+      records.map(async (record) => (await fabric.groupsOf(plan(record), true)).slice(1)),
+    );
+    const [volumes = ""] = given[0] ?? [];
+    assert.deepEqual(
+      given,
+      records.map(() => [volumes]),
+    );
+    assert.match(ec2.groups.get(volumes)?.GroupName ?? "", /^sockerless-net-volumes-[0-9a-f]{12}$/);
+    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${volumes}`]);
+    assert.deepEqual([ec2.rules(volumes), ec2.rules(volumes, "IpPermissionsEgress")], [[], []]);
+    const asked = ec2.fake.made("AuthorizeSecurityGroupIngress");
+    assert.equal(asked.filter(({ GroupId }) => GroupId === "sg-efs").length, 1);
+    assert.deepEqual((await networks().groupsOf({ kind: "none" }, true)).slice(1), [volumes]);
+    assert.equal((await networks().found?.())?.length, records.length, "it is no network");
+  });
+
+  it("keep the access to volumes that a former version gave them, where the file system has no room for a rule", async () => {
     const first = networks();
     const [web, app] = await Promise.all(
       (["a", "b"] as const).map(async (digit) => {
@@ -513,95 +553,96 @@ describe("networks on ECS", () => {
       }),
     );
     assert.ok(web !== undefined && app !== undefined);
-    await first.groupsOf(plan(web), true);
+    ec2.admit(web.driverReference);
     ec2.mostRules = 5;
     ec2.groups.get("sg-efs")?.IpPermissions.push({}, {}, {}, {});
-    const full = { kind: "conflict", message: /has no room for a rule.*docker network prune/ };
+    const full = { kind: "conflict", message: /has no room for a rule.*ask AWS/ };
     for (const fabric of [first, networks()]) {
       await assert.rejects(fabric.groupsOf(plan(app), true), full);
       await assert.rejects(fabric.groupsOf({ kind: "none" }, true), full);
       assert.deepEqual(await fabric.groupsOf(plan(app), false), [app.driverReference]);
-      // They have access by the rule that is there, or by the configured groups.
-      const both: string[] = [app.driverReference, web.driverReference];
-      assert.deepEqual(await fabric.groupsOf(plan(app, web), true), both);
+      assert.deepEqual(await fabric.groupsOf(plan(web), true), [web.driverReference]);
       assert.deepEqual(await fabric.groupsOf(plan(app, network("bridge", "0")), true), [
         app.driverReference,
         "sg-default",
       ]);
+      // A network may go, with its rule, before a container that has left it ends.
+      await assert.rejects(fabric.groupsOf(plan(app, web), true), full);
     }
-
-    // Another process, of this instance or another one, takes its rule away.
-    await networks().remove(web);
-    assert.deepEqual(await first.groupsOf(plan(app), true), [app.driverReference]);
-    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${app.driverReference}`]);
+    await first.remove(web);
+    assert.equal((await first.groupsOf(plan(app), true)).length, 2);
   });
 
   it("fail a start with volumes while EC2 does not answer, and reach the file system at the next", async () => {
     const fabric = networks();
-    for (const [digit, fault] of [
-      ["a", refusal("ec2", "AuthorizeSecurityGroupIngress", "RequestLimitExceeded")],
-      ["b", unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset")],
-      ["c", refusal("ec2", "AuthorizeSecurityGroupIngress", "UnauthorizedOperation")],
-    ] as const) {
+    const made = network("web", "a");
+    const record = { ...made, driverReference: await fabric.ensure(made) };
+    for (const fault of [
+      refusal("ec2", "AuthorizeSecurityGroupIngress", "RequestLimitExceeded"),
+      unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset"),
+      refusal("ec2", "AuthorizeSecurityGroupIngress", "UnauthorizedOperation"),
+    ]) {
       ec2.mountFaults.push(fault);
-      const made = network(digit, digit);
-      const record = { ...made, driverReference: await fabric.ensure(made) };
       await assert.rejects(fabric.groupsOf(plan(record), true), /AuthorizeSecurityGroupIngress/);
-      assert.deepEqual(await fabric.groupsOf(plan(record), true), [record.driverReference]);
-      assert.ok(ec2.rules("sg-efs").includes(`tcp 2049 ${record.driverReference}`));
     }
+    const [, volumes] = await fabric.groupsOf(plan(record), true);
+    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${volumes}`]);
   });
 
-  it("that go lose the rule that a start gave them meanwhile, also by the next process", async () => {
-    for (const [digit, isNext] of [
-      ["a", false],
-      ["b", true],
-    ] as const) {
-      const fabric = networks();
-      const made = network(digit, digit);
-      const record = { ...made, driverReference: await fabric.ensure(made) };
-      const { driverReference } = record;
-      ec2.held.add(driverReference);
-      await fabric.remove(record);
-      await fabric.groupsOf(plan(record), true);
-      ec2.held.delete(driverReference);
-      if (isNext) {
-        await fabric.close();
-      }
-      const last = isNext ? networks() : fabric;
-      assert.deepEqual(isNext ? await last.found?.() : [], []);
-      await clock.advance(60_000);
-      assert.deepEqual([ec2.groups.has(driverReference), ec2.rules("sg-efs")], [false, []]);
-      await last.close();
-    }
+  it("take no way out by a group for volumes that EC2 shows late", async () => {
+    const calls = ec2.fake.calls;
+    ec2.mountFaults.push(
+      ...Array.from({ length: 3 }, () =>
+        refusal("ec2", "AuthorizeSecurityGroupIngress", "InvalidGroup.NotFound"),
+      ),
+    );
+    const [, volumes = ""] = await passing(clock, networks().groupsOf({ kind: "none" }, true));
+    assert.deepEqual(ec2.rules(volumes, "IpPermissionsEgress"), []);
+    const isOf = (groupId: string, name: string) => (call: (typeof calls)[number]) =>
+      call.operation === name && call.input["GroupId"] === groupId;
+    assert.ok(
+      calls.findLastIndex(isOf("sg-efs", "AuthorizeSecurityGroupIngress")) <
+        calls.findIndex(isOf(volumes, "RevokeSecurityGroupEgress")),
+      "a revocation would be lost before",
+    );
   });
 
-  it("take none of the file system's rules before a container with volumes starts there, then one", async () => {
-    const fabric = networks();
-    let last = network("", "");
-    for (let index = 10; index < 100; index++) {
-      const record = network(`n${index}`, `${index}`);
-      last = { ...record, driverReference: await fabric.ensure(record) };
-      await fabric.groupsOf(plan(last), false);
-    }
-    assert.deepEqual(ec2.rules("sg-efs"), []);
-    await Promise.all(Array.from({ length: 10 }, () => fabric.groupsOf(plan(last), true)));
-    assert.deepEqual(ec2.rules("sg-efs"), [`tcp 2049 ${last.driverReference}`]);
-    const asked = ec2.fake.made("AuthorizeSecurityGroupIngress");
-    assert.equal(asked.filter(({ GroupId }) => GroupId === "sg-efs").length, 1);
+  it("can be removed though the file system's group is gone", async () => {
+    const fabric = networks({ efsSecurityGroupId: "sg-gone" });
+    const made = network("web", "a");
+    await fabric.remove({ ...made, driverReference: await fabric.ensure(made) });
+    assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
   });
 
   it("are five at most for one task", async () => {
     const fabric = networks();
     const joined = [...Array(6).keys()].map((digit) => ({
       ...network(`n${digit}`, String(digit)),
-      driverReference: `sg-${digit}`,
+      driverReference: `sg-n${digit}`,
     }));
     assert.equal((await fabric.groupsOf(plan(...joined.slice(1)), false)).length, 5);
+    await assert.rejects(fabric.groupsOf(plan(...joined.slice(1)), true), /has 5 security groups .*volumes/);
     await assert.rejects(async () => fabric.groupsOf(plan(...joined), false), {
       kind: "invalid",
       message: /has 5 security groups .*, not 6$/,
     });
+  });
+
+  it("are as many for a running container as its next start can have", async () => {
+    const fabric = networks();
+    const connected = (volume: string, ...names: string[]) => {
+      const endpoints = Object.fromEntries(names.map((name) => [name, { networkId: name }]));
+      const mounts = [{ type: "volume", name: volume, destination: "/data" }];
+      const after = create(ContainerRecordSchema, { endpoints, mounts, anonymousVolumes: ["anonymous"] });
+      const endpoint = after.endpoints["d"];
+      assert.ok(endpoint);
+      const change = { before: after, after, network: network("d", "d"), endpoint, defaultGateway: "" };
+      return async () => fabric.connect?.(change);
+    };
+    await connected("data", "a", "b", "c", "d")();
+    await connected("data", "a", "b", "c", "d", "bridge")();
+    await connected("anonymous", "a", "b", "c", "d", "e")();
+    await assert.rejects(connected("data", "a", "b", "c", "d", "e"), /has 5 security groups .*volumes/);
   });
 
   it("are joined by running containers in name at once and for traffic later, which is logged", async () => {

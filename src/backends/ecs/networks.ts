@@ -5,9 +5,8 @@
 import type { EC2Client } from "@aws-sdk/client-ec2";
 
 import type { Clock } from "../../common/clock.ts";
-import { conflict } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
-import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
 import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
@@ -15,7 +14,12 @@ import { reachableAddressOf } from "../model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
 import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { groupsTogether } from "./security-groups/groups-of-task.ts";
-import { NetworkGroups } from "./security-groups/network-groups.ts";
+import {
+  type CommonGroup,
+  NetworkGroups,
+  withoutNetwork,
+  withVolumes,
+} from "./security-groups/network-groups.ts";
 import { PendingRemovals } from "./security-groups/pending-removals.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
 
@@ -45,15 +49,11 @@ export interface EcsNetworks extends NetworkFabric {
    * The security groups of a task.
    *
    * @param mountsVolumes whether it needs access to the file system
-   * @throws invalid: more groups than a task can have; conflict: no room for a rule of the file system; AwsError
+   * @throws invalid: more groups than a task can have; conflict: no room for the rule of the file system; AwsError
    */
   groupsOf(plan: NetworkPlan, mountsVolumes: boolean): Promise<string[]>;
-  /**
-   * Removes unused groups.
-   *
-   * @param hasContainerWithout whether there is a container without a network
-   */
-  sweep(hasContainerWithout: () => boolean): Promise<void>;
+  /** Removes groups that are no network's and not needed. */
+  sweep(isNeeded: Readonly<Record<CommonGroup, () => boolean>>): Promise<void>;
   /** Ends background work. */
   close(): Promise<void>;
 }
@@ -80,19 +80,13 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   const isShared = options.isolation === "shared";
   const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
 
-  /**
-   * One group with access is enough, though each is asked for: a container may be disconnected from a network that then
-   * goes, with its rule. A wider group never makes up for none.
-   */
-  const admitToVolumes = async (groupIds: readonly string[]): Promise<void> => {
-    const admitted = await Promise.all(groupIds.map((groupId) => networkGroups.letsMountVolumes(groupId)));
-    if (!admitted.includes(true)) {
-      throw conflict(
-        "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which a container with volumes needs for its network: " +
-          "remove networks that are not used any more (docker network prune), or ask AWS for more inbound rules per security group",
-      );
-    }
-  };
+  /** Adds the group with access to the file system: each network's would take one of its few rules. */
+  const admittedToVolumes = async (groupIds: readonly string[]): Promise<string[]> =>
+    groupsTogether(
+      efsSecurityGroupId === undefined || (await networkGroups.letMountVolumes(groupIds))
+        ? groupIds
+        : [...groupIds, await networkGroups.common(withVolumes)],
+    );
 
   const groupsOfNetworks = async (
     networks: readonly { readonly record: NetworkRecord }[],
@@ -101,15 +95,16 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     const own = networks.map(({ record }) => record).filter(ownGroup);
     const groupIds = own.map((record) => networkGroups.idOf(record));
     const isOnDefault = own.length < networks.length;
-    const isWidened = mountsVolumes && !isOnDefault && efsSecurityGroupId === undefined;
-    const together = groupsTogether([...groupIds, ...(isOnDefault || isWidened ? securityGroups : [])]);
-    if (isWidened) {
+    const needsAccess = mountsVolumes && !isOnDefault;
+    if (needsAccess && efsSecurityGroupId !== undefined) {
+      return await admittedToVolumes(groupsTogether(groupIds));
+    }
+    const together = groupsTogether([...groupIds, ...(isOnDefault || needsAccess ? securityGroups : [])]);
+    if (needsAccess) {
       logger.warn(
         { networks: own.map(({ network }) => network?.name) },
         "a container with volumes carries the configured security groups beside its networks', as ecs.efs_security_group_id is not set: it reaches the default network's containers too",
       );
-    } else if (mountsVolumes && !isOnDefault) {
-      await admitToVolumes(groupIds);
     }
     return together;
   };
@@ -118,11 +113,8 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     if (isShared) {
       return [...securityGroups];
     }
-    const groupId = await networkGroups.none();
-    if (mountsVolumes && efsSecurityGroupId !== undefined) {
-      await admitToVolumes([groupId]);
-    }
-    return [groupId];
+    const groupId = await networkGroups.common(withoutNetwork);
+    return mountsVolumes ? await admittedToVolumes([groupId]) : [groupId];
   };
 
   return {
@@ -145,11 +137,14 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     // Names reach the agent at once; a task's groups cannot be changed after its start.
     connect({ after, network, endpoint }) {
       const joined = Object.entries(after.endpoints);
-      groupsTogether(
-        isShared
-          ? []
-          : joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
-      );
+      if (!isShared) {
+        const isOnDefault = joined.some(([name]) => name === "bridge");
+        const needsAccess = mountsVolumes(after) && !isOnDefault && efsSecurityGroupId !== undefined;
+        groupsTogether([
+          ...joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
+          ...(needsAccess ? [withVolumes] : []),
+        ]);
+      }
       if (ownGroup(network)) {
         logger.warn(
           { container: after.id, network: network.network?.name },
@@ -186,15 +181,21 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
           return groupsTogether(securityGroups);
       }
     },
-    async sweep(hasContainerWithout) {
+    async sweep(isNeeded) {
       if (!isShared) {
-        await networkGroups.removeNone(hasContainerWithout);
+        await networkGroups.removeCommon(withoutNetwork, isNeeded[withoutNetwork]);
+        await networkGroups.removeCommon(withVolumes, isNeeded[withVolumes]);
       }
     },
     async close() {
       await removals.close();
     },
   };
+}
+
+/** Whether a container's tasks mount volumes: anonymous ones are directories of each task. */
+function mountsVolumes({ mounts, anonymousVolumes }: ContainerRecord): boolean {
+  return mounts.some(({ type, name }) => type === "volume" && !anonymousVolumes.includes(name));
 }
 
 /** Whether a user has created a network: not `bridge`, `host` or `none`. */

@@ -70,7 +70,12 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     });
   const quotas = { onDemand: quotaOf(false), spot: quotaOf(true) };
   const asksSpot = config.capacityProvider.endsWith("_SPOT");
-  const hasContainerWithout = (): boolean => [...state.containers.values()].some(isOnNoNetwork);
+  const groupsNeeded = {
+    none: () => [...state.containers.values()].some(isOnNoNetwork),
+    // Prepared tasks mount volumes too, and agents may come from the file system.
+    volumes: () =>
+      state.volumes.size > 0 || state.containers.size > 0 || config.agentAccessPointId !== undefined,
+  };
   return {
     name: "ecs",
     settings: ecsSettings({
@@ -148,8 +153,8 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     sweeps: [
       { what: "task definitions", run: (signal) => definitions.sweep(signal) },
       {
-        what: "the security group of containers without a network",
-        run: () => networks.sweep(hasContainerWithout),
+        what: "the security groups of containers without a network and with volumes",
+        run: () => networks.sweep(groupsNeeded),
       },
     ],
     abandon: () => aws.abandon(),

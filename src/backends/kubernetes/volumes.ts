@@ -152,11 +152,13 @@ export function kubernetesVolumes(
     },
 
     async refuseLost({ mounts }, step) {
-      for (const { volume } of mounts) {
-        const name = volume === undefined ? undefined : claims.claimIn(namespace, volume);
-        if (volume === undefined || name === undefined) {
-          continue;
-        }
+      const used = new Map(
+        mounts.flatMap(({ volume }) => {
+          const name = volume === undefined ? undefined : claims.claimIn(namespace, volume);
+          return volume === undefined || name === undefined ? [] : [[name, volume] as const];
+        }),
+      );
+      for (const [name, volume] of used) {
         const claim = await step(`Kubernetes has not told of the claim of volume ${volume.name}`, () =>
           find(name),
         );

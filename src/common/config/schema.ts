@@ -107,7 +107,7 @@ export const ecsSchema = object({
   ),
   efs_security_group_id: describe(
     optional(text("security group ID")),
-    "Group of the EFS mount targets; NFS ingress from each network's group is added to it.",
+    "Group of the EFS mount targets; NFS ingress from a group of containers with volumes is added to it.",
   ),
   efs_iam: describe(
     withDefault(onOff(), false),

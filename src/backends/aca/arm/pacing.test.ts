@@ -151,6 +151,27 @@ describe("requests to Azure", () => {
     await settled(clock, Promise.all(all));
   });
 
+  it("that import images, and look at that again and again, come after all others", async () => {
+    const { clock, send } = setUp(parseRates(["reads=1/1", "writes=1/1"]));
+    const registry =
+      "https://management.azure.com/subscriptions/s/providers/Microsoft.ContainerRegistry/locations/l/operationResults/";
+    const made: string[] = [];
+    const all: Promise<unknown>[] = [];
+    const ask = (what: string, method: HttpMethods, url: string): void => {
+      all.push(send(method, url).then(() => made.push(what)));
+    };
+    for (let image = 0; image < 20; image++) {
+      ask("looks", "GET", `${registry}${image}`);
+      ask("imports", "POST", `${registry.replace("operationResults/", "importImage")}`);
+    }
+    ask("execution", "GET", `${job}/executions/e`);
+    ask("job", "GET", job);
+    ask("start", "PUT", job);
+    await settled(clock, Promise.all(all));
+    const isOthers = (what: string): boolean => ["execution", "job", "start"].includes(what);
+    assert.ok(made.findLastIndex(isOthers) < 8, `they came in this order: ${made.join()}`);
+  });
+
   it("end with the backend", async () => {
     const { clock, send, ending } = setUp();
     const waiting = send("GET", job, { status: 429, retryAfter: "60" });

@@ -18,8 +18,13 @@ export const defaultRates = {
 /** A rate that several calls share. */
 export type RateName = keyof typeof defaultRates;
 
-/** Priorities of calls that share a rate: stops before starts, as each is of an execution that was started. */
-const priorities = { first: 0, later: 1 } as const;
+/**
+ * Priorities of calls that share a rate: stops before starts, as each is of an execution that was started; imports of
+ * images last, each of which is looked at for as long as some registry likes.
+ */
+const priorities = { first: 0, later: 1, last: 2 } as const;
+/** Imports, and looks at them. */
+const ofRegistry = /\/providers\/Microsoft\.ContainerRegistry\//i;
 
 /** The limits of a call, the scarcest rate first. */
 export interface Pace {
@@ -33,20 +38,21 @@ export function paceOf(method: string, url: string): Pace {
   if (pathname.endsWith("/query")) {
     return { rates: ["log-queries"], priority: priorities.first };
   }
-  switch (method) {
-    case "GET":
-    case "HEAD":
-      return /\/executions(\/[^/]+)?$/.test(pathname)
-        ? { rates: ["polls", "reads"], priority: priorities.later }
-        : { rates: ["reads"], priority: priorities.first };
-    case "DELETE":
-      return { rates: ["deletes"], priority: priorities.first };
-    default:
-      return {
+  const isRead = method === "GET" || method === "HEAD";
+  if (ofRegistry.test(pathname)) {
+    return { rates: [isRead ? "reads" : "writes"], priority: priorities.last };
+  }
+  if (isRead) {
+    return /\/executions(\/[^/]+)?$/.test(pathname)
+      ? { rates: ["polls", "reads"], priority: priorities.later }
+      : { rates: ["reads"], priority: priorities.first };
+  }
+  return method === "DELETE"
+    ? { rates: ["deletes"], priority: priorities.first }
+    : {
         rates: /\/(shares|storages)\/[^/]+$/.test(pathname) ? ["volume-writes", "writes"] : ["writes"],
         priority: pathname.endsWith("/stop") ? priorities.first : priorities.later,
       };
-  }
 }
 
 /** Parses `aca.api_rates`: `writes=400/20`. @throws as {@link readRates} */

@@ -60,6 +60,8 @@ export class DrainedLogs {
   readonly #directory: string;
   readonly #maxBytes: number;
   readonly #cloud: Pick<CloudLog, "isKept">;
+  /** Names of files by container, as listing the directory takes the longer the more containers there are. */
+  readonly #names = new Map<string, Set<string>>();
 
   constructor(directory: string, { logDrainMax, cloud }: DrainedLogsOptions) {
     this.#directory = directory;
@@ -67,9 +69,12 @@ export class DrainedLogs {
     this.#cloud = cloud;
   }
 
-  /** Creates the directory. */
+  /** Creates the directory, and finds what it has. */
   async open(): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(this.#directory)) {
+      this.#note(name.slice(0, name.indexOf(".")), name);
+    }
   }
 
   /**
@@ -91,8 +96,10 @@ export class DrainedLogs {
     }
     const number = String(before?.number ?? (parts.at(-1)?.number ?? 0) + 1).padStart(6, "0");
     const ofAgent = `${containerId}.${number}.${source}.`;
-    const file = this.#file(`${ofAgent}${generation}.log`);
+    const name = `${ofAgent}${generation}.log`;
+    const file = this.#file(name);
     const temporary = `${file}.new`;
+    this.#note(containerId, `${name}.new`);
     try {
       let room = this.#maxBytes;
       for (const part of parts.filter((each) => each !== before)) {
@@ -102,7 +109,8 @@ export class DrainedLogs {
       const records = new Pace(limit).each(agentRecords(agent, containerId, limit));
       await this.#write(temporary, records, room);
       await rename(temporary, file);
-      await this.#removeFiles(ofAgent, file); // Copies of earlier runs, and remains of crashes.
+      this.#note(containerId, name);
+      await this.#removeFiles(containerId, ofAgent, name); // Copies of earlier runs, and remains of crashes.
     } catch (error) {
       await rm(temporary, { force: true });
       await this.leaveToCloud(containerId);
@@ -125,7 +133,7 @@ export class DrainedLogs {
     try {
       await writeFile(this.#marker(containerId), "", { mode: 0o600 });
     } finally {
-      await this.#removeFiles(`${containerId}.`); // The disk may be full of copies.
+      await this.#removeFiles(containerId); // The disk may be full of copies.
     }
   }
 
@@ -147,8 +155,9 @@ export class DrainedLogs {
 
   /** Removes everything of a container. */
   async remove(containerId: string): Promise<void> {
-    await this.#removeFiles(`${containerId}.`);
+    await this.#removeFiles(containerId);
     await rm(this.#marker(containerId), { force: true });
+    this.#names.delete(containerId);
   }
 
   async #write(file: string, records: AsyncIterable<RawRecord>, room: number): Promise<void> {
@@ -184,9 +193,7 @@ export class DrainedLogs {
 
   /** The logs copied from each agent, oldest first; an agent's last one, if a crash has left two. */
   async #parts(containerId: string): Promise<readonly Part[]> {
-    const names = (await readdir(this.#directory))
-      .filter((name) => name.startsWith(`${containerId}.`))
-      .sort();
+    const names = [...(this.#names.get(containerId) ?? [])].sort();
     const parts = new Map<string, Part>();
     for (const name of names) {
       const [, number = "", source = "", generation = "0"] = partName.exec(name) ?? [];
@@ -199,13 +206,19 @@ export class DrainedLogs {
   }
 
   /** Removes parts, including incomplete ones left by a crash. */
-  async #removeFiles(beginning: string, except?: string): Promise<void> {
-    for (const name of await readdir(this.#directory)) {
-      const file = this.#file(name);
-      if (name.startsWith(beginning) && /\.log(\.new)?$/.test(name) && file !== except) {
-        await rm(file, { force: true });
+  async #removeFiles(containerId: string, beginning = "", except?: string): Promise<void> {
+    const names = this.#names.get(containerId);
+    for (const name of names ?? []) {
+      if (name.startsWith(beginning) && /\.log(\.new)?$/.test(name) && name !== except) {
+        await rm(this.#file(name), { force: true });
+        names?.delete(name);
       }
     }
+  }
+
+  #note(containerId: string, name: string): void {
+    const names = this.#names.get(containerId) ?? new Set();
+    this.#names.set(containerId, names.add(name));
   }
 
   #file(name: string): string {

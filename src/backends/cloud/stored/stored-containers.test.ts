@@ -72,6 +72,11 @@ describe("containers without an agent", () => {
     [Symbol.asyncIterator]: () => assert.fail("no end is looked for"),
   };
 
+  const reopen = async (): Promise<void> => {
+    await stored.close();
+    stored = await openStored();
+  };
+
   const openStored = (logDrainMax = 10_000): Promise<StoredContainers> =>
     openStoredContainers({
       stateDir: path.join(directory, "state"),
@@ -328,6 +333,7 @@ describe("containers without an agent", () => {
       runs = [record(1, "one\n"), record(5, "two\n")];
       await stored.drain(ended, run(agent, 10n));
       await writeFile(firstFile, before); // As if nobody had come to remove it.
+      await reopen();
       await stored.leaveToCloud(ended, run(agent, 10n));
       assert.equal(await logsOf(ended), "one\ntwo\n");
       await stored.leaveToCloud(ended, run(agent));
@@ -344,6 +350,7 @@ describe("containers without an agent", () => {
       for (const left of [first.replace(".1.log", ".2.log.new"), first.replace(".1.log", ".0.log")]) {
         await writeFile(path.join(directoryOfLogs, left), "left");
       }
+      await reopen();
       runs = [record(1, "one\n"), record(2, "three\n")];
       await stored.drain(ended, run(agent, 3n));
       assert.deepEqual(await readdir(directoryOfLogs), [first.replace(".1.log", ".3.log")]);
@@ -358,6 +365,7 @@ describe("containers without an agent", () => {
       const [name = ""] = await readdir(directoryOfLogs);
       const former = name.replace(".1.log", ".log");
       await rename(path.join(directoryOfLogs, name), path.join(directoryOfLogs, former));
+      await reopen();
       assert.equal(await logsOf(ended), "one\n");
       runs = [record(1, "one\n"), record(2, "two\n")];
       await stored.drain(ended, run(agent, 2n));
@@ -431,8 +439,7 @@ describe("containers without an agent", () => {
       await clientOf(created).archivePut(archive("/usr", "second"));
       await assertPrivate(path.join(directory, "state/staged"));
       await writeFile(path.join(directory, "state/staged", created, "cut-off.new"), "cut off by a crash");
-      await stored.close();
-      stored = await openStored();
+      await reopen();
       const agent = await agentWith(() => []);
       await stored.applyStaged(created, agent.target, new AbortController().signal);
       assert.deepEqual(agent.archives, [

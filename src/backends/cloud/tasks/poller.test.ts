@@ -195,6 +195,40 @@ describe("the poller", () => {
     assert.equal(failures.length, 1);
   });
 
+  it("has no more calls under way than it may, gets to all tasks, and to none that nobody awaits", async () => {
+    const asked: string[] = [];
+    let answering = Promise.withResolvers<void>();
+    const cloud = testCloud({
+      describedAtOnce: 1,
+      async describe([task = ""]) {
+        asked.push(task);
+        await answering.promise;
+        return { views: [taskView({ task })], missing: [] };
+      },
+    });
+    const { logger } = capturedLogger();
+    const patient = new TaskPoller({ cloud, intervalMs: 1_000, mostCalls: 4, clock, logger });
+    const tasks = Array.from({ length: 100 }, (_, number) => `task/${number}`);
+    const unlisten = patient.listen("task/left", () => {});
+    const looks = tasks.map((task) => patient.look(task));
+    await clock.advance(10_000);
+    assert.deepEqual(asked, ["task/left", ...tasks.slice(0, 3)]);
+    unlisten();
+    const left = patient.listen("task/left too", () => {});
+    await clock.advance(10_000);
+    left();
+    for (let before = 0; before < asked.length; ) {
+      assert.ok(asked.length - before <= 4);
+      before = asked.length;
+      answering.resolve();
+      answering = Promise.withResolvers();
+      await clock.advance(1);
+    }
+    await Promise.all(looks);
+    assert.deepEqual(asked, ["task/left", ...tasks]);
+    await patient.close();
+  });
+
   it("tells of a failed call those who listen to its tasks, and no others", async () => {
     const heard = new Map<string, string[]>();
     const cloud = testCloud({

@@ -3,6 +3,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
+import { Limiter } from "../../concurrency/limiter.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
 import { type AllDescribed, byCall, describeAll, type Describing } from "./describe-all.ts";
 
@@ -11,6 +12,8 @@ export interface PollerOptions {
   readonly cloud: Describing;
   /** Milliseconds between two rounds. */
   readonly intervalMs: number;
+  /** Calls that are under way at a time: others share the cloud's rates. Default: any number. */
+  readonly mostCalls?: number;
   readonly clock: Clock;
   readonly logger: Logger;
 }
@@ -43,6 +46,7 @@ export class TaskPoller {
   /** Tasks of pending calls. */
   readonly #looks = new Map<string, Promise<void>>();
   readonly #closed = new AbortController();
+  readonly #turns: Limiter;
   /** Ends the current pause early. */
   #wake: AbortController | undefined;
   #polling: Promise<void> | undefined;
@@ -51,6 +55,7 @@ export class TaskPoller {
 
   constructor(options: PollerOptions) {
     this.#options = options;
+    this.#turns = new Limiter(options.mostCalls ?? Infinity);
   }
 
   /**
@@ -148,7 +153,12 @@ export class TaskPoller {
     const { cloud } = this.#options;
     const { signal } = this.#closed;
     try {
-      const { views, missing } = await cloud.describe(asked, signal);
+      using _turn = await this.#turns.acquire("", signal);
+      const awaited = asked.filter((task) => this.#listeners.has(task));
+      if (awaited.length === 0) {
+        return;
+      }
+      const { views, missing } = await cloud.describe(awaited, signal);
       for (const view of views) {
         this.#tell(view.task, view);
       }

@@ -17,7 +17,7 @@ import { orphanedImages } from "../../cloud/orphans/images.ts";
 import type { Known } from "../../cloud/orphans/orphan.ts";
 import type { TaskPlace } from "../../cloud/contract/agent-finder.ts";
 import { ecsTasks } from "../tasks/ecs-tasks.ts";
-import { withoutNetwork } from "../security-groups/network-groups.ts";
+import { withoutNetwork, withVolumes } from "../security-groups/network-groups.ts";
 import { SecurityGroups } from "../security-groups/security-groups.ts";
 import { instanceTag, networkTag } from "../tags.ts";
 import { orphanedGroups } from "./security-groups.ts";
@@ -134,6 +134,7 @@ describe("what nobody's state knows", () => {
           group("sg-2", "web-by-hand", "a".repeat(64)),
           group("sg-3", "sockerless-net-none-3fc4ccfe7458", withoutNetwork),
           group("sg-4", "none-by-hand", withoutNetwork),
+          group("sg-5", "sockerless-net-volumes-3fc4ccfe7458", withVolumes),
         ],
       }),
     });
@@ -141,7 +142,7 @@ describe("what nobody's state knows", () => {
     const found = await orphanedGroups(groups, undefined, "one", known([]));
     assert.deepEqual(
       found.map(({ id }) => id),
-      ["sg-1", "sg-3"],
+      ["sg-1", "sg-3", "sg-5"],
     );
   });
 

@@ -1,9 +1,10 @@
-/** One security group for each user-defined network, and one for containers without a network. */
+/** One security group for each user-defined network, one for containers without a network, and one for volumes. */
 import { createHash } from "node:crypto";
 
 import type { SecurityGroup } from "@aws-sdk/client-ec2";
 
 import { componentLogger, type Logger } from "../../../common/logger.ts";
+import { conflict } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -46,6 +47,16 @@ interface Reach {
 
 /** Value of the network tag of the group for containers without a network. */
 export const withoutNetwork = "none";
+/** Value of the network tag of the group that admits containers on any networks to the file system, and to nothing else. */
+export const withVolumes = "volumes";
+
+/** Groups of an instance that are no network's. */
+export type CommonGroup = typeof withoutNetwork | typeof withVolumes;
+
+/** Whether a value of the network tag is no network's ID. */
+export function isCommon(network: string): network is CommonGroup {
+  return network === withoutNetwork || network === withVolumes;
+}
 
 /** The groups of this instance's networks. All methods throw AwsError. */
 export class NetworkGroups {
@@ -53,17 +64,14 @@ export class NetworkGroups {
   readonly #logger: Logger;
   /** Groups by network ID. */
   readonly #known = new Map<string, SecurityGroup>();
-  /** Groups that the mount targets admit, or EC2 is being asked to. */
-  readonly #mounts = new Map<string, Promise<boolean>>();
-  /** Groups that are being removed, whose rule for the file system is gone. */
-  readonly #withoutRule = new Set<string>();
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
-  #efsGroup: Promise<SecurityGroup | undefined> | undefined;
-  #isolated: Promise<string> | undefined;
-  /** Pending removal of the group for containers without a network; never rejects. */
-  #removingIsolated: Promise<void> | undefined;
+  /** Groups that the file system's group admits; one of a network has a rule of an earlier version's, or by hand. */
+  #admitted: Promise<Set<string>> | undefined;
+  readonly #common = new Map<CommonGroup, Promise<string>>();
+  /** Pending removals of common groups; they never reject. */
+  readonly #removing = new Map<CommonGroup, Promise<void>>();
 
   constructor(options: NetworkGroupsOptions) {
     this.#options = options;
@@ -123,26 +131,18 @@ export class NetworkGroups {
   }
 
   /**
-   * Removes a group, with its rule in the group of the file system, whose room another network may get.
+   * Removes a group, with its rule in the group of the file system.
    *
    * @returns whether it is gone; not while an interface uses it
    */
   async delete(groupId: string): Promise<boolean> {
     const { groups, efsGroupId } = this.#options;
-    this.#mounts.delete(groupId);
-    if (efsGroupId !== undefined && !this.#withoutRule.has(groupId)) {
-      this.#withoutRule.add(groupId); // A rule that is added meanwhile is taken back by the next try.
-      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]).catch((error: unknown) => {
-        this.#withoutRule.delete(groupId);
-        throw error;
-      });
-      this.#efsGroup = undefined;
+    const admitted = await this.#admittedToVolumes();
+    if (efsGroupId !== undefined && admitted.has(groupId)) {
+      await groups.disallow(efsGroupId, [permissionOf(nfsFrom(groupId))]);
+      admitted.delete(groupId);
     }
-    const isGone = await groups.delete(groupId);
-    if (isGone) {
-      this.#withoutRule.delete(groupId);
-    }
-    return isGone;
+    return await groups.delete(groupId);
   }
 
   /** Finds the networks of this instance by their groups' tags, and resumes interrupted removals of groups. */
@@ -151,7 +151,7 @@ export class NetworkGroups {
     const networks: NetworkRecord[] = [];
     for (const group of await groups.tagged(instanceTag, instance)) {
       const id = tagValue(group.Tags ?? [], networkTag);
-      if (id === undefined || id === withoutNetwork) {
+      if (id === undefined || isCommon(id)) {
         continue;
       }
       if (group.GroupName !== groupNameOf(id, instance)) {
@@ -185,54 +185,50 @@ export class NetworkGroups {
     return this.#known.get(network.network?.id ?? "")?.GroupId ?? network.driverReference;
   }
 
-  /**
-   * Has the file system's mount targets admit the tasks of a group. Asked for by each start of a container with volumes
-   * until EC2 has done so, since networks without such need none of the few rules.
-   *
-   * @returns whether there was room for the rule
-   */
-  async letsMountVolumes(groupId: string): Promise<boolean> {
-    const answer = this.#mounts.get(groupId) ?? this.#admitToVolumes(groupId);
-    this.#mounts.set(groupId, answer);
-    return await answer;
-  }
-
-  /** The group for containers without a network, created for the first of them. */
-  async none(): Promise<string> {
-    await this.#removingIsolated;
-    this.#isolated ??= this.#createIsolated();
-    this.#isolated.catch(() => {
-      this.#isolated = undefined;
-    });
-    return await this.#isolated;
+  /** Whether the file system's mount targets admit each of these groups. */
+  async letMountVolumes(groupIds: readonly string[]): Promise<boolean> {
+    const admitted = await this.#admittedToVolumes();
+    return groupIds.every((groupId) => admitted.has(groupId));
   }
 
   /**
-   * Removes the group for containers without a network; if an interface still uses it, a later call does. A start that
-   * needs the group meanwhile waits, and creates it again.
+   * A group that is no network's, created for the first container that needs it.
    *
-   * @param isNeeded whether there is a container without a network
+   * @throws conflict: the file system's group has no room for a rule; AwsError
    */
-  async removeNone(isNeeded: () => boolean): Promise<void> {
-    const removed = Promise.withResolvers<void>();
-    this.#removingIsolated = removed.promise;
+  async common(kind: CommonGroup): Promise<string> {
+    await this.#removing.get(kind);
+    const made = this.#common.get(kind) ?? this.#createCommon(kind);
+    this.#common.set(kind, made);
     try {
-      const { groups } = this.#options;
-      const group = await groups.named(this.#nameOfNone);
-      if (group === undefined || isNeeded()) {
-        return;
-      }
-      this.#isolated = undefined;
-      const groupId = group.GroupId ?? "";
-      await this.delete(groupId);
-    } finally {
-      this.#removingIsolated = undefined;
-      removed.resolve();
+      return await made;
+    } catch (error) {
+      this.#common.delete(kind);
+      throw error;
     }
   }
 
-  get #nameOfNone(): string {
-    return groupNameOf(withoutNetwork, this.#options.instance);
+  /**
+   * Removes a group that is no network's; if an interface still uses it, a later call does. A start that needs the group
+   * meanwhile waits, and creates it again.
+   *
+   * @param isNeeded whether there is a container that needs it
+   */
+  async removeCommon(kind: CommonGroup, isNeeded: () => boolean): Promise<void> {
+    const removed = Promise.withResolvers<void>();
+    this.#removing.set(kind, removed.promise);
+    try {
+      const { groups, instance } = this.#options;
+      const group = await groups.named(groupNameOf(kind, instance));
+      if (group === undefined || isNeeded()) {
+        return;
+      }
+      this.#common.delete(kind);
+      await this.delete(group.GroupId ?? "");
+    } finally {
+      this.#removing.delete(kind);
+      removed.resolve();
+    }
   }
 
   async #complete(network: Network, group: SecurityGroup): Promise<string> {
@@ -244,18 +240,23 @@ export class NetworkGroups {
     return groupId;
   }
 
-  async #createIsolated(): Promise<string> {
+  async #createCommon(kind: CommonGroup): Promise<string> {
     const { groups, instance } = this.#options;
     const wanted: NewGroup = {
-      name: this.#nameOfNone,
-      description: "sockerless containers without a network",
+      name: groupNameOf(kind, instance),
+      description: `sockerless containers ${kind === withVolumes ? "with volumes" : "without a network"}`,
       tags: [
-        { Key: networkTag, Value: withoutNetwork },
+        { Key: networkTag, Value: kind },
         { Key: instanceTag, Value: instance },
       ],
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
-    await this.#giveRules(group, { connected: false, leadsOut: false });
+    if (kind === withVolumes) {
+      await this.#admitToVolumes(group.GroupId ?? ""); // Waits until EC2 shows a new group everywhere.
+      await groups.allowOut(group, []); // Ways out are those of a container's networks.
+    } else {
+      await this.#giveRules(group, { connected: false, leadsOut: false });
+    }
     return group.GroupId ?? "";
   }
 
@@ -269,23 +270,46 @@ export class NetworkGroups {
     }
   }
 
-  /** Adds the rule for the file system, whose group has room for 60 of them. */
-  async #admitToVolumes(groupId: string): Promise<boolean> {
+  async #admitToVolumes(groupId: string): Promise<void> {
     const { groups, efsGroupId = "" } = this.#options;
-    this.#efsGroup ??= groups.withIds([efsGroupId]).then(([group]) => group);
+    const admitted = await this.#admittedToVolumes();
+    if (admitted.has(groupId)) {
+      return;
+    }
     try {
-      const group = await this.#efsGroup;
-      await groups.allow(group ?? { GroupId: efsGroupId }, [nfsFrom(groupId)]);
-      this.#withoutRule.delete(groupId);
-      return true;
+      await groups.allow({ GroupId: efsGroupId }, [nfsFrom(groupId)]);
     } catch (error) {
-      this.#efsGroup = undefined;
-      this.#mounts.delete(groupId);
-      if (isAwsError(error, "RulesPerSecurityGroupLimitExceeded")) {
-        return false;
+      throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
+        ? conflict(
+            "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
+              "remove rules there that are not used any more, or ask AWS for more inbound rules per security group",
+          )
+        : error;
+    }
+    admitted.add(groupId);
+  }
+
+  #admittedToVolumes(): Promise<Set<string>> {
+    this.#admitted ??= this.#queryAdmitted();
+    this.#admitted.catch(() => {
+      this.#admitted = undefined;
+    });
+    return this.#admitted;
+  }
+
+  async #queryAdmitted(): Promise<Set<string>> {
+    const { groups, efsGroupId } = this.#options;
+    if (efsGroupId === undefined) {
+      return new Set();
+    }
+    const [group] = await groups.withIds([efsGroupId]).catch((error: unknown) => {
+      if (isAwsError(error, "InvalidGroup.NotFound")) {
+        return []; // Networks can be removed all the same.
       }
       throw error;
-    }
+    });
+    const peers = peersAt(nfsPort, group?.IpPermissions ?? []);
+    return new Set(peers.flatMap((peer) => ("group" in peer ? [peer.group] : [])));
   }
 
   /** The peers with access to agents: the configured ones, or those of the configured groups, queried once. */
@@ -313,10 +337,10 @@ export class NetworkGroups {
   }
 }
 
-/** The name of a network's group, or of an instance's group for containers without a network. */
-export function groupNameOf(networkId: string, instance: string): string {
+/** The name of a network's group, or of an instance's group that is no network's. */
+export function groupNameOf(network: string, instance: string): string {
   const hash = createHash("sha256").update(instance).digest("hex");
-  return `sockerless-net-${networkId === withoutNetwork ? `none-${shortId(hash)}` : shortId(networkId)}`;
+  return `sockerless-net-${isCommon(network) ? `${network}-${shortId(hash)}` : shortId(network)}`;
 }
 
 /** The rule in the group of the file system's mount targets that admits another group. */

@@ -21,10 +21,11 @@ export interface PodRequestsOptions {
 export function podRequests({ settings, largest, volumes }: PodRequestsOptions): TaskRequests {
   return {
     async make(spec, step) {
-      await volumes.refuseLost(spec, step);
       const pod = podOf(spec, settings);
       refuseTooManyVolumes(pod);
-      return withinBounds(JSON.stringify(pod));
+      const request = withinBounds(JSON.stringify(pod));
+      await volumes.refuseLost(spec, step);
+      return request;
     },
     async renew(request, spec) {
       return JSON.stringify(renamed(podOf(spec, settings), nameIn(request)));
