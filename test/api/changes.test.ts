@@ -11,11 +11,9 @@ import { assertDescribed } from "../support/swagger.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
-const call = (method: string, path: string) => callApi(setting.daemon.socket, method, path);
+const call = (method: string, path: string) => callApi(daemon.socket, method, path);
 
 /** Everything that a container can do to a file of its image. */
 const changeEverything = [
@@ -148,7 +146,7 @@ describe("docker export", () => {
   test("gives the image's file system of a created container, with what was put into it", async () => {
     await ok("create", "--name", "created", "busybox");
     const input = await tarOf([{ name: "put", content: "x" }]);
-    assert.equal((await setting.daemon.dockerWith({ input }, "cp", "-", "created:/etc")).code, 0);
+    assert.equal((await daemon.dockerWith({ input }, "cp", "-", "created:/etc")).code, 0);
     const names = await listed("created");
     assert.ok(names.includes("bin/cat") && names.includes("etc/put"));
     assert.equal(await ok("diff", "created"), "C /etc\nA /etc/put");
@@ -168,7 +166,7 @@ describe("docker export", () => {
     const saved = await docker("save", "large");
     await ok("rm", "large");
     await ok("rmi", "large");
-    assert.equal((await setting.daemon.dockerWith({ input: saved.stdout }, "load")).code, 0);
+    assert.equal((await daemon.dockerWith({ input: saved.stdout }, "load")).code, 0);
     assert.equal(await ok("run", "--rm", "large", "sh", "-c", "sha256sum < /large"), hash);
     await ok("rmi", "large");
   });
@@ -177,7 +175,7 @@ describe("docker export", () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
     await ok("run", "--name", "source", "busybox", "sh", "-c", "echo kept > /kept");
     const exported = await docker("export", "source");
-    const imported = await setting.daemon.dockerWith({ input: exported.stdout }, "import", "-", "flat");
+    const imported = await daemon.dockerWith({ input: exported.stdout }, "import", "-", "flat");
     assert.equal(imported.code, 0, imported.errorText);
     assert.equal(await ok("run", "--rm", "flat", "cat", "/kept"), "kept");
     const until = `${Math.floor(Date.now() / 1000) + 1}`;

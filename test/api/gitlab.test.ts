@@ -16,7 +16,7 @@ import { importAs, servingCommand } from "../support/recipes.ts";
 import { inSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon, host } = withDaemon();
 
 describe("GitLab Runner by its recipe", inSoak, () => {
   const resources = new AsyncDisposableStack();
@@ -25,7 +25,6 @@ describe("GitLab Runner by its recipe", inSoak, () => {
 
   before(
     async () => {
-      const { daemon, host } = setting;
       const recipe = await Recipe.read();
       jobs = [
         recipe.job("build", ["Created cache", "Uploading artifacts"]),
@@ -39,7 +38,7 @@ describe("GitLab Runner by its recipe", inSoak, () => {
       await importAs(daemon, "nginx:1", servingCommand);
       session = resources.use(
         await RunnerSession.start({
-          ...{ programs, host, daemon: daemon.host, jobs },
+          ...{ programs, host: host(), daemon: daemon.host, jobs },
           configuration: (url) => recipe.configuration(url, daemon.host),
           log: join(daemon.directory, "runner.log"),
         }),
@@ -55,11 +54,11 @@ describe("GitLab Runner by its recipe", inSoak, () => {
       assert.deepEqual(complaints, [], log);
       t.diagnostic(`${job.name}: ${seconds?.toFixed(0)} s`);
     }
-    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
     const until = ["--since", "0", "--until", `${Date.now() / 1000}`];
     const filters = ["--filter", "type=container", "--filter", "event=create"];
     const format = ["--format", "{{.Actor.Attributes.name}}"];
-    const made = await setting.daemon.ok("events", ...until, ...filters, ...format);
+    const made = await daemon.ok("events", ...until, ...filters, ...format);
     assert.deepEqual(
       made.split("\n").map((name) => name.replace(/^runner-.*-concurrent-0-[0-9a-f]+-/, "")),
       ["predefined", "build", "nginx-0", "predefined", "build", "predefined", "build"],

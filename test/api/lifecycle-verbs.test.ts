@@ -8,11 +8,9 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+  callApi(daemon.socket, method, path, body === undefined ? {} : { body });
 
 const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 

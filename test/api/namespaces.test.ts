@@ -9,12 +9,10 @@ import { findProcess, isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon, docker, ok } = withDaemon();
 const skip = onlyOn("local", "a task's namespaces are its own");
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
 const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+  callApi(daemon.socket, method, path, body === undefined ? {} : { body });
 
 const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 const sleeping = (name: string, ...flags: string[]) =>
@@ -45,7 +43,7 @@ const shellsIn = (list: () => Promise<string>, count: number) =>
 /** Counts the mounts of the daemon's containers on the machine. */
 async function sharedMemoryMounts(): Promise<number> {
   const mounts = await readFile("/proc/self/mountinfo", "utf8");
-  return mounts.split("\n").filter((line) => line.includes(`${setting.daemon.runDir}/c/`)).length;
+  return mounts.split("\n").filter((line) => line.includes(`${daemon.runDir}/c/`)).length;
 }
 
 describe("docker run --pid container: and --ipc container:", () => {
@@ -240,7 +238,6 @@ describe("docker run --ipc", () => {
 
 /** Kills the supervisor, the frontend, the backend and its host process; the shims stay. */
 async function killDaemon(): Promise<void> {
-  const { daemon } = setting;
   const roles = (["host", "backend", "frontend"] as const).map(
     (role) => findProcess(daemon, role) ?? assert.fail(`no ${role}`),
   );
@@ -256,14 +253,14 @@ describe("after kill -9 of every daemon process", () => {
     await sleeping("root", "--ipc", "shareable");
     await sleeping("leaf", "--pid", "container:root", "--ipc", "container:root");
     await killDaemon();
-    await setting.daemon.launch();
+    await daemon.launch();
     assert.equal(await namespace("leaf", "pid"), await namespace("root", "pid"));
     await ok("exec", "root", "sh", "-c", "echo still > /dev/shm/note");
     assert.equal(await ok("exec", "leaf", "cat", "/dev/shm/note"), "still");
     const pid = Number(await inspect("root", "{{.State.Pid}}"));
     await killDaemon();
     process.kill(pid, "SIGKILL");
-    await setting.daemon.launch();
+    await daemon.launch();
     assert.equal(await ok("wait", "leaf"), "137");
     assert.equal(await ok("wait", "root"), "137");
     await until(async () => ((await sharedMemoryMounts()) === 0 ? true : undefined));

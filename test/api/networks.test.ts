@@ -9,11 +9,9 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+  callApi(daemon.socket, method, path, body === undefined ? {} : { body });
 
 /**
  * The port of a container by its name: 80, but on Azure, where a name leads to the asking container's own listener if both
@@ -171,7 +169,7 @@ describe("names", () => {
 
   test("do not hide why a container on a network of one's own did not start", async () => {
     await ok("network", "create", "telling");
-    const { code, errorText } = await setting.daemon.docker(
+    const { code, errorText } = await daemon.docker(
       "run",
       "--rm",
       "--network",
@@ -271,8 +269,8 @@ describe("names", () => {
     await ok("network", "create", "lasting");
     await serving("stays", "--network", "lasting", "--network-alias", "kept");
     await serving("asks", "--network", "lasting");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     assert.equal(await reached("asks", "kept", "stays"), "stays");
     await serving("newcomer", "--network", "lasting");
     assert.equal(await reached("asks", "newcomer"), "newcomer");

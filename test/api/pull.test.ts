@@ -2,16 +2,12 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { backendUnderTest } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { busyboxImage, indexBlob, indexType, manifestType } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, docker, ok, api } = withDaemon();
 let open: TestRegistry;
 let closed: TestRegistry;
 
@@ -111,7 +107,7 @@ describe("a registry that wants credentials", () => {
       /no basic auth credentials|authentication required|access denied/,
     );
     const login = (password: string) =>
-      setting.daemon.dockerWith(
+      daemon.dockerWith(
         { input: password },
         "login",
         "-u",
