@@ -11,9 +11,7 @@ import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const { daemon, ok } = withDaemon();
-const api = (method: string, path: string, body?: unknown) =>
-  callApi(daemon.socket, method, `/v1.51${path}`, body === undefined ? {} : { body });
+const { daemon, ok, api } = withDaemon();
 const events = (filters?: EventFilters) => pastEvents(daemon, filters);
 /** Without the phases of starts in the cloud, which are no events of dockerd's. */
 const actionsOf = async (filters: EventFilters) =>
@@ -75,7 +73,7 @@ describe("events of containers", () => {
 
   test("the other verbs have one event each", async () => {
     const id = await obedient("handled", "--tty");
-    await api("POST", `/containers/${id}/resize?h=30&w=90`);
+    await api.call("POST", `/containers/${id}/resize?h=30&w=90`);
     await ok("rename", "handled", "renamed");
     await ok("pause", "renamed");
     await ok("unpause", "renamed");
@@ -194,7 +192,7 @@ describe("events of other objects", () => {
       network: "/networks/prune",
       image: "/images/prune",
     })) {
-      await api("POST", path);
+      await api.call("POST", path);
       const told = (await events({ type: [object], event: ["prune"] })).at(-1);
       assert.match(told?.Actor.Attributes["reclaimed"] ?? "", /^\d+$/, object);
     }
@@ -222,7 +220,7 @@ describe("the stream of events", () => {
     const seconds = (ns: string): string => `${ns.slice(0, -9)}.${ns.slice(-9)}`;
     const between = async (since: string, till: string) => {
       const query = new URLSearchParams({ since, until: till, filters: '{"type":["volume"]}' });
-      const { text } = await api("GET", `/events?${query}`);
+      const { text } = await api.call("GET", `/events?${query}`);
       const lines = text.split("\n").filter((line) => line !== "");
       return lines.map((line) => (JSON.parse(line) as ToldEvent).Actor.ID);
     };
@@ -236,7 +234,10 @@ describe("the stream of events", () => {
     const filters = '{"volume":["early"]}';
     for (const aheadMs of [2, 1000]) {
       const till = String((Date.now() + aheadMs) / 1000);
-      const { status, text } = await api("GET", `/events?${new URLSearchParams({ until: till, filters })}`);
+      const { status, text } = await api.call(
+        "GET",
+        `/events?${new URLSearchParams({ until: till, filters })}`,
+      );
       assert.equal(status, 200);
       const actions = text.split("\n").filter((line) => line !== "");
       assert.deepEqual(

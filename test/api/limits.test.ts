@@ -10,8 +10,7 @@ import { recordName } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const { daemon, docker, ok } = withDaemon();
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, docker, ok, inspect } = withDaemon();
 
 describe("a limit that the machine cannot keep", () => {
   // Version 1 has the weight only under some schedulers; version 2's depends on the io controller.

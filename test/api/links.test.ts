@@ -7,8 +7,7 @@ import { callApi } from "../support/call-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const { daemon, docker, ok } = withDaemon();
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, docker, ok, inspect } = withDaemon();
 const sleeping = (name: string, ...flags: string[]) =>
   ok("run", "-d", "--init", "--name", name, ...flags, "busybox", "sleep", "1000");
 /** The address by which a container is reached on a network. */

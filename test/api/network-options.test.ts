@@ -11,8 +11,7 @@ import { callApi } from "../support/call-api.ts";
 import { recordName } from "../support/made.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const { daemon, docker, ok } = withDaemon();
-const inspect = (object: string, format: string) => ok("inspect", "--format", format, object);
+const { daemon, docker, ok, inspect } = withDaemon();
 const inside = (container: string, ...command: string[]) => ok("exec", container, ...command);
 const onBridges = { skip: onlyOn("local", "the interfaces and networks of tasks are the platform's") };
 

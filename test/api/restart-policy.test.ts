@@ -7,8 +7,7 @@ import { backendUnderTest } from "../support/backend-under-test.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const { daemon, ok } = withDaemon();
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, ok, inspect } = withDaemon();
 const run = (name: string, policy: string, script: string, ...flags: string[]) =>
   ok("run", "-d", "--name", name, "--restart", policy, ...flags, "busybox", "sh", "-c", script);
 /** Lets a container end that waits for this; its end may take the exec along. */

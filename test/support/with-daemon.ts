@@ -21,6 +21,7 @@ export function withDaemon(options: DaemonOptions = {}) {
     host: () => setting.host,
     docker: (...args: string[]) => daemon.docker(...args),
     ok: (...args: string[]) => daemon.ok(...args),
+    inspect: (object: string, format: string) => daemon.ok("inspect", "--format", format, object),
     api: new EngineApi(() => daemon.socket),
   };
 }
