@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
-import { duringTests, thereLater } from "./during-tests.ts";
+import { duringTests } from "./during-tests.ts";
 import { Cluster } from "./kubernetes-cluster.ts";
 import { node } from "./kubernetes-node.ts";
 
@@ -164,11 +164,8 @@ export function withKubernetes(options?: KubernetesDaemonOptions): KubernetesSet
   const kubernetes = duringTests(async (resources) =>
     KubernetesDaemon.start(await sharedCluster(resources), options),
   );
-  return {
-    cluster: thereLater(() => kubernetes.cluster),
-    kubernetes,
-    daemon: thereLater(() => kubernetes.daemon),
-  };
+  const { cluster, daemon } = kubernetes;
+  return { cluster, kubernetes, daemon };
 }
 
 /** A cluster, and a daemon in a namespace of it. */

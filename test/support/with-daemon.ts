@@ -4,7 +4,7 @@ import type { Aws } from "../simulators/aws/aws.ts";
 import type { Azure } from "../simulators/azure/azure.ts";
 import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
-import { duringTests, thereLater } from "./during-tests.ts";
+import { duringTests } from "./during-tests.ts";
 import { EngineApi } from "./engine-api.ts";
 import { busyboxArchiveFile } from "./images.ts";
 
@@ -15,7 +15,7 @@ export function withDaemon(options: DaemonOptions = {}) {
     await started.daemon.ok("load", "--input", await busyboxArchiveFile());
     return started;
   });
-  const daemon = thereLater(() => setting.daemon);
+  const { daemon } = setting;
   return {
     daemon,
     host: () => setting.host,
