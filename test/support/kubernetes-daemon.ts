@@ -159,6 +159,11 @@ export class KubernetesDaemon implements AsyncDisposable {
   }
 }
 
+/** Gives the tests of a suite a cluster. */
+export function withCluster(): Cluster {
+  return duringTests(async (resources) => ({ cluster: await sharedCluster(resources) })).cluster;
+}
+
 /** Gives the tests of a suite a cluster and a daemon in a namespace of it. */
 export function withKubernetes(options?: KubernetesDaemonOptions): KubernetesSetting {
   const kubernetes = duringTests(async (resources) =>
