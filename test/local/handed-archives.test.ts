@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { replaced } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -35,14 +35,6 @@ async function begun(path: string): Promise<IncomingMessage> {
   const [response] = (await once(request, "response")) as [IncomingMessage];
   assert.equal(response.statusCode, 200);
   return response;
-}
-
-/** Kills a process, and waits for its successor. */
-async function kill(role: DaemonRole): Promise<void> {
-  const pid = await processOf(daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid) || undefined);
-  await processOf(daemon, role, pid);
 }
 
 /** The answer to an archive that comes in pieces; `between` is awaited before the last one. */
@@ -74,7 +66,7 @@ describe("an archive of a running container", () => {
       const archive = await begun(`/v1.51/containers/${name}/archive?path=/file`);
       const root = await begun(`/v1.51/containers/${name}/export`);
       await untilTrue(() => handedOn() - before === 2);
-      await kill(role);
+      await replaced(daemon, role);
       const tar = await buffer(archive);
       assert.equal(sha256(tar.subarray(tarBlock, tarBlock + size)), content);
       assert.ok(
@@ -97,7 +89,7 @@ describe("an archive of a running container", () => {
         const path = `/v1.51/containers/${name}/archive?path=/`;
         const status = await put(path, [tar.subarray(0, size / 2), tar.subarray(size / 2)], async () => {
           await untilTrue(() => handedOn() - before === 1);
-          await kill(role);
+          await replaced(daemon, role);
         });
         assert.equal(status, 200);
         await untilTrue(async () => (await daemon.docker("version")).code === 0);
@@ -196,7 +188,7 @@ describe("an archive of images", () => {
     assert.ok(expected.includes(layer));
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await kill("frontend");
+    await replaced(daemon, "frontend");
     assert.ok((await buffer(archive)).equals(expected));
     await untilTrue(async () => (await daemon.docker("version")).code === 0);
     await ok("rmi", "saved");
@@ -209,7 +201,7 @@ describe("an archive of images", () => {
     const before = handedOn();
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await kill("backend");
+    await replaced(daemon, "backend");
     const came = await buffer(archive).catch((error: NodeJS.ErrnoException) => error.code);
     assert.ok(came === "ECONNRESET" || expected.equals(came as Buffer), String(came));
     await untilTrue(async () => (await daemon.docker("version")).code === 0);
@@ -297,7 +289,7 @@ describe("an archive of images that is loaded", () => {
   for (const role of ["frontend", "backend"] as const) {
     test(`is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
       const client = await half();
-      await kill(role);
+      await replaced(daemon, role);
       client.send(archive.subarray(archive.length / 2));
       await until(() => client.ended || client.closed || undefined);
       client.close();

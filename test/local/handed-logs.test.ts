@@ -10,9 +10,9 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { type DaemonRole, findShim, isAlive, processOf } from "../support/processes.ts";
+import { type DaemonRole, findShim, processOf, replaced } from "../support/processes.ts";
 import { channelText, framesOf, RawClient } from "../support/raw-client.ts";
-import { until, untilTrue } from "../support/until.ts";
+import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const { daemon, ok } = withDaemon();
@@ -53,10 +53,7 @@ async function received(response: IncomingMessage): Promise<{ bytes: Buffer; cod
 
 /** Kills a process, and waits for its successor. */
 async function kill(role: DaemonRole): Promise<void> {
-  const pid = await processOf(daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid) || undefined);
-  await processOf(daemon, role, pid);
+  await replaced(daemon, role);
   await untilTrue(async () => (await daemon.docker("version")).code === 0);
 }
 

@@ -5,13 +5,13 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 
 import type { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { isAlive, processOf, replaced } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { isSoak, sampled } from "../support/soak.ts";
@@ -113,15 +113,6 @@ async function assertComesWholeHoweverCut(daemon: Daemon, container: string): Pr
 
 const descriptorsOf = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** Kills a process, and waits for its successor. @param meanwhile what is done once it is gone, and its sockets closed */
-async function kill(role: DaemonRole, meanwhile?: () => void): Promise<void> {
-  const pid = await processOf(daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !existsSync(`/proc/${pid}`) || undefined); // A zombie's threads may still hold them.
-  meanwhile?.();
-  await processOf(daemon, role, pid);
-}
-
 describe("a stream that was handed on", () => {
   test("has every byte of standard input, wherever the client's packets are cut and whenever it ends", async () => {
     await run("cuts");
@@ -165,7 +156,7 @@ describe("a stream that was handed on", () => {
         assert.ok(client !== undefined && attached !== undefined);
         attached.write("one\n");
         await attached.receives("one\n");
-        await kill(role);
+        await replaced(daemon, role);
         for (const each of [client, attached]) {
           each.write("after\n");
           await each.receives("after\n");
@@ -204,7 +195,7 @@ describe("a stream that was handed on", () => {
           await untilTrue(() => started() - before === clients.length); // Output may be earlier than the start's answer.
           clients.push(new FollowingClient(daemon, "logs", "--follow", "told"));
           await clients.at(-1)?.receives("begun\n");
-          await kill(role);
+          await replaced(daemon, role);
           for (const client of clients) {
             client.write("after\n");
             client.endInput();
@@ -241,7 +232,7 @@ describe("a stream that was handed on", () => {
           assert.ok(first !== undefined && second !== undefined);
           await untilTrue(() => resized() - before >= 2); // A kill refuses the request that is being answered.
           await Promise.all([first.see(/^100\r$/m), second.see(/^100\r$/m)]);
-          await kill(role, () => {
+          await replaced(daemon, role, () => {
             for (const each of [first, second]) {
               each.type("one\rtwo\r");
               each.resize(40, 132);
@@ -330,11 +321,7 @@ describe("a stream that was handed on", () => {
     await run("helped");
     const [earlier] = await handed(1, () => catIn("helped"));
     assert.ok(earlier !== undefined);
-    const pid = await processOf(daemon, "forwarder");
-    process.kill(pid, "SIGKILL");
-    await until(() => !isAlive(pid) || undefined);
-    await assertEchoes(await catIn("helped"), "meanwhile");
-    await processOf(daemon, "forwarder", pid);
+    await replaced(daemon, "forwarder", async () => assertEchoes(await catIn("helped"), "meanwhile"));
     const [later] = await handed(1, () => catIn("helped"));
     assert.ok(later !== undefined);
     await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);
