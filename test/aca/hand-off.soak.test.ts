@@ -3,9 +3,10 @@
  * root or as another user, on shares which refuse modes of others and hard links as SMB does.
  */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { AcaDaemon } from "../support/aca-daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { GitServer } from "../support/git-server.ts";
 import { busyboxImage } from "../support/images.ts";
 import { layerOf } from "../support/machine-programs.ts";
@@ -18,21 +19,15 @@ const gitPrograms = [
 const files = { "build.sh": "cat source", large: "line of a file\n".repeat(100_000) };
 
 describe("a helper's clone in a volume", () => {
-  let aca: AcaDaemon;
-  let git: GitServer;
-
-  before(async () => {
-    aca = await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } });
-    git = await GitServer.start(aca.azure.hostAddress);
+  const { aca, git } = duringTests(async (resources) => {
+    const aca = resources.use(await AcaDaemon.start({ aca: { linger: "0s", drain_timeout: "2s" } }));
+    const git = resources.use(await GitServer.start(aca.azure.hostAddress));
     const { registry } = aca.account;
     const { layers, config } = await busyboxImage();
     await registry.push("helper", "latest", { layers: [...layers, await layerOf(...gitPrograms)], config });
     await aca.daemon.ok("pull", aca.account.image("helper:latest"));
     await aca.daemon.ok("tag", aca.account.image("helper:latest"), "helper");
-  });
-  after(async () => {
-    await aca?.[Symbol.asyncDispose]();
-    await git?.[Symbol.asyncDispose]();
+    return { aca, git };
   });
 
   const volume = ["--volume", "builds:/builds", "--env", "HOME=/tmp"];

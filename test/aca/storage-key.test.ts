@@ -1,7 +1,7 @@
 /** A storage key that is none of the account's, which jobs would only wait with: found by a call, whoever may list the keys. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
-import { after, before, describe, it } from "node:test";
+import { after, describe, it } from "node:test";
 
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { Daemon } from "../support/daemon.ts";
@@ -10,11 +10,7 @@ import { untilTrue } from "../support/until.ts";
 const wrong = randomBytes(64).toString("base64");
 
 describe("a storage key on Azure where nobody may list the account's keys", () => {
-  let resources: AsyncDisposableStack;
-
-  before(() => {
-    resources = new AsyncDisposableStack();
-  });
+  const resources = new AsyncDisposableStack();
   after(() => resources.disposeAsync());
 
   /** Starts a backend that has every right but to list keys. @param key undefined: one of the account's */

@@ -13,7 +13,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const directory = scratchDirectory();
 let repository: string;
 let guide: string;
@@ -46,7 +46,6 @@ async function push(skip: (reason: string) => void, workflow: string): Promise<s
     skip(found.missing);
     return undefined;
   }
-  const { daemon } = setting;
   const line = guide.split("\n").find((each) => each.startsWith(`act push --workflows ${workflow} `)) ?? "";
   const tools = dirname(found.path);
   const env = { ...daemon.clientEnv, HOME: directory, TMPDIR: directory };
@@ -65,8 +64,8 @@ async function push(skip: (reason: string) => void, workflow: string): Promise<s
 const limits = { ...inSoak, timeout: 2 * programLimitMs };
 
 test("act runs a job in a container with a service", limits, async (t) => {
-  await importAs(setting.daemon, "node:22", "true");
-  await importAs(setting.daemon, "nginx:1", servingCommand);
+  await importAs(daemon, "node:22", "true");
+  await importAs(daemon, "nginx:1", servingCommand);
   const output = await push((reason) => t.skip(reason), ".github/workflows/test.yml");
   if (output !== undefined) {
     assert.match(output, /\| read by the job\n/);
@@ -79,7 +78,7 @@ test("act runs an action of a Dockerfile", {
   ...limits,
   skip: inSoak.skip === false ? onLocal : inSoak.skip,
 }, async (t) => {
-  await importAs(setting.daemon, "catthehacker/ubuntu:act-latest", "true");
+  await importAs(daemon, "catthehacker/ubuntu:act-latest", "true");
   const output = await push((reason) => t.skip(reason), ".github/workflows/greet.yml");
   if (output !== undefined) {
     assert.match(output, /\| it said hello act\n/);

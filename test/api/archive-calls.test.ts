@@ -5,12 +5,10 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { entriesOf, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /** Facts about a path that `docker cp` needs. */
 interface PathStat {
@@ -63,7 +61,7 @@ let upwards = "";
 describe("files of containers", () => {
   before(async () => {
     // Neither of its links leads to this machine's directory.
-    outside = join(setting.daemon.directory, "outside");
+    outside = join(daemon.directory, "outside");
     await mkdir(outside);
     await writeFile(join(outside, "secret"), "secret");
     upwards = `${"../".repeat(40)}${outside.slice(1)}`;

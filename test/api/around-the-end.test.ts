@@ -6,13 +6,11 @@ import { randomUUID } from "node:crypto";
 import { describe, test } from "node:test";
 
 import type { ApiResponse } from "../support/call-api.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { sampled } from "../support/soak.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { api } = withDaemon();
 
 /** As often as each verb is tried, but for those that say another number. */
 const usualRounds = 16;

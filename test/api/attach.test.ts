@@ -8,13 +8,11 @@ import { describe, test } from "node:test";
 
 import { WebSocket } from "ws";
 
-import { EngineApi } from "../support/engine-api.ts";
 import { channelText, hijackRequest, type RawClient } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /** An attachment that was answered. */
 async function attached(container: string, query: string, upgrade = true): Promise<RawClient> {
@@ -154,7 +152,7 @@ describe("an attachment", () => {
 
   test("carries the bytes over a WebSocket too", async () => {
     const id = await api.create({ Cmd: ["sh", "-c", "read l; echo got $l"], ...interactive });
-    const socket = new WebSocket(`ws+unix:${setting.daemon.socket}:/v1.51/containers/${id}/attach/ws?${all}`);
+    const socket = new WebSocket(`ws+unix:${daemon.socket}:/v1.51/containers/${id}/attach/ws?${all}`);
     let text = "";
     socket.on("message", (data: Buffer) => {
       text += data.toString();
@@ -187,7 +185,6 @@ describe("an attachment", () => {
 
 /** The docker CLI with a file, not a pipe, as standard input. */
 async function withFile(content: string, ...args: string[]): Promise<{ code: number; text: string }> {
-  const { daemon } = setting;
   const file = await open(join(daemon.directory, "stdin"), "w+");
   await file.writeFile(content);
   await using input = await open(join(daemon.directory, "stdin"), "r");

@@ -8,9 +8,9 @@ import { callApi } from "../support/call-api.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const call = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+  callApi(daemon.socket, method, path, body === undefined ? {} : { body });
 
 async function message(answer: { json(): unknown }): Promise<string> {
   return (answer.json() as { message: string }).message;
@@ -141,17 +141,17 @@ describe("a request that is wrong", () => {
     const ids: string[] = [];
     const clash = () => ids.find((id, at) => ids.findIndex((other) => other[0] === id[0]) < at);
     while (clash() === undefined) {
-      ids.push(await setting.daemon.ok("create", "busybox"));
+      ids.push(await daemon.ok("create", "busybox"));
     }
     const answer = await call("GET", `/v1.51/containers/${clash()?.[0]}/json`);
     assert.equal(answer.status, 400);
-    await setting.daemon.ok("rm", ...ids);
+    await daemon.ok("rm", ...ids);
   });
 
   test("a container of an image with a large configuration is refused, and is not there", async () => {
     const Labels = Object.fromEntries(Array.from({ length: 2_001 }, (_, index) => [`l${index}`, ""]));
     const image = await busyboxImage({ Labels });
-    const { socket } = setting.daemon;
+    const { socket } = daemon;
     const body = await dockerArchive([{ image, tags: ["large:1"] }]);
     const loaded = await callApi(socket, "POST", "/v1.51/images/load", { body });
     assert.equal(loaded.status, 200);
@@ -159,40 +159,38 @@ describe("a request that is wrong", () => {
     assert.equal(answer.status, 400);
     assert.match(await message(answer), /^the image's configuration is too large for a container: /);
     assert.equal((await call("GET", "/v1.51/containers/large/json")).status, 404);
-    await setting.daemon.ok("rmi", "large:1");
+    await daemon.ok("rmi", "large:1");
   });
 
   test("bytes that are no HTTP end the connection and nothing else", async () => {
-    const socket = connect(setting.daemon.socket);
+    const socket = connect(daemon.socket);
     socket.write("\x00\x01\x02 nonsense\r\n\r\n");
     await new Promise((resolve) => socket.once("close", resolve).resume());
     assert.equal((await call("GET", "/_ping")).text, "OK");
   });
 
   test("a client that leaves in the middle of a body changes nothing", async () => {
-    const before = await setting.daemon.ok("images", "-aq");
+    const before = await daemon.ok("images", "-aq");
     await new Promise<void>((resolve) => {
       const upload = request({
-        socketPath: setting.daemon.socket,
+        socketPath: daemon.socket,
         method: "POST",
         path: "/v1.51/images/load",
       });
       upload.on("error", () => resolve());
       upload.write(Buffer.alloc(1024 * 1024), () => upload.destroy());
     });
-    assert.equal(await setting.daemon.ok("images", "-aq"), before);
+    assert.equal(await daemon.ok("images", "-aq"), before);
   });
 });
 
 describe("a second daemon", () => {
   test("on the same socket says so and ends", async () => {
-    const { daemon } = setting;
     await assert.rejects(Daemon.start({ args: ["--host", daemon.host] }), /already serves|in use/);
     assert.equal((await call("GET", "/_ping")).text, "OK");
   });
 
   test("on the same state directory says so and ends", async () => {
-    const { daemon } = setting;
     await assert.rejects(
       Daemon.start({ args: ["--state-dir", daemon.stateDir] }),
       /in use by another sockerless backend|in use/,

@@ -12,10 +12,8 @@ import { EngineApi } from "../support/engine-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon, docker, ok } = withDaemon();
 const skip = onlyOn("local", "a task has no host");
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
 
 const directory = scratchDirectory();
 async function mounted(...args: string[]): Promise<void> {
@@ -57,7 +55,7 @@ describe("a read-only bind mount", () => {
     const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly: true }];
     const body = { Image: "busybox", Cmd: ["touch", "/x/beneath/old"], HostConfig: { Mounts } };
     const call = (method: string, path: string, content?: unknown) =>
-      callApi(setting.daemon.socket, method, `/v1.43${path}`, content === undefined ? {} : { body: content });
+      callApi(daemon.socket, method, `/v1.43${path}`, content === undefined ? {} : { body: content });
     await call("POST", "/containers/create?name=old", body);
     await call("POST", "/containers/old/start");
     assert.equal(await ok("wait", "old"), "0");
@@ -69,7 +67,7 @@ describe("a read-only bind mount", () => {
       ["1.43", 0],
       ["1.44", 1],
     ] as const) {
-      const old = new EngineApi(() => setting.daemon.socket, version);
+      const old = new EngineApi(() => daemon.socket, version);
       const id = await old.run({
         Cmd: ["touch", "/x/beneath/bound"],
         HostConfig: { Binds: [`${directory}:/x:ro`] },
@@ -83,7 +81,7 @@ describe("a read-only bind mount", () => {
     const contradicted = async (BindOptions: object) => {
       const Mounts = [{ Type: "bind", Source: directory, Target: "/x", ReadOnly: true, BindOptions }];
       const body = { Image: "busybox", HostConfig: { Mounts } };
-      const refused = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=odd", {
+      const refused = await callApi(daemon.socket, "POST", "/v1.51/containers/create?name=odd", {
         body,
       });
       return [refused.status, (refused.json() as { message: string }).message];
@@ -127,14 +125,14 @@ describe("a bind mount that passes mounts on", () => {
 });
 
 describe("a bind of the daemon's own directory", () => {
-  const api = new EngineApi(() => setting.daemon.socket);
+  const api = new EngineApi(() => daemon.socket);
   const config = (source: string, Propagation: string) => [
     { Binds: [`${source}:/x${Propagation === "" ? "" : `:${Propagation}`}`] },
     { Mounts: [{ Type: "bind", Source: source, Target: "/x", BindOptions: { Propagation } }] },
   ];
 
   test("passes on what is unmounted there, and is refused otherwise", { skip }, async () => {
-    for (const source of [setting.daemon.stateDir, join(setting.daemon.stateDir, "containers"), "/"]) {
+    for (const source of [daemon.stateDir, join(daemon.stateDir, "containers"), "/"]) {
       for (const [asked, shown] of [
         ["", "rslave"],
         ["rslave", "rslave"],
@@ -162,7 +160,7 @@ describe("a bind of the daemon's own directory", () => {
       }
     }
     assert.equal(
-      await ok("run", "--rm", "-v", `${setting.daemon.stateDir}:/x:ro`, "busybox", "ls", "-d", "/x"),
+      await ok("run", "--rm", "-v", `${daemon.stateDir}:/x:ro`, "busybox", "ls", "-d", "/x"),
       "/x",
     );
   });

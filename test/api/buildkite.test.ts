@@ -12,7 +12,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 describe("a step of Buildkite's docker plugin", () => {
   let guide: string;
@@ -27,7 +27,6 @@ describe("a step of Buildkite's docker plugin", () => {
 
   /** Runs the guide's block that begins so, with the image of the registry. */
   async function play(beginning: string): Promise<void> {
-    const { daemon } = setting;
     const commands = `cd ${directory}\n${commandsOf(guide, beginning, registry.host)}`;
     const variables = { BUILDKITE_JOB_ID: "0190-job", BUILDKITE_BRANCH: "main" };
     const terminal = await Terminal.run("sh", ["-ec", commands], { ...daemon.clientEnv, ...variables });
@@ -40,11 +39,10 @@ describe("a step of Buildkite's docker plugin", () => {
     skip: onlyOn("local", "a task has no directory of this machine"),
   }, async () => {
     await play("a step");
-    await setting.daemon.ok("network", "rm", "ci");
+    await daemon.ok("network", "rm", "ci");
   });
 
   test("has the checkout in the agent's volume", async () => {
-    const { daemon } = setting;
     await daemon.ok("pull", "--quiet", `${registry.host}/node:22`);
     const fill = "mkdir -p agent-1/acme/app; echo read by the step > agent-1/acme/app/README.md";
     const place = ["--volume", "builds:/buildkite/builds", "--workdir", "/buildkite/builds"];

@@ -3,7 +3,6 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { describe, test } from "node:test";
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { callApi } from "../support/call-api.ts";
 import { runCommand } from "../support/command.ts";
 import { Dockerd } from "../support/dockerd.ts";
 import { duringTests } from "../support/during-tests.ts";
@@ -11,11 +10,7 @@ import { assertDescribed } from "../support/swagger.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-
-const call = (method: string, path: string) => callApi(setting.daemon.socket, method, path);
+const { daemon, docker, ok, api } = withDaemon();
 
 /** Everything that a container can do to a file of its image. */
 const changeEverything = [
@@ -101,7 +96,7 @@ describe("docker diff", () => {
 
   test("answers as described", async () => {
     await ok("run", "--name", "described", "busybox", "touch", "/x");
-    const response = await call("GET", "/v1.51/containers/described/changes");
+    const response = await api.call("GET", "/containers/described/changes");
     assert.equal(response.status, 200);
     const body = JSON.parse(response.text) as unknown;
     assertDescribed("get", "/containers/{id}/changes", 200, body);
@@ -148,7 +143,7 @@ describe("docker export", () => {
   test("gives the image's file system of a created container, with what was put into it", async () => {
     await ok("create", "--name", "created", "busybox");
     const input = await tarOf([{ name: "put", content: "x" }]);
-    assert.equal((await setting.daemon.dockerWith({ input }, "cp", "-", "created:/etc")).code, 0);
+    assert.equal((await daemon.dockerWith({ input }, "cp", "-", "created:/etc")).code, 0);
     const names = await listed("created");
     assert.ok(names.includes("bin/cat") && names.includes("etc/put"));
     assert.equal(await ok("diff", "created"), "C /etc\nA /etc/put");
@@ -168,7 +163,7 @@ describe("docker export", () => {
     const saved = await docker("save", "large");
     await ok("rm", "large");
     await ok("rmi", "large");
-    assert.equal((await setting.daemon.dockerWith({ input: saved.stdout }, "load")).code, 0);
+    assert.equal((await daemon.dockerWith({ input: saved.stdout }, "load")).code, 0);
     assert.equal(await ok("run", "--rm", "large", "sh", "-c", "sha256sum < /large"), hash);
     await ok("rmi", "large");
   });
@@ -177,7 +172,7 @@ describe("docker export", () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
     await ok("run", "--name", "source", "busybox", "sh", "-c", "echo kept > /kept");
     const exported = await docker("export", "source");
-    const imported = await setting.daemon.dockerWith({ input: exported.stdout }, "import", "-", "flat");
+    const imported = await daemon.dockerWith({ input: exported.stdout }, "import", "-", "flat");
     assert.equal(imported.code, 0, imported.errorText);
     assert.equal(await ok("run", "--rm", "flat", "cat", "/kept"), "kept");
     const until = `${Math.floor(Date.now() / 1000) + 1}`;
@@ -296,12 +291,12 @@ describe("docker commit", () => {
 
   test("answers as described, without a name too, and leaves out a layer of nothing", async () => {
     await ok("create", "--name", "idle", "busybox", "true");
-    const response = await call("POST", "/v1.51/commit?container=idle");
+    const response = await api.call("POST", "/commit?container=idle");
     assert.equal(response.status, 201, response.text);
     const body = JSON.parse(response.text) as { Id: string };
     assertDescribed("post", "/commit", 201, body);
     assert.equal(await ok("inspect", "-f", "{{len .RootFS.Layers}}", body.Id), "2"); // busybox's own
-    const history = await call("GET", `/v1.51/images/${body.Id}/history`);
+    const history = await api.call("GET", `/images/${body.Id}/history`);
     assertDescribed("get", "/images/{name}/history", 200, JSON.parse(history.text));
     await ok("rmi", body.Id);
     await ok("rm", "idle");

@@ -12,18 +12,18 @@ import { checkout } from "../support/daemon.ts";
 import { runGoTests } from "../support/programs.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 describe("Docker's own Go client", () => {
   test("lives through the life of containers", async () => {
-    const result = await runGoTests("sdk", { ...setting.daemon.clientEnv, TEST_IMAGE: "busybox" });
+    const result = await runGoTests("sdk", { ...daemon.clientEnv, TEST_IMAGE: "busybox" });
     assert.equal(result.code, 0, `${result.text}\n${result.errorText}`);
     assert.equal(result.text.match(/^--- PASS/gm)?.length, 7, result.text);
   });
 });
 
 describe("dockerode", () => {
-  const client = () => new Docker({ socketPath: setting.daemon.socket });
+  const client = () => new Docker({ socketPath: daemon.socket });
 
   test("runs a container and gets its output and exit code", async () => {
     const out = new PassThrough();
@@ -82,11 +82,11 @@ describe("a gRPC client that is not ours", () => {
   async function clientOf(file: string, path: (root: AnyClient) => AnyClient): Promise<AnyClient> {
     const root = loadPackageDefinition(await load(file, options)) as AnyClient;
     const Service = path(root);
-    return new Service(`unix:${setting.daemon.backendSocket}`, credentials.createInsecure());
+    return new Service(`unix:${daemon.backendSocket}`, credentials.createInsecure());
   }
 
   test("lists containers on the backend's socket", async () => {
-    const id = await setting.daemon.ok("create", "--name", "listed", "busybox");
+    const id = await daemon.ok("create", "--name", "listed", "busybox");
     const client = await clientOf(
       "sockerless/backend/v1/container.proto",
       (root) => root.sockerless.backend.v1.ContainerService,
@@ -101,11 +101,11 @@ describe("a gRPC client that is not ours", () => {
       answer.containers.filter((each) => each.id === id).map((each) => each.names),
       [["/listed"]],
     );
-    await setting.daemon.ok("rm", "listed");
+    await daemon.ok("rm", "listed");
   });
 
   test("runs an exec through the relay", async () => {
-    const container = await setting.daemon.ok("run", "-d", "busybox", "sleep", "600");
+    const container = await daemon.ok("run", "-d", "busybox", "sleep", "600");
     const execs = await clientOf(
       "sockerless/backend/v1/exec.proto",
       (root) => root.sockerless.backend.v1.ExecService,
@@ -158,6 +158,6 @@ describe("a gRPC client that is not ours", () => {
     assert.equal((await unary("AwaitExec", { exec_id: id }))["exit_code"], 11);
     execs.close();
     agents.close();
-    await setting.daemon.ok("rm", "-f", container);
+    await daemon.ok("rm", "-f", container);
   });
 });

@@ -15,8 +15,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 let project = "";
 
 /** Runs `docker compose` on the project; throws where it fails. */
@@ -85,7 +84,7 @@ test("docker compose brings a project up, runs in it, recreates what changed and
     t.skip(found.missing);
     return;
   }
-  await installPlugin(setting.daemon, found.path);
+  await installPlugin(daemon, found.path);
   project = scratchDirectory();
   await mkdir(join(project, "watched"));
   await write("hello");
@@ -152,9 +151,9 @@ test("docker compose brings a project up, runs in it, recreates what changed and
   await t.test("watch brings a file that was written, and takes one away that was deleted", async () => {
     const watched = join(project, "watched");
     const options = ["--ansi", "never", "--project-directory", project, "--project-name", "shop"];
-    const watching = new FollowingClient(setting.daemon, "compose", ...options, "watch", "--no-up", "web");
+    const watching = new FollowingClient(daemon, "compose", ...options, "watch", "--no-up", "web");
     await until(() => (watching.stdout + watching.stderr).includes("Watch enabled") || undefined);
-    const inside = () => setting.daemon.docker("exec", "shop-web-1", "cat", "/watched/file");
+    const inside = () => daemon.docker("exec", "shop-web-1", "cat", "/watched/file");
     await writeFile(join(watched, "file"), "synced");
     await until(async () => (await inside()).text === "synced" || undefined);
     await rm(join(watched, "file"));
@@ -163,14 +162,7 @@ test("docker compose brings a project up, runs in it, recreates what changed and
   });
   await t.test("logs --follow tells of all services until they end", async () => {
     const options = ["--ansi", "never", "--project-directory", project, "--project-name", "shop"];
-    const following = new FollowingClient(
-      setting.daemon,
-      "compose",
-      ...options,
-      "logs",
-      "--follow",
-      "--no-color",
-    );
+    const following = new FollowingClient(daemon, "compose", ...options, "logs", "--follow", "--no-color");
     await following.receives();
     await compose("stop");
     assert.equal(await following.exitCode(), 0);
@@ -212,7 +204,7 @@ test("docker compose recreates services of fixed addresses, one time after the o
     t.skip(found.missing);
     return;
   }
-  await installPlugin(setting.daemon, found.path);
+  await installPlugin(daemon, found.path);
   const directory = scratchDirectory();
   await writeFile(join(directory, "compose.yaml"), fixedServices);
   const fixed = (...args: string[]) =>

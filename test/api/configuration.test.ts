@@ -9,15 +9,13 @@ import { describe, test } from "node:test";
 
 import { checkout } from "../support/daemon.ts";
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { freePort } from "../support/free-port.ts";
 import type { RecordedRequest } from "../support/record-docker-cli.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { api } = withDaemon();
 
 type Json = Readonly<Record<string, unknown>>;
 

@@ -6,13 +6,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { EngineApi } from "../support/engine-api.ts";
 import { findDockerPy, runDockerPy } from "../support/docker-py.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /**
  * How many of so many may be lost: dockerd does not wait for its clients either, and one that gets no processor for a
@@ -76,7 +74,7 @@ describe("docker-py", () => {
       }
       throw new Error(found.missing);
     }
-    const result = await runDockerPy(found.packages, "streams.py", setting.daemon.socket, "busybox");
+    const result = await runDockerPy(found.packages, "streams.py", daemon.socket, "busybox");
     assert.equal(result.code, 0, result.errorText);
     const streams = JSON.parse(result.text) as Streams;
     assert.ok(

@@ -11,7 +11,7 @@ import { inSoak } from "../support/soak.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 test("Drone runs a pipeline of two steps that share a workspace, beside a service", {
   ...inSoak,
@@ -22,7 +22,6 @@ test("Drone runs a pipeline of two steps that share a workspace, beside a servic
     t.skip(found.missing);
     return;
   }
-  const { daemon } = setting;
   await importAs(daemon, "node:22", "true");
   await importAs(daemon, "nginx:1", servingCommand);
   const guide = await readRecipe("drone");

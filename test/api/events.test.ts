@@ -11,11 +11,8 @@ import { TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, `/v1.51${path}`, body === undefined ? {} : { body });
-const events = (filters?: EventFilters) => pastEvents(setting.daemon, filters);
+const { daemon, ok, api } = withDaemon();
+const events = (filters?: EventFilters) => pastEvents(daemon, filters);
 /** Without the phases of starts in the cloud, which are no events of dockerd's. */
 const actionsOf = async (filters: EventFilters) =>
   (await events(filters)).map(({ Action }) => Action).filter((action) => !action.startsWith("start_"));
@@ -61,7 +58,7 @@ describe("events of containers", () => {
 
   test("an exec is its creation and start with the command, and its end with the code", async () => {
     const id = await obedient("executing");
-    await setting.daemon.docker("exec", "executing", "sh", "-c", "exit 7");
+    await daemon.docker("exec", "executing", "sh", "-c", "exit 7");
     const told = (await events({ container: [id] })).filter(({ Action }) => Action.startsWith("exec_"));
     assert.deepEqual(
       told.map(({ Action }) => Action),
@@ -76,7 +73,7 @@ describe("events of containers", () => {
 
   test("the other verbs have one event each", async () => {
     const id = await obedient("handled", "--tty");
-    await api("POST", `/containers/${id}/resize?h=30&w=90`);
+    await api.call("POST", `/containers/${id}/resize?h=30&w=90`);
     await ok("rename", "handled", "renamed");
     await ok("pause", "renamed");
     await ok("unpause", "renamed");
@@ -161,9 +158,9 @@ describe("events of other objects", () => {
     await ok("pull", pulled);
     const id = await ok("inspect", "-f", "{{.Id}}", pulled);
     await ok("tag", pulled, "told:2");
-    const saved = await setting.daemon.docker("save", "told:2");
+    const saved = await daemon.docker("save", "told:2");
     await ok("rmi", pulled, "told:2");
-    await setting.daemon.dockerWith({ input: saved.stdout }, "load");
+    await daemon.dockerWith({ input: saved.stdout }, "load");
     const imported = await ok("import", await busyboxRootfsFile(), "told:3");
     await ok("rmi", "told:2", "told:3");
     const told = (await events({ type: ["image"] }))
@@ -195,7 +192,7 @@ describe("events of other objects", () => {
       network: "/networks/prune",
       image: "/images/prune",
     })) {
-      await api("POST", path);
+      await api.call("POST", path);
       const told = (await events({ type: [object], event: ["prune"] })).at(-1);
       assert.match(told?.Actor.Attributes["reclaimed"] ?? "", /^\d+$/, object);
     }
@@ -214,9 +211,8 @@ describe("the stream of events", () => {
     await ok("volume", "create", "one");
     await ok("volume", "create", "two");
     await ok("volume", "create", "three");
-    const all = (
-      await callApi(setting.daemon.socket, "GET", `/events?since=0&until=${(Date.now() + 2) / 1000}`)
-    ).text;
+    const all = (await callApi(daemon.socket, "GET", `/events?since=0&until=${(Date.now() + 2) / 1000}`))
+      .text;
     const nanos = (name: string): string => {
       const line = all.split("\n").find((each) => each.includes(`"ID":"${name}"`)) ?? "";
       return /"timeNano":(\d+)/.exec(line)?.[1] ?? "";
@@ -224,7 +220,7 @@ describe("the stream of events", () => {
     const seconds = (ns: string): string => `${ns.slice(0, -9)}.${ns.slice(-9)}`;
     const between = async (since: string, till: string) => {
       const query = new URLSearchParams({ since, until: till, filters: '{"type":["volume"]}' });
-      const { text } = await api("GET", `/events?${query}`);
+      const { text } = await api.call("GET", `/events?${query}`);
       const lines = text.split("\n").filter((line) => line !== "");
       return lines.map((line) => (JSON.parse(line) as ToldEvent).Actor.ID);
     };
@@ -238,7 +234,10 @@ describe("the stream of events", () => {
     const filters = '{"volume":["early"]}';
     for (const aheadMs of [2, 1000]) {
       const till = String((Date.now() + aheadMs) / 1000);
-      const { status, text } = await api("GET", `/events?${new URLSearchParams({ until: till, filters })}`);
+      const { status, text } = await api.call(
+        "GET",
+        `/events?${new URLSearchParams({ until: till, filters })}`,
+      );
       assert.equal(status, 200);
       const actions = text.split("\n").filter((line) => line !== "");
       assert.deepEqual(
@@ -255,7 +254,7 @@ describe("the stream of events", () => {
     const connected = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<void>();
     const following = request({
-      socketPath: setting.daemon.socket,
+      socketPath: daemon.socket,
       path: `/v1.51/events?${query}`,
       signal: leave.signal,
     });

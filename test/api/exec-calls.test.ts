@@ -4,13 +4,12 @@ import { connect } from "node:net";
 import { describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
-import { type Creation, EngineApi } from "../support/engine-api.ts";
+import type { Creation } from "../support/engine-api.ts";
 import { channelText, hijackRequest, type RawClient } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 interface ExecDetail {
   readonly Running: boolean;
@@ -153,7 +152,7 @@ describe("an exec", () => {
     const id = await sleeping();
     for (let round = 0; round < 10; round++) {
       const exec = await createExec(id, { Cmd: ["cat"], AttachStdin: true, ...output });
-      const socket = connect({ path: setting.daemon.socket });
+      const socket = connect({ path: daemon.socket });
       socket.pause(); // Unread output makes its close a reset.
       socket.on("error", () => {});
       socket.write(hijackRequest(`/v1.51/exec/${exec}/start`, { body: "{}" }));

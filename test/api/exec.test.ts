@@ -12,9 +12,7 @@ import { onlyOn } from "../support/backend-under-test.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 async function running(name: string, ...flags: string[]): Promise<void> {
   await ok("run", "-d", "--name", name, ...flags, "busybox", "sleep", "600");
@@ -61,7 +59,7 @@ describe("docker exec", () => {
     for (let at = 0; at < input.length; at += 4) {
       input.writeUInt32LE((at * 2_654_435_761) % 4_294_967_296, at);
     }
-    const result = await setting.daemon.dockerWith({ input }, "exec", "-i", "pipe", "cat");
+    const result = await daemon.dockerWith({ input }, "exec", "-i", "pipe", "cat");
     const hash = (bytes: Buffer) => createHash("sha256").update(bytes).digest("hex");
     assert.equal(result.code, 0, result.errorText);
     assert.equal(hash(result.stdout), hash(input));
@@ -127,11 +125,11 @@ describe("a client that leaves without reading", () => {
     const script =
       "yes & until test -e /go; do sleep 0.05; done; cat > /tmp/got; kill $!; mv /tmp/got /tmp/all";
     const config = { AttachStdin: true, AttachStdout: true, Cmd: ["sh", "-c", script] };
-    const created = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/deserted/exec", {
+    const created = await callApi(daemon.socket, "POST", "/v1.51/containers/deserted/exec", {
       body: config,
     });
     const { Id } = created.json() as { Id: string };
-    const socket = connect({ path: setting.daemon.socket });
+    const socket = connect({ path: daemon.socket });
     socket.on("error", () => {}); // it is cut in the middle of output
     socket.write(hijackRequest(`/v1.51/exec/${Id}/start`, { body: '{"Detach":false,"Tty":false}' }));
     await once(socket, "readable"); // the answer, and the beginning of what nobody reads
@@ -168,7 +166,7 @@ describe("a client that leaves without reading", () => {
 });
 
 describe("at a terminal", () => {
-  const terminal = (...args: string[]) => Terminal.run("docker", args, setting.daemon.clientEnv);
+  const terminal = (...args: string[]) => Terminal.run("docker", args, daemon.clientEnv);
 
   test("an interactive shell: typed lines, ctrl-C, a resized window, the exit code", async () => {
     const shell = await terminal("run", "-it", "--rm", "--name", "typed", "busybox", "sh");
@@ -242,7 +240,7 @@ describe("at a terminal", () => {
 describe("docker attach", () => {
   test("without standard input shows what comes and ends with the exit code", async () => {
     await ok("run", "-d", "--name", "watched", "busybox", "sh", "-c", untilToldTo("echo later; exit 9"));
-    const client = new FollowingClient(setting.daemon, "attach", "--no-stdin", "watched");
+    const client = new FollowingClient(daemon, "attach", "--no-stdin", "watched");
     await client.receives();
     await tell("watched");
     assert.equal(await client.exitCode(), 9);
@@ -259,7 +257,7 @@ describe("docker attach", () => {
 
   test("several attached clients see the same output", async () => {
     await ok("run", "-d", "--name", "shown", "busybox", "sh", "-c", untilToldTo("seq 1 1000"));
-    const clients = [1, 2, 3].map(() => new FollowingClient(setting.daemon, "attach", "--no-stdin", "shown"));
+    const clients = [1, 2, 3].map(() => new FollowingClient(daemon, "attach", "--no-stdin", "shown"));
     await Promise.all(clients.map((client) => client.receives()));
     await tell("shown");
     assert.deepEqual(await Promise.all(clients.map((client) => client.exitCode())), [0, 0, 0]);

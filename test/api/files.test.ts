@@ -7,13 +7,11 @@ import { notOn, onlyOn } from "../support/backend-under-test.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 /** A tree with what trips copying up: modes, a hard link, relative and absolute symlinks, an empty directory. */
 async function makeTree(name: string): Promise<string> {
-  const tree = join(setting.daemon.directory, name);
+  const tree = join(daemon.directory, name);
   await mkdir(join(tree, "deep/empty"), { recursive: true });
   await writeFile(join(tree, "plain"), "plain text\n");
   await writeFile(join(tree, "deep/tool"), "#!/bin/sh\n");
@@ -51,7 +49,7 @@ describe("docker cp", () => {
       assert.equal(await ok("inspect", "-f", "{{.State.Status}}", name), state);
       const tree = await makeTree(`in-${state}`);
       await ok("cp", tree, `${name}:/var/tmp/tree`);
-      const back = join(setting.daemon.directory, `out-${state}`);
+      const back = join(daemon.directory, `out-${state}`);
       await ok("cp", `${name}:/var/tmp/tree`, back);
       await assertTree(back);
       await ok("rm", "-f", name);
@@ -60,11 +58,11 @@ describe("docker cp", () => {
 
   test("resolves absolute symlinks inside the container", async () => {
     await ok("run", "--name", "links", "busybox", "sh", "-c", "true");
-    const file = join(setting.daemon.directory, "own-passwd");
+    const file = join(daemon.directory, "own-passwd");
     await ok("cp", "links:/etc/passwd", file);
-    await ok("cp", "-L", "links:/bin/sh", join(setting.daemon.directory, "sh"));
+    await ok("cp", "-L", "links:/bin/sh", join(daemon.directory, "sh"));
     assert.ok(
-      (await lstat(join(setting.daemon.directory, "sh"))).size > 100_000,
+      (await lstat(join(daemon.directory, "sh"))).size > 100_000,
       "busybox, not this machine's shell",
     );
     assert.match(await readFile(file, "utf8"), /^app:x:1000/m);
@@ -74,7 +72,7 @@ describe("docker cp", () => {
   test("streams a tar on standard input and output", async () => {
     await ok("run", "-d", "--name", "streams", "busybox", "sleep", "600");
     const input = await tarOf([{ name: "streamed", content: "by tar\n" }]);
-    assert.equal((await setting.daemon.dockerWith({ input }, "cp", "-", "streams:/tmp")).code, 0);
+    assert.equal((await daemon.dockerWith({ input }, "cp", "-", "streams:/tmp")).code, 0);
     assert.equal(await ok("exec", "streams", "cat", "/tmp/streamed"), "by tar");
     const out = await docker("cp", "streams:/tmp/streamed", "-");
     assert.ok(out.stdout.includes("by tar\n"));
@@ -88,7 +86,7 @@ describe("docker cp", () => {
     ),
   }, async () => {
     await ok("create", "--name", "voluminous", "-v", "papers:/papers", "busybox", "sleep", "600");
-    const file = join(setting.daemon.directory, "paper");
+    const file = join(daemon.directory, "paper");
     await writeFile(file, "on paper");
     await ok("cp", file, "voluminous:/papers/one");
     assert.equal(await ok("run", "--rm", "-v", "papers:/p", "busybox", "cat", "/p/one"), "on paper");
@@ -105,10 +103,7 @@ describe("docker cp", () => {
     const result = await docker("cp", "bare:/no/such", "-");
     assert.equal(result.code, 1);
     assert.match(result.errorText, new RegExp(`Could not find the file /no/such in container (bare|${id})`));
-    assert.notEqual(
-      (await setting.daemon.dockerWith({ input: "not a tar" }, "cp", "-", "bare:/tmp")).code,
-      0,
-    );
+    assert.notEqual((await daemon.dockerWith({ input: "not a tar" }, "cp", "-", "bare:/tmp")).code, 0);
     await ok("rm", "bare");
   });
 
@@ -116,7 +111,7 @@ describe("docker cp", () => {
     skip: notOn("aca", "a job's root can be written, which the creation's warning says"),
   }, async () => {
     await ok("create", "--name", "sealed", "--read-only", "busybox");
-    const file = join(setting.daemon.directory, "any");
+    const file = join(daemon.directory, "any");
     await writeFile(file, "");
     assert.match(
       (await docker("cp", file, "sealed:/tmp/any")).errorText,
@@ -152,8 +147,8 @@ describe("docker cp", () => {
     test(`never writes outside the container: ${how}`, async () => {
       await ok("create", "--name", "fence", "busybox");
       const input = await tarOf([entry]);
-      await setting.daemon.dockerWith({ input }, "cp", "-", "fence:/tmp");
-      for (const place of ["/escaped", "/escaped-absolute", join(setting.daemon.stateDir, "escaped")]) {
+      await daemon.dockerWith({ input }, "cp", "-", "fence:/tmp");
+      for (const place of ["/escaped", "/escaped-absolute", join(daemon.stateDir, "escaped")]) {
         await assert.rejects(lstat(place), { code: "ENOENT" });
       }
       await ok("rm", "fence");
@@ -163,11 +158,11 @@ describe("docker cp", () => {
   test("never follows a symlink of the archive out of the container", async () => {
     await ok("create", "--name", "leash", "busybox");
     const input = await tarOf([
-      { name: "out", type: "symlink", linkname: setting.daemon.directory },
+      { name: "out", type: "symlink", linkname: daemon.directory },
       { name: "out/planted", content: "x" },
     ]);
-    await setting.daemon.dockerWith({ input }, "cp", "-", "leash:/tmp");
-    await assert.rejects(lstat(join(setting.daemon.directory, "planted")), { code: "ENOENT" });
+    await daemon.dockerWith({ input }, "cp", "-", "leash:/tmp");
+    await assert.rejects(lstat(join(daemon.directory, "planted")), { code: "ENOENT" });
     await ok("rm", "leash");
   });
 });

@@ -17,7 +17,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 describe("GitHub's runner", () => {
   let guide: string;
@@ -31,7 +31,6 @@ describe("GitHub's runner", () => {
 
   /** Runs the guide's block that begins so, with the images of the registry. @returns its output */
   async function play(beginning: string): Promise<string> {
-    const { daemon } = setting;
     const commands = commandsOf(guide, beginning, registry.host);
     const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
       env: { ...daemon.clientEnv, RUNNER: directory, GITHUB_JOB: "test" },
@@ -60,17 +59,17 @@ describe("GitHub's runner", () => {
   test("with container hooks runs a job with a service and an action of an image", async () => {
     const runner = ["run", "--rm", "--volume", "github-work:/home/runner/_work", "busybox", "sh", "-ec"];
     const folders = 'cd /home/runner/_work; mkdir -p app/app _temp; echo "$0" > _temp/step.sh';
-    await setting.daemon.ok(...runner, folders, step);
+    await daemon.ok(...runner, folders, step);
     const output = await play("prepare_job");
     assert.match(output, /^not Alpine\n80\/tcp -> 0\.0\.0\.0:\d+$/m);
     assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);
-    await setting.daemon.ok("volume", "rm", "github-work");
+    await daemon.ok("volume", "rm", "github-work");
   });
 
   test("as a container executes the hooks at the daemon's socket", {
     skip: onlyOn("local", "a task has the socket by inner_socket"),
   }, async () => {
-    const output = await runHooksInside(setting.daemon, registry, setting.daemon.socket);
+    const output = await runHooksInside(daemon, registry, daemon.socket);
     assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted\ngreeted$/m);
   });
 });

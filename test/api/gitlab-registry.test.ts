@@ -4,14 +4,14 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 
 import { gitlabImages, loadImages } from "../conformance/gitlab/images.ts";
 import type { Job } from "../conformance/gitlab/jobs.ts";
 import { gitlabRunner } from "../conformance/gitlab/runner.ts";
 import { RunnerSession } from "../conformance/gitlab/runner-session.ts";
 import { backendUnderTest } from "../support/backend-under-test.ts";
-import type { Daemon } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
@@ -22,38 +22,30 @@ const hasSecrets = ["local", "ecs"].includes(backendUnderTest());
 const skip = hasSecrets ? inSoak.skip : "only on local and ecs: others have a secret for their own registry";
 
 describe("GitLab Runner and a registry with a password", { skip }, () => {
-  const resources = new AsyncDisposableStack();
-  let daemon: Daemon;
-  let session: RunnerSession;
   let job: (name: string) => Job;
-
-  before(
-    async () => {
+  const session = duringTests(
+    async (resources) => {
       const registry = resources.use(await TestRegistry.start({ credentials: true }));
       await registry.push("group/tool", "1", await busyboxImage());
       await registry.push("group/service", "1", await busyboxImage({ Cmd: ["sleep", "1000"] }));
       const programs = await gitlabRunner();
       const images = await gitlabImages(programs);
-      const setting = await startSetting(resources, {}, ({ services }) => ({
+      const { daemon, host } = await startSetting(resources, {}, ({ services }) => ({
         registry_credentials: [
           `${registry.host}=${services.secrets.create("registry", JSON.stringify(registryUser))}`,
         ],
       }));
-      daemon = setting.daemon;
       await loadImages(daemon, images);
       const jobs = jobsOf(registry.host);
       job = (name) => jobs.find((each) => each.name === name) ?? assert.fail(`there is no job ${name}`);
-      session = resources.use(
-        await RunnerSession.start({
-          ...{ programs, jobs, host: setting.host, daemon: daemon.host },
-          settings: () => ['allowed_pull_policies = ["always", "if-not-present", "never"]'],
-          log: join(daemon.directory, "runner.log"),
-        }),
-      );
+      return await RunnerSession.start({
+        ...{ programs, jobs, host, daemon: daemon.host },
+        settings: () => ['allowed_pull_policies = ["always", "if-not-present", "never"]'],
+        log: join(daemon.directory, "runner.log"),
+      });
     },
     { timeout: programLimitMs },
   );
-  after(() => resources.disposeAsync());
 
   for (const name of [
     "without the password",

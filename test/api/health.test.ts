@@ -7,8 +7,7 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 
 interface Health {
   readonly Status: string;
@@ -82,7 +81,7 @@ describe("a container with a health check", () => {
     assert.equal(Log.length, 5);
     assert.equal(Log[0]?.Output.length, 4096);
     assert.match(Log[0]?.Output ?? "", /^1\nx+\.\.\.$/);
-    const answer = await callApi(setting.daemon.socket, "GET", "/v1.51/containers/verbose/json");
+    const answer = await callApi(daemon.socket, "GET", "/v1.51/containers/verbose/json");
     assertDescribed("get", "/containers/{id}/json", 200, answer.json(), {
       undescribed: ["Running", "StartPhases"],
     });
@@ -110,7 +109,7 @@ describe("a container with a health check", () => {
       Cmd: ["sleep", "1000"],
       Healthcheck: { Test: ["CMD", "nosuch"], Interval: 50_000_000, Retries: 1 },
     };
-    const created = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=missing", {
+    const created = await callApi(daemon.socket, "POST", "/v1.51/containers/create?name=missing", {
       body,
     });
     assert.equal(created.status, 201, created.text);
@@ -133,7 +132,7 @@ describe("a container with a health check", () => {
         Interval: 50_000_000,
       },
     };
-    const created = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=exact", {
+    const created = await callApi(daemon.socket, "POST", "/v1.51/containers/create?name=exact", {
       body,
     });
     assert.equal(created.status, 201, created.text);
@@ -184,8 +183,8 @@ describe("a container with a health check", () => {
   test("keeps its health and its schedule through a restart of the daemon", async () => {
     await run("lasting", [...often, "--health-cmd", "true"]);
     const before = await healthBecomes("lasting", ({ Status }) => Status === "healthy");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     const known = new Set(before.Log.map(({ Start }) => Start));
     const after = await healthBecomes("lasting", ({ Log }) => !Log.some(({ Start }) => known.has(Start)));
     assert.equal(after.Status, "healthy");

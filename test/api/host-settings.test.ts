@@ -6,13 +6,11 @@ import { before, describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 const skip = onlyOn("local", "a task has no host");
 
@@ -36,13 +34,7 @@ test("a container has the kernel's values and the name that it is given", async 
     "--cidfile",
     cidFile,
   ];
-  const value = await setting.daemon.ok(
-    "run",
-    ...flags,
-    "busybox",
-    "cat",
-    "/proc/sys/net/ipv4/tcp_keepalive_time",
-  );
+  const value = await daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/net/ipv4/tcp_keepalive_time");
   assert.equal(value === "777", hasSysctls);
   const told = await api.expect<Told>(200, "GET", "/containers/valued/json");
   assert.equal(await readFile(cidFile, "utf8"), told.Id);
@@ -67,7 +59,7 @@ test("a container has the address, the namespaces and the devices of the host th
     ..."--mac-address 02:42:00:00:00:63 --oom-score-adj 321".split(" "),
     ..."--uts host --pid host --device /dev/zero:/dev/mine:r --name=given".split(" "),
   ];
-  const output = await setting.daemon.ok("run", ...flags, "busybox", "sh", "-ec", inside.join("\n"));
+  const output = await daemon.ok("run", ...flags, "busybox", "sh", "-ec", inside.join("\n"));
   assert.deepEqual(output.split("\n"), [
     "02:42:00:00:00:63",
     "321",
@@ -116,21 +108,10 @@ describe("devices of the machine", { skip }, () => {
   test("are given by the directory, as a tree", async () => {
     const script = "find /dev/mine -type c | sort; find /dev/mine -type f; echo x > /dev/mine/deeper/null";
     assert.equal(
-      await setting.daemon.ok(
-        "run",
-        "--rm",
-        "--device",
-        `${directory}:/dev/mine`,
-        "busybox",
-        "sh",
-        "-c",
-        script,
-      ),
+      await daemon.ok("run", "--rm", "--device", `${directory}:/dev/mine`, "busybox", "sh", "-c", script),
       "/dev/mine/deeper/null\n/dev/mine/null",
     );
-    const { errorText } = await setting.daemon.docker(
-      ..."run --rm --device /etc:/dev/etc busybox true".split(" "),
-    );
+    const { errorText } = await daemon.docker(..."run --rm --device /etc:/dev/etc busybox true".split(" "));
     assert.match(
       errorText,
       /error gathering device information while adding custom device "\/etc": not a device node/,
@@ -143,10 +124,10 @@ describe("devices of the machine", { skip }, () => {
     try {
       const script = `stat -c %t:%T:%a ${node}`;
       assert.match(
-        await setting.daemon.ok("run", "--rm", "--privileged", "busybox", "sh", "-c", script),
+        await daemon.ok("run", "--rm", "--privileged", "busybox", "sh", "-c", script),
         /^1:3:600$/m,
       );
-      assert.notEqual((await setting.daemon.docker("run", "--rm", "busybox", "ls", node)).code, 0);
+      assert.notEqual((await daemon.docker("run", "--rm", "busybox", "ls", node)).code, 0);
     } finally {
       await rm(node);
     }
@@ -156,7 +137,7 @@ describe("devices of the machine", { skip }, () => {
 test("a container has the domain name that it is given", { skip }, async () => {
   const flags = ["--rm", "--hostname=foo", "--domainname=baz.example.org"];
   assert.equal(
-    await setting.daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/kernel/domainname"),
+    await daemon.ok("run", ...flags, "busybox", "cat", "/proc/sys/kernel/domainname"),
     "baz.example.org",
   );
 });
@@ -215,7 +196,7 @@ test("a container that is not killed for want of memory says that it wants", { s
   const id = await api.script("x=a; while true; do x=$x$x$x$x; done", { HostConfig });
   await until(async () => {
     const now = Math.floor(Date.now() / 1000);
-    const told = await setting.daemon.ok(
+    const told = await daemon.ok(
       "events",
       "--since=0",
       `--until=${now}`,

@@ -3,13 +3,11 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { busyboxImage, dockerArchive } from "../support/images.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 const inherited = ["__proto__", "constructor", "hasOwnProperty", "prototype", "toString", "valueOf"];
 
@@ -89,7 +87,6 @@ describe("keys that objects inherit", () => {
   });
 
   test("come back from the configuration of an image, and name it", async () => {
-    const { daemon } = setting;
     const tar = await tarOf([{ name: "file", content: "x" }]);
     const changes = inherited.map((key) => `LABEL ${key}="of ${key}"`);
     const query = changes.map((change) => `&changes=${encodeURIComponent(change)}`).join("");
@@ -132,7 +129,6 @@ describe("keys that objects inherit", () => {
     for (const field of ["Labels", "Volumes", "ExposedPorts", "Env"] as const) {
       assert.equal(sortedText(image.Config[field]), sortedText(config[field]), field);
     }
-    const { daemon } = setting;
     const printed = await daemon.ok("run", "--name", "strange", "made");
     for (const key of inherited) {
       assert.ok(printed.split("\n").includes(`${key}=of ${key}`), printed);
@@ -183,7 +179,7 @@ describe("keys that objects inherit", () => {
       NetworkingConfig: { EndpointsConfig },
     });
     for (const key of inherited) {
-      assert.match(await setting.daemon.ok("exec", id, "nslookup", `${key}.`), /Name:\s/, key);
+      assert.match(await daemon.ok("exec", id, "nslookup", `${key}.`), /Name:\s/, key);
     }
     await api.remove(id);
     await api.expect(204, "DELETE", "/networks/shop");

@@ -5,13 +5,11 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { backendUnderTest, quickestNetwork } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
 import { tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /** A field of `HostConfig`, a value of it that the backend refuses, and the option of the docker CLI that it names then. */
 const { field, value, option } =
@@ -138,7 +136,7 @@ describe("a request's body", () => {
 
 describe("a container that swaps its paths", () => {
   test("while they are copied gains nothing outside", async () => {
-    const outside = join(setting.daemon.directory, "outside");
+    const outside = join(daemon.directory, "outside");
     await mkdir(outside);
     await writeFile(join(outside, "secret"), "the machine's secret");
     const id = await api.script(

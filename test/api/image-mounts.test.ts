@@ -8,9 +8,7 @@ import { callApi } from "../support/call-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 /** An image of its own, with a file and links in it. */
 async function tools(name: string): Promise<string> {
@@ -29,7 +27,7 @@ const mount = (image: string, more = "") => [
 const mountsOfDaemon = async () =>
   (await readFile("/proc/self/mountinfo", "utf8"))
     .split("\n")
-    .filter((line) => line.includes(`${setting.daemon.runDir}/`) && !line.includes("/netns"));
+    .filter((line) => line.includes(`${daemon.runDir}/`) && !line.includes("/netns"));
 
 describe("docker run --mount type=image", () => {
   test("shows the image's files, read-only, and what of it was asked for", async () => {
@@ -105,7 +103,7 @@ describe("docker run --mount type=image", () => {
 
   test("is refused for an image or a path that is not there, and for old clients", async () => {
     const create = (version: string, source: string) =>
-      callApi(setting.daemon.socket, "POST", `/v${version}/containers/create`, {
+      callApi(daemon.socket, "POST", `/v${version}/containers/create`, {
         body: {
           Image: "busybox",
           HostConfig: { Mounts: [{ Type: "image", Source: source, Target: "/mnt" }] },
@@ -148,8 +146,8 @@ describe("docker run --mount type=image", () => {
   test("goes on after the daemon was away", async () => {
     await tools("tools:1");
     await ok("run", "-d", "--name", "stays", ...mount("tools:1"), "busybox", "sleep", "1000");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     assert.equal(await ok("exec", "stays", "cat", "/mnt/tools/tool/version"), "v1");
     await ok("rm", "--force", "stays");
     await until(async () => ((await mountsOfDaemon()).length === 0 ? true : undefined));

@@ -6,9 +6,7 @@ import { before, describe, test } from "node:test";
 import { callApi } from "../support/call-api.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 const parentOf = (image: string) => ok("image", "inspect", "--format", "{{.Parent}}", image);
 const idsOf = async (...flags: string[]) =>
@@ -39,7 +37,7 @@ describe("an image that was committed on another", () => {
     );
     const history = (await ok("history", "--quiet", "--no-trunc", "made:1")).split("\n");
     assert.deepEqual(history.slice(0, 3), [last, step, busybox]);
-    const listed = (await callApi(setting.daemon.socket, "GET", "/v1.51/images/json?all=1")).json();
+    const listed = (await callApi(daemon.socket, "GET", "/v1.51/images/json?all=1")).json();
     const parents = (listed as { Id: string; ParentId: string }[]).map(({ Id, ParentId }) => [Id, ParentId]);
     assert.equal(new Map(parents as [string, string][]).get(last), step);
     // A step on the way is listed only when all are asked for, and it dangles no more.
@@ -88,7 +86,7 @@ describe("an image that was committed on another", () => {
   test("is saved with it, and knows it once both are loaded", async () => {
     const step = await committed("busybox", "one");
     const last = await committed(step, "two");
-    const archive = join(setting.daemon.directory, "parents.tar");
+    const archive = join(daemon.directory, "parents.tar");
     await ok("save", "--output", archive, last, step);
     await ok("rmi", last);
     await ok("load", "--input", archive);
@@ -98,8 +96,8 @@ describe("an image that was committed on another", () => {
 
   test("knows it still after a restart", async () => {
     await committed("busybox", "one", "made:1");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     assert.equal(await parentOf("made:1"), busybox);
     assert.match((await docker("rmi", "--force", busybox)).errorText, /image has dependent child images/);
     await ok("rmi", "made:1");

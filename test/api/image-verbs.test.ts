@@ -14,10 +14,8 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const call = (method: string, path: string) => callApi(setting.daemon.socket, method, path);
+const { daemon, docker, ok } = withDaemon();
+const call = (method: string, path: string) => callApi(daemon.socket, method, path);
 
 /** An image with a layer of its own over busybox's. */
 async function made(name: string, content: string): Promise<string> {
@@ -67,7 +65,7 @@ describe("docker save", () => {
     assert.equal(new Set(names).size, names.length, "a layer is there twice");
     await hasDates(saved.stdout, "kept:2");
     await ok("rmi", "kept:1", "kept:2");
-    const loaded = await setting.daemon.dockerWith({ input: saved.stdout }, "load");
+    const loaded = await daemon.dockerWith({ input: saved.stdout }, "load");
     assert.deepEqual(loaded.text.split("\n").sort(), [
       "Loaded image: busybox:latest",
       "Loaded image: kept:1",
@@ -85,7 +83,7 @@ describe("docker save", () => {
       input: saved.stdout,
     });
     await ok("rmi", "layout:1");
-    const loaded = await setting.daemon.dockerWith({ input: stripped.stdout }, "load");
+    const loaded = await daemon.dockerWith({ input: stripped.stdout }, "load");
     assert.match(loaded.text, /Loaded image: layout:1/, loaded.errorText);
     assert.equal(await ok("inspect", "-f", "{{.Id}}", "layout:1"), id);
     await ok("rmi", "layout:1");
@@ -101,7 +99,7 @@ describe("docker save", () => {
     assert.equal(await dockerd.ok("run", "--rm", "--network", "none", "travels:1"), "there");
     const back = await dockerd.docker("save", "travels:1");
     await ok("rmi", "travels:1");
-    assert.equal((await setting.daemon.dockerWith({ input: back.stdout }, "load")).code, 0);
+    assert.equal((await daemon.dockerWith({ input: back.stdout }, "load")).code, 0);
     assert.equal(await ok("inspect", "-f", "{{.Id}}", "travels:1"), id);
     await ok("rmi", "travels:1");
   });
@@ -117,7 +115,7 @@ describe("docker save", () => {
     }));
     const archive = await legacyArchive(steps, { "old/times": { "1": ids[1] ?? "", base: ids[0] ?? "" } });
     await using dockerd = await Dockerd.start();
-    for (const side of [dockerd, setting.daemon]) {
+    for (const side of [dockerd, daemon]) {
       const loaded = await side.dockerWith({ input: archive }, "load");
       assert.equal(loaded.code, 0, loaded.errorText);
       const network = side === dockerd ? "none" : quickestNetwork();
@@ -193,7 +191,7 @@ describe("docker push", () => {
     assert.equal(refused.code, 1);
     assert.match(refused.errorText, /no basic auth credentials/);
     const { username, password } = registryUser;
-    const login = await setting.daemon.dockerWith(
+    const login = await daemon.dockerWith(
       { input: password },
       ...["login", "--username", username, "--password-stdin", registry.host],
     );
@@ -362,7 +360,6 @@ describe("docker system df", () => {
 
 describe("unpacked layers", { skip: onlyOn("local", "a platform unpacks layers") }, () => {
   test("that no image or container names are gone after a restart, the others stay", async () => {
-    const { daemon } = setting;
     await ok("run", "--name", "stands", "busybox", "true");
     await ok("rmi", "--force", "busybox");
     const layers = join(daemon.stateDir, "layers");

@@ -8,9 +8,7 @@ import { busyboxImage, busyboxRootfsFile, ociLayout } from "../support/images.ts
 import { listenHere } from "../support/listen-here.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 describe("the built-in image", () => {
   test("greets on a fresh start, without any registry", async () => {
@@ -41,7 +39,7 @@ describe("docker import", () => {
 
   test("takes standard input", async () => {
     const input = await readFile(await busyboxRootfsFile());
-    const result = await setting.daemon.dockerWith({ input }, "import", "-", "piped");
+    const result = await daemon.dockerWith({ input }, "import", "-", "piped");
     assert.equal(result.code, 0, result.errorText);
     assert.equal(await ok("run", "--rm", "piped", "echo", "yes"), "yes");
     await ok("rmi", "piped");
@@ -75,7 +73,7 @@ describe("docker import", () => {
 describe("docker load", () => {
   test("takes an OCI layout and names what it loaded", async () => {
     const input = await ociLayout(await busyboxImage({ Cmd: ["echo", "oci"] }), "docker.io/library/layout:2");
-    const result = await setting.daemon.dockerWith({ input }, "load");
+    const result = await daemon.dockerWith({ input }, "load");
     assert.match(result.text, /Loaded image: layout:2/);
     assert.equal(await ok("run", "--rm", "layout:2"), "oci");
     await ok("rmi", "layout:2");
@@ -85,7 +83,7 @@ describe("docker load", () => {
     const whole = await ociLayout(await busyboxImage(), "half:1");
     const before = await ok("images", "-aq");
     for (const input of [Buffer.from("no tar"), whole.subarray(0, whole.length / 2)]) {
-      const result = await setting.daemon.dockerWith({ input }, "load");
+      const result = await daemon.dockerWith({ input }, "load");
       assert.notEqual(result.code, 0);
     }
     assert.equal(await ok("images", "-aq"), before);
@@ -114,7 +112,7 @@ describe("names of images", () => {
       const query = architectures.map((architecture) => {
         return `platforms=${encodeURIComponent(JSON.stringify({ os: "linux", architecture }))}`;
       });
-      return callApi(setting.daemon.socket, "DELETE", `/v1.51/images/built:arm64?${query.join("&")}`);
+      return callApi(daemon.socket, "DELETE", `/v1.51/images/built:arm64?${query.join("&")}`);
     };
     const other = await remove("amd64");
     assert.equal(other.status, 404);

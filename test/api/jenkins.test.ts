@@ -23,7 +23,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 /** A step of a job. */
 const script = "cat pom.xml; echo number $BUILD_NUMBER; echo tested > report\n";
@@ -49,7 +49,7 @@ describe("Jenkins", () => {
   async function play(beginning: string): Promise<string> {
     const commands = commandsOf(guide, beginning, registry.host);
     const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
-      env: { ...setting.daemon.clientEnv, WORKSPACE: join(directory, "app") },
+      env: { ...daemon.clientEnv, WORKSPACE: join(directory, "app") },
     });
     assert.equal(code, 0, `${text}\n${errorText}`);
     assert.match(text, /^ *\d+ +cat$/m);
@@ -61,7 +61,7 @@ describe("Jenkins", () => {
     const workspace = "/var/jenkins_home/workspace";
     const fill = `mkdir -p ${workspace}; cd ${workspace}; mkdir -p app app@tmp; echo sources > app/pom.xml; echo "$0" > app@tmp/script.sh`;
     const run = ["run", "--rm", "--volume", "jenkins_home:/var/jenkins_home", "busybox", "sh", "-ec"];
-    await setting.daemon.ok(...run, fill, script);
+    await daemon.ok(...run, fill, script);
   }
 
   test("runs a Pipeline's steps in a container with its workspace", {
@@ -70,11 +70,10 @@ describe("Jenkins", () => {
     await writeFiles(directory, { "app/pom.xml": "sources\n", "app@tmp/script.sh": script });
     assert.match(await play("bound"), seen);
     assert.equal(await readFile(join(directory, "app/report"), "utf8"), "tested\n");
-    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
   });
 
   test("that is a container runs a Pipeline's steps in one with its own volumes", async () => {
-    const { daemon } = setting;
     await fillVolume();
     const volume = ["--volume", "jenkins_home:/var/jenkins_home"];
     const id = await daemon.ok("run", "--detach", "--name", "jenkins", ...volume, "busybox", "sleep", "1000");
@@ -97,7 +96,7 @@ describe("Jenkins", () => {
   }, async () => {
     await fillVolume();
     assert.match(await play("on a cloud"), seen);
-    await setting.daemon.ok("volume", "rm", "jenkins_home");
+    await daemon.ok("volume", "rm", "jenkins_home");
   });
 
   test("has an agent of its docker plugin from its pull to its removal", {
@@ -123,11 +122,11 @@ describe("Jenkins", () => {
     const { code, text, errorText } = await runCommand(
       "java",
       ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-classpath", `${libraries}/*`, program, ...args],
-      { env: setting.daemon.clientEnv, timeout: 100_000 },
+      { env: daemon.clientEnv, timeout: 100_000 },
     );
     assert.equal(code, 0, `${text}\n${errorText}`);
     assert.equal(text, "the agent has lived");
-    assert.equal(await setting.daemon.ok("ps", "--all", "--quiet"), "");
-    await setting.daemon.ok("volume", "rm", "agent_cache");
+    assert.equal(await daemon.ok("ps", "--all", "--quiet"), "");
+    await daemon.ok("volume", "rm", "agent_cache");
   });
 });

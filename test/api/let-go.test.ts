@@ -11,8 +11,7 @@ import { freePort } from "../support/free-port.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const whole = backendUnderTest() === "kubernetes" ? 10 : 200;
 const rounds = isSoak ? whole : 2;
 const subnet = "10.213.77.0/24";
@@ -20,7 +19,7 @@ const address = "10.213.77.9";
 
 /** Calls the API; throws where it answers an error. */
 async function call(method: string, path: string, body?: unknown): Promise<ApiResponse> {
-  const answer = await callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+  const answer = await callApi(daemon.socket, method, path, body === undefined ? {} : { body });
   assert.ok(answer.status < 400, `${method} ${path}: ${answer.status} ${answer.text}`);
   return answer;
 }
@@ -140,7 +139,7 @@ test("an alias is the next one's once a removal is answered", async () => {
   await ok("network", "create", "aliased");
   await start("peer", on("aliased", {}));
   const addressOf = async (host: string): Promise<string | undefined> => {
-    const { text } = await setting.daemon.docker("exec", "peer", "nslookup", "-type=a", `${host}.`);
+    const { text } = await daemon.docker("exec", "peer", "nslookup", "-type=a", `${host}.`);
     return /^Name:.*\nAddress: (.+)$/m.exec(text)?.[1];
   };
   await repeat(async (number) => {

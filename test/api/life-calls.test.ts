@@ -2,13 +2,12 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { type Creation, EngineApi } from "../support/engine-api.ts";
+import type { Creation } from "../support/engine-api.ts";
 import { pastEvents } from "../support/past-events.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 const stateOf = async (container: string) => (await api.inspect(container)).State;
 const endOf = async (container: string) => {
@@ -153,7 +152,7 @@ describe("a stop", () => {
     const timed = await stubborn("timed", { StopTimeout: 1 });
     await api.expect(204, "POST", `/containers/${timed}/stop`);
     assert.equal(await endOf(timed), "exited 137");
-    const kills = await pastEvents(setting.daemon, { container: [timed], event: ["kill"] });
+    const kills = await pastEvents(daemon, { container: [timed], event: ["kill"] });
     assert.deepEqual(
       kills.map(({ Actor }) => Actor.Attributes["signal"]),
       ["15", "9"],

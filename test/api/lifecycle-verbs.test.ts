@@ -8,13 +8,7 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
-
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, docker, ok, inspect, api } = withDaemon();
 
 /** Events of a container so far, in order; without the phases of starts, which the cloud tells beside dockerd's events. */
 async function eventsOf(id: string, format = "{{.Action}}"): Promise<string[]> {
@@ -93,17 +87,17 @@ describe("docker pause", () => {
         `${args.join(" ")}: ${result.errorText}`,
       );
     }
-    assert.equal((await api("POST", `/v1.51/containers/${id}/pause`)).status, 409);
+    assert.equal((await api.call("POST", `/containers/${id}/pause`)).status, 409);
     assert.ok((await ok("top", "stiff")).includes("sh -c"));
     await ok("rm", "--force", "stiff");
   });
 
   test("of a container that is not there, does not run, or is not paused", async () => {
     const id = await ok("create", "--name", "idle", "busybox", "true");
-    assert.equal((await api("POST", "/v1.51/containers/nosuch/pause")).status, 404);
-    const refused = await api("POST", "/v1.51/containers/idle/pause");
+    assert.equal((await api.call("POST", "/containers/nosuch/pause")).status, 404);
+    const refused = await api.call("POST", "/containers/idle/pause");
     assert.deepEqual([refused.status, refused.json()], [409, { message: `container ${id} is not running` }]);
-    const unpaused = await api("POST", "/v1.51/containers/idle/unpause");
+    const unpaused = await api.call("POST", "/containers/idle/unpause");
     assert.deepEqual([unpaused.status, unpaused.json()], [500, { message: `Container ${id} is not paused` }]);
     await ok("rm", "idle");
   });
@@ -174,10 +168,10 @@ describe("docker rename", () => {
       ["", 400, "Neither old nor new names may be empty"],
       ["two", 400, "Renaming a container with the same name as its current name"],
     ] as const) {
-      const answer = await api("POST", `/v1.51/containers/two/rename?name=${encodeURIComponent(name)}`);
+      const answer = await api.call("POST", `/containers/two/rename?name=${encodeURIComponent(name)}`);
       assert.deepEqual([answer.status, answer.json()], [status, { message }]);
     }
-    assert.equal((await api("POST", "/v1.51/containers/nosuch/rename?name=x1")).status, 404);
+    assert.equal((await api.call("POST", "/containers/nosuch/rename?name=x1")).status, 404);
     await ok("rm", "one", "two");
   });
 });
@@ -223,7 +217,7 @@ describe("docker update", () => {
     skip: notOn("local", "it changes them at once"),
   }, async () => {
     const id = await ok("run", "-d", "--name", "fixed", "--memory", "1g", "busybox", "sleep", "1000");
-    const answer = await api("POST", "/v1.51/containers/fixed/update", { Memory: 2 ** 29 });
+    const answer = await api.call("POST", "/containers/fixed/update", { Memory: 2 ** 29 });
     assert.deepEqual(
       [answer.status, answer.json()],
       [
@@ -295,20 +289,22 @@ describe("docker update", () => {
         "invalid restart policy: unknown policy 'sometimes'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
       ],
     ] as const) {
-      const answer = await api("POST", "/v1.51/containers/strict/update", body);
+      const answer = await api.call("POST", "/containers/strict/update", body);
       assert.deepEqual([answer.status, answer.json()], [status, { message }]);
     }
     assert.equal(
       await inspect("strict", "{{.HostConfig.Memory}} {{.HostConfig.RestartPolicy.Name}}"),
       `${64 << 20} no`,
     );
-    const older = await api("POST", "/v1.41/containers/strict/update", { KernelMemory: 64 << 20 });
+    const older = await callApi(daemon.socket, "POST", "/v1.41/containers/strict/update", {
+      body: { KernelMemory: 64 << 20 },
+    });
     const discarded =
       "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.";
     assert.deepEqual([older.status, older.json()], [200, { Warnings: [discarded] }]);
-    const fine = await api("POST", "/v1.51/containers/strict/update", {});
+    const fine = await api.call("POST", "/containers/strict/update", {});
     assertDescribed("post", "/containers/{id}/update", fine.status, fine.json());
-    assert.equal((await api("POST", "/v1.51/containers/nosuch/update", {})).status, 404);
+    assert.equal((await api.call("POST", "/containers/nosuch/update", {})).status, 404);
     await ok("rm", "--force", "strict");
   });
 });
@@ -317,7 +313,7 @@ describe("docker top", () => {
   test("lists the container's processes alone, as the machine's ps shows them", async () => {
     const id = await ok("run", "-d", "--name", "busy", "busybox", "sh", "-c", "sleep 4321; true");
     await until(async () => (/ sleep 4321$/m.test(await ok("top", "busy")) ? true : undefined));
-    const answer = await api("GET", "/v1.51/containers/busy/top");
+    const answer = await api.call("GET", "/containers/busy/top");
     assertDescribed("get", "/containers/{id}/top", answer.status, answer.json());
     const { Titles, Processes } = answer.json() as { Titles: string[]; Processes: string[][] };
     assert.deepEqual(Titles, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
@@ -338,10 +334,10 @@ describe("docker top", () => {
       ["-o comm", "Couldn't find PID field in ps output"],
       ["ax -o uid=PID", 'specifying "uid=PID" is not allowed'],
     ] as const) {
-      const answer = await api("GET", `/v1.51/containers/formatted/top?ps_args=${encodeURIComponent(args)}`);
+      const answer = await api.call("GET", `/containers/formatted/top?ps_args=${encodeURIComponent(args)}`);
       assert.deepEqual([answer.status, answer.json()], [500, { message }]);
     }
-    const odd = await api("GET", "/v1.51/containers/formatted/top?ps_args=-Q");
+    const odd = await api.call("GET", "/containers/formatted/top?ps_args=-Q");
     assert.equal(odd.status, 500);
     assert.match((odd.json() as { message: string }).message, /^ps: /);
     await ok("rm", "--force", "formatted");
@@ -349,7 +345,7 @@ describe("docker top", () => {
 
   test("of a container that does not run is refused", async () => {
     const id = await ok("create", "--name", "asleep", "busybox", "true");
-    const refused = await api("GET", "/v1.51/containers/asleep/top");
+    const refused = await api.call("GET", "/containers/asleep/top");
     assert.deepEqual([refused.status, refused.json()], [409, { message: `container ${id} is not running` }]);
     await ok("rm", "asleep");
   });
@@ -370,13 +366,13 @@ describe("docker container prune", () => {
     );
     const made = await ok("create", "--name", "made", "busybox", "true");
     await ok("wait", "ended");
-    const answer = await api("POST", "/v1.51/containers/prune");
+    const answer = await api.call("POST", "/containers/prune");
     assertDescribed("post", "/containers/prune", answer.status, answer.json());
     const report = answer.json() as { ContainersDeleted: string[]; SpaceReclaimed: number };
     assert.deepEqual(new Set(report.ContainersDeleted), new Set([ended, made]));
     assert.equal(report.SpaceReclaimed, 5000);
     assert.equal(await ok("ps", "--all", "--quiet", "--no-trunc"), running);
-    assert.deepEqual((await api("POST", "/v1.51/containers/prune")).json(), {
+    assert.deepEqual((await api.call("POST", "/containers/prune")).json(), {
       ContainersDeleted: null,
       SpaceReclaimed: 0,
     });
@@ -401,10 +397,7 @@ describe("docker container prune", () => {
     );
     assert.match(text, /Total reclaimed space: 0B$/);
     assert.deepEqual(await listed(), [kept]);
-    const wrong = await api(
-      "POST",
-      `/v1.51/containers/prune?filters=${encodeURIComponent('{"name":["x"]}')}`,
-    );
+    const wrong = await api.call("POST", `/containers/prune?filters=${encodeURIComponent('{"name":["x"]}')}`);
     assert.deepEqual([wrong.status, wrong.json()], [400, { message: "invalid filter 'name'" }]);
     await ok("rm", kept);
   });
@@ -427,9 +420,9 @@ describe("sizes of containers", () => {
       `123456 ${image + 123456}`,
     );
     assert.match(await ok("ps", "--all", "--size", "--format", "{{.Size}}"), /^123kB \(virtual /);
-    const listed = (await api("GET", "/v1.51/containers/json?all=1")).json() as Record<string, unknown>[];
+    const listed = (await api.call("GET", "/containers/json?all=1")).json() as Record<string, unknown>[];
     assert.equal(listed[0]?.["SizeRw"], undefined);
-    const sized = await api("GET", "/v1.51/containers/json?all=1&size=1");
+    const sized = await api.call("GET", "/containers/json?all=1&size=1");
     assertDescribed("get", "/containers/json", sized.status, sized.json());
     await ok("rm", "writer");
   });

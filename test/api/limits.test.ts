@@ -10,10 +10,7 @@ import { recordName } from "../support/made.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, docker, ok, inspect } = withDaemon();
 
 describe("a limit that the machine cannot keep", () => {
   // Version 1 has the weight only under some schedulers; version 2's depends on the io controller.
@@ -39,14 +36,14 @@ describe("a limit that the machine cannot keep", () => {
     assert.match(run.errorText, new RegExp(`WARNING: ${warning}`));
     assert.equal(await inspect("weighed", "{{.HostConfig.BlkioWeight}}"), "0");
     const update = (body: object) =>
-      callApi(setting.daemon.socket, "POST", "/v1.51/containers/weighed/update", { body });
+      callApi(daemon.socket, "POST", "/v1.51/containers/weighed/update", { body });
     assert.deepEqual((await update({ BlkioWeight: 300 })).json(), { Warnings: [warning] });
     assert.deepEqual((await update({})).json(), { Warnings: null });
     await ok("rm", "--force", "weighed");
   });
 
   test("as one of another operating system is", async () => {
-    const answer = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=percent", {
+    const answer = await callApi(daemon.socket, "POST", "/v1.51/containers/create?name=percent", {
       body: { Image: "busybox", HostConfig: { CpuPercent: 50 } },
     });
     const { Warnings } = answer.json() as { Warnings: string[] };

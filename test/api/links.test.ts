@@ -7,10 +7,7 @@ import { callApi } from "../support/call-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, docker, ok, inspect } = withDaemon();
 const sleeping = (name: string, ...flags: string[]) =>
   ok("run", "-d", "--init", "--name", name, ...flags, "busybox", "sleep", "1000");
 /** The address by which a container is reached on a network. */
@@ -77,7 +74,7 @@ describe("a linked container", () => {
     await ok("rename", "db", "renamed");
     assert.equal(await inspect("web", "{{json .HostConfig.Links}}"), '["/renamed:/web/store"]');
     await ok("stop", "--time", "0", "web", "renamed");
-    const refused = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/web/start");
+    const refused = await callApi(daemon.socket, "POST", "/v1.51/containers/web/start");
     assert.deepEqual(
       [refused.status, refused.json()],
       [500, { message: "Cannot link to a non running container: /renamed AS /web/store" }],
@@ -93,7 +90,7 @@ describe("a linked container", () => {
   test("is refused where there is nobody to link to", async () => {
     const create = async (Links: string[], NetworkMode = "bridge") => {
       const body = { Image: "busybox", HostConfig: { Links, NetworkMode } };
-      const answer = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create", { body });
+      const answer = await callApi(daemon.socket, "POST", "/v1.51/containers/create", { body });
       return [answer.status, (answer.json() as { message: string }).message];
     };
     assert.deepEqual(await create(["nosuch:x"]), [
@@ -143,7 +140,7 @@ describe("a linked container", () => {
       new RegExp(`Address: ${await addressOf("peer", "own")}$`, "m"),
     );
     const body = { EndpointsConfig: { own: { Links: ["a:b:c"] } } };
-    const made = await callApi(setting.daemon.socket, "POST", "/v1.51/containers/create?name=wrong", {
+    const made = await callApi(daemon.socket, "POST", "/v1.51/containers/create?name=wrong", {
       body: { Image: "busybox", HostConfig: { NetworkMode: "own" }, NetworkingConfig: body },
     });
     assert.equal(made.status, 201);
@@ -158,7 +155,7 @@ describe("a linked container", () => {
     const id = await inspect("mysql", "{{.Id}}");
     const names = async (filter: string) => {
       const query = encodeURIComponent(JSON.stringify({ name: [filter] }));
-      const answer = await callApi(setting.daemon.socket, "GET", `/containers/json?filters=${query}`);
+      const answer = await callApi(daemon.socket, "GET", `/containers/json?filters=${query}`);
       return (answer.json() as { readonly Names: string[] }[]).map(({ Names }) => Names);
     };
     assert.deepEqual(await names("mysql"), [["/app/data", "/mysql"]]);

@@ -3,13 +3,11 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { quickestNetwork } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { api } = withDaemon();
 
 interface Summary {
   readonly Id: string;

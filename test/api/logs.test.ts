@@ -7,8 +7,7 @@ import { channelText, framesOf } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /**
  * Returns the answer to a log query, as bytes: the same to a client that knows no chunks, whose answer is the frontend's to
@@ -27,12 +26,8 @@ async function bytesOf(container: string, query: string): Promise<Buffer> {
 const stdoutOf = async (container: string, query: string) =>
   channelText(await bytesOf(container, `stdout=1&${query}`), 1);
 const headersOf = async (container: string, version: string) =>
-  (
-    await new EngineApi(() => setting.daemon.socket, version).call(
-      "GET",
-      `/containers/${container}/logs?stdout=1`,
-    )
-  ).headers["content-type"];
+  (await new EngineApi(() => daemon.socket, version).call("GET", `/containers/${container}/logs?stdout=1`))
+    .headers["content-type"];
 
 describe("a log", () => {
   test("without a terminal is frames of the two streams, each asked for by itself", async () => {

@@ -4,19 +4,13 @@ import { readFile } from "node:fs/promises";
 import { describe, test } from "node:test";
 
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
-import { callApi } from "../support/call-api.ts";
 import { findProcess, isAlive } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon, docker, ok, inspect, api } = withDaemon();
 const skip = onlyOn("local", "a task's namespaces are its own");
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
 
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
 const sleeping = (name: string, ...flags: string[]) =>
   ok(
     "run",
@@ -45,7 +39,7 @@ const shellsIn = (list: () => Promise<string>, count: number) =>
 /** Counts the mounts of the daemon's containers on the machine. */
 async function sharedMemoryMounts(): Promise<number> {
   const mounts = await readFile("/proc/self/mountinfo", "utf8");
-  return mounts.split("\n").filter((line) => line.includes(`${setting.daemon.runDir}/c/`)).length;
+  return mounts.split("\n").filter((line) => line.includes(`${daemon.runDir}/c/`)).length;
 }
 
 describe("docker run --pid container: and --ipc container:", () => {
@@ -60,7 +54,7 @@ describe("docker run --pid container: and --ipc container:", () => {
       [{ IpcMode: "container:alone" }, "--ipc"],
       [{ IpcMode: "host" }, "--ipc"],
     ] as const) {
-      const answer = await api("POST", "/v1.51/containers/create", {
+      const answer = await api.call("POST", "/containers/create", {
         Image: "busybox",
         HostConfig: hostConfig,
       });
@@ -89,7 +83,7 @@ describe("docker run --pid container:", () => {
     }
     // Docker counts only the container's own processes as its.
     await shellsIn(() => ok("top", "pid-joiner", "-o", "pid,args"), 1);
-    const stats = await api("GET", `/v1.51/containers/${joiner}/stats?stream=false&one-shot=true`);
+    const stats = await api.call("GET", `/containers/${joiner}/stats?stream=false&one-shot=true`);
     assert.ok((stats.json() as { pids_stats: { current: number } }).pids_stats.current >= 1);
     await docker("exec", "pid-joiner", "kill", "-TERM", "1"); // which may take the exec along
     assert.equal(await ok("wait", "pid-donor"), "0");
@@ -111,14 +105,14 @@ describe("docker run --pid container:", () => {
     await ok("stop", "first");
     assert.equal(await ok("wait", "second"), "137");
     assert.equal(await inspect("second", "{{.State.OOMKilled}} {{.State.ExitCode}}"), "false 137");
-    const refused = await api("POST", "/v1.51/containers/second/start");
+    const refused = await api.call("POST", "/containers/second/start");
     const id = await inspect("first", "{{.Id}}");
     assert.deepEqual(
       [refused.status, refused.json()],
       [500, { message: `failed to join PID namespace: container ${id} is not running` }],
     );
     await ok("rm", "first");
-    const gone = await api("POST", "/v1.51/containers/second/start");
+    const gone = await api.call("POST", "/containers/second/start");
     assert.deepEqual(
       [gone.status, gone.json()],
       [500, { message: `failed to join PID namespace: No such container: ${id}` }],
@@ -142,7 +136,7 @@ describe("docker run --pid container:", () => {
 
   test("of a container that does not exist, or a mode that is none, is refused at create", async () => {
     const create = (hostConfig: object) =>
-      api("POST", "/v1.51/containers/create", { Image: "busybox", HostConfig: hostConfig });
+      api.call("POST", "/containers/create", { Image: "busybox", HostConfig: hostConfig });
     for (const [hostConfig, message] of [
       [{ PidMode: "container:nosuch" }, "No such container: nosuch"],
       [{ IpcMode: "container:nosuch" }, "No such container: nosuch"],
@@ -162,7 +156,7 @@ describe("docker run --ipc", () => {
     const donor = await sleeping("closed");
     assert.equal(await inspect("closed", "{{.HostConfig.IpcMode}}"), "private");
     await ok("create", "--name", "knocking", "--ipc", "container:closed", "busybox", "true");
-    const refused = await api("POST", "/v1.51/containers/knocking/start");
+    const refused = await api.call("POST", "/containers/knocking/start");
     assert.deepEqual(
       [refused.status, refused.json()],
       [
@@ -173,7 +167,7 @@ describe("docker run --ipc", () => {
       ],
     );
     await ok("stop", "closed");
-    const stopped = await api("POST", "/v1.51/containers/knocking/start");
+    const stopped = await api.call("POST", "/containers/knocking/start");
     assert.deepEqual(
       [stopped.status, stopped.json()],
       [409, { message: `failed to join IPC namespace: container ${donor} is not running` }],
@@ -240,7 +234,6 @@ describe("docker run --ipc", () => {
 
 /** Kills the supervisor, the frontend, the backend and its host process; the shims stay. */
 async function killDaemon(): Promise<void> {
-  const { daemon } = setting;
   const roles = (["host", "backend", "frontend"] as const).map(
     (role) => findProcess(daemon, role) ?? assert.fail(`no ${role}`),
   );
@@ -256,14 +249,14 @@ describe("after kill -9 of every daemon process", () => {
     await sleeping("root", "--ipc", "shareable");
     await sleeping("leaf", "--pid", "container:root", "--ipc", "container:root");
     await killDaemon();
-    await setting.daemon.launch();
+    await daemon.launch();
     assert.equal(await namespace("leaf", "pid"), await namespace("root", "pid"));
     await ok("exec", "root", "sh", "-c", "echo still > /dev/shm/note");
     assert.equal(await ok("exec", "leaf", "cat", "/dev/shm/note"), "still");
     const pid = Number(await inspect("root", "{{.State.Pid}}"));
     await killDaemon();
     process.kill(pid, "SIGKILL");
-    await setting.daemon.launch();
+    await daemon.launch();
     assert.equal(await ok("wait", "leaf"), "137");
     assert.equal(await ok("wait", "root"), "137");
     await until(async () => ((await sharedMemoryMounts()) === 0 ? true : undefined));

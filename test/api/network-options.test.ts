@@ -11,10 +11,7 @@ import { callApi } from "../support/call-api.ts";
 import { recordName } from "../support/made.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const inspect = (object: string, format: string) => ok("inspect", "--format", format, object);
+const { daemon, docker, ok, inspect } = withDaemon();
 const inside = (container: string, ...command: string[]) => ok("exec", container, ...command);
 const onBridges = { skip: onlyOn("local", "the interfaces and networks of tasks are the platform's") };
 
@@ -76,8 +73,8 @@ describe("an endpoint", onBridges, () => {
       assert.deepEqual(await both(), ["10.217.1.2/24", "10.217.0.2/24"]);
       await ok("network", "connect", "third", "box");
       assert.equal(await addressOf("box", "eth2"), "10.217.2.2/24");
-      await setting.daemon.shutDown();
-      await setting.daemon.launch();
+      await daemon.shutDown();
+      await daemon.launch();
       assert.deepEqual(new Set(await interfacesOf("box")), new Set(["eth0", "eth1", "eth2"]));
       await ok("network", "disconnect", "second", "box");
       await ok("network", "disconnect", "third", "box");
@@ -250,7 +247,7 @@ describe("a network", onBridges, () => {
         Internal: internal,
         Options: { [`com.docker.network.${option}`]: value },
       };
-      const answer = await callApi(setting.daemon.socket, "POST", "/networks/create", { body });
+      const answer = await callApi(daemon.socket, "POST", "/networks/create", { body });
       return [answer.status, (answer.json() as { readonly message: string }).message];
     };
     const failed = (option: string, value: string, why: string) => [
@@ -301,7 +298,7 @@ test(
 
 test("docker info tells what keeps networks apart", onBridges, async () => {
   const info = async (version: string) => {
-    const answer = await callApi(setting.daemon.socket, "GET", `${version}/info`);
+    const answer = await callApi(daemon.socket, "GET", `${version}/info`);
     return (answer.json() as { readonly FirewallBackend?: unknown }).FirewallBackend;
   };
   assert.deepEqual(await info("/v1.49"), { Driver: "nftables" });

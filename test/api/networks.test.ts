@@ -9,11 +9,7 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, path, body === undefined ? {} : { body });
+const { daemon, docker, ok, inspect, api } = withDaemon();
 
 /**
  * The port of a container by its name: 80, but on Azure, where a name leads to the asking container's own listener if both
@@ -99,7 +95,6 @@ afterEach(async () => {
   await ok("network", "prune", "--force");
 });
 
-const inspect = (object: string, format: string) => ok("inspect", "--format", format, object);
 const addressOn = (container: string, network: string) =>
   inspect(container, `{{(index .NetworkSettings.Networks "${network}").IPAddress}}`);
 
@@ -171,7 +166,7 @@ describe("names", () => {
 
   test("do not hide why a container on a network of one's own did not start", async () => {
     await ok("network", "create", "telling");
-    const { code, errorText } = await setting.daemon.docker(
+    const { code, errorText } = await daemon.docker(
       "run",
       "--rm",
       "--network",
@@ -271,8 +266,8 @@ describe("names", () => {
     await ok("network", "create", "lasting");
     await serving("stays", "--network", "lasting", "--network-alias", "kept");
     await serving("asks", "--network", "lasting");
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     assert.equal(await reached("asks", "kept", "stays"), "stays");
     await serving("newcomer", "--network", "lasting");
     assert.equal(await reached("asks", "newcomer"), "newcomer");
@@ -454,7 +449,7 @@ describe("networks", () => {
 
 describe("docker network", () => {
   test("create, inspect, ls, rm and prune answer as described", async () => {
-    const created = await api("POST", "/v1.51/networks/create", {
+    const created = await api.call("POST", "/networks/create", {
       Name: "described",
       Labels: { made: "here" },
       Options: { "com.docker.network.bridge.enable_icc": "true" },
@@ -464,7 +459,7 @@ describe("docker network", () => {
     assertDescribed("post", "/networks/create", 201, created.json());
     const { Id } = created.json() as { Id: string };
     await ok("run", "-d", "--name", "member-of-described", "--network", Id, "busybox", "sleep", "1000");
-    const inspected = await api("GET", `/v1.51/networks/${Id.slice(0, 10)}`);
+    const inspected = await api.call("GET", `/networks/${Id.slice(0, 10)}`);
     assertDescribed("get", "/networks/{id}", 200, inspected.json());
     const told = inspected.json() as { IPAM: { Config: unknown }; Labels: unknown; Containers: object };
     assert.deepEqual(told.IPAM.Config, [
@@ -472,10 +467,10 @@ describe("docker network", () => {
     ]);
     assert.deepEqual(told.Labels, { made: "here" });
     assert.equal(Object.keys(told.Containers).length, 1);
-    const listed = await api("GET", `/v1.51/networks?filters=${encodeURIComponent('{"label":["made"]}')}`);
+    const listed = await api.call("GET", `/networks?filters=${encodeURIComponent('{"label":["made"]}')}`);
     assertDescribed("get", "/networks", 200, listed.json());
     assert.equal((listed.json() as unknown[]).length, 1);
-    const used = await api("DELETE", "/v1.51/networks/described");
+    const used = await api.call("DELETE", "/networks/described");
     assert.equal(used.status, 403);
     assert.match(
       (used.json() as { message: string }).message,
@@ -484,18 +479,18 @@ describe("docker network", () => {
         : /^error while removing network: network described has active endpoints \(name:"member-of-described" id:"[0-9a-f]{12}"\)$/,
     );
     await ok("rm", "-f", "member-of-described");
-    const pruned = await api(
+    const pruned = await api.call(
       "POST",
-      `/v1.51/networks/prune?filters=${encodeURIComponent('{"label":["made"]}')}`,
+      `/networks/prune?filters=${encodeURIComponent('{"label":["made"]}')}`,
     );
     assertDescribed("post", "/networks/prune", 200, pruned.json());
     assert.deepEqual(pruned.json(), { NetworksDeleted: [backendUnderTest() === "aca" ? Id : "described"] });
-    assert.equal((await api("GET", "/v1.51/networks/described")).status, 404);
+    assert.equal((await api.call("GET", "/networks/described")).status, 404);
   });
 
   test("create takes settings from a network that holds nothing else", async () => {
     await ok("network", "create", "--config-only", "--subnet", "10.214.0.0/24", "--label", "a=b", "settings");
-    const source = await api("GET", "/v1.51/networks/settings");
+    const source = await api.call("GET", "/networks/settings");
     assertDescribed("get", "/networks/{id}", 200, source.json());
     const shown = (inspected: unknown) => {
       const { Driver, Scope, ConfigOnly, ConfigFrom, IPAM, Labels } = inspected as Record<string, unknown>;
@@ -511,7 +506,7 @@ describe("docker network", () => {
       Labels: { a: "b" },
     });
     await ok("network", "create", "--config-from", "settings", "--scope", "global", "made");
-    const made = await api("GET", "/v1.51/networks/made");
+    const made = await api.call("GET", "/networks/made");
     assert.deepEqual(shown(made.json()), {
       Driver: "bridge",
       Scope: "global",
@@ -532,9 +527,11 @@ describe("docker network", () => {
 
   test("without IPv4 is an accepted setting before its API version, and what a cloud does not apply", async () => {
     const body = { EnableIPv4: false };
-    const old = await api("POST", "/v1.47/networks/create", { Name: "old", ...body });
+    const old = await callApi(daemon.socket, "POST", "/v1.47/networks/create", {
+      body: { Name: "old", ...body },
+    });
     assert.equal(old.status, 201, old.text);
-    const six = await api("POST", "/v1.51/networks/create", { Name: "six", EnableIPv6: true, ...body });
+    const six = await api.call("POST", "/networks/create", { Name: "six", EnableIPv6: true, ...body });
     if (backendUnderTest() === "local") {
       assert.equal(six.status, 501);
       assert.deepEqual(six.json(), {
@@ -568,11 +565,11 @@ describe("docker network", () => {
       [{ Name: "n", EnableIPv4: false }, 400, "IPv4 or IPv6 must be enabled"],
       [{ Name: "n", ConfigFrom: { Network: "taken" } }, 404, 'configuration network "taken" does not exist'],
     ] as const) {
-      const refused = await api("POST", "/v1.51/networks/create", body);
+      const refused = await api.call("POST", "/networks/create", body);
       assert.deepEqual([refused.status, refused.json()], [status, { message }]);
     }
     for (const name of ["bridge", "host", "none"]) {
-      const refused = await api("DELETE", `/v1.51/networks/${name}`);
+      const refused = await api.call("DELETE", `/networks/${name}`);
       assert.equal(refused.status, 403);
       assert.deepEqual(refused.json(), { message: `${name} is a pre-defined network and cannot be removed` });
     }

@@ -1,33 +1,29 @@
 /** `docker pull`, `docker run --pull` and `docker login` at a real registry, with and without credentials. */
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { backendUnderTest } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage, indexBlob, indexType, manifestType } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = new EngineApi(() => setting.daemon.socket);
-let open: TestRegistry;
-let closed: TestRegistry;
+const { daemon, docker, ok, api } = withDaemon();
 
 interface Distribution {
   readonly Descriptor: { readonly mediaType: string; readonly digest: string; readonly size: number };
   readonly Platforms: readonly object[];
 }
 
-before(async () => {
-  [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
-  await open.push("team/box", "1", await busyboxImage({ Cmd: ["echo", "version one"] }));
-  await closed.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
+const open = duringTests(async () => {
+  const registry = await TestRegistry.start();
+  await registry.push("team/box", "1", await busyboxImage({ Cmd: ["echo", "version one"] }));
+  return registry;
 });
-after(async () => {
-  await open[Symbol.asyncDispose]();
-  await closed[Symbol.asyncDispose]();
+const closed = duringTests(async () => {
+  const registry = await TestRegistry.start({ credentials: true });
+  await registry.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
+  return registry;
 });
 
 describe("docker pull", () => {
@@ -111,7 +107,7 @@ describe("a registry that wants credentials", () => {
       /no basic auth credentials|authentication required|access denied/,
     );
     const login = (password: string) =>
-      setting.daemon.dockerWith(
+      daemon.dockerWith(
         { input: password },
         "login",
         "-u",

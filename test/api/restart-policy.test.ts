@@ -7,13 +7,11 @@ import { backendUnderTest } from "../support/backend-under-test.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const inspect = (container: string, format: string) => ok("inspect", "--format", format, container);
+const { daemon, ok, inspect } = withDaemon();
 const run = (name: string, policy: string, script: string, ...flags: string[]) =>
   ok("run", "-d", "--name", name, "--restart", policy, ...flags, "busybox", "sh", "-c", script);
 /** Lets a container end that waits for this; its end may take the exec along. */
-const letEnd = (container: string) => setting.daemon.docker("exec", container, "touch", "/tmp/end");
+const letEnd = (container: string) => daemon.docker("exec", container, "touch", "/tmp/end");
 const stateBecomes = (container: string, status: string) =>
   until(async () => ((await inspect(container, "{{.State.Status}}")) === status ? true : undefined));
 
@@ -63,8 +61,8 @@ describe("a restart policy", () => {
       `${starts}, ${stop}`,
     );
     // From now on it runs until it is removed.
-    await ok("cp", "steady:/ran", join(setting.daemon.directory, "stay"));
-    await ok("cp", join(setting.daemon.directory, "stay"), "steady:/stay");
+    await ok("cp", "steady:/ran", join(daemon.directory, "stay"));
+    await ok("cp", join(daemon.directory, "stay"), "steady:/stay");
     await ok("start", "steady");
     assert.equal(await inspect("steady", "{{.RestartCount}}"), "0");
     await ok("rm", "--force", "steady");
@@ -86,7 +84,7 @@ describe("a restart policy", () => {
     });
     // Its waits grow: soon it is met in one.
     const refused = await until(async () => {
-      const result = await setting.daemon.docker("exec", "crashing", "true");
+      const result = await daemon.docker("exec", "crashing", "true");
       return result.errorText.includes("restarting") ? result.errorText : undefined;
     });
     assert.match(refused, new RegExp(`Container ${id} is restarting, wait until the container is running`));
@@ -128,8 +126,8 @@ describe("a restart policy", () => {
     await ok("kill", "kept-always", "kept-unless", "kept-no");
     const pid = await inspect("kept-running", "{{.State.Pid}}");
     await ok("create", "--name", "kept-new", "--restart", "always", "busybox", "sh", "-c", sleeping);
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     await stateBecomes("kept-always", "running");
     for (const name of ["kept-unless", "kept-no"]) {
       assert.equal(await inspect(name, "{{.State.Status}}"), "exited", name);

@@ -2,15 +2,11 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { sampled } from "../support/soak.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, docker, ok, api } = withDaemon();
 
 /** Waits until a container answers HTTP at one of its addresses. */
 const serves = (container: string, address: string) =>
@@ -28,7 +24,7 @@ describe("docker run", () => {
 
   test("passes standard input on and its end", async () => {
     const input = "line\n".repeat(100_000);
-    const result = await setting.daemon.dockerWith({ input }, "run", "--rm", "-i", "busybox", "cat");
+    const result = await daemon.dockerWith({ input }, "run", "--rm", "-i", "busybox", "cat");
     assert.equal(result.code, 0, result.errorText);
     assert.ok(result.stdout.equals(Buffer.from(input)));
   });
@@ -236,7 +232,7 @@ describe("docker run", () => {
   });
 
   test("mounts host directories", { skip: onlyOn("local", "a task has no host") }, async () => {
-    const { directory } = setting.daemon;
+    const { directory } = daemon;
     await ok("run", "--rm", "-v", `${directory}/made:/host`, "busybox", "touch", "/host/here");
     assert.equal(await ok("run", "--rm", "-v", `${directory}/made:/host`, "busybox", "ls", "/host"), "here");
   });
@@ -276,7 +272,7 @@ describe("docker run", () => {
       started.errorText,
       /WARNING: the (aca|ecs|kubernetes|local) backend does not apply --publish.* SCTP ports: .* forward/,
     );
-    assert.match(setting.daemon.output, /does not apply --publish.* SCTP ports/);
+    assert.match(daemon.output, /does not apply --publish.* SCTP ports/);
     assert.match(await ok("port", "sctp"), /^80\/tcp -> [^\n]*:\d+(\n80\/tcp -> \[::\]:\d+)?$/);
     assert.match(await ok("ps", "--filter", "name=sctp", "--format", "{{.Ports}}"), /10\/sctp/);
     await ok("rm", "-f", "sctp");

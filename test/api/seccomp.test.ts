@@ -10,8 +10,7 @@ import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 
 describe("a container under a seccomp profile, without new privileges", () => {
   const directory = scratchDirectory();
@@ -21,7 +20,7 @@ describe("a container under a seccomp profile, without new privileges", () => {
     options = ["--security-opt", "no-new-privileges", "--security-opt", `seccomp=${profile}`];
   });
   it("is denied what the profile denies, with the errors that it names", async () => {
-    const { code, errorText, stdout } = await setting.daemon.docker(
+    const { code, errorText, stdout } = await daemon.docker(
       ...["run", "--rm", ...options, "busybox", "sh", "-c", tryDenied],
     );
     assert.equal(code, 1, errorText);
@@ -32,7 +31,7 @@ describe("a container under a seccomp profile, without new privileges", () => {
     const check = ["--health-cmd", tryDenied, "--health-interval", "100ms"];
     await ok("run", "--detach", "--name", "confined", ...options, ...check, "busybox", "sleep", "1000");
     for (const flags of [[], ["--user", "root"], ["--tty"]]) {
-      const exec = await setting.daemon.docker("exec", ...flags, "confined", "sh", "-c", tryDenied);
+      const exec = await daemon.docker("exec", ...flags, "confined", "sh", "-c", tryDenied);
       assert.equal(exec.code, 1, exec.errorText);
       assert.match(exec.stdout.toString().replaceAll("\r", "").trimEnd(), denied);
     }
@@ -52,7 +51,7 @@ describe("a container under a seccomp profile, without new privileges", () => {
     const closed = join(directory, "closed.json");
     const syscalls = [{ names: ["execve"], action: "SCMP_ACT_ERRNO" }];
     await writeFile(closed, JSON.stringify({ defaultAction: "SCMP_ACT_ALLOW", syscalls }));
-    const { code, errorText } = await setting.daemon.docker(
+    const { code, errorText } = await daemon.docker(
       ...["run", "--rm", "--security-opt", "no-new-privileges", "--security-opt", `seccomp=${closed}`],
       ...["busybox", "true"],
     );
@@ -66,7 +65,7 @@ describe("a container under a seccomp profile, without new privileges", () => {
         Image: "busybox",
         HostConfig: { SecurityOpt: ["no-new-privileges", `seccomp=${profile}`] },
       };
-      const { status, text } = await callApi(setting.daemon.socket, "POST", "/containers/create", { body });
+      const { status, text } = await callApi(daemon.socket, "POST", "/containers/create", { body });
       assert.equal(status, 400, text);
       assert.match(text, /Decoding seccomp profile failed: /);
     }

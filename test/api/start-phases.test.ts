@@ -9,13 +9,12 @@ import { checkout } from "../support/daemon.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 
 /** The command `sockerless why`. */
 const why = (container: string) =>
   runCommand(process.execPath, [join(checkout, "dist/bundle/cli/main.js"), "why", container], {
-    env: setting.daemon.clientEnv,
+    env: daemon.clientEnv,
   });
 
 const phasesOf: Readonly<Record<string, readonly string[]>> = {
@@ -28,7 +27,7 @@ const phasesOf: Readonly<Record<string, readonly string[]>> = {
 describe("a start's phases", () => {
   test("are in inspect, in the log and in the answer of `sockerless why`", async () => {
     const id = await ok("run", "--detach", "--name", "phased", "busybox", "sleep", "1000");
-    await untilTrue(() => setting.daemon.output.includes("a container has started in "));
+    await untilTrue(() => daemon.output.includes("a container has started in "));
     const inspected = await ok("inspect", "--format", "{{json .StartPhases}}", id);
     const phases = JSON.parse(inspected) as readonly { readonly Name: string; readonly From: string }[];
     const names = new Set(phases.map(({ Name }) => Name));
@@ -43,7 +42,7 @@ describe("a start's phases", () => {
   });
 
   test("end with the reason where it has failed", async () => {
-    await setting.daemon.docker("run", "--name", "failed", "busybox", "nosuch");
+    await daemon.docker("run", "--name", "failed", "busybox", "nosuch");
     const { text } = await why("failed");
     assert.match(text, /^failed is created: .*nosuch/);
     assert.match(text, /^ +accepted /m);

@@ -9,9 +9,8 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = (path: string) => callApi(setting.daemon.socket, "GET", path);
+const { daemon, ok } = withDaemon();
+const api = (path: string) => callApi(daemon.socket, "GET", path);
 
 interface Stats {
   readonly name: string;
@@ -107,7 +106,7 @@ describe("resource use of a running container", () => {
       ]?.tx_bytes ?? 0;
     const before = await received();
     const gateway = await ok("inspect", "--format", "{{.NetworkSettings.Gateway}}", "talking");
-    await setting.daemon.docker("exec", "talking", "ping", "-c", "1", "-W", "1", "-s", "1400", gateway); // answered or not
+    await daemon.docker("exec", "talking", "ping", "-c", "1", "-W", "1", "-s", "1400", gateway); // answered or not
     assert.ok((await received()) >= before + 1400);
     await ok("rm", "--force", "talking");
   });
@@ -165,7 +164,7 @@ test("a stream follows the container through its end and its next start, until i
   await ok("run", "-d", "--name", "followed", "busybox", "sleep", "1000");
   const seen: Stats[] = [];
   const ended = Promise.withResolvers<void>();
-  const outgoing = request({ socketPath: setting.daemon.socket, path: "/v1.51/containers/followed/stats" });
+  const outgoing = request({ socketPath: daemon.socket, path: "/v1.51/containers/followed/stats" });
   outgoing.on("response", (response) => {
     let text = "";
     response.on("data", (chunk: Buffer) => {
@@ -193,7 +192,7 @@ test("a stream follows the container through its end and its next start, until i
 
 test("a client that leaves a stream is not served on", async () => {
   await ok("run", "-d", "--name", "left", "busybox", "sleep", "1000");
-  const outgoing = request({ socketPath: setting.daemon.socket, path: "/v1.51/containers/left/stats" });
+  const outgoing = request({ socketPath: daemon.socket, path: "/v1.51/containers/left/stats" });
   outgoing.on("error", () => undefined);
   const first = Promise.withResolvers<void>();
   outgoing.on("response", (response) =>

@@ -5,7 +5,7 @@ import { backendUnderTest } from "../support/backend-under-test.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 /** A task is much more to start than a process. */
 const runCount = Number(process.env["SOCKERLESS_STORM_RUNS"] ?? (backendUnderTest() === "local" ? 64 : 40));
 const laneCount = 4;
@@ -16,14 +16,7 @@ test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, inSoak, asy
   const lane = async (): Promise<void> => {
     for (let n = next++; n < runCount; n = next++) {
       const code = (n * 67) % 256; // of all parts of the range, and each of them in 256 runs
-      const result = await setting.daemon.docker(
-        "run",
-        "--rm",
-        "busybox",
-        "sh",
-        "-c",
-        `echo ${n}; exit ${code}`,
-      );
+      const result = await daemon.docker("run", "--rm", "busybox", "sh", "-c", `echo ${n}; exit ${code}`);
       if (result.text !== String(n) || result.code !== code) {
         wrong.push(
           `run ${n}: code ${result.code}, output ${JSON.stringify(result.text)}, ${result.errorText}`,
@@ -33,5 +26,5 @@ test(`${runCount} attached runs in ${laneCount} lanes lose nothing`, inSoak, asy
   };
   await Promise.all(Array.from({ length: laneCount }, lane));
   assert.deepEqual(wrong, []);
-  assert.equal(await setting.daemon.ok("ps", "-aq"), "");
+  assert.equal(await daemon.ok("ps", "-aq"), "");
 });

@@ -2,18 +2,14 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
-import { callApi } from "../support/call-api.ts";
 import { pastEvents, type ToldEvent } from "../support/past-events.ts";
 import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const eventsOf = (id: string) => pastEvents(setting.daemon, { container: [id], type: ["container"] });
+const { daemon, ok, api } = withDaemon();
+const eventsOf = (id: string) => pastEvents(daemon, { container: [id], type: ["container"] });
 const actionsOf = async (id: string) => (await eventsOf(id)).map(({ Action }) => Action);
-const call = (method: string, path: string, body?: unknown) =>
-  callApi(setting.daemon.socket, method, `/v1.51${path}`, body === undefined ? {} : { body });
 
 describe("a client that types its detach keys", () => {
   // The docker CLI looks for the keys itself and hangs up; other clients leave that to the daemon.
@@ -22,13 +18,13 @@ describe("a client that types its detach keys", () => {
   test("is told of by detach, and one that stays to the end is not", async () => {
     const id = await ok("run", "-dit", "--name", "left", "busybox", "sh");
     const attach = `/v1.51/containers/${id}/attach?stream=1&stdin=1&stdout=1`;
-    const first = new RawClient(setting.daemon.socket).send(hijackRequest(attach));
+    const first = new RawClient(daemon.socket).send(hijackRequest(attach));
     await first.answered();
     first.send(detachKeys);
     await first.end();
     first.close();
     assert.deepEqual((await actionsOf(id)).slice(-2), ["attach", "detach"]);
-    const second = new RawClient(setting.daemon.socket).send(hijackRequest(attach));
+    const second = new RawClient(daemon.socket).send(hijackRequest(attach));
     await second.answered();
     second.send("exit\r");
     await second.end();
@@ -41,12 +37,10 @@ describe("a client that types its detach keys", () => {
   test("leaves an exec with exec_detach, which names it, and the exec goes on", async () => {
     const id = await ok("run", "-d", "--init", "busybox", "sleep", "1000");
     const settings = { AttachStdin: true, AttachStdout: true, Tty: true, Cmd: ["sh"] };
-    const made = await call("POST", `/containers/${id}/exec`, settings);
+    const made = await api.call("POST", `/containers/${id}/exec`, settings);
     const execID = (made.json() as { Id: string }).Id;
     const body = JSON.stringify({ Tty: true });
-    const client = new RawClient(setting.daemon.socket).send(
-      hijackRequest(`/v1.51/exec/${execID}/start`, { body }),
-    );
+    const client = new RawClient(daemon.socket).send(hijackRequest(`/v1.51/exec/${execID}/start`, { body }));
     await client.says("# ");
     client.send(detachKeys);
     await client.end();
@@ -60,7 +54,10 @@ describe("a client that types its detach keys", () => {
         ["exec_detach", execID],
       ],
     );
-    assert.equal(((await call("GET", `/exec/${execID}/json`)).json() as { Running: boolean }).Running, true);
+    assert.equal(
+      ((await api.call("GET", `/exec/${execID}/json`)).json() as { Running: boolean }).Running,
+      true,
+    );
     await ok("rm", "--force", id);
   });
 });
@@ -72,8 +69,8 @@ describe("docker cp", () => {
     assert.deepEqual(await actionsOf(id), ["create", "start", "archive-path"]);
     await ok("cp", "/etc/hostname", "copied:/tmp/name");
     assert.deepEqual((await actionsOf(id)).slice(3), ["extract-to-dir"]);
-    assert.notEqual((await setting.daemon.docker("cp", "copied:/nowhere", "-")).code, 0);
-    const damaged = await call("PUT", "/containers/copied/archive?path=/tmp", Buffer.alloc(600, "x"));
+    assert.notEqual((await daemon.docker("cp", "copied:/nowhere", "-")).code, 0);
+    const damaged = await api.call("PUT", "/containers/copied/archive?path=/tmp", Buffer.alloc(600, "x"));
     assert.equal(damaged.status, 500);
     assert.equal((await actionsOf(id)).length, 4);
     await ok("rm", "--force", "copied");

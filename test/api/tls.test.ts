@@ -12,7 +12,7 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import type { CommandOptions } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { processOf } from "../support/processes.ts";
+import { replaced } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -48,9 +48,7 @@ const overTls = (options: CommandOptions, ...args: string[]) => {
 /** Kills what ends the TLS, or the frontend behind it, once a file is in a container. */
 async function killOnce(victim: "terminator" | "frontend", container: string, file: string): Promise<void> {
   await untilTrue(async () => (await daemon.docker("exec", container, "test", "-e", file)).code === 0);
-  const pid = await processOf(daemon, victim);
-  process.kill(pid, "SIGKILL");
-  await processOf(daemon, victim, pid);
+  await replaced(daemon, victim);
 }
 
 describe("over mutual TLS", () => {

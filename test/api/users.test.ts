@@ -5,12 +5,11 @@ import assert from "node:assert/strict";
 import { before, describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
-import { type Creation, EngineApi } from "../support/engine-api.ts";
+import type { Creation } from "../support/engine-api.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 /** An image whose passwd and group files have lines with numbers for names, which are root's. */
 const passwd = `1000:x:0:0::/root:/bin/sh
@@ -27,7 +26,6 @@ staff:x:50:
 `;
 
 async function makeImages(): Promise<void> {
-  const { daemon } = setting;
   const script = `printf '${passwd}' > /etc/passwd; printf '${group}' > /etc/group`;
   await daemon.ok("run", "--name", "maker", "busybox", "sh", "-c", script);
   await daemon.ok("commit", "maker", "hostile-users");
@@ -40,7 +38,7 @@ const app = "1000 1001 1001 29 /home/app";
 
 describe("a number is a number", () => {
   before(makeImages);
-  const run = async (...args: string[]) => (await setting.daemon.ok("run", "--rm", ...args)).trim();
+  const run = async (...args: string[]) => (await daemon.ok("run", "--rm", ...args)).trim();
 
   test("for the user of a run, and its groups and home are those of the line with it", async () => {
     assert.equal(await run("-u", "1000", "hostile-users", "sh", "-c", whoAmI), app);
@@ -51,7 +49,7 @@ describe("a number is a number", () => {
       "7 0 0 29 /",
     );
     const misnamed = ["run", "--rm", "-u", "7", "--group-add", "30", "hostile-users", "sh", "-c", whoAmI];
-    const { code, text, errorText } = await setting.daemon.docker(...misnamed);
+    const { code, text, errorText } = await daemon.docker(...misnamed);
     if (backendUnderTest() === "local") {
       assert.match(errorText, /\/etc\/group has a group named 30 that is not group 30/); // runc would take it for that.
       assert.equal(code, 125);
@@ -63,20 +61,13 @@ describe("a number is a number", () => {
 
   test("that no user can have is refused, in the command and in the file", async () => {
     for (const user of ["99999999999999999999", "-1", "wide", "negative"]) {
-      const { code, errorText } = await setting.daemon.docker(
-        "run",
-        "--rm",
-        `--user=${user}`,
-        "hostile-users",
-        "id",
-      );
+      const { code, errorText } = await daemon.docker("run", "--rm", `--user=${user}`, "hostile-users", "id");
       assert.notEqual(code, 0, user);
       assert.match(errorText, /uids and gids must be in range 0-2147483647/, user);
     }
   });
 
   test("and pipes in the place of the files hold nothing up", async () => {
-    const { daemon } = setting;
     for (const file of ["passwd", "group"]) {
       const notRegular = new RegExp(`the container's /etc/${file} is not a regular file`);
       const script = `rm /etc/${file}; mkfifo /etc/${file}; echo piped; exec sleep 1000`;
@@ -107,7 +98,6 @@ describe("a number is a number", () => {
   test("and links of the files to the kernel's log hold nothing up", {
     skip: onlyOn("local", "the runtime there is the cloud's") ?? false,
   }, async () => {
-    const { daemon } = setting;
     for (const file of ["passwd", "group"]) {
       const script = `ln -sf ../proc/kmsg /etc/${file}`;
       await daemon.ok("run", "--name", "box", "busybox", "sh", "-c", script);
@@ -119,7 +109,6 @@ describe("a number is a number", () => {
   });
 
   test("for an exec, for a health check, and for the owner of what is copied", async () => {
-    const { daemon } = setting;
     const check = ["--health-cmd", whoAmI, "--health-interval", "100ms"];
     await daemon.ok("run", "-d", "--name", "box", ...check, "hostile-users:numbered", "sleep", "1000");
     assert.equal((await daemon.ok("exec", "box", "sh", "-c", whoAmI)).trim(), app);
@@ -138,7 +127,6 @@ describe("a number is a number", () => {
 
 describe("an exec", () => {
   test("has the groups of --group-add whoever it runs as", async () => {
-    const { daemon } = setting;
     const added = ["--group-add", "audio", "--group-add", "4711", "--group-add", "29"];
     await daemon.ok("run", "-d", "--name", "box", "-u", "7", ...added, "hostile-users", "sleep", "1000");
     const groups = async (...args: string[]) => (await daemon.ok("exec", ...args, "box", "id", "-G")).trim();
@@ -151,7 +139,6 @@ describe("an exec", () => {
   });
 
   test("that names no user is the container's, as its files say now, and so is a health check", async () => {
-    const { daemon } = setting;
     const check = ["--health-cmd", whoAmI, "--health-interval", "100ms"];
     const asked = ["-u", "4711", "--group-add", "29", ...check];
     await daemon.ok("run", "-d", "--name", "box", ...asked, "hostile-users", "sleep", "1000");
@@ -220,9 +207,9 @@ describe("the capabilities of a process", () => {
         };
         const id = await api.run(creation);
         await api.wrote(id, "CapAmb");
-        assert.deepEqual(setsOf(await setting.daemon.ok("logs", id)), expected(bounding, User === ""));
+        assert.deepEqual(setsOf(await daemon.ok("logs", id)), expected(bounding, User === ""));
         for (const user of ["0", "root", "app", "4711"]) {
-          const status = await setting.daemon.ok("exec", "-u", user, id, "cat", "/proc/self/status");
+          const status = await daemon.ok("exec", "-u", user, id, "cat", "/proc/self/status");
           const isRoot = user === "0" || user === "root";
           assert.deepEqual(setsOf(status), expected(bounding, isRoot), `${user} in ${User}'s`);
         }

@@ -7,7 +7,7 @@ import { hijackRequest, RawClient } from "../support/raw-client.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 /** By the call that is described: fields that dockerd writes for older clients or forgot to describe, and our own. */
 const undescribedFields: Readonly<Record<string, readonly string[]>> = {
   "/containers/{id}/json": ["StartPhases", "Volumes", "VolumesRW"],
@@ -17,7 +17,7 @@ const undescribedFields: Readonly<Record<string, readonly string[]>> = {
 for (const version of ["1.24", "1.41", "1.44", "1.51"]) {
   describe(`API ${version}`, () => {
     const call = (method: string, path: string, body?: unknown) =>
-      callApi(setting.daemon.socket, method, `/v${version}${path}`, body === undefined ? {} : { body });
+      callApi(daemon.socket, method, `/v${version}${path}`, body === undefined ? {} : { body });
     /** Calls, checks the status, and at the newest version checks the body against the description. */
     const checked = async (
       method: "get" | "post" | "delete",
@@ -97,7 +97,7 @@ for (const version of ["1.24", "1.41", "1.44", "1.51"]) {
           AttachStdin: true,
           AttachStdout: true,
         })) as { Id: string };
-        const client = new RawClient(setting.daemon.socket);
+        const client = new RawClient(daemon.socket);
         const body = '{"Detach":false,"Tty":false}';
         client.send(`${hijackRequest(`/v${version}/exec/${exec.Id}/start`, { body, upgrade })}first input`);
         assert.match(await client.answered(), upgrade ? /^HTTP\/1\.1 101 UPGRADED/ : /^HTTP\/1\.1 200 OK/);

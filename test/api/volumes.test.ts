@@ -11,8 +11,7 @@ import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon();
 
 interface Volume {
   readonly Name: string;
@@ -83,7 +82,7 @@ describe("a volume", () => {
   test("shows what its options have mounted while a container has it, as Docker's driver local does", {
     skip: onlyOn("local", "the options of volumes are those of access points"),
   }, async () => {
-    const device = join(setting.daemon.directory, "source");
+    const device = join(daemon.directory, "source");
     await mkdir(device);
     const make = (Name: string, DriverOpts: Record<string, string>) =>
       api.expect<Volume & { Options: object; Mountpoint: string }>(201, "POST", "/volumes/create", {
@@ -243,16 +242,8 @@ describe("a volume", () => {
     skip: onlyOn("local", "a volume is filled by its first task"),
   }, async () => {
     const donor = await api.create({ Volumes: { "/empty": {} } });
-    await setting.daemon.ok(
-      "run",
-      "--name",
-      "maker",
-      "busybox",
-      "sh",
-      "-c",
-      "mkdir /empty && touch /empty/file",
-    );
-    await setting.daemon.ok("commit", "maker", "filling");
+    await daemon.ok("run", "--name", "maker", "busybox", "sh", "-c", "mkdir /empty && touch /empty/file");
+    await daemon.ok("commit", "maker", "filling");
     const printedFrom = (HostConfig: object) => printed("ls /empty", HostConfig, { Image: "filling" });
     assert.equal(await printedFrom({ VolumesFrom: [donor] }), "");
     assert.equal(await printedFrom({}), "file\n");
@@ -301,7 +292,7 @@ describe("a volume", () => {
     await api.expect(200, "POST", `/volumes/prune?filters=${encodeURIComponent('{"all":["true"]}')}`);
     assert.deepEqual(await volumes(), []);
     await api.expect(201, "POST", "/volumes/create", { Name: "named" });
-    await new EngineApi(() => setting.daemon.socket, "1.41").expect(200, "POST", "/volumes/prune");
+    await new EngineApi(() => daemon.socket, "1.41").expect(200, "POST", "/volumes/prune");
     assert.deepEqual(await volumes(), []);
   });
 });

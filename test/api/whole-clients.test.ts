@@ -20,9 +20,8 @@ import { entriesOf, tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const api = new EngineApi(() => setting.daemon.socket, "1.44");
+const { daemon, ok } = withDaemon();
+const api = new EngineApi(() => daemon.socket, "1.44");
 
 /** A task has no host: what a client mounts from there is accepted and not applied. */
 const hasHost = backendUnderTest() === "local";
@@ -246,7 +245,7 @@ describe("act", () => {
 });
 
 describe("testcontainers", () => {
-  const docker = () => new Docker({ socketPath: setting.daemon.socket });
+  const docker = () => new Docker({ socketPath: daemon.socket });
 
   test("starts a reaper with the socket, in both forms of a mount", async () => {
     const socket = "/var/run/docker.sock";
@@ -324,7 +323,7 @@ describe("devcontainers", () => {
   test("waits for the start by events, reads mounts, and executes as a user", async () => {
     const filters = ["--filter", "event=start", "--filter", "label=devcontainer.local_folder=/repo"];
     const events = new FollowingClient(
-      setting.daemon,
+      daemon,
       "events",
       "--format",
       "{{json .}}",
@@ -332,7 +331,7 @@ describe("devcontainers", () => {
       "0",
       ...filters,
     );
-    const work = setting.daemon.directory;
+    const work = daemon.directory;
     const id = await ok(
       ...[
         "run",
@@ -367,7 +366,7 @@ describe("devcontainers", () => {
 
 describe("a client with the strict types of moby's newer module, as act is", () => {
   test("parses each address, prefix, port and time of lists, inspects, networks and events", async () => {
-    const result = await runGoTests("strict", { ...setting.daemon.clientEnv, TEST_IMAGE: "busybox" });
+    const result = await runGoTests("strict", { ...daemon.clientEnv, TEST_IMAGE: "busybox" });
     assert.equal(result.code, 0, `${result.text}\n${result.errorText}`);
     assert.equal(result.text.match(/^--- PASS/gm)?.length, 2, result.text);
   });

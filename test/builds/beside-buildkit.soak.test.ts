@@ -23,7 +23,7 @@ import { type BuiltImage, builtImagesOf } from "./built-image.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const resources = new AsyncDisposableStack();
 const onEcs = backendUnderTest() === "ecs";
 const builders = ["buildkitd", "default"] as const;
@@ -43,17 +43,9 @@ describe("builds beside BuildKit", () => {
       directory = scratchDirectory();
       registry = resources.use(await TestRegistry.start());
       await pushBase("busybox");
-      const daemon = resources.use(await Buildkitd.start(buildkit.path));
-      await installPlugin(setting.daemon, buildx.path);
-      await setting.daemon.ok(
-        "buildx",
-        "create",
-        "--name",
-        "buildkitd",
-        "--driver",
-        "remote",
-        daemon.address,
-      );
+      const buildkitd = resources.use(await Buildkitd.start(buildkit.path));
+      await installPlugin(daemon, buildx.path);
+      await daemon.ok("buildx", "create", "--name", "buildkitd", "--driver", "remote", buildkitd.address);
     },
     { timeout: 2 * programLimitMs },
   );
@@ -101,7 +93,7 @@ RUN --mount=type=bind,target=/context cat /one /context/file /proc/sys/kernel/ra
       await writeFile(join(context, ".dockerignore"), "*.tar\n");
       const ref = `type=registry,ref=${registry.host}/cache:${from}`;
       const build = async (builder: string, ...args: string[]): Promise<CommandResult> => {
-        const result = await setting.daemon.docker(
+        const result = await daemon.docker(
           ...["buildx", "--builder", builder, "build", "--progress", "plain", "--provenance=false"],
           ...["--output", `type=oci,dest=${join(context, `${builder}.tar`)}`, ...args, context],
         );
@@ -162,7 +154,7 @@ async function builtByBoth(each: BuildCase, scratch: string): Promise<(readonly 
   const made: (readonly BuiltImage[] | string)[] = [];
   for (const builder of builders) {
     const output = join(scratch, `${builder}.tar`);
-    const result = await setting.daemon.docker(
+    const result = await daemon.docker(
       ...["buildx", "--builder", builder, "build", "--progress", "plain", "--provenance=false"],
       ...["--output", `type=oci,dest=${output}${compression}`, ...args, context],
     );

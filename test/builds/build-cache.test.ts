@@ -14,8 +14,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const resources = new AsyncDisposableStack();
 let directory: string;
 let registry: TestRegistry;
@@ -23,7 +22,7 @@ let missing: string | undefined;
 
 /** Builds two stages, each of which makes a file of random bytes: who has the same built none of it anew. */
 async function buildRandom(...args: string[]): Promise<string> {
-  const { code, errorText } = await setting.daemon.docker(
+  const { code, errorText } = await daemon.docker(
     ...["buildx", "build", "--progress", "plain", ...args, directory],
   );
   assert.equal(code, 0, errorText);
@@ -49,7 +48,7 @@ describe("build caches", () => {
       directory = scratchDirectory();
       registry = resources.use(await TestRegistry.start());
       await registry.push("base", "1", await busyboxImage());
-      await installPlugin(setting.daemon, found.path);
+      await installPlugin(daemon, found.path);
       const dockerfile = `FROM ${registry.host}/base:1 AS one
 RUN cat /proc/sys/kernel/random/uuid > /one
 FROM ${registry.host}/base:1
@@ -112,9 +111,9 @@ RUN cat /proc/sys/kernel/random/uuid > /two
       return;
     }
     const name = `${registry.host}/inline:2`;
-    const env = { ...setting.daemon.clientEnv, DOCKER_BUILDKIT: "0" };
+    const env = { ...daemon.clientEnv, DOCKER_BUILDKIT: "0" };
     const classic = async (...args: string[]): Promise<string> => {
-      const { code, text, errorText } = await setting.daemon.dockerWith({ env }, "build", ...args, directory);
+      const { code, text, errorText } = await daemon.dockerWith({ env }, "build", ...args, directory);
       assert.equal(code, 0, errorText);
       return text;
     };
@@ -134,7 +133,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
     }
     const progress = await buildRandom("--cache-from", `${registry.host}/nothing:1`);
     assert.match(progress, /nothing:1: not found/);
-    const { errorText } = await setting.daemon.docker(
+    const { errorText } = await daemon.docker(
       "buildx",
       "build",
       "--cache-to",

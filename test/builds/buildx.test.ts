@@ -25,8 +25,7 @@ import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const directory = scratchDirectory();
 let missing: string | undefined;
 
@@ -46,12 +45,11 @@ const context = (name: string, files: Readonly<Record<string, string>>) =>
   writeFiles(join(directory, name), files);
 
 /** Runs a build, whose progress is on standard error. */
-const buildx = (...args: string[]) =>
-  setting.daemon.docker("buildx", "build", "--progress", "plain", ...args);
+const buildx = (...args: string[]) => daemon.docker("buildx", "build", "--progress", "plain", ...args);
 
 /** Files of the daemon that have a secret, one a line. */
 async function filesWith(secret: string): Promise<string> {
-  const { stateDir, runDir } = setting.daemon;
+  const { stateDir, runDir } = daemon;
   // It answers 2 where a file goes while it looks.
   const found = await until(async () => {
     const looked = await runCommand("grep", ["-rlaF", "--devices=skip", secret, stateDir, runDir]);
@@ -62,7 +60,7 @@ async function filesWith(secret: string): Promise<string> {
 
 async function assertKeptNowhere(secret: string): Promise<void> {
   assert.equal(await filesWith(secret), "");
-  assert.ok(!setting.daemon.output.includes(secret));
+  assert.ok(!daemon.output.includes(secret));
 }
 
 describe("docker buildx build", () => {
@@ -73,7 +71,7 @@ describe("docker buildx build", () => {
         missing = found.missing;
         return;
       }
-      await installPlugin(setting.daemon, found.path);
+      await installPlugin(daemon, found.path);
     },
     { timeout: pluginLimitMs },
   );
@@ -197,7 +195,7 @@ RUN cat /one /two > /both
     ofBuildx(async () => {
       const input = "FROM busybox\nRUN echo input > /made\n";
       const args = ["buildx", "build", "--progress", "plain", "--tag", "input", "-"];
-      const made = await setting.daemon.dockerWith({ input }, ...args);
+      const made = await daemon.dockerWith({ input }, ...args);
       assert.equal(made.code, 0, made.errorText);
       assert.equal(await ok("run", "--rm", "input", "cat", "/made"), "input");
     }),
@@ -295,9 +293,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
         assert.match(refused.errorText, /no SSH key "other" forwarded|unset ssh forward key other/);
       }
       await untilTrue(async () =>
-        (await readdir(join(setting.daemon.stateDir, "builder/scratch"))).every(
-          (name) => !name.startsWith("ssh-"),
-        ),
+        (await readdir(join(daemon.stateDir, "builder/scratch"))).every((name) => !name.startsWith("ssh-")),
       );
     }),
   );
@@ -357,7 +353,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
       assert.equal(pushed.code, 0, pushed.errorText);
       await ok("rmi", name);
       assert.equal(await ok("run", "--quiet", "--rm", name, "cat", "/x"), "pushed");
-      assert.deepEqual(await filesWithCredentials(join(setting.daemon.stateDir, "builder")), []);
+      assert.deepEqual(await filesWithCredentials(join(daemon.stateDir, "builder")), []);
     }),
   );
 
@@ -403,7 +399,7 @@ RUN test ! -e /run/buildkit -a ! -e /own -a -z "$SSH_AUTH_SOCK"
           ),
         }),
       });
-      const env = setting.daemon.clientEnv;
+      const env = daemon.clientEnv;
       const baked = await runCommand("docker", ["buildx", "bake", "--progress", "plain"], {
         env,
         cwd: files,
@@ -558,7 +554,7 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
 
       for (const input of [archive, gzipSync(archive)]) {
         const args = ["buildx", "build", "--progress", "plain", "--tag", "web:3", "-"];
-        const piped = await setting.daemon.dockerWith({ input }, ...args);
+        const piped = await daemon.dockerWith({ input }, ...args);
         assert.equal(piped.code, 0, piped.errorText);
         assert.equal(await seen("web:3", "/file", "/given"), "packedbelow");
       }
@@ -577,7 +573,7 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
     "checks a Dockerfile, and refuses by name what is not built",
     ofBuildx(async () => {
       const files = await context("refused", { Dockerfile: "FROM busybox\nRUN true\n" });
-      const checked = await setting.daemon.docker("buildx", "build", "--check", files);
+      const checked = await daemon.docker("buildx", "build", "--check", files);
       assert.match(checked.text + checked.errorText, /Check complete, no warnings found/);
       const foreign = process.arch === "arm64" ? "linux/amd64" : "linux/arm64";
       assert.match(
@@ -596,7 +592,7 @@ RUN --mount=type=bind,target=/bound,rw cat /bound/sub/file > /out && cat /contex
       );
       assert.match(await ok("buildx", "du", "--verbose"), /Description:\s+\[one 2\/2\] RUN echo one > \/one/);
       assert.match(await ok("buildx", "prune", "--force", "--all"), /Total:\s+[\d.]+\w?B/);
-      const usage = await callApi(setting.daemon.socket, "GET", "/v1.48/system/df");
+      const usage = await callApi(daemon.socket, "GET", "/v1.48/system/df");
       assert.deepEqual((usage.json() as { BuildCache: unknown }).BuildCache, []);
     }),
   );

@@ -22,18 +22,15 @@ import { inSoak } from "../support/soak.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const socket = () => setting.daemon.socket;
+const { daemon, ok } = withDaemon();
+const socket = () => daemon.socket;
 
 /** IDs of the containers of builds. */
 const containersOfBuilds = () => ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build");
 
 /** Directories of contexts that builds have left. */
 const leftOfContexts = async () =>
-  (await readdir(join(setting.daemon.stateDir, "builder/scratch"))).filter((name) =>
-    /^(context|upload)-/.test(name),
-  );
+  (await readdir(join(daemon.stateDir, "builder/scratch"))).filter((name) => /^(context|upload)-/.test(name));
 
 /** Output of a command in an image. */
 const run = (image: string, ...command: string[]) => ok("run", "--rm", image, ...command);
@@ -96,7 +93,7 @@ CMD ["cat", "made", "greeting"]
       "/tmp 1777 0:0",
     ]);
     assert.equal(await run("made:1", "readlink", "/opt/link"), "a/deep.txt");
-    assert.equal((await setting.daemon.docker("run", "--rm", "made:1", "cat", "/etc/os-release")).code, 1);
+    assert.equal((await daemon.docker("run", "--rm", "made:1", "cat", "/etc/os-release")).code, 1);
     const history = await ok("history", "--no-trunc", "--format", "{{.CreatedBy}}", "made:1");
     assert.match(
       history,
@@ -226,7 +223,7 @@ CMD ["cat", "made", "greeting"]
     ]) {
       assert.equal(told.HostConfig[name], value, name);
     }
-    await untilTrue(async () => (await setting.daemon.docker("exec", id, "test", "-e", "/ready")).code === 0);
+    await untilTrue(async () => (await daemon.docker("exec", id, "test", "-e", "/ready")).code === 0);
     assert.equal(await ok("exec", id, "cat", "/seen"), "100\n200\n1024");
     assert.equal((await callApi(socket(), "POST", "/build/cancel?id=limited")).status, 200);
     await answer;
@@ -597,8 +594,8 @@ describe("what belongs to builds", () => {
   test("counts as build cache, survives a restart, and is pruned", async () => {
     const dockerfile = "FROM busybox\nRUN date +%s%N > /x\n";
     const id = await built(socket(), dockerfile);
-    await setting.daemon.shutDown();
-    await setting.daemon.launch();
+    await daemon.shutDown();
+    await daemon.launch();
     const usage = await callApi(socket(), "GET", "/v1.48/system/df?type=build-cache");
     const { BuildCache: cache } = usage.json() as { BuildCache: { Description: string; Type: string }[] };
     assert.ok(cache.some(({ Description, Type }) => Description.includes("RUN date") && Type === "regular"));
@@ -651,10 +648,10 @@ describe("a supervisor that was killed", () => {
   test("takes its builder along, and the next one's builder has the same cache", async () => {
     const dockerfile = "FROM busybox\nRUN date +%s%N > /x\n";
     const id = await built(socket(), dockerfile);
-    const builder = await processOf(setting.daemon, "builder");
-    process.kill(setting.daemon.pid, "SIGKILL");
+    const builder = await processOf(daemon, "builder");
+    process.kill(daemon.pid, "SIGKILL");
     await untilTrue(() => !isAlive(builder));
-    await setting.daemon.launch();
+    await daemon.launch();
     assert.equal(await built(socket(), dockerfile), id);
   });
 
@@ -663,14 +660,14 @@ describe("a supervisor that was killed", () => {
       () => undefined,
     );
     await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
-    const builder = await processOf(setting.daemon, "builder");
+    const builder = await processOf(daemon, "builder");
     // It cannot end before the next one is started.
     process.kill(builder, "SIGSTOP");
-    process.kill(setting.daemon.pid, "SIGKILL");
+    process.kill(daemon.pid, "SIGKILL");
     await answer;
-    await setting.daemon.launch();
+    await daemon.launch();
     const next = built(socket(), "FROM busybox\nRUN true\n");
-    await processOf(setting.daemon, "builder", builder);
+    await processOf(daemon, "builder", builder);
     process.kill(builder, "SIGCONT");
     await next;
     assert.equal(await containersOfBuilds(), "");
@@ -683,13 +680,12 @@ describe("a builder that was killed", () => {
       () => undefined,
     );
     await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
-    process.kill(await processOf(setting.daemon, "builder"), "SIGKILL");
+    process.kill(await processOf(daemon, "builder"), "SIGKILL");
     await answer;
     await untilTrue(async () => (await containersOfBuilds()) === "");
   });
 
   test("with all else is started by the next start, and takes away the containers that it left", async () => {
-    const { daemon } = setting;
     const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
       () => undefined,
     );
@@ -708,13 +704,13 @@ describe("a builder that was killed", () => {
 describe("the builder", () => {
   test("answers on a socket that is its user's alone, and takes its steps along when it is told to end", async () => {
     await built(socket(), "FROM busybox\nRUN true\n");
-    const { mode } = await stat(join(setting.daemon.runDir, "builder.sock"));
+    const { mode } = await stat(join(daemon.runDir, "builder.sock"));
     assert.equal(mode & 0o777, 0o600);
     const answer = build(socket(), "FROM busybox\nRUN sleep 1000\n", { query: { nocache: "1" } }).catch(
       () => undefined,
     );
     await untilTrue(async () => (await ok("ps", "-q", "--filter", "label=sockerless.build")) !== "");
-    process.kill(await processOf(setting.daemon, "builder"), "SIGTERM");
+    process.kill(await processOf(daemon, "builder"), "SIGTERM");
     await answer;
     await untilTrue(async () => (await containersOfBuilds()) === "");
   });
@@ -819,6 +815,6 @@ describe("a base image of a registry that asks for credentials", () => {
       "base64url",
     );
     await built(socket(), dockerfile, { headers: { "X-Registry-Config": config } });
-    assert.deepEqual(await filesWithCredentials(join(setting.daemon.stateDir, "builder")), []);
+    assert.deepEqual(await filesWithCredentials(join(daemon.stateDir, "builder")), []);
   });
 });

@@ -15,8 +15,7 @@ import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const directory = scratchDirectory();
 /** Writes files beneath a directory of the test's own, and answers it. */
 const write = (name: string, files: Readonly<Record<string, string>>) =>
@@ -29,7 +28,7 @@ interface Progress {
 }
 
 test("dockerode builds a directory, and an archive with testcontainers' options", async () => {
-  const client = new Docker({ socketPath: setting.daemon.socket });
+  const client = new Docker({ socketPath: daemon.socket });
   const built = async (stream: NodeJS.ReadableStream): Promise<readonly Progress[]> =>
     await new Promise((resolve, reject) => {
       client.modem.followProgress(stream, (error: Error | null, all: Progress[]) =>
@@ -87,7 +86,7 @@ test("compose builds and runs its services, and bake its targets", {
       t.skip(found.missing);
       return;
     }
-    await installPlugin(setting.daemon, found.path);
+    await installPlugin(daemon, found.path);
   }
   const project = await write("compose", {
     "compose.yaml": `
@@ -130,7 +129,7 @@ target "b" {
   assert.equal(await compose("run", "--rm", "app"), "built by compose\nmore");
   assert.equal(await ok("run", "--rm", "inline:1", "cat", "/inline"), "inline");
   await compose("down", "--timeout", "0");
-  const baked = await setting.daemon.dockerWith({ cwd: project }, "buildx", "bake", "--progress", "plain");
+  const baked = await daemon.dockerWith({ cwd: project }, "buildx", "bake", "--progress", "plain");
   assert.equal(baked.code, 0, baked.errorText);
   assert.equal(await ok("run", "--rm", "bake:b", "cat", "/who", "/b"), "built by bake\ninline");
 });
@@ -142,7 +141,7 @@ test("a docker CLI of 2020 builds by the BuildKit that it has built in", async (
     t.skip("Debian's docker.io 20.10 is not installed");
     return;
   }
-  const env = { ...setting.daemon.clientEnv, DOCKER_BUILDKIT: "1" };
+  const env = { ...daemon.clientEnv, DOCKER_BUILDKIT: "1" };
   const context = await write("old", {
     Dockerfile: `FROM busybox AS one
 RUN --mount=type=secret,id=token sha256sum < /run/secrets/token > /seen

@@ -14,7 +14,7 @@ import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 const pageBytes = 4096;
 
@@ -40,8 +40,8 @@ async function fillPages(file: string, byte: number, first: number): Promise<voi
 /** Builds an image, which says so. */
 async function build(): Promise<string> {
   const name = randomUUID();
-  const image = await built(setting.daemon.socket, `FROM busybox\nRUN echo ${name} > /name\n`);
-  assert.equal(await setting.daemon.ok("run", "--rm", image, "cat", "/name"), name);
+  const image = await built(daemon.socket, `FROM busybox\nRUN echo ${name} > /name\n`);
+  assert.equal(await daemon.ok("run", "--rm", image, "cat", "/name"), name);
   return image;
 }
 
@@ -50,7 +50,6 @@ describe("a build beside the build cache's", () => {
     Object.keys(damages).map((how) => [each, how] as const),
   )) {
     test(`${database}, ${damage}`, async () => {
-      const { daemon } = setting;
       const image = await build();
       const container = await daemon.ok("run", "-d", image, "sleep", "1000000");
       await daemon.shutDown();

@@ -69,12 +69,10 @@ describe("a build on a disk that is full", () => {
 });
 
 describe("a build whose backend is killed", () => {
-  const setting = withDaemon();
-  const ok = (...args: string[]) => setting.daemon.ok(...args);
+  const { daemon, ok } = withDaemon();
   const step = () => until(async () => (await ok("ps", ...ofBuilds)) || undefined);
 
   test("goes on with its step, which the backend does not have to be there for", async () => {
-    const { daemon } = setting;
     const answer = build(
       daemon.socket,
       "FROM busybox\nRUN until test -e /tmp/go; do sleep 0.1; done; echo said\n",
@@ -92,7 +90,6 @@ describe("a build whose backend is killed", () => {
   });
 
   test("and that is cancelled then, takes its container along once there is a backend again", async () => {
-    const { daemon } = setting;
     const query = { buildid: "cut", nocache: "1" };
     const answer = build(daemon.socket, "FROM busybox\nRUN sleep 1000\n", { query });
     await step();

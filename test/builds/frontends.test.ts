@@ -21,7 +21,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
+const { daemon, ok } = withDaemon();
 
 /** As BuildKit's own image of it has them. */
 const labels = `LABEL moby.buildkit.frontend.network.none="true"
@@ -35,9 +35,8 @@ describe("a Dockerfile frontend in an image", () => {
   /** With its digest. */
   let pinned: string;
 
-  const ok = (...args: string[]) => setting.daemon.ok(...args);
   const buildx = (...args: string[]) =>
-    setting.daemon.docker("buildx", "build", "--progress", "plain", ...args, directory);
+    daemon.docker("buildx", "build", "--progress", "plain", ...args, directory);
   const needed = (work: () => Promise<void>) => async (t: TestContext) => {
     if (missing === undefined) {
       await work();
@@ -54,7 +53,7 @@ describe("a Dockerfile frontend in an image", () => {
         missing = "missing" in program ? program.missing : (plugin as { missing: string }).missing;
         return;
       }
-      await installPlugin(setting.daemon, plugin.path);
+      await installPlugin(daemon, plugin.path);
       await copyFile(program.path, join(directory, "frontend"));
       const dockerfile = `FROM scratch\n${labels}COPY --chmod=755 frontend /bin/\nENTRYPOINT ["/bin/frontend"]\n`;
       await writeFile(join(directory, "Dockerfile"), dockerfile);
@@ -171,19 +170,15 @@ RUN cat /a /told /here > /out
   test(
     "that is not there, or is none, fails its build and leaves nothing",
     needed(async () => {
-      const { error } = await build(
-        setting.daemon.socket,
-        `# syntax=${registry.host}/no/frontend\nFROM busybox\n`,
-      );
+      const { error } = await build(daemon.socket, `# syntax=${registry.host}/no/frontend\nFROM busybox\n`);
       assert.match(error?.message ?? "", /no\/frontend/);
-      const none = await build(setting.daemon.socket, "# syntax=busybox\nFROM busybox\n");
+      const none = await build(daemon.socket, "# syntax=busybox\nFROM busybox\n");
       assert.ok(none.error !== undefined, none.text);
       assert.equal(await ok("ps", "--all", "--quiet", "--filter", "label=sockerless.build"), "");
     }),
   );
 
   test("prints no more into the daemon's log than a bound", async () => {
-    const { daemon } = setting;
     const script = "head -c 1000000 /dev/zero | tr '\\\\000' A >&2";
     await built(daemon.socket, `FROM busybox\nENTRYPOINT ["sh", "-c", "${script}"]\n`, {
       query: { t: "printing" },

@@ -16,7 +16,7 @@ import { writeFiles } from "../support/write-files.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon({ args: ["--builder-memory", "128MiB"] });
+const { daemon } = withDaemon({ args: ["--builder-memory", "128MiB"] });
 const exceeded = /need more than 134217728 bytes of memory, the limit of builder\.memory/;
 const refused =
   /the Dockerfile's variable "A19" may have 2097152 bytes, more than the 1048576 that one may have/;
@@ -47,7 +47,6 @@ async function buildingBeside(
 }
 
 test("a Dockerfile whose variables double each other is refused, and the build beside it goes on", async () => {
-  const { daemon } = setting;
   const { beside } = await buildingBeside(daemon, 5);
   for (const dockerfile of [doublingInAStage, doublingBeforeIt]) {
     const { error } = await build(daemon.socket, dockerfile);
@@ -57,7 +56,6 @@ test("a Dockerfile whose variables double each other is refused, and the build b
 });
 
 test("so is one whose base image's variables or triggers do", async () => {
-  const { daemon } = setting;
   const triggers = doubling("ENV", 40).map((line) => `ONBUILD ${line}`);
   await built(daemon.socket, ["FROM busybox", ...triggers, ""].join("\n"), { query: { t: "triggers" } });
   const { error } = await build(daemon.socket, "FROM triggers\n");
@@ -79,7 +77,6 @@ test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
     t.skip(plugin.missing);
     return;
   }
-  const { daemon } = setting;
   const directory = scratchDirectory();
   await installPlugin(daemon, plugin.path);
   const { beside } = await buildingBeside(daemon, 6);
@@ -100,7 +97,6 @@ test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
 });
 
 test("a build that needs more memory than the builder has is told so, and so is the one beside it", async () => {
-  const { daemon } = setting;
   const staying = new RawClient(daemon.socket).send(hijackRequest("/grpc"));
   assert.match(await staying.answered(), /^HTTP\/1\.1 101 /);
   const { beside } = await buildingBeside(daemon, 1000);

@@ -25,8 +25,7 @@ import { isSoak } from "../support/soak.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const inSoak = {
   skip: isSoak ? false : "it takes minutes to compile: only in the soak",
   timeout: 2 * programLimitMs,
@@ -42,7 +41,7 @@ async function run(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
 ): Promise<CommandResult> {
-  const own = { ...setting.daemon.clientEnv, HOME: directory, TMPDIR: directory, ...env };
+  const own = { ...daemon.clientEnv, HOME: directory, TMPDIR: directory, ...env };
   return await runCommand(program, args, { env: own, cwd: directory });
 }
 
@@ -265,7 +264,7 @@ FROM last
   await ok("rmi", name);
   assert.equal(await ok("run", "--quiet", "--rm", name, "cat", "/who"), "for buildx");
 
-  const baking = { env: { ...setting.daemon.clientEnv, ...env }, cwd: files };
+  const baking = { env: { ...daemon.clientEnv, ...env }, cwd: files };
   const baked = await runCommand("docker", ["buildx", "bake", "--progress", "plain"], baking);
   assert.equal(baked.code, 0, baked.errorText);
   assert.equal(await ok("run", "--rm", "old:baked", "cat", "/token"), "secret");
@@ -283,7 +282,7 @@ test("a context of 1 GiB and 10,000 files is taken in with little memory", inSoa
   await truncate(join(context, "zeros"), 2 ** 30);
   const roles = ["frontend", "backend", "host", "builder"] as const;
   const peaks = async () =>
-    await Promise.all(roles.map(async (role) => peakBytes(await processOf(setting.daemon, role))));
+    await Promise.all(roles.map(async (role) => peakBytes(await processOf(daemon, role))));
   const before = await peaks();
   await ok("build", "--tag", "large", context);
   const grown = (await peaks()).map((bytes, at) => Math.round((bytes - (before[at] ?? 0)) / 2 ** 20));

@@ -11,8 +11,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
 
 before(compileBuilder, { timeout: buildLimitMs });
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 const run = (image: string, ...command: string[]) => ok("run", "--rm", image, ...command);
 const ofBuilds = ["--quiet", "--filter", "label=sockerless.build"];
 
@@ -40,7 +39,7 @@ describe("steps of a stage", () => {
     const dockerfile = settings
       .map((flags, at) => telling(`${at}`).replace("RUN ", `RUN ${flags}`))
       .join("\n");
-    const image = await built(setting.daemon.socket, `FROM busybox\n${dockerfile}\n`);
+    const image = await built(daemon.socket, `FROM busybox\n${dockerfile}\n`);
     const read = (name: string) => Promise.all(settings.map((_, at) => run(image, "cat", `/${name}-${at}`)));
     const [shared, seen, first] = await Promise.all(["shared", "seen", "first"].map(read));
     assert.deepEqual([shared?.[1], shared?.[2]], [shared?.[0], shared?.[0]]);
@@ -61,14 +60,14 @@ describe("steps of a stage", () => {
       "cat /a/link >/read && mkfifo /a/fifo",
     ];
     const together = await built(
-      setting.daemon.socket,
+      daemon.socket,
       `FROM busybox\n${steps.map((each) => `RUN ${each}`).join("\n")}\n`,
     );
     const alone = steps.map(
       (each, at) =>
         `FROM ${at === 0 ? "busybox" : `s${at - 1}`} AS s${at}\nRUN --mount=type=tmpfs,target=/own-${at} ${each}`,
     );
-    const apart = await built(setting.daemon.socket, `${alone.join("\n")}\n`, { query: { nocache: "1" } });
+    const apart = await built(daemon.socket, `${alone.join("\n")}\n`, { query: { nocache: "1" } });
     const tree = (image: string) =>
       run(
         image,
@@ -85,9 +84,7 @@ describe("steps of a stage", () => {
   test("fail as any step does, with the words of the runtime", async () => {
     for (const command of ['["nothing-there"]', '["/etc/passwd"]', "exit 3"]) {
       const [after, first] = await Promise.all(
-        ["RUN true\n", ""].map((before) =>
-          build(setting.daemon.socket, `FROM busybox\n${before}RUN ${command}\n`),
-        ),
+        ["RUN true\n", ""].map((before) => build(daemon.socket, `FROM busybox\n${before}RUN ${command}\n`)),
       );
       assert.notEqual(after?.error, undefined);
       assert.equal(after?.error?.message, first?.error?.message);
@@ -97,7 +94,6 @@ describe("steps of a stage", () => {
 
   // In these two not all is copied that a step made: else it would be the same layer, and the same stage.
   test("have an address that is nobody else's while they may be followed", async () => {
-    const { daemon } = setting;
     const answer = build(
       daemon.socket,
       "FROM busybox AS first\nRUN hostname -i >/first; touch /else\n" +
@@ -119,7 +115,6 @@ describe("steps of a stage", () => {
   });
 
   test("go on where the backend was killed while one ran", async () => {
-    const { daemon } = setting;
     const answer = build(
       daemon.socket,
       "FROM busybox AS first\nRUN echo zero >/zero; touch /else\n" +

@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { glob, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { errnoOf } from "../../src/common/errors.ts";
 import { Collector } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 import { until } from "../support/until.ts";
@@ -35,20 +36,12 @@ function formsOf(value: string): string[] {
 }
 
 describe("a daemon that logs at debug", () => {
-  let collector: Collector;
-  let daemon: Daemon;
-  let registry: TestRegistry;
-
-  before(async () => {
-    collector = await Collector.start();
-    registry = await TestRegistry.start({ credentials: true });
+  const { collector, daemon, registry } = duringTests(async (resources) => {
+    const collector = resources.use(await Collector.start());
+    const registry = resources.use(await TestRegistry.start({ credentials: true }));
     await registry.push("team/box", "latest", await busyboxImage({ Cmd: ["echo", "said"] }));
-    daemon = await Daemon.startWithBusybox({ args: ["--log-level", "debug"], env: collector.environment });
-  });
-  after(async () => {
-    await daemon?.stop();
-    await registry?.[Symbol.asyncDispose]();
-    await collector?.[Symbol.asyncDispose]();
+    const options = { args: ["--log-level", "debug"], env: collector.environment };
+    return { collector, registry, daemon: resources.use(await Daemon.startWithBusybox(options)) };
   });
 
   it("tells no secret of a registry's user, of an environment, of a URL or of build arguments", async () => {

@@ -1,10 +1,11 @@
 /** Traces of a daemon of this machine, as a collector takes them. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { Collector, type ToldSpan } from "../support/collector.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { until } from "../support/until.ts";
 
 const traceId = "0af7651916cd43dd8448eb211c80319c";
@@ -12,16 +13,10 @@ const clientSpan = "b7ad6b7169203331";
 const headers = { traceparent: `00-${traceId}-${clientSpan}-01` };
 
 describe("traces", () => {
-  let collector: Collector;
-  let daemon: Daemon;
-
-  before(async () => {
-    collector = await Collector.start();
-    daemon = await Daemon.startWithBusybox({ env: collector.environment });
-  });
-  after(async () => {
-    await daemon?.stop();
-    await collector?.[Symbol.asyncDispose]();
+  const { collector, daemon } = duringTests(async (resources) => {
+    const collector = resources.use(await Collector.start());
+    const daemon = resources.use(await Daemon.startWithBusybox({ env: collector.environment }));
+    return { collector, daemon };
   });
 
   /** The span of a service: a call between two has one of each, with the same name. */

@@ -19,6 +19,8 @@ export interface ContractImageOptions {
   readonly state: State;
   readonly stateDirectory: string;
   readonly logger: Logger;
+  /** The image of a registry that the driver pulls from itself, in its place. */
+  readonly reference?: string | undefined;
 }
 
 /** Makes the image; the images are to be closed. */
@@ -27,6 +29,7 @@ export async function makeContractImage({
   state,
   stateDirectory,
   logger,
+  reference,
 }: ContractImageOptions): Promise<{ readonly images: Images; readonly image: ImageRecord }> {
   const images = await createImages({
     stateDirectory,
@@ -37,22 +40,20 @@ export async function makeContractImage({
     storageDriver: driver.name,
     registry: contractRegistry,
   });
-  await images.imports.fromStream({
-    reference: name,
-    comment: "",
-    changes: [],
-    platform: undefined,
-    archive: firstLayer(),
-    signal: AbortSignal.timeout(patienceMs),
-  });
-  return { images, image: await runnable(images, name) };
-}
-
-/** The image of a registry that the driver pulls from itself, in its place. */
-export async function pulled(images: Images, reference: string): Promise<ImageRecord> {
   const signal = AbortSignal.timeout(patienceMs);
-  await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
-  return await runnable(images, reference);
+  if (reference === undefined) {
+    await images.imports.fromStream({
+      reference: name,
+      comment: "",
+      changes: [],
+      platform: undefined,
+      archive: firstLayer(),
+      signal,
+    });
+  } else {
+    await images.pulls.pull({ reference, platform: undefined, auth: undefined, report: () => {}, signal });
+  }
+  return { images, image: await runnable(images, reference ?? name) };
 }
 
 async function runnable({ containers }: Images, reference: string): Promise<ImageRecord> {

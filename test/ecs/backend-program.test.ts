@@ -5,12 +5,13 @@ import { stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { version } from "../../src/common/version.ts";
-import { type Aws, startAws } from "../simulators/aws/aws.ts";
+import { startAws } from "../simulators/aws/aws.ts";
 import { checkout } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { listenHere } from "../support/listen-here.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -19,19 +20,14 @@ import { scratchDirectory } from "../support/scratch.ts";
 const hour = 3_600_000;
 
 describe("sockerless-backend-ecs", () => {
-  const resources = new AsyncDisposableStack();
-  let directory: string;
-  let socket: string;
-  let aws: Aws;
+  const directory = scratchDirectory();
+  const socket = join(directory, "backend.sock");
+  const aws = duringTests(() => startAws({ lightweight: true }));
 
   before(async () => {
-    directory = scratchDirectory();
-    socket = join(directory, "backend.sock");
-    aws = resources.use(await startAws({ lightweight: true }));
     const ecs = { ...aws.config, agent_ca: join(directory, "agent-ca.pem") };
     await writeFile(join(directory, "config.yaml"), JSON.stringify({ ecs }));
   });
-  after(() => resources.disposeAsync());
 
   /** Starts it with these variables and none of the user's for AWS. */
   function start(credentials: Readonly<Record<string, string>>, state = "state"): Promise<LoneProgram> {

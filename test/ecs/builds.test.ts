@@ -9,6 +9,7 @@ import { build, built, compileBuilder } from "../support/builds.ts";
 import { findPlugin, installPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildingArgs, buildsOnAnyCloud } from "../support/cloud-builds.ts";
 import { buildLimitMs } from "../support/command.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { buildForeignProgram, programLimitMs } from "../support/foreign-programs.ts";
 import { busyboxImage } from "../support/images.ts";
@@ -24,24 +25,16 @@ import { scratchDirectory } from "../support/scratch.ts";
 before(compileBuilder, { timeout: buildLimitMs });
 
 describe("a build on ECS", () => {
-  let ecs: EcsDaemon;
-  let registry: TestRegistry;
-
-  before(async () => {
-    registry = await TestRegistry.start();
-    await registry.push("base", "1", await busyboxImage());
-    // A step has as long as that to follow another.
-    ecs = await EcsDaemon.start({
-      leastPrivilege: true,
-      ecs: { linger: "20m" },
-      daemon: { args: buildingArgs },
-    });
+  const registry = duringTests(async () => {
+    const started = await TestRegistry.start();
+    await started.push("base", "1", await busyboxImage());
+    return started;
   });
-  after(async () => {
-    assert.deepEqual(ecs.deniedCalls, []);
-    await ecs[Symbol.asyncDispose]();
-    await registry[Symbol.asyncDispose]();
-  });
+  // A step has as long as that to follow another.
+  const ecs = duringTests(() =>
+    EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "20m" }, daemon: { args: buildingArgs } }),
+  );
+  after(() => assert.deepEqual(ecs.deniedCalls, []));
   beforeEach(() => ecs.aws.calls.clear());
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);

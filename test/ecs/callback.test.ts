@@ -4,11 +4,12 @@ import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
 
 import { callingAgents } from "../support/calling-agents.ts";
 import { beginClient, type ClientUnderWay, count, counted } from "../support/client-under-way.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
 import { processOf } from "../support/processes.ts";
@@ -21,13 +22,10 @@ import { scratchDirectory } from "../support/scratch.ts";
 const silenceMs = 30_000;
 
 describe("tasks whose agents call the backend", () => {
-  const resources = new AsyncDisposableStack();
-  let under: EcsDaemon;
-  let directory: string;
+  const directory = scratchDirectory();
   let proxy: TlsEndingProxy;
-  before(async () => {
-    directory = scratchDirectory();
-    under = await EcsDaemon.start({
+  const under = duringTests((resources) =>
+    EcsDaemon.start({
       leastPrivilege: true,
       ecs: async (aws) => {
         const port = await freePort();
@@ -40,12 +38,8 @@ describe("tasks whose agents call the backend", () => {
           drain_timeout: "2s",
         };
       },
-    });
-  });
-  after(async () => {
-    await under?.[Symbol.asyncDispose]();
-    await resources.disposeAsync();
-  });
+    }),
+  );
 
   it("run, and have their streams", async () => {
     const { daemon } = under;

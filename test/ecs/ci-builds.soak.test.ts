@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { parse } from "yaml";
 
@@ -14,6 +14,7 @@ import { makeCertificates } from "../support/certificates.ts";
 import { findPlugin, pluginLimitMs } from "../support/cli-plugins.ts";
 import { buildLimitMs, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { busyboxImage } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
@@ -23,25 +24,21 @@ import { scratchDirectory } from "../support/scratch.ts";
 
 const name = "sockerless.internal";
 describe("a CI job that is a task", { timeout: pluginLimitMs }, () => {
-  const resources = new AsyncDisposableStack();
   let document: string;
-  let ecs: EcsDaemon;
-  /** Registry of the images that jobs have and build on, and the one that they push to. */
-  let images: TestRegistry;
-  let registry: TestRegistry;
   /** Variables of a job, as the recipes tell them. */
   let env: Readonly<Record<string, string>>;
 
   before(compileBuilder, { timeout: buildLimitMs });
-  before(async () => {
+  /** `images` is the registry of the images that jobs have and build on, `registry` the one that they push to. */
+  const { ecs, images, registry } = duringTests(async (resources) => {
     document = await readFile(join(checkout, "docs/building.md"), "utf8");
     const directory = scratchDirectory();
-    images = resources.use(await TestRegistry.start());
-    registry = resources.use(await TestRegistry.start({ credentials: true }));
+    const images = resources.use(await TestRegistry.start());
+    const registry = resources.use(await TestRegistry.start({ credentials: true }));
     const { server, client } = await makeCertificates(directory, undefined, [name]);
     const tls = ["--tlscacert", server.ca, "--tlscert", server.cert, "--tlskey", server.key];
     const args = ["--host", "tcp://0.0.0.0:0", ...tls];
-    ecs = resources.use(await EcsDaemon.start({ leastPrivilege: true, daemon: { args } }));
+    const ecs = resources.use(await EcsDaemon.start({ leastPrivilege: true, daemon: { args } }));
     const port = await until(() => /"address":"tcp:\/\/0\.0\.0\.0:(\d+)"/.exec(ecs.daemon.output)?.[1]);
     env = { DOCKER_HOST: `tcp://${name}:${port}`, DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: "/certs" };
 
@@ -53,8 +50,8 @@ describe("a CI job that is a task", { timeout: pluginLimitMs }, () => {
     const filling = /^tar --create .*$/m.exec(document)?.[0] ?? assert.fail("no line fills the volume");
     const filled = await runCommand("sh", ["-ec", filling], { cwd: directory, env: ecs.daemon.clientEnv });
     assert.equal(filled.code, 0, filled.errorText);
+    return { ecs, images, registry };
   });
-  after(() => resources.disposeAsync());
 
   /** Makes an image of a job: the docker CLI, with a plugin where there is one, and sources. */
   async function jobImage(tag: string, plugin?: string): Promise<string> {

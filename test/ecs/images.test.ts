@@ -1,6 +1,6 @@
 /** Images of the ECS backend, against a registry that wants ECR's token. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, describe, it, type TestContext } from "node:test";
+import { beforeEach, describe, it, type TestContext } from "node:test";
 
 import type { ECRClient } from "@aws-sdk/client-ecr";
 
@@ -11,6 +11,7 @@ import { ecsImages } from "../../src/backends/ecs/images.ts";
 import { capturedLogger } from "../../src/backends/cloud/testing/captured-logger.ts";
 import { fakeClient } from "../../src/backends/ecs/testing/fake-client.ts";
 import { systemClock } from "../../src/common/clock.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { openImageStore, streamOf, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import { blobOf, configBlob, dockerArchive, type FixtureImage, imageId } from "../support/images.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
@@ -24,8 +25,8 @@ const plain = { platform: undefined, auth: undefined, report: () => {}, signal }
 const registryOptions = { ...testRegistries, silenceMs: 10_000 };
 
 describe("images on ECS", () => {
-  let ecrRegistry: TestRegistry;
-  let hub: TestRegistry;
+  const ecrRegistry = duringTests(() => TestRegistry.start({ credentials: true }));
+  const hub = duringTests(() => TestRegistry.start());
   const stateDir = scratchDirectory();
   let password: string;
   let deleted: unknown[];
@@ -44,10 +45,6 @@ describe("images on ECS", () => {
     },
   });
 
-  before(async () => {
-    [ecrRegistry, hub] = await Promise.all([TestRegistry.start({ credentials: true }), TestRegistry.start()]);
-  });
-  after(() => Promise.all([ecrRegistry[Symbol.asyncDispose](), hub[Symbol.asyncDispose]()]));
   beforeEach(() => {
     password = registryUser.password;
     deleted = [];

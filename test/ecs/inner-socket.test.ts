@@ -5,9 +5,10 @@
 import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { dockerArchive } from "../support/images.ts";
 import { InnerClient, relayArguments, relayImage } from "../support/inner-client.ts";
@@ -27,30 +28,25 @@ async function loadRelay({ daemon, directory }: EcsDaemon): Promise<void> {
 }
 
 describe("a container with a Docker socket of its own", () => {
-  let ecs: EcsDaemon;
-  let job: InnerClient;
   let jobId: string;
   let secretId: string;
 
   const ok = (...args: string[]): Promise<string> => ecs.daemon.ok(...args);
 
-  before(async () => {
-    ecs = await EcsDaemon.start({ ecs: { inner_socket: "own" } });
+  const { ecs, job } = duringTests(async (resources) => {
+    const ecs = resources.use(await EcsDaemon.start({ ecs: { inner_socket: "own" } }));
+    const { daemon } = ecs;
     await loadRelay(ecs);
-    await ok("network", "create", "secretnet");
-    await ok("volume", "create", "secretvol");
-    secretId = await ok(
+    await daemon.ok("network", "create", "secretnet");
+    await daemon.ok("volume", "create", "secretvol");
+    secretId = await daemon.ok(
       ...["run", "--detach", "--name", "secret", "--network", "secretnet", "--network-alias", "db"],
       ...["--volume", "secretvol:/data", "--env", "PASSWORD=swordfish", "relay:1", "sleep", "100000"],
     );
-    await ok("network", "create", "jobnet");
-    jobId = await ok("run", "--detach", "--name", "job", ...relayArguments, "relay:1");
-    await ok("network", "connect", "jobnet", "job");
-    job = await InnerClient.of(ecs.daemon, "job");
-  });
-  after(async () => {
-    await job[Symbol.asyncDispose]();
-    await ecs[Symbol.asyncDispose]();
+    await daemon.ok("network", "create", "jobnet");
+    jobId = await daemon.ok("run", "--detach", "--name", "job", ...relayArguments, "relay:1");
+    await daemon.ok("network", "connect", "jobnet", "job");
+    return { ecs, job: resources.use(await InnerClient.of(daemon, "job")) };
   });
 
   it("runs others, and is told of them and of itself alone", async () => {

@@ -3,7 +3,7 @@
  * that wait for a time limit with SOCKERLESS_SOAK=1.
  */
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it } from "node:test";
 
 import {
   DeleteTaskDefinitionsCommand,
@@ -21,14 +21,7 @@ import { inSoak } from "../support/soak.ts";
 
 describe("a start", () => {
   const ecs = duringTests(() => EcsDaemon.start({ ecs: { linger: "1s", log_drain_max: "64" } }));
-  let sdk: ECSClient;
-
-  before(async () => {
-    sdk = new ECSClient(ecs.aws.clientConfig);
-  });
-  after(async () => {
-    sdk.destroy();
-  });
+  const sdk = duringTests(async () => new ECSClient(ecs.aws.clientConfig));
   beforeEach(() => ecs.aws.calls.clear());
   afterEach(() => ecs.aws.faults.clear());
 

@@ -1,6 +1,6 @@
 /** Networks on ECS: the docker CLI before a simulated AWS that enforces its security groups. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { DescribeSecurityGroupsCommand, EC2Client } from "@aws-sdk/client-ec2";
 import { ListServicesCommand, ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
@@ -14,16 +14,8 @@ describe("networks on ECS", () => {
   const under = duringTests(() =>
     EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "1s", drain_timeout: "1s" } }),
   );
-  let ec2: EC2Client;
-  let cloudMap: ServiceDiscoveryClient;
-  before(async () => {
-    ec2 = new EC2Client(under.aws.clientConfig);
-    cloudMap = new ServiceDiscoveryClient(under.aws.clientConfig);
-  });
-  after(async () => {
-    ec2?.destroy();
-    cloudMap?.destroy();
-  });
+  const ec2 = duringTests(async () => new EC2Client(under.aws.clientConfig));
+  const cloudMap = duringTests(async () => new ServiceDiscoveryClient(under.aws.clientConfig));
 
   const serve = (text: string): string[] => ["sh", "-c", `while true; do echo ${text} | nc -l -p 8080; done`];
   const ask = async (from: string, name: string): Promise<string> =>

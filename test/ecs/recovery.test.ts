@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 import { isDeepStrictEqual } from "node:util";
 
 import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
@@ -14,6 +14,7 @@ import { ECSClient, ListTaskDefinitionsCommand } from "@aws-sdk/client-ecs";
 import type { SeenTask } from "../simulators/aws/services/ecs/ecs.ts";
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
@@ -69,16 +70,14 @@ const filesBeneath = async (directory: string): Promise<string[]> =>
   (await readdir(directory, { recursive: true })).toSorted();
 
 describe("a backend that is killed", () => {
-  let ecs: EcsDaemon;
-  let sweep: KillSweep;
   let lives = 0;
-  let sdk: ECSClient;
+  const { sweep, ecs, sdk } = duringTests(async (resources) => {
+    const sweep = resources.use(await KillSweep.prepare({ least, asks: /^aws\.(Describe|List)/ }));
+    const ecs = resources.use(await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env: sweep.env } }));
+    return { sweep, ecs, sdk: new ECSClient(ecs.aws.clientConfig) };
+  });
 
   before(async () => {
-    sweep = await KillSweep.prepare({ least, asks: /^aws\.(Describe|List)/ });
-    ecs = await EcsDaemon.start({ ecs: { linger: "5s" }, daemon: { env: sweep.env } });
-    const { endpoint, region, credentials } = ecs.aws;
-    sdk = new ECSClient({ endpoint, region, credentials });
     // The group of containers with volumes outlives them.
     const { daemon } = ecs;
     await daemon.ok("network", "create", "first");
@@ -86,11 +85,6 @@ describe("a backend that is killed", () => {
     await daemon.ok("network", "rm", "first");
     await daemon.ok("volume", "rm", "first");
     await until(() => (running().length === 0 && made().groups === 1) || undefined);
-  });
-  after(async () => {
-    sdk.destroy();
-    await ecs[Symbol.asyncDispose]();
-    await sweep[Symbol.asyncDispose]();
   });
 
   const running = (): readonly SeenTask[] =>

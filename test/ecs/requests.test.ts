@@ -1,8 +1,9 @@
 /** Every request of a session on the simulated AWS, held against the service models by a judge of its own. */
 import assert from "node:assert/strict";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { type JudgedRequest, judgeRequests } from "../support/botocore.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import {
   type RecordedRequest,
@@ -12,24 +13,15 @@ import {
 import { testSession } from "./session.ts";
 
 describe("the requests of a session", () => {
-  const resources = new AsyncDisposableStack();
   let proxy: RecordingProxy;
-  let ecs: EcsDaemon;
-
-  before(async () => {
-    ecs = resources.use(
-      await EcsDaemon.start({
-        ecs: async (aws) => {
-          proxy = await startRecordingProxy(aws.endpoint);
-          return { endpoint: proxy.endpoint };
-        },
-      }),
-    );
-  });
-  after(async () => {
-    await resources.disposeAsync();
-    await proxy[Symbol.asyncDispose]();
-  });
+  const ecs = duringTests((resources) =>
+    EcsDaemon.start({
+      ecs: async (aws) => {
+        proxy = resources.use(await startRecordingProxy(aws.endpoint));
+        return { endpoint: proxy.endpoint };
+      },
+    }),
+  );
 
   testSession(() => ecs.daemon, true);
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { cp, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { type AccessPointDescription, DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
 import { DescribeTaskDefinitionCommand, ECSClient } from "@aws-sdk/client-ecs";
@@ -17,17 +17,8 @@ import { tarOf } from "../support/tar.ts";
 
 describe("volumes on ECS", () => {
   const under = duringTests(() => EcsDaemon.start({ leastPrivilege: true }));
-  let efs: EFSClient;
-  let ecs: ECSClient;
-
-  before(async () => {
-    efs = new EFSClient(under.aws.clientConfig);
-    ecs = new ECSClient(under.aws.clientConfig);
-  });
-  after(async () => {
-    efs?.destroy();
-    ecs?.destroy();
-  });
+  const efs = duringTests(async () => new EFSClient(under.aws.clientConfig));
+  const ecs = duringTests(async () => new ECSClient(under.aws.clientConfig));
 
   async function accessPoints(volume: string): Promise<AccessPointDescription[]> {
     const { AccessPoints = [] } = await efs.send(new DescribeAccessPointsCommand({}));

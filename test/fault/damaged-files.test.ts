@@ -54,12 +54,11 @@ const damages: Readonly<Record<string, (content: Buffer, random: Random) => Buff
 const sample = "a table of the database has a flipped byte";
 
 describe("a state directory in which", () => {
-  const setting = withDaemon();
+  const { daemon } = withDaemon();
   let whole: string;
   let id: string;
 
   before(async () => {
-    const { daemon } = setting;
     const script = "echo kept > /file; echo kept > /data/file; echo said; exit 7";
     const create = ["create", "--name=keep", "--volume=data:/data", "busybox", "sh", "-c", script];
     id = await daemon.ok(...create);
@@ -76,7 +75,6 @@ describe("a state directory in which", () => {
     for (const [kind, damage] of Object.entries(damages)) {
       const name = `${file} ${kind}`;
       test(name, { skip: !isSoak && name !== sample }, async () => {
-        const { daemon } = setting;
         const names = (await readdir(whole, { recursive: true })).filter((each) => pattern.test(each));
         assert.notEqual(names.length, 0, "there is such a file");
         for (const each of names) {

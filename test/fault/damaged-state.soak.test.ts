@@ -28,11 +28,10 @@ const damages: Readonly<Record<string, (log: Buffer, random: Random) => Buffer>>
 };
 
 describe("a log of the database with", () => {
-  const setting = withDaemon();
+  const { daemon } = withDaemon();
 
   for (const [name, damage] of Object.entries(damages)) {
     test(`${name}: nothing beside it is lost`, async () => {
-      const { daemon } = setting;
       const db = join(daemon.stateDir, "db");
       const filesOf = (directory: string): Promise<string[]> => readdir(join(daemon.stateDir, directory));
       const warnings = async (): Promise<readonly string[]> =>

@@ -13,11 +13,11 @@ const ofEachPolicy = isSoak ? 12 : 1;
 const kills = isSoak ? 6 : 2;
 
 describe("kill -9 of the host process", () => {
-  const setting = withDaemon();
+  const { daemon } = withDaemon();
 
   /** Restart counts by name of those that restart or run. */
   const restartCounts = async (names: readonly string[]): Promise<ReadonlyMap<string, number>> => {
-    const told = await setting.daemon.ok(
+    const told = await daemon.ok(
       ...[
         "inspect",
         "--format={{.Name}} {{.State.Status}} {{.RestartCount}} {{.State.ExitCode}} {{.State.Error}}",
@@ -34,7 +34,6 @@ describe("kill -9 of the host process", () => {
   };
 
   test("ends no restart policy, and what clients ask for waits for the next one", async () => {
-    const { daemon } = setting;
     await daemon.ok("run", "--name=ended", "busybox", "echo", "said");
     await daemon.ok("create", "--name=created", "busybox", "true");
     const names: string[] = [];

@@ -10,7 +10,7 @@ import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 type Victim = Exclude<DaemonRole, "builder"> | "shim" | "supervisor";
 const victims: readonly Victim[] = ["frontend", "backend", "host", "forwarder", "shim", "supervisor"];
@@ -30,7 +30,6 @@ const counter = "n=0; until [ -e /go ]; do echo $n; n=$((n + 1)); usleep 2000; d
 
 /** Kills a process, and waits until nothing of it is left. */
 async function kill(victim: Victim, container: string): Promise<void> {
-  const { daemon } = setting;
   const pid =
     victim === "shim"
       ? findShim(daemon, container)
@@ -44,7 +43,6 @@ async function kill(victim: Victim, container: string): Promise<void> {
 
 /** Has everything run again, and waits until it answers. */
 async function serve(victim: Victim): Promise<void> {
-  const { daemon } = setting;
   if (victim === "supervisor") {
     await untilTrue(() => findProcess(daemon, "frontend") === undefined);
     await daemon.launch();
@@ -55,7 +53,6 @@ async function serve(victim: Victim): Promise<void> {
 describe("kill -9 of one after the other", () => {
   for (const [first, second] of pairs) {
     test(`${first}, then ${second}: no client is told 0 without its whole output, and each ends`, async (t) => {
-      const { daemon } = setting;
       t.after(() => daemon.docker("rm", "--force", "main"));
       const run = new FollowingClient(daemon, "run", "--name=main", "busybox", "sh", "-c", counter);
       await run.receives();

@@ -17,7 +17,7 @@ import { inSoak, isSoak, sampled } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 /** Milliseconds after the request at which a process is killed: a container is started in some 60. */
 const moments = isSoak ? Array.from({ length: 40 }, (_, each) => each * 2) : [4];
@@ -37,7 +37,6 @@ const deaths: readonly (readonly Victim[])[] = [
 
 /** Kills processes at once, and waits until the daemon answers again. */
 async function killAll(victims: readonly Victim[]): Promise<void> {
-  const { daemon } = setting;
   const pids = await Promise.all(
     victims.map((victim) => (victim === "supervisor" ? daemon.pid : processOf(daemon, victim))),
   );
@@ -55,7 +54,7 @@ async function killAll(victims: readonly Victim[]): Promise<void> {
 /** A client that is attached to a container, as this process. */
 async function attach(id: string): Promise<RawClient> {
   const streams = "stream=1&stdout=1&stderr=1";
-  const client = new RawClient(setting.daemon.socket).send(
+  const client = new RawClient(daemon.socket).send(
     hijackRequest(`/v1.51/containers/${id}/attach?${streams}`),
   );
   await client.answered();
@@ -65,14 +64,14 @@ async function attach(id: string): Promise<RawClient> {
 /** A wait that stands, as this process. @returns its body, which fails where it is cut */
 async function wait(id: string, condition: string): Promise<{ readonly body: Promise<string> }> {
   const path = `/v1.51/containers/${id}/wait?condition=${condition}`;
-  const sent = request({ socketPath: setting.daemon.socket, method: "POST", path, agent: false }).end();
+  const sent = request({ socketPath: daemon.socket, method: "POST", path, agent: false }).end();
   const [response] = (await once(sent, "response")) as [IncomingMessage];
   const body = text(response);
   body.catch(() => undefined);
   return { body };
 }
 
-const start = (id: string) => callApi(setting.daemon.socket, "POST", `/v1.51/containers/${id}/start`);
+const start = (id: string) => callApi(daemon.socket, "POST", `/v1.51/containers/${id}/start`);
 
 /** The client was told in its stream, as an error. */
 async function assertTold(client: RawClient): Promise<void> {
@@ -89,16 +88,16 @@ describe("kill -9 between a client's attach and its start", () => {
       `of ${victims.join(" and ")}: the stream ends with an error, and the wait that stands breaks`,
       sampled(victims.length > 1),
       async () => {
-        const id = await setting.daemon.ok("create", "busybox", "echo", "said");
+        const id = await daemon.ok("create", "busybox", "echo", "said");
         const client = await attach(id);
         const { body } = await wait(id, "next-exit");
         await killAll(victims);
         await assertTold(client);
         await assert.rejects(body);
         await start(id);
-        assert.equal(await setting.daemon.ok("wait", id), "0", "who has not attached waits as ever");
+        assert.equal(await daemon.ok("wait", id), "0", "who has not attached waits as ever");
         assert.deepEqual(JSON.parse(await (await wait(id, "not-running")).body), { StatusCode: 0 });
-        await setting.daemon.ok("rm", "--force", id);
+        await daemon.ok("rm", "--force", id);
       },
     );
   }
@@ -108,7 +107,6 @@ describe("kill -9 between a client's attach and its start", () => {
       `of the ${victim}: a WebSocket ends without its closing, and the wait that stands breaks`,
       sampled(victim === "backend"),
       async () => {
-        const { daemon } = setting;
         const id = await daemon.ok("create", "busybox", "echo", "said");
         const path = `/v1.51/containers/${id}/attach/ws?stream=1&stdout=1`;
         const client = new WebSocket(`ws+unix:${daemon.socket}:${path}`);
@@ -125,7 +123,6 @@ describe("kill -9 between a client's attach and its start", () => {
   }
 
   test("of the forwarder and then the frontend: the next forwarder has the stream too", async () => {
-    const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "echo", "said");
     const client = await attach(id);
     const forwarder = await processOf(daemon, "forwarder");
@@ -139,7 +136,6 @@ describe("kill -9 between a client's attach and its start", () => {
   });
 
   test("of the forwarder, as it is given the stream: the output comes, or an error", async () => {
-    const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "sh", "-c", "echo said; exit 42");
     const client = await attach(id);
     const forwarder = await processOf(daemon, "forwarder");
@@ -159,7 +155,6 @@ describe("kill -9 between a client's attach and its start", () => {
   });
 
   test("an attachment that its client has left breaks no wait of it", async () => {
-    const { daemon } = setting;
     const id = await daemon.ok("create", "busybox", "true");
     const client = await attach(id);
     const { body } = await wait(id, "next-exit");
@@ -170,7 +165,7 @@ describe("kill -9 between a client's attach and its start", () => {
   });
 
   test("of the backend: a wait that comes later breaks too, once", async () => {
-    const id = await setting.daemon.ok("create", "--tty", "busybox", "echo", "said");
+    const id = await daemon.ok("create", "--tty", "busybox", "echo", "said");
     const client = await attach(id);
     await killAll(["backend"]);
     await client.end();
@@ -179,11 +174,10 @@ describe("kill -9 between a client's attach and its start", () => {
     const { body } = await wait(id, "next-exit");
     await start(id);
     assert.deepEqual(JSON.parse(await body), { StatusCode: 0 });
-    await setting.daemon.ok("rm", "--force", id);
+    await daemon.ok("rm", "--force", id);
   });
 
   test("of the backend, before it has read a wait: that breaks too", inSoak, async () => {
-    const { daemon } = setting;
     const id = await daemon.ok("create", "--tty", "busybox", "echo", "said");
     const client = await attach(id);
     await daemon.ok("run", "--rm", "busybox", "true"); // The forwarder has a connection to the backend.
@@ -216,7 +210,6 @@ describe("kill -9 in a start", () => {
     "of the frontend, before it has read it: a wait breaks, unless the container runs",
     inSoak,
     async () => {
-      const { daemon } = setting;
       const [lost, started] = [
         await daemon.ok("create", "--rm", "busybox", "true"),
         await daemon.ok("create", "busybox", "sleep", "1000"),
@@ -239,7 +232,6 @@ describe("kill -9 in a start", () => {
 
   for (const victim of ["frontend", "backend"] as const) {
     test(`of the ${victim}, at ${moments.length} moments: a wait for the removal ends, and what has failed does not run`, async () => {
-      const { daemon } = setting;
       for (const ms of moments) {
         const id = await daemon.ok("create", "--rm", "busybox", "sleep", "1000");
         const { body } = await wait(id, "removed");
@@ -272,7 +264,6 @@ describe("kill -9 in a start", () => {
 describe("kill -9 at any moment of docker run", () => {
   for (const victims of isSoak ? deaths : deaths.slice(0, 1)) {
     test(`of ${victims.join(" and ")}: it ends, with 0 only if its whole output came`, async () => {
-      const { daemon } = setting;
       for (const [index, ms] of runMoments.entries()) {
         const options = runOptions[index % runOptions.length] ?? [];
         const client = new FollowingClient(daemon, "run", ...options, "busybox", "echo", "said");

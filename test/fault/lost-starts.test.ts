@@ -22,11 +22,9 @@ import { withDaemon } from "../support/with-daemon.ts";
 const directory = await mkdtemp(join(tmpdir(), "skl-lost-"));
 const armed = join(directory, "step");
 const reached = join(directory, "reached");
-const setting = withDaemon({ env: await testBuildEnv(armed, reached) });
+const { daemon, ok } = withDaemon({ env: await testBuildEnv(armed, reached) });
 after(() => rm(directory, { recursive: true })); // Once the daemon has ended, which writes there.
 const killsEach = isSoak ? 14 : 1;
-
-const ok = (...args: string[]) => setting.daemon.ok(...args);
 
 /** Tells when it began, on the machine's clock of seconds, which containers have too. */
 const command = ["busybox", "sh", "-c", "cut -d' ' -f1 /proc/uptime; exec sleep 1000"];
@@ -65,7 +63,7 @@ const ways: readonly Way[] = [
 
 /** The container's state, and its reason of a failure; undefined: there is none. */
 async function look(name: string): Promise<{ readonly status: string; readonly error: string } | undefined> {
-  const { code, text } = await setting.daemon.docker(
+  const { code, text } = await daemon.docker(
     ...["inspect", "--format", "{{.State.Status}} {{.State.Error}}", name],
   );
   if (code !== 0) {
@@ -77,12 +75,12 @@ async function look(name: string): Promise<{ readonly status: string; readonly e
 
 /** When the container's runs began. */
 async function beginsOf(name: string): Promise<readonly string[]> {
-  const { text } = await setting.daemon.docker("logs", name);
+  const { text } = await daemon.docker("logs", name);
   return text.split("\n").filter(Boolean);
 }
 
 const isRunning = (name: string) => async () => (await look(name))?.status === "running";
-const isBack = async () => (await setting.daemon.docker("version")).code === 0;
+const isBack = async () => (await daemon.docker("version")).code === 0;
 
 /** Whether a client has been told that its container runs. */
 async function isTold(client: FollowingClient, { stays }: Way): Promise<boolean> {
@@ -98,7 +96,7 @@ async function measure(way: Way): Promise<number> {
   const name = `undisturbed-${way.told.replaceAll(" ", "")}`;
   await way.prepare(name);
   const from = performance.now();
-  const client = new FollowingClient(setting.daemon, ...way.args(name));
+  const client = new FollowingClient(daemon, ...way.args(name));
   assert.ok(await isTold(client, way), client.stderr);
   const took = performance.now() - from;
   await ok("rm", "--force", name);
@@ -108,7 +106,6 @@ async function measure(way: Way): Promise<number> {
 
 /** Kills processes at once. @returns by when what they had told an agent to run has begun, in seconds of the machine's clock */
 async function kill(victims: readonly Victim[]): Promise<number> {
-  const { daemon } = setting;
   const pids = await Promise.all(victims.map((victim) => processOf(daemon, victim)));
   for (const pid of pids) {
     process.kill(pid, "SIGKILL");
@@ -124,7 +121,6 @@ async function kill(victims: readonly Victim[]): Promise<number> {
 
 /** Has the backend and the frontend die as a start is to be launched. The start is undone eleven seconds later. */
 async function loseStart(name: string): Promise<void> {
-  const { daemon } = setting;
   await ok("create", "--name", name, ...command);
   const [backend, frontend] = [await processOf(daemon, "backend"), await processOf(daemon, "frontend")];
   await writeFile(armed, "workloads.launch.before");
@@ -140,7 +136,7 @@ async function loseStart(name: string): Promise<void> {
 
 /** Whether the agent of a container on this machine was told to run it. */
 async function isToldToRun(id: string): Promise<boolean> {
-  const path = join(setting.daemon.runDir, "c", id.slice(0, 16), "agent.sock");
+  const path = join(daemon.runDir, "c", id.slice(0, 16), "agent.sock");
   const agent = createAgentClient({ kind: "unix", path });
   try {
     const messages = agent.client.watch({})[Symbol.asyncIterator]();
@@ -171,7 +167,7 @@ describe("kill -9 while a container is started", () => {
         for (let each = 0; each < killsEach; each++) {
           const name = `killed-${++kills}`;
           await way.prepare(name);
-          const client = new FollowingClient(setting.daemon, ...way.args(name));
+          const client = new FollowingClient(daemon, ...way.args(name));
           const ms = (took * (each + 0.5)) / killsEach;
           await sleep(ms);
           const begunBy = await kill(victims);
@@ -205,7 +201,7 @@ describe("kill -9 while a container is started", () => {
         `${told}: ${begins}`,
       );
       assert.ok(begins.length === 1 || status !== "running", told);
-      await setting.daemon.docker("rm", "--force", name);
+      await daemon.docker("rm", "--force", name);
     }
     t.diagnostic(`${kills} kills, of which ${failed.length} were told as failures`);
   });
@@ -214,7 +210,6 @@ describe("kill -9 while a container is started", () => {
   test("of the frontend while it is launched: it is undone, and can be started anew", {
     skip: skip || inSoak.skip,
   }, async () => {
-    const { daemon } = setting;
     await ok("create", "--name", "launched", ...command);
     const [host, frontend] = [await processOf(daemon, "host"), await processOf(daemon, "frontend")];
     process.kill(host, "SIGSTOP");
@@ -231,7 +226,6 @@ describe("kill -9 while a container is started", () => {
   const late =
     "of both while the agent waits for an attachment: nothing begins, however late the next ones are";
   test(late, { skip: skip || inSoak.skip }, async () => {
-    const { daemon } = setting;
     const id = await ok("create", "--name", "told", ...command);
     const [backend, frontend] = [await processOf(daemon, "backend"), await processOf(daemon, "frontend")];
     const host = await processOf(daemon, "host");

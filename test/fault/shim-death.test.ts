@@ -12,10 +12,9 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { assertEnded, assertHearOn, assertNumbered, assertSentAway, assertToldExit, Scene } from "./scene.ts";
 import { inSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 test("a container whose shim dies has exited with 255 and a reason, clients are told, and it can be started again", async () => {
-  const { daemon } = setting;
   {
     await using scene = await Scene.set(daemon);
     const id = await daemon.ok("inspect", "--format={{.Id}}", "printer");
@@ -52,7 +51,6 @@ test("a container whose shim dies has exited with 255 and a reason, clients are 
 });
 
 test("a shim that dies while no backend runs is found dead by the next one", inSoak, async () => {
-  const { daemon } = setting;
   {
     await using scene = await Scene.set(daemon);
     const id = await daemon.ok("inspect", "--format={{.Id}}", "printer");
@@ -91,7 +89,6 @@ test("a shim that dies while no backend runs is found dead by the next one", inS
 });
 
 test("SIGTERM answers what is under way, and leaves containers running, and clients with their streams", async () => {
-  const { daemon } = setting;
   await using scene = await Scene.set(daemon);
   const logBefore = await daemon.ok("logs", "printer");
   const gate = await mkdtemp(join(daemon.directory, "gate-"));
@@ -121,7 +118,6 @@ test("SIGTERM answers what is under way, and leaves containers running, and clie
 });
 
 test("kill -9 of the supervisor ends backend, frontend and host, and no container", async () => {
-  const { daemon } = setting;
   await using scene = await Scene.set(daemon);
   const logBefore = await daemon.ok("logs", "printer");
   const pids = await Promise.all(

@@ -7,7 +7,7 @@ import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { assertEnded, assertHearOn, Scene } from "./scene.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 const deaths: readonly (readonly DaemonRole[])[] = [
   ["frontend"],
@@ -22,7 +22,6 @@ describe("kill -9", () => {
       `of ${victims.join(" and ")}: containers go on and nothing is lost`,
       sampled(victims.length === 1),
       async () => {
-        const { daemon } = setting;
         await using scene = await Scene.set(daemon);
         const logBefore = await daemon.ok("logs", "printer");
 

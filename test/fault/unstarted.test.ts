@@ -9,12 +9,10 @@ import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
-const exists = async (id: string) => (await setting.daemon.docker("inspect", id)).code === 0;
+const { daemon, ok } = withDaemon();
+const exists = async (id: string) => (await daemon.docker("inspect", id)).code === 0;
 
 test("a container with --rm that a kill caught before its start can be started, or goes", async () => {
-  const { daemon } = setting;
   const since = String(Date.now() / 1000);
   const create = (...args: string[]) =>
     ok("create", ...args, "--volume", "/data", "busybox", "sleep", "1000");

@@ -5,7 +5,7 @@
 import assert from "node:assert/strict";
 import { cp, copyFile, chown, mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import {
   DescribeTasksCommand,
@@ -53,17 +53,14 @@ const statusOfProcess = `(() => {
 const timeout = pluginLimitMs + 10 * 60_000;
 
 describe("what deploy/container has", () => {
-  const resources = new AsyncDisposableStack();
-  let directory: string;
+  const directory = scratchDirectory();
   let archive: string;
   let certificates: TestCertificates;
 
   before(async () => {
-    directory = scratchDirectory();
     archive = await buildImage(directory);
     certificates = await makeCertificates(directory);
   });
-  after(() => resources.disposeAsync());
 
   /** The docker CLI at a port with mutual TLS. */
   const dockerAt = async (port: number, ...args: string[]): Promise<string> => {

@@ -4,7 +4,7 @@ import { stat } from "node:fs/promises";
 import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { describe, it, type TestContext } from "node:test";
 import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
@@ -15,6 +15,7 @@ import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.t
 import { ContainerConfigSchema, PlatformSchema } from "../../src/gen/sockerless/backend/v1/config_pb.ts";
 import type { Credentials } from "../../src/backends/images/registry/credentials.ts";
 import { login } from "../../src/backends/images/registry-login.ts";
+import { duringTests } from "../support/during-tests.ts";
 import {
   openImageStore,
   RecordingPreparer,
@@ -29,14 +30,8 @@ import { entriesOf, tarOf } from "../support/tar.ts";
 import { untilTrue } from "../support/until.ts";
 
 const signal = new AbortController().signal;
-let open: TestRegistry;
-let closed: TestRegistry;
-before(async () => {
-  [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
-});
-after(async () => {
-  await Promise.all([open[Symbol.asyncDispose](), closed[Symbol.asyncDispose]()]);
-});
+const open = duringTests(() => TestRegistry.start());
+const closed = duringTests(() => TestRegistry.start({ credentials: true }));
 
 async function image(text: string): Promise<FixtureImage> {
   return {

@@ -1,7 +1,7 @@
 /** Pulls from Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { after, before, describe, it, type TestContext } from "node:test";
+import { before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
 import { unpackedByPlatform } from "../../src/backends/driver/ready-made-roles.ts";
@@ -11,6 +11,7 @@ import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import type { PullRequest } from "../../src/backends/images/pull.ts";
 import { login } from "../../src/backends/images/registry-login.ts";
 import { makeCertificates } from "../support/certificates.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
 import {
   blobOf,
@@ -30,16 +31,8 @@ import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-let open: TestRegistry;
-let closed: TestRegistry;
-
-before(async () => {
-  [open, closed] = await Promise.all([TestRegistry.start(), TestRegistry.start({ credentials: true })]);
-});
-after(async () => {
-  await open[Symbol.asyncDispose]();
-  await closed[Symbol.asyncDispose]();
-});
+const open = duringTests(() => TestRegistry.start());
+const closed = duringTests(() => TestRegistry.start({ credentials: true }));
 
 const noAuth = { identityToken: "", registryToken: "" };
 

@@ -7,9 +7,8 @@ import { suite, test } from "node:test";
 
 import { createExec, receive, stalled } from "../load/stream-client.ts";
 import { runCommand } from "../support/command.ts";
-import { duringTests } from "../support/during-tests.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { agentWays, KubernetesDaemon, settingsOf } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { agentWays, KubernetesDaemon, settingsOf, withCluster } from "../support/kubernetes-daemon.ts";
 import { peakBytes, processOf, residentBytes } from "../support/processes.ts";
 import { isSoak } from "../support/soak.ts";
 
@@ -19,7 +18,7 @@ const size = (isSoak ? 1024 : 16) * mib;
 const mostGrown = 256 * mib;
 
 suite(`${size / mib} MiB on Kubernetes, beside who does not read`, { skip: withoutCluster }, () => {
-  const cluster = duringTests(() => Cluster.start());
+  const cluster = withCluster();
 
   for (const way of agentWays) {
     test(`pass in bounded memory by ${way}`, async (t) => {

@@ -11,8 +11,8 @@ import { wayWithin } from "../image/loopback-ways.ts";
 import { makeCertificates, type TestCertificates } from "../support/certificates.ts";
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withCluster } from "../support/kubernetes-daemon.ts";
 import { node } from "../support/kubernetes-node.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -21,19 +21,17 @@ const namespace = "sockerless";
 
 suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
   const resources = new AsyncDisposableStack();
-  let cluster: Cluster;
-  let directory: string;
+  after(() => resources.disposeAsync());
+  const cluster = withCluster();
+  const directory = scratchDirectory();
   let certificates: TestCertificates;
   let forward: { readonly process: ChildProcess; readonly port: number } | undefined;
 
   before(async () => {
-    directory = scratchDirectory();
     certificates = await makeCertificates(directory);
-    cluster = resources.use(await Cluster.start());
     await pushImage();
     await apply();
   });
-  after(() => resources.disposeAsync());
 
   const kubectl = (...args: string[]): Promise<string> => cluster.kubectl("--namespace", namespace, ...args);
 

@@ -1,12 +1,12 @@
 /** The Docker socket inside a pod. */
 import { describeInnerSocket } from "../support/inner-socket.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, sharedCluster } from "../support/kubernetes-daemon.ts";
 
 describeInnerSocket(
   async () => {
     await using resources = new AsyncDisposableStack();
-    const cluster = resources.use(await Cluster.start());
+    const cluster = await sharedCluster(resources);
     const { daemon } = resources.use(
       await KubernetesDaemon.start(cluster, { kubernetes: { inner_socket: "own" } }),
     );

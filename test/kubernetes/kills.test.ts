@@ -3,12 +3,13 @@
  * is killed at the steps that a life records, of those that nothing tells apart at the first; with SOCKERLESS_EVERY_STEP=1,
  * too, at every one; else at a sample.
  */
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
 import { callApi } from "../support/call-api.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { beforeAndAfter, KillSweep } from "../support/kill-sweep.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, sharedCluster } from "../support/kubernetes-daemon.ts";
 import { LifeThroughKills, type Scene } from "../support/life-through-kills.ts";
 import { untilTrue } from "../support/until.ts";
 
@@ -54,24 +55,16 @@ function livesIn(kubernetes: KubernetesDaemon): LifeThroughKills {
 }
 
 suite("a backend of pods that is killed", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let sweep: KillSweep;
-  let kubernetes: KubernetesDaemon;
-  let lives: LifeThroughKills;
-
-  before(async () => {
-    sweep = await KillSweep.prepare({ least, asks: /^kubernetes\.(get|list|create selfsubject)/ });
-    cluster = await Cluster.start();
-    kubernetes = await KubernetesDaemon.start(cluster, {
-      kubernetes: { linger: "5s", drain_timeout: "2s" },
-      daemon: { env: sweep.env },
-    });
-    lives = livesIn(kubernetes);
-  });
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
-    await sweep?.[Symbol.asyncDispose]();
+  const { sweep, kubernetes, lives } = duringTests(async (resources) => {
+    const asks = /^kubernetes\.(get|list|create selfsubject)/;
+    const sweep = resources.use(await KillSweep.prepare({ least, asks }));
+    const kubernetes = resources.use(
+      await KubernetesDaemon.start(await sharedCluster(resources), {
+        kubernetes: { linger: "5s", drain_timeout: "2s" },
+        daemon: { env: sweep.env },
+      }),
+    );
+    return { sweep, kubernetes, lives: livesIn(kubernetes) };
   });
 
   /** Everything that a life comes to. */

@@ -1,28 +1,19 @@
 /** Containers on two nodes of a real Kubernetes, of which one is drained and then lost. */
 import assert from "node:assert/strict";
-import { after, before, suite, test } from "node:test";
+import { suite, test } from "node:test";
 
-import type { Daemon } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import type { ClusterNode } from "../support/kubernetes-node.ts";
 import { until, untilTrue } from "../support/until.ts";
 
 suite("containers on two nodes", { skip: withoutCluster }, () => {
-  let cluster: Cluster;
-  let kubernetes: KubernetesDaemon;
-  let daemon: Daemon;
   let second: ClusterNode;
-
-  before(async () => {
-    cluster = await Cluster.start();
-    second = await cluster.addNode();
-    kubernetes = await KubernetesDaemon.start(cluster);
-    ({ daemon } = kubernetes);
-  });
-  after(async () => {
-    await kubernetes?.[Symbol.asyncDispose]();
-    await cluster?.[Symbol.asyncDispose]();
+  const { cluster, kubernetes, daemon } = withKubernetes({
+    async prepare(_namespace, cluster) {
+      second = await cluster.addNode();
+      return undefined;
+    },
   });
 
   const nodeOf = async (container: string): Promise<string> => {

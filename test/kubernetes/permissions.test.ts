@@ -2,9 +2,8 @@
 import assert from "node:assert/strict";
 import { suite, test } from "node:test";
 
-import { duringTests } from "../support/during-tests.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withCluster } from "../support/kubernetes-daemon.ts";
 import { giveRights, rightsOf, roleRules, type Rule, withoutRight } from "../support/kubernetes-rights.ts";
 import { until } from "../support/until.ts";
 
@@ -18,7 +17,7 @@ const uses: Readonly<Record<string, readonly string[]>> = {
 };
 
 suite("rights on Kubernetes", { skip: withoutCluster }, () => {
-  const cluster = duringTests(() => Cluster.start());
+  const cluster = withCluster();
 
   const daemonWith = async (rules: readonly Rule[]): Promise<KubernetesDaemon> =>
     await KubernetesDaemon.start(cluster, {

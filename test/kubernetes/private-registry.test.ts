@@ -4,13 +4,13 @@ import { before, suite, test } from "node:test";
 
 import { duringTests } from "../support/during-tests.ts";
 import { busyboxImage } from "../support/images.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withCluster } from "../support/kubernetes-daemon.ts";
 import { registryUser, TestRegistry } from "../support/registry.ts";
 
 suite("a private registry of Kubernetes", { skip: withoutCluster }, () => {
   const { username, password } = registryUser;
-  const cluster = duringTests(() => Cluster.start());
+  const cluster = withCluster();
   const registry = duringTests(() => TestRegistry.start({ credentials: true }));
   before(async () => {
     await registry.push("private", "1", await busyboxImage());

@@ -6,13 +6,12 @@ import { connect } from "node:net";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
-import { duringTests } from "../support/during-tests.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withCluster } from "../support/kubernetes-daemon.ts";
 import { listenHere } from "../support/listen-here.ts";
 
 suite("a Kubernetes behind a proxy", { skip: withoutCluster }, () => {
-  const cluster = duringTests(() => Cluster.start());
+  const cluster = withCluster();
 
   /** A proxy that tunnels (`CONNECT`). @returns its address, and where it was asked to go */
   const startProxy = async (

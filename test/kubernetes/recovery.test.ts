@@ -6,9 +6,8 @@ import { suite, test } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { duringTests } from "../support/during-tests.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { KubernetesDaemon, withCluster } from "../support/kubernetes-daemon.ts";
 import { until, untilTrue } from "../support/until.ts";
 
 /** Selects a container's pods. */
@@ -18,7 +17,7 @@ async function selectorOf({ daemon }: KubernetesDaemon, container: string): Prom
 }
 
 suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
-  const cluster = duringTests(() => Cluster.start());
+  const cluster = withCluster();
 
   const makeThings = async ({ daemon }: KubernetesDaemon): Promise<void> => {
     await daemon.ok("network", "create", "--label", "team=web", "together");

@@ -5,20 +5,19 @@ import { suite, test } from "node:test";
 
 import { runCommand } from "../support/command.ts";
 import { checkout } from "../support/daemon.ts";
-import { Cluster, withoutCluster } from "../support/kubernetes-cluster.ts";
-import { KubernetesDaemon } from "../support/kubernetes-daemon.ts";
+import { withoutCluster } from "../support/kubernetes-cluster.ts";
+import { withKubernetes } from "../support/kubernetes-daemon.ts";
 import { findNpmPackages } from "../support/npm-packages.ts";
 
 suite("testcontainers on Kubernetes", { skip: withoutCluster }, () => {
+  const { daemon } = withKubernetes();
+
   test("waits for health, ports and logs of pods that share a network, and leaves nothing", async (t) => {
     const found = await findNpmPackages();
     if ("missing" in found) {
       t.skip(found.missing);
       return;
     }
-    await using cluster = await Cluster.start();
-    await using kubernetes = await KubernetesDaemon.start(cluster);
-    const { daemon } = kubernetes;
     const script = join(checkout, "test/programs/npm/testcontainers-tour.cjs");
     const { code, text, errorText } = await runCommand(process.execPath, [script, "busybox"], {
       env: {

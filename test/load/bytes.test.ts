@@ -11,7 +11,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { createExec, stalled } from "./stream-client.ts";
 import { isSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const size = (isSoak ? 256 : 8) * 1024 * 1024;
 const content = randomBytes(size);
 const digest = sha256(content);
@@ -23,7 +23,6 @@ function sha256(bytes: Uint8Array): string {
 describe(`${size / 1024 / 1024} MiB, while another client does not read`, () => {
   let idle: Socket;
   before(async () => {
-    const { daemon } = setting;
     await daemon.ok("run", "-d", "--name=bytes", "busybox", "sleep", "1000000");
     const endless = await createExec(daemon.socket, "bytes", ["yes"]);
     idle = await stalled(daemon.socket, "POST", `/exec/${endless}/start`, {});
@@ -32,12 +31,11 @@ describe(`${size / 1024 / 1024} MiB, while another client does not read`, () => 
   after(() => idle.destroy());
 
   test("through an exec's standard input", async () => {
-    const told = await setting.daemon.dockerWith({ input: content }, "exec", "-i", "bytes", "sha256sum");
+    const told = await daemon.dockerWith({ input: content }, "exec", "-i", "bytes", "sha256sum");
     assert.equal(told.text.split(" ")[0], digest);
   });
 
   test("by cp in, an exec's standard output, and cp out", async () => {
-    const { daemon } = setting;
     await daemon.ok("cp", join(daemon.directory, "content"), "bytes:/content");
     assert.equal((await daemon.ok("exec", "bytes", "sha256sum", "/content")).split(" ")[0], digest);
     const { stdout, code } = await daemon.docker("exec", "bytes", "cat", "/content");
@@ -47,7 +45,7 @@ describe(`${size / 1024 / 1024} MiB, while another client does not read`, () => 
   });
 
   test("through an attached run, in and out", async () => {
-    const { stdout, code } = await setting.daemon.dockerWith(
+    const { stdout, code } = await daemon.dockerWith(
       { input: content },
       "run",
       "--rm",

@@ -3,12 +3,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const runCount = 1000;
 const laneCount = 4;
 
 test(`${runCount} detached runs in ${laneCount} lanes: wait and logs are right`, async () => {
-  const { daemon } = setting;
   const wrong: string[] = [];
   let next = 0;
   const lane = async (): Promise<void> => {

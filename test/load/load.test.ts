@@ -13,7 +13,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 import { PeakMemory } from "./peak-memory.ts";
 import { answeredThenStalled, createExec, open, readFrames, receive, vanishing } from "./stream-client.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 /** How much a process may grow, in MiB, however many clients there are and however much they are sent. */
 const bounds = { frontend: 190, backend: 60, host: 100, shim: 110 };
 
@@ -29,13 +29,10 @@ const times = <T>(count: number, make: () => Promise<T>): Promise<T[]> =>
 
 /** Once a container's script has come to its `exec sleep`. */
 async function done(id: string): Promise<void> {
-  await until(
-    async () => (await setting.daemon.ok("exec", id, "cat", "/proc/1/comm")) === "sleep" || undefined,
-  );
+  await until(async () => (await daemon.ok("exec", id, "cat", "/proc/1/comm")) === "sleep" || undefined);
 }
 
 test(`${followerCount} clients that follow one log get every byte, beside some that never read and some that vanish`, async (t) => {
-  const { daemon } = setting;
   const gate = join(daemon.directory, "followers");
   await mkdir(gate);
   const script = `while [ ! -e /gate/open ]; do usleep 10000; done; seq 1 ${lineCount}`;
@@ -63,7 +60,6 @@ test(
   `${followerCount} clients of a log of ${stalledLog / 1024 / 1024} MiB that do not read cost little, again and again`,
   inSoak,
   async (t) => {
-    const { daemon } = setting;
     const script = `yes ${"x".repeat(127)} | head -c ${stalledLog}; exec sleep 1000000`;
     const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
     await done(id);
@@ -85,7 +81,6 @@ test(
 );
 
 test(`${execCount} execs at once get every byte, beside some whose clients never read and some that vanish`, async (t) => {
-  const { daemon } = setting;
   const id = await daemon.ok("run", "-d", "busybox", "sleep", "1000000");
   using memory = await PeakMemory.of(daemon, [id]);
   const start = async (...command: string[]) =>
@@ -107,7 +102,6 @@ test(`${execCount} execs at once get every byte, beside some whose clients never
 });
 
 test("lines of 1 MiB and binary data are logged and told as they are", async (t) => {
-  const { daemon } = setting;
   const make = "head -c 1048575 /dev/urandom | tr '\\n' x > /tmp/line; echo >> /tmp/line";
   const script = `${make}; for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do cat /tmp/line; done | tee /tmp/all; exec sleep 1000000`;
   const id = await daemon.ok("run", "-d", "busybox", "sh", "-c", script);
@@ -128,7 +122,6 @@ test("lines of 1 MiB and binary data are logged and told as they are", async (t)
 });
 
 test("a container that writes more than max-size keeps the end of its log, within the size", async (t) => {
-  const { daemon } = setting;
   const mebibytes = isSoak ? 2048 : 64;
   const written = (mebibytes * 1024 * 1024) / 128;
   const script = `awk 'BEGIN { for (n = 1; n <= ${written}; n++) printf "%0127d\\n", n }'; exec sleep 1000000`;

@@ -11,10 +11,10 @@ import { checkout } from "../support/daemon.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 const check = (...flags: string[]): Promise<CommandResult> =>
-  runCommand(join(checkout, "bin/sockerless"), ["check", "--state-dir", setting.daemon.stateDir, ...flags]);
+  runCommand(join(checkout, "bin/sockerless"), ["check", "--state-dir", daemon.stateDir, ...flags]);
 const succeed = async (program: string, ...args: string[]): Promise<void> => {
   const { code, errorText } = await runCommand(program, args);
   assert.equal(code, 0, errorText);
@@ -22,14 +22,13 @@ const succeed = async (program: string, ...args: string[]): Promise<void> => {
 
 /** The file of the image's layers that has a path. */
 async function layerWith(file: string): Promise<string> {
-  const layers = join(setting.daemon.stateDir, "layers");
+  const layers = join(daemon.stateDir, "layers");
   const name = (await readdir(layers)).find((each) => existsSync(join(layers, each, "diff", file)));
   return name ?? assert.fail(`no layer has ${file}`);
 }
 
 describe("sockerless check", () => {
   it("takes away what nobody uses, and nothing of a container that runs", inSoak, async () => {
-    const { daemon } = setting;
     await daemon.ok("run", "--detach", "--name=running", "--network=none", "busybox", "sleep", "100000");
     const id = await daemon.ok("create", "--name=idle", "busybox", "true");
     await daemon.shutDown();
@@ -59,7 +58,6 @@ describe("sockerless check", () => {
   });
 
   it("puts a damaged layer aside, which the next start of its container unpacks anew", async () => {
-    const { daemon } = setting;
     const md5 = ["md5sum", "/etc/passwd"];
     await daemon.ok("run", "--name=before", "busybox", ...md5);
     const whole = await daemon.ok("logs", "before");

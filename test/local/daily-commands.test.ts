@@ -10,13 +10,12 @@ import { checkout } from "../support/daemon.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const program = join(checkout, "bin/sockerless");
 
-const run = (...args: string[]) => runCommand(program, args, { env: setting.daemon.clientEnv });
+const run = (...args: string[]) => runCommand(program, args, { env: daemon.clientEnv });
 
 test("status tells processes, backend and containers, as a table and as JSON", async () => {
-  const { daemon } = setting;
   const id = await daemon.ok("run", "--detach", "busybox", "sleep", "1000");
   const { code, text } = await run("status", "--format", "json");
   assert.equal(code, 0);
@@ -43,7 +42,6 @@ test("status says where nothing answers", async () => {
 });
 
 test("context makes a docker context that leads here, and changes it when it is asked again", async () => {
-  const { daemon } = setting;
   const { DOCKER_HOST: _, ...env } = daemon.clientEnv;
   const made = await run("context", "here");
   assert.match(made.text, /^made the context here: unix:/);
@@ -56,7 +54,6 @@ test("context makes a docker context that leads here, and changes it when it is 
 });
 
 test("doctor finds this machine well enough, and what is served taken", async () => {
-  const { daemon } = setting;
   const args = ["doctor", "--host", daemon.host, "--state-dir", daemon.stateDir, "--format", "json"];
   const { text } = await run(...args);
   const findings = JSON.parse(text) as { readonly check: string; readonly status: string }[];
@@ -69,7 +66,6 @@ test("doctor finds this machine well enough, and what is served taken", async ()
 });
 
 test("debug writes versions, settings, status and log, and no secret of them", async () => {
-  const { daemon } = setting;
   const directory = scratchDirectory();
   const [file, config, log] = ["debug.tar.gz", "config.yaml", "sockerless.log"].map((name) =>
     join(directory, name),

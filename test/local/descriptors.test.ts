@@ -17,8 +17,7 @@ import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon({ inherits: openSync(import.meta.filename, "r") });
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon({ inherits: openSync(import.meta.filename, "r") });
 
 /** Descriptors that a process has open, by number, without what differs from run to run. */
 function descriptorsOf(pid: number): Map<number, string> {
@@ -42,8 +41,8 @@ function namesOfDescriptors(pid: number): string[] {
 
 function kindOf(target: string): string {
   return target
-    .replace(setting.daemon.stateDir, "STATE")
-    .replace(setting.daemon.runDir, "RUN")
+    .replace(daemon.stateDir, "STATE")
+    .replace(daemon.runDir, "RUN")
     .replace(/^.*\/(backend\.sock\.generation)$/, "$1")
     .replace(/^.*\/sockerless-execs-\w+\/(slots) \(deleted\)$/, "$1")
     .replace(/[0-9a-f]{64}/, "ID")
@@ -107,7 +106,6 @@ const go = ["eventpoll", "eventfd"];
 
 describe("from outside", () => {
   test("a process of the daemon has what it opened itself", async () => {
-    const { daemon } = setting;
     await ok("run", "-d", "busybox", "sleep", "1000");
     const database = ["db/LOG", "db/LOCK", "db/N.log", "db/MANIFEST-N", "spare"].map(
       (name) => `STATE/${name}`,
@@ -122,7 +120,7 @@ describe("from outside", () => {
   });
 
   test("the forwarder has its channel, and listens nowhere", async () => {
-    const forwarder = await processOf(setting.daemon, "forwarder");
+    const forwarder = await processOf(daemon, "forwarder");
     await assertHasOnly(forwarder, [...go, "socket", "/dev/null"], ["pipe"]);
     const id = await ok("run", "-d", "busybox", "sleep", "1000");
     assert.ok(listens(shimOf(id)));
@@ -222,7 +220,7 @@ describe("from inside, with the right to trace", () => {
     ended.then(stop, stop);
     const load = async (...command: string[]) => {
       while (watching) {
-        await setting.daemon.docker(...command);
+        await daemon.docker(...command);
       }
     };
     await Promise.all([
@@ -242,7 +240,7 @@ const own =
   /^\S+ (?:[012] (?:\/dev\/null|\/dev\/pts\/\d+|pipe:\[\])|environ (?:HOME|HOSTNAME|PATH|TERM|SOCKERLESS_AGENT_ENTER|GOMAXPROCS))$/;
 
 function shimOf(id: string): number {
-  const shim = findShim(setting.daemon, id);
+  const shim = findShim(daemon, id);
   assert.ok(shim !== undefined);
   return shim;
 }

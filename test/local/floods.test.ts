@@ -9,7 +9,6 @@ import { readdirSync } from "node:fs";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
-import { EngineApi } from "../support/engine-api.ts";
 import { Flood } from "../support/flood.ts";
 import { type DaemonRole, findProcess, findShim, residentBytes } from "../support/processes.ts";
 import { channelText, hijackRequest } from "../support/raw-client.ts";
@@ -18,8 +17,7 @@ import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
 const limit = isSoak ? 20_000 : 1_024;
-const setting = withDaemon({ within: ["prlimit", `--nofile=${limit}:${limit}`] });
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon({ within: ["prlimit", `--nofile=${limit}:${limit}`] });
 
 const roles: readonly DaemonRole[] = ["backend", "builder", "frontend", "host", "forwarder"];
 
@@ -32,8 +30,8 @@ let container = "";
 /** Process IDs of the daemon's processes and of the container's shim, by their names. */
 function processes(): ReadonlyMap<string, number> {
   const found = [
-    ...roles.map((role) => [role, findProcess(setting.daemon, role)] as const),
-    ["shim", findShim(setting.daemon, container)] as const,
+    ...roles.map((role) => [role, findProcess(daemon, role)] as const),
+    ["shim", findShim(daemon, container)] as const,
   ];
   return new Map(found.flatMap(([name, pid]) => (pid === undefined ? [] : [[name, pid]])));
 }
@@ -145,7 +143,6 @@ const floods: readonly FloodCase[] = [
 
 test("loads beside a crowd that follows events are done, and lists are answered meanwhile", async (t) => {
   const [followers, loads] = isSoak ? [1_500, 300] : [100, 20];
-  const { daemon } = setting;
   atFirst ??= mebibytes();
   const { bytes: archive } = await api.call("GET", "/images/sockerless/hello/get");
   using crowd = await Flood.of(daemon.socket, followers, () => get("/events"));
@@ -193,7 +190,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     atFirst ??= mebibytes();
     const count = counts[isSoak ? 1 : 0];
     const most = Math.floor(((limit * 3) / 4) * share);
-    const opening = Flood.of(setting.daemon.socket, count, request, takesAnswers);
+    const opening = Flood.of(daemon.socket, count, request, takesAnswers);
     const ping = await longestPing(opening);
     using flood = await opening;
     t.diagnostic(`${count}: longest ping ${ping} ms, ${flood.refused} refused, ${flood.lost} lost`);
@@ -203,7 +200,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     if (!takesAnswers) {
       const { frontend = 0 } = former;
       await until(() => (descriptors()["frontend"] ?? 0) <= frontend + kept || undefined); // Their agent has the connections.
-      using more = await Flood.of(setting.daemon.socket, 10, request);
+      using more = await Flood.of(daemon.socket, 10, request);
       await more.refuses(10);
     }
     assert.equal(flood.refused, count - most);

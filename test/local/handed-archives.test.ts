@@ -11,15 +11,14 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { replaced } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak, sampled } from "../support/soak.ts";
 
-const setting = withDaemon({ args: ["--log-level", "debug"] });
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon({ args: ["--log-level", "debug"] });
 
 /** More than kernel and clients buffer. */
 const size = 16 * 1024 * 1024;
@@ -28,22 +27,14 @@ const tarBlock = 512;
 const sha256 = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex");
 
 /** How many archives were handed on. */
-const handedOn = () => setting.daemon.output.split("an archive is handed on").length - 1;
+const handedOn = () => daemon.output.split("an archive is handed on").length - 1;
 
 /** An answer of which nobody reads the body yet. */
 async function begun(path: string): Promise<IncomingMessage> {
-  const request = get({ socketPath: setting.daemon.socket, path });
+  const request = get({ socketPath: daemon.socket, path });
   const [response] = (await once(request, "response")) as [IncomingMessage];
   assert.equal(response.statusCode, 200);
   return response;
-}
-
-/** Kills a process, and waits for its successor. */
-async function kill(role: DaemonRole): Promise<void> {
-  const pid = await processOf(setting.daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid) || undefined);
-  await processOf(setting.daemon, role, pid);
 }
 
 /** The answer to an archive that comes in pieces; `between` is awaited before the last one. */
@@ -52,7 +43,7 @@ async function put(
   pieces: readonly Uint8Array[],
   between: () => Promise<void>,
 ): Promise<number> {
-  const upload = request({ socketPath: setting.daemon.socket, path, method: "PUT" });
+  const upload = request({ socketPath: daemon.socket, path, method: "PUT" });
   const answered = once(upload, "response") as Promise<[IncomingMessage]>;
   for (const piece of pieces.slice(0, -1)) {
     upload.write(piece);
@@ -75,14 +66,14 @@ describe("an archive of a running container", () => {
       const archive = await begun(`/v1.51/containers/${name}/archive?path=/file`);
       const root = await begun(`/v1.51/containers/${name}/export`);
       await untilTrue(() => handedOn() - before === 2);
-      await kill(role);
+      await replaced(daemon, role);
       const tar = await buffer(archive);
       assert.equal(sha256(tar.subarray(tarBlock, tarBlock + size)), content);
       assert.ok(
         (await buffer(root)).includes(tar.subarray(tarBlock, tarBlock + size)),
         "it is in the export",
       );
-      await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+      await untilTrue(async () => (await daemon.docker("version")).code === 0);
       await ok("rm", "-f", name);
     });
 
@@ -98,10 +89,10 @@ describe("an archive of a running container", () => {
         const path = `/v1.51/containers/${name}/archive?path=/`;
         const status = await put(path, [tar.subarray(0, size / 2), tar.subarray(size / 2)], async () => {
           await untilTrue(() => handedOn() - before === 1);
-          await kill(role);
+          await replaced(daemon, role);
         });
         assert.equal(status, 200);
-        await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+        await untilTrue(async () => (await daemon.docker("version")).code === 0);
         assert.equal((await ok("exec", name, "sha256sum", "/file")).split(" ")[0], sha256(content));
         await ok("rm", "-f", name);
       },
@@ -126,7 +117,7 @@ describe("an archive of a running container", () => {
       for (const cut of [0, 1, 6, tarBlock, -6, -1, Number.POSITIVE_INFINITY]) {
         count += 1;
         const body = framed(await tarOf([{ name: `cut-${count}`, content: `${text}\n` }]));
-        const client = new RawClient(setting.daemon.socket);
+        const client = new RawClient(daemon.socket);
         client.send(Buffer.concat([Buffer.from(`${head}${framing}\r\n\r\n`), body.subarray(0, cut)]));
         await untilTrue(() => handedOn() - before === count);
         client.send(body.subarray(cut));
@@ -147,7 +138,7 @@ describe("an archive of a running container", () => {
   ] as const) {
     test(`that is ${what} is refused`, async () => {
       await ok("run", "-d", "--name", "refuses", "busybox", "sleep", "1000");
-      const client = new RawClient(setting.daemon.socket);
+      const client = new RawClient(daemon.socket);
       client.send("PUT /v1.51/containers/refuses/archive?path=/ HTTP/1.1\r\nHost: docker\r\n");
       client.send(`Transfer-Encoding: chunked\r\n\r\n${body}`);
       await client.end();
@@ -158,7 +149,7 @@ describe("an archive of a running container", () => {
   }
 });
 
-const blobsIn = (folder: "sha256" | "ingest") => readdir(join(setting.daemon.stateDir, "blobs", folder));
+const blobsIn = (folder: "sha256" | "ingest") => readdir(join(daemon.stateDir, "blobs", folder));
 
 describe("an archive of images", () => {
   const content = randomBytes(size);
@@ -168,7 +159,7 @@ describe("an archive of images", () => {
   async function imported(name: string): Promise<Buffer> {
     const tar = await tarOf([{ name: `for ${name}`, content }]);
     const upload = request({
-      socketPath: setting.daemon.socket,
+      socketPath: daemon.socket,
       path: `/v1.51/images/create?fromSrc=-&repo=${name}`,
       method: "POST",
     });
@@ -181,7 +172,7 @@ describe("an archive of images", () => {
 
   /** The archive as it comes through the frontend, to a client that knows no chunks. */
   async function relayed(path: string): Promise<Buffer> {
-    const client = new RawClient(setting.daemon.socket);
+    const client = new RawClient(daemon.socket);
     client.send(`GET ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`);
     await client.end();
     client.close();
@@ -197,9 +188,9 @@ describe("an archive of images", () => {
     assert.ok(expected.includes(layer));
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await kill("frontend");
+    await replaced(daemon, "frontend");
     assert.ok((await buffer(archive)).equals(expected));
-    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    await untilTrue(async () => (await daemon.docker("version")).code === 0);
     await ok("rmi", "saved");
   });
 
@@ -210,10 +201,10 @@ describe("an archive of images", () => {
     const before = handedOn();
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await kill("backend");
+    await replaced(daemon, "backend");
     const came = await buffer(archive).catch((error: NodeJS.ErrnoException) => error.code);
     assert.ok(came === "ECONNRESET" || expected.equals(came as Buffer), String(came));
-    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    await untilTrue(async () => (await daemon.docker("version")).code === 0);
     const again = handedOn();
     assert.ok((await buffer(await begun(path))).equals(expected));
     await untilTrue(() => handedOn() - again === 1);
@@ -233,7 +224,7 @@ describe("an archive of images", () => {
 
   test("is cut where a layer is damaged", async () => {
     const layer = sha256(await imported("damaged"));
-    const blob = join(setting.daemon.stateDir, "blobs", "sha256", layer);
+    const blob = join(daemon.stateDir, "blobs", "sha256", layer);
     await truncate(blob, size / 2);
     const before = handedOn();
     await assert.rejects(buffer(await begun("/v1.51/images/damaged/get")), { code: "ECONNRESET" });
@@ -249,7 +240,7 @@ describe("an archive of images that is loaded", () => {
   /** An upload of which half has come. */
   async function half(): Promise<RawClient> {
     const before = handedOn();
-    const client = new RawClient(setting.daemon.socket);
+    const client = new RawClient(daemon.socket);
     client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n");
     client.send(`Content-Length: ${archive.length}\r\n\r\n`);
     await untilTrue(() => handedOn() - before === 1);
@@ -260,16 +251,16 @@ describe("an archive of images that is loaded", () => {
 
   /** Waits until the daemon answers, and nothing of an archive is there. */
   async function nothingIsLeft(): Promise<void> {
-    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+    await untilTrue(async () => (await daemon.docker("version")).code === 0);
     await untilTrue(async () => (await blobsIn("ingest")).length === 0);
-    assert.equal((await setting.daemon.docker("inspect", imageId)).code, 1);
+    assert.equal((await daemon.docker("inspect", imageId)).code, 1);
     const config = imageId.slice("sha256:".length);
     await untilTrue(async () => !(await blobsIn("sha256")).includes(config));
   }
 
   before(async () => {
     const tar = await tarOf([{ name: "content", content: randomBytes(size) }]);
-    const file = join(setting.daemon.directory, "layer.tar");
+    const file = join(daemon.directory, "layer.tar");
     await writeFile(file, tar);
     await ok("import", file, "loaded");
     imageId = await ok("inspect", "-f", "{{.Id}}", "loaded");
@@ -280,7 +271,7 @@ describe("an archive of images that is loaded", () => {
   });
 
   test("gives the image back, once and again", async () => {
-    const file = join(setting.daemon.directory, "archive.tar");
+    const file = join(daemon.directory, "archive.tar");
     await writeFile(file, archive);
     for (const input of [file, file]) {
       const before = handedOn();
@@ -298,7 +289,7 @@ describe("an archive of images that is loaded", () => {
   for (const role of ["frontend", "backend"] as const) {
     test(`is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
       const client = await half();
-      await kill(role);
+      await replaced(daemon, role);
       client.send(archive.subarray(archive.length / 2));
       await until(() => client.ended || client.closed || undefined);
       client.close();
@@ -319,7 +310,7 @@ describe("an archive of images that is loaded", () => {
     test(`is refused in band where it is cut at ${cut}`, async () => {
       const before = handedOn();
       const part = archive.subarray(0, cut);
-      const client = new RawClient(setting.daemon.socket);
+      const client = new RawClient(daemon.socket);
       client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n");
       client.send(`Content-Length: ${part.length}\r\n\r\n`);
       client.send(part);

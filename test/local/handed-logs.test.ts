@@ -10,13 +10,12 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { type DaemonRole, findShim, isAlive, processOf } from "../support/processes.ts";
+import { type DaemonRole, findShim, processOf, replaced } from "../support/processes.ts";
 import { channelText, framesOf, RawClient } from "../support/raw-client.ts";
-import { until, untilTrue } from "../support/until.ts";
+import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 
 /** More than kernel and clients buffer. */
 const lines = 500_000;
@@ -25,7 +24,7 @@ const logOf = (container: string) => `/v1.51/containers/${container}/logs?stdout
 
 /** An answer whose body has begun, so that somebody reads the log, and of which nobody reads more yet. */
 async function begun(path: string): Promise<IncomingMessage> {
-  const request = get({ socketPath: setting.daemon.socket, path, agent: false });
+  const request = get({ socketPath: daemon.socket, path, agent: false });
   const [response] = (await once(request, "response")) as [IncomingMessage];
   assert.equal(response.statusCode, 200);
   await once(response, "readable");
@@ -34,7 +33,7 @@ async function begun(path: string): Promise<IncomingMessage> {
 
 /** The log as it comes through a worker, to a client that knows no chunks. */
 async function relayed(path: string): Promise<Buffer> {
-  const client = new RawClient(setting.daemon.socket);
+  const client = new RawClient(daemon.socket);
   client.send(`GET ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`);
   await client.end();
   client.close();
@@ -54,11 +53,8 @@ async function received(response: IncomingMessage): Promise<{ bytes: Buffer; cod
 
 /** Kills a process, and waits for its successor. */
 async function kill(role: DaemonRole): Promise<void> {
-  const pid = await processOf(setting.daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !isAlive(pid) || undefined);
-  await processOf(setting.daemon, role, pid);
-  await untilTrue(async () => (await setting.daemon.docker("version")).code === 0);
+  await replaced(daemon, role);
+  await untilTrue(async () => (await daemon.docker("version")).code === 0);
 }
 
 describe("a log that is not followed", () => {
@@ -69,7 +65,7 @@ describe("a log that is not followed", () => {
     await ok("run", "-d", "--name", "runs", "busybox", "sh", "-c", `${printed}; touch /all; exec sleep 1000`);
     await ok("run", "-d", "--name", "ended", "busybox", "sh", "-c", printed);
     await ok("wait", "ended");
-    await untilTrue(async () => (await setting.daemon.docker("exec", "runs", "ls", "/all")).code === 0);
+    await untilTrue(async () => (await daemon.docker("exec", "runs", "ls", "/all")).code === 0);
     for (const container of ["runs", "ended"]) {
       whole.set(container, await relayed(logOf(container)));
       assert.equal(channelText(wholeOf(container), 1).split("\n").length, lines + 1);
@@ -96,7 +92,7 @@ describe("a log that is not followed", () => {
 
   test("needs no thread of the frontend, as one that comes through a worker does", async () => {
     await kill("frontend");
-    const pid = await processOf(setting.daemon, "frontend");
+    const pid = await processOf(daemon, "frontend");
     const threads = async () => (await readdir(`/proc/${pid}/task`)).length;
     await buffer(await begun(logOf("ended")));
     // A frontend that has just begun starts threads of its own.
@@ -114,7 +110,7 @@ describe("a log that is not followed", () => {
   test("is never whole where its shim is killed meanwhile", async () => {
     const log = await begun(logOf("runs"));
     const id = await ok("inspect", "-f", "{{.Id}}", "runs");
-    process.kill(findShim(setting.daemon, id) ?? assert.fail("no shim"), "SIGKILL");
+    process.kill(findShim(daemon, id) ?? assert.fail("no shim"), "SIGKILL");
     const { bytes, code } = await received(log);
     assert.equal(code, "ECONNRESET");
     assert.ok(
@@ -124,7 +120,7 @@ describe("a log that is not followed", () => {
 
   test("says that it is damaged as one that comes through a worker does", async () => {
     const id = await ok("inspect", "-f", "{{.Id}}", "ended");
-    const directory = join(setting.daemon.stateDir, "containers", id, "log");
+    const directory = join(daemon.stateDir, "containers", id, "log");
     const [name = ""] = await readdir(directory);
     await using file = await open(join(directory, name), "r+");
     await file.write("?", 1_000_000);

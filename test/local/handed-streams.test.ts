@@ -5,13 +5,13 @@
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { existsSync, readdirSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { describe, test } from "node:test";
 
 import type { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { type DaemonRole, isAlive, processOf } from "../support/processes.ts";
+import { isAlive, processOf, replaced } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { isSoak, sampled } from "../support/soak.ts";
@@ -25,11 +25,10 @@ const terminalKills = isSoak ? 10 : 1;
 const runKills = isSoak ? [10, 10, 10, 10, 10] : [1];
 const manyStreams = isSoak ? { handed: 100, byWorkers: 32 } : { handed: 32, byWorkers: 16 };
 
-const setting = withDaemon({ args: ["--log-level", "debug"] });
+const { daemon, ok } = withDaemon({ args: ["--log-level", "debug"] });
 const byWorkers = withDaemon({ env: { SOCKERLESS_HAND_OVER: "false" } });
-const ok = (...args: string[]) => setting.daemon.ok(...args);
 
-const run = (name: string, ...command: string[]) => runOn(setting.daemon, name, ...command);
+const run = (name: string, ...command: string[]) => runOn(daemon, name, ...command);
 const runOn = (daemon: Daemon, name: string, ...command: string[]) =>
   daemon.ok("run", "-di", "--name", name, "busybox", ...(command.length > 0 ? command : ["sleep", "1000"]));
 
@@ -50,13 +49,13 @@ async function exitCodeOf(daemon: Daemon, id: string): Promise<unknown> {
 const startRequest = (id: string) => hijackRequest(`/v1.51/exec/${id}/start`, { body: '{"Detach":false}' });
 
 /** How many connections were handed on. */
-const handedOn = () => setting.daemon.output.split("a stream is handed on").length - 1;
+const handedOn = () => daemon.output.split("a stream is handed on").length - 1;
 
 /** How many containers were started, as their clients know. */
-const started = () => setting.daemon.output.match(/\/start","status":204/g)?.length ?? 0;
+const started = () => daemon.output.match(/\/start","status":204/g)?.length ?? 0;
 
 /** How often terminals were given a size, as their clients know. */
-const resized = () => setting.daemon.output.match(/\/resize\?\S*","status":200/g)?.length ?? 0;
+const resized = () => daemon.output.match(/\/resize\?\S*","status":200/g)?.length ?? 0;
 
 /** Starts streams, and waits until each was handed on. */
 async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stream): Promise<Stream[]> {
@@ -67,9 +66,9 @@ async function handed<Stream>(count: number, begin: () => Promise<Stream> | Stre
 }
 
 /** A client of an exec of `cat`, that has been answered. */
-async function catIn(container: string, daemon = setting.daemon): Promise<RawClient> {
-  const id = await exec(daemon, container, "cat");
-  const client = new RawClient(daemon.socket).send(startRequest(id));
+async function catIn(container: string, on = daemon): Promise<RawClient> {
+  const id = await exec(on, container, "cat");
+  const client = new RawClient(on.socket).send(startRequest(id));
   await client.answered();
   return client;
 }
@@ -114,39 +113,30 @@ async function assertComesWholeHoweverCut(daemon: Daemon, container: string): Pr
 
 const descriptorsOf = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
 
-/** Kills a process, and waits for its successor. @param meanwhile what is done once it is gone, and its sockets closed */
-async function kill(role: DaemonRole, meanwhile?: () => void): Promise<void> {
-  const pid = await processOf(setting.daemon, role);
-  process.kill(pid, "SIGKILL");
-  await until(() => !existsSync(`/proc/${pid}`) || undefined); // A zombie's threads may still hold them.
-  meanwhile?.();
-  await processOf(setting.daemon, role, pid);
-}
-
 describe("a stream that was handed on", () => {
   test("has every byte of standard input, wherever the client's packets are cut and whenever it ends", async () => {
     await run("cuts");
     const before = handedOn();
-    const streams = await assertComesWholeHoweverCut(setting.daemon, "cuts");
+    const streams = await assertComesWholeHoweverCut(daemon, "cuts");
     await untilTrue(() => handedOn() - before === streams);
     const told =
       /"kind":"exit","exitCode":0,"input":3,"output":3,"ms":\d+,"msg":"a stream that was handed on has ended"/g;
-    await untilTrue(() => setting.daemon.output.match(told)?.length === streams);
+    await untilTrue(() => daemon.output.match(told)?.length === streams);
     await ok("rm", "-f", "cuts");
   });
 
   test("takes all input though the process closes its standard input midway", async () => {
     await run("closes");
     const script = "head -c 1000000 > /dev/null; exec 0<&-; until [ -e /go ]; do usleep 1000; done; exit 9";
-    const id = await exec(setting.daemon, "closes", "sh", "-c", script);
-    const client = new RawClient(setting.daemon.socket).send(startRequest(id));
+    const id = await exec(daemon, "closes", "sh", "-c", script);
+    const client = new RawClient(daemon.socket).send(startRequest(id));
     await client.answered();
     client.socket.end("x".repeat(8 * 1024 ** 2));
     await once(client.socket, "finish"); // A client is held up where nobody takes its input.
     await ok("exec", "closes", "touch", "/go");
     await client.end();
     client.close();
-    assert.equal(await exitCodeOf(setting.daemon, id), 9);
+    assert.equal(await exitCodeOf(daemon, id), 9);
     await ok("rm", "-f", "closes");
   });
 
@@ -157,16 +147,16 @@ describe("a stream that was handed on", () => {
         const script = "echo begun; cat; exit 42";
         const [client] = await handed(
           1,
-          () => new FollowingClient(setting.daemon, "exec", "-i", "lasts", "sh", "-c", script),
+          () => new FollowingClient(daemon, "exec", "-i", "lasts", "sh", "-c", script),
         );
         const [attached] = await handed(
           1,
-          () => new FollowingClient(setting.daemon, "attach", "--sig-proxy=false", "lasts"),
+          () => new FollowingClient(daemon, "attach", "--sig-proxy=false", "lasts"),
         );
         assert.ok(client !== undefined && attached !== undefined);
         attached.write("one\n");
         await attached.receives("one\n");
-        await kill(role);
+        await replaced(daemon, role);
         for (const each of [client, attached]) {
           each.write("after\n");
           await each.receives("after\n");
@@ -200,12 +190,12 @@ describe("a stream that was handed on", () => {
               "echo begun; cat; exit 42",
             ]),
             ["--rm", "--name=told", "busybox", "sh", "-c", untilTold],
-          ].map((args) => new FollowingClient(setting.daemon, "run", ...args));
+          ].map((args) => new FollowingClient(daemon, "run", ...args));
           await Promise.all(clients.map((client) => client.receives("begun\n")));
           await untilTrue(() => started() - before === clients.length); // Output may be earlier than the start's answer.
-          clients.push(new FollowingClient(setting.daemon, "logs", "--follow", "told"));
+          clients.push(new FollowingClient(daemon, "logs", "--follow", "told"));
           await clients.at(-1)?.receives("begun\n");
-          await kill(role);
+          await replaced(daemon, role);
           for (const client of clients) {
             client.write("after\n");
             client.endInput();
@@ -234,7 +224,7 @@ describe("a stream that was handed on", () => {
         until [ -e /stop ]; do i=$((i + 1)); echo $i; usleep 2000; done; echo counted
         while read -r line; do case $line in size) stty size;; end) exit ${code};; *) echo "<$line>";; esac; done`;
         for (let n = 0; n < terminalKills; n += 1) {
-          const terminal = (...args: string[]) => Terminal.run("docker", args, setting.daemon.clientEnv);
+          const terminal = (...args: string[]) => Terminal.run("docker", args, daemon.clientEnv);
           const before = resized();
           const options = ["-it", "--rm", "--name=typed", "busybox"];
           const [first] = await handed(1, () => terminal("run", ...options, "sh", "-c", script(42)));
@@ -242,7 +232,7 @@ describe("a stream that was handed on", () => {
           assert.ok(first !== undefined && second !== undefined);
           await untilTrue(() => resized() - before >= 2); // A kill refuses the request that is being answered.
           await Promise.all([first.see(/^100\r$/m), second.see(/^100\r$/m)]);
-          await kill(role, () => {
+          await replaced(daemon, role, () => {
             for (const each of [first, second]) {
               each.type("one\rtwo\r");
               each.resize(40, 132);
@@ -269,7 +259,6 @@ describe("a stream that was handed on", () => {
   }
 
   test("has its exit code once its client has seen the end, until the container is removed", async () => {
-    const { daemon } = setting;
     await run("inspected");
     const inspect = async (id: string): Promise<Record<string, unknown>> =>
       (await callApi(daemon.socket, "GET", `/v1.51/exec/${id}/json`)).json() as Record<string, unknown>;
@@ -286,17 +275,17 @@ describe("a stream that was handed on", () => {
     await run("ended");
     const [client] = await handed(
       1,
-      () => new FollowingClient(setting.daemon, "exec", "-i", "ended", "sh", "-c", "cat; exit 43"),
+      () => new FollowingClient(daemon, "exec", "-i", "ended", "sh", "-c", "cat; exit 43"),
     );
     assert.ok(client !== undefined);
-    const pid = await processOf(setting.daemon, "backend");
-    process.kill(setting.daemon.pid, "SIGSTOP"); // No next one yet.
+    const pid = await processOf(daemon, "backend");
+    process.kill(daemon.pid, "SIGSTOP"); // No next one yet.
     process.kill(pid, "SIGKILL");
     await until(() => !isAlive(pid) || undefined);
     client.write("last\n");
     client.endInput();
     await client.receives("last\n");
-    process.kill(setting.daemon.pid, "SIGCONT");
+    process.kill(daemon.pid, "SIGCONT");
     assert.equal(await client.exitCode(), 43, client.stderr);
     await ok("rm", "-f", "ended");
   });
@@ -304,17 +293,17 @@ describe("a stream that was handed on", () => {
   test(`outlives a frontend that is told to end, with ${manyStreams.handed} of them`, async () => {
     await run("many");
     const clients = await handed(manyStreams.handed, () => catIn("many"));
-    const pid = await processOf(setting.daemon, "frontend");
+    const pid = await processOf(daemon, "frontend");
     process.kill(pid, "SIGTERM");
-    await processOf(setting.daemon, "frontend", pid);
+    await processOf(daemon, "frontend", pid);
     await Promise.all(clients.map((client, n) => assertEchoes(client, `stream ${n}`)));
-    await untilTrue(async () => (await setting.daemon.docker("version")).code === 0); // It had taken its socket along.
+    await untilTrue(async () => (await daemon.docker("version")).code === 0); // It had taken its socket along.
     await ok("rm", "-f", "many");
   });
 
   test("leaves no descriptor in the frontend or its forwarder, with 32 at a time", async () => {
     await run("counted");
-    const pids = [await processOf(setting.daemon, "frontend"), await processOf(setting.daemon, "forwarder")];
+    const pids = [await processOf(daemon, "frontend"), await processOf(daemon, "forwarder")];
     const count = 32;
     const streams = async () => {
       const clients = await handed(count, () => catIn("counted"));
@@ -332,11 +321,7 @@ describe("a stream that was handed on", () => {
     await run("helped");
     const [earlier] = await handed(1, () => catIn("helped"));
     assert.ok(earlier !== undefined);
-    const pid = await processOf(setting.daemon, "forwarder");
-    process.kill(pid, "SIGKILL");
-    await until(() => !isAlive(pid) || undefined);
-    await assertEchoes(await catIn("helped"), "meanwhile");
-    await processOf(setting.daemon, "forwarder", pid);
+    await replaced(daemon, "forwarder", async () => assertEchoes(await catIn("helped"), "meanwhile"));
     const [later] = await handed(1, () => catIn("helped"));
     assert.ok(later !== undefined);
     await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);

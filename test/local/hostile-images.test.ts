@@ -16,9 +16,7 @@ import { type TarEntry, tarOf } from "../support/tar.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 /** A directory of the machine that links of images and containers lead to. */
 let outside = "";
@@ -60,7 +58,7 @@ async function archiveWith(name: string, entries: readonly TarEntry[]): Promise<
 }
 
 async function load(name: string, entries: readonly TarEntry[]): Promise<void> {
-  const loaded = await setting.daemon.dockerWith({ input: await archiveWith(name, entries) }, "load");
+  const loaded = await daemon.dockerWith({ input: await archiveWith(name, entries) }, "load");
   assert.equal(loaded.code, 0, loaded.errorText);
 }
 
@@ -172,8 +170,8 @@ describe("an image whose links lead to the machine touches nothing there", () =>
       { name: "elsewhere/made/planted", content: "x" },
       { name: "elsewhere/planted", content: "x" },
     ]);
-    await setting.daemon.dockerWith({ input: planted }, "cp", "-", `${id}:/`);
-    await setting.daemon.dockerWith({ input: planted }, "cp", "-", `${id}:/elsewhere`);
+    await daemon.dockerWith({ input: planted }, "cp", "-", `${id}:/`);
+    await daemon.dockerWith({ input: planted }, "cp", "-", `${id}:/elsewhere`);
     await assertUntouched("cp to it");
     for (const path of ["/dev/.", "/elsewhere/.", "/elsewhere/ptmx"]) {
       const copied = await docker("cp", `${id}:${path}`, "-");
@@ -220,7 +218,7 @@ describe("a container that has replaced its own directories by links", () => {
     const id = await ok("create", "busybox", "test", "-c", "/dev/null", "-a", "-d", "/proc/self");
     const replaced = await tarOf(["dev", "proc", "sys"].map((name) => link(name, outside)));
     // The docker CLI asks that directories be kept; others need not.
-    const copied = await callApi(setting.daemon.socket, "PUT", `/v1.51/containers/${id}/archive?path=/`, {
+    const copied = await callApi(daemon.socket, "PUT", `/v1.51/containers/${id}/archive?path=/`, {
       body: replaced,
       headers: { "Content-Type": "application/x-tar" },
     });
@@ -255,15 +253,15 @@ describe("an image with links where file systems are mounted", () => {
       const image = `laid-${++number}`;
       const input = await archiveWith(image, entriesTo("/usr/target"));
       const told: object[] = [];
-      for (const daemon of [dockerd, setting.daemon]) {
-        const loaded = await daemon.dockerWith({ input }, "load");
+      for (const each of [dockerd, daemon]) {
+        const loaded = await each.dockerWith({ input }, "load");
         assert.equal(loaded.code, 0, loaded.errorText);
         const args = ["--network", "none", "--name", image, image, "/bin/sh", "-c", report];
-        const run = await daemon.docker("run", ...args);
-        const changes = new Set((await daemon.ok("diff", image)).split("\n"));
-        await daemon.ok("commit", image, `${image}-committed`);
-        const committed = await topLayerOf(daemon, `${image}-committed`);
-        await daemon.ok("rm", image);
+        const run = await each.docker("run", ...args);
+        const changes = new Set((await each.ok("diff", image)).split("\n"));
+        await each.ok("commit", image, `${image}-committed`);
+        const committed = await topLayerOf(each, `${image}-committed`);
+        await each.ok("rm", image);
         told.push({ code: run.code, text: run.text, changes, committed });
       }
       assert.deepEqual(told[1], told[0]);
@@ -273,17 +271,17 @@ describe("an image with links where file systems are mounted", () => {
   test("fills volumes there as dockerd does", async () => {
     const input = await archiveWith("filling", [directory("dev"), link("dev/tty", "/etc/passwd")]);
     const told: string[] = [];
-    for (const daemon of [dockerd, setting.daemon]) {
-      assert.equal((await daemon.dockerWith({ input }, "load")).code, 0);
+    for (const each of [dockerd, daemon]) {
+      assert.equal((await each.dockerWith({ input }, "load")).code, 0);
       const volumes = (below: string) =>
         ["etc", "dev"].flatMap((name) => ["--volume", `${name}:${below}/${name}`]);
-      await daemon.ok("create", "--network", "none", "--name", "filling", ...volumes(""), "filling");
+      await each.ok("create", "--network", "none", "--name", "filling", ...volumes(""), "filling");
       const list = "cd /v && find . -exec stat -c '%n %F %a %u %g %s %N' {} + | sort";
       told.push(
-        await daemon.ok("run", "--rm", "--network", "none", ...volumes("/v"), "filling", "sh", "-c", list),
+        await each.ok("run", "--rm", "--network", "none", ...volumes("/v"), "filling", "sh", "-c", list),
       );
-      await daemon.ok("rm", "filling");
-      await daemon.ok("volume", "rm", "etc", "dev");
+      await each.ok("rm", "filling");
+      await each.ok("volume", "rm", "etc", "dev");
     }
     assert.deepEqual(told[1], told[0]);
   });

@@ -7,14 +7,14 @@ import { after, before, describe, test } from "node:test";
 
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 
 describe("a file system that does not answer", () => {
   let directory = "";
   let connection = -1;
 
   before(() => {
-    directory = join(setting.daemon.directory, "hung");
+    directory = join(daemon.directory, "hung");
     mkdirSync(directory);
     connection = openSync("/dev/fuse", "r+"); // Nobody reads the kernel's requests.
     const options = "fd=3,rootmode=40000,user_id=0,group_id=0,allow_other";
@@ -30,7 +30,6 @@ describe("a file system that does not answer", () => {
   });
 
   test("fails what names its paths, and nobody else waits", async () => {
-    const { daemon } = setting;
     await daemon.ok("run", "-d", "--name=other", "busybox", "sleep", "1000");
     const source = join(directory, "x");
     const named = [

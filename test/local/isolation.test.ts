@@ -8,7 +8,7 @@ import { withDaemon } from "../support/with-daemon.ts";
 /** Debian's dockerd is 20.10; what later versions closed, moby v28 closes and so do we. */
 const closedSince = ["/proc/interrupts", "/sys/devices/virtual/powercap", "/sys/devices/system/cpu/cpu"];
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const dockerd = duringTests(() => Dockerd.startWithBusybox());
 
 /** The same container on both, without a network, which dockerd was started without. */
@@ -26,7 +26,7 @@ async function onBoth(flags: readonly string[], script: string): Promise<{ ours:
     "-c",
     script,
   ];
-  return { ours: await setting.daemon.ok(...args), theirs: await dockerd.ok(...args) };
+  return { ours: await daemon.ok(...args), theirs: await dockerd.ok(...args) };
 }
 
 const credentialLines =

@@ -1,31 +1,22 @@
 /** The metrics address of a daemon, read by raw HTTP. */
 import assert from "node:assert/strict";
 import { request as tlsRequest } from "node:https";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
 import { makeCertificates } from "../support/certificates.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { askMetrics, seriesOf, sumOf } from "../support/metrics.ts";
 import { findShim, processOf } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
+import { scratchDirectory } from "../support/scratch.ts";
 import { inSoak } from "../support/soak.ts";
 
 describe("the metrics of a daemon", () => {
-  let directory = "";
-  let socket = "";
-  let daemon: Daemon;
-  before(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-    socket = join(directory, "metrics.sock");
-    daemon = await Daemon.startWithBusybox({ args: ["--metrics-addr", `unix://${socket}`] });
-  });
-  after(async () => {
-    await daemon.stop();
-    await rm(directory, { recursive: true });
-  });
+  const socket = join(scratchDirectory(), "metrics.sock");
+  const daemon = duringTests(() => Daemon.startWithBusybox({ args: ["--metrics-addr", `unix://${socket}`] }));
 
   it("tell containers, starts, requests, streams, images, memory and the state of all processes", async () => {
     const id = (await daemon.ok("run", "--detach", "busybox", "sleep", "1000")).trim();
@@ -155,20 +146,14 @@ describe("the metrics of a daemon", () => {
 });
 
 describe("the metrics of single containers", () => {
-  let directory = "";
-  let socket = "";
+  const socket = join(scratchDirectory(), "metrics.sock");
   let daemon: Daemon;
   beforeEach(async () => {
-    directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-    socket = join(directory, "metrics.sock");
     daemon = await Daemon.startWithBusybox({
       args: ["--metrics-addr", `unix://${socket}`, "--metrics-containers"],
     });
   });
-  afterEach(async () => {
-    await daemon.stop();
-    await rm(directory, { recursive: true });
-  });
+  afterEach(() => daemon.stop());
 
   it("tell what each uses that runs, and nothing of others", async () => {
     await daemon.ok("create", "--name", "created", "busybox", "true");
@@ -226,9 +211,7 @@ function addressOf({ output }: Daemon): URL {
 }
 
 it("metrics on the loopback are served as they are, elsewhere to clients with a certificate only", async () => {
-  const directory = await mkdtemp(join(tmpdir(), "skl-metrics-"));
-  await using stack = new AsyncDisposableStack();
-  stack.defer(() => rm(directory, { recursive: true }));
+  const directory = scratchDirectory();
   {
     await using daemon = await Daemon.start({ args: ["--metrics-addr", "tcp://127.0.0.1:0"] });
     const { port } = addressOf(daemon);

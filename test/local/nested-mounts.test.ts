@@ -8,7 +8,7 @@ import { duringTests } from "../support/during-tests.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
-const setting = withDaemon();
+const { daemon } = withDaemon();
 const dockerd = duringTests(() => Dockerd.startWithBusybox());
 const machine = scratchDirectory();
 
@@ -61,9 +61,9 @@ describe("a mount in something that is bound", () => {
       const mounts =
         "; sed -n 's/^[^ ]* \\(.*\\) 0 0$/\\1/p' /proc/self/mounts | grep -E '^/(v|sbin)' | sort";
       const told: object[] = [];
-      for (const daemon of [dockerd, setting.daemon]) {
+      for (const each of [dockerd, daemon]) {
         const flags = options.replaceAll("$", machine).split(" ");
-        const run = await daemon.docker(
+        const run = await each.docker(
           "run",
           "--rm",
           "--network",
@@ -76,7 +76,7 @@ describe("a mount in something that is bound", () => {
         );
         const text = run.text.replaceAll(/,inode64|,mode=700$/gm, ""); // newer runtimes tell the mode
         told.push({ code: run.code, text, refused: run.code === 0 ? run.errorText : "" });
-        await daemon.docker("volume", "rm", "vol", "other", "names", "programs");
+        await each.docker("volume", "rm", "vol", "other", "names", "programs");
       }
       assert.deepEqual(told[1], told[0]);
     });
@@ -91,29 +91,21 @@ describe("a mount in something that is bound", () => {
       "-v",
       `${machine}/file:/v/made/file`,
     ];
-    const run = await setting.daemon.ok(
-      "run",
-      "--rm",
-      ...mounts,
-      "-w",
-      "/v/made",
-      "busybox",
-      "/v/made/program",
-    );
+    const run = await daemon.ok("run", "--rm", ...mounts, "-w", "/v/made", "busybox", "/v/made/program");
     assert.equal(run, "/v/made\na file of the machine");
   });
 
   test("may be the init", async () => {
     const mounts = ["-v", "programs:/sbin"];
     assert.equal(
-      await setting.daemon.ok("run", "--rm", "--init", ...mounts, "busybox", "cat", "/proc/1/comm"),
+      await daemon.ok("run", "--rm", "--init", ...mounts, "busybox", "cat", "/proc/1/comm"),
       "docker-init",
     );
   });
 
   test("is not mounted on /proc by a link of the volume's", async () => {
-    await setting.daemon.ok("run", "--rm", "-v", "led:/v", "busybox", "ln", "-s", "/proc/self", "/v/link");
-    const run = await setting.daemon.docker(
+    await daemon.ok("run", "--rm", "-v", "led:/v", "busybox", "ln", "-s", "/proc/self", "/v/link");
+    const run = await daemon.docker(
       "run",
       "--rm",
       "-v",

@@ -4,12 +4,10 @@ import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { EngineApi } from "../support/engine-api.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon({ args: ["--log-level", "debug"] });
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon({ args: ["--log-level", "debug"] });
 
 interface Line {
   readonly process?: string;
@@ -21,7 +19,7 @@ interface Line {
 
 /** The daemon's lines that carry the ID. */
 function linesOf(id: string): Line[] {
-  return setting.daemon.output
+  return daemon.output
     .split("\n")
     .filter((line) => line.startsWith("{") && line.endsWith("}"))
     .map((line) => JSON.parse(line) as Line)
@@ -51,7 +49,7 @@ test("a request's ID stands in the answer, in the frontend's lines and in the ba
 test("an agent's line about a call that failed names the request that it was made for", async () => {
   const id = await api.script("echo hello");
   await api.wait(id);
-  const log = join(setting.daemon.stateDir, "containers", id, "log");
+  const log = join(daemon.stateDir, "containers", id, "log");
   await rename(log, `${log}.away`);
   await writeFile(log, "no directory");
   const { status, headers } = await api.call("GET", `/containers/${id}/logs?stdout=1`);

@@ -6,14 +6,12 @@ import { after, before, test } from "node:test";
 import { routes } from "../../src/frontend/route-table.ts";
 import { build, compileBuilder } from "../support/builds.ts";
 import type { ApiResponse } from "../support/call-api.ts";
-import { EngineApi } from "../support/engine-api.ts";
 import { listenHere } from "../support/listen-here.ts";
 import { tarOf } from "../support/tar.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon({ args: ["--log-level", "debug"] });
-const api = new EngineApi(() => setting.daemon.socket);
+const { daemon, api } = withDaemon({ args: ["--log-level", "debug"] });
 
 /** Every secret of this file. */
 const secrets: string[] = [];
@@ -36,9 +34,9 @@ async function call(method: string, path: string, body?: unknown, headers?: Reco
 /** Waits for the log of all requests so far, and looks for secrets in it. */
 async function assertNothingTold(): Promise<void> {
   const { headers } = await api.call("GET", "/_ping");
-  await until(() => setting.daemon.output.includes(String(headers["sockerless-request-id"])) || undefined);
+  await until(() => daemon.output.includes(String(headers["sockerless-request-id"])) || undefined);
   const answered = answers.splice(0).map(({ text }) => text);
-  const lines = [...setting.daemon.output.split("\n"), ...answered];
+  const lines = [...daemon.output.split("\n"), ...answered];
   assert.deepEqual(
     lines.filter((line) => secrets.some((each) => line.includes(each))),
     [],
@@ -120,7 +118,7 @@ test("a build keeps its arguments and the passwords of its sources", async () =>
   for (const source of ["archive.tar", "absent"]) {
     const dockerfile = `FROM busybox\nARG TOKEN\nADD http://me:${secret()}@${host}/${source} /x\n`;
     const buildargs = JSON.stringify({ TOKEN: secret() });
-    const { text, error } = await build(setting.daemon.socket, dockerfile, { query: { buildargs } });
+    const { text, error } = await build(daemon.socket, dockerfile, { query: { buildargs } });
     assert.equal(error === undefined, source === "archive.tar", text);
     assert.ok(!secrets.some((each) => text.includes(each) || error?.message.includes(each)), text);
   }

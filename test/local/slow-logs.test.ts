@@ -14,8 +14,7 @@ import { inSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
-const setting = withDaemon();
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, ok } = withDaemon();
 
 /** More than the kernel and all processes on the way hold, with a header each. */
 const lines = 3_000_000;
@@ -24,7 +23,7 @@ const lines = 3_000_000;
 type Slow = () => Promise<Buffer>;
 
 async function slow(path: string): Promise<Slow> {
-  const request = get({ socketPath: setting.daemon.socket, path, agent: false });
+  const request = get({ socketPath: daemon.socket, path, agent: false });
   const [response] = (await once(request, "response")) as [IncomingMessage];
   assert.equal(response.statusCode, 200);
   await once(response, "readable");
@@ -33,7 +32,7 @@ async function slow(path: string): Promise<Slow> {
 
 /** One to a client that knows no chunks, which comes through a worker. */
 async function slowlyRelayed(path: string): Promise<Slow> {
-  const socket: Socket = connect(setting.daemon.socket);
+  const socket: Socket = connect(daemon.socket);
   socket.write(`GET ${path} HTTP/1.0\r\nHost: docker\r\n\r\n`);
   await once(socket, "readable");
   return async () => {
@@ -60,15 +59,15 @@ describe("a log that is read slowly while its container is removed", () => {
       "-c",
       `seq ${lines}; touch /all; exec sleep 1000`,
     );
-    await untilTrue(async () => (await setting.daemon.docker("exec", "loud", "ls", "/all")).code === 0);
+    await untilTrue(async () => (await daemon.docker("exec", "loud", "ls", "/all")).code === 0);
     const all = await begin(`/v1.51/containers/loud/logs?stdout=1${query}`);
     await ok("rm", "--force", "loud");
-    const files = join(setting.daemon.stateDir, "containers", id);
+    const files = join(daemon.stateDir, "containers", id);
     await until(() => !existsSync(files) || undefined);
-    assert.notEqual(findShim(setting.daemon, id), undefined, "its shim is there for the client alone");
+    assert.notEqual(findShim(daemon, id), undefined, "its shim is there for the client alone");
     assert.equal(await ok("ps", "--all", "--quiet"), "");
     assert.ok(channelText(await all(), 1) === expected);
-    await until(() => findShim(setting.daemon, id) === undefined || undefined);
+    await until(() => findShim(daemon, id) === undefined || undefined);
   }
 
   test("is whole in its client's connection", inSoak, async () => {

@@ -39,7 +39,7 @@ const rootfs = await tarOf([
 ]);
 
 describe("an upload", () => {
-  const setting = withDaemon();
+  const { daemon } = withDaemon();
 
   for (const [name, upload] of [
     ["plain", rootfs],
@@ -47,7 +47,6 @@ describe("an upload", () => {
     ["zstd", zstdCompressSync(rootfs)],
   ] as const) {
     test(`that is ${name} has the digest of its tar, and is stored as it came`, async () => {
-      const { daemon } = setting;
       const { status, text } = await callApi(daemon.socket, "POST", importPath + name, { body: upload });
       assert.equal(status, 200, text);
       const digest = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -62,7 +61,6 @@ describe("an upload", () => {
   }
 
   test("that is cut, or no tar, or leads outside leaves nothing", async () => {
-    const { daemon } = setting;
     const before = await contentOf(daemon);
     const client = new RawClient(daemon.socket);
     client.send(`POST ${importPath}cut HTTP/1.1\r\nHost: d\r\nContent-Length: ${rootfs.length}\r\n\r\n`);
@@ -85,7 +83,6 @@ describe("an upload", () => {
   });
 
   test("whose host process dies is told so, and leaves nothing", async () => {
-    const { daemon } = setting;
     const before = await contentOf(daemon);
     const client = new RawClient(daemon.socket);
     client.send(`POST ${importPath}lost HTTP/1.1\r\nHost: d\r\nContent-Length: ${rootfs.length}\r\n\r\n`);

@@ -13,9 +13,7 @@ import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
 
-const setting = withDaemon();
-const docker = (...args: string[]) => setting.daemon.docker(...args);
-const ok = (...args: string[]) => setting.daemon.ok(...args);
+const { daemon, docker, ok } = withDaemon();
 
 async function refused(pattern: RegExp, ...args: string[]): Promise<void> {
   const { code, errorText } = await docker(...args);
@@ -25,7 +23,7 @@ async function refused(pattern: RegExp, ...args: string[]): Promise<void> {
 
 /** Waits until no image of the daemon has a loop device, and nothing of its volumes is mounted. */
 async function nothingMounted(): Promise<void> {
-  await until(async () => (await mountsOf(setting.daemon)).length === 0 || undefined);
+  await until(async () => (await mountsOf(daemon)).length === 0 || undefined);
 }
 
 interface Inspected {
@@ -63,7 +61,7 @@ describe("a block volume", () => {
     );
     assert.equal(made, "mydb");
     const told = await inspect("mydb");
-    const image = `${setting.daemon.stateDir}/volumes/mydb/volume.img`;
+    const image = `${daemon.stateDir}/volumes/mydb/volume.img`;
     assert.deepEqual(
       [told.Driver, told.Options, told.Labels, told.Mountpoint, told.Status],
       ["block", { size: "1G" }, { a: "b" }, image, { format: "ext4", size: String(2 ** 30) }],
@@ -148,7 +146,7 @@ describe("a block volume", () => {
 
   test("is not to be had by its path, which binds and options of others name", async () => {
     await ok("volume", "create", "--driver", "block", "--opt", "size=64M", "mydb");
-    const data = `${setting.daemon.stateDir}/volumes/mydb/_data`;
+    const data = `${daemon.stateDir}/volumes/mydb/_data`;
     const directory = await mkdtemp(join(tmpdir(), "skl-volumes-"));
     const link = join(directory, "link");
     await symlink(data, link);
@@ -207,13 +205,13 @@ describe("a block volume", () => {
   test("outlives the host process and the shim of its owner, whole and once", async () => {
     await ok("volume", "create", "--driver", "block", "--opt", "size=64M", "mydb");
     const id = await ok("run", "-d", "--name", "db", "--volume", "mydb:/data", "busybox", "sleep", "1000000");
-    const mounted = await mountsOf(setting.daemon);
-    const host = await processOf(setting.daemon, "host");
+    const mounted = await mountsOf(daemon);
+    const host = await processOf(daemon, "host");
     process.kill(host, "SIGKILL");
-    await processOf(setting.daemon, "host", host);
+    await processOf(daemon, "host", host);
     await ok("exec", "db", "sh", "-c", "echo in > /data/file");
-    assert.deepEqual(await mountsOf(setting.daemon), mounted);
-    const shim = findShim(setting.daemon, id);
+    assert.deepEqual(await mountsOf(daemon), mounted);
+    const shim = findShim(daemon, id);
     assert.ok(shim !== undefined);
     process.kill(shim, "SIGKILL");
     assert.equal(await ok("wait", "db"), "255");
@@ -238,7 +236,7 @@ describe("a block volume", () => {
     );
     await nothingMounted();
     const { Status, Mountpoint } = await inspect("mydb");
-    const answer = await callApi(setting.daemon.socket, "GET", "/v1.51/system/df?type=volume");
+    const answer = await callApi(daemon.socket, "GET", "/v1.51/system/df?type=volume");
     const { Volumes } = answer.json() as {
       Volumes: readonly { Name: string; UsageData: { RefCount: number; Size: number } }[];
     };
@@ -296,8 +294,8 @@ describe("a block volume", () => {
         "block",
         ...["busybox", "sleep", "1000000"],
       );
-      await setting.daemon.shutDown();
-      await setting.daemon.launch();
+      await daemon.shutDown();
+      await daemon.launch();
       assert.equal(await ok("exec", "lasting", "sh", "-c", "echo in > /data/file && cat /data/file"), "in");
       await refused(/is in use by container of-two/, "create", "--volume", "two:/data", "busybox");
       const df = await ok("system", "df", "--verbose", "--format", "{{json .Volumes}}");
@@ -329,8 +327,8 @@ describe("a volume of any driver", () => {
       await ok("volume", "create", "--driver", driver, ...labels, "kept");
       await ok("volume", "create", "--driver", driver, "other");
       await ok("run", "--name", "user", "--volume", "kept:/data", "busybox", "true");
-      await setting.daemon.shutDown();
-      await setting.daemon.launch();
+      await daemon.shutDown();
+      await daemon.launch();
       const listed = (...filters: string[]) =>
         ok("volume", "ls", "--quiet", ...filters.map((filter) => `--filter=${filter}`));
       assert.equal(await listed(`driver=${driver}`, `label=kind=${driver}`), "kept");

@@ -55,15 +55,6 @@ export class Buildkitd implements AsyncDisposable {
     return `unix://${join(this.#directory, "buildkitd.sock")}`;
   }
 
-  /** Process ID, of whose children the steps are. */
-  get pid(): number {
-    const { pid } = this.#process;
-    if (pid === undefined) {
-      throw new Error("buildkitd does not run");
-    }
-    return pid;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#process.exitCode === null) {
       const ended = once(this.#process, "exit");

@@ -4,7 +4,8 @@ import { after, before } from "node:test";
 /**
  * Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them.
  * Several end in the order in which they began, and none after one that fails to: what belongs together is one `start`.
- * Hooks of a file begin at once: there, one that uses it has to be part of `start`.
+ * Hooks of a file begin at once: there, one that uses it has to be part of `start`. Objects that it has may be taken out of it
+ * at once, too.
  *
  * @param start what it gives to the resources is ended too
  */
@@ -21,19 +22,19 @@ export function duringTests<T extends object>(
     }
   }, options);
   after(() => resources.disposeAsync());
-  return thereLater(
-    () => started ?? assert.fail("it is not started yet: only tests and later hooks may use it"),
-  );
-}
-
-/** An object that others may hold before it is there. */
-export function thereLater<T extends object>(get: () => T): T {
+  const whole = () => started ?? assert.fail("it is not started yet: only tests and later hooks may use it");
   return new Proxy({} as T, {
     get: (_, key) => {
-      const own = get();
-      const value: unknown = Reflect.get(own, key, own);
-      // Private members are those of the object itself.
-      return typeof value === "function" ? value.bind(own) : value;
+      const part = () => memberOf(whole(), key);
+      return started === undefined
+        ? new Proxy({}, { get: (__, inner) => memberOf(part() as object, inner) })
+        : part();
     },
   });
+}
+
+function memberOf(own: object, key: PropertyKey): unknown {
+  const value: unknown = Reflect.get(own, key, own);
+  // Private members are those of the object itself.
+  return typeof value === "function" ? value.bind(own) : value;
 }

@@ -221,11 +221,6 @@ export class Cluster implements AsyncDisposable {
     return this.#directory;
   }
 
-  /** The output of a process, for a test that fails. */
-  async log(program: string): Promise<string> {
-    return await readFile(join(this.#directory, `${program}.log`), "utf8");
-  }
-
   /** Ends all processes, those of containers included: there are no others in this namespace but the tests'. */
   async #end(): Promise<void> {
     for (const each of this.#nodes) {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 
 import { runCommand } from "./command.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
-import { duringTests, thereLater } from "./during-tests.ts";
+import { duringTests } from "./during-tests.ts";
 import { Cluster } from "./kubernetes-cluster.ts";
 import { node } from "./kubernetes-node.ts";
 
@@ -159,16 +159,18 @@ export class KubernetesDaemon implements AsyncDisposable {
   }
 }
 
+/** Gives the tests of a suite a cluster. */
+export function withCluster(): Cluster {
+  return duringTests(async (resources) => ({ cluster: await sharedCluster(resources) })).cluster;
+}
+
 /** Gives the tests of a suite a cluster and a daemon in a namespace of it. */
 export function withKubernetes(options?: KubernetesDaemonOptions): KubernetesSetting {
   const kubernetes = duringTests(async (resources) =>
     KubernetesDaemon.start(await sharedCluster(resources), options),
   );
-  return {
-    cluster: thereLater(() => kubernetes.cluster),
-    kubernetes,
-    daemon: thereLater(() => kubernetes.daemon),
-  };
+  const { cluster, daemon } = kubernetes;
+  return { cluster, kubernetes, daemon };
 }
 
 /** A cluster, and a daemon in a namespace of it. */

@@ -1,5 +1,5 @@
 /** The processes of a daemon, found in /proc: tests kill them, count them, and look at their memory. */
-import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
 import type { Daemon } from "./daemon.ts";
 import { until } from "./until.ts";
 
@@ -37,6 +37,19 @@ export function processOf(daemon: Daemon, role: DaemonRole, otherThan?: number):
     const pid = findProcess(daemon, role);
     return pid === otherThan ? undefined : pid;
   });
+}
+
+/** Kills one of the daemon's processes, and waits for its successor. @param meanwhile done once it is gone, with its sockets */
+export async function replaced(
+  daemon: Daemon,
+  role: DaemonRole,
+  meanwhile?: () => Promise<void> | void,
+): Promise<void> {
+  const pid = await processOf(daemon, role);
+  process.kill(pid, "SIGKILL");
+  await until(() => !existsSync(`/proc/${pid}`) || undefined); // A zombie's threads may still hold them.
+  await meanwhile?.();
+  await processOf(daemon, role, pid);
 }
 
 /** Process ID of a container's shim; undefined when it has none. */

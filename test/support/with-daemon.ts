@@ -5,15 +5,25 @@ import type { Azure } from "../simulators/azure/azure.ts";
 import { backendUnderTest } from "./backend-under-test.ts";
 import { Daemon, type DaemonOptions } from "./daemon.ts";
 import { duringTests } from "./during-tests.ts";
+import { EngineApi } from "./engine-api.ts";
 import { busyboxArchiveFile } from "./images.ts";
 
-/** Gives the tests of a file one daemon with the image `busybox`, on the backend under test. */
-export function withDaemon(options: DaemonOptions = {}): Setting {
-  return duringTests(async (resources) => {
-    const setting = await startSetting(resources, options);
-    await setting.daemon.ok("load", "--input", await busyboxArchiveFile());
-    return setting;
+/** Gives the tests of a file one daemon with the image `busybox`, on the backend under test, and its clients. */
+export function withDaemon(options: DaemonOptions = {}) {
+  const setting = duringTests(async (resources) => {
+    const started = await startSetting(resources, options);
+    await started.daemon.ok("load", "--input", await busyboxArchiveFile());
+    return started;
   });
+  const { daemon } = setting;
+  return {
+    daemon,
+    host: () => setting.host,
+    docker: (...args: string[]) => daemon.docker(...args),
+    ok: (...args: string[]) => daemon.ok(...args),
+    inspect: (object: string, format: string) => daemon.ok("inspect", "--format", format, object),
+    api: new EngineApi(() => daemon.socket),
+  };
 }
 
 /** Starts a daemon on the backend under test. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, it } from "node:test";
+import { describe, it } from "node:test";
 
 import { loadConfig } from "../../src/common/config/load.ts";
 import { checkout } from "../support/daemon.ts";
@@ -12,6 +12,7 @@ import { HclModule, readSources } from "./hcl-module.ts";
 import { moduleCall } from "./module-call.ts";
 import { samples } from "./samples.ts";
 import { type PlannedResource, skip, Workspace } from "./terraform.ts";
+import { duringTests } from "../support/during-tests.ts";
 import { inSoak } from "../support/soak.ts";
 
 const secretsKey = "arn:aws:kms:us-east-1:123456789012:key/1";
@@ -30,13 +31,12 @@ interface PolicyDocument {
 }
 
 describe("the outputs of the ECS module", { skip }, () => {
-  let workspace: Workspace;
   let outputs: Readonly<Record<string, unknown>>;
   let resources: readonly PlannedResource[];
 
-  before(async () => {
+  const workspace = duringTests(async () => {
     const { outputs: all } = await HclModule.parse(readSources("modules/ecs"));
-    workspace = await Workspace.create(
+    const created = await Workspace.create(
       moduleCall(
         "ecs",
         {
@@ -49,11 +49,11 @@ describe("the outputs of the ECS module", { skip }, () => {
         [...all.keys()],
       ),
     );
-    await workspace.planAndApply();
-    outputs = await workspace.outputs();
-    resources = await workspace.resources();
+    await created.planAndApply();
+    outputs = await created.outputs();
+    resources = await created.resources();
+    return created;
   });
-  after(() => workspace[Symbol.asyncDispose]());
 
   it("are all known", () => {
     for (const [name, value] of Object.entries(outputs)) {

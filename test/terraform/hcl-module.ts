@@ -20,7 +20,6 @@ interface ParsedFile {
   readonly output?: Readonly<Record<string, readonly HclBlock[]>>;
   readonly locals?: readonly HclBlock[];
   readonly terraform?: readonly HclBlock[];
-  readonly module?: Readonly<Record<string, readonly HclBlock[]>>;
 }
 
 /** A resource or data source of a module. */
@@ -81,10 +80,6 @@ export class HclModule {
 
   get outputs(): ReadonlyMap<string, HclBlock> {
     return new Map(this.#files.flatMap(({ output }) => labelled(output)));
-  }
-
-  get modules(): ReadonlyMap<string, HclBlock> {
-    return new Map(this.#files.flatMap(({ module }) => labelled(module)));
   }
 
   get settings(): HclBlock {

@@ -11,6 +11,7 @@ import type { AccessKey, PolicyDocument } from "./iam/access.ts";
 import { Iam } from "./iam/iam.ts";
 import { type Delays, defaultQuotas, noDelays, type Quotas } from "./quotas.ts";
 import { Rates } from "../common/rates.ts";
+import { SimulatedCloud } from "../common/simulated-cloud.ts";
 import { type Account, hostOf, prepareAccount } from "./account.ts";
 import { Machine } from "../common/machine/machine.ts";
 import { Ecs, type EcsOptions } from "./services/ecs/ecs.ts";
@@ -35,16 +36,14 @@ export interface AwsOptions {
 }
 
 /** A running simulator. */
-export class Aws implements AsyncDisposable {
+export class Aws extends SimulatedCloud<Context> {
   /** `http://127.0.0.1:port`, for all services. */
   readonly endpoint: string;
-  readonly context: Context;
   /** Names and IDs of the fresh account's contents. */
   readonly account: Account;
   readonly services: AwsServices;
   /** The tasks, and the events in their lives that no call of the API causes. */
   readonly ecs: Ecs;
-  readonly #stack: AsyncDisposableStack;
 
   constructor(
     endpoint: string,
@@ -54,12 +53,11 @@ export class Aws implements AsyncDisposable {
     ecs: Ecs,
     stack: AsyncDisposableStack,
   ) {
+    super(context, stack);
     this.endpoint = endpoint;
-    this.context = context;
     this.account = account;
     this.services = services;
     this.ecs = ecs;
-    this.#stack = stack;
   }
 
   /** The `ecs:` section of a configuration that uses this account. */
@@ -90,32 +88,8 @@ export class Aws implements AsyncDisposable {
     return this.context.accountId;
   }
 
-  get clock(): SimulatedClock {
-    return this.context.clock;
-  }
-
-  get calls(): CallLog {
-    return this.context.calls;
-  }
-
-  get faults(): Faults {
-    return this.context.faults;
-  }
-
-  get rates(): Rates {
-    return this.context.rates;
-  }
-
   get quotas(): Quotas {
     return this.context.quotas;
-  }
-
-  get delays(): Delays {
-    return this.context.delays;
-  }
-
-  get switches(): Switches {
-    return this.context.switches;
   }
 
   get iam(): Iam {
@@ -187,15 +161,6 @@ export class Aws implements AsyncDisposable {
       AWS_CONFIG_FILE: "/dev/null",
       AWS_SHARED_CREDENTIALS_FILE: "/dev/null",
     };
-  }
-
-  /** Ends everything; nothing is left behind. */
-  async stop(): Promise<void> {
-    await this.#stack.disposeAsync();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
   }
 }
 

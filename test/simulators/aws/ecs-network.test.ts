@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { connect, type Socket } from "node:net";
 import { text } from "node:stream/consumers";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import {
   AuthorizeSecurityGroupIngressCommand,
   CreateSecurityGroupCommand,
@@ -9,35 +9,28 @@ import {
   type IpPermission,
   RevokeSecurityGroupIngressCommand,
 } from "@aws-sdk/client-ec2";
+import { duringTests } from "../../support/during-tests.ts";
 import { until } from "../../support/until.ts";
 import { EcsScene } from "./ecs-scene.ts";
 
 const port = 8080;
 
-let scene: EcsScene;
-let ec2: EC2Client;
 let server: string;
 let client: string;
-
-before(async () => {
-  scene = await EcsScene.start();
-  ec2 = new EC2Client(scene.aws.clientConfig);
+const { scene, ec2 } = duringTests(async (resources) => {
+  const scene = resources.use(await EcsScene.start());
+  const ec2 = new EC2Client(scene.aws.clientConfig);
+  const createGroup = async (name: string): Promise<string> => {
+    const { vpcId } = scene.aws.account;
+    const made = await ec2.send(
+      new CreateSecurityGroupCommand({ GroupName: name, Description: name, VpcId: vpcId }),
+    );
+    return made.GroupId ?? "";
+  };
   server = await createGroup("server");
   client = await createGroup("client");
+  return { scene, ec2 };
 });
-
-after(async () => {
-  ec2?.destroy();
-  await scene?.[Symbol.asyncDispose]();
-});
-
-async function createGroup(name: string): Promise<string> {
-  const { vpcId } = scene.aws.account;
-  const made = await ec2.send(
-    new CreateSecurityGroupCommand({ GroupName: name, Description: name, VpcId: vpcId }),
-  );
-  return made.GroupId ?? "";
-}
 
 function tcp(peer: Partial<IpPermission>): IpPermission[] {
   return [{ IpProtocol: "tcp", FromPort: port, ToPort: port, ...peer }];

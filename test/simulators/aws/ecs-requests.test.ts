@@ -1,6 +1,6 @@
 /** Tests of the simulated ECS' answers; the tasks only go through the motions. */
 import assert from "node:assert/strict";
-import { after, before, beforeEach, describe, test } from "node:test";
+import { beforeEach, describe, test } from "node:test";
 import {
   type ContainerDefinition,
   DeleteTaskDefinitionsCommand,
@@ -16,27 +16,18 @@ import {
   StopTaskCommand,
   TagResourceCommand,
 } from "@aws-sdk/client-ecs";
+import { duringTests } from "../../support/during-tests.ts";
 import { until } from "../../support/until.ts";
-import type { Aws } from "./aws.ts";
 import { EcsScene } from "./ecs-scene.ts";
 
 const hour = 3_600_000;
 
-let scene: EcsScene;
-let aws: Aws;
+const scene = duringTests(() => EcsScene.start({ lightweight: true }));
+const { aws } = scene;
 let cluster: string;
 
-before(async () => {
-  scene = await EcsScene.start({ lightweight: true });
-  ({ aws } = scene);
-  ({ cluster } = aws.account);
-});
-
-after(async () => {
-  await scene?.[Symbol.asyncDispose]();
-});
-
 beforeEach(() => {
+  ({ cluster } = aws.account);
   aws.quotas.fargateVcpus = 1000;
   aws.quotas.fargateSpotVcpus = 1000;
 });

@@ -1,21 +1,11 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import type { ContainerDefinition, Volume } from "@aws-sdk/client-ecs";
 import { CreateAccessPointCommand, type CreateAccessPointCommandInput, EFSClient } from "@aws-sdk/client-efs";
 import { EcsScene, exitCodes } from "./ecs-scene.ts";
+import { duringTests } from "../../support/during-tests.ts";
 
-let scene: EcsScene;
-let efs: EFSClient;
-
-before(async () => {
-  scene = await EcsScene.start();
-  efs = new EFSClient(scene.aws.clientConfig);
-});
-
-after(async () => {
-  efs?.destroy();
-  await scene?.[Symbol.asyncDispose]();
-});
+const scene = duringTests(() => EcsScene.start());
 
 const mounted: Partial<ContainerDefinition> = {
   mountPoints: [{ sourceVolume: "data", containerPath: "/data" }],
@@ -25,7 +15,7 @@ async function accessPoint(
   request: Pick<CreateAccessPointCommandInput, "PosixUser" | "RootDirectory">,
 ): Promise<Volume> {
   const { fileSystemId } = scene.aws.account.fileSystem;
-  const { AccessPointId: accessPointId = "" } = await efs.send(
+  const { AccessPointId: accessPointId = "" } = await new EFSClient(scene.aws.clientConfig).send(
     new CreateAccessPointCommand({
       ClientToken: crypto.randomUUID(),
       FileSystemId: fileSystemId,

@@ -1,27 +1,20 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { text } from "node:stream/consumers";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import {
   CreateServiceCommand,
   RegisterInstanceCommand,
   ServiceDiscoveryClient,
 } from "@aws-sdk/client-servicediscovery";
+import { duringTests } from "../../support/during-tests.ts";
 import { busyboxImage } from "../../support/images.ts";
 import { registryUser, TestRegistry } from "../../support/registry.ts";
 import { tarOf } from "../../support/tar.ts";
 import { until } from "../../support/until.ts";
 import { EcsScene, exitCodes } from "./ecs-scene.ts";
 
-let scene: EcsScene;
-
-before(async () => {
-  scene = await EcsScene.start();
-});
-
-after(async () => {
-  await scene?.[Symbol.asyncDispose]();
-});
+const scene = duringTests(() => EcsScene.start());
 
 /** Until it is told to end; then it ends with this code. */
 const untilStopped = (code: number): string =>

@@ -4,9 +4,10 @@ import { once } from "node:events";
 import { existsSync, readdirSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { createInterface } from "node:readline";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
+import { duringTests } from "../../support/during-tests.ts";
 import { processesBelow } from "../../support/processes.ts";
 import { TestRegistry } from "../../support/registry.ts";
 import { until } from "../../support/until.ts";
@@ -14,16 +15,11 @@ import { startAws } from "./aws.ts";
 import { pushBusybox } from "./ecs-scene.ts";
 
 // A registry of this process has the image, because it stays when a simulator's process ends.
-let registry: TestRegistry;
 let image: string;
-
-before(async () => {
-  registry = await TestRegistry.start();
+duringTests(async () => {
+  const registry = await TestRegistry.start();
   image = await pushBusybox(registry);
-});
-
-after(async () => {
-  await registry?.[Symbol.asyncDispose]();
+  return registry;
 });
 
 /** A process with a simulator and a task that runs; it tells the simulator's directory and its interface. */

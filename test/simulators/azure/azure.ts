@@ -12,6 +12,7 @@ import { Faults } from "../common/faults.ts";
 import { claimDirectory } from "../common/machine/leftovers.ts";
 import { Machine } from "../common/machine/machine.ts";
 import { Rates } from "../common/rates.ts";
+import { SimulatedCloud } from "../common/simulated-cloud.ts";
 import { HttpEndpoint, type WireAnswer, type WireRequest } from "../common/wire/http-endpoint.ts";
 import type { Context } from "./context.ts";
 import { identityPath, serveIdentity } from "./entra/endpoints.ts";
@@ -53,14 +54,13 @@ export interface Subscription {
 }
 
 /** A running simulator. */
-export class Azure implements AsyncDisposable {
+export class Azure extends SimulatedCloud<Context> {
   /** `https://127.0.0.1:port`: Resource Manager, Entra ID and Log Analytics. */
   readonly endpoint: string;
   /** `http://127.0.0.1:port`: tokens of managed identities. */
   readonly identityEndpoint: string;
   /** Path of the PEM of the authority that signed {@link endpoint}'s certificate. */
   readonly caFile: string;
-  readonly context: Context;
   readonly subscription: Subscription;
   /** The jobs' executions, and what no call of the API does to them. */
   readonly app: App;
@@ -73,7 +73,6 @@ export class Azure implements AsyncDisposable {
    * subscriptions have 127.0.0.1.
    */
   readonly hostAddress: string;
-  readonly #stack: AsyncDisposableStack;
 
   constructor(
     parts: Pick<
@@ -90,40 +89,15 @@ export class Azure implements AsyncDisposable {
     >,
     stack: AsyncDisposableStack,
   ) {
+    super(parts.context, stack);
     this.endpoint = parts.endpoint;
     this.identityEndpoint = parts.identityEndpoint;
     this.caFile = parts.caFile;
-    this.context = parts.context;
     this.subscription = parts.subscription;
     this.app = parts.app;
     this.storage = parts.storage;
     this.registry = parts.registry;
     this.hostAddress = parts.hostAddress;
-    this.#stack = stack;
-  }
-
-  get clock(): SimulatedClock {
-    return this.context.clock;
-  }
-
-  get calls(): CallLog {
-    return this.context.calls;
-  }
-
-  get faults(): Faults {
-    return this.context.faults;
-  }
-
-  get rates(): Rates {
-    return this.context.rates;
-  }
-
-  get delays(): Delays {
-    return this.context.delays;
-  }
-
-  get switches(): Switches {
-    return this.context.switches;
   }
 
   get entra(): Entra {
@@ -167,15 +141,6 @@ export class Azure implements AsyncDisposable {
   /** A token for Resource Manager, for requests by hand. */
   token(principal: Principal = this.entra.administrator, audience = "https://management.azure.com"): string {
     return this.entra.issue(principal, audience).token;
-  }
-
-  /** Ends everything; nothing is left behind. */
-  async stop(): Promise<void> {
-    await this.#stack.disposeAsync();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
   }
 }
 

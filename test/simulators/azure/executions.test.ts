@@ -2,17 +2,12 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { AzureScene } from "./azure-scene.ts";
+import { duringTests } from "../../support/during-tests.ts";
 
-let scene: AzureScene;
-
-before(async () => {
-  scene = await AzureScene.start();
-});
-
-after(() => scene[Symbol.asyncDispose]());
+const scene = duringTests(() => AzureScene.start());
 
 test("an execution runs its containers for real, with its variables, secrets and size", async () => {
   const lines = await scene.output("real", "id -u; hostname; echo $CONTAINER_APP_JOB_NAME $KEY $PLAIN", {

@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
+import { duringTests } from "../../support/during-tests.ts";
 import { untilTrue } from "../../support/until.ts";
 import { type Answer, AzureScene } from "./azure-scene.ts";
 
-let scene: AzureScene;
-
-before(async () => {
-  scene = await AzureScene.start({ lightweight: true });
-});
-
-after(() => scene[Symbol.asyncDispose]());
+const scene = duringTests(() => AzureScene.start({ lightweight: true }));
 
 const job = (name: string): string => `Microsoft.App/jobs/${name}`;
 

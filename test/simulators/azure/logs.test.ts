@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { type Answer, AzureScene } from "./azure-scene.ts";
+import { duringTests } from "../../support/during-tests.ts";
 
 const audience = "https://api.loganalytics.io";
-let scene: AzureScene;
-
-before(async () => {
-  scene = await AzureScene.start();
-});
-
-after(() => scene[Symbol.asyncDispose]());
+const scene = duringTests(() => AzureScene.start());
 
 async function query(text: string, token?: string): Promise<Answer> {
   const { azure } = scene;

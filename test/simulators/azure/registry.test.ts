@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { runCommand } from "../../support/command.ts";
+import { duringTests } from "../../support/during-tests.ts";
 import { busyboxImage } from "../../support/images.ts";
 import { registryUser, TestRegistry } from "../../support/registry.ts";
 import { AzureScene } from "./azure-scene.ts";
@@ -9,18 +10,11 @@ import { AzureScene } from "./azure-scene.ts";
 const version = "2025-11-01";
 const path = "Microsoft.ContainerRegistry/registries/sockerless";
 const pull = "Microsoft.ContainerRegistry/registries/pull/read";
-let scene: AzureScene;
-let source: TestRegistry;
-
-before(async () => {
-  scene = await AzureScene.start();
-  source = await TestRegistry.start({ credentials: true });
-  await source.push("team/app", "v1", await busyboxImage());
-});
-
-after(async () => {
-  await source[Symbol.asyncDispose]();
-  await scene[Symbol.asyncDispose]();
+const scene = duringTests(() => AzureScene.start());
+const source = duringTests(async () => {
+  const registry = await TestRegistry.start({ credentials: true });
+  await registry.push("team/app", "v1", await busyboxImage());
+  return registry;
 });
 
 async function importImage(more: object = {}): Promise<[number, string]> {

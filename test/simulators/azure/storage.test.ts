@@ -1,18 +1,13 @@
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
 import { AzureScene, type JobInput } from "./azure-scene.ts";
+import { duringTests } from "../../support/during-tests.ts";
 
 const version = "2025-08-01";
-let scene: AzureScene;
-
-before(async () => {
-  scene = await AzureScene.start();
-});
-
-after(() => scene[Symbol.asyncDispose]());
+const scene = duringTests(() => AzureScene.start());
 
 const share = (name: string): string =>
   `Microsoft.Storage/storageAccounts/sockerless/fileServices/default/shares/${name}`;

@@ -34,8 +34,6 @@ export interface Shape {
   readonly max?: number;
   readonly pattern?: string;
   readonly enum?: readonly string[];
-  readonly flattened?: boolean;
-  readonly exception?: boolean;
   readonly error?: { readonly code?: string; readonly httpStatusCode?: number };
 }
 

@@ -4,12 +4,8 @@
  */
 import type { Context } from "../context.ts";
 import type { Fault } from "../../common/faults.ts";
-import {
-  ConnectionCut,
-  HttpEndpoint,
-  type WireAnswer,
-  type WireRequest,
-} from "../../common/wire/http-endpoint.ts";
+import { HttpEndpoint, type WireAnswer, type WireRequest } from "../../common/wire/http-endpoint.ts";
+import { type Asked, recorded } from "../../common/wire/recorded.ts";
 import { underFault } from "../../common/wire/under-fault.ts";
 import type { Principal } from "../iam/access.ts";
 import { loadModel, type ServiceModel, signingName } from "./model.ts";
@@ -50,45 +46,27 @@ export class WireServer extends HttpEndpoint {
       return { status: 403, headers: { "x-amzn-requestid": requestId }, body };
     }
     const { handler, model, protocol } = service;
-    const startedAt = performance.now();
-    const logged = {
-      service: handler.name,
-      operation: "",
-      principal: "",
-      requestId,
-      input: undefined as unknown,
-      at: this.#context.clock.nowMs(),
-    };
-    const record = (status: number, error?: string): void => {
-      const tookMs = performance.now() - startedAt;
-      this.#context.calls.record({ ...logged, status, tookMs, ...(error === undefined ? {} : { error }) });
-    };
-    try {
+    const asked: Asked = { service: handler.name, operation: "", principal: "", input: undefined };
+    const answer = async (): Promise<WireAnswer> => {
       const { iam } = this.#context;
       const plain =
         presigned === undefined ? request : unsigned(request, iam.secretOf(scope.accessKeyId), Date.now()); // Signed by the clock of a real process.
       const { operation, read } = protocol.find(model, plain);
-      logged.operation = operation.name;
+      asked.operation = operation.name;
       const principal = this.#authenticate(handler, scope);
-      logged.principal = principal.arn;
-      logged.input = read() ?? {};
-      const output = await this.#call(service, operation.name, logged.input, { requestId, principal });
-      const answer = protocol.answer(model, operation, output ?? {}, requestId);
-      record(answer.status);
-      return answer;
-    } catch (error) {
-      if (error instanceof ConnectionCut) {
-        record(0, "connection cut");
-        throw error;
-      }
+      asked.principal = principal.arn;
+      asked.input = read() ?? {};
+      const output = await this.#call(service, operation.name, asked.input, { requestId, principal });
+      return protocol.answer(model, operation, output ?? {}, requestId);
+    };
+    return await recorded(this.#context, requestId, asked, answer, (error) => {
       const fault =
         error instanceof AwsFault
           ? error
           : new AwsFault("InternalFailure", String((error as Error).stack), 500);
       const status = fault.status ?? modelStatus(model, fault.code) ?? 400;
-      record(status, fault.code);
-      return protocol.fail(model, fault, status, requestId);
-    }
+      return { ...protocol.fail(model, fault, status, requestId), code: fault.code };
+    });
   }
 
   #authenticate({ codes }: ServiceHandler, { accessKeyId, region }: CredentialScope): Principal {

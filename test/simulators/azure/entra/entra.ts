@@ -182,15 +182,6 @@ export class Entra {
   byHeader(header: string): Principal | undefined {
     return this.#headers.get(header);
   }
-
-  /** Ends all tokens of a principal. */
-  revoke({ objectId }: Principal): void {
-    for (const [text, token] of this.#tokens) {
-      if (token.principal.objectId === objectId) {
-        this.#tokens.delete(text);
-      }
-    }
-  }
 }
 
 function contains(scope: string, inner: string): boolean {

@@ -6,7 +6,8 @@ import type { Context } from "../context.ts";
 import { isSame } from "../context.ts";
 import { type Principal, TokenRefused } from "../entra/entra.ts";
 import type { Fault } from "../../common/faults.ts";
-import { ConnectionCut, type WireAnswer, type WireRequest } from "../../common/wire/http-endpoint.ts";
+import type { WireAnswer, WireRequest } from "../../common/wire/http-endpoint.ts";
+import { type Asked, recorded } from "../../common/wire/recorded.ts";
 import { underFault } from "../../common/wire/under-fault.ts";
 import { violations } from "../models/schema.ts";
 import { ArmFault } from "./fault.ts";
@@ -27,14 +28,6 @@ interface Route {
 interface Found {
   readonly route: Route;
   readonly path: Readonly<Record<string, string>>;
-}
-
-/** The mutable part of what the log of calls has of a request. */
-interface Progress {
-  service: string;
-  operation: string;
-  principal: string;
-  input: unknown;
 }
 
 /** Serves the operations of resource providers. */
@@ -60,57 +53,38 @@ export class Arm {
 
   /** @throws ConnectionCut on demand */
   async serve(request: WireRequest, requestId: string): Promise<WireAnswer> {
-    const startedAt = performance.now();
-    const at = this.#context.clock.nowMs();
-    const progress: Progress = { service: "arm", operation: "", principal: "", input: undefined };
-    const record = (status: number, error?: string): void => {
-      const tookMs = performance.now() - startedAt;
-      const outcome = { status, tookMs, ...(error === undefined ? {} : { error }) };
-      this.#context.calls.record({ ...progress, requestId, at, ...outcome });
-    };
+    const asked: Asked = { service: "arm", operation: "", principal: "", input: undefined };
     const common = { "x-ms-request-id": requestId, "x-ms-correlation-request-id": requestId };
-    try {
-      const answer = await this.#answer(request, progress);
-      record(answer.status);
+    const answer = async (): Promise<WireAnswer> => {
+      const { status, headers, body } = await this.#answer(request, asked);
       return {
-        status: answer.status,
-        headers: { ...common, ...json(answer.body), ...answer.headers },
-        body: answer.body === undefined ? "" : JSON.stringify(answer.body),
+        status,
+        headers: { ...common, ...json(body), ...headers },
+        body: body === undefined ? "" : JSON.stringify(body),
       };
-    } catch (error) {
-      if (error instanceof ConnectionCut) {
-        record(0, "connection cut");
-        throw error;
-      }
-      const fault =
-        error instanceof ArmFault
-          ? error
-          : new ArmFault(500, "InternalServerError", String((error as Error).stack));
-      record(fault.status, fault.code);
-      return {
-        status: fault.status,
-        headers: { ...common, ...json({}), ...fault.headers },
-        body: fault.body,
-      };
-    }
+    };
+    return await recorded(this.#context, requestId, asked, answer, (error) => {
+      const { status, code, headers, body } = ArmFault.of(error);
+      return { status, code, headers: { ...common, ...json({}), ...headers }, body };
+    });
   }
 
-  async #answer(request: WireRequest, progress: Progress): Promise<ArmAnswer> {
+  async #answer(request: WireRequest, asked: Asked): Promise<ArmAnswer> {
     const { faults, clock } = this.#context;
     const origin = `https://${String(request.headers["host"] ?? "")}`;
     const principal = this.#authenticate(request, origin);
-    progress.principal = principal.objectId;
+    asked.principal = principal.objectId;
     const { route, path } = this.#find(request);
     const { provider, operation } = route;
-    progress.service = provider.name;
-    progress.operation = operation.name;
+    asked.service = provider.name;
+    asked.operation = operation.name;
     const body = read(request);
     const { searchParams: query } = request.url;
-    progress.input = { ...path, ...Object.fromEntries(query), ...(body !== undefined && { body }) };
-    this.#throttle(provider, operation, progress.input);
+    asked.input = { ...path, ...Object.fromEntries(query), ...(body !== undefined && { body }) };
+    this.#throttle(provider, operation, asked.input);
     const refuse = ({ code, message = "injected", status = 400 }: NonNullable<Fault["error"]>): ArmFault =>
       new ArmFault(status, code, message, status === 429 ? retryAfter : {});
-    return await underFault(faults.take(provider.name, operation.name, progress.input), clock, refuse, () => {
+    return await underFault(faults.take(provider.name, operation.name, asked.input), clock, refuse, () => {
       const scope = request.url.pathname.replace(/\/+$/, "");
       this.#authorize(principal, operation, scope);
       this.#checkGroup(path["resourceGroupName"]);

@@ -11,6 +11,13 @@ export class ArmFault extends Error {
     this.headers = headers;
   }
 
+  /** An error as it is told: what is no fault of the caller's is the service's. */
+  static of(error: unknown): ArmFault {
+    return error instanceof ArmFault
+      ? error
+      : new ArmFault(500, "InternalServerError", String((error as Error).stack));
+  }
+
   /** The body of the answer. */
   get body(): string {
     return JSON.stringify({ error: { code: this.code, message: this.message } });

@@ -101,9 +101,8 @@ export class LongOperations {
       operation.result = await finish();
       operation.status = "Succeeded";
     } catch (error) {
-      const known =
-        error instanceof ArmFault ? error : new ArmFault(500, "InternalServerError", String(error));
-      operation.error = { code: known.code, message: known.message };
+      const { code, message } = ArmFault.of(error);
+      operation.error = { code, message };
       operation.status = "Failed";
     }
   }

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 
+import { duringTests } from "../../../support/during-tests.ts";
 import { busyboxImage } from "../../../support/images.ts";
 import { TestRegistry } from "../../../support/registry.ts";
 import { Machine } from "./machine.ts";
@@ -9,23 +10,15 @@ import type { TaskContainerSpec, TaskListener, TaskSurroundings } from "./task.t
 import type { Image } from "./images.ts";
 import { scratchDirectory } from "../../../support/scratch.ts";
 
-let stack: AsyncDisposableStack;
-let machine: Machine;
 let image: Image;
-
-before(async () => {
-  await using starting = new AsyncDisposableStack();
-  const registry = starting.use(await TestRegistry.start());
+const machine = duringTests(async (resources) => {
+  const registry = resources.use(await TestRegistry.start());
   await registry.push("busybox", "latest", await busyboxImage());
   const directory = scratchDirectory();
-  machine = starting.use(
-    await Machine.start({ directory, sleep: (ms, signal) => sleep(ms, undefined, { signal }) }),
-  );
-  image = await machine.images.pull(`${registry.host}/busybox:latest`, { plainHttp: true });
-  stack = starting.move();
+  const started = await Machine.start({ directory, sleep: (ms, signal) => sleep(ms, undefined, { signal }) });
+  image = await started.images.pull(`${registry.host}/busybox:latest`, { plainHttp: true });
+  return started;
 });
-
-after(() => stack.disposeAsync());
 
 function shell(name: string, script: string, more: Partial<TaskContainerSpec> = {}): TaskContainerSpec {
   return {

@@ -41,10 +41,6 @@ export class EcrState {
     this.#context = context;
   }
 
-  repositories(): readonly Repository[] {
-    return [...this.#repositories.values()];
-  }
-
   /** @throws AwsFault `RepositoryNotFoundException` */
   repository(name: string): Repository {
     const found = this.#repositories.get(name);

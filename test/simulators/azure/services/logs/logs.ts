@@ -3,7 +3,8 @@ import type { Context } from "../../context.ts";
 import { resourceId } from "../../context.ts";
 import { type Principal, TokenRefused } from "../../entra/entra.ts";
 import type { Fault } from "../../../common/faults.ts";
-import { ConnectionCut, type WireAnswer, type WireRequest } from "../../../common/wire/http-endpoint.ts";
+import type { WireAnswer, WireRequest } from "../../../common/wire/http-endpoint.ts";
+import { type Asked, recorded } from "../../../common/wire/recorded.ts";
 import { underFault } from "../../../common/wire/under-fault.ts";
 import { isObject, type Schema, violations } from "../../models/schema.ts";
 import { ArmFault } from "../../wire/fault.ts";
@@ -70,40 +71,22 @@ export class Logs {
 
   /** @throws ConnectionCut on demand */
   async serve(request: WireRequest, requestId: string): Promise<WireAnswer> {
-    const startedAt = performance.now();
-    const { clock, calls } = this.#context;
     const [service = "", operation = ""] = queryOperation.split(".");
-    const logged = {
-      service,
-      operation,
-      principal: "",
-      requestId,
-      input: undefined as unknown,
-      at: clock.nowMs(),
-    };
-    const record = (status: number, error?: string): void => {
-      const tookMs = performance.now() - startedAt;
-      calls.record({ ...logged, status, tookMs, ...(error === undefined ? {} : { error }) });
-    };
+    const asked: Asked = { service, operation, principal: "", input: undefined };
     const headers = { "content-type": "application/json; charset=utf-8", "x-ms-request-id": requestId };
-    try {
+    const answer = async (): Promise<WireAnswer> => {
       const principal = this.#authenticate(request);
-      logged.principal = principal.objectId;
-      logged.input = read(request);
-      const table = await this.#answer(request, principal, logged.input);
-      record(200);
+      asked.principal = principal.objectId;
+      asked.input = read(request);
+      const table = await this.#answer(request, principal, asked.input);
       return { status: 200, headers, body: JSON.stringify({ tables: [table] }) };
-    } catch (error) {
-      if (error instanceof ConnectionCut) {
-        record(0, "connection cut");
-        throw error;
-      }
-      const fault = asFault(error);
-      record(fault.status, fault.code);
+    };
+    return await recorded(this.#context, requestId, asked, answer, (error) => {
+      const { status, code, message, headers: more } = ArmFault.of(error);
       const inner = error instanceof NoTable ? { innererror: { code: "SemanticError" } } : {};
-      const body = JSON.stringify({ error: { code: fault.code, message: fault.message, ...inner } });
-      return { status: fault.status, headers: { ...headers, ...fault.headers }, body };
-    }
+      const body = JSON.stringify({ error: { code, message, ...inner } });
+      return { status, code, headers: { ...headers, ...more }, body };
+    });
   }
 
   async #answer(request: WireRequest, principal: Principal, input: unknown): Promise<object> {
@@ -189,12 +172,6 @@ class NoTable extends ArmFault {
   constructor() {
     super(400, "BadArgumentError", "The request had some invalid properties");
   }
-}
-
-function asFault(error: unknown): ArmFault {
-  return error instanceof ArmFault
-    ? error
-    : new ArmFault(500, "InternalServerError", String((error as Error).stack));
 }
 
 function read({ body }: WireRequest): unknown {
