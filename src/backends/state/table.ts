@@ -55,7 +55,7 @@ interface TableOptions<T> {
 export class RecordTable<Desc extends DescMessage> implements Table<MessageShape<Desc>> {
   readonly name: TableName;
   readonly #records = new Map<string, MessageShape<Desc>>();
-  /** What preceded refused records that later changes have replaced: a refusal of these goes back to it. */
+  /** The last accepted record before each refused one that a later change has replaced: an undo goes back to it. */
   readonly #refused = new WeakMap<MessageShape<Desc>, MessageShape<Desc> | undefined>();
   readonly #schema: Desc;
   readonly #idOf: (record: MessageShape<Desc>) => string;

@@ -128,7 +128,7 @@ test("a stream keeps nothing of what the backend told for its start", async (t) 
   const length = 8 * 1024 ** 2;
   const { connect } = await serveExec(t, cat, attached, {
     startExec: () => {
-      const clientCertificates = [new Uint8Array(length)]; // Of no use for an agent of this machine.
+      const clientCertificates = [new Uint8Array(length)]; // Unused: the agent is on this machine.
       return { endpoint: { ...endpoint, clientCertificates }, config: attached, containerId: "c".repeat(64) };
     },
   });
