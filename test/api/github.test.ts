@@ -8,9 +8,10 @@ import { join } from "node:path";
 import { before, describe, test } from "node:test";
 
 import { onlyOn } from "../support/backend-under-test.ts";
-import { runCommand } from "../support/command.ts";
+import { compileBuilder } from "../support/builds.ts";
+import { buildLimitMs, runCommand } from "../support/command.ts";
 import { duringTests } from "../support/during-tests.ts";
-import { pushJobImages, runHooksInside, step } from "../support/github-runner.ts";
+import { pushJobImages, runHooksInside, jobStep } from "../support/github-runner.ts";
 import { commandsOf, readRecipe } from "../support/recipes.ts";
 import { TestRegistry } from "../support/registry.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -24,6 +25,7 @@ describe("GitHub's runner", () => {
   const registry = duringTests(() => TestRegistry.start());
   const directory = scratchDirectory();
 
+  before(compileBuilder, { timeout: buildLimitMs });
   before(async () => {
     guide = await readRecipe("github");
     await pushJobImages(registry);
@@ -48,7 +50,7 @@ describe("GitHub's runner", () => {
       await mkdir(join(directory, made), { recursive: true });
     }
     await mkdir(join(directory, "_work/_temp/_github_workflow"));
-    await writeFiles(directory, { "externals/node": "", "_work/_temp/step.sh": step });
+    await writeFiles(directory, { "externals/node": "", "_work/_temp/step.sh": jobStep });
     const output = await play("the runner");
     assert.match(output, /^[0-9a-f]{64} Up /m);
     assert.match(output, /^PATH=\/usr\/local\/sbin:/m);
@@ -59,7 +61,7 @@ describe("GitHub's runner", () => {
   test("with container hooks runs a job with a service and an action of an image", async () => {
     const runner = ["run", "--rm", "--volume", "github-work:/home/runner/_work", "busybox", "sh", "-ec"];
     const folders = 'cd /home/runner/_work; mkdir -p app/app _temp; echo "$0" > _temp/step.sh';
-    await daemon.ok(...runner, folders, step);
+    await daemon.ok(...runner, folders, jobStep);
     const output = await play("prepare_job");
     assert.match(output, /^not Alpine\n80\/tcp -> 0\.0\.0\.0:\d+$/m);
     assert.match(output, /^healthy\ntest in \/__w\/app\/app\nserved\ngreeted$/m);

@@ -12,7 +12,7 @@ import { makeCertificates, type TestCertificates } from "../support/certificates
 import type { CommandOptions } from "../support/command.ts";
 import type { Daemon } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { replaced } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { startDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -48,7 +48,7 @@ const overTls = (options: CommandOptions, ...args: string[]) => {
 /** Kills what ends the TLS, or the frontend behind it, once a file is in a container. */
 async function killOnce(victim: "terminator" | "frontend", container: string, file: string): Promise<void> {
   await untilTrue(async () => (await daemon.docker("exec", container, "test", "-e", file)).code === 0);
-  await replaced(daemon, victim);
+  await killAndAwaitNext(daemon, victim);
 }
 
 describe("over mutual TLS", () => {

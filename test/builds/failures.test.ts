@@ -8,7 +8,7 @@ import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext, processOf } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -79,9 +79,7 @@ describe("a build whose backend is killed", () => {
     );
     // The builder waits for its start then, or for its output, or for its end.
     const id = await step();
-    const backend = await processOf(daemon, "backend");
-    process.kill(backend, "SIGKILL");
-    await processOf(daemon, "backend", backend);
+    await killAndAwaitNext(daemon, "backend");
     await untilTrue(async () => (await daemon.docker("exec", "--detach", id, "touch", "/tmp/go")).code === 0);
     const { text, error } = await answer;
     assert.equal(error, undefined, text);

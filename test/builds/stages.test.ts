@@ -5,7 +5,7 @@ import { before, describe, test } from "node:test";
 import { build, built, compileBuilder } from "../support/builds.ts";
 import { buildLimitMs } from "../support/command.ts";
 import { Daemon } from "../support/daemon.ts";
-import { findShim, processOf } from "../support/processes.ts";
+import { findShim, killAndAwaitNext } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { inSoak } from "../support/soak.ts";
@@ -124,9 +124,7 @@ describe("steps of a stage", () => {
     const id = await running(daemon, "going");
     const waiting = await waitingStep(daemon);
     assert.notEqual(findShim(daemon, waiting), undefined, "the first stage's step is kept");
-    const backend = await processOf(daemon, "backend");
-    process.kill(backend, "SIGKILL");
-    await processOf(daemon, "backend", backend);
+    await killAndAwaitNext(daemon, "backend");
     await untilTrue(async () => (await daemon.docker("exec", id, "true")).code === 0);
     // Nobody knows any more whose address that is.
     await untilTrue(() => findShim(daemon, waiting) === undefined);

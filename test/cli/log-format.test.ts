@@ -11,7 +11,7 @@ import { runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { recordInstance } from "../support/made.ts";
-import { processOf, replaced } from "../support/processes.ts";
+import { processOf, killAndAwaitNext } from "../support/processes.ts";
 import { inSoak, sampled } from "../support/soak.ts";
 import { Terminal } from "../support/terminal.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -158,7 +158,7 @@ describe("the log", () => {
         });
         assert.notEqual((await daemon.docker("inspect", "nobody")).code, 0);
         for (const role of ["frontend", "backend"] as const) {
-          await replaced(daemon, role); // The supervisor tells of it.
+          await killAndAwaitNext(daemon, role); // The supervisor tells of it.
           await untilTrue(async () => (await daemon.docker("ps")).code === 0);
         }
         await daemon.shutDown();

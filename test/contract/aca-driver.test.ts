@@ -1,7 +1,7 @@
 import { acaPlatformOf } from "../../src/backends/aca/main.ts";
 import { AcaAccount } from "../support/aca-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
-import { cloudDriverUnderTest, configOf } from "./cloud-driver.ts";
+import { cloudDriverUnderTest, backendConfigOf } from "./cloud-driver.ts";
 import { driverContract } from "./driver-contract.ts";
 
 driverContract("aca", async () => {
@@ -10,7 +10,7 @@ driverContract("aca", async () => {
   const account = resources.use(await AcaAccount.open());
   await account.azure.trustHere();
   Object.assign(process.env, account.env);
-  const config = configOf("aca", directory, account.settings);
+  const config = backendConfigOf("aca", directory, account.settings);
   const under = await cloudDriverUnderTest(resources, {
     directory,
     section: { ...config.aca, architecture: "amd64" },

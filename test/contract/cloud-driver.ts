@@ -16,7 +16,7 @@ import { makeContractImage } from "./contract-image.ts";
 import type { DriverUnderTest } from "./driver-contract.ts";
 
 /** The configuration of a backend whose state is in a directory, and its authority's key beside it. */
-export function configOf<Name extends Config["backend"]>(
+export function backendConfigOf<Name extends Config["backend"]>(
   backend: Name,
   directory: string,
   section: Readonly<Record<string, unknown>>,

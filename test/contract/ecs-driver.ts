@@ -4,7 +4,7 @@ import { ecsPlatform } from "../../src/backends/ecs/platform.ts";
 import { pushAgent } from "../../src/backends/ecs/push-agent.ts";
 import { type Aws, startAws } from "../simulators/aws/aws.ts";
 import { scratchDirectory } from "../support/scratch.ts";
-import { cloudDriverUnderTest, configOf } from "./cloud-driver.ts";
+import { cloudDriverUnderTest, backendConfigOf } from "./cloud-driver.ts";
 import { contractRegistry } from "./contract-image.ts";
 import type { DriverUnderTest } from "./driver-contract.ts";
 
@@ -23,7 +23,7 @@ export async function ecsDriver(
     AWS_ACCESS_KEY_ID: aws.credentials.accessKeyId,
     AWS_SECRET_ACCESS_KEY: aws.credentials.secretAccessKey,
   });
-  const whole = configOf("ecs", directory, { ...aws.config, ...(await settings(aws)) });
+  const whole = backendConfigOf("ecs", directory, { ...aws.config, ...(await settings(aws)) });
   const config = whole.ecs;
   await pushAgent(whole);
   return await cloudDriverUnderTest(resources, {

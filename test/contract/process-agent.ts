@@ -67,8 +67,8 @@ export class ProcessAgent {
   /** The Start requests that came. */
   readonly starts: StartRequest[] = [];
   /**
-   * Calls that are answered as by an agent that cannot be reached; of `pauseAnswer` and `signalAnswer` one, after it was
-   * done, of `resume` one.
+   * Calls that are answered as by an agent that cannot be reached. `pauseAnswer`, `signalAnswer` and `resume` fail one call
+   * only, the first two after it was done.
    */
   readonly failures = new Set<
     "execInspect" | "pause" | "pauseAnswer" | "resize" | "resume" | "signal" | "signalAnswer"

@@ -12,7 +12,7 @@ import { beginClient, type ClientUnderWay, count, counted } from "../support/cli
 import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { freePort } from "../support/free-port.ts";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { inSoak } from "../support/soak.ts";
 import { startTlsEndingProxy, type TlsEndingProxy } from "../support/tls-ending-proxy.ts";
 import { untilTrue } from "../support/until.ts";
@@ -196,9 +196,7 @@ describe("tasks whose agents call the backend", () => {
     await daemon.ok("run", "--detach", "--name", "near", "busybox", "sleep", "1000");
     const exec = begin("exec", "near", "sh", "-c", `${count(300)}; exit 3`);
     await untilTrue(() => exec.text().length > 0);
-    const backend = await processOf(daemon, "backend");
-    process.kill(backend, "SIGKILL");
-    await processOf(daemon, "backend", backend);
+    await killAndAwaitNext(daemon, "backend");
     assert.equal(await exec.closed, 3);
     assert.equal(String(exec.text()), counted(300));
     await daemon.ok("rm", "--force", "near");

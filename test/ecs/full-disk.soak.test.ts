@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { until } from "../support/until.ts";
 
@@ -35,9 +35,7 @@ test("on a full disk tasks are listed, ended and removed, and what would be kept
   assert.equal(await daemon.ok("exec", "removed", "echo", "works"), "works");
   await daemon.ok("stop", "stopped");
   await daemon.ok("rm", "--force", "removed");
-  const killed = await processOf(daemon, "backend");
-  process.kill(killed, "SIGKILL");
-  await processOf(daemon, "backend", killed);
+  await killAndAwaitNext(daemon, "backend");
   await until(async () => (await daemon.docker("ps")).code === 0 || undefined);
   assert.equal(await daemon.ok("inspect", "--format={{.State.ExitCode}}", "stopped"), "3");
   await daemon.ok("rm", "stopped");

@@ -125,8 +125,8 @@ describe("networks on ECS", () => {
       const writes = ["sh", "-c", `echo ${network} >>/shared/names; ${serve(network)[2]}`];
       await daemon.ok("run", "--detach", "--name", name, share, "--network", network, "busybox", ...writes);
     }
-    const names = ["exec", "writes-web", "cat", "/shared/names"];
-    await untilTrue(async () => (await daemon.ok(...names)) === "web\ninner\nnone");
+    const names = ["exec", "writes-web", "sort", "/shared/names"];
+    await untilTrue(async () => (await daemon.ok(...names)) === "inner\nnone\nweb");
     const format = '{{range .NetworkSettings.Networks}}{{index .DriverOpts "com.sockerless.address"}}{{end}}';
     const address = await daemon.ok("inspect", "--format", format, "writes-web");
     await untilTrue(async () => (await ask("inside", address)) === "web");

@@ -78,7 +78,7 @@ describe("a backend that is killed", () => {
   });
 
   before(async () => {
-    // The group of containers with volumes outlives them.
+    // The security group of containers with volumes stays once made: lives are counted from there.
     const { daemon } = ecs;
     await daemon.ok("network", "create", "first");
     await daemon.ok("run", "--rm", "--volume=first:/first", "--network=first", "busybox", "true");

@@ -4,7 +4,7 @@ import { before, describe, it } from "node:test";
 
 import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { inSoak } from "../support/soak.ts";
 
@@ -77,9 +77,7 @@ describe("containers that share a network on ECS", () => {
     await untilTrue(async () => (await get("side", "http://127.0.0.1:8080")) === "from-app");
     await untilTrue(async () => (await get("peer", "http://app:9090")) === "from-side");
 
-    const backend = await processOf(daemon, "backend");
-    process.kill(backend, "SIGKILL");
-    await processOf(daemon, "backend", backend);
+    await killAndAwaitNext(daemon, "backend");
     await untilTrue(async () => (await daemon.docker("ps")).code === 0);
     await run("--name", "third", "--network", "container:side", "busybox", ...serve("from-third", "7070"));
     await untilTrue(async () => (await get("peer", "http://app:7070")) === "from-third");

@@ -11,7 +11,14 @@ import { describe, test } from "node:test";
 import { WebSocket } from "ws";
 import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { type DaemonRole, findProcess, isAlive, openFiles, processOf } from "../support/processes.ts";
+import {
+  type DaemonRole,
+  findProcess,
+  isAlive,
+  openFiles,
+  killAndAwaitNext,
+  processOf,
+} from "../support/processes.ts";
 import { framesOf, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { inSoak, isSoak, sampled } from "../support/soak.ts";
 import { untilTrue } from "../support/until.ts";
@@ -125,9 +132,7 @@ describe("kill -9 between a client's attach and its start", () => {
   test("of the forwarder and then the frontend: the next forwarder has the stream too", async () => {
     const id = await daemon.ok("create", "busybox", "echo", "said");
     const client = await attach(id);
-    const forwarder = await processOf(daemon, "forwarder");
-    process.kill(forwarder, "SIGKILL");
-    await processOf(daemon, "forwarder", forwarder);
+    await killAndAwaitNext(daemon, "forwarder");
     const { body } = await wait(id, "next-exit");
     await killAll(["frontend"]);
     await assertTold(client);

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { isSoak } from "../support/soak.ts";
@@ -19,9 +19,7 @@ test("a container with --rm that a kill caught before its start can be started, 
   const abandoned = await create("--rm");
   const taken = await create("--rm");
   const kept = await create();
-  const victim = await processOf(daemon, "backend");
-  process.kill(victim, "SIGKILL");
-  await processOf(daemon, "backend", victim);
+  await killAndAwaitNext(daemon, "backend");
 
   assert.ok(await exists(abandoned), "it has its time");
   await ok("start", taken);

@@ -4,7 +4,7 @@ import { suite, test } from "node:test";
 
 import { withoutCluster } from "../support/kubernetes-cluster.ts";
 import { settingsOf, withKubernetes } from "../support/kubernetes-daemon.ts";
-import { processOf } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { until } from "../support/until.ts";
 
 const mib = 1024 * 1024;
@@ -40,9 +40,7 @@ suite("agents that call on Kubernetes", { skip: withoutCluster }, () => {
     const script = "until [ -e /go ]; do sleep 0.1; done; echo said; exit 4";
     await daemon.ok("run", "--detach", "--name", "ends", "busybox", "sh", "-c", script);
     await daemon.ok("exec", "--detach", "ends", "sh", "-c", "sleep 1; touch /go");
-    const backend = await processOf(daemon, "backend");
-    process.kill(backend, "SIGKILL");
-    await processOf(daemon, "backend", backend);
+    await killAndAwaitNext(daemon, "backend");
     assert.equal(await daemon.ok("exec", "stays", "echo", "there"), "there");
     assert.equal(await daemon.ok("wait", "ends"), "4");
     assert.equal(await daemon.ok("logs", "ends"), "said");

@@ -4,7 +4,7 @@ import { suite } from "node:test";
 import { kubernetesPlatform } from "../../src/backends/kubernetes/platform.ts";
 import { pushAgent } from "../../src/backends/kubernetes/push-agent.ts";
 import { builtPrograms } from "../../src/common/built-programs.ts";
-import { cloudDriverUnderTest, configOf } from "../contract/cloud-driver.ts";
+import { cloudDriverUnderTest, backendConfigOf } from "../contract/cloud-driver.ts";
 import { driverContract } from "../contract/driver-contract.ts";
 import { withoutCluster } from "../support/kubernetes-cluster.ts";
 import { type AgentWay, agentWays, settingsOf, sharedCluster } from "../support/kubernetes-daemon.ts";
@@ -19,7 +19,7 @@ function contract(way: AgentWay): void {
     const directory = scratchDirectory();
     const resources = new AsyncDisposableStack();
     const cluster = await sharedCluster(resources);
-    const config = configOf("kubernetes", directory, {
+    const config = backendConfigOf("kubernetes", directory, {
       kubeconfig: cluster.kubeconfig,
       registry: `${cluster.registry.host}/sockerless`,
       ...settingsOf(way),

@@ -11,7 +11,7 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { replaced } from "../support/processes.ts";
+import { killAndAwaitNext } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
 import { tarOf } from "../support/tar.ts";
 import { until, untilTrue } from "../support/until.ts";
@@ -66,7 +66,7 @@ describe("an archive of a running container", () => {
       const archive = await begun(`/v1.51/containers/${name}/archive?path=/file`);
       const root = await begun(`/v1.51/containers/${name}/export`);
       await untilTrue(() => handedOn() - before === 2);
-      await replaced(daemon, role);
+      await killAndAwaitNext(daemon, role);
       const tar = await buffer(archive);
       assert.equal(sha256(tar.subarray(tarBlock, tarBlock + size)), content);
       assert.ok(
@@ -89,7 +89,7 @@ describe("an archive of a running container", () => {
         const path = `/v1.51/containers/${name}/archive?path=/`;
         const status = await put(path, [tar.subarray(0, size / 2), tar.subarray(size / 2)], async () => {
           await untilTrue(() => handedOn() - before === 1);
-          await replaced(daemon, role);
+          await killAndAwaitNext(daemon, role);
         });
         assert.equal(status, 200);
         await untilTrue(async () => (await daemon.docker("version")).code === 0);
@@ -188,7 +188,7 @@ describe("an archive of images", () => {
     assert.ok(expected.includes(layer));
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await replaced(daemon, "frontend");
+    await killAndAwaitNext(daemon, "frontend");
     assert.ok((await buffer(archive)).equals(expected));
     await untilTrue(async () => (await daemon.docker("version")).code === 0);
     await ok("rmi", "saved");
@@ -201,7 +201,7 @@ describe("an archive of images", () => {
     const before = handedOn();
     const archive = await begun(path);
     await untilTrue(() => handedOn() - before === 1);
-    await replaced(daemon, "backend");
+    await killAndAwaitNext(daemon, "backend");
     const came = await buffer(archive).catch((error: NodeJS.ErrnoException) => error.code);
     assert.ok(came === "ECONNRESET" || expected.equals(came as Buffer), String(came));
     await untilTrue(async () => (await daemon.docker("version")).code === 0);
@@ -289,7 +289,7 @@ describe("an archive of images that is loaded", () => {
   for (const role of ["frontend", "backend"] as const) {
     test(`is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
       const client = await half();
-      await replaced(daemon, role);
+      await killAndAwaitNext(daemon, role);
       client.send(archive.subarray(archive.length / 2));
       await until(() => client.ended || client.closed || undefined);
       client.close();

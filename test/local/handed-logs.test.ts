@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
 
-import { type DaemonRole, findShim, processOf, replaced } from "../support/processes.ts";
+import { type DaemonRole, findShim, processOf, killAndAwaitNext } from "../support/processes.ts";
 import { channelText, framesOf, RawClient } from "../support/raw-client.ts";
 import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -53,7 +53,7 @@ async function received(response: IncomingMessage): Promise<{ bytes: Buffer; cod
 
 /** Kills a process, and waits for its successor. */
 async function kill(role: DaemonRole): Promise<void> {
-  await replaced(daemon, role);
+  await killAndAwaitNext(daemon, role);
   await untilTrue(async () => (await daemon.docker("version")).code === 0);
 }
 

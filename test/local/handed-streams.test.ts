@@ -11,7 +11,7 @@ import { describe, test } from "node:test";
 import type { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
 import { FollowingClient } from "../support/following-client.ts";
-import { isAlive, processOf, replaced } from "../support/processes.ts";
+import { isAlive, processOf, killAndAwaitNext } from "../support/processes.ts";
 import { Terminal } from "../support/terminal.ts";
 import { channelText, hijackRequest, RawClient } from "../support/raw-client.ts";
 import { isSoak, sampled } from "../support/soak.ts";
@@ -156,7 +156,7 @@ describe("a stream that was handed on", () => {
         assert.ok(client !== undefined && attached !== undefined);
         attached.write("one\n");
         await attached.receives("one\n");
-        await replaced(daemon, role);
+        await killAndAwaitNext(daemon, role);
         for (const each of [client, attached]) {
           each.write("after\n");
           await each.receives("after\n");
@@ -195,7 +195,7 @@ describe("a stream that was handed on", () => {
           await untilTrue(() => started() - before === clients.length); // Output may be earlier than the start's answer.
           clients.push(new FollowingClient(daemon, "logs", "--follow", "told"));
           await clients.at(-1)?.receives("begun\n");
-          await replaced(daemon, role);
+          await killAndAwaitNext(daemon, role);
           for (const client of clients) {
             client.write("after\n");
             client.endInput();
@@ -232,7 +232,7 @@ describe("a stream that was handed on", () => {
           assert.ok(first !== undefined && second !== undefined);
           await untilTrue(() => resized() - before >= 2); // A kill refuses the request that is being answered.
           await Promise.all([first.see(/^100\r$/m), second.see(/^100\r$/m)]);
-          await replaced(daemon, role, () => {
+          await killAndAwaitNext(daemon, role, () => {
             for (const each of [first, second]) {
               each.type("one\rtwo\r");
               each.resize(40, 132);
@@ -321,7 +321,7 @@ describe("a stream that was handed on", () => {
     await run("helped");
     const [earlier] = await handed(1, () => catIn("helped"));
     assert.ok(earlier !== undefined);
-    await replaced(daemon, "forwarder", async () => assertEchoes(await catIn("helped"), "meanwhile"));
+    await killAndAwaitNext(daemon, "forwarder", async () => assertEchoes(await catIn("helped"), "meanwhile"));
     const [later] = await handed(1, () => catIn("helped"));
     assert.ok(later !== undefined);
     await Promise.all([assertEchoes(earlier, "earlier"), assertEchoes(later, "later")]);

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, describe, test } from "node:test";
 
 import { Daemon } from "../support/daemon.ts";
 import { callApi } from "../support/call-api.ts";
-import { findShim, processOf } from "../support/processes.ts";
+import { findShim, killAndAwaitNext } from "../support/processes.ts";
 import { mountsOf } from "../support/traces.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -206,9 +206,7 @@ describe("a block volume", () => {
     await ok("volume", "create", "--driver", "block", "--opt", "size=64M", "mydb");
     const id = await ok("run", "-d", "--name", "db", "--volume", "mydb:/data", "busybox", "sleep", "1000000");
     const mounted = await mountsOf(daemon);
-    const host = await processOf(daemon, "host");
-    process.kill(host, "SIGKILL");
-    await processOf(daemon, "host", host);
+    await killAndAwaitNext(daemon, "host");
     await ok("exec", "db", "sh", "-c", "echo in > /data/file");
     assert.deepEqual(await mountsOf(daemon), mounted);
     const shim = findShim(daemon, id);

@@ -4,8 +4,8 @@ import { after, before } from "node:test";
 /**
  * Starts something before the tests of a suite or file, which use it as if it were there already, and ends it after them.
  * Several end in the order in which they began, and none after one that fails to: what belongs together is one `start`.
- * Hooks of a file begin at once: there, one that uses it has to be part of `start`. Objects that it has may be taken out of it
- * at once, too.
+ * Hooks of a file begin at once: there, one that uses it has to be part of `start`. Its objects may be taken out of it before
+ * they are there; its texts, numbers and functions may not.
  *
  * @param start what it gives to the resources is ended too
  */

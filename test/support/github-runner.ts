@@ -1,4 +1,4 @@
-/** GitHub's runner as a container, by docs/ci/github.md: a stand-in for it executes a job's hooks at the Docker socket that it has. */
+/** GitHub's runner as a container, by docs/ci/github.md: a stand-in for its program plays a job's hooks at the container's Docker socket. */
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempDisposable, readFile } from "node:fs/promises";
@@ -14,9 +14,9 @@ import { tarOf } from "./tar.ts";
 import { writeFiles } from "./write-files.ts";
 
 /** A step of a job: it reaches the service, and leaves a file for the one after it. */
-export const step = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted > made\n';
+export const jobStep = 'echo "$GITHUB_JOB in $(pwd)"; wget -qO- http://web/; echo greeted > made\n';
 
-/** Pushes small images by the names of the job's. */
+/** Pushes small images under the names of the job's images. */
 export async function pushJobImages(registry: TestRegistry): Promise<void> {
   await registry.push("node", "22", await busyboxImage());
   await registry.push("nginx", "1", await busyboxImage({ Cmd: ["sh", "-c", servingCommand] }));
@@ -31,7 +31,7 @@ export async function pushJobImages(registry: TestRegistry): Promise<void> {
 export async function runHooksInside(
   daemon: Daemon,
   registry: TestRegistry,
-  socket?: string,
+  socket = "/var/run/docker.sock",
 ): Promise<string> {
   const guide = await readRecipe("github");
   const docker = execFileSync("sh", ["-c", "command -v docker"], { encoding: "utf8" }).trim();
@@ -41,7 +41,7 @@ export async function runHooksInside(
 set -e
 test "$*" = "--jitconfig signed"
 mkdir -p _work/app/app _work/_temp
-echo '${step}' > _work/_temp/step.sh
+echo '${jobStep}' > _work/_temp/step.sh
 export GITHUB_JOB=test
 ${hooks.slice(0, -1).join(copies[0])}${copies[1]}
 cat _work/app/app/made
@@ -61,7 +61,7 @@ ${hooks.at(-1)}docker volume rm github-work
   });
   const commands = commandsOf(guide, "the runner's container", registry.host)
     .replaceAll("registry.example.com", registry.host)
-    .replace("/var/run/docker.sock:", `${socket ?? "/var/run/docker.sock"}:`);
+    .replace("/var/run/docker.sock:", `${socket}:`);
   const { code, text, errorText } = await runCommand("sh", ["-ec", commands], {
     env: daemon.clientEnv,
     cwd: directory.path,

@@ -8,7 +8,8 @@ import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 
 import { ryukImage } from "../conformance/testcontainers.ts";
-import { runCommand } from "./command.ts";
+import { compileBuilder } from "./builds.ts";
+import { buildLimitMs, runCommand } from "./command.ts";
 import { checkout, type Daemon } from "./daemon.ts";
 import { pushJobImages, runHooksInside } from "./github-runner.ts";
 import { busyboxImage } from "./images.ts";
@@ -35,6 +36,7 @@ export function describeInnerSocket(
     let image: string;
     let reaper: string;
 
+    before(compileBuilder, { timeout: buildLimitMs });
     before(async () => {
       setting = await start();
       const { daemon, registry } = setting;

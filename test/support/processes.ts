@@ -40,7 +40,7 @@ export function processOf(daemon: Daemon, role: DaemonRole, otherThan?: number):
 }
 
 /** Kills one of the daemon's processes, and waits for its successor. @param meanwhile done once it is gone, with its sockets */
-export async function replaced(
+export async function killAndAwaitNext(
   daemon: Daemon,
   role: DaemonRole,
   meanwhile?: () => Promise<void> | void,

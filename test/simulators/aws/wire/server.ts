@@ -5,7 +5,7 @@
 import type { Context } from "../context.ts";
 import type { Fault } from "../../common/faults.ts";
 import { HttpEndpoint, type WireAnswer, type WireRequest } from "../../common/wire/http-endpoint.ts";
-import { type Asked, recorded } from "../../common/wire/recorded.ts";
+import { type Asked, answerAndLog } from "../../common/wire/answer-and-log.ts";
 import { underFault } from "../../common/wire/under-fault.ts";
 import type { Principal } from "../iam/access.ts";
 import { loadModel, type ServiceModel, signingName } from "./model.ts";
@@ -59,7 +59,7 @@ export class WireServer extends HttpEndpoint {
       const output = await this.#call(service, operation.name, asked.input, { requestId, principal });
       return protocol.answer(model, operation, output ?? {}, requestId);
     };
-    return await recorded(this.#context, requestId, asked, answer, (error) => {
+    return await answerAndLog(this.#context, requestId, asked, answer, (error) => {
       const fault =
         error instanceof AwsFault
           ? error

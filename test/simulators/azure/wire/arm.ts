@@ -7,7 +7,7 @@ import { isSame } from "../context.ts";
 import { type Principal, TokenRefused } from "../entra/entra.ts";
 import type { Fault } from "../../common/faults.ts";
 import type { WireAnswer, WireRequest } from "../../common/wire/http-endpoint.ts";
-import { type Asked, recorded } from "../../common/wire/recorded.ts";
+import { type Asked, answerAndLog } from "../../common/wire/answer-and-log.ts";
 import { underFault } from "../../common/wire/under-fault.ts";
 import { violations } from "../models/schema.ts";
 import { ArmFault } from "./fault.ts";
@@ -63,7 +63,7 @@ export class Arm {
         body: body === undefined ? "" : JSON.stringify(body),
       };
     };
-    return await recorded(this.#context, requestId, asked, answer, (error) => {
+    return await answerAndLog(this.#context, requestId, asked, answer, (error) => {
       const { status, code, headers, body } = ArmFault.of(error);
       return { status, code, headers: { ...common, ...json({}), ...headers }, body };
     });

@@ -4,7 +4,7 @@ import { resourceId } from "../../context.ts";
 import { type Principal, TokenRefused } from "../../entra/entra.ts";
 import type { Fault } from "../../../common/faults.ts";
 import type { WireAnswer, WireRequest } from "../../../common/wire/http-endpoint.ts";
-import { type Asked, recorded } from "../../../common/wire/recorded.ts";
+import { type Asked, answerAndLog } from "../../../common/wire/answer-and-log.ts";
 import { underFault } from "../../../common/wire/under-fault.ts";
 import { isObject, type Schema, violations } from "../../models/schema.ts";
 import { ArmFault } from "../../wire/fault.ts";
@@ -81,7 +81,7 @@ export class Logs {
       const table = await this.#answer(request, principal, asked.input);
       return { status: 200, headers, body: JSON.stringify({ tables: [table] }) };
     };
-    return await recorded(this.#context, requestId, asked, answer, (error) => {
+    return await answerAndLog(this.#context, requestId, asked, answer, (error) => {
       const { status, code, message, headers: more } = ArmFault.of(error);
       const inner = error instanceof NoTable ? { innererror: { code: "SemanticError" } } : {};
       const body = JSON.stringify({ error: { code, message, ...inner } });

@@ -11,7 +11,7 @@ export type Asked = { -readonly [Key in "service" | "operation" | "principal" | 
  * @param refusal the answer to an error, with the error's code
  * @throws ConnectionCut on demand
  */
-export async function recorded(
+export async function answerAndLog(
   { clock, calls }: { readonly clock: SimulatedClock; readonly calls: CallLog },
   requestId: string,
   asked: Asked,
