@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { constants, createServer, type ServerHttp2Stream } from "node:http2";
+import { type ClientHttp2Stream, constants, createServer, type ServerHttp2Stream } from "node:http2";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
@@ -95,6 +95,33 @@ test("an exit is the end, and the code is the process's", async (t) => {
   assert.deepEqual(end, { outcome: { kind: "exit", exitCode: 3 }, output: "", opened: 1 });
 });
 
+test("a long request that waits for its agent's connection gives way, too", async () => {
+  const late = Promise.withResolvers<ClientHttp2Stream>();
+  const connection = { request: () => late.promise } as unknown as AgentConnection;
+  const first = new Uint8Array(4 * 1024 ** 2);
+  const listener = {
+    outputEnded: () => {},
+    data: () => {},
+    ended: () => {},
+    opened: () => {},
+    failed: () => {},
+  };
+  const open = () =>
+    AgentStream.open(
+      connection,
+      sessionStream,
+      { containerId: undefined, first, carriesInput: false },
+      listener,
+    );
+  const opened = Array.from({ length: 17 }, open);
+  await assert.rejects(async () => opened[0], /too many long requests wait/);
+  late.reject(new Error("no agent"));
+  assert.deepEqual(
+    new Set((await Promise.allSettled(opened)).map(({ status }) => status)),
+    new Set(["rejected"]),
+  );
+});
+
 test("long requests that agents do not read are bounded together, whatever these say", async (t) => {
   const path = join(scratchDirectory(), "agent.sock");
   const server = createServer();
@@ -124,18 +151,19 @@ test("long requests that agents do not read are bounded together, whatever these
     return stream;
   };
   const streams: AgentStream[] = [];
-  await assert.rejects(async () => {
-    while (streams.length < 20) {
-      streams.push(await open(4 * 1024 ** 2));
-    }
-  }, /too many long requests/);
-  assert.equal(streams.length, 9);
+  while (streams.length < 20) {
+    streams.push(await open(4 * 1024 ** 2));
+  }
   streams.push(await open(1024));
+  await until(() => failures.length === 4 || undefined);
+  assert.match(failures[0]?.message ?? "", /too many long requests wait/);
   for (const stream of streams) {
     stream.cancel();
   }
-  await until(() => open(4 * 1024 ** 2).catch(() => undefined));
-  assert.deepEqual(failures, []);
+  for (let n = 0; n < 16; n += 1) {
+    streams.push(await open(4 * 1024 ** 2));
+  }
+  assert.equal(failures.length, 4, "what is over gives its room back");
 });
 
 for (const [what, most, answer, isCut] of [

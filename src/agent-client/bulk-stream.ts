@@ -3,10 +3,10 @@ import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "nod
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { ByteBudget } from "../common/byte-budget.ts";
 import type { AgentWay } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
+import { LongRequests } from "./long-requests.ts";
 import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
 import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
@@ -19,19 +19,13 @@ import { cutLimitMs } from "./link.ts";
 const heartbeatAfterMs = 10_000;
 const cutAfterMs = 30_000;
 
-/** Calls of a kind that nobody waits for any more, at the most. */
+/** The most calls of each kind that are kept though nobody waits for them. */
 const mostUnawaitedCalls = 256;
 
 /** Bytes of input that may wait in such calls. */
 const mostUnawaitedBytes = 16 * 1024 * 1024;
 
-/** Bytes of first requests that agents have not read, of all calls of a thread, apart from {@link sureRequest} of each. */
-const requestBudget = 64 * 1024 * 1024;
-
-/** Bytes of a request that always have room. */
-const sureRequest = 64 * 1024;
-
-const requests = new ByteBudget(requestBudget);
+const requests = new LongRequests();
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
@@ -132,9 +126,26 @@ export class BulkStream {
   ): Promise<BulkStream> {
     const headers = requestHeaders(call.containerId);
     const { carriesInput } = call;
-    const stream = await connection.request("POST", call.path, headers, { carriesInput });
+    const cut = Promise.withResolvers<never>();
+    const taken = requests.add(first.length, () =>
+      cut.reject(new ConnectError("too many long requests wait for their agents", Code.Internal)),
+    );
+    const asked = connection.request("POST", call.path, headers, { carriesInput });
+    let stream: ClientHttp2Stream;
+    try {
+      stream = await Promise.race([asked, cut.promise]);
+    } catch (error) {
+      taken();
+      asked.then(
+        (late) => late.close(constants.NGHTTP2_CANCEL),
+        () => {},
+      );
+      throw error;
+    }
     const opened = new BulkStream(connection, stream, call, receiver);
-    opened.#sendFirst(first);
+    cut.promise.catch((error: unknown) => opened.#fail(ConnectError.from(error)));
+    stream.once("close", taken); // A write that has not begun by then has no end.
+    opened.send(first, taken);
     if (call.inputTag === undefined) {
       stream.end();
     }
@@ -176,26 +187,7 @@ export class BulkStream {
     stream.once("close", () => this.#close());
   }
 
-  /** An agent may say that it has accepted what it never reads. */
-  #sendFirst(request: Uint8Array): void {
-    const bytes = request.length;
-    if (bytes > requests.share(sureRequest, requestBudget)) {
-      this.cancel();
-      throw new ConnectError("too many long requests wait for their agents", Code.Internal);
-    }
-    requests.take(bytes);
-    let isCounted = true;
-    const give = (): void => {
-      if (isCounted) {
-        isCounted = false;
-        requests.give(bytes);
-      }
-    };
-    this.#stream.once("close", give); // A write that has not begun by then has no end.
-    this.send(request, give);
-  }
-
-  /** Sends an encoded message without bulk data. @param sent called once it is sent */
+  /** Sends an encoded message without bulk data. @param sent called once it is sent; not if it is dropped */
   send(message: Uint8Array, sent: () => void = () => {}): void {
     if (this.#closed || this.#stream.writableEnded || this.#stream.destroyed) {
       return;
@@ -282,10 +274,14 @@ export class BulkStream {
     try {
       this.#reader.push(chunk);
     } catch (error) {
-      this.#error = ConnectError.from(error, Code.DataLoss);
-      this.#stream.close(constants.NGHTTP2_CANCEL);
-      this.#close();
+      this.#fail(ConnectError.from(error, Code.DataLoss));
     }
+  }
+
+  #fail(error: ConnectError): void {
+    this.#error ??= error;
+    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#close();
   }
 
   #checkSilence(): void {
@@ -299,9 +295,7 @@ export class BulkStream {
     }
     const limitMs = silenceLimitMs(this.#connection.way);
     if (expectsHeartbeats && !this.#stream.isPaused() && now - this.#lastReceived >= limitMs) {
-      this.#error ??= new ConnectError(`the agent was silent for ${limitMs / 1000} s`, Code.Unavailable);
-      this.#stream.close(constants.NGHTTP2_CANCEL);
-      this.#close();
+      this.#fail(new ConnectError(`the agent was silent for ${limitMs / 1000} s`, Code.Unavailable));
     }
   }
 

@@ -37,7 +37,7 @@ const resumePauseMs = 5_000;
 const steadyAfterMs = 10_000;
 /** The pause between attempts to tell an agent that we left; nothing waits for these. */
 const leavePauseMs = 1_000;
-/** The most links to one agent that wait for it: beyond these it keeps its ends until its own limit. */
+/** The most farewells that wait for one agent. The oldest beyond are dropped: it keeps those links' ends until its own limit. */
 const mostFarewells = 256;
 
 /** Farewells of links that were left while they were cut: each agent is told of one after another. */

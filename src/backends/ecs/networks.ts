@@ -34,6 +34,8 @@ export interface EcsNetworksOptions {
   /** TCP port at which agents call this backend; undefined if they are dialled. */
   readonly callbackPort: number | undefined;
   readonly efsSecurityGroupId: string | undefined;
+  /** Whether each task mounts the file system for its agent. */
+  readonly mountsAgent: boolean;
   /** `shared`: all networks are the configured groups, and only their names differ. */
   readonly isolation: "security-group" | "shared";
   /** Name of this instance (`sockerless/<hex>`), in the tags of its resources. */
@@ -80,13 +82,25 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
   const isShared = options.isolation === "shared";
   const ownGroup = (record: NetworkRecord): boolean => !isShared && isUserDefined(record);
 
-  /** Adds the group with access to the file system: each network's would take one of its few rules. */
-  const admittedToVolumes = async (groupIds: readonly string[]): Promise<string[]> =>
-    groupsTogether(
-      efsSecurityGroupId === undefined || (await networkGroups.letMountVolumes(groupIds))
-        ? groupIds
-        : [...groupIds, await networkGroups.common(withVolumes)],
-    );
+  /** Adds the group with access to the file system: a rule for each network would take many of the few. */
+  const admittedToVolumes = async (groupIds: readonly string[]): Promise<string[]> => {
+    const admitted = efsSecurityGroupId === undefined ? groupIds : await networkGroups.admitted(groupIds);
+    if (admitted.length === groupIds.length) {
+      return groupsTogether(groupIds);
+    }
+    try {
+      return groupsTogether([...groupIds, await networkGroups.common(withVolumes)]);
+    } catch (error) {
+      if (admitted.length === 0) {
+        throw error;
+      }
+      logger.warn(
+        { err: error, groups: admitted },
+        "a container reaches its volumes by rules that an earlier version gave its networks: they go with these",
+      );
+      return groupsTogether(groupIds);
+    }
+  };
 
   const groupsOfNetworks = async (
     networks: readonly { readonly record: NetworkRecord }[],
@@ -139,7 +153,8 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       const joined = Object.entries(after.endpoints);
       if (!isShared) {
         const isOnDefault = joined.some(([name]) => name === "bridge");
-        const needsAccess = mountsVolumes(after) && !isOnDefault && efsSecurityGroupId !== undefined;
+        const mounts = options.mountsAgent || mountsVolumes(after);
+        const needsAccess = mounts && !isOnDefault && efsSecurityGroupId !== undefined;
         groupsTogether([
           ...joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
           ...(needsAccess ? [withVolumes] : []),

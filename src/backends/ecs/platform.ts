@@ -48,6 +48,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     agentIngress: config.agentIngress,
     callbackPort: agents.callbackPort,
     efsSecurityGroupId: config.efsSecurityGroupId,
+    mountsAgent: config.agentAccessPointId !== undefined,
     isolation: config.networkIsolation,
     instance,
     discovery,

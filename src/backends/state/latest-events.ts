@@ -20,7 +20,7 @@ export class LatestEvents {
     this.#weightLimit = weightLimit;
   }
 
-  /** The events, oldest first. The list is a reader's to keep: it grows, but loses none, as then another takes its place. */
+  /** The events, oldest first. A reader may keep the list: events are added to it, but a removal makes a new one. */
   get all(): readonly Event[] {
     return this.#events;
   }

@@ -379,7 +379,7 @@ export class Storage {
       if (losses.some(({ kind }) => kind !== "torn")) {
         throw error; // Without a copy, the next start would not know what this one has dropped.
       }
-      const { cause } = error as Error;
+      const { cause = error } = error as Error;
       this.#options.logger?.error(
         { err: cause, losses },
         `the database ends in half a record, of which there is no copy: ${messageOf(cause)}`,

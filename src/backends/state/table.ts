@@ -125,7 +125,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
           const last = this.#lastNotRefused(before);
           if (this.#records.get(id) === record) {
             this.#restore(id, last);
-          } else {
+          } else if (last !== record) {
             this.#refused.set(record, last);
           }
           return this.#operationOf(id, last);

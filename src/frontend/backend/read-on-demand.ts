@@ -4,8 +4,9 @@ import type { ClientHttp2Stream } from "node:http2";
 import { packWaiting } from "../../common/pack-waiting.ts";
 
 /**
- * Makes a stream open its window only once all that has come is read, and joins what waits. By itself Node opens the window
- * until 64 KiB wait, in chunks that may be smaller than what keeps them.
+ * Makes a stream open its window only once all that has come is read, and joins what waits: for readers that take all of it, as
+ * the asynchronous iterator does. By itself Node opens the window until 64 KiB wait, in chunks that may be smaller than what keeps
+ * them.
  */
 export function readOnDemand(stream: ClientHttp2Stream): ClientHttp2Stream {
   packWaiting(stream);

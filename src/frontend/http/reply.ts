@@ -90,7 +90,7 @@ function replyJsonText(response: ServerResponse, status: number, parts: readonly
   response.end(`${parts.at(-1) ?? ""}\n`);
 }
 
-/** Bytes of parts that wait: each takes 600 bytes besides its own, a line of an event four times its length. */
+/** Most bytes of parts that wait. A part takes 600 bytes besides its own: lines of events take four times their length. */
 const mostWaiting = 2_048;
 
 /**

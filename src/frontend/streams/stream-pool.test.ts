@@ -19,7 +19,6 @@ import { cat, exited, serveAgent, SessionOutput, started } from "../../../test/s
 import { until } from "../../../test/support/until.ts";
 import { joinClient } from "./client-socket.ts";
 import { BufferSupply } from "./output-buffers.ts";
-import type { StreamLink } from "./stream-link.ts";
 import { StreamPool } from "./stream-pool.ts";
 import {
   type FromWorker,
@@ -138,21 +137,6 @@ test("a stream does not keep its request, which may have megabytes", async (t) =
   assert.deepEqual([exec.open.length > 0, task.operation.open.length], [true, 0]);
   port1.close();
   await ended;
-});
-
-test("long requests that no agent has accepted yet are bounded together, and short ones go on", async (t) => {
-  const pool = poolOf(t);
-  const open = (bytes: number): StreamLink =>
-    pool.open(targetOf("/nowhere"), { ...exec, open: new Uint8Array(bytes) }, "raw", true);
-  const links: StreamLink[] = [];
-  assert.throws(() => {
-    while (links.length < 20) {
-      links.push(open(4 * 1024 ** 2));
-    }
-  }, /too many long requests/);
-  assert.equal(links.length, 9);
-  await Promise.allSettled([...links, open(64 * 1024)].map(({ opened }) => opened));
-  await assert.rejects(open(8 * 1024 ** 2).opened, /cannot reach the agent/);
 });
 
 test("a client that never reads costs bounded memory and loses nothing when it reads at last", async (t) => {

@@ -8,7 +8,6 @@ import type { Piscina } from "piscina";
 import type { DialTarget } from "../../agent-client/address.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
-import { systemError } from "../../common/errors.ts";
 import { currentRequestId } from "../../common/request-id.ts";
 import { BufferSupply } from "./output-buffers.ts";
 import { StreamLink } from "./stream-link.ts";
@@ -27,12 +26,6 @@ const maxThreads = 4;
 /** Maximum bytes of input, of all streams, that agents have not taken yet. */
 const inputBudget = 32 * 1024 * 1024;
 
-/** Bytes of requests that their agents have not accepted yet, apart from {@link sureRequest} of each. */
-const requestBudget = 64 * 1024 * 1024;
-
-/** Bytes of a request that always have room: an exec's has its whole environment. */
-const sureRequest = 64 * 1024;
-
 /** Bytes of windows and output of all streams that were to be handed over but were not. */
 const hereBudget = 4 * 1024 * 1024;
 
@@ -45,7 +38,6 @@ export class StreamPool {
   #pool: Piscina<StreamTask, void> | undefined;
   readonly #links = new Set<StreamLink>();
   readonly #input = new ByteBudget(inputBudget);
-  readonly #requests = new ByteBudget(requestBudget);
   /** Resources of streams that run in this thread. */
   readonly #here: WorkerResources = {
     connections: new ConnectionPool(new ByteBudget(hereBudget)),
@@ -77,20 +69,10 @@ export class StreamPool {
    *
    * @param handOver whether to hand over its client: of a session then only the opening and the end arrive here; of an
    *   archive everything, if its agent makes no offer
-   * @throws SockerlessError of kind `system` for a long request, if too many are under way
    */
   open(target: DialTarget, operation: StreamOperation, framing: Framing, handOver = false): StreamLink {
-    const { length } = "open" in operation ? operation.open : operation.request;
-    if (length > this.#requests.share(sureRequest, requestBudget)) {
-      throw systemError("too many long requests to agents are under way");
-    }
     const task = { target, operation, framing, handOver, requestId: currentRequestId() };
-    const isHere = handOver && operation.kind === "session";
-    const link = isHere ? this.#openHere(task) : this.#openInWorker(task);
-    this.#requests.take(length);
-    const settled = (): void => this.#requests.give(length);
-    link.opened.then(settled, settled);
-    return link;
+    return handOver && operation.kind === "session" ? this.#openHere(task) : this.#openInWorker(task);
   }
 
   #started(): Piscina<StreamTask, void> {

@@ -76,9 +76,11 @@ describe("a container whose agent answers too late", () => {
     await untilTrue(() => isThawed(id));
     agent.failures.add("pauseAnswer").add("resume");
     await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    agent.failures.add("pauseAnswer");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
     await bench.containers.pauseContainer({ container: id });
     const thaws = background.mock.calls.filter(({ arguments: [what] }) => what === `thaw container ${id}`);
-    assert.equal(thaws.length, 2);
+    assert.equal(thaws.length, 2, "one at a time");
     await Promise.all(thaws.map(({ result }) => result));
     assert.equal(agent.paused, true);
   });

@@ -36,7 +36,7 @@ const woken = new Error("somebody expects news");
 
 /**
  * Polls the states of tasks while there are listeners. Calls are independent: tasks of a hanging call are excluded from
- * further rounds until it ends. Failed looks are logged once, until one succeeds.
+ * further rounds until it ends, and delay others only once `mostCalls` hang. Failed looks are logged once, until one succeeds.
  */
 export class TaskPoller {
   readonly #options: PollerOptions;

@@ -8,6 +8,7 @@ import { conflict } from "../../../common/errors.ts";
 import { shortId } from "../../../common/ids.ts";
 import type { Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { iccOption } from "../../model/bridge-options.ts";
 import { agentPort } from "../../cloud/agents/agent-port.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { isAwsError } from "../aws/errors.ts";
@@ -33,9 +34,6 @@ export interface NetworkGroupsOptions {
   readonly efsGroupId: string | undefined;
   readonly logger: Logger;
 }
-
-/** Docker's option for whether containers on a bridge reach each other. */
-const iccOption = "com.docker.network.bridge.enable_icc";
 
 /** Allowed destinations of a network's containers. */
 interface Reach {
@@ -185,10 +183,10 @@ export class NetworkGroups {
     return this.#known.get(network.network?.id ?? "")?.GroupId ?? network.driverReference;
   }
 
-  /** Whether the file system's mount targets admit each of these groups. */
-  async letMountVolumes(groupIds: readonly string[]): Promise<boolean> {
+  /** Those of the groups that the file system's mount targets admit. */
+  async admitted(groupIds: readonly string[]): Promise<string[]> {
     const admitted = await this.#admittedToVolumes();
-    return groupIds.every((groupId) => admitted.has(groupId));
+    return groupIds.filter((groupId) => admitted.has(groupId));
   }
 
   /**
@@ -279,10 +277,11 @@ export class NetworkGroups {
     try {
       await groups.allow({ GroupId: efsGroupId }, [nfsFrom(groupId)]);
     } catch (error) {
+      this.#admitted = undefined; // Only the answer may be lost.
       throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
         ? conflict(
             "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
-              "remove rules there that are not used any more, or ask AWS for more inbound rules per security group",
+              "remove networks of an earlier version that are not used any more (docker network prune) or rules there, or ask AWS for more inbound rules per security group",
           )
         : error;
     }

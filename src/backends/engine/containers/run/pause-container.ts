@@ -31,6 +31,7 @@ export async function pauseContainer(
       // Recorded first, so that after a crash the next backend unpauses it.
       await context.state.commit((change) => change.containers.put(record));
     }
+    const asked = live.link;
     try {
       await callAgent(
         live,
@@ -38,8 +39,10 @@ export async function pauseContainer(
         `cannot pause container ${live.id}`,
       );
     } catch (error) {
-      // Its agent may have frozen it all the same, or still do so.
-      thaw(context, live, (now) => stateOf(now).status !== ContainerStatus.PAUSED);
+      if (asked !== undefined) {
+        // Its agent may have frozen it all the same, or still do so.
+        thaw(context, live, isNotPaused);
+      }
       throw error;
     }
     await context.state.commit((change) => {
@@ -71,25 +74,37 @@ async function changePause(
   await lockedAtServingAgent(context, live, perform, left);
 }
 
-/** Unpauses, in the background, a container that a commit has paused and could not unpause, or before whose end its backend died. */
+/** Unpauses, in the background, a container that a commit paused: it could not unpause it, or the backend died before. */
 export function thawAfterCommit(context: EngineContext, live: LiveContainer): void {
   live.run.changePause(); // The agent's watch may still report an earlier pause.
   thaw(context, live, isFrozenByCommit);
 }
 
-/** Unpauses a container in the background, until its agent has done so or that is not due any more. */
-function thaw(
-  context: EngineContext,
-  live: LiveContainer,
-  isDue: (record: ContainerRecord) => boolean,
-): void {
+type Due = (record: ContainerRecord) => boolean;
+
+const isNotPaused: Due = (record) => stateOf(record).status !== ContainerStatus.PAUSED;
+
+/** Reasons for the thaws that are under way. */
+const thaws = new WeakMap<LiveContainer, Set<Due>>();
+
+/** Unpauses a container in the background, until its agent has done so or no reason holds any more. */
+function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
+  const begun = thaws.get(live);
+  if (begun !== undefined) {
+    begun.add(isDue);
+    return;
+  }
+  const reasons = new Set([isDue]);
+  thaws.set(live, reasons);
   const what = `thaw container ${live.id}`;
   const work = async (): Promise<void> => {
     const record = context.state.containers.get(live.id);
-    if (record === undefined || !hasProcess(record) || !isDue(record)) {
+    if (record === undefined || !hasProcess(record) || ![...reasons].some((each) => each(record))) {
+      thaws.delete(live);
       return;
     }
     await callAgent(live, (agent, options) => agent.resume({}, options));
+    thaws.delete(live);
     await context.state.commit((change) => {
       change.containers.put(resumed(record));
       if (stateOf(record).status === ContainerStatus.PAUSED) {

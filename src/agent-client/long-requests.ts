@@ -1,0 +1,41 @@
+/** First requests of calls, as long as their agents have not taken them: one that is hostile never does. */
+
+/** Most bytes of all long ones of a thread. */
+const mostBytes = 64 * 1024 * 1024;
+
+/** Others are not counted; that of an exec has the container's whole environment. */
+const shortBytes = 64 * 1024;
+
+/** The long requests of a thread: of too many the oldest give way, since honest agents take theirs at once. */
+export class LongRequests {
+  readonly #bytes = new Map<() => void, number>();
+  #sum = 0;
+
+  /**
+   * Counts a request.
+   *
+   * @param giveWay ends its call
+   * @returns to be called once it is taken, or its call is over; calling again is harmless
+   */
+  add(bytes: number, giveWay: () => void): () => void {
+    const remove = (): void => this.#remove(giveWay);
+    if (bytes <= shortBytes) {
+      return remove;
+    }
+    this.#bytes.set(giveWay, bytes);
+    this.#sum += bytes;
+    for (const oldest of this.#bytes.keys()) {
+      if (this.#sum <= mostBytes) {
+        break;
+      }
+      this.#remove(oldest);
+      oldest();
+    }
+    return remove;
+  }
+
+  #remove(giveWay: () => void): void {
+    this.#sum -= this.#bytes.get(giveWay) ?? 0;
+    this.#bytes.delete(giveWay);
+  }
+}
