@@ -227,6 +227,27 @@ describe("the state of a backend", () => {
     assert.deepEqual(places(), ["before"]);
   });
 
+  it("has a record that was put again as it is, where the full disk refuses that and the change after it", async () => {
+    const first = await open();
+    const record = volumeAt("a", "before");
+    await first.commit(({ volumes }) => volumes.put(record));
+    const writing = Promise.withResolvers<never>();
+    mock.method(Level.prototype, "batch", () => writing.promise);
+    const change = (each: typeof record, other: string): Promise<void> =>
+      first.commit(({ volumes }) => {
+        volumes.put(each);
+        volumes.put(volumeAt(other, "")); // Else it finds room that is kept for changes.
+      });
+    const written = Promise.allSettled([change(record, "1")]);
+    await nextTurn();
+    const waiting = Promise.allSettled([change(volumeAt("a", "after"), "2")]);
+    writing.reject(new Error("No space left on device"));
+    const answers = [...(await written), ...(await waiting)];
+    mock.restoreAll();
+    assert.ok(answers.every(({ status }) => status === "rejected"));
+    assert.equal(first.volumes.get("a"), record);
+  });
+
   it("writes changes that will be reported again with the next change, and at its end", async () => {
     const put = (id: string, size: number) => (change: Change) =>
       change.images.put(create(ImageRecordSchema, { id, size: BigInt(size) }));
