@@ -19,8 +19,8 @@ type boundedLinks struct {
 
 	mu sync.Mutex
 	// The results that have been found by a key with too many links, by operation, input and output. BuildKit makes one
-	// query at a time, saves nothing meanwhile, and adds a query's aliases after it has gone through the links of all keys:
-	// a walk after that begins anew.
+	// query at a time, saves nothing meanwhile, and adds the aliases once it has gone through the links of all its keys: the
+	// next walk begins anew.
 	crowded map[solver.CacheInfoLink]map[string]struct{}
 	isAdded bool
 	// Links that a result needs: BuildKit looks whether there is one before it adds it, which it does with no alias.
