@@ -57,9 +57,9 @@ func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, l *
 	}
 	lost := time.AfterFunc(silence, cancel)
 	defer lost.Stop()
-	const procedure = "http://agent" + agentv1connect.AgentServiceLogsProcedure
+	const url = "http://agent" + agentv1connect.AgentServiceLogsProcedure
 	// The service's generated client would prepare every other call too.
-	client := connect.NewClient[agentv1.LogsRequest, agentv1.LogsResponse](f, procedure, connect.WithGRPC())
+	client := connect.NewClient[agentv1.LogsRequest, agentv1.LogsResponse](f, url, connect.WithGRPC())
 	responses, err := client.CallServerStream(ctx, call)
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (c *Connection) CloseWrite() error {
 }
 
 // Close cancels unfinished directions; if both have ended, it waits until the process has received everything. It may
-// be called again, also meanwhile.
+// be called more than once, also concurrently.
 func (c *Connection) Close() error {
 	c.closing.Do(func() {
 		for c.readEnded.Load() && c.writeEnded.Load() {

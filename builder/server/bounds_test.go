@@ -141,7 +141,7 @@ func TestAnOperationBuildsNothingThatBuildsItself(t *testing.T) {
 		t.Error(err)
 	}
 	err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("builds"))))
-	if err == nil || !strings.Contains(err.Error(), "within what another builds") {
+	if err == nil || !strings.Contains(err.Error(), "llb.Build within the definition of another llb.Build") {
 		t.Error(err)
 	}
 }

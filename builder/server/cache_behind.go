@@ -2,8 +2,8 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 	"weak"
 
@@ -19,9 +19,9 @@ import (
 )
 
 const (
-	// maxStepKeys bounds the keys that all imported caches together give for a step at a time, and maxStepLinks their links
-	// to those of the step that it stands on. BuildKit goes through the links in the one goroutine that schedules every
-	// build, for each cache anew, and records each in a transaction.
+	// maxStepKeys bounds the keys that all imported caches together give in one query for a step; maxStepLinks bounds these
+	// times the keys that the query names. Each cache gives one, however many give theirs. BuildKit goes through the links in
+	// the one goroutine that schedules every build, for each cache anew, and records each in a transaction.
 	maxStepKeys  = 128
 	maxStepLinks = 1024
 	// maxImportLinks bounds those that are gone through for one import, in all.
@@ -44,14 +44,14 @@ type stepKeys struct {
 	left  int
 }
 
-// share returns as many of a cache's keys as there is room for.
+// share returns as many of a cache's keys as there is room for, and one at least.
 func (s *stepKeys) share(deps []solver.CacheKeyWithSelector, keys []*solver.CacheKey) []*solver.CacheKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if asked := weak.Make(&deps[0]); s.asked != asked {
 		s.asked, s.left = asked, min(maxStepKeys, maxStepLinks/len(deps))
 	}
-	shared := keys[:min(len(keys), s.left)]
+	shared := keys[:min(len(keys), max(s.left, 1))]
 	s.left -= len(shared)
 	return shared
 }
@@ -64,16 +64,16 @@ type importerBehind struct {
 }
 
 func (i *importerBehind) Resolve(ctx context.Context, _ ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
-	made := newCacheBehind(id, i.keys)
+	started := time.Now()
+	made := newCacheBehind(id, i.keys, func(failure error) { tellImport(ctx, id, started, failure) })
 	go func() {
 		defer close(made.described)
-		started := time.Now()
 		importer, desc, err := i.resolve(ctx, i.group, i.attributes)
 		if err == nil {
 			made.cache, err = importer.Resolve(ctx, desc, id, w)
 		}
 		if err != nil {
-			tellImport(ctx, id, started, err)
+			made.tell(err)
 		}
 	}()
 	return made, nil
@@ -96,14 +96,20 @@ type cacheBehind struct {
 	// Nil if it could not be described; read after that.
 	cache solver.CacheManager
 	keys  *stepKeys
-	// How many links may still be gone through: without any it gives nothing.
-	links atomic.Int64
+	// Tells the build's client of a failure.
+	tell func(error)
+
+	mu sync.Mutex
+	// How many links may still be gone through; negative if it gives nothing any more.
+	left int
+	// Keys that it was asked with. BuildKit goes through a key's own links once, and remembers the ID that it finds.
+	known map[weak.Pointer[solver.CacheKey]]struct{}
 }
 
-func newCacheBehind(id string, keys *stepKeys) *cacheBehind {
-	made := &cacheBehind{id: id, described: make(chan struct{}), keys: keys}
-	made.links.Store(maxImportLinks)
-	return made
+func newCacheBehind(id string, keys *stepKeys, tell func(error)) *cacheBehind {
+	return &cacheBehind{
+		id: id, described: make(chan struct{}), keys: keys, tell: tell, left: maxImportLinks, known: map[weak.Pointer[solver.CacheKey]]struct{}{},
+	}
 }
 
 func (c *cacheBehind) ID() string { return c.id }
@@ -120,13 +126,7 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	if len(deps) == 0 {
 		return found.Query(deps, input, of, output)
 	}
-	links := len(deps)
-	for _, dep := range deps {
-		for _, each := range dep.CacheKey.Deps() {
-			links += len(each)
-		}
-	}
-	if c.links.Add(-int64(links)) < 0 {
+	if !c.count(len(deps) + c.linksOfNew(deps)) {
 		return nil, nil
 	}
 	var keys []*solver.CacheKey
@@ -143,10 +143,42 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 			}
 		}
 	}
-	if c.links.Add(-int64(len(deps)*len(keys))) < 0 {
+	if !c.count(len(deps) * len(keys)) {
 		return nil, nil
 	}
 	return c.keys.share(deps, keys), nil
+}
+
+// linksOfNew returns how many links BuildKit goes through for the IDs of those keys that this cache is first asked with.
+func (c *cacheBehind) linksOfNew(keys []solver.CacheKeyWithSelector) (links int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range keys {
+		pointer := weak.Make(key.CacheKey.CacheKey)
+		if _, ok := c.known[pointer]; ok || c.left < 0 {
+			continue
+		}
+		c.known[pointer] = struct{}{}
+		for _, each := range key.CacheKey.Deps() {
+			links += len(each)
+		}
+	}
+	return links
+}
+
+// count reports whether so many links may still be gone through. Once they may not, it tells the client.
+func (c *cacheBehind) count(links int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left < links {
+		if c.left >= 0 {
+			go c.tell(fmt.Errorf("no further steps are looked for in this cache, as more than %d links of keys would be gone through", maxImportLinks))
+		}
+		c.left = -1
+		return false
+	}
+	c.left -= links
+	return true
 }
 
 func (c *cacheBehind) Records(ctx context.Context, key *solver.CacheKey) ([]*solver.CacheRecord, error) {

@@ -1,11 +1,15 @@
 package server
 
 import (
+	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // countingCache gives so many keys for each step and key that it is asked with, and counts how often it is gone through.
@@ -26,12 +30,21 @@ func (c *countingCache) Query(deps []solver.CacheKeyWithSelector, _ solver.Index
 	return given, nil
 }
 
-func countingBehind(keys *stepKeys, count int) (*cacheBehind, *countingCache) {
+func countingBehind(t *testing.T, keys *stepKeys, count int) (*cacheBehind, *countingCache) {
 	counting := &countingCache{keys: count}
-	made := newCacheBehind("cache", keys)
+	made := newCacheBehind("cache", keys, func(failure error) { t.Error(failure) })
 	made.cache = counting
 	close(made.described)
 	return made, counting
+}
+
+// withDeps gives keys so many keys each that they are of.
+func withDeps(keys []solver.CacheKeyWithSelector, count int) []solver.CacheKeyWithSelector {
+	for _, key := range keys {
+		deps := reflect.ValueOf(key.CacheKey.CacheKey).Elem().FieldByName("deps")
+		reflect.NewAt(deps.Type(), deps.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf([][]solver.CacheKeyWithSelector{keysOfAStep(count)}))
+	}
+	return keys
 }
 
 func keysOfAStep(count int) []solver.CacheKeyWithSelector {
@@ -45,9 +58,9 @@ func keysOfAStep(count int) []solver.CacheKeyWithSelector {
 // BuildKit goes through the square of a step's keys in the one goroutine that schedules every build.
 func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 	keys := &stepKeys{}
-	first, _ := countingBehind(keys, 100)
-	second, _ := countingBehind(keys, 100)
-	for count, most := range map[int]int{1: maxStepKeys, 100: maxStepLinks / 100} {
+	first, _ := countingBehind(t, keys, 100)
+	second, _ := countingBehind(t, keys, 100)
+	for count, most := range map[int]int{1: maxStepKeys, 100: maxStepLinks/100 + 1} {
 		deps, given := keysOfAStep(count), 0
 		for _, each := range []*cacheBehind{first, second} {
 			found, err := each.Query(deps, 0, "step", 0)
@@ -62,8 +75,21 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 	}
 }
 
+func TestEachOfManyImportedCachesGivesAKey(t *testing.T) {
+	keys := &stepKeys{}
+	deps := keysOfAStep(worker.MaxImports)
+	for at := range worker.MaxImports {
+		made, _ := countingBehind(t, keys, 1)
+		if found, err := made.Query(deps, 0, "step", 0); len(found) != 1 || err != nil {
+			t.Fatalf("cache %d gives %d, %v", at, len(found), err)
+		}
+	}
+}
+
 func TestAnImportedCacheIsGoneThroughForSoManyLinksOnly(t *testing.T) {
-	made, counting := countingBehind(&stepKeys{}, 100)
+	made, counting := countingBehind(t, &stepKeys{}, 100)
+	told := make(chan error, 100)
+	made.tell = func(failure error) { told <- failure }
 	deps := keysOfAStep(100)
 	for range 100 {
 		if _, err := made.Query(deps, 0, "step", 0); err != nil {
@@ -76,18 +102,36 @@ func TestAnImportedCacheIsGoneThroughForSoManyLinksOnly(t *testing.T) {
 	if found, err := made.Query(keysOfAStep(1), 0, "step", 0); len(found) > 0 || err != nil {
 		t.Errorf("it gives %d, %v", len(found), err)
 	}
+	if failure := <-told; !strings.Contains(failure.Error(), "more than 65536 links") || len(told) > 0 {
+		t.Errorf("told %v, and %d more", failure, len(told))
+	}
 }
 
+func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
+	made, _ := countingBehind(t, &stepKeys{}, 1)
+	deps := withDeps(keysOfAStep(1), 1000)
+	for step := range 1000 {
+		if found, err := made.Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
+			t.Fatalf("step %d: %d keys, %v", step, len(found), err)
+		}
+	}
+	left := made.left
+	if _, err := made.Query(withDeps(keysOfAStep(1), 1000), 0, "step", 0); err != nil || left-made.left < 1000 {
+		t.Errorf("a new key counts %d, %v", left-made.left, err)
+	}
+}
+
+// Each step has a key of each cache, which is of all keys of the step before.
 func TestAnImportedCacheServesALargeBuild(t *testing.T) {
 	for count, steps := range map[int]int{1: 8192, 3: 2000, 10: 200} {
 		keys := &stepKeys{}
 		var caches []*cacheBehind
 		for range count {
-			made, _ := countingBehind(keys, 1)
+			made, _ := countingBehind(t, keys, 1)
 			caches = append(caches, made)
 		}
 		for step := range steps {
-			deps := keysOfAStep(count)
+			deps := withDeps(keysOfAStep(count), count)
 			for at := range caches {
 				if found, err := caches[at].Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
 					t.Fatalf("step %d of one of %d caches: %d keys, %v", step, count, len(found), err)

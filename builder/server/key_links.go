@@ -6,18 +6,23 @@ import (
 	"github.com/moby/buildkit/solver"
 )
 
-// maxAliases is the number of a key's links with one operation from which on these get no aliases.
-const maxAliases = 64
+// maxLinks bounds aliases. Where BuildKit finds a step's result by one key of the step's input, it links the input's other
+// keys to that result too: these links are aliases. An operation of which a key has more links than this gets no further
+// aliases to what that key is linked to. Without an alias BuildKit finds the result by fewer keys, and its getIDFromDeps
+// gives a step that runs or is imported again a new ID: nothing wrong is found.
+const maxLinks = 64
 
-// boundedLinks stores the keys of the build cache without most aliases. In the one goroutine that schedules every build,
-// BuildKit links all that it finds by one key of a step's input to the input's other keys, each in a transaction: with
-// many equal copies, the square of these.
+// boundedLinks stores the keys of the build cache without most aliases. BuildKit adds them in the one goroutine that
+// schedules every build, each in a transaction: with many equal copies, the square of these.
 type boundedLinks struct {
 	solver.CacheKeyStorage
 
 	mu sync.Mutex
-	// Operations of which a key has too many links, by input and output.
-	crowded map[solver.CacheInfoLink]struct{}
+	// The results that have been found by a key with too many links, by operation, input and output. BuildKit makes one
+	// query at a time, saves nothing meanwhile, and adds the aliases once it has gone through the links of all its keys: the
+	// next walk begins anew.
+	crowded map[solver.CacheInfoLink]map[string]struct{}
+	isAdded bool
 	// Links that a result needs: BuildKit looks whether there is one before it adds it, which it does with no alias.
 	needed map[keyLink]struct{}
 }
@@ -29,20 +34,30 @@ type keyLink struct {
 }
 
 func newBoundedLinks(keys solver.CacheKeyStorage) *boundedLinks {
-	return &boundedLinks{CacheKeyStorage: keys, crowded: map[solver.CacheInfoLink]struct{}{}, needed: map[keyLink]struct{}{}}
+	return &boundedLinks{CacheKeyStorage: keys, crowded: map[solver.CacheInfoLink]map[string]struct{}{}, needed: map[keyLink]struct{}{}}
 }
 
 // WalkLinks is also called before aliases are added.
 func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk func(to string) error) error {
-	count := 0
+	var found []string
 	err := b.CacheKeyStorage.WalkLinks(from, link, func(to string) error {
-		count++
+		found = append(found, to)
 		return walk(to)
 	})
-	if count > maxAliases {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.crowded[operationOf(link)] = struct{}{}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isAdded {
+		clear(b.crowded)
+		b.isAdded = false
+	}
+	if len(found) > maxLinks {
+		operation := operationOf(link)
+		if b.crowded[operation] == nil {
+			b.crowded[operation] = map[string]struct{}{}
+		}
+		for _, to := range found {
+			b.crowded[operation][to] = struct{}{}
+		}
 	}
 	return err
 }
@@ -63,13 +78,14 @@ func (b *boundedLinks) HasLink(from string, link solver.CacheInfoLink, to string
 	return has
 }
 
-// AddLink adds no alias where there are too many.
+// AddLink adds no alias to one of too many results.
 func (b *boundedLinks) AddLink(from string, link solver.CacheInfoLink, to string) error {
 	b.mu.Lock()
 	added := keyLink{from, link, to}
 	_, isNeeded := b.needed[added]
 	delete(b.needed, added)
-	_, isCrowded := b.crowded[operationOf(link)]
+	_, isCrowded := b.crowded[operationOf(link)][to]
+	b.isAdded = true
 	b.mu.Unlock()
 	if isCrowded && !isNeeded {
 		return nil

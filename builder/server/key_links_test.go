@@ -11,10 +11,12 @@ import (
 	digest "github.com/opencontainers/go-digest"
 )
 
-// plainStep is a step whose inputs but the first have the same content.
+// plainStep is a step whose inputs but the first have this content.
 type plainStep struct {
-	name, operation string
-	inputs          []solver.Edge
+	name, operation, content string
+	inputs                   []solver.Edge
+	// Counts how often content is read.
+	reads *int
 }
 
 func (s *plainStep) Digest() digest.Digest         { return digest.FromString(s.name) }
@@ -34,7 +36,8 @@ func (s *plainStep) CacheMap(context.Context, solver.JobContext, int) (*solver.C
 		if at > 0 {
 			made.Deps[at].Selector = "selected"
 			made.Deps[at].ComputeDigestFunc = func(context.Context, solver.Result, session.Group) (digest.Digest, error) {
-				return digest.FromString("content"), nil
+				*s.reads++
+				return digest.FromString(s.content), nil
 			}
 		}
 	}
@@ -65,31 +68,22 @@ func (c *countingLinks) AddLink(from string, link solver.CacheInfoLink, to strin
 	return c.CacheKeyStorage.AddLink(from, link, to)
 }
 
-func TestEqualCopiesDoNotStoreTheSquareOfTheirLinks(t *testing.T) {
-	stored := &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}
+// buildsWith returns what builds steps with a cache of these links, one after the other, and gives their results.
+func buildsWith(t *testing.T, stored solver.CacheKeyStorage) func(steps ...*plainStep) []string {
+	t.Helper()
 	cache := solver.NewCacheManager(t.Context(), "local", newBoundedLinks(stored), solver.NewInMemoryResultStorage())
 	solve := solver.NewSolver(solver.SolverOpt{DefaultCache: cache, ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) {
 		return v.Sys().(*plainStep), nil
 	}})
-	const rounds, many = 3, 100
-	copies := func(round int, anew string) *plainStep {
-		all := &plainStep{name: fmt.Sprint("all ", anew, round), operation: fmt.Sprint("all ", anew, round)}
-		for at := range many {
-			base := &plainStep{name: fmt.Sprint("base ", round, at), operation: fmt.Sprint("base ", round, at)}
-			from := &plainStep{name: fmt.Sprint("from ", anew, round, at), operation: fmt.Sprint("from ", anew, round, at)}
-			made := &plainStep{name: fmt.Sprint("copy ", anew, round, at), operation: "copy", inputs: []solver.Edge{{Vertex: base}, {Vertex: from}}}
-			all.inputs = append(all.inputs, solver.Edge{Vertex: made})
-		}
-		return all
-	}
-	build := func(what *plainStep) (results []string) {
+	return func(steps ...*plainStep) (results []string) {
+		t.Helper()
 		job, err := solve.NewJob(identity.NewID())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = job.Discard() }()
-		for _, each := range what.inputs {
-			result, err := job.Build(t.Context(), each)
+		for _, each := range steps {
+			result, err := job.Build(t.Context(), solver.Edge{Vertex: each})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -97,18 +91,66 @@ func TestEqualCopiesDoNotStoreTheSquareOfTheirLinks(t *testing.T) {
 		}
 		return results
 	}
-	for round := range rounds {
-		build(copies(round, ""))
+}
+
+// copyOf is a copy of files with this content from one step onto another.
+func copyOf(content, from, base string, reads *int) *plainStep {
+	return &plainStep{name: fmt.Sprintf("%s from %s to %s", content, from, base), operation: "copy", content: content, reads: reads, inputs: []solver.Edge{
+		{Vertex: &plainStep{name: base, operation: base}}, {Vertex: &plainStep{name: from, operation: from}},
+	}}
+}
+
+func TestEqualCopiesDoNotStoreTheSquareOfTheirLinks(t *testing.T) {
+	stored := &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}
+	build := buildsWith(t, stored)
+	const rounds, many = 3, 100
+	copies := func(round int, anew string) (all []*plainStep) {
+		for at := range many {
+			all = append(all, copyOf("content", fmt.Sprint("from ", anew, round, " ", at), fmt.Sprint("base ", round, " ", at), new(int)))
+		}
+		return all
 	}
-	if limit := rounds * many * (maxAliases + 4); stored.links > limit {
+	for round := range rounds {
+		build(copies(round, "")...)
+	}
+	if limit := rounds * many * (maxLinks + 4); stored.links > limit {
 		t.Errorf("%d links of %d copies, more than %d", stored.links, rounds*many, limit)
 	}
 	// All of them are found, by their content and by where it is from.
 	for _, anew := range []string{"anew ", "anew ", ""} {
-		for at, result := range build(copies(rounds-1, anew)) {
-			if want := fmt.Sprint("copy ", rounds-1, at); result != want {
+		for at, result := range build(copies(rounds-1, anew)...) {
+			if want := copies(rounds-1, "")[at].name; result != want {
 				t.Errorf("%s instead of %s", result, want)
 			}
 		}
 	}
+}
+
+func TestCopiesThatAreNotOfMuchCopiedContentAreFoundWithoutReadingIt(t *testing.T) {
+	stored := solver.NewInMemoryCacheStorage()
+	build := buildsWith(t, stored)
+	const many = 2 * maxLinks
+	much, reads := make([]*plainStep, many), 0
+	for at := range much {
+		much[at] = copyOf("much", fmt.Sprint("from ", at), fmt.Sprint("base ", at), &reads)
+	}
+	build(much...)
+	other := func(from string) *plainStep { return copyOf("other", from, "base 0", &reads) }
+	results := build(much[0], other("from a"))
+	expect := func(what string, step *plainStep, result string, most int) {
+		t.Helper()
+		reads = 0
+		if got := build(step); got[0] != result || reads > most {
+			t.Errorf("%s: %s instead of %s, read %d times", what, got[0], result, reads)
+		}
+	}
+	expect("other content from elsewhere", other("from b"), results[1], 1)
+	expect("the same again", other("from b"), results[1], 0)
+	for _, each := range much[maxLinks/2:] {
+		if err := stored.Release(each.name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expect("content that was copied much, from elsewhere", copyOf("much", "from c", "base 0", &reads), results[0], 1)
+	expect("the same again", copyOf("much", "from c", "base 0", &reads), results[0], 0)
 }

@@ -18,16 +18,15 @@ const (
 	// has changed, in the one goroutine that schedules every build.
 	maxGraph  = 8192
 	maxInputs = 1024
-	// maxPaths bounds the ways from a definition's operations down to their inputs' inputs, all together. For two operations
-	// with one cache key the solver goes all of them, however often they meet, in the goroutine that schedules every build.
+	// maxPaths bounds the paths from a definition's operations down to their inputs, all together. For two operations with
+	// one cache key the solver takes all of them, however often they meet, in the goroutine that schedules every build.
 	// Three stages that each have dozens of copies from the one before need some ten millions.
 	maxPaths = 1 << 28
 	// maxNames bounds the names of a definition's operations together.
 	maxNames = 64 << 20
 )
 
-// BoundSolve refuses a solve that imports too many caches, or whose definition has too many operations, inputs or ways
-// from one to another.
+// BoundSolve refuses a solve that imports too many caches, or whose definition has too many operations, inputs or paths.
 func BoundSolve(imports int, definition *pb.Definition) error {
 	if imports > MaxImports {
 		return status.Errorf(codes.InvalidArgument, "the build imports %d caches, more than the %d that it may import", imports, MaxImports)
@@ -55,18 +54,18 @@ func BoundSolve(imports int, definition *pb.Definition) error {
 			return status.Errorf(codes.InvalidArgument, "the names of the build's operations have more than the %d bytes that they may have", maxNames)
 		}
 	}
-	ways := &paths{ops, map[digest.Digest]int{}}
+	down := &paths{ops, map[digest.Digest]int{}}
 	count := 0
 	for id := range ops {
-		if count += ways.from(id); count > maxPaths {
-			return status.Errorf(codes.InvalidArgument, "the build's operations use one another in more than the %d ways in which they may", maxPaths)
+		if count += down.from(id); count > maxPaths {
+			return status.Errorf(codes.InvalidArgument, "the build has more than %d paths from its operations down to their inputs", maxPaths)
 		}
 	}
 	return nil
 }
 
-// paths counts the ways from a definition's operations down to their inputs' inputs: they double where an operation has an
-// input twice.
+// paths counts those from a definition's operations down to their inputs: they double where an operation has an input
+// twice.
 type paths struct {
 	ops   map[digest.Digest]*pb.Op
 	known map[digest.Digest]int
@@ -137,12 +136,12 @@ func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest,
 	return b.FrontendLLBBridge.Solve(ctx, request, session)
 }
 
-// operationBridge refuses what an operation builds if that has such operations itself. With each of these within another,
-// the solver goes all ways up from what they have in common, while all builds wait.
-type operationBridge struct{ BoundedBridge }
+// buildOpBridge refuses an llb.Build within the definition of another. With each within one more, the solver takes all
+// paths up from what they have in common, while all builds wait.
+type buildOpBridge struct{ BoundedBridge }
 
 // Solve is called with the definition that the operation has read.
-func (b operationBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
+func (b buildOpBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
 	defer Recovered(&err)
 	for _, text := range request.Definition.GetDef() {
 		var op pb.Op
@@ -150,7 +149,7 @@ func (b operationBridge) Solve(ctx context.Context, request frontend.SolveReques
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
 		if op.GetBuild() != nil {
-			return nil, status.Error(codes.InvalidArgument, "sockerless: an operation that builds, within what another builds, is not implemented by the builder")
+			return nil, status.Error(codes.InvalidArgument, "sockerless: llb.Build within the definition of another llb.Build is not implemented by the builder")
 		}
 	}
 	return b.BoundedBridge.Solve(ctx, request, session)

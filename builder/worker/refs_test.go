@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
@@ -133,6 +134,17 @@ func TestAStateInUseIsKnownToBeThere(t *testing.T) {
 	}
 	if err := held.Release(context.Background()); err != nil || w.states.isInUse(made.ID) {
 		t.Errorf("it is held, %v", err)
+	}
+}
+
+func TestAStateWhoseImageIsGoneIsNotFoundByBuildsAndExportsOfCaches(t *testing.T) {
+	w, _ := workerOf(t)
+	made := installed(t, w.states, "made")
+	must(t, w.states.backend.RemoveImage(t.Context(), made.ID))
+	for _, each := range []error{solver.ErrNotFound, errdefs.ErrNotFound} {
+		if _, err := w.LoadRef(t.Context(), made.ID, false); !errors.Is(err, each) {
+			t.Errorf("%v instead of %v", err, each)
+		}
 	}
 }
 

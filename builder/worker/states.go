@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -316,8 +317,15 @@ func (s *states) note(id string, change func(*record)) error {
 	})
 }
 
-func (s *states) forget(id string) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Delete([]byte(id)) })
+func (s *states) forget(ids ...string) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		for _, id := range ids {
+			if err := tx.Bucket(recordsBucket).Delete([]byte(id)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func (s *states) list() ([]record, error) {
@@ -477,15 +485,16 @@ func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	return true, s.forget(id)
 }
 
-// removeLost removes state images without a record: a builder was killed before it wrote one, or records were lost.
+// removeLost removes state images without a record, as a builder was killed before it wrote one or records were lost, and
+// forgets records without an image.
 func (s *states) removeLost(ctx context.Context) error {
 	all, err := s.list()
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
+	recorded := map[string]bool{}
 	for _, r := range all {
-		known[r.ID] = true
+		recorded[r.ID] = true
 	}
 	response, err := s.backend.Images.ListImages(ctx, connect.NewRequest(&backendv1.ListImagesRequest{
 		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{backend.Label}}},
@@ -494,11 +503,12 @@ func (s *states) removeLost(ctx context.Context) error {
 		return err
 	}
 	for _, image := range response.Msg.Images {
-		if image.OfBuild && !known[image.Id] {
+		if image.OfBuild && !recorded[image.Id] {
 			if err := s.backend.RemoveImage(ctx, image.Id); err != nil {
 				return fmt.Errorf("remove the lost state %s: %w", image.Id, err)
 			}
 		}
+		delete(recorded, image.Id)
 	}
-	return nil
+	return s.forget(slices.Collect(maps.Keys(recorded))...)
 }

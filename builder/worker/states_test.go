@@ -124,6 +124,20 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	}
 }
 
+func TestStatesAndRecordsThatLackTheOtherAreRemovedAtTheStart(t *testing.T) {
+	s, server := statesOf(t)
+	whole, gone, lost := installed(t, s, "whole"), installed(t, s, "gone"), installed(t, s, "lost")
+	if err := errors.Join(s.backend.RemoveImage(t.Context(), gone.ID), s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := s.list(); err != nil || len(left) != 1 || left[0].ID != whole.ID {
+		t.Errorf("records %v, %v", left, err)
+	}
+	if there := server.Images(); !slices.Equal(there, []string{whole.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+}
+
 func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
 	for name, damage := range map[string]func(data []byte) []byte{
 		"a byte that is no JSON": func(data []byte) []byte { data[0] ^= 1; return data },

@@ -18,6 +18,7 @@ import (
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/errdefs"
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/executor"
@@ -225,8 +226,8 @@ func (w *Worker) GCPolicy() []client.PruneInfo {
 	return []client.PruneInfo{{All: true, MaxUsedSpace: w.limits.CacheBytes}}
 }
 
-// LoadRef returns a state of the build cache; solver.ErrNotFound if it or its image is gone. A hidden one is only
-// checked, not used, and BuildKit forgets whatever fails here. A context is found while it is referenced.
+// LoadRef returns a state of the build cache; not found if its record is gone or, unless hidden, its image. A hidden one is
+// only checked, not used, and BuildKit forgets whatever fails here. A context is found while it is referenced.
 func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.ImmutableRef, error) {
 	load := w.states.load
 	if hidden {
@@ -241,7 +242,8 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 	}
 	found, err := load(ctx, id)
 	if errors.Is(err, errNoState) {
-		return nil, solver.ErrNotFound
+		// BuildKit looks for one error in builds, and for the other in exports of caches.
+		return nil, fmt.Errorf("%w: state %s: %w", solver.ErrNotFound, id, errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return nil, err
@@ -281,7 +283,7 @@ func (w *Worker) newOp(v solver.Vertex, base *pb.Op, bridge frontend.FrontendLLB
 	case *pb.Op_File:
 		return w.newFileOp(v, op)
 	case *pb.Op_Build:
-		return ops.NewBuildOp(v, op, operationBridge{BoundedBridge{bridge}}, w)
+		return ops.NewBuildOp(v, op, buildOpBridge{BoundedBridge{bridge}}, w)
 	case *pb.Op_Merge:
 		return ops.NewMergeOp(v, op, w)
 	case *pb.Op_Diff:

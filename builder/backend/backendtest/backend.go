@@ -401,9 +401,13 @@ func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.
 	return stream.Send(&backendv1.WaitContainerResponse{Message: exited})
 }
 
-// ListImages lists none.
+// ListImages lists all as states of builds.
 func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
-	return connect.NewResponse(&backendv1.ListImagesResponse{}), nil
+	answer := &backendv1.ListImagesResponse{}
+	for _, id := range b.Images() {
+		answer.Images = append(answer.Images, &backendv1.ImageSummary{Id: id, OfBuild: true})
+	}
+	return connect.NewResponse(answer), nil
 }
 
 // OpenArchive names the relay.
