@@ -20,7 +20,7 @@ import (
 
 const (
 	// maxStepKeys bounds the keys that all imported caches together give in one query for a step; maxStepLinks bounds these
-	// times the keys that the query names. Each cache gives one, however many give theirs. BuildKit goes through the links in
+	// times the keys that the query names. Beyond that each cache still gives one key. BuildKit goes through the links in
 	// the one goroutine that schedules every build, for each cache anew, and records each in a transaction.
 	maxStepKeys  = 128
 	maxStepLinks = 1024

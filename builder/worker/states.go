@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -510,5 +509,11 @@ func (s *states) removeLost(ctx context.Context) error {
 		}
 		delete(recorded, image.Id)
 	}
-	return s.forget(slices.Collect(maps.Keys(recorded))...)
+	for id := range recorded {
+		// A list leaves out images that could not be read.
+		if _, err := s.find(ctx, id); err != nil && !errors.Is(err, errNoState) {
+			bklog.G(ctx).WithError(err).Warnf("whether the state %s of the build cache is gone cannot be told", id)
+		}
+	}
+	return nil
 }

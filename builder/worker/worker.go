@@ -242,7 +242,7 @@ func (w *Worker) LoadRef(ctx context.Context, id string, hidden bool) (cache.Imm
 	}
 	found, err := load(ctx, id)
 	if errors.Is(err, errNoState) {
-		// BuildKit looks for one error in builds, and for the other in exports of caches.
+		// Exports of caches excuse errdefs' error only.
 		return nil, fmt.Errorf("%w: state %s: %w", solver.ErrNotFound, id, errdefs.ErrNotFound)
 	}
 	if err != nil {

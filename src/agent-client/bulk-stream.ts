@@ -137,13 +137,16 @@ export class BulkStream {
     } catch (error) {
       taken();
       asked.then(
-        (late) => late.close(constants.NGHTTP2_CANCEL),
+        (late) => late.on("error", () => {}).close(constants.NGHTTP2_CANCEL),
         () => {},
       );
       throw error;
     }
     const opened = new BulkStream(connection, stream, call, receiver);
-    cut.promise.catch((error: unknown) => opened.#fail(ConnectError.from(error)));
+    cut.promise.catch((error: unknown) => {
+      opened.#fail(ConnectError.from(error));
+      stream.destroy(); // A reset alone waits behind what the agent does not read.
+    });
     stream.once("close", taken); // A write that has not begun by then has no end.
     opened.send(first, taken);
     if (call.inputTag === undefined) {

@@ -6,7 +6,7 @@ const mostBytes = 64 * 1024 * 1024;
 /** Others are not counted; that of an exec has the container's whole environment. */
 const shortBytes = 64 * 1024;
 
-/** The long requests of a thread: of too many the oldest give way, since honest agents take theirs at once. */
+/** The long requests of a thread: of too many the oldest give way, since honest agents take theirs once they are connected. */
 export class LongRequests {
   readonly #bytes = new Map<() => void, number>();
   #sum = 0;

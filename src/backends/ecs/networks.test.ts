@@ -571,6 +571,9 @@ describe("networks on ECS", () => {
         app.driverReference,
         web.driverReference,
       ]);
+      assert.match(log.warnings().at(-1) ?? "", /by rules that an earlier version gave its networks/);
+      ec2.mountFaults.push(unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset"));
+      await assert.rejects(fabric.groupsOf(plan(app, web), true), /AuthorizeSecurityGroupIngress/);
     }
     await first.remove(web);
     assert.equal((await first.groupsOf(plan(app), true)).length, 2);

@@ -5,6 +5,7 @@
 import type { EC2Client } from "@aws-sdk/client-ec2";
 
 import type { Clock } from "../../common/clock.ts";
+import { isErrorKind } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
@@ -12,6 +13,7 @@ import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
 import { reachableAddressOf } from "../model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
+import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
 import { groupsTogether } from "./security-groups/groups-of-task.ts";
 import {
@@ -84,21 +86,23 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
 
   /** Adds the group with access to the file system: a rule for each network would take many of the few. */
   const admittedToVolumes = async (groupIds: readonly string[]): Promise<string[]> => {
-    const admitted = efsSecurityGroupId === undefined ? groupIds : await networkGroups.admitted(groupIds);
-    if (admitted.length === groupIds.length) {
-      return groupsTogether(groupIds);
+    const own = groupsTogether(groupIds);
+    if (efsSecurityGroupId === undefined || (await networkGroups.admitted(own)).length === own.length) {
+      return own;
     }
     try {
-      return groupsTogether([...groupIds, await networkGroups.common(withVolumes)]);
+      return groupsTogether([...own, await networkGroups.common(withVolumes)]);
     } catch (error) {
-      if (admitted.length === 0) {
+      const isForGood = isErrorKind(error, "conflict") || isErrorKind(error, "invalid") || isRefusal(error);
+      const groups = isForGood ? await networkGroups.admitted(own) : [];
+      if (groups.length === 0) {
         throw error;
       }
       logger.warn(
-        { err: error, groups: admitted },
+        { err: error, groups },
         "a container reaches its volumes by rules that an earlier version gave its networks: they go with these",
       );
-      return groupsTogether(groupIds);
+      return own;
     }
   };
 

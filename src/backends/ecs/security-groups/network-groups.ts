@@ -281,7 +281,7 @@ export class NetworkGroups {
       throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
         ? conflict(
             "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
-              "remove networks of an earlier version that are not used any more (docker network prune) or rules there, or ask AWS for more inbound rules per security group",
+              "remove unused networks that an earlier version made (docker network rm) or unused rules of that group, or ask AWS for more inbound rules per security group",
           )
         : error;
     }

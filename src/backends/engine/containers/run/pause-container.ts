@@ -27,11 +27,11 @@ export async function pauseContainer(
 ): Promise<void> {
   await changePause(context, reference, pauseRefusal, left, async (live, found) => {
     const record = frozenBy(found, by);
-    if (by === "commit") {
+    const asked = live.link;
+    if (by === "commit" && asked !== undefined) {
       // Recorded first, so that after a crash the next backend unpauses it.
       await context.state.commit((change) => change.containers.put(record));
     }
-    const asked = live.link;
     try {
       await callAgent(
         live,
@@ -104,13 +104,13 @@ function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
       return;
     }
     await callAgent(live, (agent, options) => agent.resume({}, options));
-    thaws.delete(live);
     await context.state.commit((change) => {
       change.containers.put(resumed(record));
       if (stateOf(record).status === ContainerStatus.PAUSED) {
         change.event(containerEvent(record, "unpause"));
       }
     }, "happened");
+    thaws.delete(live);
   };
   void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(work)));
 }
