@@ -35,7 +35,7 @@ export async function runHooksInside(
 ): Promise<string> {
   const guide = await readRecipe("github");
   const docker = execFileSync("sh", ["-c", "command -v docker"], { encoding: "utf8" }).trim();
-  const copies = commandsOf(guide, "before each step", registry.host).split("# after each step\n");
+  const [, before, after, end] = commandsOf(guide, "before each step", registry.host).split(/^# .*\n/m);
   const hooks = commandsOf(guide, "prepare_job", registry.host).split(/(?=^# (?:run|cleanup)_)/m);
   const run = `#!/bin/sh
 set -e
@@ -43,10 +43,9 @@ test "$*" = "--jitconfig signed"
 mkdir -p _work/app/app _work/_temp
 echo '${jobStep}' > _work/_temp/step.sh
 export GITHUB_JOB=test
-${hooks.slice(0, -1).join(copies[0])}${copies[1]}
+${hooks.slice(0, -1).join(before)}${after}
 cat _work/app/app/made
-${hooks.at(-1)}docker volume rm github-work
-`;
+${hooks.at(-1)}${end}`;
   const files = await tarOf([
     { name: "usr/bin/docker", mode: 0o755, content: await readFile(docker) },
     { name: "home/runner/run.sh", mode: 0o755, content: Buffer.from(run) },
@@ -57,6 +56,7 @@ ${hooks.at(-1)}docker volume rm github-work
   const dockerfile = /^```dockerfile\n(.*?)^```$/ms.exec(guide)?.[1] ?? "";
   await writeFiles(directory.path, {
     Dockerfile: dockerfile.replace("ghcr.io", registry.host),
+    "hooks/index.js": "",
     "job.env": "JITCONFIG=signed\n",
   });
   const commands = commandsOf(guide, "the runner's container", registry.host)

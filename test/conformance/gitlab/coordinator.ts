@@ -216,6 +216,7 @@ export class Coordinator implements AsyncDisposable {
       ],
       image: typeof job.image === "string" ? { name: job.image } : job.image,
       services: job.services ?? [],
+      hooks: [{ name: "pre_get_sources_script", script: job.beforeSources ?? [] }],
       cache: job.cache ?? [],
       artifacts: job.artifacts ?? [],
       dependencies: needed.map((other) => ({
@@ -237,7 +238,8 @@ export class Coordinator implements AsyncDisposable {
   #appendLog(state: JobState, request: IncomingMessage, body: Buffer, response: ServerResponse): void {
     const from = Number((request.headers["content-range"] ?? "0").split("-")[0]);
     state.log = Buffer.concat([state.log.subarray(0, from), body]);
-    if (/^start$/m.test(plainLog(state.log))) {
+    const { cancelAt = /^start$/m } = state.job;
+    if (cancelAt.test(plainLog(state.log))) {
       state.begun.resolve();
       state.cancelled = state.job.cancel;
     }
@@ -278,6 +280,9 @@ export class Coordinator implements AsyncDisposable {
   ): Promise<void> {
     if (request.method === "GET") {
       response.writeHead(state.artifacts === undefined ? 404 : 200).end(state.artifacts);
+      return;
+    }
+    if (state.job.cancel !== undefined) {
       return;
     }
     const form = await new Response(body, {

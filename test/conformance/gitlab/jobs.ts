@@ -32,8 +32,12 @@ export interface Job {
   readonly needs?: readonly string[];
   /** Seconds; 120 unless said. */
   readonly timeout?: number;
-  /** It is cancelled once its log has `start`: at once, or so that its after_script still runs. */
+  /** Commands of its helper before it fetches the sources. */
+  readonly beforeSources?: readonly string[];
+  /** It is cancelled once its log has {@link cancelAt}: at once, or so that its after_script still runs. */
   readonly cancel?: "canceled" | "canceling";
+  /** Unless said, a line `start`. Its uploads have no answer. */
+  readonly cancelAt?: RegExp;
   /** Meets it once its log has `start`; after the runner was killed, another one runs the jobs that follow. */
   readonly mishap?: "its container is killed" | "the runner is killed";
   readonly expect: Expected;
@@ -294,6 +298,44 @@ export const jobs: readonly Job[] = [
     afterScript: ["echo after cancel"],
     cancel: "canceling",
     expect: { status: "canceled", has: ["after cancel"], hasNot: ["\nnever"] },
+  },
+  {
+    name: "cancelled while it waits for a service",
+    image: debian,
+    services: [{ name: "team/slow-web:job", command: ["sleep", "100"] }],
+    script: ["echo; echo never"],
+    cancel: "canceled",
+    cancelAt: /Waiting for services/,
+    expect: { status: "canceled", hasNot: ["\nnever"] },
+  },
+  {
+    name: "cancelled before its sources are fetched",
+    image: debian,
+    beforeSources: ["echo fetching; while sleep 1; do echo; done"],
+    script: ["echo; echo never"],
+    cancel: "canceled",
+    cancelAt: /^fetching$/m,
+    expect: { status: "canceled", hasNot: ["\nnever"] },
+  },
+  {
+    name: "cancelled in its after_script",
+    image: debian,
+    script: ["echo fine"],
+    afterScript: ["echo; echo late; while sleep 1; do echo; done"],
+    cancel: "canceled",
+    cancelAt: /^late$/m,
+    expect: { status: "canceled" },
+  },
+  {
+    name: "cancelled while it uploads artifacts",
+    image: debian,
+    script: ["echo made >made"],
+    artifacts: [
+      { name: "made", paths: ["made"], when: "always", artifact_type: "archive", artifact_format: "zip" },
+    ],
+    cancel: "canceled",
+    cancelAt: /Uploading artifacts/,
+    expect: { status: "canceled" },
   },
   {
     name: "container that is killed",
