@@ -42,26 +42,33 @@ interface Ended {
   readonly opened: number;
 }
 
+/** A connection to a server that behaves as a test says. */
+async function connectionTo(
+  t: TestContext,
+  behave: (stream: ServerHttp2Stream) => void,
+): Promise<AgentConnection> {
+  const path = join(scratchDirectory(), "agent.sock");
+  const server = createServer();
+  server.on("stream", (stream: ServerHttp2Stream) => behave(stream.on("error", () => {})));
+  server.listen(path);
+  await once(server, "listening");
+  const connection = new AgentConnection({ address: { kind: "unix", path } });
+  t.after(() => {
+    connection.close();
+    server.close();
+  });
+  return connection;
+}
+
 /** Opens a stream at a server that behaves as a test says, and waits for its one end. */
 async function endOf(
   t: TestContext,
   behave: (stream: ServerHttp2Stream) => void,
   kind: StreamKind = sessionStream,
 ): Promise<Ended> {
-  const directory = scratchDirectory();
-  const path = join(directory, "agent.sock");
-  const server = createServer();
-  server.on("stream", (stream: ServerHttp2Stream) => {
-    stream.on("error", () => {});
+  const connection = await connectionTo(t, (stream) => {
     stream.resume();
     behave(stream);
-  });
-  server.listen(path);
-  await once(server, "listening");
-  const connection = new AgentConnection({ address: { kind: "unix", path } });
-  t.after(async () => {
-    connection.close();
-    server.close();
   });
   const ended = Promise.withResolvers<Ended>();
   let output = "";
@@ -129,20 +136,11 @@ test("a long request that waits for its agent's connection gives way, too", asyn
 });
 
 test("long requests that agents do not read are bounded together, whatever these say", async (t) => {
-  const path = join(scratchDirectory(), "agent.sock");
-  const server = createServer();
   const calls: ServerHttp2Stream[] = [];
-  server.on("stream", (stream: ServerHttp2Stream) => {
-    calls.push(stream.on("error", () => {}));
+  const connection = await connectionTo(t, (stream) => {
+    calls.push(stream);
     stream.respond(grpc);
     stream.write(started);
-  });
-  server.listen(path);
-  await once(server, "listening");
-  const connection = new AgentConnection({ address: { kind: "unix", path } });
-  t.after(() => {
-    connection.close();
-    server.close();
   });
   const failed: number[] = [];
   let begun = 0;
@@ -182,23 +180,14 @@ for (const [what, most, answer, isCut] of [
   ["whose clients have left", 256, started, false],
 ] as const) {
   test(`of calls ${what} and that their agent does not end, a bounded number stays`, async (t) => {
-    const path = join(scratchDirectory(), "agent.sock");
     const calls: ServerHttp2Stream[] = [];
-    const server = createServer();
-    server.on("stream", (stream: ServerHttp2Stream) => {
+    const connection = await connectionTo(t, (stream) => {
       calls.push(stream);
-      stream.on("error", () => {}).respond(grpc);
+      stream.respond(grpc);
       stream.write(answer);
       if (isCut) {
         stream.once("data", () => stream.pause().end());
       }
-    });
-    server.listen(path);
-    await once(server, "listening");
-    const connection = new AgentConnection({ address: { kind: "unix", path } });
-    t.after(() => {
-      connection.close();
-      server.close();
     });
     for (let call = 0; call < most + 20; call += 1) {
       const [opened, ended] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];

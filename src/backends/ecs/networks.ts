@@ -115,7 +115,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     const isOnDefault = own.length < networks.length;
     const needsAccess = mountsVolumes && !isOnDefault;
     if (needsAccess && efsSecurityGroupId !== undefined) {
-      return await admittedToVolumes(groupsTogether(groupIds));
+      return await admittedToVolumes(groupIds);
     }
     const together = groupsTogether([...groupIds, ...(isOnDefault || needsAccess ? securityGroups : [])]);
     if (needsAccess) {
