@@ -216,6 +216,27 @@ describe("many files", () => {
     });
   });
 
+  it("count with their capabilities, and so do whiteouts until their layer lies on the others", async () => {
+    const pax = { "SCHILY.xattr.security.capability": "x".repeat(900) };
+    const withCapability = await tarOf(numbered("d", 20).map((name) => ({ name, pax, content: "" })));
+    const whiteouts = keptLayer(numbered(".wh.", 100));
+    for (const [layer, files] of [
+      [layerOf(withCapability), 80],
+      [whiteouts, 100],
+    ] as const) {
+      await new FileIndex({ budget: new FileBudget(files) }).addLayer(layer);
+      await assert.rejects(new FileIndex({ budget: new FileBudget(files - 1) }).addLayer(layer), {
+        kind: "unavailable",
+      });
+    }
+    const archived = new FileIndex({ budget: new FileBudget(79) });
+    await assert.rejects(archived.addArchive("/", layerOf(withCapability)), { kind: "unavailable" });
+    const replaced = new FileIndex({ limit: 100 });
+    await replaced.addLayer(layerOf(withCapability));
+    await replaced.addLayer(layerOf(withCapability));
+    await assert.rejects(replaced.addLayer(keptLayer(numbered("e", 30))), /more than 100 files/);
+  });
+
   it("have paths that links make no longer", async () => {
     const index = new FileIndex();
     await index.addLayer(keptLayer([deep]));

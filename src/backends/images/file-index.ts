@@ -23,7 +23,7 @@ import {
 } from "./file-tree.ts";
 import { FileBudget, weightOf } from "./file-budget.ts";
 import { FilePace } from "./file-pace.ts";
-import { cleanPath, fileOf, type IndexedFile, implied } from "./indexed-file.ts";
+import { cleanPath, fileOf, type IndexedFile, implied, textOf } from "./indexed-file.ts";
 import { costOf, headersOf, type LayerReader } from "./layer-headers.ts";
 import { entriesIn, type TarEntry } from "./tar-reader.ts";
 
@@ -182,6 +182,7 @@ export class FileIndex implements Disposable {
       if (base === opaqueWhiteout) {
         hiddenBy(directory).all = true;
       } else if (base.startsWith(whiteout)) {
+        count(); // Until the layer lies on the others its name takes room as well.
         hiddenBy(directory).names.push(base.slice(whiteout.length));
       } else {
         const linked = header.type === "link" ? elementsOf(cleanPath(header.linkname ?? "")) : undefined;
@@ -236,7 +237,7 @@ export class FileIndex implements Disposable {
       if (parent === undefined || file === undefined) {
         break;
       }
-      const characters = parent.path.length + base.length + file.target.length;
+      const characters = parent.path.length + base.length + textOf(file);
       putOver(parent.node, base, file, () => this.#count(weightOf(characters), before));
     }
     await this.#refuseMany();

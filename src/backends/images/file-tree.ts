@@ -1,7 +1,7 @@
 /** The directories of a file index. */
 import { weightOf } from "./file-budget.ts";
 import { type FilePace, stepFiles } from "./file-pace.ts";
-import { type IndexedFile, implied } from "./indexed-file.ts";
+import { type IndexedFile, implied, textOf } from "./indexed-file.ts";
 
 /** The files in a mount point: the image's beneath it, none, or unknown ones elsewhere. */
 export type MountedFiles = "image" | "nothing" | "elsewhere";
@@ -121,7 +121,7 @@ export async function countOf(root: Node, pace: FilePace): Promise<number> {
   const waiting = [{ node: root, characters: 0 }];
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
     const { node, characters } = next;
-    count += weightOf(characters + node.file.target.length);
+    count += weightOf(characters + textOf(node.file));
     for (const [name, child] of node.children ?? []) {
       await pace.spend(1);
       waiting.push({ node: child, characters: characters + 1 + name.length });

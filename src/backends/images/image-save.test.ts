@@ -17,7 +17,7 @@ const mib = 1024 ** 2;
 const config = Buffer.from('{"rootfs":{"type":"layers"}}');
 const digestOf = (text: string): string => sha256Of(Buffer.from(text));
 
-/** Images of the same 125 layers, each with a name as long as names may be. */
+/** Images of the same 125 layers, each with a name whose path and tag are as long as they may be. */
 function manyImages(count: number): SavedImage[] {
   const diffIds = Array.from({ length: 125 }, (_, n) => digestOf(`layer ${n}`));
   const layerSizes = diffIds.map(() => 8n * 1024n ** 4n);
@@ -70,6 +70,19 @@ describe("an archive of many images", () => {
     const made = documents.reduce((sum, { length }) => sum + length, 0);
     const counted = images.reduce((sum, image) => sum + keptBytes(image), 0);
     assert.ok(made > 10 * mib && made < counted, `${made} bytes are made, ${counted} are counted`);
+  });
+
+  it("has documents of no more bytes than are counted, also of names with long domains", async () => {
+    const domain = `${"c".repeat(60)}.`.repeat(60);
+    const names = Array.from({ length: 500 }, (_, n) => parseNamed(`${domain}com/app:${n}`));
+    const images = manyImages(1).map((image) => ({ ...image, names }));
+    const { store } = fullStore();
+    let made = 0;
+    for await (const part of archiveParts(store, await prepareSave(store, images))) {
+      made += part.kind === "bytes" ? part.bytes.length : 0;
+    }
+    const counted = images.reduce((sum, image) => sum + keptBytes(image), 0);
+    assert.ok(made > 3 * mib && made < counted, `${made} bytes are made, ${counted} are counted`);
   });
 
   it("has each layer looked up once", async () => {

@@ -128,7 +128,8 @@ interface Documents {
 
 /** The most bytes that a save keeps of an image until it ends: its part of the documents, and objects. */
 export function keptBytes({ record, names }: SavedImage): number {
-  return 1024 + 384 * record.diffIds.length + 2048 * names.length;
+  const ofNames = names.reduce((sum, named) => sum + 2048 + 4 * canonicalString(named).length, 0);
+  return 1024 + 384 * record.diffIds.length + ofNames;
 }
 
 /** An image with its layers looked up. */

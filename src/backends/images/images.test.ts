@@ -186,6 +186,27 @@ describe("a tag", () => {
     assert.deepEqual(store.state.images.get(id)?.names, []);
   });
 
+  it("is refused while images have names of 64 MiB, of which removals free some", async (context) => {
+    const { store, images, id } = await storeOf(context, "a:1", "a:2");
+    const holders = Array.from({ length: 16 }, (_, number) =>
+      create(ImageRecordSchema, { id: `sha256:${number}`, names: [`${"x".repeat(4 * 2 ** 20)}${number}:1`] }),
+    );
+    await store.state.commit((change) => {
+      for (const holder of holders) {
+        change.images.put(holder);
+      }
+    }, "happened");
+    const refused = /the images may hold at most 64 MiB together: remove some first/;
+    await assert.rejects(load(store, await image("y"), "b:1"), refused);
+    assert.equal(images.containers.idOf("b:1"), undefined);
+    await images.catalog.tag("a:1", "a:3");
+    await images.removal.remove("a:2", false);
+    assert.equal(images.containers.idOf("a:2"), undefined);
+    await store.state.commit((change) => change.images.delete("sha256:0"));
+    assert.equal(await load(store, await image("y"), "b:1"), images.containers.idOf("b:1"));
+    assert.ok(store.state.images.get(id)?.names.includes("docker.io/library/a:3"));
+  });
+
   it("is refused for an invalid name", async (context) => {
     const { images } = await storeOf(context, "a:1");
     await assert.rejects(images.catalog.tag("a:1", "b:c d"), {

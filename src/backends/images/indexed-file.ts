@@ -30,6 +30,11 @@ export interface IndexedFile {
   readonly entry: number;
 }
 
+/** Characters of a file's texts besides its name. */
+export function textOf({ target, capability = "" }: IndexedFile): number {
+  return target.length + capability.length;
+}
+
 /** A directory that no tar lists. */
 export const implied: IndexedFile = {
   type: "directory",

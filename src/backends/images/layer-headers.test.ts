@@ -60,6 +60,33 @@ describe("the headers of layers", () => {
     assert.deepEqual(opened.slice(3), ["another", "one", "other"]);
   });
 
+  it("of layers that are read at a time are held as few as are kept", async () => {
+    const headers = new LayerHeaders(3);
+    const opened: string[] = [];
+    const [one, other] = await Promise.all(
+      ["ab", "cd"].map((names) => tarOf([...names].map((name) => ({ name })))),
+    );
+    assert.ok(one !== undefined && other !== undefined);
+    const reading = headers.of("one", () => streamOf(one));
+    await reading.next();
+    await reading.next();
+    for (let times = 0; times < 2; times++) {
+      await namesOf(headers, "other", other, opened);
+    }
+    assert.deepEqual(opened, ["other", "other"], "there is no room beside the first");
+    await reading.return(undefined);
+    for (let times = 0; times < 2; times++) {
+      await namesOf(headers, "other", other, opened);
+    }
+    assert.deepEqual(opened, ["other", "other", "other"]);
+    const pax = { mtime: "7".repeat(900) };
+    const long = await tarOf([{ name: "e", pax }]);
+    for (let times = 0; times < 2; times++) {
+      await namesOf(headers, "long", long, opened);
+    }
+    assert.deepEqual(opened.slice(3), ["long", "long"], "records take room");
+  });
+
   it("of a layer that was not read to its end are not kept", async () => {
     const headers = new LayerHeaders();
     const tar = await tarOf([{ name: "a" }, { name: "b" }]);

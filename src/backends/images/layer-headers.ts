@@ -18,9 +18,10 @@ export interface LayerReader {
 /** Records of a header that are kept, and the longest that is used: a header may have megabytes of others. */
 const keptRecords = ["uid", "gid", "mtime", capabilityRecord] as const;
 const longestRecord = 1_024;
-/** Headers that a header counts as: long names take more room. */
-export function costOf({ name, linkname }: Header): number {
-  return weightOf(name.length + (linkname?.length ?? 0));
+/** Headers that a header counts as: long names and records take more room. */
+export function costOf({ name, linkname, pax }: Header): number {
+  const records = Object.values((pax ?? {}) as Readonly<Record<string, string>>);
+  return weightOf(records.reduce((sum, { length }) => sum + length, name.length + (linkname?.length ?? 0)));
 }
 
 /** A header without what is not used of it. */
@@ -49,7 +50,10 @@ export async function* headersOf(layer: LayerReader, unpacked?: Unpacked): Async
   }
 }
 
-/** The most headers to keep; each takes about 400 bytes plus its name, and counts as {@link costOf} says. */
+/**
+ * The most headers to keep, and to hold of layers that are being read; each takes about 400 bytes plus its name, and
+ * counts as {@link costOf} says.
+ */
 const mostKept = 100_000;
 
 /** Keeps the headers of the most recently used layers. */
@@ -58,6 +62,8 @@ export class LayerHeaders {
   /** By digest, least recently used first. */
   readonly #kept = new Map<string, { readonly headers: readonly Header[]; readonly cost: number }>();
   #count = 0;
+  /** The same of those that are being read. */
+  #reading = 0;
 
   constructor(limit: number = mostKept) {
     this.#limit = limit;
@@ -78,16 +84,24 @@ export class LayerHeaders {
     }
     let read: Header[] | undefined = [];
     let cost = 0;
-    for await (const header of headersOf({ open }, unpacked)) {
-      cost += costOf(header);
-      if (cost > this.#limit) {
-        read = undefined;
+    try {
+      for await (const header of headersOf({ open }, unpacked)) {
+        const more = read === undefined ? 0 : costOf(header);
+        cost += more;
+        this.#reading += more;
+        if (this.#reading > this.#limit) {
+          this.#reading -= cost;
+          cost = 0;
+          read = undefined;
+        }
+        read?.push(header);
+        yield header;
       }
-      read?.push(header);
-      yield header;
-    }
-    if (read !== undefined) {
-      this.#keep(digest, read, cost);
+      if (read !== undefined) {
+        this.#keep(digest, read, cost);
+      }
+    } finally {
+      this.#reading -= cost;
     }
   }
 

@@ -63,6 +63,17 @@ function heapUsed(): number {
   return process.memoryUsage().heapUsed;
 }
 
+/** Whether all loads together hold little. */
+function isRoom(): boolean {
+  using documents = new HeldDocuments();
+  try {
+    documents.take(70 * 2 ** 20); // An eighth of what is free, while others hold less than 10 MiB.
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 describe("a legacy archive", () => {
   it("becomes an image of each folder, on top of its parent's, under the tags of `repositories`", async (context) => {
     const store = await openImageStore(context);
@@ -246,18 +257,23 @@ describe("a legacy archive", () => {
   it("counts its configurations, which repeat their parents' history, among the memory of all loads", async (context) => {
     const store = await openImageStore(context);
     const steps = await repetitive(60);
-    const isRoom = (): boolean => {
-      using documents = new HeldDocuments();
-      try {
-        documents.take(70 * 2 ** 20); // An eighth of what is free, while others hold less than 10 MiB.
-        return true;
-      } catch {
-        return false;
-      }
-    };
     const room: boolean[] = [];
     await load(store, await legacyArchive(steps, {}), () => room.push(isRoom()));
     assert.deepEqual([...room, isRoom()], [true, false, true]);
+  });
+
+  it("counts the names that it gives, which a long one is once for all tags", async (context) => {
+    const store = await openImageStore(context);
+    const room: boolean[] = [];
+    store.preparer.beforePrepare = async () => void room.push(isRoom());
+    const tags = (digit: string) =>
+      Object.fromEntries(Array.from({ length: 1_000 }, (_, number) => [`${number}`, idOf(digit)]));
+    const long = `${"c".repeat(60)}.`.repeat(60);
+    const repositories = { [`${long}com/a`]: tags("a"), [`${long}com/b`]: tags("b") };
+    const archive = await legacyArchive([await step("a"), await step("b")], repositories);
+    assert.ok(archive.length < 400_000, `${archive.length} bytes`);
+    await load(store, archive);
+    assert.deepEqual([...room, isRoom()], [false, false, true]);
   });
 
   it("is refused if its configurations have too many lists in lists", async (context) => {

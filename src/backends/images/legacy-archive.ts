@@ -104,7 +104,9 @@ class LegacyReader {
         if (ofImage === undefined) {
           throw invalid(`invalid target ID: ${folder}`);
         }
-        ofImage.push(taggedName(name, tag));
+        const tagged = taggedName(name, tag);
+        this.#context.hold(2 * tagged.length); // A long name stands once for all of its tags.
+        ofImage.push(tagged);
       }
     }
     return [...images].map(([digest, image]) => ({ ...image, names: names.get(digest) ?? [] }));

@@ -16,7 +16,8 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   #sortedIds: readonly string[] | undefined;
 
   constructor() {
-    super("image", ImageRecordSchema, idOf);
+    // Names are as long as clients like, and each list has all of them; configurations are counted where they are kept.
+    super("image", ImageRecordSchema, idOf, { weighed: ({ names, digests }) => ({ names, digests }) });
   }
 
   /** The first images whose IDs (`sha256:…`) start with a text, by ID: two at most. */

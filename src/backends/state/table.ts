@@ -49,6 +49,7 @@ type LabelsOf<T> = (record: T) => Readonly<Record<string, string>> | undefined;
 interface TableOptions<T> {
   readonly order?: "made" | "changed";
   readonly labelsOf?: LabelsOf<T>;
+  readonly weighed?: (record: T) => unknown;
 }
 
 /** A table that turns changes into operations on the database. */
@@ -61,24 +62,31 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #idOf: (record: MessageShape<Desc>) => string;
   readonly #order: "made" | "changed";
   readonly #labelsOf: LabelsOf<MessageShape<Desc>> | undefined;
+  readonly #weighed: ((record: MessageShape<Desc>) => unknown) | undefined;
   readonly #weights: Weights | undefined;
 
   /**
    * @param order of the records: by creation, or by last change; loaded records have no order
    * @param labelsOf of records that clients make as long as they like, which are weighed
+   * @param weighed the part of a record that is; default: all of one with labels
    */
   constructor(
     name: TableName,
     schema: Desc,
     idOf: (record: MessageShape<Desc>) => string,
-    { order = "made", labelsOf }: TableOptions<MessageShape<Desc>> = {},
+    {
+      order = "made",
+      labelsOf,
+      weighed = labelsOf && ((record) => record),
+    }: TableOptions<MessageShape<Desc>> = {},
   ) {
     this.name = name;
     this.#schema = schema;
     this.#idOf = idOf;
     this.#order = order;
     this.#labelsOf = labelsOf;
-    this.#weights = labelsOf === undefined ? undefined : new Weights(`${name}s`);
+    this.#weighed = weighed;
+    this.#weights = weighed && new Weights(`${name}s`);
   }
 
   get size(): number {
@@ -163,7 +171,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     }
     this.#records.set(id, record);
     this.replaced(before, record);
-    return this.#weights?.set(id, record, creatorOf(this.#labelsOf?.(record) ?? {}));
+    return this.#weights?.set(id, this.#weighed?.(record), creatorOf(this.#labelsOf?.(record) ?? {}));
   }
 
   #remove(id: string, before: MessageShape<Desc>): void {

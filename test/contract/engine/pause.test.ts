@@ -5,6 +5,7 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { frozenBy } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
+import { onAbort } from "../../../src/common/on-abort.ts";
 import { ContainerStateSchema, OutOfMemorySchema } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { ContainerStatus } from "../../../src/gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
@@ -80,9 +81,27 @@ describe("a container whose agent answers too late", () => {
     await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
     await bench.containers.pauseContainer({ container: id });
     const thaws = background.mock.calls.filter(({ arguments: [what] }) => what === `thaw container ${id}`);
-    assert.equal(thaws.length, 2, "one at a time");
+    assert.equal(thaws.length, 3);
     await Promise.all(thaws.map(({ result }) => result));
     assert.equal(agent.paused, true);
+  });
+
+  it("goes on where a pause has failed while a thaw makes a long pause", async (context) => {
+    const id = await bench.runScript("exec sleep 1000");
+    const sleeping = context.mock.method(
+      bench.engine.context.clock,
+      "sleep",
+      (_ms: number, signal?: AbortSignal) =>
+        new Promise<void>((_resolve, reject) => onAbort(signal, () => reject(signal?.reason))),
+    );
+    const { failures } = bench.machine.agentOf(id);
+    failures.add("pauseAnswer").add("resume");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    await untilTrue(() => sleeping.mock.callCount() > 0);
+    assert.equal(isThawed(id), false);
+    failures.add("pauseAnswer");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    await untilTrue(() => isThawed(id));
   });
 
   for (const failing of ["pauseAnswer", "resume"] as const) {

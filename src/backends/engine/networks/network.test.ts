@@ -41,6 +41,43 @@ describe("the pool of a new network", () => {
     assert.equal(formatCidr(choosePool(["172.17.0.0/16", "172.18.0.0/23"], small)), "172.18.2.0/24");
   });
 
+  it("is the same as if each slice were compared with each network", () => {
+    const text = (base: number, prefix: number) =>
+      formatCidr({ base: base - (base % 2 ** (32 - prefix)), prefix });
+    const pools = [
+      { base: "10.0.0.0/26", size: 28 },
+      { base: "10.0.1.0/25", size: 27 },
+    ];
+    const slices = ["0.0", "0.16", "0.32", "0.48", "1.0", "1.32", "1.64", "1.96"].map((end) => `10.0.${end}`);
+    const first = 10 * 2 ** 24;
+    for (let seed = 1; seed < 300; seed++) {
+      const used = Array.from({ length: seed % 9 }, (_, index) => {
+        const number = (seed * 7919 + index * 104_729) % 1_000;
+        return text(first + ((number * 37) % 512), 25 + (number % 8));
+      });
+      const isFree = (slice: string, index: number): boolean =>
+        used.every((other) => {
+          const [one, two] = [parseCidr(`${slice}/${index < 4 ? 28 : 27}`), parseCidr(other)];
+          return one === undefined || two === undefined || !overlaps(one, two);
+        });
+      const expected = slices.find(isFree);
+      const choose = () => formatCidr(choosePool(used, pools)).split("/")[0];
+      if (expected === undefined) {
+        assert.throws(choose, /fully subnetted/, `${used}`);
+      } else {
+        assert.equal(choose(), expected, `${used}`);
+      }
+    }
+  });
+
+  it("is found without looking at each slice", () => {
+    const all = [{ base: "0.0.0.0/0", size: 32 }];
+    const used = Array.from({ length: 512 }, (_, index) => formatCidr({ base: index * 2 ** 23, prefix: 9 }));
+    assert.throws(() => choosePool(used.toReversed(), all), /fully subnetted/);
+    const [free] = used.splice(300, 1);
+    assert.equal(formatCidr(choosePool(used, all)), free?.replace("/9", "/32"));
+  });
+
   it("is refused when all are taken", () => {
     assert.throws(
       () => choosePool(["172.16.0.0/12", "192.168.0.0/16"]),

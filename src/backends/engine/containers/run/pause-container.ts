@@ -87,32 +87,37 @@ const isNotPaused: Due = (record) => stateOf(record).status !== ContainerStatus.
 /** Reasons for the thaws that are under way. */
 const thaws = new WeakMap<LiveContainer, Set<Due>>();
 
-/** Unpauses a container in the background, until its agent has done so or no reason holds any more. */
+/**
+ * Unpauses a container in the background, until its agent has done so or no reason holds any more. One that joins
+ * another tries at once: the pauses of that one may be long by then.
+ */
 function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
   const begun = thaws.get(live);
-  if (begun !== undefined) {
-    begun.add(isDue);
-    return;
-  }
-  const reasons = new Set([isDue]);
-  thaws.set(live, reasons);
+  const reasons = begun ?? new Set();
+  thaws.set(live, reasons.add(isDue));
   const what = `thaw container ${live.id}`;
   const work = async (): Promise<void> => {
     const record = context.state.containers.get(live.id);
-    if (record === undefined || !hasProcess(record) || ![...reasons].some((each) => each(record))) {
-      thaws.delete(live);
-      return;
+    if (record !== undefined && hasProcess(record) && [...reasons].some((each) => each(record))) {
+      await callAgent(live, (agent, options) => agent.resume({}, options));
+      await context.state.commit((change) => {
+        change.containers.put(resumed(record));
+        if (stateOf(record).status === ContainerStatus.PAUSED) {
+          change.event(containerEvent(record, "unpause"));
+        }
+      }, "happened");
     }
-    await callAgent(live, (agent, options) => agent.resume({}, options));
-    await context.state.commit((change) => {
-      change.containers.put(resumed(record));
-      if (stateOf(record).status === ContainerStatus.PAUSED) {
-        change.event(containerEvent(record, "unpause"));
-      }
-    }, "happened");
+    reasons.clear();
+  };
+  if (begun !== undefined) {
+    void context.background.run(what, () => live.lock.run(work).catch(() => undefined));
+    return;
+  }
+  const untilDone = async (): Promise<void> => {
+    await work();
     thaws.delete(live);
   };
-  void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(work)));
+  void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(untilDone)));
 }
 
 /**

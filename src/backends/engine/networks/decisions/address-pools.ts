@@ -1,7 +1,7 @@
 /** Chooses the addresses of a new network. */
 import { invalid } from "../../../../common/errors.ts";
 import type { AddressPool } from "../../../driver/networks.ts";
-import { type Cidr, overlaps, parseCidr, sizeOf } from "./cidr.ts";
+import { type Cidr, parseCidr, sizeOf } from "./cidr.ts";
 
 /** Docker's pools in order of use; the first slice is the default bridge's. */
 const dockersPools: readonly AddressPool[] = [
@@ -30,25 +30,30 @@ export function shownPools(pools: readonly AddressPool[] | undefined): readonly 
  * @throws invalid: all are in use
  */
 export function choosePool(used: readonly string[], pools: readonly AddressPool[] = dockersPools): Cidr {
-  const taken = used.map(parseCidr).filter((cidr) => cidr !== undefined && cidr.prefix > 0) as Cidr[];
-  for (const slice of slicesOf(pools)) {
-    if (!taken.some((other) => overlaps(slice, other))) {
+  const taken = used
+    .flatMap((text) => parseCidr(text) ?? [])
+    .filter(({ prefix }) => prefix > 0)
+    .sort((one, other) => one.base - other.base);
+  for (const { base, size } of pools) {
+    const pool = parseCidr(base);
+    const slice = pool === undefined ? undefined : freeSlice(pool, size, taken);
+    if (slice !== undefined) {
       return slice;
     }
   }
   throw invalid("all predefined address pools have been fully subnetted");
 }
 
-function* slicesOf(pools: readonly AddressPool[]): Generator<Cidr> {
-  for (const { base, size } of pools) {
-    const pool = parseCidr(base);
-    const slice = 2 ** (32 - size);
-    for (
-      let at = pool?.base ?? 0, end = at + (pool === undefined ? 0 : sizeOf(pool));
-      at < end;
-      at += slice
-    ) {
-      yield { base: at, prefix: size };
+/** @param taken by their first addresses: one pass over them, however many slices and networks there are */
+function freeSlice(pool: Cidr, size: number, taken: readonly Cidr[]): Cidr | undefined {
+  const bytes = 2 ** (32 - size);
+  let at = pool.base;
+  for (const other of taken) {
+    if (other.base >= at + bytes) {
+      break;
     }
+    const end = other.base + sizeOf(other);
+    at += Math.max(0, Math.ceil((end - at) / bytes)) * bytes;
   }
+  return at + bytes <= pool.base + sizeOf(pool) ? { base: at, prefix: size } : undefined;
 }
