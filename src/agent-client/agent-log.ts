@@ -54,7 +54,8 @@ async function* logParts(
     isOver = true;
     changed.resolve();
   };
-  const connection = new AgentConnection({ ...agent, containerId }, { windows });
+  // The one copy of a log may be taken here.
+  const connection = new AgentConnection({ ...agent, containerId }, { windows, outlivesCuts: true });
   using _leaving = onAbort(signal, () => connection.close());
   try {
     const first = encodeLogsRequest(request);
