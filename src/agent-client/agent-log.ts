@@ -1,69 +1,150 @@
-/** Reads an agent's log by a typed call, for callers that need its records instead of a bulk stream. */
+/** Reads an agent's log as it comes, for callers that need its bytes in this process. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
+import { ByteBudget } from "../common/byte-budget.ts";
+import { SockerlessError, systemError } from "../common/errors.ts";
+import { onAbort } from "../common/on-abort.ts";
+import type { LogsRequestSchema, Stream } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentTarget } from "./address.ts";
-import { createAgentClient } from "./client.ts";
-import { systemError } from "../common/errors.ts";
-import type { LogChunk, LogsRequestSchema, LogsResponse } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { AgentStream, type StreamFailure } from "./agent-stream.ts";
+import { AgentConnection } from "./connection.ts";
+import { encodeLogsRequest, logsOrRecords } from "./logs.ts";
 
-/** Bytes on their way: an agent on a slow line has seconds for the whole log. */
-const logWindow = 4 * 1024 * 1024;
+/** Bytes on their way to all readers, apart from the least of each: some do not read on for as long as they like. */
+const windows = new ByteBudget(32 * 1024 * 1024);
 
-/** Milliseconds of silence after which the agent counts as lost; it sends heartbeats. */
+/** Milliseconds without a record after which an agent counts as lost that was asked for those that it has. */
 const silenceMs = 30_000;
 
-/** Yields the agent's log until its end. @throws the call's error; system if the stream was cut */
+/** A piece of a log. */
+export interface LogPart {
+  /** Of no meaning for records. */
+  readonly stream: Stream;
+  readonly data: Uint8Array;
+}
+
+/** Yields the agent's log until its end. @throws the signal's reason; the call's error; system if the stream was cut */
 export async function* agentLog(
   agent: AgentTarget,
   containerId: string,
   request: MessageInitShape<typeof LogsRequestSchema>,
   signal: AbortSignal,
-): AsyncGenerator<LogChunk> {
+): AsyncGenerator<LogPart> {
   const ended = new AbortController();
   const scope = AbortSignal.any([signal, ended.signal]);
-  const { client, close } = createAgentClient(agent.address, {
-    containerId,
-    window: logWindow,
-    ...(agent.credentials === undefined ? {} : { credentials: agent.credentials }),
-  });
-  const silent = (): void => ended.abort(systemError("the agent says nothing any more"));
-  // Records of what is there come without a pause.
-  const isHeard = ({ message }: LogsResponse): boolean =>
-    request.records !== true || request.follow === true || message.case !== "heartbeat";
+  const parts = logParts(agent, containerId, request, scope);
+  // Heartbeats are none of them: records of what is there come without a pause.
+  yield* request.records === true
+    ? watched(parts, () => ended.abort(systemError("the agent says nothing any more")))
+    : parts;
+}
+
+async function* logParts(
+  agent: AgentTarget,
+  containerId: string,
+  request: MessageInitShape<typeof LogsRequestSchema>,
+  signal: AbortSignal,
+): AsyncGenerator<LogPart> {
+  signal.throwIfAborted();
+  const waiting = new WaitingParts();
+  let changed = Promise.withResolvers<void>();
+  let isOver = false;
+  let failure: StreamFailure | undefined;
+  const end = (): void => {
+    isOver = true;
+    changed.resolve();
+  };
+  // The one copy of a log may be taken here.
+  const connection = new AgentConnection({ ...agent, containerId }, { windows, outlivesCuts: true });
+  using _leaving = onAbort(signal, () => connection.close());
   try {
-    for await (const { message } of watched(client.logs(request, { signal: scope }), silent, isHeard)) {
-      if (message.case === "end") {
-        return;
-      }
-      if (message.case === "chunk") {
-        yield message.value;
-      }
+    const first = encodeLogsRequest(request);
+    const log = await AgentStream.open(
+      connection,
+      logsOrRecords,
+      { containerId, first, carriesInput: false },
+      {
+        opened() {},
+        data(channel, source, start, end) {
+          log.pause();
+          waiting.add(channel, source.subarray(start, end));
+          changed.resolve();
+        },
+        outputEnded() {},
+        ended: end,
+        failed(told) {
+          failure = told;
+          end();
+        },
+      },
+    );
+    while (!isOver) {
+      await changed.promise;
+      changed = Promise.withResolvers();
+      yield* waiting.take();
+      log.resume();
     }
+    yield* waiting.take();
+    if (failure !== undefined) {
+      throw new SockerlessError(failure.kind, failure.message);
+    }
+  } catch (error) {
+    signal.throwIfAborted(); // The connection was closed for it.
+    throw error;
   } finally {
-    close();
+    connection.close();
   }
-  throw systemError("the agent's log ended before its last message");
+}
+
+/** Parts that have come and are not read yet, in few objects: an agent may make one of each byte. */
+class WaitingParts {
+  #bytes = Buffer.alloc(0);
+  #length = 0;
+  /** Streams, each followed by the end of its bytes. */
+  #runs: number[] = [];
+
+  /** Adds a copy. */
+  add(stream: number, data: Uint8Array): void {
+    const length = this.#length + data.length;
+    if (length > this.#bytes.length) {
+      const grown = Buffer.allocUnsafeSlow(Math.max(length, 2 * this.#bytes.length));
+      this.#bytes.copy(grown, 0, 0, this.#length);
+      this.#bytes = grown;
+    }
+    this.#bytes.set(data, this.#length);
+    this.#length = length;
+    if (this.#runs.at(-2) === stream) {
+      this.#runs.pop();
+    } else {
+      this.#runs.push(stream);
+    }
+    this.#runs.push(length);
+  }
+
+  *take(): Generator<LogPart> {
+    const { bytes, runs } = { bytes: this.#bytes, runs: this.#runs };
+    this.#bytes = Buffer.alloc(0);
+    this.#length = 0;
+    this.#runs = [];
+    for (let at = 0, begin = 0; at < runs.length; at += 2) {
+      const end = runs[at + 1] as number;
+      yield { stream: runs[at] as Stream, data: bytes.subarray(begin, end) };
+      begin = end;
+    }
+  }
 }
 
 /**
- * Yields an agent's messages as they arrive.
+ * Yields what an agent sends as it arrives.
  *
- * @param silent called after waiting {@link silenceMs} for a message; the reader's own time does not count
- * @param isHeard selects messages; others are withheld, and count as silence
+ * @param silent called after waiting {@link silenceMs} for more; the reader's own time does not count
  */
-export async function* watched<Message>(
-  messages: AsyncIterable<Message>,
-  silent: () => void,
-  isHeard: (message: Message) => boolean = () => true,
-): AsyncGenerator<Message> {
+export async function* watched<Part>(parts: AsyncIterable<Part>, silent: () => void): AsyncGenerator<Part> {
   let timer = setTimeout(silent, silenceMs);
   try {
-    for await (const message of messages) {
-      if (!isHeard(message)) {
-        continue;
-      }
+    for await (const part of parts) {
       clearTimeout(timer);
-      yield message;
+      yield part;
       timer = setTimeout(silent, silenceMs);
     }
   } finally {

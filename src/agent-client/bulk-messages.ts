@@ -45,6 +45,9 @@ export const logsOutput: BulkShape = {
   dataTag: 0x1a,
 };
 
+/** The same where a chunk may be records, which are of no stream. */
+export const recordsOutput: BulkShape = { ...logsOutput, channelOfTag: new Map([[0x0a, stdoutChannel]]) };
+
 /** `ArchiveGetResponse.chunk`. */
 export const archiveOutput: BulkShape = {
   channelOfTag: new Map([[0x12, stdoutChannel]]),

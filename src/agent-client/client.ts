@@ -14,13 +14,11 @@ import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 /** Size limit for a message, as an agent is not trusted; the largest is a state with many ended execs. */
 const maxMessageBytes = 4 * 1024 * 1024;
 
-/** Default window of each call in bytes: messages are read as they come, and a window may hold a frame for each byte. */
+/** Window of each call in bytes: messages are read as they come, and a window may hold a frame for each byte. */
 const usualWindow = 256 * 1024;
 
 /** Settings of a client besides the address. */
 export interface AgentClientOptions {
-  /** Bytes of each call's window; default: enough for typed calls. */
-  readonly window?: number;
   /** Required for `tcp` addresses. */
   readonly credentials?: ClientCredentials | CredentialsProvider | undefined;
   /** Full ID; required if the address serves several containers (the relay, the server of stopped containers). */
@@ -41,7 +39,7 @@ export interface AgentClient {
  * Calls throw `ConnectError`: `Unavailable` if the agent cannot be reached.
  */
 export function createAgentClient(address: AgentWay, options: AgentClientOptions = {}): AgentClient {
-  const connection = new AgentConnection({ address, ...options }, { window: options.window ?? usualWindow });
+  const connection = new AgentConnection({ address, ...options }, { window: usualWindow });
   const { containerId, readMaxBytes = maxMessageBytes } = options;
   const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
   const transport = grpcTransport(connection, {

@@ -4,7 +4,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { LogsRequestSchema, LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { StreamKind } from "./agent-stream.ts";
 import { decodeGiven } from "./bulk-end.ts";
-import { logsOutput } from "./bulk-messages.ts";
+import { logsOutput, recordsOutput } from "./bulk-messages.ts";
 
 /** Logs: no input; output is the recorded stdout and stderr. */
 export const logsStream: StreamKind = {
@@ -16,6 +16,9 @@ export const logsStream: StreamKind = {
   openedByDefault: { kind: "logs" },
   decode: (bytes) => decodeGiven(fromBinary(LogsResponseSchema, bytes).message, "a log"),
 };
+
+/** The same for readers of records, too. */
+export const logsOrRecords: StreamKind = { ...logsStream, shape: recordsOutput };
 
 /** Encodes the request for a log stream. */
 export function encodeLogsRequest(request: MessageInitShape<typeof LogsRequestSchema>): Uint8Array {

@@ -14,6 +14,7 @@ import { Code } from "@connectrpc/connect";
 import type { WebSocket } from "ws";
 
 import { containerIdHeader } from "../../src/agent-client/address.ts";
+import { agentLog } from "../../src/agent-client/agent-log.ts";
 import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
 import { AgentConnection } from "../../src/agent-client/connection.ts";
 import { encodeOpenExec, sessionStream } from "../../src/agent-client/session.ts";
@@ -332,7 +333,7 @@ describe("agents that call", () => {
   });
 
   /** Runs `cat` in a container whose link passes a proxy; what comes of it is collected. */
-  const startEcho = async (env: Readonly<Record<string, string>> = {}, name = "one") => {
+  const startEcho = async (env: Readonly<Record<string, string>> = {}, name = "one", prints = "true") => {
     const backend = await startBackend(name);
     const proxy = await startProxy(backend);
     const containerId = newId();
@@ -348,7 +349,7 @@ describe("agents that call", () => {
     await client.start({
       generation: 1n,
       // Not longer than its agent, which is killed.
-      process: { ...process, args: ["sh", "-c", "while kill -0 $PPID; do sleep 0.2; done"] },
+      process: { ...process, args: ["sh", "-c", `${prints}; while kill -0 $PPID; do sleep 0.2; done`] },
     });
     const credentials = await backend.authority.credentialsFor(containerId);
     const address = { kind: "called", path: backend.relay.path, pin } as const;
@@ -369,7 +370,8 @@ describe("agents that call", () => {
         failed: over.resolve,
       },
     );
-    return { proxy, agent, client, stream, over: over.promise, received };
+    const target = { address, credentials };
+    return { proxy, agent, client, stream, over: over.promise, received, target, containerId };
   };
 
   it("lose no byte to cuts, neither way", async () => {
@@ -384,6 +386,28 @@ describe("agents that call", () => {
     stream.endInput();
     assert.deepEqual(await over, { kind: "exit", exitCode: 0 });
     assert.ok(Buffer.concat(received).equals(sent));
+  });
+
+  it("have their log taken whole although their link is cut meanwhile", async () => {
+    const printed = 3 * 1024 * 1024;
+    const { proxy, target, containerId } = await startEcho({}, "one", `head -c ${printed} /dev/zero`);
+    const taken = async (onFirst: () => void): Promise<number> => {
+      let bytes = 0;
+      for await (const { data } of agentLog(
+        target,
+        containerId,
+        { records: true },
+        AbortSignal.timeout(60_000),
+      )) {
+        if (bytes === 0) {
+          onFirst();
+        }
+        bytes += data.length;
+      }
+      return bytes;
+    };
+    await untilTrue(async () => (await taken(() => {})) > printed);
+    assert.ok((await taken(() => proxy.cut())) > printed);
   });
 
   it(

@@ -7,7 +7,7 @@ import type { EC2Client } from "@aws-sdk/client-ec2";
 import type { Clock } from "../../common/clock.ts";
 import { isErrorKind } from "../../common/errors.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
-import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
 import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
@@ -15,7 +15,7 @@ import { reachableAddressOf } from "../model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
-import { groupsTogether } from "./security-groups/groups-of-task.ts";
+import { groupsTogether, mostGroups } from "./security-groups/groups-of-task.ts";
 import {
   type CommonGroup,
   NetworkGroups,
@@ -36,8 +36,6 @@ export interface EcsNetworksOptions {
   /** TCP port at which agents call this backend; undefined if they are dialled. */
   readonly callbackPort: number | undefined;
   readonly efsSecurityGroupId: string | undefined;
-  /** Whether each task mounts the file system for its agent. */
-  readonly mountsAgent: boolean;
   /** `shared`: all networks are the configured groups, and only their names differ. */
   readonly isolation: "security-group" | "shared";
   /** Name of this instance (`sockerless/<hex>`), in the tags of its resources. */
@@ -91,9 +89,15 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       return own;
     }
     try {
-      return groupsTogether([...own, await networkGroups.common(withVolumes)]);
+      const volumes = await networkGroups.common(withVolumes);
+      const [first = ""] = own;
+      if (own.length < mostGroups) {
+        return [...own, volumes];
+      }
+      await networkGroups.admit(first); // A task has no more groups.
+      return own;
     } catch (error) {
-      const isForGood = isErrorKind(error, "conflict") || isErrorKind(error, "invalid") || isRefusal(error);
+      const isForGood = isErrorKind(error, "conflict") || isRefusal(error);
       const groups = isForGood ? await networkGroups.admitted(own) : [];
       if (groups.length === 0) {
         throw error;
@@ -156,13 +160,9 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     connect({ after, network, endpoint }) {
       const joined = Object.entries(after.endpoints);
       if (!isShared) {
-        const isOnDefault = joined.some(([name]) => name === "bridge");
-        const mounts = options.mountsAgent || mountsVolumes(after);
-        const needsAccess = mounts && !isOnDefault && efsSecurityGroupId !== undefined;
-        groupsTogether([
-          ...joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
-          ...(needsAccess ? [withVolumes] : []),
-        ]);
+        groupsTogether(
+          joined.flatMap(([name, { networkId }]) => (name === "bridge" ? securityGroups : [networkId])),
+        );
       }
       if (ownGroup(network)) {
         logger.warn(
@@ -210,11 +210,6 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       await removals.close();
     },
   };
-}
-
-/** Whether a container's tasks mount volumes: anonymous ones are directories of each task. */
-function mountsVolumes({ mounts, anonymousVolumes }: ContainerRecord): boolean {
-  return mounts.some(({ type, name }) => type === "volume" && !anonymousVolumes.includes(name));
 }
 
 /** Whether a user has created a network: not `bridge`, `host` or `none`. */

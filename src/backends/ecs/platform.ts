@@ -48,7 +48,6 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
     agentIngress: config.agentIngress,
     callbackPort: agents.callbackPort,
     efsSecurityGroupId: config.efsSecurityGroupId,
-    mountsAgent: config.agentAccessPointId !== undefined,
     isolation: config.networkIsolation,
     instance,
     discovery,

@@ -436,17 +436,23 @@ describe("a pool of prepared tasks", () => {
     assert.equal(running.size, 2);
   });
 
-  it("goes on without a request that the cloud does not take any more", async () => {
-    const refused: string[] = [];
-    const learned = { started: () => {}, refused: (request: string) => void refused.push(request) };
-    const { pass } = setUp({
-      learned,
-      wanted: async () => (refused.length === 0 ? [{ request: "a", kind: "a", count: 1 }] : []),
-      answer: () => Promise.reject(new RequestStale("its definition is gone")),
+  for (const [what, answer] of [
+    ["definition", () => Promise.reject(new RequestStale("its definition is gone"))],
+    ["security group", () => Promise.resolve(refusal("its security group is gone", "passes", "refused"))],
+  ] as const) {
+    it(`goes on without a request whose ${what} is gone`, async () => {
+      const refused: string[] = [];
+      const learned = { started: () => {}, refused: (request: string) => void refused.push(request) };
+      const { pass, pool } = setUp({
+        learned,
+        wanted: async () => (refused.length === 0 ? [{ request: "a", kind: "a", count: 1 }] : []),
+        answer,
+      });
+      await pass(lookMs);
+      assert.deepEqual(refused, ["a"]);
+      assert.equal(pool.report().hindrance, "", "others are prepared");
     });
-    await pass(lookMs);
-    assert.deepEqual(refused, ["a"]);
-  });
+  }
 
   it("takes over what an earlier backend has left, but for what a record or a tag names, and stops what is too much", async () => {
     const left = (task: string, view: Partial<TaskView> = {}): TaskView =>

@@ -12,11 +12,13 @@ import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/mea
 import { after } from "../../../common/timers.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
+import { isRefusal } from "../contract/cloud-error.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
 import type { Claimant, Prepared, PreparedTasks } from "../contract/prepared-tasks.ts";
 import type { PreparedWorkloads } from "../../driver/prepared.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import { awaitAgent } from "../tasks/await-agent.ts";
+import { isLack } from "../tasks/task-end.ts";
 import { describeAll, whole } from "../tasks/describe-all.ts";
 import type { TaskPoller } from "../tasks/poller.ts";
 import type { TaskBook } from "../tasks/task-book.ts";
@@ -553,8 +555,13 @@ export class Pool implements PreparedWorkloads {
         this.#track(this.#learnBringUp(member));
         return;
       }
-      this.#rest();
-      logger.warn({ err: answer.cause }, `cannot prepare a task: ${answer.reason}`);
+      const { cause, prospect, reason } = answer;
+      if (learned !== undefined && isRefusal(cause) && !isLack(prospect) && prospect !== "denied") {
+        learned.refused(request); // It names what may be gone, such as a network: others are no worse for it.
+      } else {
+        this.#rest();
+      }
+      logger.warn({ err: cause }, `cannot prepare a task: ${reason}`);
     } catch (error) {
       if (error instanceof RequestStale) {
         learned?.refused(request);

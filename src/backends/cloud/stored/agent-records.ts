@@ -1,7 +1,6 @@
 /** Reads the log records of an agent. */
 import type { AgentTarget } from "../../../agent-client/address.ts";
-import { agentLog } from "../../../agent-client/agent-log.ts";
-import type { LogChunk } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { agentLog, type LogPart } from "../../../agent-client/agent-log.ts";
 import { linesBegun, piecesOf } from "./log-pieces.ts";
 import { type RawRecord, readRecords } from "./log-record.ts";
 import type { Pace } from "./pace.ts";
@@ -35,8 +34,8 @@ export async function countLines(
   return BigInt(lines);
 }
 
-async function* dataOf(chunks: AsyncIterable<LogChunk>): AsyncGenerator<Uint8Array> {
-  for await (const { data } of chunks) {
+async function* dataOf(parts: AsyncIterable<LogPart>): AsyncGenerator<Uint8Array> {
+  for await (const { data } of parts) {
     yield data;
   }
 }

@@ -51,6 +51,16 @@ test("a record that comes byte by byte is copied once, and not again for each of
   assert.ok(joined < 3 * record.length, `${joined} bytes joined`);
 });
 
+test("a record is no larger than agents write them, as each reader who does not go on holds one", async () => {
+  const largest = 65_512;
+  const [read] = await recordsOf(cutInto(logRecord(1, "x".repeat(largest)), 4_096));
+  assert.equal(read?.data.length, largest);
+  for (const length of [24, 4_096, 2 * largest]) {
+    const larger = cutInto(logRecord(1, "x".repeat(largest + 1)), length);
+    await assert.rejects(recordsOf(larger), /a record of 65513 bytes/);
+  }
+});
+
 test("what ends within a record, or is none, is no log", async () => {
   const record = logRecord(1, "one");
   for (const length of [1, record.length - 1]) {

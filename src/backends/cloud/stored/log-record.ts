@@ -20,8 +20,8 @@ const magic = 0x4c53;
 const headerBytes = 20;
 const checkedBytes = 16;
 const trailerBytes = 4;
-/** Maximum bytes of a record. */
-const maxData = 1024 * 1024;
+/** Maximum bytes of a record's data: agents write no larger ones, and each reader who does not go on holds one. */
+const maxData = 64 * 1024 - headerBytes - trailerBytes;
 
 /** A record with its original bytes. */
 export interface RawRecord extends LogRecord {

@@ -3,6 +3,7 @@ import { readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http2";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
@@ -123,7 +124,7 @@ describe("containers without an agent", () => {
 
   /** An agent that has this log and keeps the archives that it is given. */
   async function agentWith(
-    log: () => readonly Uint8Array[],
+    log: () => Iterable<Uint8Array>,
     answersEnd = true,
     beforeEnd: (left: AbortSignal) => Promise<void> = () => Promise.resolve(),
   ) {
@@ -293,6 +294,28 @@ describe("containers without an agent", () => {
       client.abort();
       await assert.rejects(answer);
       await left.promise;
+    });
+
+    it("are read ahead of clients that do not read on within a budget of all", {
+      timeout: 40_000,
+    }, async () => {
+      const megabyte = 1024 * 1024;
+      let sent = 0;
+      const agent = await agentWith(function* () {
+        for (let at = 0; at < 64; at++) {
+          yield new Uint8Array(megabyte / 4);
+          sent += megabyte / 4;
+        }
+      });
+      live = agent.target;
+      for (let reader = 0; reader < 24; reader++) {
+        await clientOf(ended).logs({ stdout: true })[Symbol.asyncIterator]().next();
+      }
+      for (let [before, same] = [-1, 0]; same < 10; same = sent === before ? same + 1 : 0) {
+        before = sent;
+        await delay(50);
+      }
+      assert.ok(sent < 60 * megabyte, `${sent / megabyte} MiB`);
     });
 
     it("are the cloud's where they could not be taken whole, from then on", async () => {

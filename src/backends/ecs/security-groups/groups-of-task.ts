@@ -3,7 +3,7 @@ import { invalid } from "../../../common/errors.ts";
 import type { NetworkPlan, WorkloadSpec } from "../../driver/workload-spec.ts";
 
 /** AWS's limit of security groups per network interface. */
-const mostGroups = 5;
+export const mostGroups = 5;
 
 /**
  * The groups without duplicates.
@@ -15,7 +15,7 @@ export function groupsTogether(groups: readonly string[]): string[] {
   if (unique.length > mostGroups) {
     throw invalid(
       `a container on the ecs backend can be on so many networks that its task has ${mostGroups} security groups ` +
-        `(one for each user-defined network, the configured ones for the default network, and one for volumes where it is not on that), not ${unique.length}`,
+        `(one for each user-defined network, and the configured ones for the default network), not ${unique.length}`,
     );
   }
   return unique;

@@ -189,6 +189,27 @@ export class NetworkGroups {
     return groupIds.filter((groupId) => admitted.has(groupId));
   }
 
+  /** Has the file system's group admit another one. @throws conflict: it has no room for a rule; AwsError */
+  async admit(groupId: string): Promise<void> {
+    const { groups, efsGroupId = "" } = this.#options;
+    const admitted = await this.#admittedToVolumes();
+    if (admitted.has(groupId)) {
+      return;
+    }
+    try {
+      await groups.allow({ GroupId: efsGroupId }, [nfsFrom(groupId)]);
+    } catch (error) {
+      this.#admitted = undefined; // Only the answer may be lost.
+      throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
+        ? conflict(
+            "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
+              "remove unused networks that an earlier version made (docker network rm) or unused rules of that group, or ask AWS for more inbound rules per security group",
+          )
+        : error;
+    }
+    admitted.add(groupId);
+  }
+
   /**
    * A group that is no network's, created for the first container that needs it.
    *
@@ -250,7 +271,7 @@ export class NetworkGroups {
     };
     const group = (await groups.named(wanted.name)) ?? (await groups.create(wanted));
     if (kind === withVolumes) {
-      await this.#admitToVolumes(group.GroupId ?? ""); // Waits until EC2 shows a new group everywhere.
+      await this.admit(group.GroupId ?? ""); // Waits until EC2 shows a new group everywhere.
       await groups.allowOut(group, []); // Ways out are those of a container's networks.
     } else {
       await this.#giveRules(group, { connected: false, leadsOut: false });
@@ -266,26 +287,6 @@ export class NetworkGroups {
     if (!leadsOut) {
       await groups.allowOut(group, egressRules(context)); // The default egress rules of EC2 stay for the others.
     }
-  }
-
-  async #admitToVolumes(groupId: string): Promise<void> {
-    const { groups, efsGroupId = "" } = this.#options;
-    const admitted = await this.#admittedToVolumes();
-    if (admitted.has(groupId)) {
-      return;
-    }
-    try {
-      await groups.allow({ GroupId: efsGroupId }, [nfsFrom(groupId)]);
-    } catch (error) {
-      this.#admitted = undefined; // Only the answer may be lost.
-      throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
-        ? conflict(
-            "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
-              "remove unused networks that an earlier version made (docker network rm) or unused rules of that group, or ask AWS for more inbound rules per security group",
-          )
-        : error;
-    }
-    admitted.add(groupId);
   }
 
   #admittedToVolumes(): Promise<Set<string>> {
