@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import type { ByteBudget } from "../common/byte-budget.ts";
 import { packWaiting } from "../common/pack-waiting.ts";
+import { readOnDemand } from "../common/read-on-demand.ts";
 import { agentPeer, type AgentTarget, type AgentWay, describeAddress } from "./address.ts";
 import { dial, type Dialled } from "./dial.ts";
 import type { EmptyFrames } from "./empty-frames.ts";
@@ -249,6 +250,7 @@ class LiveSession {
     packWaiting(stream);
     this.#emptyFrames.watch(stream);
     this.#smallFrames?.watch(stream);
+    readOnDemand(stream);
     this.#carriesInput ||= carriesInput;
     this.#window?.opened();
     if (this.#streams++ === 0) {

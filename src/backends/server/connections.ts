@@ -14,6 +14,7 @@ import { leastWindow, ReceiveWindow } from "../../agent-client/receive-window.ts
 import { Allowance } from "../../common/allowance.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { packWaiting } from "../../common/pack-waiting.ts";
+import { readOnDemand } from "../../common/read-on-demand.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 import { PacedResponse } from "./paced-response.ts";
 
@@ -68,6 +69,7 @@ export function track(session: ServerHttp2Session, sessions: Set<ServerHttp2Sess
 function countBody(stream: ServerHttp2Stream, window: ReceiveWindow): void {
   const ended = Promise.withResolvers<void>();
   packWaiting(stream);
+  readOnDemand(stream);
   window.opened();
   // Unlike on(), this does not begin to read.
   stream.prependListener("data", (chunk: Buffer) => window.read(chunk.length));

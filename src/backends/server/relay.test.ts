@@ -5,14 +5,16 @@ import {
   connect,
   constants,
   createServer,
+  type Http2Stream,
   type IncomingHttpHeaders,
   type ServerHttp2Stream,
 } from "node:http2";
 import { connect as connectSocket, createServer as createSocketServer } from "node:net";
 import { join } from "node:path";
 import { Duplex } from "node:stream";
-import { text } from "node:stream/consumers";
+import { buffer, text } from "node:stream/consumers";
 import { describe, it, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -22,6 +24,7 @@ import { type AgentTarget, containerIdHeader } from "../../agent-client/address.
 import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { track } from "./connections.ts";
 import { forwardCall, relayAgentCall, relayedPrefix, relayedWindows } from "./relay.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
 
@@ -212,13 +215,27 @@ describe("an agent that was taken over by its container", () => {
         Buffer.from(value),
       ]),
     );
-  const [headersFrame, settingsFrame, endStream, endHeaders, ack] = [1, 4, 1, 4, 1];
+  const [dataFrame, headersFrame, resetFrame, settingsFrame] = [0, 1, 3, 4];
+  const [endStream, endHeaders, ack] = [1, 4, 1];
+  const longPart = Buffer.alloc(20_000, "x"); // Too long to be joined with the next.
   const header = (headers: Readonly<Record<string, string>>): Buffer =>
     frame(headersFrame, endHeaders, block(headers));
   const end = (headers: Readonly<Record<string, string>>): Buffer =>
     frame(headersFrame, endHeaders | endStream, block(headers));
 
-  for (const [what, answer, expected] of [
+  for (const [what, answer, expected, body = ""] of [
+    [
+      "a reset right behind its bytes, which are passed on",
+      [
+        header({ ":status": "200" }),
+        frame(dataFrame, 0, longPart),
+        frame(dataFrame, 0, longPart),
+        frame(dataFrame, 0, longPart),
+        frame(resetFrame, 0, Buffer.from([0, 0, 0, constants.NGHTTP2_INTERNAL_ERROR])),
+      ],
+      "14",
+      `${longPart}${longPart}${longPart}`,
+    ],
     ["a status that there is not", [header({ ":status": "600" })], "14"],
     ["such a status alone", [end({ ":status": "600" })], "14"],
     ["a header of HTTP/1's", [end({ ":status": "200", "grpc-status": "0", "http2-settings": "AA" })], "0"],
@@ -262,8 +279,8 @@ describe("an agent that was taken over by its container", () => {
       const call = await callThrough(agents, resources, { address: { kind: "unix", path } });
       const told: unknown[] = [];
       const hear = (sent: IncomingHttpHeaders): void => void told.push(sent["grpc-status"]);
-      call.on("response", hear).on("trailers", hear).resume();
-      await once(call, "close");
+      call.on("response", hear).on("trailers", hear);
+      assert.equal(await text(call), body);
       assert.equal(told.at(-1), expected);
     });
   }
@@ -291,6 +308,7 @@ describe("a call of any protocol that is forwarded", () => {
     const front = createServer((request, response) => {
       void forwardCall(request, response, { address: { kind: "unix", path } }, pool);
     });
+    front.on("session", (session) => track(session, new Set()));
     resources.defer(() => void front.close());
     const caller = connect(`http://127.0.0.1:${await listenHere(front)}`);
     resources.defer(() => caller.destroy());
@@ -337,6 +355,40 @@ describe("a call of any protocol that is forwarded", () => {
       ["/a.Service/Last"],
     );
   });
+
+  for (const what of ["an answer", "a body"] as const) {
+    it(`has no more of ${what} wait than a window, and has all of it once it is read`, async () => {
+      await using resources = new AsyncDisposableStack();
+      const [all, part, window] = [1024 * 1024, Buffer.alloc(1024), 64 * 1024];
+      let sent = 0;
+      const send = async (to: Http2Stream): Promise<void> => {
+        for (; sent < all; sent += part.length) {
+          await new Promise((taken) => to.write(part, taken));
+        }
+        to.end();
+      };
+      const asked = Promise.withResolvers<ServerHttp2Stream>();
+      const { caller } = await forwarding(resources, asked.resolve);
+      const stream = caller.request({ ":method": "POST", ":path": "/a.Service/Call" });
+      stream.on("error", () => {});
+      const from = what === "a body" ? stream : await asked.promise;
+      const sending = send(from);
+      const answering = await asked.promise;
+      if (what === "a body") {
+        answering.respond({ ":status": 200 });
+      }
+      await until(() => sent >= window || undefined);
+      for (let [still, last] = [0, sent]; still < 200; still = sent === last ? still + 1 : 0) {
+        last = sent;
+        await nextTurn();
+      }
+      const unread = sent;
+      const to = what === "a body" ? answering : stream;
+      assert.equal((await buffer(to)).length, all);
+      await sending;
+      assert.ok(unread <= 2.1 * window, `${unread} bytes, with those of the receiver's window`);
+    });
+  }
 
   it("has its method, path, headers, status, bytes and trailers", async () => {
     for (const method of ["POST", "GET"]) {

@@ -9,6 +9,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import {
   type ClientHttp2Stream,
   constants,
+  type Http2Stream,
   type Http2ServerRequest,
   type Http2ServerResponse,
   type IncomingHttpHeaders,
@@ -166,7 +167,7 @@ async function forward(
     }
     // Must come after the header: over a link, Node emits bytes that arrive together with the header before the header
     // itself.
-    upstream.pipe(stream, { end: cutStatus !== undefined });
+    passOn(upstream, stream, { end: cutStatus !== undefined });
     upstream.on("data", (chunk: Buffer) => connection.notifyRead(upstream, chunk.length));
   };
   upstream.on("response", (answer, flags) => {
@@ -187,7 +188,6 @@ async function forward(
     }
   });
   upstream.once("close", () => {
-    stream.unpipe(upstream).resume(); // Discards what still arrives, which would otherwise keep the stream open.
     if (isGone(stream) || stream.writableEnded) {
       return;
     }
@@ -199,6 +199,10 @@ async function forward(
       const failure = connection.failureOf(upstream);
       if (failure !== undefined) {
         response.addTrailers(cutStatus(failure.rawMessage));
+      }
+      // Of what came before the cut all is passed on.
+      for (let came: unknown = upstream.read(); came !== null; came = upstream.read()) {
+        stream.write(came);
       }
       stream.end();
     }
@@ -212,7 +216,33 @@ async function forward(
     });
   // A stream that the caller resets without an error closes only once everything it sent is read.
   stream.once("aborted", leave).once("close", leave);
-  stream.pipe(upstream);
+  passOn(stream, upstream, { end: true });
+}
+
+/**
+ * Passes bytes on as they are taken, so that no more than a window of them waits; `pipe` has three times as much wait.
+ * What a closed stream does not take is discarded, as it would otherwise keep the other open.
+ *
+ * @param from is read on demand
+ */
+function passOn(from: Http2Stream, to: Http2Stream, { end }: { readonly end: boolean }): void {
+  const pass = (): void => {
+    const chunk: unknown = from.destroyed ? null : from.read();
+    if (chunk !== null) {
+      to.write(chunk, pass);
+    }
+  };
+  from.on("readable", () => {
+    if (to.writableLength === 0 || to.destroyed) {
+      pass();
+    }
+  });
+  to.once("close", pass);
+  if (end && from.readableEnded) {
+    to.end(); // A request without a body has ended before its agent was found.
+  } else if (end) {
+    from.once("end", () => to.end());
+  }
 }
 
 /** True if the caller no longer waits for a response. */

@@ -10,6 +10,8 @@ import { Http2SessionManager } from "@connectrpc/connect-node";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
 import { checkOwnCertificate } from "../../common/own-certificate.ts";
+import { packWaiting } from "../../common/pack-waiting.ts";
+import { readOnDemand } from "../../common/read-on-demand.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
 import type { BackendReach } from "../streams/agent-targets.ts";
 import { grpcTransport } from "../../agent-client/grpc-transport.ts";
@@ -18,7 +20,6 @@ import { Health } from "../../gen/grpc/health/v1/health_pb.ts";
 import { EventsService } from "../../gen/sockerless/backend/v1/events_pb.ts";
 import { hasEncodedFields, requestOf } from "../bodies/encoded-fields.ts";
 import { dialTls } from "./dial.ts";
-import { readOnDemand } from "./read-on-demand.ts";
 import { awayLimitMs, awayPauseMs, repeating } from "./repeated-calls.ts";
 import { unaryTransport } from "./unary-transport.ts";
 
@@ -101,7 +102,7 @@ export function createBackendTransport(reach: BackendReach): BackendTransport {
         }),
       ],
     };
-    const { stream } = grpcTransport(preparingStreams(connections, readOnDemand), options);
+    const { stream } = grpcTransport(preparingStreams(connections, readPacked), options);
     const { unary } = unaryTransport(connections, options);
     const transport: Transport = { stream, unary };
     return transport;
@@ -171,6 +172,12 @@ function prepared(stream: ClientHttp2Stream): ClientHttp2Stream {
 }
 
 const preparedSessions = new WeakSet<Http2Session>();
+
+/** Joins what waits: chunks may be smaller than what keeps them. */
+function readPacked(stream: ClientHttp2Stream): ClientHttp2Stream {
+  packWaiting(stream);
+  return readOnDemand(stream);
+}
 
 /** Connects to a socket that the supervisor may hold for a restarting backend; the wait is bounded. */
 function connectToHeldSocket(path: string): Socket {
