@@ -127,10 +127,12 @@ const callsAtOnce = 20;
 test("a caller that cancels is distinguished from one that is lost with its connection", async (t) => {
   const passing = await passedOn(socket);
   t.after(() => passing.close());
-  for (const [way, path] of [
-    ...(["leaves", "is lost", "ends"] as const).map((way) => [way, socket] as const),
-    ...(["leaves", "is lost", "ends"] as const).map((way) => [way, passing.path] as const),
-  ]) {
+  const each = [socket, passing.path].flatMap((path) =>
+    [false, true].flatMap((useHttpGet) =>
+      (["leaves", "is lost", "ends"] as const).map((way) => [way, path, useHttpGet] as const),
+    ),
+  );
+  for (const [way, path, useHttpGet] of each) {
     const called = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<void>();
     const reasons: unknown[] = [];
@@ -152,6 +154,7 @@ test("a caller that cancels is distinguished from one that is lost with its conn
     const transport = createConnectTransport({
       httpVersion: "2",
       useBinaryFormat: true,
+      useHttpGet,
       baseUrl: "http://backend",
       sessionManager: own,
       acceptCompression: [],
@@ -171,7 +174,7 @@ test("a caller that cancels is distinguished from one that is lost with its conn
     await ended.promise;
     assert.ok(
       reasons.every((reason) => isCallerLost(reason) === (way !== "leaves")),
-      `${way}, ${path}`,
+      `${way}, ${path}, ${useHttpGet ? "GET" : "POST"}`,
     );
     own.abort();
   }

@@ -255,6 +255,26 @@ test("a request tells its length, without which a cut one would be a whole one",
   assert.deepEqual(lengths, ["6", "0"]);
 });
 
+test("a request of a call without side effects is in its header, unless that would be too long", async (t) => {
+  const asked: string[] = [];
+  const library = fromLibrary((router) =>
+    router.service(ContainerService, {
+      inspectContainer: ({ container }) => ({ container: { name: container } }),
+      renameContainer: () => ({}),
+    }),
+  );
+  const { containers } = await clientsOf(t, (request, response) => {
+    asked.push(`${request.method}, ${request.headers["content-length"] ?? "none"}`);
+    library(request, response);
+  });
+  for (const name of ["a", "/ä?&=#", "n".repeat(8_000), "n".repeat(9_000), "n".repeat(900_000)]) {
+    const { container } = await containers.inspectContainer({ container: name });
+    assert.equal(container?.name, name);
+  }
+  await containers.renameContainer({ container: "a" });
+  assert.deepEqual(asked, ["GET, none", "GET, none", "GET, none", "POST, 9003", "POST, 900004", "POST, 3"]);
+});
+
 test("what answers and does not speak the protocol is an error with its status", async (t) => {
   const clients = await clientsOf(t, (_, response) => {
     response.writeHead(503, { "content-type": "text/html" });
