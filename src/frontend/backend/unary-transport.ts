@@ -1,7 +1,7 @@
 /**
  * Unary calls of the backend in the Connect protocol, which costs the library half of gRPC's processor time. Its messages
  * have no frames: a request or response is complete if it is as long as its header says. A GET has its request in the
- * header, which spares the library a body at both ends: a quarter of the call's processor time.
+ * header, which spares the library a body at both ends: a tenth of the call's processor time.
  */
 import { type ClientHttp2Stream, constants } from "node:http2";
 
