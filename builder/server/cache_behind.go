@@ -2,7 +2,7 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"runtime"
 	"sync"
 	"time"
@@ -17,6 +17,7 @@ import (
 	bkworker "github.com/moby/buildkit/worker"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -25,8 +26,9 @@ const (
 	// the one goroutine that schedules every build, for each cache anew, and records each in a transaction.
 	maxStepKeys  = 128
 	maxStepLinks = 1024
-	// maxImportLinks bounds those that are gone through for all imports of a client's session: some 2 µs each.
-	maxImportLinks = 1 << 18
+	// ordinaryLinks is how many are gone through for all imports of a client's session, before further ones count among what
+	// all builds share.
+	ordinaryLinks = 4096
 )
 
 // behind finds and describes caches behind their builds. BuildKit waits for a cache that is not there yet in the one
@@ -39,6 +41,9 @@ func behind(all *sessionImports, resolve remotecache.ResolveCacheImporterFunc) r
 
 // sessionImports are the imports of each session. Builds without a session share theirs.
 type sessionImports struct {
+	// Links that are gone through for all builds.
+	shared *rate.Limiter
+
 	mu sync.Mutex
 	of map[string]weak.Pointer[imports]
 }
@@ -49,7 +54,7 @@ func (s *sessionImports) get(session string) *imports {
 	if known := s.of[session].Value(); known != nil {
 		return known
 	}
-	made := newImports()
+	made := newImports(s.shared)
 	if s.of == nil {
 		s.of = map[string]weak.Pointer[imports]{}
 	}
@@ -71,14 +76,16 @@ type imports struct {
 	// one step's at a time, all caches at once.
 	asked weak.Pointer[solver.CacheKeyWithSelector]
 	keys  int
-	// How many links may still be gone through; negative if nothing is given any more.
-	links int
+	// How many links may still be gone through that do not count among what all builds share; negative if nothing is given
+	// any more.
+	links  int
+	shared *rate.Limiter
 	// The IDs of all keys that the caches have given.
 	given map[string]struct{}
 }
 
-func newImports() *imports {
-	return &imports{links: maxImportLinks, given: map[string]struct{}{}}
+func newImports(shared *rate.Limiter) *imports {
+	return &imports{links: ordinaryLinks, shared: shared, given: map[string]struct{}{}}
 }
 
 // share returns as many of a cache's keys as there is room for, and one at least.
@@ -107,13 +114,16 @@ func (i *imports) hasGiven(id string) bool {
 func (i *imports) count(links int) (isWithin, isFirst bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.links < links {
-		isFirst = i.links >= 0
-		i.links = -1
-		return false, isFirst
+	if i.links >= links {
+		i.links -= links
+		return true, false
 	}
-	i.links -= links
-	return true, false
+	if i.links >= 0 && i.shared.AllowN(time.Now(), links) {
+		return true, false
+	}
+	isFirst = i.links >= 0
+	i.links = -1
+	return false, isFirst
 }
 
 type importerBehind struct {
@@ -262,7 +272,7 @@ func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
 func (c *cacheBehind) count(links int) bool {
 	isWithin, isFirst := c.imports.count(links)
 	if isFirst {
-		go c.tell(fmt.Errorf("no further steps are looked for in this build's imported caches, as more than %d links of keys would be gone through", maxImportLinks))
+		go c.tell(errors.New("no further steps are looked for in this build's imported caches: builds have too many links of keys to go through"))
 	}
 	return isWithin
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -50,6 +51,8 @@ func withDeps(keys []solver.CacheKeyWithSelector, count int) []solver.CacheKeyWi
 	return keys
 }
 
+func testLinks() *rate.Limiter { return rate.NewLimiter(0, linkBurst) }
+
 func keysOfAStep(count int) []solver.CacheKeyWithSelector {
 	made := make([]solver.CacheKeyWithSelector, count)
 	for at := range made {
@@ -60,7 +63,7 @@ func keysOfAStep(count int) []solver.CacheKeyWithSelector {
 
 // BuildKit goes through the square of a step's keys in the one goroutine that schedules every build.
 func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
-	keys := newImports()
+	keys := newImports(testLinks())
 	first, _ := countingBehind(t, keys, 100)
 	second, _ := countingBehind(t, keys, 100)
 	for count, most := range map[int]int{1: maxStepKeys, 100: maxStepLinks/100 + 1} {
@@ -79,7 +82,7 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 }
 
 func TestEachOfManyImportedCachesGivesAKey(t *testing.T) {
-	keys := newImports()
+	keys := newImports(testLinks())
 	deps := keysOfAStep(worker.MaxImports)
 	for at := range worker.MaxImports {
 		made, _ := countingBehind(t, keys, 1)
@@ -89,8 +92,10 @@ func TestEachOfManyImportedCachesGivesAKey(t *testing.T) {
 	}
 }
 
-func TestASessionsImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
-	shared, pairs := newImports(), 0
+func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
+	const burst = 200_000
+	all, pairs := &sessionImports{shared: rate.NewLimiter(0, burst)}, 0
+	shared := all.get("session")
 	told := make(chan error, 100)
 	var last *cacheBehind
 	step := keysOfAStep(100)
@@ -103,20 +108,27 @@ func TestASessionsImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 			}
 		}
 		last, pairs = made, pairs+counting.pairs
-		if pairs > 2*maxImportLinks {
+		if pairs > 2*(burst+ordinaryLinks) {
 			t.Fatalf("they went through %d pairs of keys", pairs)
 		}
 	}
 	if found, err := last.Query(keysOfAStep(1), 0, "step", 0); len(found) > 0 || err != nil {
 		t.Errorf("one gives %d, %v", len(found), err)
 	}
-	if failure := <-told; !strings.Contains(failure.Error(), "more than 262144 links") || len(told) > 0 {
+	if failure := <-told; !strings.Contains(failure.Error(), "too many links") || len(told) > 0 {
 		t.Errorf("told %v, and %d more", failure, len(told))
+	}
+	// Others have ordinary ones nevertheless.
+	other, _ := countingBehind(t, all.get("other"), 1)
+	for step := range ordinaryLinks / 2 {
+		if found, err := other.Query(keysOfAStep(1), 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
+			t.Fatalf("step %d of another session: %d keys, %v", step, len(found), err)
+		}
 	}
 }
 
 func TestACacheIsAskedWithItsOwnKeysOrThoseOfNoImportedCache(t *testing.T) {
-	shared := newImports()
+	shared := newImports(testLinks())
 	knows, counting := countingBehind(t, shared, 1)
 	counting.name = "a "
 	other, others := countingBehind(t, shared, 1)
@@ -145,7 +157,7 @@ func TestACacheIsAskedWithItsOwnKeysOrThoseOfNoImportedCache(t *testing.T) {
 }
 
 func TestImportsOfASessionShareTheirLinks(t *testing.T) {
-	all := &sessionImports{}
+	all := &sessionImports{shared: testLinks()}
 	first := all.get("session")
 	if all.get("session") != first || all.get("another") == first {
 		t.Error("a session's are not its own")
@@ -165,7 +177,7 @@ func TestImportsOfASessionShareTheirLinks(t *testing.T) {
 }
 
 func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
-	made, _ := countingBehind(t, newImports(), 1)
+	made, _ := countingBehind(t, newImports(testLinks()), 1)
 	deps := withDeps(keysOfAStep(1), 1000)
 	for step := range 1000 {
 		if found, err := made.Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
@@ -180,8 +192,8 @@ func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
 
 // Each step has a key of each cache, which is of all keys of the step before.
 func TestImportedCachesServeALargeBuild(t *testing.T) {
-	for count, steps := range map[int]int{1: 8192, 3: 8192, 10: 2000, worker.MaxImports: 60} {
-		shared := newImports()
+	for count, steps := range map[int]int{1: 8192, 3: 8192, 10: 2000, worker.MaxImports: 200} {
+		shared := newImports(testLinks())
 		var caches []*cacheBehind
 		for at := range count {
 			made, counting := countingBehind(t, shared, 1)

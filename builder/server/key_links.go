@@ -15,10 +15,11 @@ import (
 const maxLinks = 64
 
 const (
-	// crowdedRate bounds the links of such keys that all builds together go through in a second: each takes 2 µs, all of them
-	// half of the time of the one goroutine that schedules every build. crowdedBurst takes two seconds.
-	crowdedRate  = 250_000
-	crowdedBurst = 1_000_000
+	// linkRate bounds the links of such keys, and those of imported caches beyond ordinaryLinks, that all builds together go
+	// through in a second: each takes 2 µs, all of them half of the time of the one goroutine that schedules every build.
+	// linkBurst takes two seconds.
+	linkRate  = 250_000
+	linkBurst = 1_000_000
 	// maxCrowded bounds the keys of which it is known how many links they have.
 	maxCrowded = 4096
 )
@@ -28,7 +29,8 @@ const (
 type boundedLinks struct {
 	solver.CacheKeyStorage
 
-	walks *rate.Limiter
+	// Links that are gone through for all builds.
+	shared *rate.Limiter
 
 	mu sync.Mutex
 	// The results that have been found by a key with too many links, by operation, input and output. BuildKit makes one
@@ -50,9 +52,9 @@ type keyLink struct {
 	to   string
 }
 
-func newBoundedLinks(keys solver.CacheKeyStorage) *boundedLinks {
+func newBoundedLinks(keys solver.CacheKeyStorage, shared *rate.Limiter) *boundedLinks {
 	return &boundedLinks{
-		CacheKeyStorage: keys, walks: rate.NewLimiter(crowdedRate, crowdedBurst), crowded: map[solver.CacheInfoLink]map[string]struct{}{},
+		CacheKeyStorage: keys, shared: shared, crowded: map[solver.CacheInfoLink]map[string]struct{}{},
 		refused: map[solver.CacheInfoLink]struct{}{}, needed: map[keyLink]struct{}{}, sizes: map[keyLink]int{},
 	}
 }
@@ -93,7 +95,7 @@ func (b *boundedLinks) mayWalk(walked keyLink) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	size := b.sizes[walked]
-	if size == 0 || b.walks.AllowN(time.Now(), min(size, b.walks.Burst())) {
+	if size == 0 || b.shared.AllowN(time.Now(), min(size, b.shared.Burst())) {
 		return true
 	}
 	b.beginAnew()

@@ -71,7 +71,7 @@ func (c *countingLinks) AddLink(from string, link solver.CacheInfoLink, to strin
 
 // buildsWith returns what builds steps with a cache of these links, one after the other, and gives their results.
 func buildsWith(t *testing.T, stored solver.CacheKeyStorage) func(steps ...*plainStep) []string {
-	return buildsWithLinks(t, newBoundedLinks(stored))
+	return buildsWithLinks(t, newBoundedLinks(stored, rate.NewLimiter(linkRate, linkBurst)))
 }
 
 func buildsWithLinks(t *testing.T, links *boundedLinks) func(steps ...*plainStep) []string {
@@ -176,8 +176,7 @@ func (c *countingWalks) WalkLinks(from string, link solver.CacheInfoLink, walk f
 func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
 	const many, burst = 1000, 5000
 	stored := &countingWalks{countingLinks: &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}}
-	links := newBoundedLinks(stored)
-	links.walks = rate.NewLimiter(0, burst)
+	links := newBoundedLinks(stored, rate.NewLimiter(0, burst))
 	operation, other := solver.CacheInfoLink{Digest: "copy"}, solver.CacheInfoLink{Digest: "make"}
 	for at := range many {
 		if err := links.AddLink("much", operation, fmt.Sprint(at)); err != nil {
@@ -222,7 +221,7 @@ func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
 }
 
 func TestACopyOfMuchCopiedContentRunsWhereItsKeyIsNotGoneThrough(t *testing.T) {
-	links := newBoundedLinks(solver.NewInMemoryCacheStorage())
+	links := newBoundedLinks(solver.NewInMemoryCacheStorage(), rate.NewLimiter(linkRate, linkBurst))
 	build := buildsWithLinks(t, links)
 	much := make([]*plainStep, 2*maxLinks)
 	for at := range much {
@@ -230,13 +229,13 @@ func TestACopyOfMuchCopiedContentRunsWhereItsKeyIsNotGoneThrough(t *testing.T) {
 	}
 	build(much...)
 	again := func() *plainStep { return copyOf("much", "from elsewhere", "base 0", new(int)) }
-	limited := links.walks
-	links.walks = rate.NewLimiter(0, 1)
-	links.walks.Allow()
+	shared := links.shared
+	links.shared = rate.NewLimiter(0, 1)
+	links.shared.Allow()
 	if results := build(again()); results[0] != again().name {
 		t.Errorf("%s", results[0])
 	}
-	links.walks = limited
+	links.shared = shared
 	if results := build(copyOf("much", "from somewhere", "base 0", new(int))); results[0] != much[0].name && results[0] != again().name {
 		t.Errorf("%s", results[0])
 	}
