@@ -80,12 +80,10 @@ type imports struct {
 	// any more.
 	links  int
 	shared *rate.Limiter
-	// The IDs of all keys that the caches have given.
-	given map[string]struct{}
 }
 
 func newImports(shared *rate.Limiter) *imports {
-	return &imports{links: ordinaryLinks, shared: shared, given: map[string]struct{}{}}
+	return &imports{links: ordinaryLinks, shared: shared}
 }
 
 // share returns as many of a cache's keys as there is room for, and one at least.
@@ -97,17 +95,7 @@ func (i *imports) share(deps []solver.CacheKeyWithSelector, keys []*solver.Cache
 	}
 	shared := keys[:min(len(keys), max(i.keys, 1))]
 	i.keys -= len(shared)
-	for _, key := range shared {
-		i.given[key.ID] = struct{}{}
-	}
 	return shared
-}
-
-func (i *imports) hasGiven(id string) bool {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	_, ok := i.given[id]
-	return ok
 }
 
 // count reports whether so many links may still be gone through, and whether this was the first time that they may not.
@@ -204,7 +192,7 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	if len(deps) == 0 {
 		return found.Query(deps, input, of, output)
 	}
-	asked, links := c.ownOrLocal(deps)
+	asked, links := c.ownOrAll(deps)
 	if !c.count(len(asked) + links) {
 		return nil, nil
 	}
@@ -228,9 +216,9 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	return c.remember(c.imports.share(deps, keys)), nil
 }
 
-// ownOrLocal returns the keys that this cache has given, or, without these, those that no imported cache has, with how many
-// links BuildKit goes through for their IDs. A step that another cache knows, and this one too, has a key of this one.
-func (c *cacheBehind) ownOrLocal(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector, links int) {
+// ownOrAll returns the keys that this cache has given, which are of the same step as the others, or without these all keys,
+// with how many links BuildKit goes through for their IDs.
+func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector, links int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, key := range keys {
@@ -241,12 +229,7 @@ func (c *cacheBehind) ownOrLocal(keys []solver.CacheKeyWithSelector) (own []solv
 	if len(own) > 0 {
 		return own, 0
 	}
-	var local []solver.CacheKeyWithSelector
 	for _, key := range keys {
-		if c.imports.hasGiven(key.CacheKey.ID) {
-			continue
-		}
-		local = append(local, key)
 		pointer := weak.Make(key.CacheKey.CacheKey)
 		if _, ok := c.known[pointer]; ok {
 			continue
@@ -256,7 +239,7 @@ func (c *cacheBehind) ownOrLocal(keys []solver.CacheKeyWithSelector) (own []solv
 			links += len(each)
 		}
 	}
-	return local, links
+	return keys, links
 }
 
 func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
