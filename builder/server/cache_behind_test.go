@@ -191,7 +191,7 @@ func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
 
 // Each step has a key of each cache, which is of all keys of the step before.
 func TestImportedCachesServeALargeBuild(t *testing.T) {
-	for count, steps := range map[int]int{1: 8192, 3: 8192, 10: 2000, worker.MaxImports: 200} {
+	for count, steps := range map[int]int{1: 8192, 3: 8192, 10: 2000, worker.MaxImports: 100} {
 		shared := newImports(testLinks())
 		var caches []*cacheBehind
 		for at := range count {

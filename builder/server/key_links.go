@@ -16,10 +16,10 @@ const maxLinks = 64
 
 const (
 	// linkRate bounds the links of such keys, and those of imported caches beyond ordinaryLinks, that all builds together go
-	// through in a second: each takes 2 µs, all of them half of the time of the one goroutine that schedules every build.
+	// through in a second: each takes 2 to 4 µs, all of them half of the time of the one goroutine that schedules every build.
 	// linkBurst takes two seconds.
-	linkRate  = 250_000
-	linkBurst = 1_000_000
+	linkRate  = 150_000
+	linkBurst = 500_000
 	// maxCrowded bounds the keys of which it is known how many links they have.
 	maxCrowded = 4096
 )
