@@ -2,7 +2,8 @@ package server
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"runtime"
 	"sync"
 	"time"
 	"weak"
@@ -16,6 +17,7 @@ import (
 	bkworker "github.com/moby/buildkit/worker"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -24,40 +26,96 @@ const (
 	// the one goroutine that schedules every build, for each cache anew, and records each in a transaction.
 	maxStepKeys  = 128
 	maxStepLinks = 1024
-	// maxImportLinks bounds those that are gone through for one import, in all.
-	maxImportLinks = 1 << 16
+	// ordinaryLinks is how many are gone through for all imports of a client's session, before further ones count among what
+	// all builds share.
+	ordinaryLinks = 4096
 )
 
 // behind finds and describes caches behind their builds. BuildKit waits for a cache that is not there yet in the one
 // goroutine that schedules every build, if a build that imports it shares a step with one that is under way.
-func behind(keys *stepKeys, resolve remotecache.ResolveCacheImporterFunc) remotecache.ResolveCacheImporterFunc {
+func behind(all *sessionImports, resolve remotecache.ResolveCacheImporterFunc) remotecache.ResolveCacheImporterFunc {
 	return func(_ context.Context, group session.Group, attributes map[string]string) (remotecache.Importer, ocispecs.Descriptor, error) {
-		return &importerBehind{keys, resolve, group, attributes}, ocispecs.Descriptor{}, nil
+		return &importerBehind{all, resolve, group, attributes}, ocispecs.Descriptor{}, nil
 	}
 }
 
-// stepKeys divides the keys of a step among the imported caches. BuildKit asks for one step's at a time, all caches at once.
-type stepKeys struct {
+// sessionImports are the imports of each session. Builds without a session share theirs.
+type sessionImports struct {
+	// Links that are gone through for all builds.
+	shared *rate.Limiter
+
 	mu sync.Mutex
-	// The first key of those that the caches are asked with, and how many they may still give for these.
+	of map[string]weak.Pointer[imports]
+}
+
+func (s *sessionImports) get(session string) *imports {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.of[session].Value(); known != nil {
+		return known
+	}
+	made := newImports(s.shared)
+	if s.of == nil {
+		s.of = map[string]weak.Pointer[imports]{}
+	}
+	s.of[session] = weak.Make(made)
+	runtime.AddCleanup(made, func(session string) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.of[session].Value() == nil {
+			delete(s.of, session)
+		}
+	}, session)
+	return made
+}
+
+// imports are the imported caches of one session.
+type imports struct {
+	mu sync.Mutex
+	// The first key of those that the caches are asked with, and how many they may still give for these. BuildKit asks for
+	// one step's at a time, all caches at once.
 	asked weak.Pointer[solver.CacheKeyWithSelector]
-	left  int
+	keys  int
+	// How many links may still be gone through that do not count among what all builds share; negative if nothing is given
+	// any more.
+	links  int
+	shared *rate.Limiter
+}
+
+func newImports(shared *rate.Limiter) *imports {
+	return &imports{links: ordinaryLinks, shared: shared}
 }
 
 // share returns as many of a cache's keys as there is room for, and one at least.
-func (s *stepKeys) share(deps []solver.CacheKeyWithSelector, keys []*solver.CacheKey) []*solver.CacheKey {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if asked := weak.Make(&deps[0]); s.asked != asked {
-		s.asked, s.left = asked, min(maxStepKeys, maxStepLinks/len(deps))
+func (i *imports) share(deps []solver.CacheKeyWithSelector, keys []*solver.CacheKey) []*solver.CacheKey {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if asked := weak.Make(&deps[0]); i.asked != asked {
+		i.asked, i.keys = asked, min(maxStepKeys, maxStepLinks/len(deps))
 	}
-	shared := keys[:min(len(keys), max(s.left, 1))]
-	s.left -= len(shared)
+	shared := keys[:min(len(keys), max(i.keys, 1))]
+	i.keys -= len(shared)
 	return shared
 }
 
+// count reports whether so many links may still be gone through, and whether this was the first time that they may not.
+func (i *imports) count(links int) (isWithin, isFirst bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.links >= links {
+		i.links -= links
+		return true, false
+	}
+	if i.links >= 0 && i.shared.AllowN(time.Now(), links) {
+		return true, false
+	}
+	isFirst = i.links >= 0
+	i.links = -1
+	return false, isFirst
+}
+
 type importerBehind struct {
-	keys       *stepKeys
+	all        *sessionImports
 	resolve    remotecache.ResolveCacheImporterFunc
 	group      session.Group
 	attributes map[string]string
@@ -65,7 +123,7 @@ type importerBehind struct {
 
 func (i *importerBehind) Resolve(ctx context.Context, _ ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
 	started := time.Now()
-	made := newCacheBehind(id, i.keys, func(failure error) { tellImport(ctx, id, started, failure) })
+	made := newCacheBehind(id, i.all.get(sessionOf(i.group)), func(failure error) { tellImport(ctx, id, started, failure) })
 	go func() {
 		defer close(made.described)
 		importer, desc, err := i.resolve(ctx, i.group, i.attributes)
@@ -77,6 +135,13 @@ func (i *importerBehind) Resolve(ctx context.Context, _ ocispecs.Descriptor, id 
 		}
 	}()
 	return made, nil
+}
+
+func sessionOf(group session.Group) string {
+	if group == nil {
+		return ""
+	}
+	return group.SessionIterator().NextSession()
 }
 
 // tellImport tells the build's client of a failure, in BuildKit's own vertex of the import, which has ended.
@@ -94,21 +159,22 @@ type cacheBehind struct {
 	id        string
 	described chan struct{}
 	// Nil if it could not be described; read after that.
-	cache solver.CacheManager
-	keys  *stepKeys
+	cache   solver.CacheManager
+	imports *imports
 	// Tells the build's client of a failure.
 	tell func(error)
 
 	mu sync.Mutex
-	// How many links may still be gone through; negative if it gives nothing any more.
-	left int
-	// Keys that it was asked with. BuildKit goes through a key's own links once, and remembers the ID that it finds.
+	// The IDs of the keys that it has given.
+	given map[string]struct{}
+	// Other keys that it was asked with. BuildKit goes through a key's own links once, and remembers the ID that it finds.
 	known map[weak.Pointer[solver.CacheKey]]struct{}
 }
 
-func newCacheBehind(id string, keys *stepKeys, tell func(error)) *cacheBehind {
+func newCacheBehind(id string, all *imports, tell func(error)) *cacheBehind {
 	return &cacheBehind{
-		id: id, described: make(chan struct{}), keys: keys, tell: tell, left: maxImportLinks, known: map[weak.Pointer[solver.CacheKey]]struct{}{},
+		id: id, described: make(chan struct{}), imports: all, tell: tell,
+		given: map[string]struct{}{}, known: map[weak.Pointer[solver.CacheKey]]struct{}{},
 	}
 }
 
@@ -126,13 +192,14 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	if len(deps) == 0 {
 		return found.Query(deps, input, of, output)
 	}
-	if !c.count(len(deps) + c.linksOfNew(deps)) {
+	asked, links := c.ownOrAll(deps)
+	if !c.count(len(asked) + links) {
 		return nil, nil
 	}
 	var keys []*solver.CacheKey
 	known := map[string]struct{}{}
-	for at := range deps { // Asked with several, BuildKit's would go through each of them for each key.
-		given, err := found.Query(deps[at:at+1], input, of, output)
+	for at := range asked { // Asked with several, BuildKit's would go through each of them for each key.
+		given, err := found.Query(asked[at:at+1], input, of, output)
 		if err != nil {
 			return nil, err
 		}
@@ -146,16 +213,25 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	if !c.count(len(deps) * len(keys)) {
 		return nil, nil
 	}
-	return c.keys.share(deps, keys), nil
+	return c.remember(c.imports.share(deps, keys)), nil
 }
 
-// linksOfNew returns how many links BuildKit goes through for the IDs of those keys that this cache is first asked with.
-func (c *cacheBehind) linksOfNew(keys []solver.CacheKeyWithSelector) (links int) {
+// ownOrAll returns the keys that this cache has given, which are of the same step as the others, or without these all keys,
+// with how many links BuildKit goes through for their IDs.
+func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector, links int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, key := range keys {
+		if _, ok := c.given[key.CacheKey.ID]; ok {
+			own = append(own, key)
+		}
+	}
+	if len(own) > 0 {
+		return own, 0
+	}
+	for _, key := range keys {
 		pointer := weak.Make(key.CacheKey.CacheKey)
-		if _, ok := c.known[pointer]; ok || c.left < 0 {
+		if _, ok := c.known[pointer]; ok {
 			continue
 		}
 		c.known[pointer] = struct{}{}
@@ -163,22 +239,25 @@ func (c *cacheBehind) linksOfNew(keys []solver.CacheKeyWithSelector) (links int)
 			links += len(each)
 		}
 	}
-	return links
+	return keys, links
+}
+
+func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range keys {
+		c.given[key.ID] = struct{}{}
+	}
+	return keys
 }
 
 // count reports whether so many links may still be gone through. Once they may not, it tells the client.
 func (c *cacheBehind) count(links int) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.left < links {
-		if c.left >= 0 {
-			go c.tell(fmt.Errorf("no further steps are looked for in this cache, as more than %d links of keys would be gone through", maxImportLinks))
-		}
-		c.left = -1
-		return false
+	isWithin, isFirst := c.imports.count(links)
+	if isFirst {
+		go c.tell(errors.New("no further steps are looked for in this build's imported caches: builds have too many links of keys to go through"))
 	}
-	c.left -= links
-	return true
+	return isWithin
 }
 
 func (c *cacheBehind) Records(ctx context.Context, key *solver.CacheKey) ([]*solver.CacheRecord, error) {

@@ -2,12 +2,15 @@ package server
 
 import (
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -15,6 +18,7 @@ import (
 // countingCache gives so many keys for each step and key that it is asked with, and counts how often it is gone through.
 type countingCache struct {
 	solver.CacheManager
+	name  string
 	keys  int
 	pairs int
 }
@@ -23,14 +27,14 @@ func (c *countingCache) Query(deps []solver.CacheKeyWithSelector, _ solver.Index
 	var given []*solver.CacheKey
 	for range deps {
 		for at := range c.keys {
-			given = append(given, solver.NewCacheKey(of+digest.Digest(strconv.Itoa(at)), "", output))
+			given = append(given, solver.NewCacheKey(of+digest.Digest(c.name+strconv.Itoa(at)), "", output))
 		}
 	}
 	c.pairs += len(deps) * len(given)
 	return given, nil
 }
 
-func countingBehind(t *testing.T, keys *stepKeys, count int) (*cacheBehind, *countingCache) {
+func countingBehind(t *testing.T, keys *imports, count int) (*cacheBehind, *countingCache) {
 	counting := &countingCache{keys: count}
 	made := newCacheBehind("cache", keys, func(failure error) { t.Error(failure) })
 	made.cache = counting
@@ -47,6 +51,8 @@ func withDeps(keys []solver.CacheKeyWithSelector, count int) []solver.CacheKeyWi
 	return keys
 }
 
+func testLinks() *rate.Limiter { return rate.NewLimiter(0, linkBurst) }
+
 func keysOfAStep(count int) []solver.CacheKeyWithSelector {
 	made := make([]solver.CacheKeyWithSelector, count)
 	for at := range made {
@@ -57,7 +63,7 @@ func keysOfAStep(count int) []solver.CacheKeyWithSelector {
 
 // BuildKit goes through the square of a step's keys in the one goroutine that schedules every build.
 func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
-	keys := &stepKeys{}
+	keys := newImports(testLinks())
 	first, _ := countingBehind(t, keys, 100)
 	second, _ := countingBehind(t, keys, 100)
 	for count, most := range map[int]int{1: maxStepKeys, 100: maxStepLinks/100 + 1} {
@@ -76,7 +82,7 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 }
 
 func TestEachOfManyImportedCachesGivesAKey(t *testing.T) {
-	keys := &stepKeys{}
+	keys := newImports(testLinks())
 	deps := keysOfAStep(worker.MaxImports)
 	for at := range worker.MaxImports {
 		made, _ := countingBehind(t, keys, 1)
@@ -86,57 +92,124 @@ func TestEachOfManyImportedCachesGivesAKey(t *testing.T) {
 	}
 }
 
-func TestAnImportedCacheIsGoneThroughForSoManyLinksOnly(t *testing.T) {
-	made, counting := countingBehind(t, &stepKeys{}, 100)
+func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
+	const burst = 200_000
+	all, pairs := &sessionImports{shared: rate.NewLimiter(0, burst)}, 0
+	shared := all.get("session")
 	told := make(chan error, 100)
-	made.tell = func(failure error) { told <- failure }
-	deps := keysOfAStep(100)
-	for range 100 {
-		if _, err := made.Query(deps, 0, "step", 0); err != nil {
-			t.Fatal(err)
+	var last *cacheBehind
+	step := keysOfAStep(100)
+	for range worker.MaxImports {
+		made, counting := countingBehind(t, shared, 100)
+		made.tell = func(failure error) { told <- failure }
+		for range 10 {
+			if _, err := made.Query(step, 0, "step", 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last, pairs = made, pairs+counting.pairs
+		if pairs > 2*(burst+ordinaryLinks) {
+			t.Fatalf("they went through %d pairs of keys", pairs)
 		}
 	}
-	if counting.pairs > 2*maxImportLinks {
-		t.Errorf("it went through %d pairs of keys", counting.pairs)
+	if found, err := last.Query(keysOfAStep(1), 0, "step", 0); len(found) > 0 || err != nil {
+		t.Errorf("one gives %d, %v", len(found), err)
 	}
-	if found, err := made.Query(keysOfAStep(1), 0, "step", 0); len(found) > 0 || err != nil {
-		t.Errorf("it gives %d, %v", len(found), err)
-	}
-	if failure := <-told; !strings.Contains(failure.Error(), "more than 65536 links") || len(told) > 0 {
+	if failure := <-told; !strings.Contains(failure.Error(), "too many links") || len(told) > 0 {
 		t.Errorf("told %v, and %d more", failure, len(told))
+	}
+	// Others have ordinary ones nevertheless.
+	other, _ := countingBehind(t, all.get("other"), 1)
+	for step := range ordinaryLinks / 2 {
+		if found, err := other.Query(keysOfAStep(1), 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
+			t.Fatalf("step %d of another session: %d keys, %v", step, len(found), err)
+		}
 	}
 }
 
+func TestACacheIsAskedWithItsOwnKeysOrElseAllKeys(t *testing.T) {
+	shared := newImports(testLinks())
+	knows, counting := countingBehind(t, shared, 1)
+	counting.name = "a "
+	other, others := countingBehind(t, shared, 1)
+	others.name = "b "
+	var both []solver.CacheKeyWithSelector
+	for _, each := range []*cacheBehind{knows, other} {
+		found, err := each.Query(keysOfAStep(1), 0, "step", 0)
+		if err != nil || len(found) != 1 {
+			t.Fatal(found, err)
+		}
+		both = append(both, solver.CacheKeyWithSelector{CacheKey: solver.ExportableCacheKey{CacheKey: found[0]}})
+	}
+	for what, each := range map[string]struct {
+		keys  []solver.CacheKeyWithSelector
+		pairs int
+	}{
+		"its own among others'": {append(keysOfAStep(5), both...), 1},
+		"keys that are not its": {append(keysOfAStep(5), both[1]), 6},
+	} {
+		before := counting.pairs
+		if _, err := knows.Query(each.keys, 0, "next", 0); err != nil || counting.pairs-before != each.pairs {
+			t.Errorf("asked with %s, it goes through %d instead of %d, %v", what, counting.pairs-before, each.pairs, err)
+		}
+	}
+}
+
+func TestImportsOfASessionShareTheirLinks(t *testing.T) {
+	all := &sessionImports{shared: testLinks()}
+	first := all.get("session")
+	if all.get("session") != first || all.get("another") == first {
+		t.Error("a session's are not its own")
+	}
+	runtime.KeepAlive(first)
+	for range 1000 {
+		runtime.GC()
+		all.mu.Lock()
+		left := len(all.of)
+		all.mu.Unlock()
+		if left == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("imports that are gone are remembered")
+}
+
 func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
-	made, _ := countingBehind(t, &stepKeys{}, 1)
+	made, _ := countingBehind(t, newImports(testLinks()), 1)
 	deps := withDeps(keysOfAStep(1), 1000)
 	for step := range 1000 {
 		if found, err := made.Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
 			t.Fatalf("step %d: %d keys, %v", step, len(found), err)
 		}
 	}
-	left := made.left
-	if _, err := made.Query(withDeps(keysOfAStep(1), 1000), 0, "step", 0); err != nil || left-made.left < 1000 {
-		t.Errorf("a new key counts %d, %v", left-made.left, err)
+	left := made.imports.links
+	if _, err := made.Query(withDeps(keysOfAStep(1), 1000), 0, "step", 0); err != nil || left-made.imports.links < 1000 {
+		t.Errorf("a new key counts %d, %v", left-made.imports.links, err)
 	}
 }
 
 // Each step has a key of each cache, which is of all keys of the step before.
-func TestAnImportedCacheServesALargeBuild(t *testing.T) {
-	for count, steps := range map[int]int{1: 8192, 3: 2000, 10: 200} {
-		keys := &stepKeys{}
+func TestImportedCachesServeALargeBuild(t *testing.T) {
+	for count, steps := range map[int]int{1: 8192, 3: 8192, 10: 2000, worker.MaxImports: 100} {
+		shared := newImports(testLinks())
 		var caches []*cacheBehind
-		for range count {
-			made, _ := countingBehind(t, keys, 1)
+		for at := range count {
+			made, counting := countingBehind(t, shared, 1)
+			counting.name = strconv.Itoa(at) + " "
 			caches = append(caches, made)
 		}
+		deps := keysOfAStep(1)
 		for step := range steps {
-			deps := withDeps(keysOfAStep(count), count)
+			var next []solver.CacheKeyWithSelector
 			for at := range caches {
-				if found, err := caches[at].Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
+				found, err := caches[at].Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0)
+				if len(found) != 1 || err != nil {
 					t.Fatalf("step %d of one of %d caches: %d keys, %v", step, count, len(found), err)
 				}
+				next = append(next, solver.CacheKeyWithSelector{CacheKey: solver.ExportableCacheKey{CacheKey: found[0]}})
 			}
+			deps = withDeps(next, count)
 		}
 	}
 }

@@ -2,8 +2,10 @@ package server
 
 import (
 	"sync"
+	"time"
 
 	"github.com/moby/buildkit/solver"
+	"golang.org/x/time/rate"
 )
 
 // maxLinks bounds aliases. Where BuildKit finds a step's result by one key of the step's input, it links the input's other
@@ -12,10 +14,23 @@ import (
 // gives a step that runs or is imported again a new ID: nothing wrong is found.
 const maxLinks = 64
 
+const (
+	// linkRate bounds the links of such keys, and those of imported caches beyond ordinaryLinks, that all builds together go
+	// through in a second: each takes 2 to 4 µs, all of them half of the time of the one goroutine that schedules every build.
+	// linkBurst takes two seconds.
+	linkRate  = 150_000
+	linkBurst = 500_000
+	// maxCrowded bounds the keys of which it is known how many links they have.
+	maxCrowded = 4096
+)
+
 // boundedLinks stores the keys of the build cache without most aliases. BuildKit adds them in the one goroutine that
 // schedules every build, each in a transaction: with many equal copies, the square of these.
 type boundedLinks struct {
 	solver.CacheKeyStorage
+
+	// Links that are gone through for all builds.
+	shared *rate.Limiter
 
 	mu sync.Mutex
 	// The results that have been found by a key with too many links, by operation, input and output. BuildKit makes one
@@ -23,6 +38,10 @@ type boundedLinks struct {
 	// next walk begins anew.
 	crowded map[solver.CacheInfoLink]map[string]struct{}
 	isAdded bool
+	// Operations of which a key has not been gone through since then: no aliases are added for these.
+	refused map[solver.CacheInfoLink]struct{}
+	// How many links the keys with too many had.
+	sizes map[keyLink]int
 	// Links that a result needs: BuildKit looks whether there is one before it adds it, which it does with no alias.
 	needed map[keyLink]struct{}
 }
@@ -33,12 +52,20 @@ type keyLink struct {
 	to   string
 }
 
-func newBoundedLinks(keys solver.CacheKeyStorage) *boundedLinks {
-	return &boundedLinks{CacheKeyStorage: keys, crowded: map[solver.CacheInfoLink]map[string]struct{}{}, needed: map[keyLink]struct{}{}}
+func newBoundedLinks(keys solver.CacheKeyStorage, shared *rate.Limiter) *boundedLinks {
+	return &boundedLinks{
+		CacheKeyStorage: keys, shared: shared, crowded: map[solver.CacheInfoLink]map[string]struct{}{},
+		refused: map[solver.CacheInfoLink]struct{}{}, needed: map[keyLink]struct{}{}, sizes: map[keyLink]int{},
+	}
 }
 
-// WalkLinks is also called before aliases are added.
+// WalkLinks finds nothing where it would take more than its share of the time: the step runs again. It is also called before
+// aliases are added.
 func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk func(to string) error) error {
+	walked := keyLink{from: from, link: link}
+	if !b.mayWalk(walked) {
+		return nil
+	}
 	var found []string
 	err := b.CacheKeyStorage.WalkLinks(from, link, func(to string) error {
 		found = append(found, to)
@@ -46,11 +73,13 @@ func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk fu
 	})
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.isAdded {
-		clear(b.crowded)
-		b.isAdded = false
-	}
+	b.beginAnew()
+	delete(b.sizes, walked)
 	if len(found) > maxLinks {
+		if len(b.sizes) == maxCrowded {
+			clear(b.sizes)
+		}
+		b.sizes[walked] = len(found)
 		operation := operationOf(link)
 		if b.crowded[operation] == nil {
 			b.crowded[operation] = map[string]struct{}{}
@@ -60,6 +89,27 @@ func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk fu
 		}
 	}
 	return err
+}
+
+func (b *boundedLinks) mayWalk(walked keyLink) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	size := b.sizes[walked]
+	if size == 0 || b.shared.AllowN(time.Now(), min(size, b.shared.Burst())) {
+		return true
+	}
+	b.beginAnew()
+	b.refused[operationOf(walked.link)] = struct{}{}
+	return false
+}
+
+// beginAnew forgets the query before, once its aliases were added.
+func (b *boundedLinks) beginAnew() {
+	if b.isAdded {
+		clear(b.crowded)
+		clear(b.refused)
+		b.isAdded = false
+	}
 }
 
 // operationOf is the same for a key and its aliases.
@@ -85,9 +135,10 @@ func (b *boundedLinks) AddLink(from string, link solver.CacheInfoLink, to string
 	_, isNeeded := b.needed[added]
 	delete(b.needed, added)
 	_, isCrowded := b.crowded[operationOf(link)][to]
+	_, isRefused := b.refused[operationOf(link)]
 	b.isAdded = true
 	b.mu.Unlock()
-	if isCrowded && !isNeeded {
+	if (isCrowded || isRefused) && !isNeeded {
 		return nil
 	}
 	return b.CacheKeyStorage.AddLink(from, link, to)

@@ -9,6 +9,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
 )
 
 // plainStep is a step whose inputs but the first have this content.
@@ -70,8 +71,12 @@ func (c *countingLinks) AddLink(from string, link solver.CacheInfoLink, to strin
 
 // buildsWith returns what builds steps with a cache of these links, one after the other, and gives their results.
 func buildsWith(t *testing.T, stored solver.CacheKeyStorage) func(steps ...*plainStep) []string {
+	return buildsWithLinks(t, newBoundedLinks(stored, rate.NewLimiter(linkRate, linkBurst)))
+}
+
+func buildsWithLinks(t *testing.T, links *boundedLinks) func(steps ...*plainStep) []string {
 	t.Helper()
-	cache := solver.NewCacheManager(t.Context(), "local", newBoundedLinks(stored), solver.NewInMemoryResultStorage())
+	cache := solver.NewCacheManager(t.Context(), "local", links, solver.NewInMemoryResultStorage())
 	solve := solver.NewSolver(solver.SolverOpt{DefaultCache: cache, ResolveOpFunc: func(v solver.Vertex, _ solver.Builder) (solver.Op, error) {
 		return v.Sys().(*plainStep), nil
 	}})
@@ -153,4 +158,85 @@ func TestCopiesThatAreNotOfMuchCopiedContentAreFoundWithoutReadingIt(t *testing.
 	}
 	expect("content that was copied much, from elsewhere", copyOf("much", "from c", "base 0", &reads), results[0], 1)
 	expect("the same again", copyOf("much", "from c", "base 0", &reads), results[0], 0)
+}
+
+// countingWalks counts the links that are gone through.
+type countingWalks struct {
+	*countingLinks
+	links int
+}
+
+func (c *countingWalks) WalkLinks(from string, link solver.CacheInfoLink, walk func(to string) error) error {
+	return c.CacheKeyStorage.WalkLinks(from, link, func(to string) error {
+		c.links++
+		return walk(to)
+	})
+}
+
+func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
+	const many, burst = 1000, 5000
+	stored := &countingWalks{countingLinks: &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}}
+	links := newBoundedLinks(stored, rate.NewLimiter(0, burst))
+	operation, other := solver.CacheInfoLink{Digest: "copy"}, solver.CacheInfoLink{Digest: "make"}
+	for at := range many {
+		if err := links.AddLink("much", operation, fmt.Sprint(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := links.AddLink("little", operation, "one"); err != nil {
+		t.Fatal(err)
+	}
+	walk := func(from string, link solver.CacheInfoLink) (found int) {
+		if err := links.WalkLinks(from, link, func(string) error { found++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	for range 100 {
+		walk("much", operation)
+		if found := walk("little", operation); found != 1 {
+			t.Fatalf("%d links of a key with one", found)
+		}
+	}
+	if stored.links > many+burst+100 {
+		t.Errorf("%d links are gone through", stored.links)
+	}
+	added := stored.countingLinks.links
+	walk("much", operation)
+	for at := range many {
+		if err := links.AddLink("much", operation, fmt.Sprint("alias ", at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if stored.countingLinks.links != added {
+		t.Errorf("%d aliases of a key that was not gone through", stored.countingLinks.links-added)
+	}
+	if links.HasLink("much", operation, "needed") || links.AddLink("much", operation, "needed") != nil || !links.HasLink("much", operation, "needed") {
+		t.Error("a link that a result needs is not added")
+	}
+	walk("little", other)
+	if err := links.AddLink("much", operation, "later"); err != nil || !stored.HasLink("much", operation, "later") {
+		t.Errorf("an alias is not added later: %v", err)
+	}
+}
+
+func TestACopyOfMuchCopiedContentRunsWhereItsKeyIsNotGoneThrough(t *testing.T) {
+	links := newBoundedLinks(solver.NewInMemoryCacheStorage(), rate.NewLimiter(linkRate, linkBurst))
+	build := buildsWithLinks(t, links)
+	much := make([]*plainStep, 2*maxLinks)
+	for at := range much {
+		much[at] = copyOf("much", fmt.Sprint("from ", at), fmt.Sprint("base ", at), new(int))
+	}
+	build(much...)
+	again := func() *plainStep { return copyOf("much", "from elsewhere", "base 0", new(int)) }
+	shared := links.shared
+	links.shared = rate.NewLimiter(0, 1)
+	links.shared.Allow()
+	if results := build(again()); results[0] != again().name {
+		t.Errorf("%s", results[0])
+	}
+	links.shared = shared
+	if results := build(copyOf("much", "from somewhere", "base 0", new(int))); results[0] != much[0].name && results[0] != again().name {
+		t.Errorf("%s", results[0])
+	}
 }

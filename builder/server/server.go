@@ -29,6 +29,7 @@ import (
 	"github.com/moby/buildkit/util/grpcerrors"
 	bkworker "github.com/moby/buildkit/worker"
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
 	"github.com/sockerless/sockerless/builder/worker"
@@ -101,13 +102,14 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err != nil {
 		return nil, err
 	}
-	cache := solver.NewCacheManager(ctx, "local", newBoundedLinks(keys), bkworker.NewCacheResultStorage(workers))
+	links := rate.NewLimiter(linkRate, linkBurst)
+	cache := solver.NewCacheManager(ctx, "local", newBoundedLinks(keys, links), bkworker.NewCacheResultStorage(workers))
 	dockerfile := forwarder.NewGatewayForwarder(workers.Infos(), buildBounded)
 	containers, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err
 	}
-	imported := &stepKeys{}
+	imported := &sessionImports{shared: links}
 	controller, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,

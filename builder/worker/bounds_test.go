@@ -73,8 +73,8 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 		"merges on merges":           {merges(500), ""},
 		"diffs that double":          {diffs(40), "the names of the build's operations have more than the 67108864 bytes"},
 		"names that double":          {nested(40), "the names of the build's operations have more than the 67108864 bytes"},
-		"inputs that are used twice": {nested(24, llb.WithCustomName("merge")), ""},
-		"and so are theirs, and on":  {nested(40, llb.WithCustomName("merge")), "more than 268435456 paths"},
+		"inputs that are used twice": {nested(22, llb.WithCustomName("merge")), ""},
+		"and so are theirs, and on":  {nested(25, llb.WithCustomName("merge")), "more than 67108864 paths"},
 	} {
 		definition, err := each.state.Marshal(t.Context())
 		must(t, err)
