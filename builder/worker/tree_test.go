@@ -125,3 +125,28 @@ func TestAFileIsEmptyInASkeletonAlone(t *testing.T) {
 		t.Errorf("%s, %v", at, err)
 	}
 }
+
+func TestAnArchiveThatIsAddedAsksForManyEntriesAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	w.limits.Context = wide
+	server.Archive = packed(t, "/", "/to/", "/to/d/", "/to/d/0", "/to/d/1", "/to/link -> d")
+	asked := questions(server)
+	skeleton := newTree(w, "image", true)
+	defer skeleton.close()
+	entries := []string{"d/", "link/x"}
+	for at := range 50 {
+		entries = append(entries, fmt.Sprint("d/", at))
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	must(t, os.WriteFile(file, packed(t, entries...), 0o600))
+	if isArchive, err := w.showArchive(t.Context(), skeleton, file, "a.tar", "/to"); !isArchive || err != nil {
+		t.Fatal(isArchive, err)
+	}
+	// The path, all entries, and what is behind the link.
+	if len(*asked) != 3 || (*asked)[2] != "/to/d/x" {
+		t.Errorf("asked %d times: %q", len(*asked), *asked)
+	}
+	if _, err := skeleton.root.Lstat("to/d/1"); err != nil {
+		t.Error(err)
+	}
+}
