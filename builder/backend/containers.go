@@ -252,10 +252,18 @@ func (c *Client) copyLogsOf(ctx context.Context, endpoint *backendv1.AgentEndpoi
 // `read` returns early, the rest is not sent. It is called again, with the whole tar, if the backend restarts
 // meanwhile.
 func (c *Client) ReadArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
-	return patiently(ctx, func() error { return c.readArchive(ctx, id, path, read) })
+	return patiently(ctx, func() error { return c.readArchive(ctx, id, &agentv1.ArchiveGetRequest{Path: path}, read) })
 }
 
-func (c *Client) readArchive(ctx context.Context, id, path string, read func(*tar.Reader) error) error {
+// ReadEntries passes the entries of absolute paths to `read` as a tar, without their content and what is beneath them.
+// Missing ones are left out. For the rest see ReadArchive.
+func (c *Client) ReadEntries(ctx context.Context, id string, paths []string, read func(*tar.Reader) error) error {
+	return patiently(ctx, func() error {
+		return c.readArchive(ctx, id, &agentv1.ArchiveGetRequest{Path: "/", Entries: paths}, read)
+	})
+}
+
+func (c *Client) readArchive(ctx context.Context, id string, request *agentv1.ArchiveGetRequest, read func(*tar.Reader) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	opened, err := c.Containers.OpenArchive(ctx, connect.NewRequest(&backendv1.OpenArchiveRequest{Container: id, Access: reach(nil)}))
@@ -267,7 +275,7 @@ func (c *Client) readArchive(ctx context.Context, id, path string, read func(*ta
 		return err
 	}
 	defer done()
-	stream, err := agent.ArchiveGet(ctx, connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
+	stream, err := agent.ArchiveGet(ctx, connect.NewRequest(request))
 	if err != nil {
 		return err
 	}

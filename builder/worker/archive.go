@@ -43,13 +43,14 @@ func (w *Worker) showArchive(ctx context.Context, skeleton *tree, file, name, de
 		skeleton: skeleton, dest: dest, isThere: map[uint64]bool{},
 		count: &unpacking{limits: w.limits.Context, what: "the archive " + strings.TrimPrefix(name, "/") + ", unpacked,"},
 	}
-	for ; err == nil; header, err = archive.Next() {
-		if ctx.Err() != nil {
-			return true, context.Cause(ctx)
-		}
-		if err := met.add(ctx, header); err != nil {
+	for err == nil {
+		if err := met.collect(ctx, header); err != nil {
 			return true, err
 		}
+		header, err = archive.Next()
+	}
+	if err := met.addCollected(ctx); err != nil {
+		return true, err
 	}
 	if err != io.EOF {
 		return true, err
@@ -73,9 +74,54 @@ type meeting struct {
 	count    *unpacking
 	// The archive's directories by the hashes of their names, and whether the skeleton has them.
 	isThere map[uint64]bool
+	// Entries read ahead, and the bytes of their names and content.
+	collected []*tar.Header
+	bytes     int64
 }
 
+// maxCollectedBytes bounds what is read of an archive before it is checked.
+const maxCollectedBytes = 1 << 20
+
 var meetingSeed = maphash.MakeSeed()
+
+// collect adds an entry with others, whose paths are asked for at once.
+func (m *meeting) collect(ctx context.Context, header *tar.Header) error {
+	m.collected = append(m.collected, &tar.Header{Name: header.Name, Typeflag: header.Typeflag, Size: header.Size})
+	m.bytes += header.Size + int64(len(header.Name))
+	if len(m.collected) < maxAsked && m.bytes < maxCollectedBytes {
+		return nil
+	}
+	return m.addCollected(ctx)
+}
+
+func (m *meeting) addCollected(ctx context.Context) error {
+	headers := m.collected
+	m.collected, m.bytes = nil, 0
+	at, _, err := m.skeleton.lookAt(ctx, m.dest)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		var paths []string
+		for _, each := range headers {
+			if name := path.Join(at, path.Clean("/"+each.Name)); len(name) <= maxAheadBytes {
+				paths = append(paths, name)
+			}
+		}
+		if err := m.skeleton.lookAll(ctx, paths); err != nil {
+			return err
+		}
+	}
+	for _, each := range headers {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := m.add(ctx, each); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (m *meeting) add(ctx context.Context, header *tar.Header) error {
 	if err := refuseLong(header.Name); err != nil {

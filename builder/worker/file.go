@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -197,6 +198,9 @@ func (o *fileOp) releaseSlot() {
 
 // show fills a skeleton with everything that the actions may find.
 func (o *fileOp) show(ctx context.Context, skeleton *tree, inputs []solver.Result) error {
+	if err := skeleton.lookAll(ctx, ahead(o.actions)); err != nil {
+		return err
+	}
 	for _, action := range o.actions {
 		var err error
 		switch kind := action.Action.(type) {
@@ -220,6 +224,30 @@ func (o *fileOp) show(ctx context.Context, skeleton *tree, inputs []solver.Resul
 	}
 	return nil
 }
+
+// ahead lists paths that actions are known to look at, to be asked for at once, within bounds.
+func ahead(actions []*pb.FileAction) []string {
+	paths := []string{"/"}
+	for _, action := range actions[:min(len(actions), maxAhead)] {
+		switch kind := action.Action.(type) {
+		case *pb.FileAction_Mkdir:
+			paths = append(paths, kind.Mkdir.Path)
+		case *pb.FileAction_Mkfile:
+			paths = append(paths, kind.Mkfile.Path)
+		case *pb.FileAction_Symlink:
+			paths = append(paths, kind.Symlink.Newpath)
+		case *pb.FileAction_Copy:
+			paths = append(paths, path.Join(kind.Copy.Dest, path.Base(kind.Copy.Src)))
+		}
+	}
+	return slices.DeleteFunc(paths, func(each string) bool { return len(each) > maxAheadBytes })
+}
+
+// maxAhead and maxAheadBytes bound what is asked for at once: each path comes with its parents.
+const (
+	maxAhead      = 100
+	maxAheadBytes = 255
+)
 
 func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileActionCopy, input int, inputs []solver.Result) error {
 	if _, err := skeleton.look(ctx, action.Dest); err != nil {
@@ -262,8 +290,10 @@ func (o *fileOp) showCopy(ctx context.Context, skeleton *tree, action *pb.FileAc
 		if err := showTree(ctx, skeleton, file, action.Dest); err != nil {
 			return err
 		}
-		if err := showTree(ctx, skeleton, file, path.Join(action.Dest, path.Base(source))); err != nil {
-			return err
+		if base := path.Base(source); base != "/" {
+			if err := showTree(ctx, skeleton, file, path.Join(action.Dest, base)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -277,36 +307,56 @@ func directoryOf(ctx context.Context, reference cache.ImmutableRef) (string, err
 	return string(mounted.(directory)), nil
 }
 
-// showTree fills a skeleton with the existing files where a file or directory will be copied to. A copy into a missing
-// directory finds nothing.
+// showTree fills a skeleton with the existing files where a file or directory will be copied to, all of one depth at a
+// time. A copy into a missing directory finds nothing.
 func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
-	there, err := skeleton.look(ctx, dest)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	here, err := os.Lstat(source)
-	if err != nil || !here.IsDir() || !there.IsDir() {
-		return nil
-	}
-	entries, err := os.ReadDir(source)
-	if err != nil {
-		return err
-	}
-	if len(entries) > fewEntries {
-		if err := skeleton.listAt(ctx, dest, min(int64(len(entries))*listedBytes, maxListedBytes)); err != nil {
+	for level := []placed{{source, dest}}; len(level) > 0; {
+		var next []placed
+		var asked []string
+		ask := func() error {
+			err := skeleton.lookAll(ctx, asked)
+			asked = nil
 			return err
 		}
-	}
-	for _, entry := range entries {
-		if err := showTree(ctx, skeleton, filepath.Join(source, entry.Name()), path.Join(dest, entry.Name())); err != nil {
+		for _, each := range level {
+			at, entries, err := met(ctx, skeleton, each)
+			if err != nil {
+				return err
+			}
+			for _, entry := range entries {
+				if asked = append(asked, path.Join(at, entry.Name())); len(asked) == maxAsked {
+					if err := ask(); err != nil {
+						return err
+					}
+				}
+				next = append(next, placed{filepath.Join(each.source, entry.Name()), path.Join(each.dest, entry.Name())})
+			}
+		}
+		if err := ask(); err != nil {
 			return err
 		}
+		level = next
 	}
 	return nil
 }
 
-// fewEntries is the number up to which entries are learned one by one.
-const fewEntries = 4
+// placed is a file of this machine and the path in a skeleton to which it is copied.
+type placed struct{ source, dest string }
+
+// met returns the entries of a directory that is copied to an existing one, and where that is; none if either is
+// something else.
+func met(ctx context.Context, skeleton *tree, each placed) (at string, entries []fs.DirEntry, err error) {
+	at, there, err := skeleton.lookAt(ctx, each.dest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	here, err := os.Lstat(each.source)
+	if err != nil || !here.IsDir() || !there.IsDir() {
+		return "", nil, nil
+	}
+	entries, err = os.ReadDir(each.source)
+	return at, entries, err
+}

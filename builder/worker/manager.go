@@ -124,13 +124,13 @@ type growing struct {
 var _ cache.MutableRef = (*growing)(nil)
 
 func (g *growing) begin(ctx context.Context) error {
-	if _, err := g.skeleton.look(ctx, "/"); err != nil {
-		return err
-	}
 	if g.manager.prepare != nil {
 		if err := g.manager.prepare(ctx, g.skeleton); err != nil {
 			return err
 		}
+	}
+	if _, err := g.skeleton.look(ctx, "/"); err != nil {
+		return err
 	}
 	if err := g.skeleton.times.restore(g.skeleton.root); err != nil {
 		return err

@@ -1,11 +1,8 @@
 package worker
 
 import (
-	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"runtime"
 	"testing"
@@ -37,7 +34,7 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 	for name, look := range map[string]func() error{
 		"fetch": func() error { return files.fetch(ctx, "/x") },
 		"look":  func() error { _, err := files.look(ctx, "/x"); return err },
-		"list":  func() error { return files.listAt(ctx, "/x", listedBytes) },
+		"all":   func() error { return files.lookAll(ctx, []string{"/x"}) },
 	} {
 		if err := look(); !errors.Is(err, errClosed) {
 			t.Errorf("%s answered %v", name, err)
@@ -177,26 +174,5 @@ func TestAStateOfWhichNothingIsReadNeedsNoContainer(t *testing.T) {
 	}
 	if made := server.Containers(); len(made) != 0 {
 		t.Errorf("made %v", made)
-	}
-}
-
-func TestAListingEndsAtItsLimit(t *testing.T) {
-	w, server := workerOf(t)
-	var packed bytes.Buffer
-	archive := tar.NewWriter(&packed)
-	must(t, archive.WriteHeader(&tar.Header{Name: "x/", Typeflag: tar.TypeDir, Mode: 0o755}))
-	for at := range 10 {
-		must(t, archive.WriteHeader(&tar.Header{Name: fmt.Sprintf("x/%d", at), Typeflag: tar.TypeReg, Mode: 0o644}))
-	}
-	must(t, archive.Close())
-	server.Archive = packed.Bytes()
-	files := newTree(w, "image", true)
-	defer files.close()
-	for _, limit := range []int64{10 * 512, 11 * 512} {
-		listed := limit == 11*512
-		must(t, files.listAt(context.Background(), "/x", limit))
-		if _, err := files.root.Lstat("x/9"); (err == nil) != listed || files.whole["/x"] != listed {
-			t.Errorf("with %d bytes: %v", limit, err)
-		}
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 
-	"connectrpc.com/connect"
-
 	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -24,11 +22,8 @@ import (
 // maxLinks bounds the links followed in one path, as the kernel does.
 const maxLinks = 40
 
-// listedBytes is how much of a directory's archive is read in about the time that learning one entry takes.
-const listedBytes = 64 << 10
-
-// maxListedBytes bounds a listing, whose headers are held in memory.
-const maxListedBytes = 128 << 20
+// maxAsked bounds the paths of one question to an agent, whose messages have a limit.
+const maxAsked = 1000
 
 // tree is a part of a state's files in a directory of this machine, fetched path by path. A skeleton has files without
 // content: it shows an operation what exists, and the operation's changes in it become a layer.
@@ -47,13 +42,15 @@ type tree struct {
 	// Known paths, including those that do not exist; `whole` ones are complete with everything beneath.
 	known map[string]bool
 	whole map[string]bool
-	times directoryTimes
+	// Known regular files whose content is not here yet; a skeleton has none.
+	unread map[string]bool
+	times  directoryTimes
 }
 
 func newTree(w *Worker, image string, isSkeleton bool) *tree {
 	return &tree{
 		worker: w, image: image, isSkeleton: isSkeleton,
-		builds: map[string]struct{}{}, known: map[string]bool{}, whole: map[string]bool{}, times: directoryTimes{},
+		builds: map[string]struct{}{}, known: map[string]bool{}, whole: map[string]bool{}, unread: map[string]bool{}, times: directoryTimes{},
 	}
 }
 
@@ -131,61 +128,99 @@ func (t *tree) reader(ctx context.Context) (string, error) {
 func (t *tree) fetch(ctx context.Context, name string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if err := t.open(); err != nil {
+	at, err := t.resolve(ctx, name)
+	if err != nil || at == "" {
 		return err
 	}
-	for range maxLinks {
-		at, next, err := t.walk(ctx, name)
-		if err != nil || at == "" {
-			return err
-		}
-		if next == "" {
-			return t.fetchWhole(ctx, at)
-		}
-		name = next
-	}
-	return fmt.Errorf("%s: too many levels of symbolic links", name)
+	return t.fetchWhole(ctx, at)
 }
 
-// look returns a path's metadata, and fetches it without its content.
+// look returns a path's metadata, and in a skeleton fetches it without its content.
 func (t *tree) look(ctx context.Context, name string) (fs.FileInfo, error) {
+	_, info, err := t.lookAt(ctx, name)
+	return info, err
+}
+
+// lookAt is look, and also returns where the path's links lead.
+func (t *tree) lookAt(ctx context.Context, name string) (string, fs.FileInfo, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, err := t.resolve(ctx, name)
+	if err != nil {
+		return "", nil, err
+	}
+	if at == "" {
+		return "", nil, fs.ErrNotExist
+	}
+	info, err := t.root.Lstat(relative(at))
+	return at, info, err
+}
+
+// lookAll learns paths at once, but nothing behind links.
+func (t *tree) lookAll(ctx context.Context, names []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.open(); err != nil {
-		return nil, err
+		return err
+	}
+	var paths []string
+	for _, name := range names {
+		paths = append(paths, withParents(path.Clean("/"+name))...)
+	}
+	return t.learn(ctx, paths)
+}
+
+// withParents returns the paths on the way to a clean one, and that.
+func withParents(name string) []string {
+	paths := []string{"/"}
+	for at, each := range name {
+		if each == '/' && at > 0 {
+			paths = append(paths, name[:at])
+		}
+	}
+	if name != "/" {
+		paths = append(paths, name)
+	}
+	return paths
+}
+
+// resolve opens the tree and follows a path's links; "" if there is nothing.
+func (t *tree) resolve(ctx context.Context, name string) (string, error) {
+	if err := t.open(); err != nil {
+		return "", err
 	}
 	for range maxLinks {
 		at, next, err := t.walk(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		if at == "" {
-			return nil, fs.ErrNotExist
-		}
-		if next == "" {
-			return t.root.Lstat(relative(at))
+		if err != nil || next == "" {
+			return at, err
 		}
 		name = next
 	}
-	return nil, fmt.Errorf("%s: too many levels of symbolic links", name)
+	return "", fmt.Errorf("%s: too many levels of symbolic links", name)
 }
 
-// walk learns the elements of a path up to its first link.
+// walk learns the elements of a path, and follows it up to its first link. A file at its end is read, unless the tree is
+// a skeleton.
 //
 // It returns the path as far as it got, and after a link the path that results from it; "" if the path does not exist.
 func (t *tree) walk(ctx context.Context, name string) (at, next string, err error) {
 	at = "/"
-	rest := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
-	if rest[0] == "" {
-		rest = nil
-	}
-	if err := t.learn(ctx, "/"); err != nil {
+	clean := path.Clean("/" + name)
+	if err := refuseLong(clean); err != nil {
 		return "", "", err
 	}
-	for i, element := range rest {
-		at = path.Join(at, element)
-		if err := t.learn(ctx, at); err != nil {
-			return "", "", err
+	paths := withParents(clean)
+	if err := t.learn(ctx, paths); err != nil {
+		return "", "", err
+	}
+	for _, at = range paths[1:] {
+		if t.unread[at] {
+			if at != clean {
+				return "", "", nil
+			}
+			if err := t.read(ctx, at); err != nil {
+				return "", "", err
+			}
 		}
 		info, err := t.root.Lstat(relative(at))
 		if errors.Is(err, fs.ErrNotExist) {
@@ -202,20 +237,77 @@ func (t *tree) walk(ctx context.Context, name string) (at, next string, err erro
 			if !path.IsAbs(target) {
 				target = path.Join(path.Dir(at), target)
 			}
-			return at, path.Join(append([]string{"/", target}, rest[i+1:]...)...), nil
+			return at, path.Join("/", target, clean[len(at):]), nil
 		}
-		if !info.IsDir() && i < len(rest)-1 {
+		if !info.IsDir() && at != clean {
 			return "", "", nil
 		}
 	}
 	return at, "", nil
 }
 
-// learn fetches one entry. Its parents are known directories.
-func (t *tree) learn(ctx context.Context, at string) error {
-	if t.known[at] || t.isBeneathWhole(at) || t.image == "" {
+// learn places the entries of paths, each of which comes after its parents unless these are known. What is beneath
+// anything but a directory is left out, and so is the content of files.
+func (t *tree) learn(ctx context.Context, paths []string) error {
+	var wanted []string
+	isWanted := map[string]bool{}
+	for _, at := range paths {
+		parent := path.Dir(at)
+		if isWanted[at] || t.known[at] || t.isBeneathWhole(at) || (at != "/" && !isWanted[parent] && !t.isDirectory(parent)) {
+			continue
+		}
+		wanted = append(wanted, at)
+		isWanted[at] = true
+	}
+	if len(wanted) == 0 || t.image == "" {
 		return nil
 	}
+	id, err := t.reader(ctx)
+	if err != nil {
+		return err
+	}
+	for asked := range slices.Chunk(wanted, maxAsked) {
+		err := t.worker.backend.ReadEntries(ctx, id, asked, func(archive *tar.Reader) error {
+			for {
+				header, err := archive.Next()
+				if err == io.EOF {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				at := path.Clean("/" + header.Name)
+				if !isWanted[at] {
+					return fmt.Errorf("%s came instead of what was asked for", header.Name)
+				}
+				if at != "/" && !t.isDirectory(path.Dir(at)) {
+					continue
+				}
+				if header.Typeflag == tar.TypeReg && !t.isSkeleton {
+					t.unread[at] = true
+				} else if err := t.place(at, header, nil); err != nil {
+					return err
+				}
+			}
+		})
+		if err != nil {
+			return backend.Plain(err)
+		}
+		for _, at := range asked {
+			t.known[at] = true
+		}
+	}
+	return nil
+}
+
+// isDirectory reports whether a path has been placed as a directory.
+func (t *tree) isDirectory(at string) bool {
+	_, ok := t.times[relative(at)]
+	return ok
+}
+
+// read fetches the content of a known file.
+func (t *tree) read(ctx context.Context, at string) error {
 	id, err := t.reader(ctx)
 	if err != nil {
 		return err
@@ -225,16 +317,12 @@ func (t *tree) learn(ctx context.Context, at string) error {
 		if err != nil {
 			return err
 		}
-		var content io.Reader = archive
-		if t.isSkeleton {
-			content = nil
-		}
-		return t.place(at, header, content)
+		return t.place(at, header, archive)
 	})
-	if err != nil && !backend.Is(err, connect.CodeNotFound) {
+	if err != nil {
 		return backend.Plain(err)
 	}
-	t.known[at] = true
+	delete(t.unread, at)
 	return nil
 }
 
@@ -266,69 +354,6 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 	return t.times.restore(t.root)
 }
 
-// errListedEnough ends the listing of a directory that is too large.
-var errListedEnough = errors.New("listed enough")
-
-// listAt learns all entries of a directory whose archive is at most a limit in bytes; those of a larger one are learned one
-// by one.
-func (t *tree) listAt(ctx context.Context, name string, limit int64) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if err := t.open(); err != nil {
-		return err
-	}
-	at, next, err := t.walk(ctx, name)
-	if err != nil || at == "" || next != "" {
-		return err
-	}
-	if t.isBeneathWhole(at) || t.image == "" {
-		return nil
-	}
-	id, err := t.reader(ctx)
-	if err != nil {
-		return err
-	}
-	type entry struct {
-		name   string
-		header *tar.Header
-	}
-	var entries []entry
-	err = t.worker.backend.ReadArchive(ctx, id, at, func(archive *tar.Reader) error {
-		var total int64
-		entries = nil
-		for {
-			header, err := archive.Next()
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if total += header.Size + 512; total > limit {
-				return errListedEnough
-			}
-			entries = append(entries, entry{inTree(at, header.Name), header})
-		}
-	})
-	if errors.Is(err, errListedEnough) {
-		return nil
-	}
-	if err != nil {
-		return backend.Plain(err)
-	}
-	for _, each := range entries {
-		if t.known[each.name] {
-			continue
-		}
-		if err := t.place(each.name, each.header, nil); err != nil {
-			return err
-		}
-		t.known[each.name] = true
-	}
-	t.whole[at] = true
-	return nil
-}
-
 func (t *tree) unpack(at string, archive *tar.Reader) error {
 	for {
 		header, err := archive.Next()
@@ -339,7 +364,7 @@ func (t *tree) unpack(at string, archive *tar.Reader) error {
 			return err
 		}
 		name := inTree(at, header.Name)
-		if t.known[name] && header.Typeflag != tar.TypeDir && !t.isSkeleton {
+		if t.known[name] && !t.unread[name] && header.Typeflag != tar.TypeDir && !t.isSkeleton {
 			continue
 		}
 		if header.Typeflag == tar.TypeLink {
@@ -349,6 +374,7 @@ func (t *tree) unpack(at string, archive *tar.Reader) error {
 			return err
 		}
 		t.known[name] = true
+		delete(t.unread, name)
 	}
 }
 

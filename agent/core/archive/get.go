@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"path"
 	"strings"
@@ -66,6 +68,64 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
 		return err
 	}
 	return out.Flush()
+}
+
+// WriteEntries writes the entries of paths in this order, under these names, but
+// nothing of what they contain. Links in their parents are followed inside the
+// root, the last element is not. Paths that do not exist, and sockets, are left out.
+func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) error {
+	out := bufio.NewWriterSize(w, entriesBuffer)
+	archive := tar.NewWriter(out)
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		header, err := r.entry(path.Join("/", name))
+		if err != nil {
+			return err
+		}
+		if header == nil {
+			continue
+		}
+		if err := archive.WriteHeader(header); err != nil {
+			return fmt.Errorf("write tar entry %s: %w", header.Name, err)
+		}
+	}
+	if err := archive.Close(); err != nil {
+		return err
+	}
+	return out.Flush()
+}
+
+// entriesBuffer collects headers, which are small.
+const entriesBuffer = 64 << 10
+
+// entry describes one path, as if it were empty; nil: there is none that a tar can
+// hold.
+func (r *Root) entry(name string) (*tar.Header, error) {
+	fd, err := r.open(name, unix.O_PATH|unix.O_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, pathError("lstat", name, err)
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, pathError("lstat", name, err)
+	}
+	header := newHeader(&st, name)
+	header.Size = 0
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFSOCK:
+		return nil, nil
+	case unix.S_IFLNK:
+		if header.Linkname, err = readLinkAt(fd, ""); err != nil {
+			return nil, pathError("readlink", name, err)
+		}
+	}
+	return header, nil
 }
 
 // entryName joins an entry's name to its directory's. Docker's names for the

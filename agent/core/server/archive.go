@@ -103,7 +103,7 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 			err = out.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Stat{Stat: pathStat(tree.Stat)}})
 		}
 		if err == nil {
-			err = tree.WriteTar(to.ctx, to)
+			err = writeArchive(to.ctx, root, tree, request.Msg.Entries, to)
 		}
 		total, err := to.end(err)
 		if err != nil {
@@ -111,6 +111,14 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 		}
 		return out.finish(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{TotalBytes: total}}})
 	}))
+}
+
+// writeArchive writes a tree, or the entries of paths.
+func writeArchive(ctx context.Context, root *archive.Root, tree *archive.Tree, entries []string, to io.Writer) error {
+	if len(entries) > 0 {
+		return root.WriteEntries(ctx, entries, to)
+	}
+	return tree.WriteTar(ctx, to)
 }
 
 // chunkWriter splits what is written to it into messages.

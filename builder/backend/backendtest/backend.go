@@ -3,6 +3,7 @@ package backendtest
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -437,6 +439,28 @@ func (b *Backend) pieces() [][]byte {
 	return [][]byte{b.Archive[:first], b.Archive[first:]}
 }
 
+// entries is a tar of the archive's entries at these paths, without content.
+func (b *Backend) entries(paths []string) []byte {
+	found := map[string]*tar.Header{}
+	for from := tar.NewReader(bytes.NewReader(b.Archive)); ; {
+		header, err := from.Next()
+		if err != nil {
+			break
+		}
+		header.Size = 0
+		found[path.Clean("/"+header.Name)] = header
+	}
+	var packed bytes.Buffer
+	archive := tar.NewWriter(&packed)
+	for _, each := range paths {
+		if header := found[each]; header != nil {
+			_ = archive.WriteHeader(header)
+		}
+	}
+	_ = archive.Close()
+	return packed.Bytes()
+}
+
 // relay implements the agents' calls.
 type relay struct {
 	agentv1connect.UnimplementedAgentServiceHandler
@@ -504,8 +528,16 @@ func (r *relay) ArchivePut(_ context.Context, stream *connect.ClientStream[agent
 	return nil, connect.NewError(connect.CodeDataLoss, errors.New("the upload was cut"))
 }
 
-// ArchiveGet sends the archive in two pieces.
-func (r *relay) ArchiveGet(_ context.Context, _ *connect.Request[agentv1.ArchiveGetRequest], stream *connect.ServerStream[agentv1.ArchiveGetResponse]) error {
+// ArchiveGet sends the archive in two pieces, or entries of it.
+func (r *relay) ArchiveGet(_ context.Context, request *connect.Request[agentv1.ArchiveGetRequest], stream *connect.ServerStream[agentv1.ArchiveGetResponse]) error {
+	if asked := request.Msg.Entries; len(asked) > 0 {
+		r.backend.Before("ArchiveGet of " + strings.Join(asked, " "))
+		chunk := &agentv1.ArchiveChunk{Data: r.backend.entries(asked)}
+		if err := stream.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_Chunk{Chunk: chunk}}); err != nil {
+			return err
+		}
+		return stream.Send(&agentv1.ArchiveGetResponse{Message: &agentv1.ArchiveGetResponse_End{End: &agentv1.ArchiveEnd{}}})
+	}
 	for at, piece := range r.backend.pieces() {
 		if at > 0 {
 			r.backend.After("ArchiveGet")

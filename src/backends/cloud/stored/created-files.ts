@@ -143,6 +143,19 @@ export class CreatedFiles implements Disposable {
     };
   }
 
+  /** A tar of the entries of paths alone, in this order and under these names; those that are missing are left out. */
+  entries(paths: readonly string[]): AsyncIterable<Uint8Array> {
+    return tarOfFiles(
+      paths.flatMap((asked) => {
+        const found = this.#index.find(asked);
+        return found.kind === "file"
+          ? [{ name: tarName(asked, found.file), file: { ...found.file, size: 0 } }]
+          : [];
+      }),
+      this.#index,
+    );
+  }
+
   /** The whole file system as a tar, with empty mount points. */
   whole(): AsyncIterable<Uint8Array> {
     return tarOfFiles(wholeOf(this.#index), this.#index);

@@ -650,10 +650,10 @@ describe("containers without an agent", () => {
       return await entriesOf(Buffer.concat(chunks));
     }
 
-    async function got(asked: string): Promise<ReadEntry[]> {
+    async function got(asked: string, entries: string[] = []): Promise<ReadEntry[]> {
       const chunks: Uint8Array[] = [];
       let offset = 0n;
-      for await (const { message } of clientOf(created).archiveGet({ path: asked })) {
+      for await (const { message } of clientOf(created).archiveGet({ path: asked, entries })) {
         if (message.case === "stat") {
           assert.equal(offset, 0n);
         } else if (message.case === "chunk") {
@@ -713,6 +713,15 @@ describe("containers without an agent", () => {
       assert.deepEqual(told(await got("/bin/.")), ["./ ", "./sh other"]);
       assert.deepEqual(told(await got("/bin/./")), ["./ ", "./sh other"]);
       assert.deepEqual(told(await got("/bin")), ["bin "]);
+      const asked = ["/", "/usr", "/usr/bin/sh", "/bin", "/bin/sh", "/etc/put/below", "/no/such", "/papers"];
+      assert.deepEqual(told(await got("/", asked)), [
+        "/ ",
+        "/usr/ ",
+        "/usr/bin/sh ",
+        "/bin ",
+        "/bin/sh ",
+        "/papers/ ",
+      ]);
       const names = (entries: ReadEntry[]) =>
         entries.map(({ name }) => name).toSorted((one, other) => (one < other ? -1 : 1));
       assert.deepEqual(names(await got("/etc")), ["etc/", "etc/group", "etc/passwd", "etc/put"]);

@@ -13,6 +13,7 @@ import { isFullId } from "../../../common/ids.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import {
   AgentService,
+  type ArchiveGetRequest,
   type ArchiveGetResponseSchema,
   ChangeKind,
   type ChangesResponseSchema,
@@ -85,7 +86,7 @@ export function registerStoredService(router: ConnectRouter, options: StoredServ
       return { stat: pathStat(opened.files.stat(request.path)) };
     },
 
-    archiveGet: (request, context) => alive(options, context, archive(options, context, request.path)),
+    archiveGet: (request, context) => alive(options, context, archive(options, context, request)),
 
     async diskUsage(_request, context) {
       const container = containerOf(context);
@@ -162,10 +163,12 @@ function pathStat({ name, file, linkTarget }: CreatedPath): MessageInitShape<typ
 async function* archive(
   options: StoredServiceOptions,
   context: HandlerContext,
-  asked: string,
+  { path, entries }: ArchiveGetRequest,
 ): AsyncGenerator<MessageInitShape<typeof ArchiveGetResponseSchema>> {
   await using opened = await openFiles(options, context);
-  const { stat, tar } = opened.files.get(asked);
+  const { files } = opened;
+  const { stat, tar } =
+    entries.length === 0 ? files.get(path) : { stat: files.stat(path), tar: files.entries(entries) };
   yield { message: { case: "stat", value: pathStat(stat) } };
   yield* chunked(tar);
 }

@@ -5378,7 +5378,11 @@ type ArchiveGetRequest struct {
 	// chunks, and the connection is closed behind it. The call tells `end`, or an
 	// error, of an archive that has gone there, and its own end changes nothing for
 	// the client. A caller that does not take the offer breaks the call off.
-	HandOver      bool `protobuf:"varint,2,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
+	HandOver bool `protobuf:"varint,2,opt,name=hand_over,json=handOver,proto3" json:"hand_over,omitempty"`
+	// The archive has the entries of these paths alone, in this order and under these
+	// names, without their content and what is beneath them; those that are missing,
+	// and sockets, are left out. `stat` is that of `path`. Empty: all of `path`.
+	Entries       []string `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -5425,6 +5429,13 @@ func (x *ArchiveGetRequest) GetHandOver() bool {
 		return x.HandOver
 	}
 	return false
+}
+
+func (x *ArchiveGetRequest) GetEntries() []string {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
 }
 
 type ArchiveGetResponse struct {
@@ -9173,10 +9184,11 @@ const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\x12ArchiveStatRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"H\n" +
 	"\x13ArchiveStatResponse\x121\n" +
-	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatR\x04stat\"D\n" +
+	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatR\x04stat\"^\n" +
 	"\x11ArchiveGetRequest\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1b\n" +
-	"\thand_over\x18\x02 \x01(\bR\bhandOver\"\xc0\x02\n" +
+	"\thand_over\x18\x02 \x01(\bR\bhandOver\x12\x18\n" +
+	"\aentries\x18\x03 \x03(\tR\aentries\"\xc0\x02\n" +
 	"\x12ArchiveGetResponse\x123\n" +
 	"\x04stat\x18\x01 \x01(\v2\x1d.sockerless.agent.v1.PathStatH\x00R\x04stat\x129\n" +
 	"\x05chunk\x18\x02 \x01(\v2!.sockerless.agent.v1.ArchiveChunkH\x00R\x05chunk\x123\n" +

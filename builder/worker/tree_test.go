@@ -1,0 +1,152 @@
+package worker
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
+	bkworker "github.com/moby/buildkit/worker"
+
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+)
+
+// packed is a tar of empty entries: a directory's name ends in a slash, a link's is followed by its target.
+func packed(t *testing.T, entries ...string) []byte {
+	t.Helper()
+	var content bytes.Buffer
+	archive := tar.NewWriter(&content)
+	for _, each := range entries {
+		header := &tar.Header{Name: each, Typeflag: tar.TypeReg, Mode: 0o644}
+		if name, target, isLink := strings.Cut(each, " -> "); isLink {
+			header = &tar.Header{Name: name, Typeflag: tar.TypeSymlink, Linkname: target, Mode: 0o777}
+		} else if strings.HasSuffix(each, "/") {
+			header.Typeflag, header.Mode = tar.TypeDir, 0o755
+		}
+		must(t, archive.WriteHeader(header))
+	}
+	must(t, archive.Close())
+	return content.Bytes()
+}
+
+// questions collects the paths of which each question to an agent asks the entries.
+func questions(server *backendtest.Backend) *[]string {
+	asked := &[]string{}
+	server.Before = func(procedure string) {
+		if paths, ok := strings.CutPrefix(procedure, "ArchiveGet of "); ok {
+			*asked = append(*asked, paths)
+		}
+	}
+	return asked
+}
+
+func TestACopyAsksForAllEntriesOfADepthAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/", "/app/", "/app/a", "/app/d/", "/app/d/x", "/app/d/y", "/app/modules/", "/app/modules/large")
+	asked := questions(server)
+	dir := t.TempDir()
+	for _, name := range []string{"a", "b", "c", "d/x", "d/z", "e/f"} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		write(t, dir, name, "")
+	}
+	context := bkworker.NewWorkerRefResult(w.contextRef("context", &contextDir{path: dir, isBorrowed: true}), w)
+	copies := func(dest string) *fileOp {
+		return &fileOp{worker: w, actions: []*pb.FileAction{
+			{SecondaryInput: 0, Action: &pb.FileAction_Copy{Copy: &pb.FileActionCopy{Src: "/", Dest: dest, DirCopyContents: true}}},
+		}}
+	}
+	for dest, want := range map[string][]string{
+		"/app":  {"/ /app", "/app/a /app/b /app/c /app/d /app/e", "/app/d/x /app/d/z"},
+		"/none": {"/ /none"},
+	} {
+		*asked = nil
+		skeleton := newTree(w, "image", true)
+		must(t, copies(dest).show(t.Context(), skeleton, []solver.Result{context}))
+		if !slices.Equal(*asked, want) {
+			t.Errorf("a copy to %s asked %q", dest, *asked)
+		}
+		must(t, skeleton.close())
+	}
+}
+
+func TestWhatIsBehindALinkIsLearnedWhereItLeads(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/", "/link -> real", "/link/file", "/real/", "/real/file", "/plain")
+	asked := questions(server)
+	skeleton := newTree(w, "image", true)
+	defer skeleton.close()
+	for _, name := range []string{"/link/file", "/link/file", "/plain/file", "/plain/file", "/gone/file", "/gone/file"} {
+		at, _, err := skeleton.lookAt(t.Context(), name)
+		if want := map[string]string{"/link/file": "/real/file"}[name]; at != want {
+			t.Errorf("%s is at %q: %v", name, at, err)
+		}
+	}
+	if want := []string{"/ /link /link/file", "/real /real/file", "/plain /plain/file", "/gone /gone/file"}; !slices.Equal(*asked, want) {
+		t.Errorf("asked %q", *asked)
+	}
+}
+
+func TestManyEntriesAreAskedForInParts(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/")
+	asked := questions(server)
+	skeleton := newTree(w, "image", true)
+	defer skeleton.close()
+	var names []string
+	for at := range 2 * maxAsked {
+		names = append(names, fmt.Sprint("/", at))
+	}
+	must(t, skeleton.lookAll(t.Context(), names))
+	if len(*asked) != 3 {
+		t.Errorf("asked %d times", len(*asked))
+	}
+}
+
+func TestAFileIsEmptyInASkeletonAlone(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/", "/etc/", "/etc/passwd")
+	files := newTree(w, "image", false)
+	defer files.close()
+	must(t, files.lookAll(t.Context(), []string{"/etc/passwd"}))
+	if _, err := files.root.Lstat("etc/passwd"); !os.IsNotExist(err) {
+		t.Errorf("it is there without its content: %v", err)
+	}
+	server.Archive = packed(t, "passwd")
+	if info, err := files.look(t.Context(), "/etc/passwd"); err != nil || !info.Mode().IsRegular() {
+		t.Errorf("%v, %v", info, err)
+	}
+	if at, _, err := files.lookAt(t.Context(), "/etc/passwd/x"); !os.IsNotExist(err) {
+		t.Errorf("%s, %v", at, err)
+	}
+}
+
+func TestAnArchiveThatIsAddedAsksForManyEntriesAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	w.limits.Context = wide
+	server.Archive = packed(t, "/", "/to/", "/to/d/", "/to/d/0", "/to/d/1", "/to/link -> d")
+	asked := questions(server)
+	skeleton := newTree(w, "image", true)
+	defer skeleton.close()
+	entries := []string{"d/", "link/x"}
+	for at := range 50 {
+		entries = append(entries, fmt.Sprint("d/", at))
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	must(t, os.WriteFile(file, packed(t, entries...), 0o600))
+	if isArchive, err := w.showArchive(t.Context(), skeleton, file, "a.tar", "/to"); !isArchive || err != nil {
+		t.Fatal(isArchive, err)
+	}
+	// The path, all entries, and what is behind the link.
+	if len(*asked) != 3 || (*asked)[2] != "/to/d/x" {
+		t.Errorf("asked %d times: %q", len(*asked), *asked)
+	}
+	if _, err := skeleton.root.Lstat("to/d/1"); err != nil {
+		t.Error(err)
+	}
+}
