@@ -5,6 +5,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
 import { creatorOf } from "../model/inner-socket-labels.ts";
+import { TableIndex } from "./table-index.ts";
 import { Weights } from "./weights.ts";
 
 /** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
@@ -62,6 +63,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #order: "made" | "changed";
   readonly #labelsOf: LabelsOf<MessageShape<Desc>> | undefined;
   readonly #weights: Weights | undefined;
+  readonly #indexes: TableIndex<MessageShape<Desc>>[] = [];
 
   /**
    * @param order of the records: by creation, or by last change; loaded records have no order
@@ -152,7 +154,16 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     };
   }
 
-  /** Called for every change once readers see it; for indexes. */
+  /** Adds an index by a property other than the ID, which changes with the table; before the first record. */
+  protected indexed(
+    keysOf: (record: MessageShape<Desc>) => Iterable<string>,
+  ): TableIndex<MessageShape<Desc>> {
+    const index = new TableIndex(this.#idOf, keysOf);
+    this.#indexes.push(index);
+    return index;
+  }
+
+  /** Called for every change once readers see it. */
   protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
 
   /** @returns the reason, in words, why the table holds too much for it */
@@ -162,14 +173,21 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
       this.#records.delete(id);
     }
     this.#records.set(id, record);
-    this.replaced(before, record);
+    this.#replaceInIndexes(before, record);
     return this.#weights?.set(id, record, creatorOf(this.#labelsOf?.(record) ?? {}));
   }
 
   #remove(id: string, before: MessageShape<Desc>): void {
     this.#records.delete(id);
     this.#weights?.delete(id);
-    this.replaced(before, undefined);
+    this.#replaceInIndexes(before, undefined);
+  }
+
+  #replaceInIndexes(before: MessageShape<Desc> | undefined, after: MessageShape<Desc> | undefined): void {
+    for (const index of this.#indexes) {
+      index.replace(before, after);
+    }
+    this.replaced(before, after);
   }
 
   /** The operation after which the database has a record; undefined: none. */
