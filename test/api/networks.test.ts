@@ -5,6 +5,7 @@ import { afterEach, describe, test } from "node:test";
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/call-api.ts";
 import { startNameServer } from "../support/name-server.ts";
+import { pastEvents } from "../support/past-events.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -378,23 +379,15 @@ describe("networks", () => {
     await until(async () => ((await resolved("member", "guest")).length === 0 ? true : undefined));
     await assertUnreachable("walker", "member", "joined");
     assert.equal(await ok("exec", "walker", "cat", "/etc/hosts"), before);
-    const now = String(Date.now() / 1000);
-    const events = await ok(
-      "events",
-      "--since",
-      "0",
-      "--until",
-      now,
-      "--filter",
-      `network=${network}`,
-      "--format",
-      "{{.Action}} {{.Actor.Attributes.container}}",
-    );
+    const events = await pastEvents(daemon, { network: [network] });
     assert.deepEqual(
-      events.split("\n"),
-      ["create ", `connect ${member}`, `connect ${walker}`, `disconnect ${walker}`].map((line) =>
-        line === "create " ? "create <no value>" : line,
-      ),
+      events.map(({ Action, Actor: { Attributes } }) => [Action, Attributes["container"]]),
+      [
+        ["create", undefined],
+        ["connect", member],
+        ["connect", walker],
+        ["disconnect", walker],
+      ],
     );
   });
 

@@ -474,15 +474,8 @@ describe("a container's life", () => {
     assert.equal((await docker("run", "--rm", "--name", "story", "busybox", "sh", "-c", "exit 4")).code, 4);
     await until(async () => ((await docker("inspect", "story")).code === 0 ? undefined : true));
     const lines = await ok(
-      "events",
-      "--since",
-      since,
-      "--until",
-      String(Date.now() / 1000),
-      "--filter",
-      "container=story",
-      "--format",
-      "{{.Action}} {{.Actor.Attributes.exitCode}}",
+      ...["events", `--since=${since}`, `--until=${Date.now() / 1000}`, "--filter=container=story"],
+      "--format={{.Action}} {{.Actor.Attributes.exitCode}}",
     );
     const told = lines.split("\n").map((line) => line.replace(" <no value>", ""));
     assert.deepEqual(told, ["create", "attach", "start", "die 4", "destroy"]);
