@@ -119,8 +119,7 @@ describe("docker export", () => {
     await ok(
       "run",
       "-d",
-      "--name",
-      "running",
+      "--name=running",
       "-v",
       "/data",
       "busybox",
@@ -193,8 +192,7 @@ describe("docker commit", () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
     await ok(
       "run",
-      "--name",
-      "work",
+      "--name=work",
       "-e",
       "A=1",
       "-l",

@@ -228,8 +228,7 @@ describe("docker update", () => {
   }, async () => {
     await ok(
       "create",
-      "--name",
-      "later",
+      "--name=later",
       "busybox",
       "sh",
       "-c",
@@ -246,12 +245,9 @@ describe("docker update", () => {
       "run",
       "-d",
       "--rm",
-      "--name",
-      "strict",
-      "--memory",
-      "64m",
-      "--cpus",
-      "1",
+      "--name=strict",
+      "--memory=64m",
+      "--cpus=1",
       "busybox",
       "sleep",
       "1000",
@@ -348,8 +344,7 @@ describe("docker container prune", () => {
     const ended = await ok(
       "run",
       "-d",
-      "--name",
-      "ended",
+      "--name=ended",
       "busybox",
       "sh",
       "-c",
@@ -381,10 +376,8 @@ describe("docker container prune", () => {
       "container",
       "prune",
       "--force",
-      "--filter",
-      "label!=keep",
-      "--filter",
-      "until=2099-01-01",
+      "--filter=label!=keep",
+      "--filter=until=2099-01-01",
     );
     assert.match(text, /Total reclaimed space: 0B$/);
     assert.deepEqual(await listed(), [kept]);
@@ -398,8 +391,7 @@ describe("sizes of containers", () => {
   test("are told when they are asked for: what was written, and that with the image", async () => {
     await ok(
       "run",
-      "--name",
-      "writer",
+      "--name=writer",
       "busybox",
       "sh",
       "-c",

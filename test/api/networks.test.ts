@@ -167,14 +167,7 @@ describe("names", () => {
 
   test("do not hide why a container on a network of one's own did not start", async () => {
     await ok("network", "create", "telling");
-    const { code, errorText } = await daemon.docker(
-      "run",
-      "--rm",
-      "--network",
-      "telling",
-      "busybox",
-      "nosuch",
-    );
+    const { code, errorText } = await daemon.docker("run", "--rm", "--network=telling", "busybox", "nosuch");
     assert.equal(code, 127);
     assert.match(errorText, /exec: "nosuch": executable file not found in \$PATH: unknown/);
     assert.doesNotMatch(errorText, /has ended/);
@@ -240,8 +233,7 @@ describe("names", () => {
     const text = await ok(
       "run",
       "--rm",
-      "--network",
-      "container:owner",
+      "--network=container:owner",
       "busybox",
       "nc",
       "-w",
@@ -302,12 +294,9 @@ describe("networks", () => {
     await ok(
       "network",
       "create",
-      "--subnet",
-      "10.214.0.0/16",
-      "--ip-range",
-      "10.214.5.0/24",
-      "--gateway",
-      "10.214.5.254",
+      "--subnet=10.214.0.0/16",
+      "--ip-range=10.214.5.0/24",
+      "--gateway=10.214.5.254",
       "--aux-address",
       "router=10.214.5.1",
       "fixed",
