@@ -87,6 +87,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
   }
 
   protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
+    super.replaced(before, after);
     if (sharingOf(before) !== sharingOf(after)) {
       this.#sharing = {};
     }

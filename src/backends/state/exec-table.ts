@@ -71,6 +71,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> {
   }
 
   protected override replaced(before: ExecRecord | undefined, after: ExecRecord | undefined): void {
+    super.replaced(before, after);
     this.#weigh(before, -1);
     this.#weigh(after, 1);
     for (const listener of this.#listeners.get((after ?? before)?.id ?? "") ?? []) {

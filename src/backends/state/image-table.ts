@@ -3,6 +3,8 @@ import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/
 import { type LayerStack, LayerStacks } from "./layer-stacks.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
 
+const idOf = ({ id }: ImageRecord): string => id;
+
 /** Committed images; with the indexes, a lookup reads no other image. */
 export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   readonly #byParent = this.indexed(({ parentId }) => (parentId === "" ? [] : [parentId]));
@@ -13,7 +15,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   #sortedIds: readonly string[] | undefined;
 
   constructor() {
-    super("image", ImageRecordSchema, ({ id }) => id);
+    super("image", ImageRecordSchema, idOf);
   }
 
   /** The first images whose IDs (`sha256:…`) start with a text, by ID: two at most. */
@@ -62,6 +64,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   }
 
   protected override replaced(before: ImageRecord | undefined, after: ImageRecord | undefined): void {
+    super.replaced(before, after);
     this.#stacks.replace(before?.diffIds, after?.diffIds);
     if (before === undefined || after === undefined) {
       this.#sortedIds = undefined;

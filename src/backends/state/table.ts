@@ -164,7 +164,11 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   }
 
   /** Called for every change once readers see it. */
-  protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
+  protected replaced(before: MessageShape<Desc> | undefined, after: MessageShape<Desc> | undefined): void {
+    for (const index of this.#indexes) {
+      index.replace(before, after);
+    }
+  }
 
   /** @returns the reason, in words, why the table holds too much for it */
   #set(id: string, record: MessageShape<Desc>): string | undefined {
@@ -173,21 +177,14 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
       this.#records.delete(id);
     }
     this.#records.set(id, record);
-    this.#replaceInIndexes(before, record);
+    this.replaced(before, record);
     return this.#weights?.set(id, record, creatorOf(this.#labelsOf?.(record) ?? {}));
   }
 
   #remove(id: string, before: MessageShape<Desc>): void {
     this.#records.delete(id);
     this.#weights?.delete(id);
-    this.#replaceInIndexes(before, undefined);
-  }
-
-  #replaceInIndexes(before: MessageShape<Desc> | undefined, after: MessageShape<Desc> | undefined): void {
-    for (const index of this.#indexes) {
-      index.replace(before, after);
-    }
-    this.replaced(before, after);
+    this.replaced(before, undefined);
   }
 
   /** The operation after which the database has a record; undefined: none. */
