@@ -57,20 +57,10 @@ export const archiveOutput: BulkShape = {
 };
 
 /** `ExportResponse.chunk`. */
-export const exportOutput: BulkShape = {
-  channelOfTag: new Map([[0x0a, stdoutChannel]]),
-  streamTag: undefined,
-  offsetTag: 0x08,
-  dataTag: 0x12,
-};
+export const exportOutput: BulkShape = { ...archiveOutput, channelOfTag: new Map([[0x0a, stdoutChannel]]) };
 
 /** `TunnelResponse.data`. */
-export const tunnelOutput: BulkShape = {
-  channelOfTag: new Map([[0x12, stdoutChannel]]),
-  streamTag: undefined,
-  offsetTag: 0x08,
-  dataTag: 0x12,
-};
+export const tunnelOutput: BulkShape = archiveOutput;
 
 /** The outer tag of `SessionRequest.stdin`. */
 export const stdinTag = 0x1a;

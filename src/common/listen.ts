@@ -6,9 +6,9 @@ import { dirname } from "node:path";
 
 import type { TlsFiles } from "./config/load.ts";
 import { type HeldSockets, type InheritedSocket, socketFileOf } from "./held-sockets.ts";
-import { conflict, errnoOf, fromFileError, messageOf, systemError, unlessMissing } from "./errors.ts";
+import { conflict, errnoOf, messageOf, systemError, unlessMissing } from "./errors.ts";
 import { makeDirectories } from "./make-directories.ts";
-import { checkOwnCertificate } from "./own-certificate.ts";
+import { readOwnCertificate } from "./own-certificate.ts";
 
 /**
  * The length of the accept queue: the kernel's maximum (SOMAXCONN); Node's default is 511. A unix socket refuses
@@ -69,10 +69,8 @@ export type MutualTls = ServerTls & { readonly ca: string };
  *
  * @throws SockerlessError that names the file which cannot be read or used
  */
-export async function readMutualTls(files: TlsFiles): Promise<MutualTls> {
-  const [ca, cert, key] = await Promise.all([read(files.ca), read(files.cert), read(files.key)]);
-  checkOwnCertificate({ ca, cert, key }, files, "serverAuth");
-  return { ca, cert, key };
+export function readMutualTls(files: TlsFiles): Promise<MutualTls> {
+  return readOwnCertificate(files, "serverAuth");
 }
 
 /** The TLS of one or more listeners, in this thread or another. */
@@ -99,14 +97,6 @@ export async function reloadCertificates(
     await listener.setCertificates(tls);
   }
   return `the certificates of ${listeners.length} TCP listener(s) were read again`;
-}
-
-async function read(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw fromFileError(error, `${path}: ${messageOf(error)}`);
-  }
 }
 
 async function listenOnSocket(listener: Server, path: string, access: SocketAccess): Promise<void> {

@@ -17,7 +17,7 @@ import {
   usualLimits,
 } from "./admission.ts";
 import { routes as allRoutes } from "./route-table.ts";
-import { builtBackends, type ReplyRoute } from "./router.ts";
+import type { ReplyRoute } from "./router.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 
 const never = 2 ** 30;
@@ -25,7 +25,7 @@ const never = 2 ** 30;
 const pings = allRoutes.filter(({ path }) => path === "/_ping");
 
 function replyRoute(path: string, handler: ReplyRoute["handler"]): ReplyRoute {
-  return { method: "GET", path, answeredBy: builtBackends, handler };
+  return { method: "GET", path, handler };
 }
 
 /** Asks for admission of calls, and tells which were let in, in order. */
@@ -110,8 +110,8 @@ test("a flood of slow uploads, whatever calls they are, is refused beyond its pa
     () => {},
     [
       ...pings,
-      { method: "POST", path: "/load", answeredBy: builtBackends, kind: "transfer", handler: read },
-      { method: "POST", path: "/create", answeredBy: builtBackends, handler: read },
+      { method: "POST", path: "/load", kind: "transfer", handler: read },
+      { method: "POST", path: "/create", handler: read },
       replyRoute("/list", async ({ response }) => void response.end("list")),
     ],
     createLogger({ level: "silent", process: "test" }),
@@ -152,7 +152,6 @@ test("an upload that an agent reads is under way until it is answered", async (t
   const route: ReplyRoute = {
     method: "PUT",
     path: "/archive",
-    answeredBy: builtBackends,
     kind: "transfer",
     handler: async ({ taken: upload, response }) => {
       await upload?.ended;
@@ -250,7 +249,6 @@ test("requests that somebody else may answer take turns too", async (t) => {
   const route: ReplyRoute = {
     method: "GET",
     path: "/held",
-    answeredBy: builtBackends,
     handler: async ({ response }) => void response.end("here"),
     handsOver: {
       part: "answer",
@@ -288,7 +286,6 @@ test("a thousand requests that follow something keep nobody from being answered"
   const route = (path: string, handler: ReplyRoute["handler"]): ReplyRoute => ({
     method: "GET",
     path,
-    answeredBy: builtBackends,
     handler,
   });
   const api = await serveApi(t, () => {}, [

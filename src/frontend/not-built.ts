@@ -10,7 +10,7 @@ import type { HttpMethod, ReplyRoute } from "./router.ts";
  * @param feature the feature in the user's words: `docker commit`
  */
 export function notBuilt(method: HttpMethod, path: string, feature: string): ReplyRoute {
-  return { method, path, answeredBy: [], handler: (context) => refuse(context, feature) };
+  return { method, path, answeredBy: "nobody", handler: (context) => refuse(context, feature) };
 }
 
 /**

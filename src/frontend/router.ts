@@ -1,5 +1,4 @@
 /** The route table's types, and finding the route of a request. */
-import type { BackendName } from "../common/config/schema.ts";
 import type { RequestKind } from "./admission.ts";
 import { type ApiVersion, type ApiVersionText, negotiateApiVersion } from "./api-version.ts";
 import type {
@@ -14,16 +13,6 @@ import type { HeldCall } from "./streams/hand-over.ts";
 /** The methods that the Engine API uses. */
 export type HttpMethod = "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS";
 
-/**
- * Implementations of an endpoint, for `docs/api-coverage.md`:
- * - `frontend`: the frontend alone, the same for every backend;
- * - a list: these backends; the others refuse it with 501. An empty list: refused everywhere.
- */
-export type AnsweredBy = "frontend" | readonly BackendName[];
-
-/** All backends: an endpoint that the engine implements behaves the same on all of them. */
-export const builtBackends: AnsweredBy = ["local", "ecs", "aca", "kubernetes"];
-
 interface RouteDescription {
   readonly method: HttpMethod;
   /**
@@ -35,7 +24,8 @@ interface RouteDescription {
   readonly since?: ApiVersionText;
   /** The last API version that has the endpoint. */
   readonly until?: ApiVersionText;
-  readonly answeredBy: AnsweredBy;
+  /** The frontend alone, or nobody: it is refused. Undefined: every backend, as the engine behaves the same on all. */
+  readonly answeredBy?: "frontend" | "nobody";
   /** Undefined: a call. */
   readonly kind?: RequestKind;
   /** A note for the coverage table, one short sentence. */

@@ -13,7 +13,7 @@ import { serveApi } from "../../test/support/docker-api.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
 import { replyEmpty } from "./http/reply.ts";
 import type { ReplyContext } from "./request-context.ts";
-import { builtBackends, type HijackRoute, type ReplyRoute } from "./router.ts";
+import type { HijackRoute, ReplyRoute } from "./router.ts";
 
 test("an unknown path and a wrong method are both not found", async (t) => {
   const api = await serveApi(t, () => {});
@@ -322,7 +322,7 @@ test("long headers share their room while their requests are under way, whatever
     replyEmpty(response, 200);
   };
   const hijack: HijackRoute = {
-    ...{ method: "POST", path: "/hijacked", answeredBy: builtBackends, kind: "session", hijack: true },
+    ...{ method: "POST", path: "/hijacked", kind: "session", hijack: true },
     handler: () => Promise.reject(new Error("the handler was called")),
   };
   const api = await serveApi(t, () => {}, [
@@ -533,11 +533,11 @@ function route(path: string, handler: (context: ReplyContext) => Promise<void>):
 
 test("nothing is done for clients that have left before their requests are read", async (t) => {
   const handled: string[] = [];
-  const work = route("/work", async ({ response, query }) => {
+  const work = async ({ response, query }: ReplyContext): Promise<void> => {
     handled.push(String(query));
     replyEmpty(response, 204);
-  });
-  const api = await serveApi(t, () => {}, [{ ...work, answeredBy: builtBackends }]);
+  };
+  const api = await serveApi(t, () => {}, [{ method: "GET", path: "/work", handler: work }]);
   // This process reads nothing until these clients have left.
   const leave = (index: number): string =>
     `connect(${JSON.stringify(api.socket)}, function () { this.end("GET /work?${index} HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n", () => this.destroy()); });`;

@@ -5,6 +5,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
+import { getOrInsert } from "../common/get-or-insert.ts";
 import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
 import { packWaiting } from "../common/pack-waiting.ts";
@@ -214,11 +215,7 @@ export class DockerApiServer {
 
   /** Parses a request line; cached, as it is needed several times. @throws the refusal of the header */
   #lineOf(request: IncomingMessage): RequestLine {
-    let line = this.#lines.get(request);
-    if (line === undefined) {
-      line = this.#parse(request);
-      this.#lines.set(request, line);
-    }
+    const line = getOrInsert(this.#lines, request, () => this.#parse(request));
     if ("refusal" in line) {
       throw line.refusal;
     }

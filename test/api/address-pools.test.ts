@@ -22,8 +22,7 @@ const subnetOf = (daemon: Daemon, network: string) =>
   daemon.ok(
     "network",
     "inspect",
-    "--format",
-    "{{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}}",
+    "--format={{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}}",
     network,
   );
 

@@ -119,8 +119,7 @@ describe("docker export", () => {
     await ok(
       "run",
       "-d",
-      "--name",
-      "running",
+      "--name=running",
       "-v",
       "/data",
       "busybox",
@@ -176,18 +175,8 @@ describe("docker export", () => {
     assert.equal(imported.code, 0, imported.errorText);
     assert.equal(await ok("run", "--rm", "flat", "cat", "/kept"), "kept");
     const until = `${Math.floor(Date.now() / 1000) + 1}`;
-    const events = await ok(
-      "events",
-      "--since",
-      since,
-      "--until",
-      until,
-      "--format",
-      "{{.Action}}",
-      "--filter",
-      "container=source",
-    );
-    assert.match(events, /^export$/m);
+    const events = await ok("events", `--since=${since}`, `--until=${until}`, "--filter=container=source");
+    assert.match(events, / container export /);
     await ok("rm", "source");
     await ok("rmi", "flat");
   });
@@ -203,8 +192,7 @@ describe("docker commit", () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
     await ok(
       "run",
-      "--name",
-      "work",
+      "--name=work",
       "-e",
       "A=1",
       "-l",
@@ -240,15 +228,8 @@ describe("docker commit", () => {
       /^Somebody\|what I did\|\[A=1 .*B=2.*\]\|\/tmp\|map\[own:label\]\|3$/,
     );
     const until = `${Math.floor(Date.now() / 1000) + 1}`;
-    const events = await ok(
-      "events",
-      "--since",
-      since,
-      "--until",
-      until,
-      "--format",
-      "{{.Type}} {{.Action}}",
-    );
+    const told = "--format={{.Type}} {{.Action}}";
+    const events = await ok("events", `--since=${since}`, `--until=${until}`, told);
     assert.match(events, /^image create\nimage tag\ncontainer commit$/m);
 
     const history = (

@@ -208,16 +208,7 @@ describe("at a terminal", () => {
   });
 
   test("own detach keys are taken instead of the default ones", async () => {
-    const shell = await terminal(
-      "run",
-      "-it",
-      "--detach-keys",
-      "ctrl-x,q",
-      "--name",
-      "keys",
-      "busybox",
-      "sh",
-    );
+    const shell = await terminal("run", "-it", "--detach-keys=ctrl-x,q", "--name=keys", "busybox", "sh");
     await shell.see("# ");
     shell.type("\x18q");
     assert.equal(await shell.exitCode(), 0);

@@ -118,18 +118,7 @@ describe("docker cp", () => {
       /container rootfs is marked read-only/,
     );
     await ok("rm", "sealed");
-    await ok(
-      "run",
-      "-d",
-      "--name",
-      "sealed",
-      "--read-only",
-      "--tmpfs",
-      "/scratch",
-      "busybox",
-      "sleep",
-      "600",
-    );
+    await ok("run", "-d", "--name=sealed", "--read-only", "--tmpfs=/scratch", "busybox", "sleep", "600");
     assert.match(
       (await docker("cp", file, "sealed:/tmp/any")).errorText,
       /container rootfs is marked read-only/,

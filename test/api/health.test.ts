@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 
 import { callApi } from "../support/call-api.ts";
+import { pastEvents } from "../support/past-events.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -36,9 +37,8 @@ const run = (name: string, flags: readonly string[], ...command: string[]) =>
 const often = ["--health-interval", "50ms"];
 
 async function healthEventsOf(id: string): Promise<string[]> {
-  const window = ["--since", "0", "--until", String(Date.now() / 1000)];
-  const text = await ok("events", ...window, "--filter", `container=${id}`, "--format", "{{.Action}}");
-  return text.split("\n").filter((action) => action.startsWith("health_status"));
+  const events = await pastEvents(daemon, { container: [id] });
+  return events.map(({ Action }) => Action).filter((action) => action.startsWith("health_status"));
 }
 
 describe("a container with a health check", () => {

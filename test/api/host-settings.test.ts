@@ -6,7 +6,8 @@ import { before, describe, test } from "node:test";
 
 import { backendUnderTest, onlyOn } from "../support/backend-under-test.ts";
 import { runCommand } from "../support/command.ts";
-import { until } from "../support/until.ts";
+import { pastEvents } from "../support/past-events.ts";
+import { untilTrue } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
 
@@ -194,17 +195,7 @@ test("a container that is not killed for want of memory says that it wants", { s
   }
   const HostConfig = { Memory: 8 << 20, MemorySwap: 8 << 20, OomKillDisable: true };
   const id = await api.script("x=a; while true; do x=$x$x$x$x; done", { HostConfig });
-  await until(async () => {
-    const now = Math.floor(Date.now() / 1000);
-    const told = await daemon.ok(
-      "events",
-      "--since=0",
-      `--until=${now}`,
-      `--filter=container=${id}`,
-      "--filter=event=oom",
-    );
-    return told === "" ? undefined : told;
-  });
+  await untilTrue(async () => (await pastEvents(daemon, { container: [id], event: ["oom"] })).length > 0);
   assert.equal((await api.inspect(id)).State.Running, true);
   await api.remove(id);
 });

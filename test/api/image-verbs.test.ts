@@ -279,8 +279,7 @@ describe("docker volume prune", () => {
     await ok("volume", "create"); // anonymous
     await ok(
       "run",
-      "--name",
-      "holder",
+      "--name=holder",
       "-v",
       "held:/held",
       "-v",
@@ -321,8 +320,7 @@ describe("docker system df", () => {
   test("counts images, containers and volumes", async () => {
     await ok(
       "run",
-      "--name",
-      "writer",
+      "--name=writer",
       "-v",
       "filled:/filled",
       "busybox",

@@ -4,6 +4,7 @@ import { describe, test } from "node:test";
 
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/call-api.ts";
+import { pastEvents } from "../support/past-events.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -11,21 +12,8 @@ import { withDaemon } from "../support/with-daemon.ts";
 const { daemon, docker, ok, inspect, api } = withDaemon();
 
 /** Events of a container so far, in order; without the phases of starts, which the cloud tells beside dockerd's events. */
-async function eventsOf(id: string, format = "{{.Action}}"): Promise<string[]> {
-  const now = String(Date.now() / 1000);
-  const text = await ok(
-    "events",
-    "--since",
-    "0",
-    "--until",
-    now,
-    "--filter",
-    `container=${id}`,
-    "--format",
-    format,
-  );
-  return text.split("\n");
-}
+const eventsOf = (id: string) => pastEvents(daemon, { container: [id] });
+const actionsOf = async (id: string) => (await eventsOf(id)).map(({ Action }) => Action);
 
 /** A container that counts in its log as long as it is not frozen. */
 const counting = (name: string, ...flags: string[]) =>
@@ -65,7 +53,7 @@ describe("docker pause", () => {
     await ok("unpause", "frozen");
     assert.equal(await inspect("frozen", "{{.State.Status}}"), "running");
     await until(async () => ((await ok("logs", "frozen")) === still ? undefined : true));
-    assert.deepEqual((await eventsOf(id)).slice(-2), ["pause", "unpause"]);
+    assert.deepEqual((await actionsOf(id)).slice(-2), ["pause", "unpause"]);
     await ok("rm", "--force", "frozen");
   });
 
@@ -112,7 +100,9 @@ describe("docker pause", () => {
       await inspect("stoppable", "{{.State.Status}} {{.State.ExitCode}} {{.State.Paused}}"),
       "exited 3 false",
     );
-    const ends = (await eventsOf(id)).filter((action) => ["kill", "unpause", "die", "stop"].includes(action));
+    const ends = (await actionsOf(id)).filter((action) =>
+      ["kill", "unpause", "die", "stop"].includes(action),
+    );
     assert.deepEqual(ends, ["kill", "unpause", "die", "stop"]);
     await ok("start", "stoppable");
     await ok("pause", "stoppable");
@@ -144,8 +134,9 @@ describe("docker rename", () => {
     assert.equal(await inspect(id, "{{.Name}}"), "/after");
     assert.notEqual((await docker("inspect", "before")).code, 0);
     assert.equal(await ok("ps", "--filter", "name=after", "--format", "{{.Names}}"), "after");
-    const told = await eventsOf(id, "{{.Action}} {{.Actor.Attributes.oldName}} {{.Actor.Attributes.name}}");
-    assert.equal(told.at(-1), "rename /before after");
+    const told = (await eventsOf(id)).at(-1);
+    const { oldName, name } = told?.Actor.Attributes ?? {};
+    assert.deepEqual([told?.Action, oldName, name], ["rename", "/before", "after"]);
     await ok("create", "--name", "before", "busybox", "true");
     await ok("rm", "--force", "before", "after");
   });
@@ -204,7 +195,7 @@ describe("docker update", () => {
     assert.equal(memory, String(96 << 20));
     assert.match(quota ?? "", /^50000/);
     assert.equal(pids, "30");
-    assert.equal((await eventsOf(id)).filter((action) => action === "update").length, 1);
+    assert.equal((await actionsOf(id)).filter((action) => action === "update").length, 1);
     await ok("update", "--pids-limit", "-1", "limited");
     const unlimited = await cgroup("limited", "/sys/fs/cgroup/pids/pids.max").catch(() =>
       cgroup("limited", "/sys/fs/cgroup/pids.max"),
@@ -237,8 +228,7 @@ describe("docker update", () => {
   }, async () => {
     await ok(
       "create",
-      "--name",
-      "later",
+      "--name=later",
       "busybox",
       "sh",
       "-c",
@@ -255,12 +245,9 @@ describe("docker update", () => {
       "run",
       "-d",
       "--rm",
-      "--name",
-      "strict",
-      "--memory",
-      "64m",
-      "--cpus",
-      "1",
+      "--name=strict",
+      "--memory=64m",
+      "--cpus=1",
       "busybox",
       "sleep",
       "1000",
@@ -322,7 +309,7 @@ describe("docker top", () => {
       ["sh -c sleep 4321; true", "sleep 4321"],
     );
     assert.equal(Processes[0]?.[1], await inspect("busy", "{{.State.Pid}}"));
-    assert.equal((await eventsOf(id)).at(-1), "top");
+    assert.equal((await actionsOf(id)).at(-1), "top");
     await ok("rm", "--force", "busy");
   });
 
@@ -357,8 +344,7 @@ describe("docker container prune", () => {
     const ended = await ok(
       "run",
       "-d",
-      "--name",
-      "ended",
+      "--name=ended",
       "busybox",
       "sh",
       "-c",
@@ -390,10 +376,8 @@ describe("docker container prune", () => {
       "container",
       "prune",
       "--force",
-      "--filter",
-      "label!=keep",
-      "--filter",
-      "until=2099-01-01",
+      "--filter=label!=keep",
+      "--filter=until=2099-01-01",
     );
     assert.match(text, /Total reclaimed space: 0B$/);
     assert.deepEqual(await listed(), [kept]);
@@ -407,8 +391,7 @@ describe("sizes of containers", () => {
   test("are told when they are asked for: what was written, and that with the image", async () => {
     await ok(
       "run",
-      "--name",
-      "writer",
+      "--name=writer",
       "busybox",
       "sh",
       "-c",

@@ -24,8 +24,7 @@ describe("a limit that the machine cannot keep", () => {
     const run = await docker(
       "run",
       "-d",
-      "--name",
-      "weighed",
+      "--name=weighed",
       "--blkio-weight",
       "300",
       "busybox",

@@ -207,16 +207,7 @@ describe("docker run --ipc", () => {
     skip,
   }, async () => {
     assert.equal(
-      await ok(
-        "run",
-        "--rm",
-        "--ipc",
-        "none",
-        "busybox",
-        "sh",
-        "-c",
-        "grep -c /dev/shm /proc/mounts || true",
-      ),
+      await ok("run", "--rm", "--ipc=none", "busybox", "sh", "-c", "grep -c /dev/shm /proc/mounts || true"),
       "0",
     );
     const own = (await ok("run", "--rm", "--ipc", "host", "busybox", "readlink", "/proc/self/ns/ipc")).trim();

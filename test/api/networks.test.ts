@@ -5,6 +5,7 @@ import { afterEach, describe, test } from "node:test";
 import { backendUnderTest, notOn, onlyOn } from "../support/backend-under-test.ts";
 import { callApi } from "../support/call-api.ts";
 import { startNameServer } from "../support/name-server.ts";
+import { pastEvents } from "../support/past-events.ts";
 import { assertDescribed } from "../support/swagger.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
@@ -166,14 +167,7 @@ describe("names", () => {
 
   test("do not hide why a container on a network of one's own did not start", async () => {
     await ok("network", "create", "telling");
-    const { code, errorText } = await daemon.docker(
-      "run",
-      "--rm",
-      "--network",
-      "telling",
-      "busybox",
-      "nosuch",
-    );
+    const { code, errorText } = await daemon.docker("run", "--rm", "--network=telling", "busybox", "nosuch");
     assert.equal(code, 127);
     assert.match(errorText, /exec: "nosuch": executable file not found in \$PATH: unknown/);
     assert.doesNotMatch(errorText, /has ended/);
@@ -239,8 +233,7 @@ describe("names", () => {
     const text = await ok(
       "run",
       "--rm",
-      "--network",
-      "container:owner",
+      "--network=container:owner",
       "busybox",
       "nc",
       "-w",
@@ -301,12 +294,9 @@ describe("networks", () => {
     await ok(
       "network",
       "create",
-      "--subnet",
-      "10.214.0.0/16",
-      "--ip-range",
-      "10.214.5.0/24",
-      "--gateway",
-      "10.214.5.254",
+      "--subnet=10.214.0.0/16",
+      "--ip-range=10.214.5.0/24",
+      "--gateway=10.214.5.254",
       "--aux-address",
       "router=10.214.5.1",
       "fixed",
@@ -378,23 +368,15 @@ describe("networks", () => {
     await until(async () => ((await resolved("member", "guest")).length === 0 ? true : undefined));
     await assertUnreachable("walker", "member", "joined");
     assert.equal(await ok("exec", "walker", "cat", "/etc/hosts"), before);
-    const now = String(Date.now() / 1000);
-    const events = await ok(
-      "events",
-      "--since",
-      "0",
-      "--until",
-      now,
-      "--filter",
-      `network=${network}`,
-      "--format",
-      "{{.Action}} {{.Actor.Attributes.container}}",
-    );
+    const events = await pastEvents(daemon, { network: [network] });
     assert.deepEqual(
-      events.split("\n"),
-      ["create ", `connect ${member}`, `connect ${walker}`, `disconnect ${walker}`].map((line) =>
-        line === "create " ? "create <no value>" : line,
-      ),
+      events.map(({ Action, Actor: { Attributes } }) => [Action, Attributes["container"]]),
+      [
+        ["create", undefined],
+        ["connect", member],
+        ["connect", walker],
+        ["disconnect", walker],
+      ],
     );
   });
 

@@ -15,15 +15,12 @@ interface Distribution {
   readonly Platforms: readonly object[];
 }
 
-const open = duringTests(async () => {
-  const registry = await TestRegistry.start();
-  await registry.push("team/box", "1", await busyboxImage({ Cmd: ["echo", "version one"] }));
-  return registry;
-});
-const closed = duringTests(async () => {
-  const registry = await TestRegistry.start({ credentials: true });
-  await registry.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
-  return registry;
+const { open, closed } = duringTests(async (resources) => {
+  const open = resources.use(await TestRegistry.start());
+  const closed = resources.use(await TestRegistry.start({ credentials: true }));
+  await open.push("team/box", "1", await busyboxImage({ Cmd: ["echo", "version one"] }));
+  await closed.push("secret/box", "latest", await busyboxImage({ Cmd: ["echo", "secret"] }));
+  return { open, closed };
 });
 
 describe("docker pull", () => {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 
 import { backendUnderTest } from "../support/backend-under-test.ts";
+import { pastEvents } from "../support/past-events.ts";
 import { until } from "../support/until.ts";
 import { withDaemon } from "../support/with-daemon.ts";
 
@@ -17,13 +18,8 @@ const stateBecomes = (container: string, status: string) =>
 
 /** Times of a container's events of one kind, in ms. */
 async function timesOf(id: string, action: string): Promise<number[]> {
-  const window = ["--since", "0", "--until", String(Date.now() / 1000)];
-  const filters = ["--filter", `container=${id}`, "--filter", `event=${action}`];
-  const text = await ok("events", ...window, ...filters, "--format", "{{.TimeNano}}");
-  return text
-    .split("\n")
-    .filter((ns) => ns !== "")
-    .map((ns) => Number(ns) / 1e6);
+  const events = await pastEvents(daemon, { container: [id], event: [action] });
+  return events.map(({ timeNano }) => timeNano / 1e6);
 }
 
 describe("a restart policy", () => {

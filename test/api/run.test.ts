@@ -204,13 +204,7 @@ describe("docker run", () => {
 
   test("keeps labels, name and command for ps and inspect", async () => {
     await ok("run", "-d", "--name", "labelled", "-l", "team=red", "busybox", "sleep", "1000");
-    const line = await ok(
-      "ps",
-      "--filter",
-      "label=team=red",
-      "--format",
-      "{{.Names}} {{.Command}} {{.State}}",
-    );
+    const line = await ok("ps", "--filter=label=team=red", "--format={{.Names}} {{.Command}} {{.State}}");
     assert.equal(line, 'labelled "sleep 1000" running');
     assert.equal(
       await ok("inspect", "-f", '{{index .Config.Labels "team"}} {{.Path}} {{.Args}}', "labelled"),
@@ -300,8 +294,7 @@ describe("docker run", () => {
     const passing = await docker(
       "run",
       "--rm",
-      "--name",
-      "third",
+      "--name=third",
       "-p",
       `127.0.0.1:${port}:80`,
       "busybox",
@@ -334,8 +327,7 @@ describe("docker run", () => {
     const text = await ok(
       "run",
       "--rm",
-      "--network",
-      "container:peer",
+      "--network=container:peer",
       "busybox",
       "wget",
       "-qO-",
@@ -385,10 +377,8 @@ describe("a container's life", () => {
     await ok(
       "run",
       "-d",
-      "--name",
-      "polite",
-      "--stop-signal",
-      "USR1",
+      "--name=polite",
+      "--stop-signal=USR1",
       "busybox",
       "sh",
       "-c",
@@ -452,8 +442,7 @@ describe("a container's life", () => {
     await ok(
       "run",
       "-d",
-      "--name",
-      "talker",
+      "--name=talker",
       "busybox",
       "sh",
       "-c",
@@ -474,15 +463,8 @@ describe("a container's life", () => {
     assert.equal((await docker("run", "--rm", "--name", "story", "busybox", "sh", "-c", "exit 4")).code, 4);
     await until(async () => ((await docker("inspect", "story")).code === 0 ? undefined : true));
     const lines = await ok(
-      "events",
-      "--since",
-      since,
-      "--until",
-      String(Date.now() / 1000),
-      "--filter",
-      "container=story",
-      "--format",
-      "{{.Action}} {{.Actor.Attributes.exitCode}}",
+      ...["events", `--since=${since}`, `--until=${Date.now() / 1000}`, "--filter=container=story"],
+      "--format={{.Action}} {{.Actor.Attributes.exitCode}}",
     );
     const told = lines.split("\n").map((line) => line.replace(" <no value>", ""));
     assert.deepEqual(told, ["create", "attach", "start", "die 4", "destroy"]);

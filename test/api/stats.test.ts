@@ -49,17 +49,7 @@ const busyLoop = ["busybox", "sh", "-c", "while :; do :; done"];
 
 describe("resource use of a running container", () => {
   test("is one answer with the reading of a second before", async () => {
-    const id = await ok(
-      "run",
-      "-d",
-      "--name",
-      "working",
-      "--memory",
-      "64m",
-      "--pids-limit",
-      "9",
-      ...busyLoop,
-    );
+    const id = await ok("run", "-d", "--name=working", "--memory=64m", "--pids-limit=9", ...busyLoop);
     const asked = Date.now();
     const answer = await api("/v1.51/containers/working/stats?stream=false");
     assert.equal(answer.headers["content-type"], "application/json");
@@ -116,8 +106,7 @@ describe("resource use of a running container", () => {
     const line = await ok(
       "stats",
       "--no-stream",
-      "--format",
-      "{{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}",
+      "--format={{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}",
       "shown",
     );
     const [, percent, limit, count] = /^shown ([\d.]+)% [\d.]+\w+ \/ ([\w.]+) (\d+)$/.exec(line) ?? [];

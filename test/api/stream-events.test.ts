@@ -90,17 +90,7 @@ describe("a health check's probe", () => {
   const often = ["--health-interval", "50ms"];
 
   test("is an exec that is made, started, and ends with its code", async () => {
-    const id = await ok(
-      "run",
-      "-d",
-      "--init",
-      ...often,
-      "--health-cmd",
-      "exit 3",
-      "busybox",
-      "sleep",
-      "1000",
-    );
+    const id = await ok("run", "-d", "--init", ...often, "--health-cmd=exit 3", "busybox", "sleep", "1000");
     const probe = await probeOf(id, "exec_die");
     assert.deepEqual(
       probe.map(({ Action }) => Action),

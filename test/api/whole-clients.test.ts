@@ -322,15 +322,7 @@ describe("testcontainers", () => {
 describe("devcontainers", () => {
   test("waits for the start by events, reads mounts, and executes as a user", async () => {
     const filters = ["--filter", "event=start", "--filter", "label=devcontainer.local_folder=/repo"];
-    const events = new FollowingClient(
-      daemon,
-      "events",
-      "--format",
-      "{{json .}}",
-      "--since",
-      "0",
-      ...filters,
-    );
+    const events = new FollowingClient(daemon, "events", "--format={{json .}}", "--since=0", ...filters);
     const work = daemon.directory;
     const id = await ok(
       ...[

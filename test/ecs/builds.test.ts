@@ -25,11 +25,8 @@ import { scratchDirectory } from "../support/scratch.ts";
 before(compileBuilder, { timeout: buildLimitMs });
 
 describe("a build on ECS", () => {
-  const registry = duringTests(async () => {
-    const started = await TestRegistry.start();
-    await started.push("base", "1", await busyboxImage());
-    return started;
-  });
+  const registry = duringTests(() => TestRegistry.start());
+  before(async () => registry.push("base", "1", await busyboxImage()));
   // A step has as long as that to follow another.
   const ecs = duringTests(() =>
     EcsDaemon.start({ leastPrivilege: true, ecs: { linger: "20m" }, daemon: { args: buildingArgs } }),

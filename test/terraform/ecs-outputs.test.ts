@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { describe, it } from "node:test";
+import { before, describe, it } from "node:test";
 
 import { loadConfig } from "../../src/common/config/load.ts";
 import { checkout } from "../support/daemon.ts";
@@ -36,7 +36,7 @@ describe("the outputs of the ECS module", { skip }, () => {
 
   const workspace = duringTests(async () => {
     const { outputs: all } = await HclModule.parse(readSources("modules/ecs"));
-    const created = await Workspace.create(
+    return await Workspace.create(
       moduleCall(
         "ecs",
         {
@@ -49,10 +49,11 @@ describe("the outputs of the ECS module", { skip }, () => {
         [...all.keys()],
       ),
     );
-    await created.planAndApply();
-    outputs = await created.outputs();
-    resources = await created.resources();
-    return created;
+  });
+  before(async () => {
+    await workspace.planAndApply();
+    outputs = await workspace.outputs();
+    resources = await workspace.resources();
   });
 
   it("are all known", () => {

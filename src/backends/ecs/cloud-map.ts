@@ -16,6 +16,7 @@ import {
 
 import type { Clock } from "../../common/clock.ts";
 import { messageOf } from "../../common/errors.ts";
+import { getOrInsert } from "../../common/get-or-insert.ts";
 import { shortId } from "../../common/ids.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import type { ContainerRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -163,15 +164,12 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   }
 
   #want(name: string): Map<string, string> {
-    const wanted = this.#wanted.get(name) ?? new Map<string, string>();
-    this.#wanted.set(name, wanted);
-    return wanted;
+    return getOrInsert(this.#wanted, name, () => new Map());
   }
 
   #give(name: string, containerId: string, address: string): void {
     this.#want(name).set(containerId, address);
-    const names = this.#names.get(containerId) ?? new Set();
-    this.#names.set(containerId, names.add(name));
+    getOrInsert(this.#names, containerId, () => new Set()).add(name);
   }
 
   #take(name: string, containerId: string): void {

@@ -32,11 +32,11 @@ describe("a blob", () => {
   it("is not stored if it does not match", async () => {
     const { store, directory } = await openStore();
     const lease = store.lease();
-    await assert.rejects(store.put(lease, streamOf(bytes), { digest: sha256Of("other") }), {
+    await assert.rejects(store.putBytes(lease, bytes, { digest: sha256Of("other") }), {
       kind: "invalid",
     });
-    await assert.rejects(store.put(lease, streamOf(bytes), { size: 3 }), { kind: "invalid" });
-    await assert.rejects(store.put(lease, streamOf(bytes, 4), {}, 5), { kind: "invalid" });
+    await assert.rejects(store.putBytes(lease, bytes, { size: 3 }), { kind: "invalid" });
+    await assert.rejects(store.put(lease, streamOf(bytes, 4), 5), { kind: "invalid" });
     assert.deepEqual(await readdir(path.join(directory, "sha256")), []);
     assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
   });

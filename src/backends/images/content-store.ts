@@ -116,12 +116,11 @@ export class ContentStore {
   /**
    * Stores a stream as a blob under a lease.
    *
-   * @throws invalid if it does not match `expected`, or is larger than `maxBytes`; the stream's own error
+   * @throws invalid if it is larger than `maxBytes`; the stream's own error
    */
   async put(
     lease: BlobLease,
     source: AsyncIterable<Uint8Array>,
-    expected: BlobExpectation = {},
     maxBytes = maxBlobBytes,
   ): Promise<StoredBlob> {
     await using writer = await this.write(lease);
@@ -131,7 +130,7 @@ export class ContentStore {
       }
       await writer.append(chunk);
     }
-    return await writer.finish(expected);
+    return await writer.finish();
   }
 
   /** Reserves a path where a future blob can be written from outside this process. */

@@ -79,10 +79,6 @@ export class ImageImports {
     );
   }
 
-  get takesUploads(): boolean {
-    return this.#parts.preparer.uploads.kind === "direct";
-  }
-
   /**
    * Imports an archive that is uploaded to the driver; see {@link takeUpload}.
    *

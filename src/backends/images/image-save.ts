@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 
 import { invalid, systemError } from "../../common/errors.ts";
+import { getOrInsert } from "../../common/get-or-insert.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ArchivePart } from "../driver/archives.ts";
 import type { ContentStore } from "./content-store.ts";
@@ -252,9 +253,8 @@ function describe(
   const top = hexOf(layers.at(-1)?.diffId ?? "");
   for (const named of names) {
     const tag = named.tag ?? "";
-    repositories
-      .getOrInsertComputed(familiarName(named), () => [])
-      .push(`${JSON.stringify(tag)}:${JSON.stringify(top)}`);
+    const tags = getOrInsert(repositories, familiarName(named), () => []);
+    tags.push(`${JSON.stringify(tag)}:${JSON.stringify(top)}`);
     const annotations = {
       "io.containerd.image.name": canonicalString(named),
       "org.opencontainers.image.ref.name": tag,

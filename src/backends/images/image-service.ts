@@ -21,7 +21,11 @@ import {
   type RemovedImage,
   RemovedImageSchema,
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
-import { type AgentEndpointSchema, AgentReach } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
+import {
+  type AgentAccess,
+  type AgentEndpointSchema,
+  AgentReach,
+} from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { UploadPlace } from "./layer-upload.ts";
 import type { Images } from "./images.ts";
 import type { PushedImage } from "./push.ts";
@@ -32,6 +36,8 @@ import type { RemovedEntry } from "./remove-images.ts";
 /** Serves images. */
 export function registerImageService(router: ConnectRouter, images: Images): void {
   const { catalog, removal, pulls, pushes, archives, imports, distribution } = images;
+  const isDirect = (access: AgentAccess | undefined) =>
+    archives.takesUploads && access?.reach === AgentReach.LOCAL;
   router.service(ImageService, {
     async *pullImage(request, { signal }): AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>> {
       const { reference, platform, auth, allTags, client, withoutOwnAuth } = request;
@@ -82,7 +88,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       { open, access },
       { signal },
     ): AsyncGenerator<MessageInitShape<typeof ReceiveArchiveResponseSchema>> {
-      if (!archives.takesUploads || access?.reach !== AgentReach.LOCAL) {
+      if (!isDirect(access)) {
         yield { message: { case: "ready", value: {} } };
         return;
       }
@@ -117,7 +123,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       { access },
       { signal },
     ): AsyncGenerator<MessageInitShape<typeof ReceiveLayerResponseSchema>> {
-      if (!archives.takesUploads || access?.reach !== AgentReach.LOCAL) {
+      if (!isDirect(access)) {
         yield { message: { case: "ready", value: {} } };
         return;
       }
@@ -159,7 +165,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       { image, access },
       { signal },
     ): AsyncGenerator<MessageInitShape<typeof ReceiveImageResponseSchema>> {
-      if (!imports.takesUploads || access?.reach !== AgentReach.LOCAL) {
+      if (!isDirect(access)) {
         yield { message: { case: "ready", value: {} } };
         return;
       }

@@ -3,6 +3,7 @@
  * is read and checked before the first image is installed; a stream that is cut or damaged leaves nothing.
  */
 import { invalid } from "../../common/errors.ts";
+import { getOrInsert } from "../../common/get-or-insert.ts";
 import { sizeOfJson } from "../../common/json-values.ts";
 import { shortId } from "../../common/ids.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
@@ -97,9 +98,8 @@ export async function loadArchive(
       return bytes;
     },
     hold,
-    measure: (blob) => measures.getOrInsertComputed(blob.digest, () => measureOnce(blob)),
-    findLayer: (diffId, stack) =>
-      omitted.getOrInsertComputed(diffId, () => request.findLayer(lease, diffId, stack)),
+    measure: (blob) => getOrInsert(measures, blob.digest, () => measureOnce(blob)),
+    findLayer: (diffId, stack) => getOrInsert(omitted, diffId, () => request.findLayer(lease, diffId, stack)),
   };
   const manifest = files.find("manifest.json");
   const index = files.find("index.json");

@@ -4,47 +4,31 @@ import { type ContainerRecord, ContainerRecordSchema } from "../../gen/sockerles
 import { isContainerMode } from "../model/container-mode.ts";
 import { isRemoved, isUp } from "../model/records.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
-import { TableIndex } from "./table-index.ts";
-
-const idOf = ({ id }: ContainerRecord): string => id;
 
 /** Digits of the longest prefix of IDs that is indexed. */
 const indexedDigits = 3;
 
 /** Committed containers; the indexes let a start read only those that concern it. */
 export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
-  readonly #byName = new TableIndex(idOf, ({ name }) => [name]);
-  readonly #byPrefix = new TableIndex(idOf, ({ id }) =>
+  readonly #byName = this.indexed(({ name }) => [name]);
+  readonly #byPrefix = this.indexed(({ id }) =>
     Array.from({ length: indexedDigits }, (_, index) => id.slice(0, index + 1)),
   );
-  readonly #byNetwork = new TableIndex(idOf, addressedNetworks);
-  readonly #byEndpoint = new TableIndex(idOf, ({ endpoints }) =>
+  readonly #byNetwork = this.indexed(addressedNetworks);
+  readonly #byEndpoint = this.indexed(({ endpoints }) =>
     activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
   );
-  readonly #byLink = new TableIndex(idOf, ({ links }) => links.map(({ containerId }) => containerId));
-  readonly #upAndJoined = new TableIndex(idOf, (record) => (isUp(record) && isJoined(record) ? [""] : []));
-  readonly #byImage = new TableIndex(idOf, imagesOf);
-  readonly #byLayer = new TableIndex(idOf, layersOf);
-  readonly #byVolume = new TableIndex(idOf, mountedVolumes);
-  readonly #byToken = new TableIndex(idOf, ({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
-
-  readonly #indexes = [
-    this.#byName,
-    this.#byPrefix,
-    this.#byNetwork,
-    this.#byEndpoint,
-    this.#byLink,
-    this.#upAndJoined,
-    this.#byImage,
-    this.#byLayer,
-    this.#byVolume,
-    this.#byToken,
-  ];
+  readonly #byLink = this.indexed(({ links }) => links.map(({ containerId }) => containerId));
+  readonly #upAndJoined = this.indexed((record) => (isUp(record) && isJoined(record) ? [""] : []));
+  readonly #byImage = this.indexed(imagesOf);
+  readonly #byLayer = this.indexed(layersOf);
+  readonly #byVolume = this.indexed(mountedVolumes);
+  readonly #byToken = this.indexed(({ clientToken }) => (clientToken === "" ? [] : [clientToken]));
 
   #sharing: object = {};
 
   constructor() {
-    super("container", ContainerRecordSchema, idOf, { labelsOf: ({ config }) => config?.labels });
+    super("container", ContainerRecordSchema, ({ id }) => id, { labelsOf: ({ config }) => config?.labels });
   }
 
   /** Another object after each change of which containers exist, their names or network modes, or which are up. */
@@ -103,11 +87,9 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
   }
 
   protected override replaced(before: ContainerRecord | undefined, after: ContainerRecord | undefined): void {
+    super.replaced(before, after);
     if (sharingOf(before) !== sharingOf(after)) {
       this.#sharing = {};
-    }
-    for (const index of this.#indexes) {
-      index.replace(before, after);
     }
   }
 }

@@ -1,26 +1,21 @@
 /** The table of execs, with indexes by container and phase, and the weight of each container's. */
 import { ExecPhase, type ExecRecord, ExecRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
-import { TableIndex } from "./table-index.ts";
 import { weightOf } from "./weights.ts";
 
-const idOf = ({ id }: ExecRecord): string => id;
 const keyOf = (containerId: string, phase: ExecPhase): string => `${phase} ${containerId}`;
 
 const openPhases: readonly ExecPhase[] = [ExecPhase.STARTING, ExecPhase.RUNNING];
 
 /** Committed execs, ordered by their last change; with the indexes, creating one reads no other. */
 export class ExecTable extends RecordTable<typeof ExecRecordSchema> {
-  readonly #index = new TableIndex(idOf, ({ containerId, phase }) => [
-    containerId,
-    keyOf(containerId, phase),
-  ]);
+  readonly #index = this.indexed(({ containerId, phase }) => [containerId, keyOf(containerId, phase)]);
   readonly #open = new Map<string, number>();
   readonly #idle = new Map<string, number>();
   readonly #listeners = new Map<string, Set<() => void>>();
 
   constructor() {
-    super("exec", ExecRecordSchema, idOf, { order: "changed" });
+    super("exec", ExecRecordSchema, ({ id }) => id, { order: "changed" });
   }
 
   /** Execs of a container, the earliest to be made first. */
@@ -76,7 +71,7 @@ export class ExecTable extends RecordTable<typeof ExecRecordSchema> {
   }
 
   protected override replaced(before: ExecRecord | undefined, after: ExecRecord | undefined): void {
-    this.#index.replace(before, after);
+    super.replaced(before, after);
     this.#weigh(before, -1);
     this.#weigh(after, 1);
     for (const listener of this.#listeners.get((after ?? before)?.id ?? "") ?? []) {

@@ -2,15 +2,14 @@
 import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { type LayerStack, LayerStacks } from "./layer-stacks.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
-import { TableIndex } from "./table-index.ts";
 
 const idOf = ({ id }: ImageRecord): string => id;
 
 /** Committed images; with the indexes, a lookup reads no other image. */
 export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
-  readonly #byParent = new TableIndex(idOf, ({ parentId }) => (parentId === "" ? [] : [parentId]));
-  readonly #byLayer = new TableIndex(idOf, ({ diffIds }) => diffIds);
-  readonly #byBlob = new TableIndex(idOf, blobsOf);
+  readonly #byParent = this.indexed(({ parentId }) => (parentId === "" ? [] : [parentId]));
+  readonly #byLayer = this.indexed(({ diffIds }) => diffIds);
+  readonly #byBlob = this.indexed(blobsOf);
   readonly #stacks = new LayerStacks();
   /** All IDs in order, once they were needed and until there are others. */
   #sortedIds: readonly string[] | undefined;
@@ -66,9 +65,7 @@ export class ImageTable extends RecordTable<typeof ImageRecordSchema> {
   }
 
   protected override replaced(before: ImageRecord | undefined, after: ImageRecord | undefined): void {
-    for (const index of [this.#byParent, this.#byLayer, this.#byBlob]) {
-      index.replace(before, after);
-    }
+    super.replaced(before, after);
     this.#stacks.replace(before?.diffIds, after?.diffIds);
     if (before === undefined || after === undefined) {
       this.#sortedIds = undefined;

@@ -1,17 +1,16 @@
 /** The table of networks, with indexes besides the ID. */
 import { type NetworkRecord, NetworkRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
-import { TableIndex } from "./table-index.ts";
-
-const idOf = ({ network }: NetworkRecord): string => network?.id ?? "";
 
 /** Committed networks; with the index, a lookup by name reads no other network. */
 export class NetworkTable extends RecordTable<typeof NetworkRecordSchema> {
-  readonly #byName = new TableIndex(idOf, ({ network }) => [network?.name ?? ""]);
-  readonly #bySource = new TableIndex(idOf, ({ network }) => [network?.configFrom ?? ""]);
+  readonly #byName = this.indexed(({ network }) => [network?.name ?? ""]);
+  readonly #bySource = this.indexed(({ network }) => [network?.configFrom ?? ""]);
 
   constructor() {
-    super("network", NetworkRecordSchema, idOf, { labelsOf: ({ network }) => network?.labels });
+    super("network", NetworkRecordSchema, ({ network }) => network?.id ?? "", {
+      labelsOf: ({ network }) => network?.labels,
+    });
   }
 
   /** The network that owns a name; it may still be being created or removed. */
@@ -22,12 +21,6 @@ export class NetworkTable extends RecordTable<typeof NetworkRecordSchema> {
   /** Networks with the settings of another one (`--config-from`), by its name. */
   configuredFrom(name: string): readonly NetworkRecord[] {
     return this.#bySource.get(name);
-  }
-
-  protected override replaced(before: NetworkRecord | undefined, after: NetworkRecord | undefined): void {
-    for (const index of [this.#byName, this.#bySource]) {
-      index.replace(before, after);
-    }
   }
 }
 

@@ -1,4 +1,5 @@
 /** Lookup of a table's records by a property other than the ID. */
+import { getOrInsert } from "../../common/get-or-insert.ts";
 
 /** Records by their keys, of which each may have any number. Part of its table, and changed together with it. */
 export class TableIndex<T> {
@@ -37,9 +38,7 @@ export class TableIndex<T> {
   }
 
   #add(key: string, record: T): void {
-    const records = this.#records.get(key) ?? new Map<string, T>();
-    records.set(this.#idOf(record), record);
-    this.#records.set(key, records);
+    getOrInsert(this.#records, key, () => new Map<string, T>()).set(this.#idOf(record), record);
   }
 
   #remove(key: string, id: string): void {

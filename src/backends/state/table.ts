@@ -5,6 +5,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
 import { creatorOf } from "../model/inner-socket-labels.ts";
+import { TableIndex } from "./table-index.ts";
 import { Weights } from "./weights.ts";
 
 /** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
@@ -64,6 +65,7 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   readonly #labelsOf: LabelsOf<MessageShape<Desc>> | undefined;
   readonly #weighed: ((record: MessageShape<Desc>) => unknown) | undefined;
   readonly #weights: Weights | undefined;
+  readonly #indexes: TableIndex<MessageShape<Desc>>[] = [];
 
   /**
    * @param order of the records: by creation, or by last change; loaded records have no order
@@ -160,8 +162,21 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
     };
   }
 
-  /** Called for every change once readers see it; for indexes. */
-  protected replaced(_before: MessageShape<Desc> | undefined, _after: MessageShape<Desc> | undefined): void {}
+  /** Adds an index by a property other than the ID, which changes with the table; before the first record. */
+  protected indexed(
+    keysOf: (record: MessageShape<Desc>) => Iterable<string>,
+  ): TableIndex<MessageShape<Desc>> {
+    const index = new TableIndex(this.#idOf, keysOf);
+    this.#indexes.push(index);
+    return index;
+  }
+
+  /** Called for every change once readers see it. */
+  protected replaced(before: MessageShape<Desc> | undefined, after: MessageShape<Desc> | undefined): void {
+    for (const index of this.#indexes) {
+      index.replace(before, after);
+    }
+  }
 
   /** @returns the reason, in words, why the table holds too much for it */
   #set(id: string, record: MessageShape<Desc>): string | undefined {

@@ -1,5 +1,4 @@
 /** Dialling the backend: HTTP/2 connections on a unix socket, or on TCP with mutual TLS. */
-import { readFile } from "node:fs/promises";
 import type { ClientHttp2Stream, Http2Session, Settings } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
@@ -8,8 +7,8 @@ import { Code, ConnectError, createClient, type Interceptor, type Transport } fr
 import { Http2SessionManager } from "@connectrpc/connect-node";
 
 import type { TlsFiles } from "../../common/config/load.ts";
-import { errnoOf, fromFileError, messageOf } from "../../common/errors.ts";
-import { checkOwnCertificate } from "../../common/own-certificate.ts";
+import { errnoOf } from "../../common/errors.ts";
+import { readOwnCertificate } from "../../common/own-certificate.ts";
 import { packWaiting } from "../../common/pack-waiting.ts";
 import { readOnDemand } from "../../common/read-on-demand.ts";
 import { maxSessionMemory, sessionWindow } from "../../common/session-bounds.ts";
@@ -66,8 +65,7 @@ export async function readBackendReach(address: string, files: TlsFiles | undefi
   if (files === undefined || address.startsWith("unix://")) {
     return { address };
   }
-  const [ca, cert, key] = await Promise.all([readPem(files.ca), readPem(files.cert), readPem(files.key)]);
-  checkOwnCertificate({ ca, cert, key }, files, "clientAuth");
+  const { ca, cert, key } = await readOwnCertificate(files, "clientAuth");
   return { address, tls: { authority: ca, certificate: cert, key, files } };
 }
 
@@ -189,14 +187,6 @@ function connectToHeldSocket(path: string): Socket {
   }, restartLimitMs).unref();
   socket.once("close", () => clearTimeout(limit));
   return socket;
-}
-
-async function readPem(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw fromFileError(error, `${path}: ${messageOf(error)}`);
-  }
 }
 
 /** Adds to the error what to check if nobody listens: "connect ENOENT" alone does not help a user. */

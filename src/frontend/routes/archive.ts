@@ -9,7 +9,7 @@ import { pathStatHeader, pathStatHeaderValue } from "../convert/path-stat.ts";
 import { flag, text } from "../http/query.ts";
 import { replyEmpty } from "../http/reply.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import { archiveToClient } from "../streams/archive-to-client.ts";
 import { closeCopy, OutOfSight } from "../streams/handed-on.ts";
 import { type Access, atAgent, type OpenStream, openStreamAt } from "../streams/open-stream.ts";
@@ -24,16 +24,10 @@ const takenLimitMs = 1_000;
 
 /** The endpoints of archives. */
 export const archiveRoutes: readonly Route[] = [
-  {
-    method: "HEAD",
-    path: "/containers/{id}/archive",
-    answeredBy: builtBackends,
-    handler: headContainersArchive,
-  },
+  { method: "HEAD", path: "/containers/{id}/archive", handler: headContainersArchive },
   {
     method: "GET",
     path: "/containers/{id}/archive",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "body" },
     handler: getContainersArchive,
@@ -41,7 +35,6 @@ export const archiveRoutes: readonly Route[] = [
   {
     method: "PUT",
     path: "/containers/{id}/archive",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "upload", take: takeContainersArchive },
     handler: putContainersArchive,

@@ -6,7 +6,7 @@ import { StreamUse, WaitCondition } from "../../gen/sockerless/backend/v1/contai
 import { HijackedConnection } from "../hijack.ts";
 import { flag, text } from "../http/query.ts";
 import type { HijackContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import { lostAttachment, openAttachment, refuseInBand } from "../streams/attach-stream.ts";
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
@@ -26,7 +26,6 @@ export const attachRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/containers/{id}/attach",
-    answeredBy: builtBackends,
     kind: "stream",
     hijack: true,
     refusesInText: true,
@@ -35,7 +34,6 @@ export const attachRoutes: readonly Route[] = [
   {
     method: "GET",
     path: "/containers/{id}/attach/ws",
-    answeredBy: builtBackends,
     kind: "stream",
     hijack: true,
     handler: getContainersAttachWs,

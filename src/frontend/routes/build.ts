@@ -8,7 +8,7 @@ import { refuse } from "../not-built.ts";
 import { text } from "../http/query.ts";
 import { replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext, RequestContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 const buildElsewhere =
   "build the image elsewhere and bring it with docker load, docker import or docker pull";
@@ -22,7 +22,6 @@ export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/build",
-    answeredBy: builtBackends,
     note: "By the builder that `serve` starts with the first build.",
     kind: "transfer",
     handler: postBuild,
@@ -34,11 +33,10 @@ export const buildRoutes: readonly Route[] = [
     note: "Where nothing was built there is no cache: nothing is found.",
     handler: postBuildPrune,
   },
-  { method: "POST", path: "/build/cancel", answeredBy: builtBackends, handler: postBuildCancel },
+  { method: "POST", path: "/build/cancel", handler: postBuildCancel },
   {
     method: "POST",
     path: "/session",
-    answeredBy: builtBackends,
     kind: "session",
     hijack: true,
     handler: join("/session"),
@@ -46,7 +44,6 @@ export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/grpc",
-    answeredBy: builtBackends,
     kind: "session",
     hijack: true,
     handler: join("/grpc"),

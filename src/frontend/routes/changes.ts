@@ -10,7 +10,7 @@ import { namedReference } from "../convert/image-references.ts";
 import { flagOr, text } from "../http/query.ts";
 import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
 import { type Access, atAgent, type OpenStream, openStream } from "../streams/open-stream.ts";
 
@@ -19,18 +19,12 @@ export const changesRoutes: readonly Route[] = [
   {
     method: "GET",
     path: "/containers/{name}/export",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "body" },
     handler: getContainersExport,
   },
-  {
-    method: "GET",
-    path: "/containers/{name}/changes",
-    answeredBy: builtBackends,
-    handler: getContainersChanges,
-  },
-  { method: "POST", path: "/commit", answeredBy: builtBackends, handler: postCommit },
+  { method: "GET", path: "/containers/{name}/changes", handler: getContainersChanges },
+  { method: "POST", path: "/commit", handler: postCommit },
 ];
 
 async function getContainersChanges(context: ReplyContext): Promise<void> {

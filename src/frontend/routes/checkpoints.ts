@@ -16,7 +16,7 @@ function experimental(method: HttpMethod, path: string): ReplyRoute {
   return {
     method,
     path,
-    answeredBy: [],
+    answeredBy: "nobody",
     note: "As dockerd without experimental features.",
     handler: () => Promise.reject(notImplemented(disabled)),
   };

@@ -5,36 +5,16 @@ import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
 import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** The routes of the verbs. */
 export const containerVerbRoutes: readonly Route[] = [
-  { method: "POST", path: "/containers/prune", answeredBy: builtBackends, handler: postContainersPrune },
-  { method: "GET", path: "/containers/{name}/top", answeredBy: builtBackends, handler: getContainersTop },
-  {
-    method: "POST",
-    path: "/containers/{name}/pause",
-    answeredBy: builtBackends,
-    handler: postContainersPause,
-  },
-  {
-    method: "POST",
-    path: "/containers/{name}/unpause",
-    answeredBy: builtBackends,
-    handler: postContainersUnpause,
-  },
-  {
-    method: "POST",
-    path: "/containers/{name}/rename",
-    answeredBy: builtBackends,
-    handler: postContainersRename,
-  },
-  {
-    method: "POST",
-    path: "/containers/{name}/update",
-    answeredBy: builtBackends,
-    handler: postContainersUpdate,
-  },
+  { method: "POST", path: "/containers/prune", handler: postContainersPrune },
+  { method: "GET", path: "/containers/{name}/top", handler: getContainersTop },
+  { method: "POST", path: "/containers/{name}/pause", handler: postContainersPause },
+  { method: "POST", path: "/containers/{name}/unpause", handler: postContainersUnpause },
+  { method: "POST", path: "/containers/{name}/rename", handler: postContainersRename },
+  { method: "POST", path: "/containers/{name}/update", handler: postContainersUpdate },
 ];
 
 async function postContainersPause(context: ReplyContext): Promise<void> {

@@ -28,48 +28,27 @@ import { flag, integer, terminalSize, text } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import type { HeldCall } from "../streams/hand-over.ts";
 
 /** The routes of containers, in the order in which they are tried. */
 export const containerRoutes: readonly Route[] = [
-  { method: "GET", path: "/containers/json", answeredBy: builtBackends, handler: inTurn(getContainersJson) },
-  { method: "POST", path: "/containers/create", answeredBy: builtBackends, handler: postContainersCreate },
-  {
-    method: "GET",
-    path: "/containers/{name}/json",
-    answeredBy: builtBackends,
-    handler: getContainersByName,
-  },
-  {
-    method: "POST",
-    path: "/containers/{name}/start",
-    answeredBy: builtBackends,
-    handler: postContainersStart,
-  },
-  { method: "POST", path: "/containers/{name}/stop", answeredBy: builtBackends, handler: postContainersStop },
-  { method: "POST", path: "/containers/{name}/kill", answeredBy: builtBackends, handler: postContainersKill },
-  {
-    method: "POST",
-    path: "/containers/{name}/restart",
-    answeredBy: builtBackends,
-    handler: postContainersRestart,
-  },
+  { method: "GET", path: "/containers/json", handler: inTurn(getContainersJson) },
+  { method: "POST", path: "/containers/create", handler: postContainersCreate },
+  { method: "GET", path: "/containers/{name}/json", handler: getContainersByName },
+  { method: "POST", path: "/containers/{name}/start", handler: postContainersStart },
+  { method: "POST", path: "/containers/{name}/stop", handler: postContainersStop },
+  { method: "POST", path: "/containers/{name}/kill", handler: postContainersKill },
+  { method: "POST", path: "/containers/{name}/restart", handler: postContainersRestart },
   {
     method: "POST",
     path: "/containers/{name}/wait",
-    answeredBy: builtBackends,
     kind: "stream",
     handsOver: { part: "answer", call: heldWait, contentType: () => "application/json" },
     handler: postContainersWait,
   },
-  {
-    method: "POST",
-    path: "/containers/{name}/resize",
-    answeredBy: builtBackends,
-    handler: postContainersResize,
-  },
-  { method: "DELETE", path: "/containers/{name}", answeredBy: builtBackends, handler: deleteContainers },
+  { method: "POST", path: "/containers/{name}/resize", handler: postContainersResize },
+  { method: "DELETE", path: "/containers/{name}", handler: deleteContainers },
 ];
 
 async function getContainersJson(context: ReplyContext): Promise<void> {

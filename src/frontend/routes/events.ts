@@ -6,11 +6,11 @@ import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
 import { replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** The route of events. */
 export const eventRoutes: readonly Route[] = [
-  { method: "GET", path: "/events", answeredBy: builtBackends, kind: "stream", handler: getEvents },
+  { method: "GET", path: "/events", kind: "stream", handler: getEvents },
 ];
 
 async function getEvents({ query, version, signal, services, response }: ReplyContext): Promise<void> {

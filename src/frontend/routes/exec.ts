@@ -19,7 +19,7 @@ import { HijackedConnection } from "../hijack.ts";
 import { terminalSize } from "../http/query.ts";
 import { replyEmpty, replyJson } from "../http/reply.ts";
 import type { HijackContext, ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import { inBandText, prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
 import type { ExecEnd } from "../streams/exec-ends.ts";
@@ -31,32 +31,10 @@ import { onAbort } from "../../common/on-abort.ts";
 
 /** The endpoints of execs. */
 export const execRoutes: readonly Route[] = [
-  {
-    method: "POST",
-    path: "/containers/{id}/exec",
-    answeredBy: builtBackends,
-    handler: postContainersExec,
-  },
-  {
-    method: "POST",
-    path: "/exec/{id}/start",
-    answeredBy: builtBackends,
-    kind: "exec",
-    hijack: true,
-    handler: postExecStart,
-  },
-  {
-    method: "POST",
-    path: "/exec/{id}/resize",
-    answeredBy: builtBackends,
-    handler: postExecResize,
-  },
-  {
-    method: "GET",
-    path: "/exec/{id}/json",
-    answeredBy: builtBackends,
-    handler: getExecById,
-  },
+  { method: "POST", path: "/containers/{id}/exec", handler: postContainersExec },
+  { method: "POST", path: "/exec/{id}/start", kind: "exec", hijack: true, handler: postExecStart },
+  { method: "POST", path: "/exec/{id}/resize", handler: postExecResize },
+  { method: "GET", path: "/exec/{id}/json", handler: getExecById },
 ];
 
 async function postContainersExec(context: ReplyContext): Promise<void> {

@@ -24,7 +24,7 @@ import { flagOr, text } from "../http/query.ts";
 import { replyPart } from "../http/reply.ts";
 import { registryAuthFromHeader } from "../registry-auth.ts";
 import type { ReplyContext, RequestContext, TakeContext, TakenUpload } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
 import { closeCopy, OutOfSight } from "../streams/handed-on.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
@@ -40,22 +40,14 @@ export const imageTransferRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/images/load",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "upload", take: takeImagesLoad },
     handler: postImagesLoad,
   },
-  {
-    method: "POST",
-    path: "/images/create",
-    answeredBy: builtBackends,
-    kind: "transfer",
-    handler: postImagesCreate,
-  },
+  { method: "POST", path: "/images/create", kind: "transfer", handler: postImagesCreate },
   {
     method: "GET",
     path: "/images/get",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "body" },
     handler: getImagesGet,
@@ -63,18 +55,11 @@ export const imageTransferRoutes: readonly Route[] = [
   {
     method: "GET",
     path: "/images/{name}/get",
-    answeredBy: builtBackends,
     kind: "transfer",
     handsOver: { part: "body" },
     handler: getImagesGet,
   },
-  {
-    method: "POST",
-    path: "/images/{name}/push",
-    answeredBy: builtBackends,
-    kind: "transfer",
-    handler: postImagesPush,
-  },
+  { method: "POST", path: "/images/{name}/push", kind: "transfer", handler: postImagesPush },
 ];
 
 async function postImagesCreate(context: ReplyContext): Promise<void> {

@@ -19,23 +19,18 @@ import { registryAuthFromHeader } from "../registry-auth.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** The routes of images, in the order in which they are tried. */
 export const imageRoutes: readonly Route[] = [
-  { method: "GET", path: "/images/json", answeredBy: builtBackends, handler: inTurn(getImagesJson) },
+  { method: "GET", path: "/images/json", handler: inTurn(getImagesJson) },
   { ...notBuilt("GET", "/images/search", "docker search"), handler: getImagesSearch },
-  {
-    method: "GET",
-    path: "/images/{name}/history",
-    answeredBy: builtBackends,
-    handler: inTurn(getImagesHistory),
-  },
-  { method: "GET", path: "/images/{name}/json", answeredBy: builtBackends, handler: inTurn(getImagesByName) },
-  { method: "POST", path: "/images/prune", answeredBy: builtBackends, handler: postImagesPrune },
-  { method: "POST", path: "/images/{name}/tag", answeredBy: builtBackends, handler: postImagesTag },
-  { method: "DELETE", path: "/images/{name}", answeredBy: builtBackends, handler: deleteImages },
-  { method: "GET", path: "/distribution/{name}/json", answeredBy: builtBackends, handler: getDistribution },
+  { method: "GET", path: "/images/{name}/history", handler: inTurn(getImagesHistory) },
+  { method: "GET", path: "/images/{name}/json", handler: inTurn(getImagesByName) },
+  { method: "POST", path: "/images/prune", handler: postImagesPrune },
+  { method: "POST", path: "/images/{name}/tag", handler: postImagesTag },
+  { method: "DELETE", path: "/images/{name}", handler: deleteImages },
+  { method: "GET", path: "/distribution/{name}/json", handler: getDistribution },
 ];
 
 async function getImagesJson(context: ReplyContext): Promise<void> {

@@ -6,7 +6,7 @@ import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 import type { HeldCall } from "../streams/hand-over.ts";
 import { inBandText } from "../streams/client-socket.ts";
 import { type Access, openStream } from "../streams/open-stream.ts";
@@ -17,7 +17,6 @@ export const logsRoutes: readonly Route[] = [
   {
     method: "GET",
     path: "/containers/{id}/logs",
-    answeredBy: builtBackends,
     kind: "stream",
     handsOver: {
       part: "answer",

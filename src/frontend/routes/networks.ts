@@ -9,26 +9,21 @@ import { text } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** One crowd, whichever path it takes. */
 const getNetworks = inTurn(getNetworksList);
 
 /** The routes of networks, in the order in which they are tried. */
 export const networkRoutes: readonly Route[] = [
-  { method: "GET", path: "/networks", answeredBy: builtBackends, handler: getNetworks },
-  { method: "GET", path: "/networks/", answeredBy: builtBackends, handler: getNetworks },
-  { method: "GET", path: "/networks/{id}", answeredBy: builtBackends, handler: inTurn(getNetworksById) },
-  { method: "POST", path: "/networks/create", answeredBy: builtBackends, handler: postNetworksCreate },
-  { method: "POST", path: "/networks/prune", answeredBy: builtBackends, handler: postNetworksPrune },
-  { method: "POST", path: "/networks/{id}/connect", answeredBy: builtBackends, handler: postNetworksConnect },
-  {
-    method: "POST",
-    path: "/networks/{id}/disconnect",
-    answeredBy: builtBackends,
-    handler: postNetworksDisconnect,
-  },
-  { method: "DELETE", path: "/networks/{id}", answeredBy: builtBackends, handler: deleteNetworks },
+  { method: "GET", path: "/networks", handler: getNetworks },
+  { method: "GET", path: "/networks/", handler: getNetworks },
+  { method: "GET", path: "/networks/{id}", handler: inTurn(getNetworksById) },
+  { method: "POST", path: "/networks/create", handler: postNetworksCreate },
+  { method: "POST", path: "/networks/prune", handler: postNetworksPrune },
+  { method: "POST", path: "/networks/{id}/connect", handler: postNetworksConnect },
+  { method: "POST", path: "/networks/{id}/disconnect", handler: postNetworksDisconnect },
+  { method: "DELETE", path: "/networks/{id}", handler: deleteNetworks },
 ];
 
 const truthTexts: ReadonlySet<string> = new Set(["1", "t", "true", "0", "f", "false"]);

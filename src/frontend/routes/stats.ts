@@ -6,20 +6,14 @@ import { statsToJson } from "../convert/stats.ts";
 import { flag, flagOr } from "../http/query.ts";
 import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** Interval of the empty readings of a stopped container. */
 const emptyEveryMs = 1_000;
 
 /** The route of resource usage. */
 export const statsRoutes: readonly Route[] = [
-  {
-    method: "GET",
-    path: "/containers/{name}/stats",
-    answeredBy: builtBackends,
-    kind: "stream",
-    handler: getContainersStats,
-  },
+  { method: "GET", path: "/containers/{name}/stats", kind: "stream", handler: getContainersStats },
 ];
 
 async function getContainersStats(context: ReplyContext): Promise<void> {

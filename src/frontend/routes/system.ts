@@ -14,25 +14,19 @@ import { notBuilt } from "../not-built.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type HttpMethod, type Route } from "../router.ts";
+import type { HttpMethod, Route } from "../router.ts";
 
 /** The routes of the system as a whole. */
 export const systemRoutes: readonly Route[] = [
   { method: "GET", path: "/_ping", answeredBy: "frontend", handler: getPing },
   { method: "HEAD", path: "/_ping", answeredBy: "frontend", handler: getPing },
-  { method: "GET", path: "/version", answeredBy: builtBackends, handler: getVersion },
-  { method: "GET", path: "/info", answeredBy: builtBackends, handler: getInfo },
-  { method: "POST", path: "/auth", answeredBy: builtBackends, handler: postAuth },
-  { method: "GET", path: "/system/df", answeredBy: builtBackends, handler: inTurn(getSystemDf) },
+  { method: "GET", path: "/version", handler: getVersion },
+  { method: "GET", path: "/info", handler: getInfo },
+  { method: "POST", path: "/auth", handler: postAuth },
+  { method: "GET", path: "/system/df", handler: inTurn(getSystemDf) },
   { method: "OPTIONS", path: "/{path}", answeredBy: "frontend", handler: options },
 
-  {
-    method: "GET",
-    path: "/plugins",
-    answeredBy: "frontend",
-    note: "There are none.",
-    handler: getPlugins,
-  },
+  { method: "GET", path: "/plugins", answeredBy: "frontend", note: "There are none.", handler: getPlugins },
   notBuilt("GET", "/plugins/privileges", "docker plugin"),
   {
     method: "GET",
@@ -167,7 +161,7 @@ function swarmRoute(method: HttpMethod, path: string, message: string): Route {
   return {
     method,
     path,
-    answeredBy: [],
+    answeredBy: "nobody",
     note: "There is no swarm: refused with 503.",
     handler: async () => {
       throw unavailable(message);

@@ -11,23 +11,23 @@ import { flag } from "../http/query.ts";
 import { inTurn } from "../http/in-turn.ts";
 import { replyEmpty, replyJson, replyLongJson } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
-import { builtBackends, type Route } from "../router.ts";
+import type { Route } from "../router.ts";
 
 /** The routes of volumes, in the order in which they are tried. */
 export const volumeRoutes: readonly Route[] = [
-  { method: "GET", path: "/volumes", answeredBy: builtBackends, handler: inTurn(getVolumesList) },
-  { method: "GET", path: "/volumes/{name}", answeredBy: builtBackends, handler: inTurn(getVolumesByName) },
-  { method: "POST", path: "/volumes/create", answeredBy: builtBackends, handler: postVolumesCreate },
-  { method: "POST", path: "/volumes/prune", answeredBy: builtBackends, handler: postVolumesPrune },
+  { method: "GET", path: "/volumes", handler: inTurn(getVolumesList) },
+  { method: "GET", path: "/volumes/{name}", handler: inTurn(getVolumesByName) },
+  { method: "POST", path: "/volumes/create", handler: postVolumesCreate },
+  { method: "POST", path: "/volumes/prune", handler: postVolumesPrune },
   {
     method: "PUT",
     path: "/volumes/{name}",
     since: "1.42",
-    answeredBy: [],
+    answeredBy: "nobody",
     note: "Cluster volumes only, which need a swarm: refused with 503.",
     handler: putVolumes,
   },
-  { method: "DELETE", path: "/volumes/{name}", answeredBy: builtBackends, handler: deleteVolumes },
+  { method: "DELETE", path: "/volumes/{name}", handler: deleteVolumes },
 ];
 
 async function getVolumesList({ query, signal, services, response }: ReplyContext): Promise<void> {

@@ -16,10 +16,9 @@ import { pushBusybox } from "./ecs-scene.ts";
 
 // A registry of this process has the image, because it stays when a simulator's process ends.
 let image: string;
-duringTests(async () => {
-  const registry = await TestRegistry.start();
-  image = await pushBusybox(registry);
-  return registry;
+duringTests(async (resources) => {
+  image = await pushBusybox(resources.use(await TestRegistry.start()));
+  return {};
 });
 
 /** A process with a simulator and a task that runs; it tells the simulator's directory and its interface. */

@@ -11,10 +11,10 @@ const version = "2025-11-01";
 const path = "Microsoft.ContainerRegistry/registries/sockerless";
 const pull = "Microsoft.ContainerRegistry/registries/pull/read";
 const scene = duringTests(() => AzureScene.start());
-const source = duringTests(async () => {
-  const registry = await TestRegistry.start({ credentials: true });
-  await registry.push("team/app", "v1", await busyboxImage());
-  return registry;
+const { source } = duringTests(async (resources) => {
+  const source = resources.use(await TestRegistry.start({ credentials: true }));
+  await source.push("team/app", "v1", await busyboxImage());
+  return { source };
 });
 
 async function importImage(more: object = {}): Promise<[number, string]> {

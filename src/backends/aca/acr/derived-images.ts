@@ -7,6 +7,7 @@ import * as v from "valibot";
 
 import { mustRead, object } from "../../../common/documents.ts";
 import { invalid } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import { shortId } from "../../../common/ids.ts";
 import { agentInImage } from "../../cloud/images/agent-image.ts";
 import type { OwnRepository } from "../../cloud/images/own-repository.ts";
@@ -78,13 +79,9 @@ export class DerivedImages {
    */
   async ensure(original: string, signal: AbortSignal): Promise<string> {
     const source = parseNamed(original);
-    const making = this.#making.get(original);
-    if (making !== undefined) {
-      return await making;
-    }
-    const made = this.#make(source, signal).finally(() => this.#making.delete(original));
-    this.#making.set(original, made);
-    return await made;
+    return await getOrInsert(this.#making, original, () =>
+      this.#make(source, signal).finally(() => this.#making.delete(original)),
+    );
   }
 
   async #make(source: NamedReference, signal: AbortSignal): Promise<string> {

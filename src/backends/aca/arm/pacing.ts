@@ -3,6 +3,7 @@ import type { PipelinePolicy, PipelineRequest, PipelineResponse } from "@azure/c
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
@@ -41,11 +42,8 @@ export function pacingPolicy(options: PacingOptions): PipelinePolicy {
   const { clock } = options;
   const logger = componentLogger(options.logger, "azure");
   const buckets = new Map<RateName, TokenBucket>();
-  const bucketOf = (name: RateName): TokenBucket => {
-    const known = buckets.get(name) ?? new TokenBucket(options.rates[name] ?? defaultRates[name], clock);
-    buckets.set(name, known);
-    return known;
-  };
+  const bucketOf = (name: RateName): TokenBucket =>
+    getOrInsert(buckets, name, () => new TokenBucket(options.rates[name] ?? defaultRates[name], clock));
   return {
     name: "sockerless-pacing",
     async sendRequest(request, next) {

@@ -1,7 +1,7 @@
 /** Requests to Azure for a container's start: the job to create and start. */
 import type { Job } from "@azure/arm-appcontainers";
 
-import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import { withoutGeneration } from "../../cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { copiedImages } from "../../cloud/ready-made/copied-images.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
@@ -115,7 +115,5 @@ export function parseRequest(request: string): JobRequest {
 function withoutStart(request: string): string {
   const { job } = parseRequest(request);
   const { tags: _tags, ...rest } = job;
-  return JSON.stringify(rest, (_key, value: unknown) =>
-    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
-  );
+  return withoutGeneration(rest);
 }

@@ -61,6 +61,13 @@ export function agentEnvironment(
   ];
 }
 
+/** Parts of a request as JSON, without the generation in its agent's environment. */
+export function withoutGeneration(request: object): string {
+  return JSON.stringify(request, (_key, value: unknown) =>
+    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
+  );
+}
+
 /** Additional variables of a prepared task's agent, besides those shared by all tasks of its shape. */
 export function preparedEnvironment({
   name,

@@ -2,6 +2,7 @@
 import type { Duplex } from "node:stream";
 
 import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import type { Caller } from "./relay-messages.ts";
 
 /** Maximum waiting connections of one agent: it offers one, and another while that is being taken. */
@@ -151,20 +152,13 @@ export class Meetings {
   }
 
   #meetingOf(caller: Caller): Meeting {
-    const key = keyOf(caller);
-    const known = this.#meetings.get(key);
-    if (known !== undefined) {
-      return known;
-    }
-    const made: Meeting = {
+    return getOrInsert(this.#meetings, keyOf(caller), () => ({
       caller,
       offers: new Set(),
       wants: { controls: new Set(), peers: new Set() },
       isWanted: false,
       used: 0,
-    };
-    this.#meetings.set(key, made);
-    return made;
+    }));
   }
 
   #forgetIdle(meeting: Meeting): void {

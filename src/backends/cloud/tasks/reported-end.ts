@@ -1,6 +1,7 @@
 /** The end of a run as reported by its agent in the cloud's log, for when both agent and task are gone. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { after } from "../../../common/timers.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -59,13 +60,9 @@ export class ReportedEnds {
    */
   of({ containerId, generation }: Pick<TaskRecord, "containerId" | "generation">): Promise<ReportedEnd> {
     const run = `${containerId} ${generation}`;
-    const underWay = this.#looks.get(run);
-    if (underWay !== undefined) {
-      return underWay;
-    }
-    const look = this.#look(run, containerId, generation).finally(() => this.#looks.delete(run));
-    this.#looks.set(run, look);
-    return look;
+    return getOrInsert(this.#looks, run, () =>
+      this.#look(run, containerId, generation).finally(() => this.#looks.delete(run)),
+    );
   }
 
   async #look(run: string, containerId: string, generation: bigint): Promise<ReportedEnd> {

@@ -1,6 +1,7 @@
 /** The life of one AWS call: rate limiting, retries and logging. */
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
@@ -65,15 +66,8 @@ export function createCaller(options: CallerOptions): AwsCaller {
   const defaults = ratesOf(options.region);
   const denials = new Denials(logger);
   const buckets = new Map<RateName, TokenBucket>();
-  const bucketOf = (name: RateName): TokenBucket => {
-    const known = buckets.get(name);
-    if (known !== undefined) {
-      return known;
-    }
-    const made = new TokenBucket(options.rates[name] ?? defaults[name], clock);
-    buckets.set(name, made);
-    return made;
-  };
+  const bucketOf = (name: RateName): TokenBucket =>
+    getOrInsert(buckets, name, () => new TokenBucket(options.rates[name] ?? defaults[name], clock));
 
   const paced: AwsCaller = async (service, client, command, ended) => {
     const signal = ended === undefined ? options.signal : AbortSignal.any([ended, options.signal]);

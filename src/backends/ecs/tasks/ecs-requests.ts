@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import { withoutGeneration } from "../../cloud/agents/agent-environment.ts";
 import type { StartStep, TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { invalid } from "../../../common/errors.ts";
@@ -130,7 +130,5 @@ function parse(request: string): RunTaskCommandInput {
 /** A request without the parts for one start, and without its capacity provider. */
 function withoutStart(request: RunTaskCommandInput): string {
   const { clientToken: _token, capacityProviderStrategy: _strategy, launchType: _type, ...task } = request;
-  return JSON.stringify(task, (_key, value: unknown) =>
-    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
-  );
+  return withoutGeneration(task);
 }

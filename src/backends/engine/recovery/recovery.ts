@@ -346,26 +346,21 @@ function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, Fo
     if (context.state.containers.has(workload.containerId) || workload.unanswered === true) {
       continue;
     }
+    const about = { container: workload.containerId };
     if (workload.agent !== undefined) {
-      context.logger.warn(
-        { container: workload.containerId },
-        "a container runs that the state does not know; it is left alone",
-      );
+      context.logger.warn(about, "a container runs that the state does not know; it is left alone");
       continue;
     }
     const isKept = context.driver.site.kind === "at-hand" || context.state.losses.length > 0;
     if (isKept && workload.unfinished !== true) {
       context.unclaimed.add(workload.containerId);
       context.logger.warn(
-        { container: workload.containerId },
+        about,
         "files of a container that the state does not know are kept, until containers are pruned",
       );
       continue;
     }
-    context.logger.warn(
-      { container: workload.containerId },
-      "files of a container that the state does not know are cleared away",
-    );
+    context.logger.warn(about, "files of a container that the state does not know are cleared away");
     void context.background.run(`clear away container ${workload.containerId}`, () =>
       context.driver.workloads.remove(workload.containerId),
     );

@@ -4,6 +4,7 @@ import type { V1ContainerStatus, V1Pod } from "@kubernetes/client-node";
 import { ok, type Result, wrong } from "../../../common/finding.ts";
 import { isMissing, KubernetesError } from "../api/errors.ts";
 import { mainContainerName } from "../pods/pod-spec.ts";
+import { statusesOf } from "../pods/pod-view.ts";
 import { DoctorPod, type DoctorSurroundings } from "./doctor-pod.ts";
 
 /** Reasons for which a container waits, and goes on waiting. */
@@ -40,10 +41,6 @@ export function startOf({ spec, status }: V1Pod, seconds: number): Result | unde
   }
   const stuck = containers.find(({ state }) => lasting.has(state?.waiting?.reason ?? ""));
   return stuck === undefined ? undefined : wrong(`no pod starts: ${waitingOf(stuck)}`);
-}
-
-function statusesOf(status: V1Pod["status"]): readonly V1ContainerStatus[] {
-  return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
 }
 
 function endOf(

@@ -2,7 +2,7 @@
 import type { V1Pod } from "@kubernetes/client-node";
 
 import { invalid } from "../../../common/errors.ts";
-import { generationVariable } from "../../cloud/agents/agent-environment.ts";
+import { withoutGeneration } from "../../cloud/agents/agent-environment.ts";
 import type { TaskRequests } from "../../cloud/contract/cloud-tasks.ts";
 import { withMissingAgent } from "../../cloud/images/agent-image.ts";
 import { nextPodName } from "../names.ts";
@@ -91,7 +91,5 @@ function renamed(pod: V1Pod, name: string): V1Pod {
 /** A pod without the start that it is for. */
 function withoutStart(request: string): string {
   const { metadata, spec } = parseRequest(request);
-  return JSON.stringify([metadata?.labels, spec], (_key, value: unknown) =>
-    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
-  );
+  return withoutGeneration([metadata?.labels, spec]);
 }

@@ -142,7 +142,8 @@ function failedWait({ status }: V1Pod): string | undefined {
   return undefined;
 }
 
-function statusesOf(status: V1Pod["status"]): readonly V1ContainerStatus[] {
+/** The statuses of all of a pod's containers. */
+export function statusesOf(status: V1Pod["status"]): readonly V1ContainerStatus[] {
   return [...(status?.initContainerStatuses ?? []), ...(status?.containerStatuses ?? [])];
 }
 

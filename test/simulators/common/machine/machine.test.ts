@@ -11,13 +11,15 @@ import type { Image } from "./images.ts";
 import { scratchDirectory } from "../../../support/scratch.ts";
 
 let image: Image;
-const machine = duringTests(async (resources) => {
+const { machine } = duringTests(async (resources) => {
   const registry = resources.use(await TestRegistry.start());
   await registry.push("busybox", "latest", await busyboxImage());
   const directory = scratchDirectory();
-  const started = await Machine.start({ directory, sleep: (ms, signal) => sleep(ms, undefined, { signal }) });
-  image = await started.images.pull(`${registry.host}/busybox:latest`, { plainHttp: true });
-  return started;
+  const machine = resources.use(
+    await Machine.start({ directory, sleep: (ms, signal) => sleep(ms, undefined, { signal }) }),
+  );
+  image = await machine.images.pull(`${registry.host}/busybox:latest`, { plainHttp: true });
+  return { machine };
 });
 
 function shell(name: string, script: string, more: Partial<TaskContainerSpec> = {}): TaskContainerSpec {

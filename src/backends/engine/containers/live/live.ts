@@ -1,5 +1,6 @@
 /** In-memory state of containers: their runs and waiters. */
 import type { SockerlessError } from "../../../../common/errors.ts";
+import { getOrInsert } from "../../../../common/get-or-insert.ts";
 import type { NetworkEndpoint } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { Lock } from "../../../concurrency/serial.ts";
 import type { AgentLink } from "./agent-link.ts";
@@ -49,13 +50,7 @@ export class LiveContainers {
 
   /** The live part of a container, created on first use. */
   of(id: string): LiveContainer {
-    const known = this.#containers.get(id);
-    if (known !== undefined) {
-      return known;
-    }
-    const live = new LiveContainer(id);
-    this.#containers.set(id, live);
-    return live;
+    return getOrInsert(this.#containers, id, () => new LiveContainer(id));
   }
 
   /** The live part of a container; undefined if it has not been used yet. */
