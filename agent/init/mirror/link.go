@@ -32,6 +32,9 @@ const (
 	// maxHandshakes bounds concurrent handshakes with one agent, which allows 64
 	// for all its clients.
 	maxHandshakes = 8
+	// maxCarried bounds the connections that an agent carries, and may never end, whoever
+	// has left: an honest one takes no more.
+	maxCarried = 128
 	// MaxAnswer bounds a message from a partner's agent: earlier versions send 256 KiB
 	// of a connection in one.
 	MaxAnswer = 260 << 10
@@ -63,6 +66,7 @@ type agentLink struct {
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
 	waiting     *semaphore.Weighted // bytes of datagrams
+	carried     *semaphore.Weighted
 
 	mu        sync.Mutex
 	exchanges list.List // an *exchange each, the one that has been silent for longest first
@@ -101,6 +105,7 @@ func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 		credentials: credentials,
 		handshakes:  make(chan struct{}, maxHandshakes),
 		waiting:     semaphore.NewWeighted(waitingBytes),
+		carried:     semaphore.NewWeighted(maxCarried),
 	}
 	l.client, l.transport = l.newClient(func(ctx context.Context) (net.Conn, error) {
 		conn, err := reach(ctx)

@@ -336,6 +336,36 @@ func TestConnectionsThatStallHoldUpNoOther(t *testing.T) {
 	}
 }
 
+func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	stays := process(t, func(conn net.Conn) {
+		_, _ = conn.Write([]byte("x"))
+		<-over
+	})
+	container := &served{}
+	link := linkTo(t, container, nil)
+	reaches := func() bool {
+		client := carriedTo(t, link, stays)
+		defer client.Close()
+		_, err := io.ReadFull(client, make([]byte, 1))
+		if err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	for i := range maxCarried + 3 {
+		if isOne, wanted := reaches(), i < maxCarried; isOne != wanted {
+			t.Fatalf("connection %d is carried: %t", i+1, isOne)
+		}
+	}
+	if n := container.connections.Load(); n != maxCarried {
+		t.Errorf("%d connections to the agent", n)
+	}
+	close(over)
+	until(t, "the place of one that ended", reaches)
+}
+
 func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {
 	t.Parallel()
 	echoes := process(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })
