@@ -36,4 +36,12 @@ func TestAContainerWhoseSocketCannotBeAskedIsNotFoundDead(t *testing.T) {
 	if _, err := os.Lstat(paths.ReadyRecord()); err != nil {
 		t.Error("it was released:", err)
 	}
+	// Nor is its network one that nobody uses.
+	namespace := c.layout.NetworkNamespace(id)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(namespace), 0o700), os.WriteFile(namespace, nil, 0o600), c.Reclaim(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(namespace); err != nil {
+		t.Error(err)
+	}
 }
