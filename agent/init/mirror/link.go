@@ -41,8 +41,8 @@ const (
 	// Little is held for such an agent, which may want this one's memory to be full.
 	// The header has room for the longest error.
 	maxHeader        = 64 << 10
-	maxFrame         = 64 << 10
-	streamWindow     = 256 << 10
+	maxFrame         = 128 << 10
+	streamWindow     = 512 << 10
 	connectionWindow = 1 << 20
 	pingAfter        = 15 * time.Second
 	pingTimeout      = 15 * time.Second

@@ -217,7 +217,7 @@ func TestALinkOffersAPartnersAgentLittleOfItsMemory(t *testing.T) {
 	}
 	for name, most := range map[string]uint32{
 		"connection": 1<<20 + 64<<10, // INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE and MAX_HEADER_LIST_SIZE:
-		"4":          256 << 10, "5": 64 << 10, "6": 65 << 10,
+		"4":          512 << 10, "5": 128 << 10, "6": 65 << 10,
 	} {
 		if got := offered[name]; got == 0 || got > most {
 			t.Errorf("%s: %d, not %d at most", name, got, most)
