@@ -82,9 +82,16 @@ func newForwarder(channel *nodechannel.Channel) (*forwarder, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		return nil, err
 	}
-	// The other half is for passing on connections, and for calls.
-	return &forwarder{channel: channel, transport: newTransport(), mostHeld: int64(files.Cur / 2), headerLead: handover.HeaderLead}, nil
+	return &forwarder{channel: channel, transport: newTransport(), mostHeld: mostHeldOf(files.Cur), headerLead: handover.HeaderLead}, nil
 }
+
+// mostDescriptors bounds what is shared out, and so the memory of clients, as in the
+// frontend: a held one takes some 30 KB here, and as much of the backend.
+const mostDescriptors = 20_000
+
+// mostHeldOf returns half of the descriptors that this process may open. The other half
+// is for passing on connections, and for calls.
+func mostHeldOf(descriptors uint64) int64 { return int64(min(descriptors, mostDescriptors) / 2) }
 
 // forwarder serves one frontend.
 type forwarder struct {

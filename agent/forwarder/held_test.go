@@ -4,6 +4,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,5 +47,23 @@ func TestAClientThatLeavesBeforeItsAnswerIsNotHeld(t *testing.T) {
 	client.Close()
 	if a := told(t, lines); a.ID != 1 || a.Error == "" || a.Sent {
 		t.Fatalf("%+v", a)
+	}
+}
+
+func TestHeldClientsAreBoundedByTheirMemoryToo(t *testing.T) {
+	for descriptors, want := range map[uint64]int64{1024: 512, 20_000: 10_000, 1 << 20: 10_000, 1 << 63: 10_000} {
+		if most := mostHeldOf(descriptors); most != want {
+			t.Errorf("%d of %d descriptors", most, descriptors)
+		}
+	}
+}
+
+func TestManyWaitsAskForABackendNoMoreOftenTogether(t *testing.T) {
+	for _, held := range []int64{1, 100, 10_000} {
+		f := &forwarder{}
+		f.holding.Store(held)
+		if perSecond := held * int64(time.Second/time.Millisecond) / f.pause().Milliseconds(); perSecond > 10_000 {
+			t.Errorf("%d waits ask %d times a second", held, perSecond)
+		}
 	}
 }

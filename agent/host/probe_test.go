@@ -3,7 +3,10 @@ package host
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 )
@@ -19,5 +22,26 @@ func TestAProbeThatIsEndedHasTidiedUp(t *testing.T) {
 	p.end()
 	if !tidied {
 		t.Error("it has not")
+	}
+}
+
+// A machine that is out of memory for a moment would have no runtime for good.
+func TestASearchThatFailedIsRepeatedForTheNextCall(t *testing.T) {
+	var searches atomic.Int32
+	p := startProbe(t.Context(), func(context.Context) (ociruntime.Probed, error) {
+		if searches.Add(1) == 1 {
+			return ociruntime.Probed{}, unix.ENOMEM
+		}
+		return ociruntime.Probed{Name: "runc"}, nil
+	})
+	defer p.end()
+	<-p.latest.done
+	for range 2 {
+		if found, err := p.wait(t.Context()); err != nil || found.Name != "runc" {
+			t.Error(found, err)
+		}
+	}
+	if count := searches.Load(); count != 2 {
+		t.Errorf("%d searches", count)
 	}
 }

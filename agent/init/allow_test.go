@@ -10,8 +10,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/agent/init/mirror"
+	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
 func TestAPartnerDoesNotReachTheAgentInAnotherNotation(t *testing.T) {
@@ -34,6 +36,18 @@ func TestAPartnerDoesNotReachTheAgentInAnotherNotation(t *testing.T) {
 	}
 	if err := p.allow("tcp", netip.MustParseAddrPort("[::ffff:169.254.170.2]:80")); err == nil {
 		t.Error("a partner reaches another address in another notation")
+	}
+}
+
+func TestATableOfManyListenersIsOneThatPartnersRead(t *testing.T) {
+	t.Parallel()
+	many := make([]netip.AddrPort, 20_000)
+	for i := range many {
+		many[i] = netip.MustParseAddrPort("[2001:db8:1111:2222:3333:4444:5555:6666]:65535")
+	}
+	told := &agentv1.ListenersResponse{Message: &agentv1.ListenersResponse_Table{Table: tableOf(mirror.Listeners{TCP: many, UDP: many})}}
+	if size := proto.Size(told); size > mirror.MaxAnswer {
+		t.Errorf("a message of %d bytes", size)
 	}
 }
 

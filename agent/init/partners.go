@@ -142,24 +142,29 @@ func (c *container) Listeners(ctx context.Context, tell func(*agentv1.ListenerTa
 			return c.partners.Watch(ctx, func(own []netip.AddrPort) error { return tell(mirror.Listeners{TCP: own}) })
 		}
 	}
-	err := watch(ctx, func(listeners mirror.Listeners) error {
-		listeners = translate(listeners)
-		table := &agentv1.ListenerTable{}
-		for protocol, bound := range map[agentv1.TransportProtocol][]netip.AddrPort{
-			agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP: listeners.TCP,
-			agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP: listeners.UDP,
-		} {
-			for _, listener := range bound {
-				table.Listeners = append(table.Listeners, &agentv1.Listener{
-					Protocol: protocol, Address: listener.Addr().String(), Port: uint32(listener.Port())})
-			}
-		}
-		return tell(table)
-	})
+	err := watch(ctx, func(listeners mirror.Listeners) error { return tell(tableOf(translate(listeners))) })
 	if errors.Is(err, mirror.ErrClosed) {
 		return server.ErrLeaving
 	}
 	return err
+}
+
+// mostTold bounds the listeners of a protocol that partners are told: they mirror
+// fewer, and read no message beyond [mirror.MaxAnswer].
+const mostTold = 2048
+
+func tableOf(listeners mirror.Listeners) *agentv1.ListenerTable {
+	table := &agentv1.ListenerTable{}
+	for protocol, bound := range map[agentv1.TransportProtocol][]netip.AddrPort{
+		agentv1.TransportProtocol_TRANSPORT_PROTOCOL_TCP: listeners.TCP,
+		agentv1.TransportProtocol_TRANSPORT_PROTOCOL_UDP: listeners.UDP,
+	} {
+		for _, listener := range bound[:min(len(bound), mostTold)] {
+			table.Listeners = append(table.Listeners, &agentv1.Listener{
+				Protocol: protocol, Address: listener.Addr().String(), Port: uint32(listener.Port())})
+		}
+	}
+	return table
 }
 
 // Partners sets the containers with which this one shares a network.

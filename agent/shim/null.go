@@ -18,17 +18,42 @@ type nullOpener = func() (*os.File, error)
 // mode and owner of what it has open, and the machine's device is shared. A main
 // process gets its root's device from the runtime or package nsenter. The
 // machine's is the fallback where the kernel cannot mount for one process alone.
-func openOwnNull() (*os.File, error) {
-	node, err := ownNull()
-	if err != nil {
-		return stdio.OpenNull()
-	}
-	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", node.Fd()), os.O_RDWR, 0)
+func openOwnNull() (*os.File, error) { return ownNull.open() }
+
+// ownNull is this shim's device.
+var ownNull = nullDevice{create: makeNull}
+
+// nullDevice is a device that is made when it is needed.
+type nullDevice struct {
+	create func() (*os.File, error)
+
+	mu   sync.Mutex
+	node *os.File
 }
 
-// ownNull is this shim's device, in a file system that is mounted nowhere. Its
-// path there equals the machine's: programs read the path of their descriptors.
-var ownNull = sync.OnceValues(func() (*os.File, error) {
+func (d *nullDevice) open() (*os.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.node == nil {
+		node, err := d.create()
+		if isShortage(err) {
+			return nil, err // which passes, and must not give the machine's away
+		}
+		if err != nil {
+			return stdio.OpenNull()
+		}
+		d.node = node
+	}
+	return os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", d.node.Fd()), os.O_RDWR, 0)
+}
+
+func isShortage(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM) || errors.Is(err, unix.ENOSPC)
+}
+
+// makeNull makes a device in a file system that is mounted nowhere. Its path there
+// equals the machine's: programs read the path of their descriptors.
+func makeNull() (*os.File, error) {
 	const directory, name = "dev", "dev/null"
 	system, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -56,4 +81,4 @@ var ownNull = sync.OnceValues(func() (*os.File, error) {
 		return nil, fmt.Errorf("open a null device: %w", err)
 	}
 	return os.NewFile(uintptr(node), os.DevNull), nil
-})
+}

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sockerless/sockerless/agent/core/environment"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/mounts"
@@ -145,7 +146,7 @@ func (f machineFacts) completeProcess(top object) error {
 		}
 		if len(f.env) > 0 {
 			if err := edit(*process, "env", func(env *[]string) error {
-				*env = overridden(*env, f.env)
+				*env = environment.Overlay(*env, f.env)
 				return nil
 			}); err != nil {
 				return err
@@ -178,15 +179,6 @@ func (f machineFacts) completeCapabilities(process object) error {
 		delete(*sets, "permitted")
 		return nil
 	})
-}
-
-// overridden overrides variables by others of the same name.
-func overridden(env, over []string) []string {
-	kept := slices.DeleteFunc(env, func(variable string) bool {
-		name, _, _ := strings.Cut(variable, "=")
-		return slices.ContainsFunc(over, func(other string) bool { return strings.HasPrefix(other, name+"=") })
-	})
-	return append(kept, over...)
 }
 
 // namespace is an element of linux.namespaces.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -196,5 +197,30 @@ func TestAConfigurationIsNotCompletedForACallerWhoHasLeft(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || connect.CodeOf(err) == connect.CodeInvalidArgument {
 			t.Errorf("%s: %v", config, err)
 		}
+	}
+}
+
+// Their product would be minutes of a processor for a step of 100,000 of each.
+func TestEachSecretVariableIsNotComparedWithEachOther(t *testing.T) {
+	const count = 2000
+	var own, secret []string
+	for i := range count {
+		own = append(own, fmt.Sprintf("A_NAME_THAT_IS_LONGER_THAN_A_STRING_ON_THE_STACK_%d=own", i))
+		secret = append(secret, fmt.Sprintf("A_NAME_THAT_IS_LONGER_THAN_A_STRING_ON_THE_STACK_%d=secret", i+1))
+	}
+	config, err := json.Marshal(map[string]any{"process": map[string]any{"env": own}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := machineFacts{root: rootOf(t, t.TempDir()), env: secret}
+	var env []any
+	allocations := testing.AllocsPerRun(1, func() {
+		env = completed(t, string(config), facts)["process"].(map[string]any)["env"].([]any)
+	})
+	if allocations > 100*count {
+		t.Errorf("%.0f allocations for %d variables", allocations, count)
+	}
+	if len(env) != count+1 || env[0] != own[0] || env[1] != secret[0] {
+		t.Errorf("%d variables: %q", len(env), env[:2])
 	}
 }

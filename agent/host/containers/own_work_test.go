@@ -54,7 +54,11 @@ func TestMain(m *testing.M) {
 
 func newContainers(t testing.TB) *Containers {
 	t.Helper()
-	dir := t.TempDir()
+	dir, err := os.MkdirTemp("", "agent-") // short enough for sockets in it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	layout := shimspec.Layout{StateDir: filepath.Join(dir, "s"), RunDir: filepath.Join(dir, "r")}
 	can, err := trash.Open(filepath.Join(layout.StateDir, "trash"))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -34,7 +35,7 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	for _, id := range ids {
 		known[id[:16]] = true
 	}
-	keep, err := c.reclaimContainers(ctx, ids)
+	keep, areKnown, err := c.reclaimContainers(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -49,7 +50,12 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	for _, reclaim := range []func() error{
 		func() error { return c.reclaimUnknown(known) },
 		func() error { return c.volumes.Reclaim(hasRun) },
-		func() error { return c.network.Reclaim(keep) },
+		func() error {
+			if !areKnown {
+				return nil // a container that may run has one of the networks
+			}
+			return c.network.Reclaim(keep)
+		},
 	} {
 		if ctx.Err() != nil {
 			failures = append(failures, context.Cause(ctx))
@@ -60,10 +66,15 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	return errors.Join(failures...)
 }
 
+// errNotKnown means that a container may run.
+var errNotKnown = errors.New("it is not known whether the container runs")
+
 // reclaimContainers returns the network namespaces of containers with live shims,
-// and releases the others, some at a time. Its error is that of ctx.
-func (c *Containers) reclaimContainers(ctx context.Context, ids []string) ([]network.Namespace, error) {
+// and releases the others, some at a time. areKnown: these are all that run. Its error
+// is that of ctx.
+func (c *Containers) reclaimContainers(ctx context.Context, ids []string) (keep []network.Namespace, areKnown bool, err error) {
 	found := make([]*network.Namespace, len(ids))
+	var unknown atomic.Bool
 	var group errgroup.Group
 	group.SetLimit(mostReclaimed)
 	for index, id := range ids {
@@ -76,21 +87,23 @@ func (c *Containers) reclaimContainers(ctx context.Context, ids []string) ([]net
 				// One broken container must not prevent serving the others.
 				slog.Error("cannot reclaim", "container", id, "error", err)
 			}
+			if errors.Is(err, errNotKnown) {
+				unknown.Store(true)
+			}
 			found[index] = namespace
 			return nil
 		})
 	}
 	_ = group.Wait()
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, false, context.Cause(ctx)
 	}
-	var keep []network.Namespace
 	for _, namespace := range found {
 		if namespace != nil {
 			keep = append(keep, *namespace)
 		}
 	}
-	return keep, nil
+	return keep, !unknown.Load(), nil
 }
 
 // reclaimContainer returns the network namespace of a container with a live shim,
@@ -103,7 +116,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	defer unlock()
 	last, err := readLaunched(paths)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNotKnown, err)
 	}
 	// After a crash of the machine the record of files marked by an earlier
 	// version may have reappeared.

@@ -78,6 +78,10 @@ func (l *launched) runs() bool { return l.alive && !l.exited() }
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched
+	alive, err := answers(paths.AgentSocket()) // first: what a shim that has left recorded is read
+	if err != nil {
+		return nil, err
+	}
 	whole, err := jsonfile.Read(paths.Spec(), &l.spec)
 	if err != nil {
 		return nil, err
@@ -108,7 +112,7 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	if l.begun.Generation != l.spec.Generation {
 		l.begun = shimspec.Begun{}
 	}
-	l.alive = answers(paths.AgentSocket())
+	l.alive = alive
 	return &l, nil
 }
 
@@ -122,15 +126,27 @@ func (l *launched) requireWhole(paths shimspec.ContainerPaths) error {
 }
 
 // answers reports whether a process listens on the socket: without a listener the
-// kernel refuses connections.
-func answers(socket string) bool {
+// kernel refuses connections. An error says nothing about that.
+func answers(socket string) (bool, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return false
+		return false, os.NewSyscallError("socket", err)
 	}
 	defer unix.Close(fd)
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: socket})
-	return err == nil || errors.Is(err, unix.EAGAIN) // EAGAIN: its backlog is full
+	switch err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); {
+	case err == nil, errors.Is(err, unix.EAGAIN): // EAGAIN: its backlog is full
+		return true, nil
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT):
+		return false, nil
+	default:
+		return false, &os.PathError{Op: "connect", Path: socket, Err: err}
+	}
+}
+
+// mayAnswer is answers where it is not known, too.
+func mayAnswer(socket string) bool {
+	does, err := answers(socket)
+	return does || err != nil
 }
 
 // listen creates the agent socket that a shim inherits.

@@ -50,7 +50,7 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 			}
 		}
 		found := notOfEarlierRuns(ofMachine.find(isShim, candidates))
-		if len(found) > 0 || !answers(paths.AgentSocket()) {
+		if len(found) > 0 || !mayAnswer(paths.AgentSocket()) {
 			return found, nil
 		}
 		if ctx.Err() != nil {
@@ -117,7 +117,7 @@ func closeAll(processes []foundProcess) {
 // for its clients, refusing connections; it gets only one SIGTERM, since a second
 // one cuts its clients.
 func (p foundProcess) release(ctx context.Context, socket string) error {
-	isReleased := func() bool { return !answers(socket) }
+	isReleased := func() bool { return !mayAnswer(socket) }
 	if isReleased() {
 		return nil
 	}
@@ -150,7 +150,7 @@ func (p foundProcess) endUnless(ctx context.Context, enough func() bool, signals
 
 // requestRelease is release without waiting.
 func (p foundProcess) requestRelease(socket string) error {
-	if !answers(socket) {
+	if !mayAnswer(socket) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(p.pidfd, unix.SIGTERM, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {

@@ -18,8 +18,9 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// maxReadiness bounds a shim's readiness line.
-const maxReadiness = 1 << 20
+// maxReadiness bounds a shim's readiness line, which has some 80 bytes for each port
+// and address: of all ports, by TCP and UDP, 21 MB.
+const maxReadiness = 32 << 20
 
 // startingShim holds our ends of a shim's pipes.
 type startingShim struct {

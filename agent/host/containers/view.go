@@ -205,8 +205,8 @@ func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) err
 
 // requireNoAgent refuses a container whose own agent serves its files.
 func (c *Containers) requireNoAgent(id string, paths shimspec.ContainerPaths) error {
-	if !answers(paths.AgentSocket()) {
-		return nil // without reading the records of the launch
+	if alive, err := answers(paths.AgentSocket()); err != nil || !alive {
+		return err // without reading the records of the launch
 	}
 	last, err := readLaunched(paths)
 	if err == nil && last.alive && !last.exited() {

@@ -168,10 +168,10 @@ func (r Runtime) state(containerID string) (state runcState, err error) {
 }
 
 // isPlain reports whether there is nothing to undo but the container's own
-// cgroups.
+// cgroups, whose names end in its ID.
 func (s runcState) isPlain(containerID string) bool {
 	for _, cgroup := range s.Cgroups {
-		if filepath.Base(cgroup) != containerID {
+		if !strings.HasSuffix(cgroup, containerID) {
 			return false
 		}
 	}

@@ -102,9 +102,10 @@ func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
 // empty.
 func endedState(t *testing.T, id string) (cgroup string, state map[string]any) {
 	t.Helper()
-	cgroup = filepath.Join("/sys/fs/cgroup/pids", id)
+	name := "0123abcd-" + id // as the shims' specification names it
+	cgroup = filepath.Join("/sys/fs/cgroup/pids", name)
 	if _, err := os.Stat(filepath.Dir(cgroup)); err != nil {
-		cgroup = filepath.Join("/sys/fs/cgroup", id) // version 2
+		cgroup = filepath.Join("/sys/fs/cgroup", name) // version 2
 	}
 	if err := os.Mkdir(cgroup, 0o755); err != nil {
 		t.Skipf("cgroups cannot be made here: %v", err)

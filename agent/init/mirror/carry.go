@@ -23,6 +23,12 @@ var carryBuffers = sync.Pool{New: func() any { return new([carryBuffer]byte) }}
 // Carry forwards a connection's bytes through the partner's agent. A connection
 // that the partner refuses, or that breaks there, is reset here.
 func (l *agentLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
+	if !l.carried.TryAcquire(1) {
+		_ = conn.SetLinger(0)
+		conn.Close()
+		return
+	}
+	defer l.carried.Release(1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	client, done := l.carrier()

@@ -32,12 +32,18 @@ const (
 	// maxHandshakes bounds concurrent handshakes with one agent, which allows 64
 	// for all its clients.
 	maxHandshakes = 8
-	// maxAnswer bounds a message from a partner's agent.
-	maxAnswer = 2 << 20
-	// As in the agent's server.
-	maxFrame         = 1 << 20
-	streamWindow     = 2 << 20
-	connectionWindow = 4<<20 - 1
+	// maxCarried bounds the connections that an agent carries, and may never end, whoever
+	// has left: an honest one takes no more.
+	maxCarried = 128
+	// MaxAnswer bounds a message from a partner's agent: earlier versions send 256 KiB
+	// of a connection in one.
+	MaxAnswer = 260 << 10
+	// Little is held for such an agent, which may want this one's memory to be full.
+	// The header has room for the longest error.
+	maxHeader        = 64 << 10
+	maxFrame         = 128 << 10
+	streamWindow     = 512 << 10
+	connectionWindow = 1 << 20
 	pingAfter        = 15 * time.Second
 	pingTimeout      = 15 * time.Second
 	// heartbeatEvery and silenceLimit are the contract's.
@@ -60,6 +66,7 @@ type agentLink struct {
 	client      agentv1connect.AgentServiceClient // over the connection of Follow
 	transport   *http.Transport
 	waiting     *semaphore.Weighted // bytes of datagrams
+	carried     *semaphore.Weighted
 
 	mu        sync.Mutex
 	exchanges list.List // an *exchange each, the one that has been silent for longest first
@@ -98,6 +105,7 @@ func newLink(partner Partner, key crypto.PrivateKey, credentials func() [][]byte
 		credentials: credentials,
 		handshakes:  make(chan struct{}, maxHandshakes),
 		waiting:     semaphore.NewWeighted(waitingBytes),
+		carried:     semaphore.NewWeighted(maxCarried),
 	}
 	l.client, l.transport = l.newClient(func(ctx context.Context) (net.Conn, error) {
 		conn, err := reach(ctx)
@@ -116,6 +124,8 @@ func (l *agentLink) newClient(reach func(ctx context.Context) (net.Conn, error))
 		Protocols:       protocols,
 		DialTLSContext:  func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx, reach) },
 		IdleConnTimeout: idleTimeout,
+
+		MaxResponseHeaderBytes: maxHeader,
 		HTTP2: &http.HTTP2Config{
 			MaxReadFrameSize:              maxFrame,
 			MaxReceiveBufferPerConnection: connectionWindow,
@@ -125,7 +135,7 @@ func (l *agentLink) newClient(reach func(ctx context.Context) (net.Conn, error))
 		},
 	}
 	return agentv1connect.NewAgentServiceClient(&http.Client{Transport: transport}, "https://"+l.agent,
-		connect.WithGRPC(), connect.WithReadMaxBytes(maxAnswer)), transport
+		connect.WithGRPC(), connect.WithReadMaxBytes(MaxAnswer)), transport
 }
 
 // carrier returns a client for one call, with its own connection, and a function
@@ -197,15 +207,17 @@ func (l *agentLink) Follow(ctx context.Context, told func(Listeners)) error {
 	defer stream.Close()
 	for stream.Receive() {
 		silence.Reset(silenceLimit)
+		pause := readEvery // messages without a pause wait in the stream's window
 		if table := stream.Msg().GetTable(); table != nil {
 			listeners, err := parseTable(table)
 			if err != nil {
 				return err
 			}
 			told(listeners)
+			pause += readEvery * time.Duration(len(table.Listeners)/maxListeners) // what is read of it takes time, too
 		}
 		select {
-		case <-time.After(readEvery): // messages without a pause wait in the stream's window
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 	}

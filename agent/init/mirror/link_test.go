@@ -8,7 +8,9 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math/big"
@@ -33,6 +35,7 @@ type served struct {
 	connections atomic.Int32 // open ones
 	expired     bool         // is what the partner shows
 	hasty       bool         // tells its table without end
+	brief       bool         // ends once it has told it
 }
 
 // count follows the connections; none is ever hijacked.
@@ -54,6 +57,9 @@ func (s *served) Listeners(ctx context.Context, tell func(*agentv1.ListenerTable
 		if err := tell(s.table); err != nil {
 			return err
 		}
+	}
+	if s.brief {
+		return errors.New("told once")
 	}
 	<-ctx.Done()
 	return ctx.Err()
@@ -142,15 +148,80 @@ func TestALinkReportsThePartnersListeners(t *testing.T) {
 	}
 }
 
+// listening is a table of so many listeners.
+func listening(count int) *agentv1.ListenerTable {
+	table := &agentv1.ListenerTable{}
+	for range count {
+		table.Listeners = append(table.Listeners, &agentv1.Listener{Address: "2001:db8:1111:2222:3333:4444:5555:6666", Port: 65535})
+	}
+	return table
+}
+
 func TestAPartnerIsHeardNoMoreOftenThanListenersAreRead(t *testing.T) {
 	t.Parallel()
-	link := linkTo(t, &served{table: &agentv1.ListenerTable{}, hasty: true}, nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*readEvery)
-	defer cancel()
-	told, begun := 0, time.Now()
-	_ = link.Follow(ctx, func(Listeners) { told++ })
-	if most := 1 + int(time.Since(begun)/readEvery); told > most {
-		t.Errorf("told %d times, not %d at most", told, most)
+	for count, every := range map[int]time.Duration{0: readEvery, 4 * maxListeners: 5 * readEvery} {
+		link := linkTo(t, &served{table: listening(count), hasty: true}, nil)
+		ctx, cancel := context.WithTimeout(t.Context(), 8*readEvery)
+		defer cancel()
+		told, begun := 0, time.Now()
+		_ = link.Follow(ctx, func(Listeners) { told++ })
+		if most := 1 + int(time.Since(begun)/every); told > most {
+			t.Errorf("told %d times of %d listeners, not %d at most", told, count, most)
+		}
+	}
+}
+
+func TestALongTableOfAPartnerIsNotRead(t *testing.T) {
+	t.Parallel()
+	link := linkTo(t, &served{table: listening(8 * maxListeners), brief: true}, nil)
+	_ = link.Follow(t.Context(), func(listeners Listeners) { t.Errorf("%d listeners are told", len(listeners.TCP)) })
+}
+
+// An agent may fill whatever its partner's offers it, once for each connection.
+func TestALinkOffersAPartnersAgentLittleOfItsMemory(t *testing.T) {
+	t.Parallel()
+	agent, own := selfSigned(t, time.Now().Add(time.Hour)), selfSigned(t, time.Now().Add(time.Hour))
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{agent}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	pin := sha256.Sum256(agent.Leaf.RawSubjectPublicKeyInfo)
+	partner := Partner{ContainerID: "x", Agent: listener.Addr().(*net.TCPAddr).AddrPort(), Pin: pin[:]}
+	link := NewLink(partner, own.PrivateKey, func() [][]byte { return own.Certificate })
+	t.Cleanup(link.Close)
+	carriedTo(t, link, freePort(t, "127.77.0.6"))
+	conn, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	// The preface of HTTP/2, its SETTINGS frame, and what the connection has besides.
+	begin := make([]byte, 24+9)
+	if _, err := io.ReadFull(conn, begin); err != nil {
+		t.Fatal(err)
+	}
+	settings := make([]byte, int(begin[24])<<16|int(begin[25])<<8|int(begin[26]))
+	update := make([]byte, 9+4)
+	if _, err := io.ReadFull(conn, settings); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, update); err != nil || update[3] != 8 {
+		t.Fatal(update, err)
+	}
+	offered := map[string]uint32{"connection": 64<<10 + binary.BigEndian.Uint32(update[9:])}
+	for ; len(settings) > 0; settings = settings[6:] {
+		offered[fmt.Sprint(binary.BigEndian.Uint16(settings))] = binary.BigEndian.Uint32(settings[2:])
+	}
+	for name, most := range map[string]uint32{
+		"connection": 1<<20 + 64<<10, // INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE and MAX_HEADER_LIST_SIZE:
+		"4":          512 << 10, "5": 128 << 10, "6": 65 << 10,
+	} {
+		if got := offered[name]; got == 0 || got > most {
+			t.Errorf("%s: %d, not %d at most", name, got, most)
+		}
 	}
 }
 
@@ -263,6 +334,36 @@ func TestConnectionsThatStallHoldUpNoOther(t *testing.T) {
 	if n, err := io.ReadFull(client, received); err != nil || string(received) != sent {
 		t.Errorf("%d of %d bytes came back beside connections that stall (%v)", n, len(sent), err)
 	}
+}
+
+func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
+	t.Parallel()
+	over := make(chan struct{})
+	stays := process(t, func(conn net.Conn) {
+		_, _ = conn.Write([]byte("x"))
+		<-over
+	})
+	container := &served{}
+	link := linkTo(t, container, nil)
+	reaches := func() bool {
+		client := carriedTo(t, link, stays)
+		defer client.Close()
+		_, err := io.ReadFull(client, make([]byte, 1))
+		if err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Fatal(err)
+		}
+		return err == nil
+	}
+	for i := range maxCarried + 3 {
+		if isOne, wanted := reaches(), i < maxCarried; isOne != wanted {
+			t.Fatalf("connection %d is carried: %t", i+1, isOne)
+		}
+	}
+	if n := container.connections.Load(); n != maxCarried {
+		t.Errorf("%d connections to the agent", n)
+	}
+	close(over)
+	until(t, "the place of one that ended", reaches)
 }
 
 func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {

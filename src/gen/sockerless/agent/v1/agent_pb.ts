@@ -4706,8 +4706,8 @@ export const AgentService: GenService<{
   },
   /**
    * Follows the ports on which the container's processes listen (TCP), the
-   * agent's own listeners left out: the whole table first, and again whenever
-   * it has changed. Ends when the agent leaves or the caller does, never with a
+   * agent's own listeners left out: the whole table first, 2,048 listeners of a
+   * protocol at most, and again whenever it has changed. Ends when the agent leaves or the caller does, never with a
    * success. init mode only.
    *
    * @generated from rpc sockerless.agent.v1.AgentService.Listeners

@@ -247,8 +247,8 @@ type AgentServiceClient interface {
 	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
 	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
 	// Follows the ports on which the container's processes listen (TCP), the
-	// agent's own listeners left out: the whole table first, and again whenever
-	// it has changed. Ends when the agent leaves or the caller does, never with a
+	// agent's own listeners left out: the whole table first, 2,048 listeners of a
+	// protocol at most, and again whenever it has changed. Ends when the agent leaves or the caller does, never with a
 	// success. init mode only.
 	Listeners(context.Context, *connect.Request[v1.ListenersRequest]) (*connect.ServerStreamForClient[v1.ListenersResponse], error)
 	// The caller has all it needs of a container that does not run, its exit, log
@@ -788,8 +788,8 @@ type AgentServiceHandler interface {
 	// agents' Tunnel: TCP only. It keeps the list in memory only. init mode only.
 	Partners(context.Context, *connect.Request[v1.PartnersRequest]) (*connect.Response[v1.PartnersResponse], error)
 	// Follows the ports on which the container's processes listen (TCP), the
-	// agent's own listeners left out: the whole table first, and again whenever
-	// it has changed. Ends when the agent leaves or the caller does, never with a
+	// agent's own listeners left out: the whole table first, 2,048 listeners of a
+	// protocol at most, and again whenever it has changed. Ends when the agent leaves or the caller does, never with a
 	// success. init mode only.
 	Listeners(context.Context, *connect.Request[v1.ListenersRequest], *connect.ServerStream[v1.ListenersResponse]) error
 	// The caller has all it needs of a container that does not run, its exit, log
