@@ -18,7 +18,7 @@ const silenceMs = 30_000;
 
 /** A piece of a log. */
 export interface LogPart {
-  /** Of no meaning for records. */
+  /** Meaningless for records. */
   readonly stream: Stream;
   readonly data: Uint8Array;
 }

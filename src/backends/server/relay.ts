@@ -200,7 +200,7 @@ async function forward(
       if (failure !== undefined) {
         response.addTrailers(cutStatus(failure.rawMessage));
       }
-      // Of what came before the cut all is passed on.
+      // All that came before the cut is passed on.
       for (let came: unknown = upstream.read(); came !== null; came = upstream.read()) {
         stream.write(came);
       }
