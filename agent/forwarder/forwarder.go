@@ -85,8 +85,8 @@ func newForwarder(channel *nodechannel.Channel) (*forwarder, error) {
 	return &forwarder{channel: channel, transport: newTransport(), mostHeld: mostHeldOf(files.Cur), headerLead: handover.HeaderLead}, nil
 }
 
-// mostDescriptors bounds what is shared out, and so the memory of clients, as in the
-// frontend: a held one takes some 30 KB here, and as much of the backend.
+// mostDescriptors bounds the descriptors that are shared out, as in the frontend, and so
+// the memory of clients: a held one takes some 30 KB here and as much in the backend.
 const mostDescriptors = 20_000
 
 // mostHeldOf returns half of the descriptors that this process may open. The other half

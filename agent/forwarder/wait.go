@@ -16,10 +16,10 @@ const (
 	patience = 3 * time.Minute
 	// acceptance limits how long a backend may take to accept a wait.
 	acceptance = 10 * time.Second
-	// pause is the interval of attempts to reach a backend, and pauseOfEach what it is
-	// longer by for each client: a backend that starts needs the processor, too.
-	pause       = 100 * time.Millisecond
-	pauseOfEach = 100 * time.Microsecond
+	// firstPause is the interval of attempts to reach a backend, and pausePerClient what it
+	// is longer by for each client: a backend that starts needs the processor, too.
+	firstPause     = 100 * time.Millisecond
+	pausePerClient = 100 * time.Microsecond
 )
 
 // wait is a client that waits for the end of a container.
@@ -109,7 +109,7 @@ func (f *forwarder) end(ctx context.Context, headers map[string]string, w *wait,
 
 // pause is how long a wait leaves a backend alone that was not reached.
 func (f *forwarder) pause() time.Duration {
-	return pause + time.Duration(f.holding.Load())*pauseOfEach
+	return firstPause + time.Duration(f.holding.Load())*pausePerClient
 }
 
 // withFrontend returns a context that also ends with the frontend; the given one

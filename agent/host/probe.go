@@ -3,51 +3,59 @@ package host
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/sockerless/sockerless/agent/core/change"
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 )
 
 // probe is the search for an OCI runtime, started with the process; calls that
-// need a runtime wait for it. The next of them repeats one that has failed: the
-// machine may have been out of memory or processes for a moment.
+// need a runtime wait for it. Later ones repeat one that has failed: the machine may
+// have been out of memory or processes for a moment.
 type probe struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	search func(context.Context) (ociruntime.Probed, error)
+	pause  time.Duration // how long a failure counts
 
 	mu     sync.Mutex
-	latest *search
+	latest *attempt
 }
 
-// search is one search. Its result is set once it is done.
-type search struct {
+// searchPause is how long a search that failed is not repeated: one of a runtime that
+// does not answer takes many seconds.
+const searchPause = 5 * time.Second
+
+// attempt is one search. Its result is set once it is done.
+type attempt struct {
 	done   chan struct{}
 	result ociruntime.Probed
 	err    error
+	ended  time.Time
 }
 
 func startProbe(ctx context.Context, search func(context.Context) (ociruntime.Probed, error)) *probe {
 	ctx, cancel := context.WithCancel(ctx)
-	p := &probe{ctx: ctx, cancel: cancel, search: search}
+	p := &probe{ctx: ctx, cancel: cancel, search: search, pause: searchPause}
 	p.latest = p.begin()
 	return p
 }
 
-func (p *probe) begin() *search {
-	s := &search{done: make(chan struct{})}
+func (p *probe) begin() *attempt {
+	a := &attempt{done: make(chan struct{})}
 	go func() {
-		defer close(s.done)
-		s.result, s.err = p.search(p.ctx)
+		defer close(a.done)
+		a.result, a.err = p.search(p.ctx)
+		a.ended = time.Now()
 	}()
-	return s
+	return a
 }
 
-// current is the search to wait for.
-func (p *probe) current() *search {
+// currentOrNext is the search to wait for.
+func (p *probe) currentOrNext() *attempt {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if change.IsClosed(p.latest.done) && p.latest.err != nil && p.ctx.Err() == nil {
+	if a := p.latest; change.IsClosed(a.done) && a.err != nil && time.Since(a.ended) >= p.pause && p.ctx.Err() == nil {
 		p.latest = p.begin()
 	}
 	return p.latest
@@ -56,14 +64,14 @@ func (p *probe) current() *search {
 // end ends the search, and waits until nothing of it is left.
 func (p *probe) end() {
 	p.cancel()
-	<-p.current().done
+	<-p.currentOrNext().done
 }
 
 func (p *probe) wait(ctx context.Context) (ociruntime.Probed, error) {
-	s := p.current()
+	a := p.currentOrNext()
 	select {
-	case <-s.done:
-		return s.result, s.err
+	case <-a.done:
+		return a.result, a.err
 	case <-ctx.Done():
 		return ociruntime.Probed{}, context.Cause(ctx)
 	}

@@ -26,7 +26,7 @@ func TestAProbeThatIsEndedHasTidiedUp(t *testing.T) {
 }
 
 // A machine that is out of memory for a moment would have no runtime for good.
-func TestASearchThatFailedIsRepeatedForTheNextCall(t *testing.T) {
+func TestASearchThatFailedIsRepeatedAfterAPause(t *testing.T) {
 	var searches atomic.Int32
 	p := startProbe(t.Context(), func(context.Context) (ociruntime.Probed, error) {
 		if searches.Add(1) == 1 {
@@ -36,6 +36,10 @@ func TestASearchThatFailedIsRepeatedForTheNextCall(t *testing.T) {
 	})
 	defer p.end()
 	<-p.latest.done
+	if _, err := p.wait(t.Context()); !errors.Is(err, unix.ENOMEM) {
+		t.Error(err)
+	}
+	p.pause = 0
 	for range 2 {
 		if found, err := p.wait(t.Context()); err != nil || found.Name != "runc" {
 			t.Error(found, err)

@@ -35,7 +35,7 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 	for _, id := range ids {
 		known[id[:16]] = true
 	}
-	keep, areKnown, err := c.reclaimContainers(ctx, ids)
+	keep, allKnown, err := c.reclaimContainers(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -51,8 +51,9 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 		func() error { return c.reclaimUnknown(known) },
 		func() error { return c.volumes.Reclaim(hasRun) },
 		func() error {
-			if !areKnown {
-				return nil // a container that may run has one of the networks
+			if !allKnown {
+				slog.Warn("networks are not reclaimed beside a container that may run")
+				return nil
 			}
 			return c.network.Reclaim(keep)
 		},
@@ -70,9 +71,9 @@ func (c *Containers) Reclaim(ctx context.Context) error {
 var errNotKnown = errors.New("it is not known whether the container runs")
 
 // reclaimContainers returns the network namespaces of containers with live shims,
-// and releases the others, some at a time. areKnown: these are all that run. Its error
+// and releases the others, some at a time. allKnown: these are all that run. Its error
 // is that of ctx.
-func (c *Containers) reclaimContainers(ctx context.Context, ids []string) (keep []network.Namespace, areKnown bool, err error) {
+func (c *Containers) reclaimContainers(ctx context.Context, ids []string) (keep []network.Namespace, allKnown bool, err error) {
 	found := make([]*network.Namespace, len(ids))
 	var unknown atomic.Bool
 	var group errgroup.Group

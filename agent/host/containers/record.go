@@ -78,7 +78,7 @@ func (l *launched) runs() bool { return l.alive && !l.exited() }
 
 func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	var l launched
-	alive, err := answers(paths.AgentSocket()) // first: what a shim that has left recorded is read
+	alive, err := answers(paths.AgentSocket()) // before the records: a shim that leaves has written them by then
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func answers(socket string) (bool, error) {
 	}
 }
 
-// mayAnswer is answers where it is not known, too.
+// mayAnswer is answers, or true where that is not known.
 func mayAnswer(socket string) bool {
 	does, err := answers(socket)
 	return does || err != nil

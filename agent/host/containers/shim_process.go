@@ -57,7 +57,7 @@ func findShims(ctx context.Context, paths shimspec.ContainerPaths, last *launche
 			return nil, context.Cause(ctx)
 		}
 		if time.Now().After(deadline) {
-			return nil, errors.New("its socket answers, but no process is found")
+			return nil, errors.New("its socket may answer, but no process is found")
 		}
 		time.Sleep(time.Millisecond)
 	}

@@ -23,7 +23,10 @@ var carryBuffers = sync.Pool{New: func() any { return new([carryBuffer]byte) }}
 // Carry forwards a connection's bytes through the partner's agent. A connection
 // that the partner refuses, or that breaks there, is reset here.
 func (l *agentLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
-	if !l.carried.TryAcquire(1) {
+	waited, cancelWait := context.WithTimeout(ctx, silenceLimit)
+	err := l.carried.Acquire(waited, 1)
+	cancelWait()
+	if err != nil {
 		_ = conn.SetLinger(0)
 		conn.Close()
 		return

@@ -33,8 +33,8 @@ const (
 	// for all its clients.
 	maxHandshakes = 8
 	// maxCarried bounds the connections that an agent carries, and may never end, whoever
-	// has left: an honest one takes no more.
-	maxCarried = 128
+	// has left. An honest one takes 128, those of Follow among them: two while it reconnects.
+	maxCarried = 126
 	// MaxAnswer bounds a message from a partner's agent: earlier versions send 256 KiB
 	// of a connection in one.
 	MaxAnswer = 260 << 10

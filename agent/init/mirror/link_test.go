@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -345,25 +346,36 @@ func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
 	})
 	container := &served{}
 	link := linkTo(t, container, nil)
-	reaches := func() bool {
-		client := carriedTo(t, link, stays)
-		defer client.Close()
+	reads := func(client net.Conn, within time.Duration) error {
+		_ = client.SetReadDeadline(time.Now().Add(within))
 		_, err := io.ReadFull(client, make([]byte, 1))
-		if err != nil && !errors.Is(err, unix.ECONNRESET) {
+		return err
+	}
+	for range maxCarried {
+		client := carriedTo(t, link, stays)
+		if err := reads(client, patience); err != nil {
 			t.Fatal(err)
 		}
-		return err == nil
+		client.Close()
 	}
-	for i := range maxCarried + 3 {
-		if isOne, wanted := reaches(), i < maxCarried; isOne != wanted {
-			t.Fatalf("connection %d is carried: %t", i+1, isOne)
+	var waiting []net.Conn
+	for range 3 {
+		waiting = append(waiting, carriedTo(t, link, stays))
+	}
+	for _, client := range waiting {
+		if err := reads(client, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("one more than an agent may have does not wait: %v", err)
 		}
 	}
 	if n := container.connections.Load(); n != maxCarried {
 		t.Errorf("%d connections to the agent", n)
 	}
 	close(over)
-	until(t, "the place of one that ended", reaches)
+	for _, client := range waiting {
+		if err := reads(client, patience); err != nil {
+			t.Errorf("a connection does not get the place of one that ended: %v", err)
+		}
+	}
 }
 
 func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {
