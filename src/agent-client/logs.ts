@@ -17,7 +17,7 @@ export const logsStream: StreamKind = {
   decode: (bytes) => decodeGiven(fromBinary(LogsResponseSchema, bytes).message, "a log"),
 };
 
-/** The same for readers of records, too. */
+/** Also for records, whose chunks name no stream. */
 export const logsOrRecords: StreamKind = { ...logsStream, shape: recordsOutput };
 
 /** Encodes the request for a log stream. */

@@ -2,8 +2,8 @@
 import type { Http2Stream } from "node:http2";
 
 /**
- * Makes a stream open its window only when it is read while nothing waits: no more than a window has come and is not dealt
- * with, if its reader reads on once it has dealt with what it read. By itself Node opens the window until 64 KiB wait.
+ * Makes a stream open its window only once it is read and nothing waits: a reader that reads on only when it is done with
+ * what it has, has one window come ahead. By itself Node opens the window until 64 KiB wait.
  */
 export function readOnDemand<S extends Http2Stream>(stream: S): S {
   const [push, read] = [stream.push.bind(stream), stream.read.bind(stream)];

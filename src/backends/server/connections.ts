@@ -84,7 +84,7 @@ function countBody(stream: ServerHttp2Stream, window: ReceiveWindow): void {
  */
 export function plainServer(handler: Handler, sessions: Set<ServerHttp2Session>): Server {
   const http1 = createHttp1Server(handler);
-  // An idle keep-alive connection would delay closing; Connect's GETs are few.
+  // An idle keep-alive connection would delay closing; calls over HTTP/1.1 are few.
   http1.maxRequestsPerSocket = 1;
   const http2 = createHttp2Server({ ...http2Settings, Http2ServerResponse: PacedResponse }, handler);
   http2.on("session", (session) => track(session, sessions));

@@ -137,7 +137,7 @@ async function agentCall(target: AgentTarget, path: string, agents: ConnectionPo
 }
 
 /**
- * Bodies are piped from stream to stream; headers and trailers go through `response`, because Node's request/response
+ * Bodies are passed on from stream to stream; headers and trailers go through `response`, because Node's request/response
  * layer claims the stream's trailers.
  */
 async function forward(
@@ -227,7 +227,8 @@ async function forward(
  */
 function passOn(from: Http2Stream, to: Http2Stream, { end }: { readonly end: boolean }): void {
   const pass = (): void => {
-    const chunk: unknown = from.destroyed ? null : from.read();
+    // Node's read() gives 16 KiB, each of which would be a turn of the event loop.
+    const chunk: unknown = from.destroyed ? null : from.read(from.readableLength || undefined);
     if (chunk !== null) {
       to.write(chunk, pass);
     }

@@ -39,7 +39,7 @@ export function unaryTransport(
   };
 }
 
-/** The most bytes of a request in a header, which HTTP/2 limits to 64 KiB. */
+/** The most bytes of a request in a header, which Node limits to 64 KiB by default. */
 const mostInHeader = 8 * 1024;
 
 /** Tells the server how long the request is: Node ends a cut one like a complete one. */

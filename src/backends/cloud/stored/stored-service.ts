@@ -288,6 +288,7 @@ async function* logs(
   }
   if (agent !== undefined) {
     const own = clone(LogsRequestSchema, request);
+    own.handOver = false;
     if (tail !== 0n) {
       delete own.tail; // All its recorded lines are requested; a limit would cut off new ones.
     }
