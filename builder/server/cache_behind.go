@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	// maxStepKeys bounds the keys that all imported caches together give in one query for a step; maxStepLinks bounds these
+	// maxStepKeys bounds the keys that a session's imported caches together give in one query for a step; maxStepLinks bounds these
 	// times the keys that the query names. Beyond that each cache still gives one key. BuildKit goes through the links in
 	// the one goroutine that schedules every build, for each cache anew, and records each in a transaction.
 	maxStepKeys  = 128
@@ -76,10 +76,11 @@ type imports struct {
 	// one step's at a time, all caches at once.
 	asked weak.Pointer[solver.CacheKeyWithSelector]
 	keys  int
-	// How many links may still be gone through that do not count among what all builds share; negative if nothing is given
-	// any more.
+	// How many links may still be gone through that do not count among what all builds share.
 	links  int
 	shared *rate.Limiter
+	// A client knows that links were not gone through.
+	isTold bool
 }
 
 func newImports(shared *rate.Limiter) *imports {
@@ -98,19 +99,22 @@ func (i *imports) share(deps []solver.CacheKeyWithSelector, keys []*solver.Cache
 	return shared
 }
 
-// count reports whether so many links may still be gone through, and whether this was the first time that they may not.
-func (i *imports) count(links int) (isWithin, isFirst bool) {
+// count reports whether so many links may be gone through now, and whether this was the first time that they may not. Those
+// that have been gone through to find these count then instead.
+func (i *imports) count(links, walked int) (isWithin, isFirst bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.links >= links {
 		i.links -= links
 		return true, false
 	}
-	if i.links >= 0 && i.shared.AllowN(time.Now(), links) {
+	now := time.Now()
+	if i.shared.AllowN(now, links) {
 		return true, false
 	}
-	isFirst = i.links >= 0
-	i.links = -1
+	i.shared.ReserveN(now, min(walked, i.shared.Burst()))
+	isFirst = !i.isTold
+	i.links, i.isTold = 0, true
 	return false, isFirst
 }
 
@@ -167,14 +171,15 @@ type cacheBehind struct {
 	mu sync.Mutex
 	// The IDs of the keys that it has given.
 	given map[string]struct{}
-	// Other keys that it was asked with. BuildKit goes through a key's own links once, and remembers the ID that it finds.
-	known map[weak.Pointer[solver.CacheKey]]struct{}
+	// How many links other keys that it was asked with have that were not counted yet. BuildKit goes through a key's own links
+	// once, and remembers the ID that it finds.
+	uncounted map[weak.Pointer[solver.CacheKey]]int
 }
 
 func newCacheBehind(id string, all *imports, tell func(error)) *cacheBehind {
 	return &cacheBehind{
 		id: id, described: make(chan struct{}), imports: all, tell: tell,
-		given: map[string]struct{}{}, known: map[weak.Pointer[solver.CacheKey]]struct{}{},
+		given: map[string]struct{}{}, uncounted: map[weak.Pointer[solver.CacheKey]]int{},
 	}
 }
 
@@ -193,9 +198,13 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 		return found.Query(deps, input, of, output)
 	}
 	asked, links := c.ownOrAll(deps)
-	if !c.count(len(asked) + links) {
+	if !c.count(len(asked)+links, 0) {
 		return nil, nil
 	}
+	if links > 0 {
+		c.setCounted(asked)
+	}
+	walked := 0
 	var keys []*solver.CacheKey
 	known := map[string]struct{}{}
 	for at := range asked { // Asked with several, BuildKit's would go through each of them for each key.
@@ -203,6 +212,7 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 		if err != nil {
 			return nil, err
 		}
+		walked += len(given)
 		for _, key := range given {
 			if _, ok := known[key.ID]; !ok {
 				known[key.ID] = struct{}{}
@@ -210,14 +220,14 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 			}
 		}
 	}
-	if !c.count(len(deps) * len(keys)) {
+	if !c.count(len(deps)*len(keys), walked) {
 		return nil, nil
 	}
 	return c.remember(c.imports.share(deps, keys)), nil
 }
 
 // ownOrAll returns the keys that this cache has given, which are of the same step as the others, or without these all keys,
-// with how many links BuildKit goes through for their IDs.
+// with how many links BuildKit still goes through for their IDs.
 func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector, links int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -231,15 +241,24 @@ func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver
 	}
 	for _, key := range keys {
 		pointer := weak.Make(key.CacheKey.CacheKey)
-		if _, ok := c.known[pointer]; ok {
-			continue
+		own, isKnown := c.uncounted[pointer]
+		if !isKnown {
+			for _, each := range key.CacheKey.Deps() {
+				own += len(each)
+			}
+			c.uncounted[pointer] = own
 		}
-		c.known[pointer] = struct{}{}
-		for _, each := range key.CacheKey.Deps() {
-			links += len(each)
-		}
+		links += own
 	}
 	return keys, links
+}
+
+func (c *cacheBehind) setCounted(keys []solver.CacheKeyWithSelector) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, key := range keys {
+		c.uncounted[weak.Make(key.CacheKey.CacheKey)] = 0
+	}
 }
 
 func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
@@ -251,11 +270,11 @@ func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
 	return keys
 }
 
-// count reports whether so many links may still be gone through. Once they may not, it tells the client.
-func (c *cacheBehind) count(links int) bool {
-	isWithin, isFirst := c.imports.count(links)
+// count is that of the imports. It tells the client the first time that links may not be gone through.
+func (c *cacheBehind) count(links, walked int) bool {
+	isWithin, isFirst := c.imports.count(links, walked)
 	if isFirst {
-		go c.tell(errors.New("no further steps are looked for in this build's imported caches: builds have too many links of keys to go through"))
+		go c.tell(errors.New("steps are not found in this session's imported caches for now: builds have too many links of keys to go through"))
 	}
 	return isWithin
 }

@@ -112,7 +112,7 @@ func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 			t.Fatalf("they went through %d pairs of keys", pairs)
 		}
 	}
-	if found, err := last.Query(keysOfAStep(1), 0, "step", 0); len(found) > 0 || err != nil {
+	if found, err := last.Query(step, 0, "step", 0); len(found) > 0 || err != nil {
 		t.Errorf("one gives %d, %v", len(found), err)
 	}
 	if failure := <-told; !strings.Contains(failure.Error(), "too many links") || len(told) > 0 {
@@ -124,6 +124,49 @@ func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 		if found, err := other.Query(keysOfAStep(1), 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
 			t.Fatalf("step %d of another session: %d keys, %v", step, len(found), err)
 		}
+	}
+}
+
+func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
+	shared := newImports(rate.NewLimiter(0, linkBurst))
+	made, counting := countingBehind(t, shared, 1)
+	told := make(chan error, 100)
+	made.tell = func(failure error) { told <- failure }
+	deps := withDeps(keysOfAStep(1), ordinaryLinks)
+	asked := func() int {
+		t.Helper()
+		found, err := made.Query(deps, 0, "step", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	shared.shared = rate.NewLimiter(0, ordinaryLinks)
+	if found := asked() + asked(); found > 0 {
+		t.Errorf("%d keys without room", found)
+	}
+	shared.shared = rate.NewLimiter(0, linkBurst)
+	if found := asked(); found != 1 {
+		t.Errorf("%d keys once there is room", found)
+	}
+	if left := shared.shared.Tokens(); left > linkBurst-ordinaryLinks {
+		t.Errorf("the links of a key that was refused before count %f", linkBurst-left)
+	}
+	// Keys that are found and not given have been gone through.
+	shared.shared = rate.NewLimiter(0, ordinaryLinks)
+	counting.keys = 2 * ordinaryLinks
+	before := counting.pairs
+	for range 10 {
+		if found := asked(); found > 0 {
+			t.Errorf("%d keys of too many", found)
+		}
+	}
+	if counting.pairs-before != counting.keys {
+		t.Errorf("it went through %d pairs", counting.pairs-before)
+	}
+	<-told
+	if len(told) > 0 {
+		t.Errorf("told %d times more", len(told))
 	}
 }
 

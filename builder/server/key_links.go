@@ -77,7 +77,10 @@ func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk fu
 	delete(b.sizes, walked)
 	if len(found) > maxLinks {
 		if len(b.sizes) == maxCrowded {
-			clear(b.sizes)
+			for one := range b.sizes {
+				delete(b.sizes, one)
+				break
+			}
 		}
 		b.sizes[walked] = len(found)
 		operation := operationOf(link)

@@ -220,6 +220,25 @@ func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
 	}
 }
 
+func TestMoreKeysWithManyLinksThanAreKnownForgetOneOfThem(t *testing.T) {
+	links := newBoundedLinks(solver.NewInMemoryCacheStorage(), rate.NewLimiter(linkRate, linkBurst))
+	operation := solver.CacheInfoLink{Digest: "copy"}
+	for at := range maxLinks + 1 {
+		if err := links.AddLink("much", operation, fmt.Sprint(at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for at := range maxCrowded {
+		links.sizes[keyLink{from: fmt.Sprint(at)}] = maxLinks + 1
+	}
+	if err := links.WalkLinks("much", operation, func(string) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if size := links.sizes[keyLink{from: "much", link: operation}]; size != maxLinks+1 || len(links.sizes) != maxCrowded {
+		t.Errorf("%d keys are known, this one with %d links", len(links.sizes), size)
+	}
+}
+
 func TestACopyOfMuchCopiedContentRunsWhereItsKeyIsNotGoneThrough(t *testing.T) {
 	links := newBoundedLinks(solver.NewInMemoryCacheStorage(), rate.NewLimiter(linkRate, linkBurst))
 	build := buildsWithLinks(t, links)

@@ -84,10 +84,10 @@ const maxCollectedBytes = 1 << 20
 
 var meetingSeed = maphash.MakeSeed()
 
-// collect adds an entry with others, whose paths are asked for at once.
+// collect keeps an entry until there are enough to ask for their paths at once.
 func (m *meeting) collect(ctx context.Context, header *tar.Header) error {
 	m.collected = append(m.collected, &tar.Header{Name: header.Name, Typeflag: header.Typeflag, Size: header.Size})
-	m.bytes += header.Size + int64(len(header.Name))
+	m.bytes += min(header.Size, maxCollectedBytes) + int64(len(header.Name))
 	if len(m.collected) < maxAsked && m.bytes < maxCollectedBytes {
 		return nil
 	}

@@ -319,7 +319,7 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 			return err
 		}
 		for _, each := range level {
-			at, entries, err := met(ctx, skeleton, each)
+			at, entries, err := entriesToMerge(ctx, skeleton, each)
 			if err != nil {
 				return err
 			}
@@ -329,7 +329,9 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 						return err
 					}
 				}
-				next = append(next, placed{filepath.Join(each.source, entry.Name()), path.Join(each.dest, entry.Name())})
+				if entry.IsDir() {
+					next = append(next, placed{filepath.Join(each.source, entry.Name()), path.Join(each.dest, entry.Name())})
+				}
 			}
 		}
 		if err := ask(); err != nil {
@@ -343,9 +345,8 @@ func showTree(ctx context.Context, skeleton *tree, source, dest string) error {
 // placed is a file of this machine and the path in a skeleton to which it is copied.
 type placed struct{ source, dest string }
 
-// met returns the entries of a directory that is copied to an existing one, and where that is; none if either is
-// something else.
-func met(ctx context.Context, skeleton *tree, each placed) (at string, entries []fs.DirEntry, err error) {
+// entriesToMerge returns the entries of a source directory whose destination is a directory too, and where that one is.
+func entriesToMerge(ctx context.Context, skeleton *tree, each placed) (at string, entries []fs.DirEntry, err error) {
 	at, there, err := skeleton.lookAt(ctx, each.dest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil, nil

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -247,13 +248,17 @@ func (t *tree) walk(ctx context.Context, name string) (at, next string, err erro
 }
 
 // learn places the entries of paths, each of which comes after its parents unless these are known. What is beneath
-// anything but a directory is left out, and so is the content of files.
+// anything but a directory is left out, and so is the content of files. So are names that are
+// not UTF-8, which a question cannot have: a layer replaces what has such a name.
 func (t *tree) learn(ctx context.Context, paths []string) error {
 	var wanted []string
 	isWanted := map[string]bool{}
 	for _, at := range paths {
 		parent := path.Dir(at)
-		if isWanted[at] || t.known[at] || t.isBeneathWhole(at) || (at != "/" && !isWanted[parent] && !t.isDirectory(parent)) {
+		if isWanted[at] || t.known[at] || t.isBeneathWhole(at) || !utf8.ValidString(at) {
+			continue
+		}
+		if at != "/" && !isWanted[parent] && !t.isDirectory(parent) {
 			continue
 		}
 		wanted = append(wanted, at)
@@ -278,7 +283,7 @@ func (t *tree) learn(ctx context.Context, paths []string) error {
 				}
 				at := path.Clean("/" + header.Name)
 				if !isWanted[at] {
-					return fmt.Errorf("%s came instead of what was asked for", header.Name)
+					return fmt.Errorf("the backend sent %s, for which it was not asked: it may be of an earlier version", header.Name)
 				}
 				if at != "/" && !t.isDirectory(path.Dir(at)) {
 					continue

@@ -3,12 +3,17 @@ package worker
 import (
 	"archive/tar"
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
@@ -148,5 +153,53 @@ func TestAnArchiveThatIsAddedAsksForManyEntriesAtOnce(t *testing.T) {
 	}
 	if _, err := skeleton.root.Lstat("to/d/1"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Protobuf has no such strings: a question with one is never sent.
+func TestNamesThatAreNoUTF8AreNotAskedFor(t *testing.T) {
+	w, server := workerOf(t)
+	w.limits.Context = wide
+	const latin = "caf\xe9"
+	server.Archive = packed(t, "/", "/to/", "/to/a", "/to/"+latin+" -> /a", "/to/there/", "/to/there/"+latin)
+	asked := questions(server)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	skeleton := newTree(w, "image", true)
+	defer skeleton.close()
+	must(t, skeleton.lookAll(ctx, []string{"/to/" + latin, "/to/a", "/to/" + latin + "/b"}))
+	if want := []string{"/ /to /to/a"}; !slices.Equal(*asked, want) {
+		t.Errorf("asked %q", *asked)
+	}
+	if _, err := skeleton.look(ctx, "/to/"+latin+"/b"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	file := filepath.Join(t.TempDir(), "a.tar")
+	must(t, os.WriteFile(file, packed(t, latin, latin+".d/", latin+".d/c", "d"), 0o600))
+	if isArchive, err := w.showArchive(ctx, skeleton, file, "a.tar", "/to"); !isArchive || err != nil {
+		t.Error(isArchive, err)
+	}
+	files := newTree(w, "image", false)
+	defer files.close()
+	must(t, files.fetch(ctx, "/to/there/"+latin))
+	server.Archive = packed(t, "there/", "there/"+latin)
+	must(t, files.fetch(ctx, "/to/there"))
+	if _, err := files.root.Lstat("to/there/" + latin); err != nil {
+		t.Errorf("it is missing with its directory too: %v", err)
+	}
+}
+
+func TestAnEntryOfAnySizeIsCheckedAtOnce(t *testing.T) {
+	w, _ := workerOf(t)
+	for size, isRefused := range map[int64]bool{maxCollectedBytes - 2: false, maxCollectedBytes: true, math.MaxInt64: true} {
+		skeleton := newTree(w, "", true)
+		met := &meeting{
+			skeleton: skeleton, dest: "/", isThere: map[uint64]bool{},
+			count: &unpacking{limits: ContextLimits{Bytes: maxCollectedBytes - 1, Entries: 10}, what: "the archive"},
+		}
+		if err := met.collect(t.Context(), &tar.Header{Name: "a", Typeflag: tar.TypeReg, Size: size}); (err != nil) != isRefused {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+		must(t, skeleton.close())
 	}
 }

@@ -82,6 +82,7 @@ describe("docker buildx build", () => {
         Dockerfile: `FROM busybox AS one
 ADD packed.tar /packed/
 COPY . /context
+COPY . /context/
 RUN mkdir /mine && touch "$(printf '/mine/\\351')"
 FROM busybox
 COPY --from=one /packed /packed

@@ -297,6 +297,14 @@ export class FileIndex implements Disposable {
       : { kind: "file", file: node.file, isElsewhere, isMounted };
   }
 
+  /** {@link find} of one of many paths, in turns of the event loop. @throws the signal's reason */
+  async findInTurn(wanted: string): Promise<Found> {
+    const followed = this.#followed;
+    const found = this.find(wanted);
+    await this.#pace.spend(1 + this.#costSince(followed));
+    return found;
+  }
+
   /** Absolute path that a symlink resolves to, following links as far as they exist. */
   targetOf(link: string): string {
     return `/${this.#follow(link, true).names.join("/")}`;

@@ -145,15 +145,7 @@ export class CreatedFiles implements Disposable {
 
   /** A tar of the entries of paths alone, in this order and under these names; those that are missing are left out. */
   entries(paths: readonly string[]): AsyncIterable<Uint8Array> {
-    return tarOfFiles(
-      paths.flatMap((asked) => {
-        const found = this.#index.find(asked);
-        return found.kind === "file"
-          ? [{ name: tarName(asked, found.file), file: { ...found.file, size: 0 } }]
-          : [];
-      }),
-      this.#index,
-    );
+    return tarOfFiles(entriesOf(this.#index, paths), this.#index);
   }
 
   /** The whole file system as a tar, with empty mount points. */
@@ -203,6 +195,15 @@ export class CreatedFiles implements Disposable {
 async function* namedFrom(top: string, files: AsyncIterable<WalkedFile>): AsyncGenerator<NamedFile> {
   for await (const { path: below, file } of files) {
     yield { name: tarName(below === "" ? top : `${top === "/" ? "" : top}/${below}`, file), file };
+  }
+}
+
+async function* entriesOf(index: FileIndex, paths: readonly string[]): AsyncGenerator<NamedFile> {
+  for (const asked of paths) {
+    const found = await index.findInTurn(asked);
+    if (found.kind === "file") {
+      yield { name: tarName(asked, found.file), file: { ...found.file, size: 0 } };
+    }
   }
 }
 
