@@ -570,7 +570,7 @@ describe("networks on ECS", () => {
         app.driverReference,
         web.driverReference,
       ]);
-      assert.match(log.warnings().at(-1) ?? "", /by rules that an earlier version gave its networks/);
+      assert.match(log.warnings().at(-1) ?? "", /by rules of its networks' own/);
       ec2.mountFaults.push(unanswered("ec2", "AuthorizeSecurityGroupIngress", "ECONNRESET", "reset"));
       await assert.rejects(fabric.groupsOf(plan(app, web), true), /AuthorizeSecurityGroupIngress/);
     }

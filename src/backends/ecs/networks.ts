@@ -104,7 +104,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       }
       logger.warn(
         { err: error, groups },
-        "a container reaches its volumes by rules that an earlier version gave its networks: they go with these",
+        "a container reaches its volumes by rules of its networks' own: each goes with its network",
       );
       return own;
     }
