@@ -639,6 +639,8 @@ describe("networks on ECS", () => {
     const rules = ec2.rules("sg-efs");
     assert.equal(rules.length, 2, "the one of all others is sure of its room");
     assert.ok(rules.includes(`tcp 2049 ${first}`));
+    await fabric.groupsOf(plan(...joined.slice(1).reverse()), true);
+    assert.deepEqual(ec2.rules("sg-efs"), rules, "one that is let in is enough");
     await fabric.remove(joined[1] ?? network("", ""));
     assert.equal(ec2.rules("sg-efs").length, 1, "a rule goes with its network");
     await assert.rejects(async () => fabric.groupsOf(plan(...joined), false), {
