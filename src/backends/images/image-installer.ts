@@ -124,8 +124,11 @@ export class ImageInstaller {
     }).catch(async (error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
-        if (index.get(id) === undefined) {
+        const known = index.get(id);
+        if (known === undefined) {
           configs.delete(id);
+        } else if (known.unsyncedBoot !== "") {
+          durability.syncBehind(id); // It was committed beside one that was refused.
         }
       }
       for (const [id, driverReference] of references) {
