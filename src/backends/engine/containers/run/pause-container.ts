@@ -88,8 +88,8 @@ const isNotPaused: Due = (record) => stateOf(record).status !== ContainerStatus.
 const thaws = new WeakMap<LiveContainer, Set<Due>>();
 
 /**
- * Unpauses a container in the background, until its agent has done so or no reason holds any more. A thaw
- * that finds another under way makes one attempt at once: the other's pauses may be long by then.
+ * Unpauses a container in the background, until its agent has done so or no reason holds any more. A thaw that finds
+ * another under way makes one attempt at once: the other's pauses may be long by then.
  */
 function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
   const begun = thaws.get(live);
