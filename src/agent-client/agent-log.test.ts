@@ -11,13 +11,18 @@ describe("an agent that sends its log", () => {
   }
 
   it("is silent when nothing comes, and not while its reader takes its time", async ({ mock }) => {
-    mock.timers.enable({ apis: ["setTimeout"] });
+    mock.timers.enable({ apis: ["setInterval"] });
     const silence = Promise.withResolvers<void>();
     let silences = 0;
-    const messages = watched(agent(silence.promise), () => {
-      silences += 1;
-      silence.resolve();
-    });
+    let isCut = false;
+    const messages = watched(
+      agent(silence.promise),
+      () => isCut,
+      () => {
+        silences += 1;
+        silence.resolve();
+      },
+    );
     for (const message of ["first", "second"]) {
       assert.deepEqual(await messages.next(), { value: message, done: false });
       mock.timers.tick(60_000);
@@ -25,6 +30,10 @@ describe("an agent that sends its log", () => {
     }
     const end = messages.next();
     await new Promise(setImmediate);
+    isCut = true;
+    mock.timers.tick(60_000);
+    assert.equal(silences, 0, "its link is cut, and may resume");
+    isCut = false;
     mock.timers.tick(29_999);
     assert.equal(silences, 0);
     mock.timers.tick(1);

@@ -13,8 +13,10 @@ import { encodeLogsRequest, logsOrRecords } from "./logs.ts";
 /** Bytes on their way to all readers, apart from the least of each: some do not read on for as long as they like. */
 const windows = new ByteBudget(32 * 1024 * 1024);
 
-/** Milliseconds without a record after which an agent counts as lost that was asked for those that it has. */
+/** Milliseconds without a record after which an agent that was asked for all its records counts as lost. */
 const silenceMs = 30_000;
+/** Looks at its link in that time. */
+const silentChecks = 10;
 
 /** A piece of a log. */
 export interface LogPart {
@@ -32,15 +34,21 @@ export async function* agentLog(
 ): AsyncGenerator<LogPart> {
   const ended = new AbortController();
   const scope = AbortSignal.any([signal, ended.signal]);
-  const parts = logParts(agent, containerId, request, scope);
+  // The one copy of a log may be taken here.
+  const connection = new AgentConnection({ ...agent, containerId }, { windows, outlivesCuts: true });
+  const parts = logParts(connection, containerId, request, scope);
   // Heartbeats are none of them: records of what is there come without a pause.
   yield* request.records === true
-    ? watched(parts, () => ended.abort(systemError("the agent says nothing any more")))
+    ? watched(
+        parts,
+        () => connection.isAnyCut,
+        () => ended.abort(systemError("the agent says nothing any more")),
+      )
     : parts;
 }
 
 async function* logParts(
-  agent: AgentTarget,
+  connection: AgentConnection,
   containerId: string,
   request: MessageInitShape<typeof LogsRequestSchema>,
   signal: AbortSignal,
@@ -54,8 +62,6 @@ async function* logParts(
     isOver = true;
     changed.resolve();
   };
-  // The one copy of a log may be taken here.
-  const connection = new AgentConnection({ ...agent, containerId }, { windows, outlivesCuts: true });
   using _leaving = onAbort(signal, () => connection.close());
   try {
     const first = encodeLogsRequest(request);
@@ -137,17 +143,31 @@ class WaitingParts {
 /**
  * Yields what an agent sends as it arrives.
  *
+ * @param isCut whether the agent's link waits to resume: silence then means nothing
  * @param silent called after waiting {@link silenceMs} for more; the reader's own time does not count
  */
-export async function* watched<Part>(parts: AsyncIterable<Part>, silent: () => void): AsyncGenerator<Part> {
-  let timer = setTimeout(silent, silenceMs);
+export async function* watched<Part>(
+  parts: AsyncIterable<Part>,
+  isCut: () => boolean,
+  silent: () => void,
+): AsyncGenerator<Part> {
+  const watch = (): NodeJS.Timeout => {
+    let checks = 0;
+    return setInterval(() => {
+      checks = isCut() ? 0 : checks + 1;
+      if (checks === silentChecks) {
+        silent();
+      }
+    }, silenceMs / silentChecks);
+  };
+  let timer = watch();
   try {
     for await (const part of parts) {
-      clearTimeout(timer);
+      clearInterval(timer);
       yield part;
-      timer = setTimeout(silent, silenceMs);
+      timer = watch();
     }
   } finally {
-    clearTimeout(timer);
+    clearInterval(timer);
   }
 }

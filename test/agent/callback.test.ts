@@ -371,7 +371,7 @@ describe("agents that call", () => {
       },
     );
     const target = { address, credentials };
-    return { proxy, agent, client, stream, over: over.promise, received, target, containerId };
+    return { proxy, agent, client, connection, stream, over: over.promise, received, target, containerId };
   };
 
   it("lose no byte to cuts, neither way", async () => {
@@ -433,9 +433,12 @@ describe("agents that call", () => {
   );
 
   it("are given up, and never taken for ended, after a cut beyond the limit", async () => {
-    const { proxy, agent, stream, over } = await startEcho({ SOCKERLESS_CALLBACK_RESUME: "500ms" });
+    const resume = { SOCKERLESS_CALLBACK_RESUME: "500ms" };
+    const { proxy, agent, connection, stream, over } = await startEcho(resume);
+    assert.equal(connection.isAnyCut, false);
     proxy.setOpen(false);
     proxy.cut();
+    await untilTrue(() => connection.isAnyCut);
     await untilTrue(() => agent.said().includes("cut for too long"));
     stream.endInput(); // The process has ended with its connection, as far as anybody can tell.
     proxy.setOpen(true);

@@ -90,11 +90,11 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     }
     try {
       const volumes = await networkGroups.common(withVolumes);
-      const [first = ""] = own;
+      const [one = ""] = [...(await networkGroups.admitted(own)), ...own];
       if (own.length < mostGroups) {
         return [...own, volumes];
       }
-      await networkGroups.admit(first); // A task has no more groups.
+      await networkGroups.admit(one); // A task has no more groups.
       return own;
     } catch (error) {
       const isForGood = isErrorKind(error, "conflict") || isRefusal(error);
@@ -104,7 +104,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
       }
       logger.warn(
         { err: error, groups },
-        "a container reaches its volumes by rules that an earlier version gave its networks: they go with these",
+        "a container reaches its volumes by rules of its networks' own: each goes with its network",
       );
       return own;
     }

@@ -36,6 +36,34 @@ describe("a change of images that is refused", () => {
     assert.equal(index.named(parseNamed(unused)), undefined);
     assert.equal(looks.mock.callCount(), 0);
   });
+
+  it("for want of room leaves a name to its holder until another change of the same turn moves it", async () => {
+    const images = new Map([["sha256:1", recordOf("sha256:1", { names: [name] })]]);
+    let refusals = 1;
+    const index = new ImageIndex({
+      images,
+      commit: async (describeChange: (change: Change) => void) => {
+        const isRefused = refusals-- > 0;
+        const put = (record: ImageRecord) => isRefused || images.set(record.id, record);
+        describeChange({ images: { put } } as unknown as Change);
+        if (isRefused) {
+          throw new Error("the images may hold 64 MiB");
+        }
+      },
+    } as unknown as State);
+    const named = (id: string) => index.commit({ put: index.withNames(recordOf(id, {}), [name], []) });
+    const [first, second] = [named("sha256:2"), named("sha256:3")];
+    await assert.rejects(first, /may hold 64 MiB/);
+    await second;
+    assert.equal(index.named(parseNamed(name))?.id, "sha256:3");
+    assert.deepEqual(
+      [...images.values()].map(({ id, names }) => [id, names]),
+      [
+        ["sha256:1", []],
+        ["sha256:3", [name]],
+      ],
+    );
+  });
 });
 
 describe("images to save", () => {

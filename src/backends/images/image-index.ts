@@ -125,28 +125,31 @@ export class ImageIndex {
   }
 
   /** Commits a change; visible in memory at once, durable when the promise resolves. */
-  async commit(change: IndexChange): Promise<void> {
+  async commit({ put = [], remove = [], events = [] }: IndexChange): Promise<void> {
+    const ids = [...remove, ...put.map(({ id }) => id)];
+    // All old names are removed first, as a name may move between these records.
+    for (const id of ids) {
+      this.#forgetNames(id);
+    }
     const committed = this.#state.commit((batch) => {
-      for (const id of change.remove ?? []) {
-        this.#forgetNames(id);
+      for (const id of remove) {
         batch.images.delete(id);
       }
-      // All old names are removed first, as a name may move between these records.
-      for (const record of change.put ?? []) {
-        this.#forgetNames(record.id);
-      }
-      for (const record of change.put ?? []) {
-        this.#indexNames(record);
+      for (const record of put) {
         batch.images.put(record);
       }
-      for (const event of change.events ?? []) {
+      for (const event of events) {
         batch.event(event);
       }
     });
+    this.#indexCommitted(ids); // Those before, if they were refused at once: a change of the same turn may follow.
     try {
       await committed;
     } catch (error) {
-      this.#takeBackNames(change); // The records are as before.
+      for (const { id, names, digests } of put) {
+        this.#forget(id, [...names, ...digests]);
+      }
+      this.#indexCommitted(ids); // The records are as before.
       throw error;
     }
   }
@@ -190,12 +193,9 @@ export class ImageIndex {
     return found.length === 1 ? found[0] : undefined;
   }
 
-  /** Indexes the names of a refused change's records as the state has them. */
-  #takeBackNames({ put = [], remove = [] }: IndexChange): void {
-    for (const { id, names, digests } of put) {
-      this.#forget(id, [...names, ...digests]);
-    }
-    for (const id of [...remove, ...put.map((record) => record.id)]) {
+  /** Indexes the names of images as the state has them. */
+  #indexCommitted(ids: readonly string[]): void {
+    for (const id of ids) {
       const record = this.get(id);
       if (record !== undefined) {
         this.#indexNames(record);

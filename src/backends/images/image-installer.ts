@@ -80,8 +80,8 @@ export class ImageInstaller {
   }
 
   /**
-   * Makes the driver prepare the images and commits them, all or none, but for those whose names find no room. The
-   * caller's lease holds their blobs.
+   * Makes the driver prepare the images and commits them, all or none, except that those beyond the room for names are
+   * refused alone. The caller's lease holds their blobs.
    *
    * @throws the driver's error; the signal's reason; system: images' configurations or names hold too much; conflict: an image
    *   has come meanwhile with other layers, and neither were compared with its configuration
@@ -124,8 +124,11 @@ export class ImageInstaller {
     }).catch(async (error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
-        if (index.get(id) === undefined) {
+        const known = index.get(id);
+        if (known === undefined) {
           configs.delete(id);
+        } else if (known.unsyncedBoot !== "") {
+          durability.syncBehind(id); // It was committed beside one that was refused.
         }
       }
       for (const [id, driverReference] of references) {

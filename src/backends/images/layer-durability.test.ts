@@ -3,6 +3,9 @@ import { truncate } from "node:fs/promises";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
+import { ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../../../test/support/image-store.ts";
 import { dockerArchive, imageId } from "../../../test/support/images.ts";
 import { tarOf } from "../../../test/support/tar.ts";
@@ -48,6 +51,28 @@ describe("layers of a new image", () => {
   it("are synced behind the answer", async (context) => {
     const { store, id } = await storeOf(context);
     await synced(store, id);
+  });
+
+  it("are synced also if an image beside it finds no room for its name", async (context) => {
+    const store = await openImageStore(context, { boot: "first" });
+    const names = ["x".repeat(64 * 2 ** 20 - 1000)];
+    const holder = create(ImageRecordSchema, { id: "sha256:1", names });
+    await store.state.commit((change) => change.images.put(holder), "happened");
+    const [kept, refused] = await Promise.all(
+      ["kept", "refused"].map(async (name) => ({ layers: [await tarOf([{ name }])], config: {} })),
+    );
+    assert.ok(kept !== undefined && refused !== undefined);
+    const archive = streamOf(
+      await dockerArchive([
+        { image: kept, tags: ["one:1"] },
+        { image: refused, tags: ["two:1", "two:2", "two:3", "two:4"] },
+      ]),
+    );
+    const loaded = store.images.archives.load({ archive, platform: undefined, report: () => {}, signal });
+    await assert.rejects(loaded, /may hold at most 64 MiB/);
+    assert.equal(store.state.images.get(imageId(refused)), undefined);
+    assert.equal(store.state.images.get(imageId(kept))?.names.length, 1);
+    await synced(store, imageId(kept));
   });
 
   it("are read after a crash of the machine, and kept if intact", async (context) => {

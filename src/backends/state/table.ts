@@ -69,8 +69,8 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
 
   /**
    * @param order of the records: by creation, or by last change; loaded records have no order
-   * @param labelsOf of records that clients make as long as they like, which are weighed
-   * @param weighed the part of a record that is; default: all of one with labels
+   * @param labelsOf labels of records that clients make, for their creator
+   * @param weighed the part of a record that is weighed; default: the whole record where `labelsOf` is given
    */
   constructor(
     name: TableName,

@@ -102,6 +102,10 @@ describe("a container whose agent answers too late", () => {
     failures.add("pauseAnswer");
     await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
     await untilTrue(() => isThawed(id));
+    sleeping.mock.restore(); // The first thaw's pause goes on, and no other waits for its end.
+    failures.add("pauseAnswer").add("resume");
+    await assert.rejects(bench.containers.pauseContainer({ container: id }), /too late/);
+    await untilTrue(() => isThawed(id));
   });
 
   for (const failing of ["pauseAnswer", "resume"] as const) {

@@ -15,7 +15,8 @@ export function groupsTogether(groups: readonly string[]): string[] {
   if (unique.length > mostGroups) {
     throw invalid(
       `a container on the ecs backend can be on so many networks that its task has ${mostGroups} security groups ` +
-        `(one for each user-defined network, and the configured ones for the default network), not ${unique.length}`,
+        "(one for each user-defined network, and the configured ones for the default network, and for volumes where " +
+        `ecs.efs_security_group_id is not set), not ${unique.length}`,
     );
   }
   return unique;

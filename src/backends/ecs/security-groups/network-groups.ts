@@ -65,7 +65,10 @@ export class NetworkGroups {
   /** Networks whose groups EC2 has refused to create: nothing needs to be removed. */
   readonly #refused = new Set<string>();
   #agentPeers: Promise<readonly Rule["peer"][]> | undefined;
-  /** Groups that the file system's group admits; one of a network has a rule of an earlier version's, or by hand. */
+  /**
+   * Groups that the file system's group admits; one of a network has it for a container on five networks, from an
+   * earlier version, or by hand.
+   */
   #admitted: Promise<Set<string>> | undefined;
   readonly #common = new Map<CommonGroup, Promise<string>>();
   /** Pending removals of common groups; they never reject. */
@@ -203,7 +206,7 @@ export class NetworkGroups {
       throw isAwsError(error, "RulesPerSecurityGroupLimitExceeded")
         ? conflict(
             "the file system's security group (ecs.efs_security_group_id) has no room for a rule, which containers with volumes on user-defined networks need: " +
-              "remove unused networks that an earlier version made (docker network rm) or unused rules of that group, or ask AWS for more inbound rules per security group",
+              "remove unused networks that have a rule there (docker network rm) or unused rules of that group, or ask AWS for more inbound rules per security group",
           )
         : error;
     }

@@ -88,8 +88,8 @@ const isNotPaused: Due = (record) => stateOf(record).status !== ContainerStatus.
 const thaws = new WeakMap<LiveContainer, Set<Due>>();
 
 /**
- * Unpauses a container in the background, until its agent has done so or no reason holds any more. One that joins
- * another tries at once: the pauses of that one may be long by then.
+ * Unpauses a container in the background, until its agent has done so or no reason holds any more. A thaw that finds
+ * another under way makes one attempt at once: the other's pauses may be long by then.
  */
 function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
   const begun = thaws.get(live);
@@ -108,16 +108,15 @@ function thaw(context: EngineContext, live: LiveContainer, isDue: Due): void {
       }, "happened");
     }
     reasons.clear();
+    if (thaws.get(live) === reasons) {
+      thaws.delete(live);
+    }
   };
   if (begun !== undefined) {
     void context.background.run(what, () => live.lock.run(work).catch(() => undefined));
     return;
   }
-  const untilDone = async (): Promise<void> => {
-    await work();
-    thaws.delete(live);
-  };
-  void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(untilDone)));
+  void context.background.run(what, () => keepTrying(context, what, () => live.lock.run(work)));
 }
 
 /**
