@@ -557,7 +557,7 @@ export class Pool implements PreparedWorkloads {
       }
       const { cause, prospect, reason } = answer;
       if (learned !== undefined && isRefusal(cause) && !isLack(prospect) && prospect !== "denied") {
-        learned.refused(request); // What it names may be gone, such as a network: other requests are not affected.
+        learned.refused(request); // It may name what is gone, such as a network: other requests are not affected.
       } else {
         this.#rest();
       }
