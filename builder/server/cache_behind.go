@@ -99,8 +99,9 @@ func (i *imports) share(deps []solver.CacheKeyWithSelector, keys []*solver.Cache
 	return shared
 }
 
-// count reports whether so many links may be gone through now, and whether this was the first time that they may not. Those
-// that have been gone through to find these count then instead.
+// count reports whether so many links may be gone through now, and whether this was the first time that they may not.
+//
+// walked: links gone through already to find these; if they are refused, it is charged instead, as a debt
 func (i *imports) count(links, walked int) (isWithin, isFirst bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -248,8 +248,8 @@ func (t *tree) walk(ctx context.Context, name string) (at, next string, err erro
 }
 
 // learn places the entries of paths, each of which comes after its parents unless these are known. What is beneath
-// anything but a directory is left out, and so is the content of files. So are names that are
-// not UTF-8, which a question cannot have: a layer replaces what has such a name.
+// anything but a directory is left out, and so is the content of files. Names that are not UTF-8
+// are left out, too: a question cannot have them, and a layer replaces what has such a name.
 func (t *tree) learn(ctx context.Context, paths []string) error {
 	var wanted []string
 	isWanted := map[string]bool{}

@@ -80,8 +80,8 @@ export class ImageInstaller {
   }
 
   /**
-   * Makes the driver prepare the images and commits them, all or none, except that those beyond the room for names are
-   * refused alone. The caller's lease holds their blobs.
+   * Makes the driver prepare the images and commits them, all or none, except that those with too many names, or
+   * beyond the room for names, are refused alone. The caller's lease holds their blobs.
    *
    * @throws the driver's error; the signal's reason; system: images' configurations or names hold too much; conflict: an image
    *   has come meanwhile with other layers, and neither were compared with its configuration
@@ -115,9 +115,13 @@ export class ImageInstaller {
         image.admit?.();
       }
       // Commits in the same turn of the event loop form one batch.
-      await Promise.all(
+      const committed = await Promise.allSettled(
         images.map((image, at) => this.#commit(image, references.get(image.id) ?? "", boots[at] ?? "")),
       );
+      const refused = committed.find((each) => each.status === "rejected");
+      if (refused !== undefined) {
+        throw refused.reason;
+      }
       for (const { id } of images) {
         durability.syncBehind(id);
       }
@@ -189,14 +193,14 @@ export class ImageInstaller {
     }
   }
 
-  #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {
+  async #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {
     const { index, configs, clock } = this.#parts;
     const record = { ...this.#recordFor(image), driverReference, unsyncedBoot };
     const isTagged = image.isTagged === true && image.names.length > 0;
     const tagged = isTagged ? { ...record, lastTagged: now(clock) } : record;
     const put = index.withNames(tagged, image.names, image.digests);
     configs.add(image.id, image.config);
-    return index.commit({ put, events: image.events });
+    await index.commit({ put, events: image.events });
   }
 
   /**

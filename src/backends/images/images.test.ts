@@ -199,6 +199,19 @@ describe("a tag", () => {
     const refused = /the images may hold at most 64 MiB together: remove some first/;
     await assert.rejects(load(store, await image("y"), "b:1"), refused);
     assert.equal(images.containers.idOf("b:1"), undefined);
+    const tooMany = Array.from({ length: 1025 }, (_, number) => `many:${number}`);
+    const both = await dockerArchive([
+      { image: await image("y"), tags: ["b:1"] },
+      { image: await image("z"), tags: tooMany },
+    ]);
+    const loaded = images.archives.load({
+      archive: streamOf(both),
+      platform: undefined,
+      report: () => {},
+      signal,
+    });
+    await assert.rejects(loaded, refused);
+    assert.equal(images.containers.idOf("b:1"), undefined);
     await images.catalog.tag("a:1", "a:3");
     await images.removal.remove("a:2", false);
     assert.equal(images.containers.idOf("a:2"), undefined);
