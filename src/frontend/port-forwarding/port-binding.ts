@@ -1,5 +1,8 @@
 /** Choice of the addresses and the number of a published port. */
+import { isIP } from "node:net";
+
 import { errnoOf, messageOf, systemError } from "../../common/errors.ts";
+import { Turns } from "../../common/turns.ts";
 import type { WantedPort } from "../../gen/sockerless/backend/v1/container_pb.ts";
 
 /** A listening socket. */
@@ -21,6 +24,8 @@ export type BindSocket = (address: string, port: number) => Promise<BoundSocket>
 const everyAddress = ["0.0.0.0", "::"];
 /** Maximum attempts to find a number that is free in both families. */
 const freePortTries = 64;
+/** One port's socket takes some 50 µs, and nothing in it waits for the event loop. */
+const turns = new Turns(64);
 /** True if the machine, or this interface, has no IPv6. */
 const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
 
@@ -30,7 +35,11 @@ const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
  * @throws SockerlessError of kind `system` in Docker's words
  */
 export async function bindPort(wanted: WantedPort, bind: BindSocket): Promise<BoundSocket[]> {
-  const addresses = wanted.hostIp === "" ? everyAddress : [wanted.hostIp];
+  const { hostIp } = wanted;
+  if (hostIp !== "" && !isIP(hostIp)) {
+    throw systemError(`failed to bind host port: ${hostIp} is no IP address`); // Looking a name up may hold up others'.
+  }
+  const addresses = hostIp === "" ? everyAddress : [hostIp];
   const last = Math.max(wanted.hostPort, wanted.hostPortEnd);
   const tries = wanted.hostPort === 0 ? freePortTries : last - wanted.hostPort + 1;
   let taken: unknown;
@@ -60,6 +69,7 @@ async function bindAll(
   const bound: BoundSocket[] = [];
   for (const address of addresses) {
     const port = bound[0]?.port ?? number;
+    await turns.next();
     try {
       bound.push(await bind(address, port));
     } catch (error) {

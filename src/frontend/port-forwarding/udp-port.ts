@@ -69,8 +69,13 @@ export async function listenUdp(
     return flow;
   };
 
-  socket.bind({ address, port, exclusive: true });
-  await once(socket, "listening");
+  try {
+    socket.bind({ address, port, exclusive: true });
+    await once(socket, "listening");
+  } catch (error) {
+    socket.close(); // Node keeps the descriptor of a socket that could not be bound.
+    throw error;
+  }
   socket.on("error", () => {}); // An answer that could not be sent is lost, as datagrams are.
   socket.on("message", (datagram, { address: host, port: from }) => {
     const flow = flowOf(`${host} ${from}`, (answer) => {
