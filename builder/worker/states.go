@@ -474,7 +474,7 @@ func (s *states) removeInternal(ctx context.Context, id string) error {
 	return err
 }
 
-// removeClaimed leaves a state that a container or another image stands on.
+// removeClaimed leaves a state that a container or another image stands on, and only forgets one that has become a user's.
 func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	if err := s.backend.RemoveImage(ctx, id); err != nil {
 		if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {

@@ -139,6 +139,20 @@ func TestStatesAndRecordsThatLackTheOtherAreRemovedAtTheStart(t *testing.T) {
 	}
 }
 
+func TestAStateThatAUserHasNamedIsForgottenOnly(t *testing.T) {
+	s, server := statesOf(t)
+	named := installed(t, s, "named")
+	s.letGo(named.ID)
+	server.OfUsers = []string{named.ID}
+	pruned(t, s, client.PruneInfo{All: true})
+	if there := server.Images(); !slices.Equal(there, []string{named.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+	if left, err := s.list(); err != nil || len(left) != 0 {
+		t.Errorf("records %v, %v", left, err)
+	}
+}
+
 func TestALostStateInUseStays(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")
