@@ -305,9 +305,9 @@ func (c *Client) CommitContainer(ctx context.Context, id string, mountPoints []s
 	return made, nil
 }
 
-// RemoveImage removes an image, but not those beneath it. A missing one is not an error.
+// RemoveImage removes a state, but not those beneath it. One that is missing, or has become a user's image, is not an error.
 func (c *Client) RemoveImage(ctx context.Context, id string) error {
-	_, err := c.Images.RemoveImage(ctx, connect.NewRequest(&backendv1.RemoveImageRequest{Image: id, NoPrune: true}))
+	_, err := c.Images.RemoveImage(ctx, connect.NewRequest(&backendv1.RemoveImageRequest{Image: id, NoPrune: true, OfBuild: true}))
 	if Is(err, connect.CodeNotFound) {
 		return nil
 	}

@@ -56,6 +56,9 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
+// noThread is in the last words of a Go program that gets no thread. One that crashes over its data has the same exit code.
+const noThread = "fatal error: newosproc"
+
 // damageOf returns the first line of a damage report; empty: the file is intact.
 func damageOf(ctx context.Context, file string, check []string) (string, error) {
 	var said strings.Builder
@@ -68,6 +71,9 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) {
 		return "", err // it was not checked
+	}
+	if !ended.Exited() || strings.Contains(said.String(), noThread) {
+		return "", errors.Join(err, errors.New(said.String())) // a signal or a lack of threads says nothing about the file
 	}
 	reason, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	if reason == "" {

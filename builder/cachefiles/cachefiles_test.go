@@ -2,8 +2,12 @@ package cachefiles
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -49,6 +53,69 @@ func checked(file string) (err error) {
 		}
 	}()
 	return Check(file)
+}
+
+// TestMain makes the test's program a check of a database, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "--check-database" {
+		if err := Check(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
+	for name, script := range map[string]string{
+		"killed":    "kill -9 $$",
+		"no thread": "echo 'runtime: failed to create new OS thread (have 2 already; errno=11)\nfatal error: newosproc' >&2; exit 2",
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "states.db")
+			if err := os.WriteFile(file, []byte("whole"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}); err == nil {
+				t.Error("the check counts as done")
+			}
+			if _, err := os.Stat(file); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
+	file := database(t)
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The page of the outer bucket follows its name: the last one of the smallest mapping, where the file has ended.
+	const mapped = 32 << 10
+	for at := range content {
+		if bytes.HasPrefix(content[at:], []byte("outer")) {
+			binary.NativeEndian.PutUint64(content[at+len("outer"):], uint64(mapped/os.Getpagesize()-1))
+		}
+	}
+	content = content[:min(len(content), mapped-os.Getpagesize())]
+	damaged := filepath.Join(filepath.Dir(file), "states.db")
+	if err := os.WriteFile(damaged, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check := []string{os.Args[0], "--check-database"}
+	said, err := exec.Command(check[0], append(check[1:], damaged)...).CombinedOutput()
+	if !bytes.Contains(said, []byte("unexpected fault address")) {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if err := DropDamaged(t.Context(), filepath.Dir(file), check); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(damaged); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it is there: %v", err)
+	}
 }
 
 func TestADamagedBucketWithinAnothersPageIsFound(t *testing.T) {

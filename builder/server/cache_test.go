@@ -20,7 +20,7 @@ import (
 	"github.com/sockerless/sockerless/builder/worker"
 )
 
-// cacheOf serves a cache of two states with a key for each, last used an hour ago, and returns the keys that the server
+// cacheOf serves a cache of two states of a byte each with a key for each, last used an hour ago, which builds bound to one, and returns the keys that the server
 // has at its end.
 func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	t.Helper()
@@ -39,7 +39,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		record, err := json.Marshal(map[string]any{"id": id, "description": name, "lastUsedAt": time.Now().Add(-time.Hour)})
+		record, err := json.Marshal(map[string]any{"id": id, "description": name, "size": 1, "lastUsedAt": time.Now().Add(-time.Hour)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	if err := keys.Close(); err != nil {
 		t.Fatal(err)
 	}
-	built, err := worker.New(context.Background(), client, dir, worker.Limits{}, nil)
+	built, err := worker.New(context.Background(), client, dir, worker.Limits{CacheBytes: 1}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +96,32 @@ func TestAPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
 		t.Fatalf("%d %s", answer.Code, answer.Body)
 	}
 	if left := keysLeft(); !slices.Equal(left, []string{"second"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
+// releasedCache reports releases of keys.
+type releasedCache struct {
+	solver.CacheManager
+	released chan error
+}
+
+func (c releasedCache) ReleaseUnreferenced(ctx context.Context) error {
+	err := c.CacheManager.ReleaseUnreferenced(ctx)
+	c.released <- err
+	return err
+}
+
+func TestTheLastBuildsPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
+	s, _, keysLeft := cacheOf(t)
+	released := make(chan error, 1)
+	s.cache = releasedCache{s.cache, released}
+	_, end := s.beginBuild(t.Context())
+	end()
+	if err := <-released; err != nil {
+		t.Fatal(err)
+	}
+	if left := keysLeft(); len(left) != 1 {
 		t.Errorf("left %q", left)
 	}
 }

@@ -10,12 +10,14 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/cache/remotecache"
 	inlinecache "github.com/moby/buildkit/cache/remotecache/inline"
 	localcache "github.com/moby/buildkit/cache/remotecache/local"
 	registrycache "github.com/moby/buildkit/cache/remotecache/registry"
+	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/executor"
 	"github.com/moby/buildkit/frontend"
@@ -27,6 +29,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/db/boltutil"
 	"github.com/moby/buildkit/util/grpcerrors"
+	"github.com/moby/buildkit/util/throttle"
 	bkworker "github.com/moby/buildkit/worker"
 	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/time/rate"
@@ -40,8 +43,10 @@ type Server struct {
 	worker     *worker.Worker
 	controller *control.Controller
 	cache      solver.CacheManager
-	sessions   *session.Manager
-	grpc       *grpc.Server
+	// Removes the keys of removed states, as often as BuildKit does.
+	releaseKeys func()
+	sessions    *session.Manager
+	grpc        *grpc.Server
 	// Connections of BuildKit's clients.
 	connections *connections
 	scratch     string
@@ -95,6 +100,9 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
+	s.releaseKeys = throttle.After(5*time.Minute, func() {
+		worker.Warn("remove the keys of removed states", s.cache.ReleaseUnreferenced(context.Background()))
+	})
 	if err := s.boundHistory(ctx); err != nil {
 		return nil, err
 	}
@@ -186,8 +194,19 @@ func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
 		worker.Warn("let go of what the last build has left", letGo())
+		removed := make(chan client.UsageInfo)
 		go func() {
-			worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), nil, s.worker.GCPolicy()...))
+			defer close(removed)
+			worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), removed, s.worker.GCPolicy()...))
+		}()
+		go func() {
+			count := 0
+			for range removed {
+				count++
+			}
+			if count > 0 {
+				s.releaseKeys()
+			}
 		}()
 	}
 }

@@ -474,6 +474,7 @@ func (s *states) removeInternal(ctx context.Context, id string) error {
 	return err
 }
 
+// removeClaimed leaves a state that a container or another image stands on, and only forgets one that has become a user's.
 func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	if err := s.backend.RemoveImage(ctx, id); err != nil {
 		if backend.Is(err, connect.CodeFailedPrecondition) || backend.Is(err, connect.CodeAborted) || backend.Is(err, connect.CodeAlreadyExists) {
@@ -503,7 +504,7 @@ func (s *states) removeLost(ctx context.Context) error {
 	}
 	for _, image := range response.Msg.Images {
 		if image.OfBuild && !recorded[image.Id] {
-			if err := s.backend.RemoveImage(ctx, image.Id); err != nil {
+			if _, err := s.removeClaimed(ctx, image.Id); err != nil {
 				return fmt.Errorf("remove the lost state %s: %w", image.Id, err)
 			}
 		}

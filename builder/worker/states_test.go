@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
@@ -134,6 +135,32 @@ func TestStatesAndRecordsThatLackTheOtherAreRemovedAtTheStart(t *testing.T) {
 		t.Errorf("records %v, %v", left, err)
 	}
 	if there := server.Images(); !slices.Equal(there, []string{whole.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+}
+
+func TestAStateThatAUserHasNamedIsForgottenOnly(t *testing.T) {
+	s, server := statesOf(t)
+	named := installed(t, s, "named")
+	s.letGo(named.ID)
+	server.OfUsers = []string{named.ID}
+	pruned(t, s, client.PruneInfo{All: true})
+	if there := server.Images(); !slices.Equal(there, []string{named.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+	if left, err := s.list(); err != nil || len(left) != 0 {
+		t.Errorf("records %v, %v", left, err)
+	}
+}
+
+func TestALostStateInUseStays(t *testing.T) {
+	s, server := statesOf(t)
+	lost := installed(t, s, "lost")
+	server.RemoveImageError = connect.NewError(connect.CodeAlreadyExists, errors.New("conflict: unable to delete (must be forced)"))
+	if err := errors.Join(s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if there := server.Images(); !slices.Equal(there, []string{lost.ID}) {
 		t.Errorf("the backend has %v", there)
 	}
 }

@@ -5,6 +5,7 @@ import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { text } from "node:stream/consumers";
 import { describe, test } from "node:test";
 
 import { isAlive, processesBelow } from "../../test/support/processes.ts";
@@ -81,6 +82,34 @@ require("node:net").createServer(() => {
       });
     }
     assert.equal(await builder.start(false, () => {}), socket);
+    assert.equal(readFileSync(started, "utf8"), "x");
+  });
+
+  test("goes on, or is started later, while its supervisor has no file descriptor left", async () => {
+    const directory = scratchDirectory();
+    const started = join(directory, "started");
+    const builder = `#!${process.execPath}
+require("node:fs").appendFileSync("${started}", "x");
+const path = process.argv[process.argv.indexOf("--listen") + 1];
+require("node:net").createServer().listen(path);
+`;
+    await writeFile(join(directory, "program"), builder, { mode: 0o700 });
+    await mkdir(join(directory, "builder"));
+    await writeFile(join(directory, "builder/states.db"), ""); // It has built.
+    const files = { program: join(directory, "program"), compiler: join(directory, "none") };
+    const limited = `ulimit -n 100; exec "$0" --input-type=module --eval "$@"`;
+    const supervisor = spawn(
+      "sh",
+      ["-c", limited, process.execPath, shortOfFilesProgram, directory, JSON.stringify(files)],
+      { stdio: ["ignore", "pipe", "inherit"], timeout: 50_000, killSignal: "SIGKILL" },
+    );
+    const said = await text(supervisor.stdout);
+    const socket = join(directory, "builder.sock");
+    assert.deepEqual(said.trim().split("\n"), [
+      `the builder cannot be started: spawn ${files.program} EMFILE`,
+      `spawn ${process.execPath} EMFILE`,
+      socket,
+    ]);
     assert.equal(readFileSync(started, "utf8"), "x");
   });
 
@@ -205,8 +234,8 @@ exec sleep 1000
   return directory;
 }
 
-/** A daemon that starts a builder, and stops it at SIGTERM. Arguments: its directory, the builder's files. */
-const daemonProgram = `
+/** The first lines of a daemon with a builder. Arguments: its directory, the builder's files. */
+const daemonBeginning = `
 import { BuilderProcess } from ${JSON.stringify(import.meta.resolve("./builder-process.js"))};
 import { createLogger } from ${JSON.stringify(import.meta.resolve("../common/logger.js"))};
 const [directory, files] = process.argv.slice(1);
@@ -216,8 +245,34 @@ const config = {
 };
 const logger = createLogger({ level: "silent", process: "test" });
 const builder = new BuilderProcess(config, logger, JSON.parse(files));
+`;
+
+/** A daemon that starts a builder, and stops it at SIGTERM. */
+const daemonProgram = `${daemonBeginning}
 process.once("SIGTERM", () => builder.stop());
 builder.start(false, () => {}).catch(() => {});
+`;
+
+/** A daemon that lacks file descriptors as it starts a builder and, once that is started later, as it asks for it again. */
+const shortOfFilesProgram = `${daemonBeginning}
+import { closeSync, existsSync, openSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
+const open = [];
+function openAll() {
+  try {
+    for (;;) open.push(openSync("/dev/null"));
+  } catch {}
+}
+openAll();
+closeSync(open.pop()); // For the mark of a running builder.
+await builder.start(false, () => {}).catch(({ message }) => console.log(message));
+const compiled = new BuilderProcess(config, logger, { ...JSON.parse(files), compiler: directory + "/program" });
+await compiled.start(false, () => {}).catch(({ message }) => console.log(message));
+open.splice(0).forEach((each) => closeSync(each));
+while (!existsSync(directory + "/builder.sock")) await setTimeout(10);
+openAll();
+console.log(await builder.start(false, () => {}));
+builder.kill();
 `;
 
 /** A builder whose program, state and socket are in a directory. */

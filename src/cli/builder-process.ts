@@ -9,7 +9,7 @@ import { existsSync } from "node:fs";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import path from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
+import { setTimeout as delay, setImmediate as nextTurn } from "node:timers/promises";
 
 import { checkout } from "../common/built-programs.ts";
 import { endOf, hasExited, RestartPauses, untilExit } from "../common/child-processes.ts";
@@ -225,30 +225,35 @@ export class BuilderProcess {
     const child = spawn(this.#files.program, ["--supervised", ...flags], {
       stdio: ["pipe", "ignore", "pipe"],
     });
-    this.#log.follow(child.stderr);
-    child.stdin?.on("error", () => {});
     let failure: Error | undefined;
-    child.on("error", (error) => {
-      failure ??= error;
-      this.#logger.error({ err: error }, "the builder");
-    });
-    child.once("exit", () => {
+    const onEnd = (): void => {
       this.#starting = undefined;
       if (!this.#stopping) {
         const delayMs = this.#pauses.crashed();
         this.#logger.error(
-          { reason: endOf(child), delayMs },
+          { reason: failure?.message ?? endOf(child), delayMs },
           "the builder ended unexpectedly, starting it again",
         );
         this.#startLater(delayMs);
       }
+    };
+    child.once("exit", onEnd);
+    child.on("error", (error) => {
+      this.#logger.error({ err: error }, "the builder");
+      if (child.pid === undefined) {
+        failure = error;
+        onEnd(); // No "exit" follows.
+      }
     });
+    this.#log.follow(child.stderr);
+    child.stdin?.on("error", () => {});
     this.#process = child;
+    if (child.pid === undefined) {
+      await nextTurn(); // Its "error" is emitted meanwhile.
+      throw systemError(`the builder cannot be started: ${failure?.message}`, failure);
+    }
     const limit = performance.now() + startLimitMs;
     while (!(await accepts(socket))) {
-      if (child.pid === undefined) {
-        throw systemError(`the builder cannot be started: ${failure?.message}`, failure);
-      }
       if (hasExited(child)) {
         throw systemError("the builder did not start: see its line in the log");
       }
@@ -270,6 +275,7 @@ export class BuilderProcess {
 
   /** Starts the builder after a delay, unless it is running by then. */
   #startLater(delayMs: number): void {
+    clearTimeout(this.#restarting);
     this.#restarting = setTimeout(() => {
       this.start(true, () => {}).catch((error: unknown) => {
         this.#logger.error({ err: error }, "the builder does not start");
@@ -301,14 +307,18 @@ export class BuilderProcess {
       stdio: ["pipe", "pipe", "pipe"],
       detached: true,
     });
-    child.stdin.on("error", () => {});
+    const ended = once(child, "exit"); // It rejects if the process cannot be started, without pipes then.
+    child.stdin?.on("error", () => {});
     this.#log.follow(child.stdout);
     this.#log.follow(child.stderr);
     this.#compiler = child;
-    const [code] = (await once(child, "exit")) as [number | null];
+    const [code] = (await ended) as [number | null];
     return code ?? 1;
   }
 }
+
+/** Errors of a socket that no process listens on. Others, as of a full queue or no file descriptor left, do not say so. */
+const refusals = new Set<string | undefined>(["ENOENT", "ECONNREFUSED"]);
 
 /** Whether a process accepts connections on a socket. */
 function accepts(socket: string): Promise<boolean> {
@@ -318,6 +328,6 @@ function accepts(socket: string): Promise<boolean> {
       connection.destroy();
       resolve(true);
     });
-    connection.once("error", (error) => resolve(errnoOf(error) === "EAGAIN")); // More wait than its queue has room for.
+    connection.once("error", (error) => resolve(!refusals.has(errnoOf(error))));
   });
 }

@@ -58,6 +58,8 @@ type Backend struct {
 	Log []byte
 	// RemoveImageError fails RemoveImage.
 	RemoveImageError error
+	// OfUsers are the states that users have named.
+	OfUsers []string
 	// Volumes by name; true: a container uses it.
 	Volumes map[string]bool
 
@@ -347,6 +349,9 @@ func (b *Backend) RemoveImage(_ context.Context, request *connect.Request[backen
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if request.Msg.OfBuild && slices.Contains(b.OfUsers, request.Msg.Image) {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("No such state of a build"))
+	}
 	delete(b.images, request.Msg.Image)
 	return connect.NewResponse(&backendv1.RemoveImageResponse{}), nil
 }

@@ -236,8 +236,8 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       return { removed: removed.map(wiredEntry), spaceReclaimed };
     },
 
-    async removeImage({ image, force, noPrune, platform }) {
-      const removed = await removal.remove(image, force, noPrune, platform);
+    async removeImage({ image, force, noPrune, platform, ofBuild }) {
+      const removed = await removal.remove(image, force, noPrune, platform, ofBuild);
       return { removed: removed.map(wiredEntry) };
     },
   });

@@ -1,6 +1,7 @@
 /** `docker rmi` and `docker image prune`: removes images that a user names, or that nothing needs. */
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logger.ts";
+import { notFound } from "../../common/errors.ts";
 import type { Platform, StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { OneAtATime } from "../concurrency/one-at-a-time.ts";
@@ -55,6 +56,7 @@ export class ImageRemoval {
    *
    * @param noPrune keep the images that it was committed on, even if nothing else needs them
    * @param platform the platform that the image must have; undefined for any
+   * @param ofBuild remove it only if it is a builder's state, no user's image
    * @throws not-found, invalid; conflict: in use, named by several repositories, or others were committed on it
    */
   async remove(
@@ -62,9 +64,13 @@ export class ImageRemoval {
     force: boolean,
     noPrune = false,
     platform?: Platform,
+    ofBuild = false,
   ): Promise<RemovedEntry[]> {
     const { catalog, index } = this.#parts;
     const record = platform === undefined ? index.find(reference) : catalog.find(reference, platform);
+    if (ofBuild && !record.ofBuild) {
+      throw notFound(`No such state of a build: ${reference}`);
+    }
     return await this.#removeFrom(record, reference, force, noPrune);
   }
 

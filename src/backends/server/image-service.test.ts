@@ -6,7 +6,7 @@ import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, Code, createClient } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { pino } from "pino";
 
@@ -189,6 +189,24 @@ describe("the image service", () => {
       ["untagged", "untagged", "deleted", "deleted"],
     );
     assert.equal(store.state.images.size, 0);
+  });
+
+  it("removes a state of a build for its builder, but not once a user has named it", async (context) => {
+    const { client, store } = await serve(context);
+    async function* state(): AsyncGenerator<MessageInitShape<typeof LoadImageRequestSchema>> {
+      yield { message: { case: "open", value: { ofBuild: true } } };
+      yield { message: { case: "chunk", value: await dockerArchive([{ image, tags: [] }]) } };
+      yield { message: { case: "end", value: {} } };
+    }
+    const id = imageId(image);
+    await collect(client.loadImage(state()));
+    await client.removeImage({ image: id, ofBuild: true });
+    assert.equal(store.state.images.size, 0);
+
+    await collect(client.loadImage(state()));
+    await client.tagImage({ source: id, target: "named:1" });
+    await assert.rejects(client.removeImage({ image: id, ofBuild: true }), { code: Code.NotFound });
+    assert.deepEqual((await client.inspectImage({ image: id })).image?.repoTags, ["named:1"]);
   });
 
   it("answers a pull from a registry that is away with an error", async (context) => {

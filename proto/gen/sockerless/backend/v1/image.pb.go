@@ -2417,7 +2417,8 @@ type RemoveImageRequest struct {
 	Image         string                 `protobuf:"bytes,1,opt,name=image,proto3" json:"image,omitempty"`
 	Force         bool                   `protobuf:"varint,2,opt,name=force,proto3" json:"force,omitempty"`
 	NoPrune       bool                   `protobuf:"varint,3,opt,name=no_prune,json=noPrune,proto3" json:"no_prune,omitempty"`
-	Platform      *Platform              `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"` // not-found: the image is of another one; unset: of any
+	Platform      *Platform              `protobuf:"bytes,4,opt,name=platform,proto3" json:"platform,omitempty"`               // not-found: the image is of another one; unset: of any
+	OfBuild       bool                   `protobuf:"varint,5,opt,name=of_build,json=ofBuild,proto3" json:"of_build,omitempty"` // not-found: the image is a user's
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2478,6 +2479,13 @@ func (x *RemoveImageRequest) GetPlatform() *Platform {
 		return x.Platform
 	}
 	return nil
+}
+
+func (x *RemoveImageRequest) GetOfBuild() bool {
+	if x != nil {
+		return x.OfBuild
+	}
+	return false
 }
 
 type RemoveImageResponse struct {
@@ -3645,12 +3653,13 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\tparent_id\x18\x10 \x01(\tR\bparentId\x1aB\n" +
 	"\x14GraphDriverDataEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x98\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xb3\x01\n" +
 	"\x12RemoveImageRequest\x12\x14\n" +
 	"\x05image\x18\x01 \x01(\tR\x05image\x12\x14\n" +
 	"\x05force\x18\x02 \x01(\bR\x05force\x12\x19\n" +
 	"\bno_prune\x18\x03 \x01(\bR\anoPrune\x12;\n" +
-	"\bplatform\x18\x04 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\"T\n" +
+	"\bplatform\x18\x04 \x01(\v2\x1f.sockerless.backend.v1.PlatformR\bplatform\x12\x19\n" +
+	"\bof_build\x18\x05 \x01(\bR\aofBuild\"T\n" +
 	"\x13RemoveImageResponse\x12=\n" +
 	"\aremoved\x18\x01 \x03(\v2#.sockerless.backend.v1.RemovedImageR\aremoved\"P\n" +
 	"\fRemovedImage\x12\x1c\n" +
