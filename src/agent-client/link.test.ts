@@ -341,4 +341,81 @@ describe("a connection that was cut", () => {
     assert.equal(String(chunk), "abc");
     link.destroy();
   });
+
+  it("sends each byte once over a cut, in order, and holds back what a carrier has no room for", async () => {
+    const [[first, agent], [second, next]] = [duplexPair(), duplexPair()];
+    const carriers = [first, second];
+    const link = await Link.open(async () => carriers.shift() ?? assert.fail());
+    const all = Buffer.from(Array.from({ length: 40_000 }, (_, index) => index % 251));
+    for (let at = 0; at < all.length; at += 40) {
+      link.write(all.subarray(at, at + 40));
+    }
+    assert.ok(first.writableLength < 20 * 1024, `${first.writableLength} bytes wait`);
+    agent.destroy();
+    await once(next, "readable");
+    next.read();
+    const resumed = frame("");
+    resumed.writeBigUInt64BE(100n);
+    next.write(resumed);
+    assert.equal((await bytesOf(next, 12)).readUInt32BE(8), 0);
+    let arrived = 100;
+    while (arrived < all.length) {
+      const data = await bytesOf(next, (await bytesOf(next, 12)).readUInt32BE(8));
+      assert.ok(data.equals(all.subarray(arrived, arrived + data.length)));
+      arrived += data.length;
+    }
+    link.end();
+    assert.deepEqual(await bytesOf(next, 12), endFrame(0));
+    link.destroy();
+  });
+
+  it("delivers what was written before it is left, in order", async () => {
+    const [carrier, agent] = duplexPair();
+    const link = await Link.open(async () => carrier);
+    const all = Buffer.alloc(200_000, "x");
+    for (let at = 0; at < all.length; at += 1000) {
+      link.write(all.subarray(at, at + 1000));
+    }
+    link.destroy();
+    await bytesOf(agent, 25);
+    for (let arrived = 0; arrived < all.length; ) {
+      arrived += (await bytesOf(agent, (await bytesOf(agent, 12)).readUInt32BE(8))).length;
+    }
+    assert.deepEqual(await bytesOf(agent, 12), endFrame(0));
+    agent.end();
+    await once(carrier, "close");
+  });
+
+  it("gives way if its agent acknowledges nothing on many links, and those of others go on", async () => {
+    const chunk = Buffer.alloc(64 * 1024);
+    const open = async (agent: string): Promise<Link> => {
+      const [carrier] = duplexPair();
+      const link = await Link.open(async () => carrier, { agent });
+      return link.on("error", () => {});
+    };
+    const honest = await open("honest");
+    for (let bytes = 0; bytes < 1024 * 1024; bytes += chunk.length) {
+      honest.write(chunk);
+    }
+    const hostile = await Promise.all(Array.from({ length: 1_000 }, async () => await open("hostile")));
+    const taken = hostile.map((link) => {
+      for (let writes = 0; writes < 40; writes++) {
+        link.write(chunk);
+      }
+      return 40 * chunk.length - link.writableLength;
+    });
+    const kept = hostile.reduce((sum, link, index) => sum + (link.destroyed ? 0 : (taken[index] ?? 0)), 0);
+    assert.ok(kept < 160 * 1024 * 1024, `${kept} bytes kept`);
+    assert.ok(kept > 64 * 1024 * 1024, `${kept} bytes kept`);
+    assert.ok(!honest.destroyed);
+    for (const link of [honest, ...hostile]) {
+      link.destroy(new Error("the test is over"));
+    }
+    const later = await open("later");
+    for (let writes = 0; writes < 40; writes++) {
+      later.write(chunk);
+    }
+    assert.ok(40 * chunk.length - later.writableLength >= 2 * 1024 * 1024);
+    later.destroy(new Error("the test is over"));
+  });
 });

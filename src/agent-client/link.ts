@@ -10,6 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Allowance } from "../common/allowance.ts";
 import { messageOf } from "../common/errors.ts";
 import { HandshakeLimit } from "./handshake-limit.ts";
+import { KeptBytes } from "./kept-bytes.ts";
 
 const opensLink = 1;
 const resumesLink = 2;
@@ -18,8 +19,8 @@ const idSize = 16;
 const frameHead = 12;
 /** In place of a length: no frames follow. */
 const endsLink = 0xffff_ffff;
-/** Limit for bytes sent and not yet acknowledged; beyond it writes wait. */
-const maxKept = 2 * 1024 * 1024;
+/** Bytes that wait in a carrier; the others wait among those kept, where they count once. */
+const carrierBytes = 16 * 1024;
 /** Bytes received before an acknowledgement is sent. */
 const ackAfter = 256 * 1024;
 /** Time that a link may be without a carrier; the agent's end waits as long. */
@@ -106,8 +107,7 @@ export class Link extends Duplex {
   #progress: number | undefined;
   /** Begin of the last carrier's use. */
   #usedAt = 0;
-  #kept: Uint8Array[] = [];
-  #keptBytes = 0;
+  readonly #kept: KeptBytes;
   /** Offset of the first kept byte. */
   #base = 0;
   #received = 0;
@@ -143,6 +143,11 @@ export class Link extends Duplex {
     super({ allowHalfOpen: false });
     this.#connect = connect;
     this.#agent = options.agent;
+    this.#kept = new KeptBytes(options.agent, () => {
+      const left = this.#last;
+      this.destroy(new Error("the agent leaves too many bytes unacknowledged"));
+      left?.destroy();
+    });
     this.#limitMs = options.limitMs ?? cutLimitMs;
     this.#steadyAfterMs = options.steadyAfterMs ?? steadyAfterMs;
   }
@@ -174,16 +179,14 @@ export class Link extends Duplex {
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, written: () => void): void {
     this.#handshake.noteSent(chunk);
-    this.#kept.push(chunk);
-    this.#keptBytes += chunk.length;
-    if (this.#carrier !== undefined) {
-      this.#send(this.#carrier, chunk);
-    }
-    if (this.#keptBytes <= maxKept) {
+    if (this.#isOver) {
       written();
-    } else {
-      this.#room = written;
+      return;
     }
+    this.#room = written;
+    this.#kept.add(chunk);
+    this.#sendKept(this.#carrier);
+    this.#noteRoom();
   }
 
   override _read(): void {
@@ -192,9 +195,7 @@ export class Link extends Duplex {
 
   override _final(done: () => void): void {
     this.#finished = true;
-    if (this.#carrier !== undefined) {
-      this.#leave(this.#carrier);
-    }
+    this.#sendKept(this.#carrier);
     done();
   }
 
@@ -202,13 +203,27 @@ export class Link extends Duplex {
     const carrier = this.#carrier ?? this.#former;
     this.#carrier = undefined;
     this.#former = undefined;
-    this.#kept = [];
     if (carrier?.writable === true) {
-      this.#leave(carrier);
-    } else if (!this.#isOver) {
-      this.#leaveOverNext();
+      this.#leaveInOrder(carrier, error);
+    } else {
+      this.#kept.clear();
+      if (!this.#isOver) {
+        this.#leaveOverNext();
+      }
     }
     done(error);
+  }
+
+  /** Leaves after what was written, if the link did not fail; this counts as kept while the carrier has it. */
+  #leaveInOrder(carrier: Duplex, error: Error | null): void {
+    if (error !== null) {
+      this.#kept.clear();
+    }
+    for (let part = this.#kept.next(); part !== undefined; part = this.#kept.next()) {
+      this.#send(carrier, part);
+    }
+    this.#leave(carrier);
+    carrier.once("close", () => this.#kept.clear());
   }
 
   /** Leaves over the next carrier: otherwise the agent would keep its end until its own limit. */
@@ -264,11 +279,34 @@ export class Link extends Duplex {
     return head;
   }
 
-  #send(carrier: Duplex, chunk: Uint8Array): void {
+  #send(carrier: Duplex, part: Buffer): void {
     carrier.cork();
-    carrier.write(this.#frameHead(chunk.length));
-    carrier.write(chunk);
+    carrier.write(this.#frameHead(part.length));
+    carrier.write(part, () => this.#sendKept(carrier));
     carrier.uncork();
+  }
+
+  /** Sends what the carrier has room for, and in the end the last frame. */
+  #sendKept(carrier: Duplex | undefined): void {
+    while (carrier !== undefined && carrier === this.#carrier && carrier.writableLength < carrierBytes) {
+      const part = this.#kept.next();
+      if (part !== undefined) {
+        this.#send(carrier, part);
+        continue;
+      }
+      if (this.#finished) {
+        this.#leave(carrier);
+      }
+      return;
+    }
+  }
+
+  #noteRoom(): void {
+    if (this.#kept.hasRoom) {
+      const room = this.#room;
+      this.#room = undefined;
+      room?.();
+    }
   }
 
   #use(carrier: Duplex): void {
@@ -342,32 +380,20 @@ export class Link extends Duplex {
 
   #end(): void {
     this.#isOver = true;
+    this.#kept.clear(); // The agent takes no more.
+    this.#noteRoom();
     this.push(null);
   }
 
   /** Drops the acknowledged bytes. */
   #acknowledge(arrived: number): void {
-    if (arrived < this.#base || arrived > this.#base + this.#keptBytes) {
+    if (arrived < this.#base || arrived > this.#base + this.#kept.length) {
       this.destroy(new Error("the agent acknowledges bytes that it was not sent"));
       return;
     }
-    let gone = arrived - this.#base;
+    this.#kept.drop(arrived - this.#base);
     this.#base = arrived;
-    this.#keptBytes -= gone;
-    while (gone > 0) {
-      const [first = new Uint8Array()] = this.#kept;
-      if (first.length > gone) {
-        this.#kept[0] = first.subarray(gone);
-        break;
-      }
-      gone -= first.length;
-      this.#kept.shift();
-    }
-    if (this.#keptBytes <= maxKept) {
-      const room = this.#room;
-      this.#room = undefined;
-      room?.();
-    }
+    this.#noteRoom();
   }
 
   async #resume(): Promise<void> {
@@ -430,7 +456,7 @@ export class Link extends Duplex {
     }
     const arrived = Number(head.readBigUInt64BE(0));
     const isEnd = head.readUInt32BE(8) === endsLink;
-    if (isEnd && (arrived === 0 || arrived !== this.#base + this.#keptBytes)) {
+    if (isEnd && (arrived === 0 || arrived !== this.#base + this.#kept.length)) {
       carrier.destroy();
       throw new AgentGoneError("the agent has given it up");
     }
@@ -447,15 +473,11 @@ export class Link extends Duplex {
       return;
     }
     carrier.write(this.#frameHead(0)); // Acknowledges the frame.
-    for (const chunk of this.#kept) {
-      this.#send(carrier, chunk);
-    }
+    this.#kept.rewind();
     this.#use(carrier);
     this.#rest = head.readUInt32BE(8); // Not by unshift(), which does nothing after a failed write.
     carrier.resume();
-    if (this.#finished) {
-      this.#leave(carrier);
-    }
+    this.#sendKept(carrier);
   }
 }
 

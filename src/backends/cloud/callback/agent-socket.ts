@@ -1,10 +1,20 @@
+import type { Duplex } from "node:stream";
+
+import { createWebSocketStream } from "ws";
+
 import { BoundedWebSocket } from "../../../common/bounded-web-socket.ts";
+import { packWaiting } from "../../../common/pack-waiting.ts";
 import { Turns } from "../../../common/turns.ts";
 
 /** Maximum messages of an unjoined agent: its key, and the beginning of TLS if it calls another agent. */
 const maxUnasked = 8;
 /** Messages after which a connection is not read until its next turn: an honest agent's have kilobytes each. */
 const messagesOfTurn = 64;
+/**
+ * Bytes of a connection that may wait for its client, and for its agent: a hostile one reads nothing, on thousands of
+ * connections, and what has no room waits with the client.
+ */
+const [readableHighWaterMark, writableHighWaterMark] = [256 * 1024, 64 * 1024];
 /** Connections that are read on in a turn of the event loop; those with few messages are read at all times. */
 const turns = new Turns(4);
 
@@ -83,4 +93,11 @@ export class AgentSocket extends BoundedWebSocket {
       super.terminate();
     }
   }
+}
+
+/** The bytes of a connection's messages. */
+export function streamOf(webSocket: AgentSocket): Duplex {
+  const stream = createWebSocketStream(webSocket, { readableHighWaterMark, writableHighWaterMark });
+  packWaiting(stream);
+  return stream.on("error", () => {}); // "close" follows.
 }

@@ -11,16 +11,15 @@ import type { AddressInfo, Socket } from "node:net";
 import { type Duplex, pipeline } from "node:stream";
 import { parentPort, workerData } from "node:worker_threads";
 
-import { createWebSocketStream, WebSocketServer } from "ws";
+import { WebSocketServer } from "ws";
 
 import { agentPinHeader } from "../../../agent-client/dial.ts";
 import { HandshakeLimit } from "../../../agent-client/handshake-limit.ts";
 import { messageOf } from "../../../common/errors.ts";
-import { packWaiting } from "../../../common/pack-waiting.ts";
 import { postingLogger } from "../../../common/process-log.ts";
 import { remoteOf, Strangers } from "../../../common/strangers.ts";
 import { TlsTerminator } from "../../../common/tls-terminator.ts";
-import { AgentSocket } from "./agent-socket.ts";
+import { AgentSocket, streamOf } from "./agent-socket.ts";
 import { learnKey } from "./key-proof.ts";
 import { agentRefused, Meetings } from "./meetings.ts";
 import { Passages } from "./passages.ts";
@@ -38,8 +37,6 @@ const maxMessageBytes = 64 * 1024;
 const maxParts = 256;
 /** The first byte of a TLS connection. */
 const tlsHandshake = 22;
-/** Maximum chunks in flight on one connection, each way. */
-const highWaterMark = 256 * 1024;
 
 const port = parentPort;
 if (port === null) {
@@ -128,9 +125,7 @@ async function meet(
   try {
     const streams = Promise.withResolvers<Duplex>();
     const pin = await learnKey(webSocket, instance, containerId, () => {
-      const stream = createWebSocketStream(webSocket, { highWaterMark });
-      packWaiting(stream);
-      stream.on("error", () => {});
+      const stream = streamOf(webSocket);
       socketOf.set(stream, webSocket);
       streams.resolve(stream);
     });
