@@ -386,6 +386,16 @@ describe("a connection that was cut", () => {
     await once(carrier, "close");
   });
 
+  it("ends after its limit if its agent does not read all that was written before its end", async (t) => {
+    const awake = setInterval(() => {}, 1_000);
+    t.after(() => clearInterval(awake));
+    const [carrier] = duplexPair();
+    const link = await Link.open(async () => carrier, { limitMs: 1 });
+    link.end(Buffer.alloc(200_000));
+    await once(link, "close");
+    carrier.destroy();
+  });
+
   it("gives way if its agent acknowledges nothing on many links, and those of others go on", async () => {
     const chunk = Buffer.alloc(64 * 1024);
     const open = async (agent: string): Promise<Link> => {

@@ -196,6 +196,8 @@ export class Link extends Duplex {
   override _final(done: () => void): void {
     this.#finished = true;
     this.#sendKept(this.#carrier);
+    const limit = setTimeout(() => this.destroy(), this.#limitMs).unref(); // The agent may never read it all.
+    this.once("close", () => clearTimeout(limit));
     done();
   }
 
@@ -288,7 +290,8 @@ export class Link extends Duplex {
 
   /** Sends what the carrier has room for, and in the end the last frame. */
   #sendKept(carrier: Duplex | undefined): void {
-    while (carrier !== undefined && carrier === this.#carrier && carrier.writableLength < carrierBytes) {
+    // A write that failed calls back before the carrier is given up.
+    while (carrier?.writable === true && carrier === this.#carrier && carrier.writableLength < carrierBytes) {
       const part = this.#kept.next();
       if (part !== undefined) {
         this.#send(carrier, part);
@@ -374,7 +377,7 @@ export class Link extends Duplex {
       carrier.pause();
     }
     if (this.#received - this.#acknowledged >= ackAfter && !this.destroyed && !this.#finished) {
-      carrier.write(this.#frameHead(0));
+      carrier.write(this.#frameHead(0), () => this.#sendKept(carrier));
     }
   }
 
