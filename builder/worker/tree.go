@@ -273,27 +273,20 @@ func (t *tree) learn(ctx context.Context, paths []string) error {
 	}
 	for asked := range slices.Chunk(wanted, maxAsked) {
 		err := t.worker.backend.ReadEntries(ctx, id, asked, func(archive *tar.Reader) error {
-			for {
-				header, err := archive.Next()
-				if err == io.EOF {
-					return nil
-				}
-				if err != nil {
-					return err
-				}
+			return eachEntry(archive, func(header *tar.Header) error {
 				at := path.Clean("/" + header.Name)
 				if !isWanted[at] {
 					return fmt.Errorf("the backend sent %s, for which it was not asked: it may be of an earlier version", header.Name)
 				}
 				if at != "/" && !t.isDirectory(path.Dir(at)) {
-					continue
+					return nil
 				}
 				if header.Typeflag == tar.TypeReg && !t.isSkeleton {
 					t.unread[at] = true
-				} else if err := t.place(at, header, nil); err != nil {
-					return err
+					return nil
 				}
-			}
+				return t.place(at, header, nil)
+			})
 		})
 		if err != nil {
 			return backend.Plain(err)
@@ -360,17 +353,10 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 }
 
 func (t *tree) unpack(at string, archive *tar.Reader) error {
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return eachEntry(archive, func(header *tar.Header) error {
 		name := inTree(at, header.Name)
 		if t.known[name] && !t.unread[name] && header.Typeflag != tar.TypeDir && !t.isSkeleton {
-			continue
+			return nil
 		}
 		if header.Typeflag == tar.TypeLink {
 			header.Linkname = inTree(at, header.Linkname)
@@ -380,6 +366,23 @@ func (t *tree) unpack(at string, archive *tar.Reader) error {
 		}
 		t.known[name] = true
 		delete(t.unread, name)
+		return nil
+	})
+}
+
+// eachEntry calls do for each entry until the archive ends, or do fails.
+func eachEntry(archive *tar.Reader, do func(header *tar.Header) error) error {
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := do(header); err != nil {
+			return err
+		}
 	}
 }
 

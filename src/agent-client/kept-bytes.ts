@@ -1,4 +1,4 @@
-/** Bytes that a link has sent and that are not acknowledged yet: a hostile agent acknowledges nothing, on thousands of links. */
+/** Bytes that a link has sent and that are not acknowledged yet: a hostile agent acknowledges none, on thousands of links. */
 import { ByteBudget } from "../common/byte-budget.ts";
 
 const mib = 1024 * 1024;

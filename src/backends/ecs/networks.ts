@@ -90,10 +90,10 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     }
     try {
       const volumes = await networkGroups.common(withVolumes);
-      const [one = ""] = [...(await networkGroups.admitted(own)), ...own];
       if (own.length < mostGroups) {
         return [...own, volumes];
       }
+      const [one = ""] = [...(await networkGroups.admitted(own)), ...own];
       await networkGroups.admit(one); // A task has no more groups.
       return own;
     } catch (error) {

@@ -221,7 +221,7 @@ async function forward(
 
 /**
  * Passes bytes on as they are taken, so that no more than a window of them waits; `pipe` has three times as much wait.
- * What a closed stream does not take is discarded, as it would otherwise keep the other open.
+ * Bytes that a closed stream does not take are discarded, as they would otherwise keep the other open.
  *
  * @param from is read on demand
  */
