@@ -53,6 +53,15 @@ describe("a pod as Kubernetes tells of it", () => {
     assert.equal(view.prospect, "lasts");
   });
 
+  it("has ended at once where it is deleted, or its container's end is reported", () => {
+    const failed = (state: V1ContainerState): V1Pod => podWith({ ...mainIs(state), phase: "Failed" });
+    const isEndDue = true;
+    assert.equal(viewOf(failed(running), { ...alone, isEndDue }).stopped, false);
+    assert.equal(viewOf(failed(running), { ...alone, isEndDue, deleted: true }).stopped, true);
+    assert.equal(viewOf(failed({ terminated: { exitCode: 3 } }), { ...alone, isEndDue }).stopped, true);
+    assert.equal(viewOf(failed({ waiting: {} }), { ...alone, isEndDue }).stopped, true);
+  });
+
   it("has its end reported by its node, not where Kubernetes gives it up", () => {
     const ended: V1ContainerState = { terminated: { exitCode: 3 } };
     assert.equal(isEndReported(podWith({ ...mainIs(ended), phase: "Failed" })), true);

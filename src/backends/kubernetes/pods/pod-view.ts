@@ -20,6 +20,8 @@ export interface PodKnowledge {
   readonly deleted: boolean;
   /** This backend has had it deleted. */
   readonly stopped: boolean;
+  /** If it {@link runsOn}: its node has still time to report the end of its container. */
+  readonly isEndDue?: boolean;
 }
 
 /** Reasons of a container that waits, which do not pass by themselves within a start's time. */
@@ -69,8 +71,13 @@ export function isEndReported(pod: V1Pod): boolean {
   return mainOf(pod)?.state?.terminated !== undefined;
 }
 
+/** Whether a pod has ended although its container runs, as far as its node has reported: it is evicted, or its node is lost. */
+export function runsOn(pod: V1Pod): boolean {
+  return isOver(pod) && mainOf(pod)?.state?.running !== undefined;
+}
+
 /** Reads Kubernetes' description of a pod. */
-export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): TaskView {
+export function viewOf(pod: V1Pod, { deleted, stopped: isOurs, isEndDue = false }: PodKnowledge): TaskView {
   const { metadata, status, spec } = pod;
   const { name = "", uid = "", labels = {}, annotations = {} } = metadata ?? {};
   const main = mainOf(pod);
@@ -86,7 +93,7 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs }: PodKnowledge): 
     status: statusOf(pod),
     isUntold: false,
     stopping: leaving || failed !== undefined,
-    stopped: over,
+    stopped: over && (deleted || !isEndDue || !runsOn(pod)),
     isReasonTold: over || failed !== undefined || interruption !== "",
     instance: labels[instanceLabel] === undefined ? "" : `sockerless/${labels[instanceLabel]}`,
     containerId: annotations[containerAnnotation] ?? "",

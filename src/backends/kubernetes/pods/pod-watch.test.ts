@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { EventEmitter, once } from "node:events";
+import type { ServerResponse } from "node:http";
 import { describe, it } from "node:test";
 
 import {
@@ -9,10 +11,13 @@ import {
 } from "@kubernetes/client-node";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
+import { hasEnded } from "../../cloud/contract/cloud-tasks.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { podNameOf } from "../names.ts";
+import { standIn } from "../testing/stand-in.ts";
 import { viewOf } from "./pod-view.ts";
+import { podTasks } from "./pods.ts";
 import { PodWatch } from "./pod-watch.ts";
 
 const made: V1Pod = { metadata: { name: "sockerless-cccccccccccc-1", uid: "uid" } };
@@ -111,7 +116,62 @@ describe("pods that are watched", () => {
     assert.ok(heard.length > 0 && JSON.stringify(heard).length < 8_192);
     await watch.close();
   });
+
+  const runsOn = { running: { startedAt: new Date(1_000) } };
+  for (const [does, reported, afterMs, exitCode] of [
+    ["reports its container's end", { terminated: { exitCode: 137 } }, 0, 137],
+    ["has not for a minute", runsOn, 10_000, undefined],
+  ] as const) {
+    it(`have not ended while their containers run on, until their node ${does}`, async () => {
+      const watched = Promise.withResolvers<ServerResponse>();
+      const clock = new ManualClock();
+      await using server = await standIn((request, response) => {
+        response.setHeader("content-type", "application/json");
+        const isWatch = new URL(request.url ?? "", "http://there").searchParams.has("watch");
+        if (isWatch) {
+          response.flushHeaders();
+          watched.resolve(response);
+        } else {
+          const items = [evicted(runsOn)];
+          response.end(JSON.stringify({ kind: "List", metadata: { resourceVersion: "1" }, items }));
+        }
+      }, clock);
+      const { client } = server;
+      const heard = new EventEmitter();
+      const watch = new PodWatch({
+        ...{ client, clock, logger: capturedLogger().logger, selector: "" },
+        changed: (pod) => heard.emit("changed", pod),
+      });
+      const tasks = podTasks({ client, watch });
+      const look = async () => {
+        const { views } = await tasks.describe([`${podNameOf(id, 1n)}/uid`], client.abandoned);
+        return views.map((view) => [view.stopping, hasEnded(view), view.exitCode]);
+      };
+      assert.deepEqual(await look(), [[true, false, undefined]]);
+      await clock.advance(50_000);
+      assert.deepEqual(await look(), [[true, false, undefined]]);
+      const changed = once(heard, "changed");
+      const object = evicted(reported);
+      (await watched.promise).write(`${JSON.stringify({ type: "MODIFIED", object })}\n`);
+      await changed;
+      await clock.advance(afterMs);
+      assert.deepEqual(await look(), [[true, true, exitCode]]);
+      await watch.close();
+    });
+  }
 });
+
+function evicted(state: V1ContainerState): V1Pod {
+  return {
+    metadata: {
+      name: podNameOf(id, 1n),
+      uid: "uid",
+      labels: { "sockerless/instance": "0123456789abcdef" },
+      annotations: { "sockerless/container-id": id, "sockerless/generation": "1" },
+    },
+    status: { phase: "Failed", reason: "Evicted", containerStatuses: [status("main", state, [])] },
+  };
+}
 
 function status(name: string, state: V1ContainerState, paths: readonly string[]): V1ContainerStatus {
   const volumeMounts = paths.map((mountPath) => ({ name: "volume-0", mountPath }));

@@ -14,7 +14,7 @@ import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
 import { formatTask, isContainersPod } from "../names.ts";
-import { isEndReported, partsRead } from "./pod-view.ts";
+import { isEndReported, partsRead, runsOn } from "./pod-view.ts";
 
 /** Parts and settings of a {@link PodWatch}. */
 export interface PodWatchOptions {
@@ -33,11 +33,15 @@ export interface SeenPod {
   readonly deleted: boolean;
   /** This backend has had it deleted. */
   readonly stopped: boolean;
+  /** Since when it is known to {@link runsOn}. */
+  readonly runsOnFromMs?: number | undefined;
 }
 
 const pauses = { firstMs: 100, longestMs: 5_000 };
 /** The last of a pod that is gone is kept so long: whoever waits for an end has heard of it. */
 const rememberedMs = 10 * 60_000;
+/** Time for a node to report the end of a container whose pod has ended. */
+const endDueMs = 60_000;
 /** The watch has lost its place. */
 const goneStatus = 410;
 
@@ -85,6 +89,11 @@ export class PodWatch {
     }
     this.#ends.once(task, ended);
     return () => this.#ends.off(task, ended);
+  }
+
+  /** Whether its node has still time to report the end of its container, if it {@link runsOn}. */
+  isEndDue({ runsOnFromMs = 0 }: SeenPod): boolean {
+    return this.#options.clock.nowMs() - runsOnFromMs < endDueMs;
   }
 
   /** Takes in what a call has answered of a pod, which the watch may not have told yet. */
@@ -233,7 +242,9 @@ export class PodWatch {
     const task = taskOf(pod);
     const seen = this.#pods.get(task);
     if (seen?.deleted !== true) {
-      this.#pods.set(task, { pod, deleted, stopped: seen?.stopped === true });
+      const nowMs = this.#options.clock.nowMs();
+      const runsOnFromMs = runsOn(pod) ? (seen?.runsOnFromMs ?? nowMs) : undefined;
+      this.#pods.set(task, { pod, deleted, stopped: seen?.stopped === true, runsOnFromMs });
       if (deleted) {
         setTimeout(() => this.#pods.delete(task), rememberedMs).unref();
       }

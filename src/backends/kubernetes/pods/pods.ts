@@ -96,7 +96,7 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
         if (seen === undefined) {
           missing.push(task);
         } else {
-          views.push(viewOf(seen.pod, seen));
+          views.push(viewOf(seen.pod, { ...seen, isEndDue: watch.isEndDue(seen) }));
         }
       }
       return { views, missing };
