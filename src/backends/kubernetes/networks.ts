@@ -8,7 +8,7 @@ import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
 import { nothingFound } from "../driver/ready-made-roles.ts";
 import type { KubernetesClient } from "./api/client.ts";
-import { isConflict, isMissing } from "./api/errors.ts";
+import { isConflict, isMissing, KubernetesError } from "./api/errors.ts";
 import { containerAnnotation, containerLabel, instanceLabel, instanceValue } from "./names.ts";
 import { networkLabels, networkOf, policyName, policyOf } from "./networks/policy.ts";
 import { shortId } from "../../common/ids.ts";
@@ -85,19 +85,29 @@ export function kubernetesNetworks({
       if (network === undefined || !hasPolicy(record)) {
         return "";
       }
+      const body = policyOf(network, { namespace, instance, isDirect, callbackPort });
+      const name = policyName(network.id);
+      try {
+        await client.call("update networkpolicies", (options) =>
+          networking.replaceNamespacedNetworkPolicy({ name, namespace, body }, options),
+        );
+        return name;
+      } catch (error) {
+        // Roles of earlier versions have not the right.
+        if (!isMissing(error) && !(error instanceof KubernetesError && error.isUnauthorized)) {
+          throw error;
+        }
+      }
       try {
         await client.call("create networkpolicies", (options) =>
-          networking.createNamespacedNetworkPolicy(
-            { namespace, body: policyOf(network, { namespace, instance, isDirect, callbackPort }) },
-            options,
-          ),
+          networking.createNamespacedNetworkPolicy({ namespace, body }, options),
         );
       } catch (error) {
         if (!isConflict(error)) {
           throw error;
         }
       }
-      return policyName(network.id);
+      return name;
     },
 
     async remove({ network, driverReference }) {

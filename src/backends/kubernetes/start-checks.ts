@@ -42,7 +42,7 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
     })),
     ...rights("persistentvolumeclaims", "create", "delete", "get", "list"),
     ...rights("resourcequotas", "list"),
-    ...(policies ? rights("networkpolicies", "create", "delete", "list") : []).map((right) => ({
+    ...(policies ? rights("networkpolicies", "create", "delete", "list", "update") : []).map((right) => ({
       ...right,
       group,
     })),
