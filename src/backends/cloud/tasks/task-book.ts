@@ -11,6 +11,9 @@ import type { FoundExit } from "../../driver/workloads.ts";
 import type { State } from "../../state/state.ts";
 import type { CloudTasks } from "../contract/cloud-tasks.ts";
 
+/** Log streams that a record names: a container that is started again and again has had any number of tasks. */
+const mostStreams = 256;
+
 /** Changed fields of a record. */
 export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;
 
@@ -49,7 +52,7 @@ export class TaskBook {
   }
 
   /**
-   * Records a container's task and its log stream.
+   * Records a container's task and its log stream; of very many streams the last ones are kept.
    *
    * @param prepared the name under which it waits to be claimed; empty if it was requested for the container
    */
@@ -59,7 +62,7 @@ export class TaskBook {
     return await this.note(containerId, {
       task,
       prepared,
-      logStreams: streams.includes(stream) ? streams : [...streams, stream],
+      logStreams: streams.includes(stream) ? streams : [...streams, stream].slice(-mostStreams),
     });
   }
 

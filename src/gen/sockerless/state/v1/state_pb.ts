@@ -758,7 +758,7 @@ export type TaskRecord = Message<"sockerless.state.v1.TaskRecord"> & {
   agentPin: Uint8Array;
 
   /**
-   * in the cloud's log, of every task that the container has had, oldest first
+   * in the cloud's log, of the last 256 tasks that the container has had, oldest first
    *
    * @generated from field: repeated string log_streams = 8;
    */
