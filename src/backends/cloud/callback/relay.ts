@@ -2,6 +2,7 @@
 import "reflect-metadata";
 
 import { rm } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 
 import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
@@ -149,20 +150,40 @@ export class Relay implements AsyncDisposable {
       this.#tell({ kind: "allow", containerId, grant });
     }
     let failure: unknown;
+    let listens = false;
     thread.on("error", (error) => {
       failure = error;
     });
-    thread.on("message", (message: FromRelay) => this.#hear(message, listening.resolve));
+    thread.on("message", (message: FromRelay) =>
+      this.#hear(message, () => {
+        listens = true;
+        listening.resolve();
+      }),
+    );
     thread.once("exit", () => {
       this.#thread = undefined;
       this.#callers.clear();
       listening.reject(systemError(`cannot wait for agents: ${messageOf(failure)}`, failure));
-      if (this.#address !== "" && !this.#ended.signal.aborted) {
-        this.#logger.error({ err: failure }, "the relay of agents has failed and is started again");
-        setTimeout(() => void this.#run().catch(() => {}), restartMs).unref();
+      if (listens) {
+        void this.#replace(failure);
       }
     });
     await listening.promise;
+  }
+
+  /** Replaces a thread that has ended, however often its start fails: the machine may be short of threads. */
+  async #replace(reason: unknown): Promise<void> {
+    let failure = reason;
+    while (!this.#ended.signal.aborted) {
+      this.#logger.error({ err: failure }, "the relay of agents has failed and is started again");
+      await delay(restartMs, undefined, { ref: false });
+      try {
+        await this.#run();
+        return;
+      } catch (error) {
+        failure = error;
+      }
+    }
   }
 
   #hear(message: FromRelay, listening: () => void): void {
