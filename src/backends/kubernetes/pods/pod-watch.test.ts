@@ -11,6 +11,7 @@ import {
 } from "@kubernetes/client-node";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
+import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import { hasEnded } from "../../cloud/contract/cloud-tasks.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import type { KubernetesClient } from "../api/client.ts";
@@ -115,6 +116,27 @@ describe("pods that are watched", () => {
     }
     assert.ok(heard.length > 0 && JSON.stringify(heard).length < 8_192);
     await watch.close();
+  });
+
+  it("are not waited for by an end, if the API server does not answer", async () => {
+    const watched = Promise.withResolvers<void>();
+    const clock = new ManualClock();
+    await using server = await standIn((request, response) => {
+      if (new URL(request.url ?? "", "http://there").searchParams.has("watch")) {
+        watched.resolve();
+      } else {
+        response.setHeader("content-type", "application/json");
+        response.end(JSON.stringify({ kind: "List", metadata: { resourceVersion: "1" }, items: [] }));
+      }
+    }, clock);
+    const { client } = server;
+    const watch = new PodWatch({
+      ...{ client, clock, logger: capturedLogger().logger, selector: "" },
+      changed: () => {},
+    });
+    await watch.pods(client.abandoned);
+    await watched.promise;
+    await unlessAborted(AbortSignal.timeout(10_000), watch.close());
   });
 
   const runsOn = { running: { startedAt: new Date(1_000) } };

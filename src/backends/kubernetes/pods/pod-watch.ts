@@ -202,6 +202,7 @@ export class PodWatch {
     const query = { labelSelector, resourceVersion: from, allowWatchBookmarks: true };
     let version = from;
     const over = Promise.withResolvers<void>();
+    over.promise.catch(() => {}); // Nobody waits for it before the request is answered.
     const hear = (kind: string, pod: V1Pod & { readonly code?: number; readonly message?: string }): void => {
       if (kind === "ERROR") {
         over.reject(
@@ -217,12 +218,16 @@ export class PodWatch {
         this.#put(withDates(partsRead(pod)), kind === "DELETED");
       }
     };
-    const request = await new Watch(client.config).watch(path, query, hear, (error: unknown) => {
+    const asked = new Watch(client.config).watch(path, query, hear, (error: unknown) => {
       if (error === null || error === undefined || isSilence(error)) {
         over.resolve();
       } else {
         over.reject(new KubernetesError("watch pods", error));
       }
+    });
+    const request = await unlessAborted(this.#closed.signal, asked).catch((error: unknown) => {
+      void asked.then((late) => late.abort()).catch(() => undefined);
+      throw error;
     });
     const leave = (): void => {
       request.abort();
