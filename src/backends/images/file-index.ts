@@ -68,7 +68,7 @@ export interface FileOwner {
  */
 const mostFiles = 1_000_000;
 /** The files of all indexes together. */
-const allFiles = new FileBudget(2 * mostFiles);
+export const allFiles = new FileBudget(2 * mostFiles);
 /** Path elements that cost as much time as a file. */
 const elementsPerFile = 64;
 /** The most links followed in one path, as in Linux. */

@@ -6,8 +6,7 @@
 import path from "node:path";
 
 import { conflict, forbidden, invalid, notFound, systemError } from "../../../common/errors.ts";
-import type { FileBudget } from "../../images/file-budget.ts";
-import { FileIndex, type WalkedFile } from "../../images/file-index.ts";
+import { allFiles, FileIndex, type WalkedFile } from "../../images/file-index.ts";
 import type { MountedFiles } from "../../images/file-tree.ts";
 import type { IndexedFile } from "../../images/indexed-file.ts";
 import type { LayerReader } from "../../images/layer-headers.ts";
@@ -66,7 +65,7 @@ export class CreatedFiles implements Disposable {
 
   /**
    * @param signal ends the reading, also of what is got from the files later
-   * @param budget default: that of all indexes
+   * @param budget of all indexes
    * @throws invalid: an unreadable layer or archive, or too many files; unavailable: too many in all containers that
    *   are read; the signal's reason
    */
@@ -75,12 +74,12 @@ export class CreatedFiles implements Disposable {
     container: NewContainer,
     staged: Pick<StagedFiles, "addTo">,
     signal: AbortSignal,
-    budget?: FileBudget,
+    budget = allFiles,
   ): Promise<CreatedFiles> {
     using _one = await reads.ofOne.acquire(containerId, signal);
     using _few = await reads.ofAll.acquire("", signal);
     using resources = new DisposableStack();
-    const index = resources.use(new FileIndex({ signal, ...(budget === undefined ? {} : { budget }) }));
+    const index = resources.use(new FileIndex({ signal, budget }));
     for (const layer of container.layers) {
       await index.addLayer(layer);
     }

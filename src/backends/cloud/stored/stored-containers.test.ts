@@ -45,6 +45,7 @@ describe("containers without an agent", () => {
   let live: AgentTarget | undefined;
   let hasRun: boolean;
   let isReadOnly: boolean;
+  let nowMs: number;
   let starting: string;
   let workingDirectory: string;
   const cleanUps: (() => void)[] = [];
@@ -58,6 +59,7 @@ describe("containers without an agent", () => {
     live = undefined;
     hasRun = false;
     isReadOnly = false;
+    nowMs = 0;
     starting = "";
     workingDirectory = "/";
     stored = await openStored();
@@ -111,7 +113,7 @@ describe("containers without an agent", () => {
           },
         };
       },
-      budget: new FileBudget(20_000),
+      budget: new FileBudget(20_000, () => nowMs),
       backend: "ecs",
       clock: systemClock,
     });
@@ -445,6 +447,31 @@ describe("containers without an agent", () => {
   });
 
   describe("files", () => {
+    it("give way to others once nobody has read on for long", { timeout: 40_000 }, async () => {
+      const names = Array.from({ length: 15_000 }, (_, at) => `files/${at}`);
+      layer = {
+        open: () => streamOf(Buffer.alloc(1024)),
+        async *headers() {
+          for (const name of names) {
+            yield { name, type: "file", size: 0 } as Header;
+          }
+        },
+      };
+      const get = () => clientOf(created).archiveGet({ path: "/files" });
+      const stalled = get()[Symbol.asyncIterator]();
+      await stalled.next();
+      await stalled.next();
+      await assert.rejects(Array.fromAsync(get()), /too many containers are being read/);
+      nowMs += 59_000;
+      await stalled.next();
+      await assert.rejects(Array.fromAsync(get()), /too many containers are being read/);
+      nowMs += 1_000;
+      const read = await Array.fromAsync(get());
+      assert.equal(read.at(-1)?.message.case, "end");
+      await assert.rejects(Array.fromAsync({ [Symbol.asyncIterator]: () => stalled }));
+      await until(() => layersOpened === 0 || undefined);
+    });
+
     /** @param tar bytes, as latin1 */
     async function* archive(target: string, tar: string, more: { copyUidGid?: boolean; user?: string } = {}) {
       yield { message: { case: "open" as const, value: { path: target, ...more } } };

@@ -14,7 +14,7 @@ import type { NewContainer } from "./created-files.ts";
 import { DrainedLogs, type EndedRun } from "./drained-logs.ts";
 import { StagedFiles } from "./staged-files.ts";
 import type { CloudLog } from "../contract/cloud-log.ts";
-import { registerStoredService } from "./stored-service.ts";
+import { answering, registerStoredService } from "./stored-service.ts";
 
 /** Dependencies and settings of stored containers. */
 export interface StoredContainersOptions {
@@ -103,7 +103,10 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     grpcWeb: false,
     connect: false,
   });
-  const server = plainServer(handler, new Set());
+  const server = plainServer(
+    (request, response) => answering.run(response, () => handler(request, response)),
+    new Set(),
+  );
   const connections = connectionsOf(server);
   const socket = path.join(options.runDir, "stored.sock");
   await listen(server, `unix://${socket}`, { mode: 0o600, serves: "stored containers" });

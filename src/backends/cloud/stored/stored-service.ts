@@ -2,6 +2,8 @@
  * `AgentService` for containers without an agent, in the backend's own process: logs of those that have run, and files
  * of those that have not. Every other call fails with its reason.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
+
 import { clone, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 
@@ -26,6 +28,7 @@ import {
 } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import { withHeartbeats } from "../../concurrency/heartbeats.ts";
 import type { FileBudget } from "../../images/file-budget.ts";
+import { allFiles } from "../../images/file-index.ts";
 import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import { countLines } from "./agent-records.ts";
@@ -58,6 +61,9 @@ export interface StoredServiceOptions {
 
 /** Minimum bytes of a tar per message. */
 const chunkBytes = 256 * 1024;
+
+/** The response that a call is answered with. */
+export const answering = new AsyncLocalStorage<{ destroy(): unknown }>();
 
 /** Serves stored containers. */
 export function registerStoredService(router: ConnectRouter, options: StoredServiceOptions): void {
@@ -116,13 +122,16 @@ interface Heartbeating {
 /** Files of a container, held until disposed. */
 interface OpenFiles extends AsyncDisposable {
   readonly files: CreatedFiles;
+  /** An answer from them, which gives way to others if it is not read on. */
+  answer<T>(messages: AsyncIterable<T>): AsyncIterable<T>;
 }
 
 /** Reads the files of a call's container, which has not run yet. */
 async function openFiles(options: StoredServiceOptions, context: HandlerContext): Promise<OpenFiles> {
   const container = containerOf(context);
   const { signal } = context;
-  const { staged, budget } = options;
+  const { staged, budget = allFiles } = options;
+  const response = answering.getStore();
   refuseEnded(options, container);
   await using resources = new AsyncDisposableStack();
   const made = resources.use(await options.newContainer(container, signal));
@@ -131,7 +140,15 @@ async function openFiles(options: StoredServiceOptions, context: HandlerContext)
   const owned = resources.move();
   // The answer to a client that reads nothing and leaves may wait for ever.
   owned.use(onAbort(signal, () => void owned.disposeAsync()));
-  return { files, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+  const end = (): void => {
+    files[Symbol.dispose]();
+    response?.destroy();
+  };
+  return {
+    files,
+    answer: (messages) => budget.givingWay(messages, end),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }
 
 /** Refuses an archive that cannot be unpacked; if the files cannot be read, the start reports the failure. */
@@ -170,7 +187,7 @@ async function* archive(
   const { stat, tar } =
     entries.length === 0 ? files.get(path) : { stat: files.stat(path), tar: files.entries(entries) };
   yield { message: { case: "stat", value: pathStat(stat) } };
-  yield* chunked(tar);
+  yield* opened.answer(chunked(tar));
 }
 
 async function* changes(
@@ -183,7 +200,7 @@ async function* changes(
   // Without staged files the image need not be read.
   if (await options.staged.adds(container)) {
     await using opened = await openFiles(options, context);
-    for await (const { path, kind } of opened.files.changes()) {
+    for await (const { path, kind } of opened.answer(opened.files.changes())) {
       yield { message: { case: "change", value: { path, kind: changeKinds[kind] } } };
       count++;
     }
@@ -205,7 +222,7 @@ async function* exported(
     return;
   }
   await using opened = await openFiles(options, context);
-  yield* chunked(layer ? opened.files.layer() : opened.files.whole());
+  yield* opened.answer(chunked(layer ? opened.files.layer() : opened.files.whole()));
 }
 
 /** A tar as the messages of a stream, including the last one. */
