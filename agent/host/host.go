@@ -16,6 +16,9 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -52,6 +55,9 @@ func Main(arguments []string) int {
 		slog.Error("the host process failed", "error", err)
 		return 1
 	}
+	if err := allowThreads(); err != nil {
+		slog.Warn("the machine's number of threads is not known", "error", err)
+	}
 	// Caught instead of ignored, since children inherit ignored signals.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
@@ -67,6 +73,24 @@ func Main(arguments []string) int {
 		return 1
 	}
 	return 0
+}
+
+// defaultThreads is how many threads Go lets a process have: with more it dies.
+const defaultThreads = 10_000
+
+// allowThreads lets this process have nine tenths of the machine's threads, as dockerd
+// does: each mount from a server that is away holds one for minutes.
+func allowThreads() error {
+	content, err := os.ReadFile("/proc/sys/kernel/threads-max")
+	if err != nil {
+		return err
+	}
+	most, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		return err
+	}
+	debug.SetMaxThreads(max(defaultThreads, most/10*9))
+	return nil
 }
 
 // maxSocketPath is the size of a unix socket's address, final zero included.

@@ -172,7 +172,6 @@ func openFilesLimit(pid int) (limit nsenter.Limit, err error) {
 // joinedCgroups are the cgroups of a process that are not this process's too.
 // After a write to cgroup.procs the kernel waits for all readers of its lock, 5
 // to 20 ms unless it has just done so; the other ways to join do not wait.
-// reads its lock, 5 to 20 ms unless somebody has just waited; these ways do not.
 type joinedCgroups struct {
 	// Files to which the joining process writes itself: in version 1 `tasks`,
 	// which moves the thread that clones the program; in version 2

@@ -24,7 +24,6 @@ var slowLimit = 10 * time.Minute
 // connections, which tells the host process. Each client that stops reading is
 // cut alone. terminated: the host process has already asked for the release,
 // perhaps repeatedly; another SIGTERM from now on cuts all of them.
-// gone, the shim cuts all of them.
 func (s *shim) linger(terminated bool) {
 	soon, cancelSoon := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelSoon()

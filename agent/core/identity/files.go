@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -88,9 +87,10 @@ func CheckForRuntime(root *os.File, gids []uint32) error {
 	}
 	defer file.Close()
 	var misleading error
+	used := setOf(gids)
 	err = forEachLine(io.LimitReader(file, maxFileBytes), func(fields []string) bool {
 		number, isNumber, err := parseID(fields[0])
-		if gid, _, gidErr := parseID(field(fields, 2)); isNumber && err == nil && (gidErr != nil || gid != number) && slices.Contains(gids, number) {
+		if gid, _, gidErr := parseID(field(fields, 2)); isNumber && err == nil && (gidErr != nil || gid != number) && used[number] {
 			misleading = fmt.Errorf("the container's /etc/group has a group named %d that is not group %d", number, number)
 		}
 		return misleading == nil

@@ -214,3 +214,31 @@ func TestFilesThatARuntimeWouldMisreadAreRefused(t *testing.T) {
 		must(t, os.Remove(name))
 	}
 }
+
+// Both are at their bounds: an image's file, and what a client asks for.
+func TestManyGroupsAreLookedForInALongFile(t *testing.T) {
+	dir, root := rootOf(t)
+	const lines, wanted = 800_000, 50_000
+	var file strings.Builder
+	for n := range lines {
+		fmt.Fprintf(&file, "g%07d:x:%d\n", n, n)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "etc", "group"), []byte(file.String()), 0o644))
+	names, numbers := make([]string, wanted), make([]uint32, wanted)
+	for n := range wanted {
+		names[n], numbers[n] = fmt.Sprintf("g%07d", lines-1-n), uint32(lines+n)
+	}
+	must(t, within(t, "a look-up", func() error {
+		got, err := ResolveIn(root, "", names)
+		if len(got.AdditionalGIDs) != 1+wanted {
+			t.Errorf("%d groups, %v", len(got.AdditionalGIDs), err)
+		}
+		return err
+	}))
+	file.Reset()
+	for n := range lines {
+		fmt.Fprintf(&file, "%d:x:1\n", n)
+	}
+	must(t, os.WriteFile(filepath.Join(dir, "etc", "group"), []byte(file.String()), 0o644))
+	must(t, within(t, "a check", func() error { return CheckForRuntime(root, numbers) }))
+}

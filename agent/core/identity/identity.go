@@ -136,13 +136,14 @@ type foundGroup struct {
 // ("": no user).
 func searchGroups(file io.Reader, names []string, userName string) (groupSearch, error) {
 	search := groupSearch{named: map[string]foundGroup{}}
+	wanted := setOf(names)
 	var failure error
 	err := forEachLine(file, func(fields []string) bool {
 		gid, hasGID, err := parseID(field(fields, 2))
 		if !hasGID || strings.HasPrefix(fields[0], "#") {
 			return true
 		}
-		if _, known := search.named[fields[0]]; !known && slices.Contains(names, fields[0]) {
+		if _, known := search.named[fields[0]]; !known && wanted[fields[0]] {
 			search.named[fields[0]] = foundGroup{gid, err}
 		}
 		if userName == "" || !hasMember(field(fields, 3), userName) {
@@ -160,6 +161,16 @@ func searchGroups(file io.Reader, names []string, userName string) (groupSearch,
 		err = fmt.Errorf("read the group file: %w", err)
 	}
 	return search, cmp.Or(err, failure)
+}
+
+// setOf makes a set of a user's list, which is compared with each line of an image's
+// file.
+func setOf[T comparable](list []T) map[T]bool {
+	set := make(map[T]bool, len(list))
+	for _, each := range list {
+		set[each] = true
+	}
+	return set
 }
 
 // hasMember searches a comma-separated list.

@@ -23,17 +23,16 @@ const (
 	healthCutMark = "..." // ends truncated output
 )
 
-// watchHealth probes on schedule until the returned function is called. The
-// backend interprets the results.
+// watchHealth probes on schedule until the returned function is called, which waits
+// for a pending probe, for a limited time. The backend interprets the results.
 func (c *Sessions) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
 	if check == nil || len(check.Args) == 0 || check.IntervalNs == 0 {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	var done sync.WaitGroup
-	done.Add(1)
+	done := make(chan struct{})
 	go func() {
-		defer done.Done()
+		defer close(done)
 		healthy := false
 		for {
 			select {
@@ -54,7 +53,10 @@ func (c *Sessions) watchHealth(check *agentv1.HealthCheck, started time.Time) (s
 	}()
 	return func() {
 		cancel()
-		done.Wait()
+		select {
+		case <-done:
+		case <-time.After(execEndGrace): // its start may hang in a volume whose server is away
+		}
 	}
 }
 

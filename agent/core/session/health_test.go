@@ -91,3 +91,26 @@ func TestAProbeThatCannotBeStartedSaysWhy(t *testing.T) {
 		t.Fatal(result)
 	}
 }
+
+func TestAProbeWhoseStartHangsHoldsUpNoEndOfTheContainer(t *testing.T) {
+	runtime := newRuntime(t)
+	begun, letGo := make(chan struct{}), make(chan struct{})
+	defer close(letGo)
+	runtime.beforeExec = func() error {
+		close(begun)
+		<-letGo
+		return session.ErrNotRunning
+	}
+	c := session.New(session.MainProcess{}, session.Options{Runtime: runtime})
+	_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1, HealthCheck: &agentv1.HealthCheck{
+		Args: []string{"check"}, IntervalNs: uint64(time.Millisecond),
+	}})
+	must(t, err)
+	main := <-runtime.launched
+	<-begun
+	main.exit(3)
+	must(t, c.WaitEnded(contextFor(t)))
+	if code := c.State().GetExit().GetCode(); code != 3 {
+		t.Errorf("it has ended with %d", code)
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
+	"github.com/sockerless/sockerless/agent/host/ociruntime"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -211,6 +212,5 @@ func removeCgroups(ctx context.Context, paths shimspec.ContainerPaths) error {
 }
 
 func (c *Containers) knownToRuntime(id string) bool {
-	_, err := os.Lstat(filepath.Join(c.layout.RuntimeRoot(), id))
-	return err == nil
+	return ociruntime.Runtime{Root: c.layout.RuntimeRoot()}.Knows(id)
 }

@@ -135,7 +135,7 @@ func (c *BindCheck) Refuse(source string) error {
 		return err
 	}
 	if _, err := os.Lstat(v.Dir); err != nil {
-		return invalid("bind source path %s is where volume %s would be, and there is none of that name", source, name)
+		return driver.Invalid("bind source path %s is where volume %s would be, and there is none of that name", source, name)
 	}
 	if isExclusive(d) {
 		return ofOneContainer(source, name, d)
@@ -195,7 +195,7 @@ func isExclusive(d driver.Driver) bool {
 }
 
 func ofOneContainer(source, name string, d driver.Driver) error {
-	return invalid("bind source path %s is in volume %s: one of the driver %s belongs to one container alone, which mounts it by its name (--volume %s:/path)",
+	return driver.Invalid("bind source path %s is in volume %s: one of the driver %s belongs to one container alone, which mounts it by its name (--volume %s:/path)",
 		source, name, d.Traits().Name, name)
 }
 
@@ -205,7 +205,7 @@ func ofOneContainer(source, name string, d driver.Driver) error {
 // the like. DEADLINE_EXCEEDED: a path is on a file system that does not answer.
 func (s *Store) refusePaths(ctx context.Context, options map[string]string) error {
 	if strings.Contains(options["o"], `\,`) {
-		return invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
+		return driver.Invalid(`option "o" has a comma in a path, which file systems read in different ways: give it another name`)
 	}
 	binds, err := s.CheckBinds()
 	if err != nil {
@@ -271,10 +271,6 @@ func realPath(path string) string {
 		missing = filepath.Join(filepath.Base(path), missing)
 		path = filepath.Dir(path)
 	}
-}
-
-func invalid(format string, values ...any) error {
-	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }
 
 // PartOf returns the directory of the volume that a path lies below; empty: it

@@ -22,6 +22,8 @@ type fakeLink struct {
 	tables  chan []netip.AddrPort
 	lost    chan error
 	carried chan netip.AddrPort
+
+	going, most atomic.Int32 // calls of Carry, and how many at a time
 }
 
 func newFakeLink() *fakeLink {
@@ -42,6 +44,11 @@ func (f *fakeLink) Follow(ctx context.Context, told func(Listeners)) error {
 }
 
 func (f *fakeLink) Carry(ctx context.Context, conn *net.TCPConn, to netip.AddrPort) {
+	going := f.going.Add(1)
+	defer f.going.Add(-1)
+	for most := f.most.Load(); going > most && !f.most.CompareAndSwap(most, going); {
+		most = f.most.Load()
+	}
 	select {
 	case f.carried <- to:
 	case <-ctx.Done():
@@ -127,6 +134,32 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	until(t, "the mirror comes back with its partner", func() bool { return isOpen(port) })
 	m.SetPartners(t.Context(), nil, 0)
 	until(t, "the mirror ends when the partner is none any more", func() bool { return !isOpen(port) })
+}
+
+func TestConnectionsThatAreNotCarriedYetAreBounded(t *testing.T) {
+	t.Parallel()
+	const more = 20
+	link := newFakeLink()
+	link.carried = make(chan netip.AddrPort) // they wait until the test takes them
+	m := newMirror(t, map[string]*fakeLink{"x": link})
+	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
+	port := freePort(t, "127.77.0.10")
+	link.tables <- []netip.AddrPort{port}
+	until(t, "it is mirrored", func() bool { return m.Holds(port) })
+	for range maxAccepted + more {
+		client, err := net.Dial("tcp", port.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+	}
+	until(t, "as many are accepted as may be", func() bool { return link.going.Load() >= maxAccepted })
+	for range maxAccepted + more {
+		<-link.carried
+	}
+	if most := link.most.Load(); most != maxAccepted {
+		t.Errorf("%d at a time", most)
+	}
 }
 
 func TestMirrorsAreNotReportedToPartners(t *testing.T) {

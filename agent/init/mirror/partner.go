@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -10,8 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/semaphore"
 
+	"github.com/sockerless/sockerless/agent/core/accepting"
 	"github.com/sockerless/sockerless/agent/core/ports"
 )
 
@@ -26,6 +26,9 @@ const (
 	// heldLong is how long a partner must have been followed for its loss to be
 	// retried at once.
 	heldLong = 5 * time.Second
+	// maxAccepted bounds the connections to one partner, those that wait to be carried
+	// among them: who reaches a mirror can make any number.
+	maxAccepted = 2 * maxCarried
 	// portsLogged bounds the log lines about ports of one partner.
 	portsLogged = 10
 )
@@ -52,6 +55,8 @@ type partner struct {
 	link    Link
 	context context.Context
 	cancel  context.CancelFunc
+	// accepted has a place for each connection, which takes a descriptor.
+	accepted *semaphore.Weighted
 
 	// Guarded by the mirror's mutex.
 	listeners Listeners
@@ -81,7 +86,7 @@ type listener struct {
 
 // follow starts to mirror a partner. m.mu is held.
 func (m *Mirror) follow(told Partner) *partner {
-	p := &partner{mirror: m, failure: errNotReached, ticker: time.NewTicker(applyEvery), mirrors: make(map[place]*listener), taken: make(map[place]bool),
+	p := &partner{mirror: m, accepted: semaphore.NewWeighted(maxAccepted), failure: errNotReached, ticker: time.NewTicker(applyEvery), mirrors: make(map[place]*listener), taken: make(map[place]bool),
 		said: said{ports: make(map[place]bool)}}
 	p.told.Store(&told)
 	p.context, p.cancel = context.WithCancel(m.closing)
@@ -269,26 +274,12 @@ func (p *partner) listen(at place, remote netip.Addr) {
 	}()
 }
 
-// accept forwards connections until the mirror closes. Connections outlive it, as
-// they outlive a process's listener.
+// accept forwards connections until the mirror closes, and returns once they have
+// ended: they outlive it, as they outlive a process's listener.
 func (p *partner) accept(socket *net.TCPListener, l *listener) {
-	for {
-		conn, err := socket.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			if !errors.Is(err, unix.ECONNABORTED) {
-				time.Sleep(firstPause) // probably out of descriptors, which passes
-			}
-			continue
-		}
+	noReport := func(error) {} // probably out of descriptors, which passes
+	accepting.Serve(p.context, p.accepted, socket.AcceptTCP, noReport, func(conn *net.TCPConn) {
 		cameTo := conn.LocalAddr().(*net.TCPAddr).AddrPort()
-		to := netip.AddrPortFrom(dialled(l.remote, cameTo.Addr()), l.at.bind.Port())
-		p.mirror.work.Add(1)
-		go func() {
-			defer p.mirror.work.Done()
-			p.link.Carry(p.context, conn, to)
-		}()
-	}
+		p.link.Carry(p.context, conn, netip.AddrPortFrom(dialled(l.remote, cameTo.Addr()), l.at.bind.Port()))
+	})
 }

@@ -58,20 +58,20 @@ func (d Driver) settings(options map[string]string) (settings, error) {
 		case "size":
 			asked.sizeAsked = true
 			if asked.size, err = units.RAMInBytes(value); err != nil {
-				return asked, invalid("%v: it is a number of bytes, such as 512M or 10G", err)
+				return asked, driver.Invalid("%v: it is a number of bytes, such as 512M or 10G", err)
 			}
 		case "fallocate":
 			asked.write = value == "full"
 			if asked.allocate, err = strconv.ParseBool(value); err != nil && !asked.write {
-				return asked, invalid("fallocate=%s: it is true, false or full", value)
+				return asked, driver.Invalid("fallocate=%s: it is true, false or full", value)
 			}
 			asked.allocate = asked.allocate || asked.write
 		default:
-			return asked, invalid("invalid option: %q (block volumes have: size, fallocate)", option)
+			return asked, driver.Invalid("invalid option: %q (block volumes have: size, fallocate)", option)
 		}
 	}
 	if asked.size < minSize || asked.size > maxSize {
-		return asked, invalid("a size of %s is out of bounds: it is at least %s and at most %s",
+		return asked, driver.Invalid("a size of %s is out of bounds: it is at least %s and at most %s",
 			units.BytesSize(float64(asked.size)), units.BytesSize(minSize), units.BytesSize(maxSize))
 	}
 	asked.size = (asked.size + blockSize - 1) / blockSize * blockSize
@@ -296,8 +296,4 @@ func (Driver) Growth(v driver.Volume) (uint64, error) {
 		return 0, &os.PathError{Op: "stat", Path: imageOf(v), Err: err}
 	}
 	return uint64(max(stat.Size-stat.Blocks*512, 0)), nil
-}
-
-func invalid(format string, values ...any) error {
-	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }

@@ -5,7 +5,10 @@ package driver
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
+
+	"connectrpc.com/connect"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -49,4 +52,9 @@ type Growing interface {
 	// Growth returns how many more bytes the volume may take; os.ErrNotExist: it
 	// is gone.
 	Growth(v Volume) (uint64, error)
+}
+
+// Invalid is an INVALID_ARGUMENT.
+func Invalid(format string, values ...any) error {
+	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }

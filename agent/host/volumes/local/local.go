@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"connectrpc.com/connect"
 	"github.com/docker/go-units"
 	"github.com/moby/sys/mount"
 
@@ -43,31 +42,31 @@ var required = []struct{ option, with string }{
 func (Driver) Check(options map[string]string) error {
 	for option := range options {
 		if !slices.Contains(known, option) {
-			return invalid("invalid option: %q", option)
+			return driver.Invalid("invalid option: %q", option)
 		}
 	}
 	if options["type"] == "cifs" {
 		device, err := url.Parse(options["device"])
 		if err != nil {
-			return invalid("error parsing mount device url: %v", err)
+			return driver.Invalid("error parsing mount device url: %v", err)
 		}
 		if device.Port() != "" {
-			return invalid("port not allowed in CIFS device URL, include 'port' in 'o='")
+			return driver.Invalid("port not allowed in CIFS device URL, include 'port' in 'o='")
 		}
 	}
 	if text, given := options["size"]; given {
 		size, err := units.RAMInBytes(text)
 		if err != nil {
-			return invalid("%v", err)
+			return driver.Invalid("%v", err)
 		}
 		if size > 0 { // project quotas, which dockerd has on some file systems
-			return invalid("quota size requested but no quota support")
+			return driver.Invalid("quota size requested but no quota support")
 		}
 	}
 	for _, each := range required {
 		_, given := options[each.option]
 		if _, complete := options[each.with]; given && !complete {
-			return invalid("missing required option: %q", each.with)
+			return driver.Invalid("missing required option: %q", each.with)
 		}
 	}
 	return nil
@@ -154,8 +153,4 @@ func withoutPassword(err error, options string) error {
 		return err
 	}
 	return errors.New(password.ReplaceAllString(err.Error(), "password=********"))
-}
-
-func invalid(format string, values ...any) error {
-	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }

@@ -4,10 +4,8 @@ package tmpfs
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
-	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/disk"
@@ -34,12 +32,12 @@ var known = []string{"size", "nr_inodes", "mode", "uid", "gid"}
 func (Driver) Check(options map[string]string) error {
 	for option := range options {
 		if !slices.Contains(known, option) {
-			return invalid("invalid option: %q (tmpfs volumes have: size, nr_inodes, mode, uid, gid)", option)
+			return driver.Invalid("invalid option: %q (tmpfs volumes have: size, nr_inodes, mode, uid, gid)", option)
 		}
 	}
 	root, err := fileSystem(options).Open()
 	if err != nil {
-		return invalid("%v", err)
+		return driver.Invalid("%v", err)
 	}
 	return unix.Close(root)
 }
@@ -66,8 +64,4 @@ func (Driver) Mount(_ context.Context, v driver.Volume) error {
 // Measure returns the bytes of the volume's files.
 func (Driver) Measure(ctx context.Context, v driver.Volume) (uint64, error) {
 	return disk.Measure(ctx, v.Data())
-}
-
-func invalid(format string, values ...any) error {
-	return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(format, values...))
 }
