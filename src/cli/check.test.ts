@@ -162,6 +162,19 @@ describe("sockerless check", () => {
     assert.equal((await readdir(path.join(directory, "set-aside"))).length, 1);
   });
 
+  it("leaves a log that ends in half a record, which a running container may be writing", async () => {
+    const directory = await makeState();
+    const begun = log.subarray(0, log.length - 1);
+    for (const file of Object.keys(files).filter((each) => each.endsWith(".log"))) {
+      await writeFile(path.join(directory, file), begun);
+    }
+    const outcomes = (await checkState(directory, true)).map(({ outcome }) => outcome);
+    assert.deepEqual(outcomes, Array(2).fill("left: not shown, and the container's next output cuts it off"));
+    for (const file of Object.keys(files).filter((each) => each.endsWith(".log"))) {
+      assert.deepEqual(await readFile(path.join(directory, file)), begun);
+    }
+  });
+
   it("leaves a directory of another user to that user", {
     skip: process.getuid?.() !== 0,
   }, async () => {
