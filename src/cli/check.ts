@@ -6,7 +6,7 @@ import path from "node:path";
 import { pipeline } from "node:stream/promises";
 
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
-import { checkDatabase, type Finding } from "../backends/state/check.ts";
+import { checkDatabase, type Finding, holdDatabase } from "../backends/state/check.ts";
 import { errnoOf, unlessMissing } from "../common/errors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkMachine } from "./check-machine.ts";
@@ -56,6 +56,7 @@ const made = ["db", "set-aside", "spare"];
 export async function checkState(stateDirectory: string, repair: boolean): Promise<readonly Finding[]> {
   await refuseForeignFiles(stateDirectory, used);
   const database = await checkDatabase(stateDirectory, repair);
+  await using _held = repair ? await holdDatabase(stateDirectory) : undefined;
   const findings = [...database.findings];
   const aside = path.join(stateDirectory, "damaged", new Date().toISOString().replaceAll(":", ""));
   for (const file of await filesOf(stateDirectory)) {
