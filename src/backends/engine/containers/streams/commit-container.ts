@@ -52,7 +52,7 @@ export async function commitContainer(
   const make = async (ending: AbortSignal): Promise<CommittedImage> => {
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
-      await using _frozen = await frozen(context, record.id, request.pause, signal);
+      await using _frozen = await frozen(context, record.id, request.pause, ending);
       const layer = exportedBytes(() =>
         agent.client.export({ layer: true, mountPoints }, { signal: ending }),
       );
