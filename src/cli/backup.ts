@@ -1,5 +1,6 @@
 /** `sockerless backup` and `sockerless restore`: a state directory as a tar archive, made by the machine's tar. */
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import {
   chmod,
@@ -11,10 +12,12 @@ import {
   rename,
   rm,
   rmdir,
+  stat,
   writeFile,
 } from "node:fs/promises";
 import path from "node:path";
 
+import { abandonedMs } from "../backends/state/leftovers.ts";
 import { copyRunningDatabase } from "../backends/state/snapshot.ts";
 import { conflict, invalid, messageOf, systemError, unlessMissing } from "../common/errors.ts";
 import { version } from "../common/version.ts";
@@ -52,7 +55,9 @@ const changedMeanwhile = 1;
  */
 export async function backup(stateDirectory: string, file: string, withVolumes: boolean): Promise<void> {
   const target = path.resolve(file);
-  const begun = path.join(path.dirname(target), `.new-${path.basename(target)}`);
+  // Of its own name, as another backup to the same file may be under way.
+  const name = `.new-${randomBytes(4).toString("hex")}-${path.basename(target)}`;
+  const begun = path.join(path.dirname(target), name);
   const scratch = await mkdtemp(path.join(stateDirectory, ".backup-")).catch((error: unknown) => {
     throw systemError(`cannot back up state directory ${stateDirectory}: ${messageOf(error)}`, error);
   });
@@ -67,8 +72,8 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
     await copyRunningDatabase(stateDirectory, path.join(scratch, "db"));
     const there = await readdir(stateDirectory);
     const names = [...kept, ...(withVolumes ? [volumes] : [])].filter((name) => there.includes(name));
-    // It has what every container was given. One that is in the way was left behind by a backup that was killed.
-    await rm(begun, { force: true });
+    await removeAbandoned(target);
+    // It has what every container was given.
     await writeFile(begun, "", { mode: 0o600, flag: "wx" });
     const code = await tar([
       ...["--create", "--file", begun, "--auto-compress", ...faithful],
@@ -89,6 +94,19 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
   } finally {
     await rm(scratch, { recursive: true, force: true });
     await rm(begun, { force: true });
+  }
+}
+
+/** Removes what killed backups to the same file have left. */
+async function removeAbandoned(target: string): Promise<void> {
+  const directory = path.dirname(target);
+  const ofTarget = new RegExp(`^\\.new-[0-9a-f]{8}-${RegExp.escape(path.basename(target))}$`);
+  for (const name of (await readdir(directory)).filter((each) => ofTarget.test(each))) {
+    const file = path.join(directory, name);
+    const status = await stat(file).catch(unlessMissing);
+    if (status !== undefined && Date.now() - status.mtimeMs > abandonedMs) {
+      await rm(file, { force: true });
+    }
   }
 }
 

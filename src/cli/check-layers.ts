@@ -112,7 +112,9 @@ async function damageOfFile(root: string, name: string, content: Content): Promi
       case "ENOENT":
         return "is missing";
       case "ENOTDIR":
-        return undefined; // A later entry of the blob has taken its directory's place.
+      case "ELOOP":
+      case "ENAMETOOLONG":
+        return undefined; // A later entry of the blob, maybe a link, has taken its directory's place.
       case "EIO":
         return "cannot be read";
       default:

@@ -3,8 +3,10 @@
  * SOCKERLESS_SOAK=1.
  */
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { chown, lstat, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import fs, { chown, lstat, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { describe, it } from "node:test";
 
@@ -160,6 +162,45 @@ describe("sockerless check", () => {
       ]),
     );
     assert.equal((await readdir(path.join(directory, "set-aside"))).length, 1);
+  });
+
+  it("leaves a log that ends in half a record, which a running container may be writing", async () => {
+    const directory = await makeState();
+    const begun = log.subarray(0, log.length - 1);
+    for (const file of Object.keys(files).filter((each) => each.endsWith(".log"))) {
+      await writeFile(path.join(directory, file), begun);
+    }
+    const outcomes = (await checkState(directory, true)).map(({ outcome }) => outcome);
+    assert.deepEqual(outcomes, Array(2).fill("left: not shown, and the container's next output cuts it off"));
+    for (const file of Object.keys(files).filter((each) => each.endsWith(".log"))) {
+      assert.deepEqual(await readFile(path.join(directory, file)), begun);
+    }
+  });
+
+  it("keeps backends out as long as it repairs", async (t) => {
+    const directory = await makeState();
+    await writeFile(path.join(directory, `blobs/sha256/${digest}`), "damaged");
+    const opened: string[] = [];
+    const begin = `
+      const { openState } = await import("./src/backends/state/state.ts");
+      const { systemClock } = await import("./src/common/clock.ts");
+      await openState({ directory: process.argv[1], clock: systemClock, lockWaitMs: 0 });`;
+    const putAside = fs.rename;
+    t.mock.method(fs, "rename", async (from: string, to: string) => {
+      const args = ["--import", "tsx", "--input-type=module", "--eval", begin, directory];
+      opened.push(spawnSync(process.execPath, args, { encoding: "utf8" }).stderr);
+      await putAside(from, to);
+    });
+    syncBuiltinESMExports();
+    try {
+      await checkState(directory, true);
+    } finally {
+      t.mock.restoreAll();
+      syncBuiltinESMExports();
+    }
+    assert.equal(opened.length, 1);
+    assert.match(opened[0] ?? "", /in use by another sockerless backend/);
+    assert.deepEqual(new Set(await volumesIn(directory)), new Set(volumes));
   });
 
   it("leaves a directory of another user to that user", {

@@ -6,7 +6,7 @@ import path from "node:path";
 import { pipeline } from "node:stream/promises";
 
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
-import { checkDatabase, type Finding } from "../backends/state/check.ts";
+import { checkDatabase, type Finding, holdDatabase } from "../backends/state/check.ts";
 import { errnoOf, unlessMissing } from "../common/errors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkMachine } from "./check-machine.ts";
@@ -56,6 +56,7 @@ const made = ["db", "set-aside", "spare"];
 export async function checkState(stateDirectory: string, repair: boolean): Promise<readonly Finding[]> {
   await refuseForeignFiles(stateDirectory, used);
   const database = await checkDatabase(stateDirectory, repair);
+  await using _held = repair ? await holdDatabase(stateDirectory) : undefined;
   const findings = [...database.findings];
   const aside = path.join(stateDirectory, "damaged", new Date().toISOString().replaceAll(":", ""));
   for (const file of await filesOf(stateDirectory)) {
@@ -108,7 +109,7 @@ async function checkFile(
     return await checkBlob(location, digest, aside && path.join(aside, file));
   }
   if (logFile.test(file)) {
-    return await checkLog(location, aside !== undefined);
+    return await checkLog(location);
   }
   const outcome = jsonFiles.find(([pattern]) => pattern.test(file))?.[1];
   if (outcome === undefined) {
@@ -138,7 +139,7 @@ async function checkBlob(
   return { fault, outcome: `put aside as ${aside}: pull its image again` };
 }
 
-async function checkLog(location: string, repair: boolean): Promise<Fault | undefined> {
+async function checkLog(location: string): Promise<Fault | undefined> {
   let whole = 0;
   try {
     for await (const { bytes } of readRecords(createReadStream(location))) {
@@ -156,14 +157,10 @@ async function checkLog(location: string, repair: boolean): Promise<Fault | unde
       outcome: "left: what is whole of it is shown, and that something is missing",
     };
   }
-  const fault = `ends in half a record at byte ${whole}, as after a crash`;
-  if (!repair) {
-    return { fault, outcome: "not shown: --repair, or the container's next output, cuts it off" };
-  }
-  const log = await open(location, "r+");
-  await log.truncate(whole);
-  await log.close();
-  return { fault, outcome: "cut off" };
+  return {
+    fault: `ends in half a record at byte ${whole}, as after a crash, or while a container writes it`,
+    outcome: "left: not shown, and the container's next output cuts it off",
+  };
 }
 
 /** Whether a log ends within the record that begins at an offset, or in zeros from there on. */

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 
 import { builtPrograms } from "../common/built-programs.ts";
+import { hasExited } from "../common/child-processes.ts";
 import { type LineLogger, ProcessLog } from "../common/process-log.ts";
 
 /** Microseconds in a millisecond. */
@@ -10,10 +11,14 @@ const microseconds = 1000;
 
 /** The service manager of a process. */
 export class ServiceManager {
-  readonly #notifier: ChildProcess;
+  readonly #socket: string;
+  readonly #logger: LineLogger;
+  /** The helper that sends messages; another one follows where it has ended: without them a watchdog ends the service. */
+  #notifier: ChildProcess | undefined;
 
-  private constructor(notifier: ChildProcess, watchdogMs: number | undefined) {
-    this.#notifier = notifier;
+  private constructor(socket: string, logger: LineLogger, watchdogMs: number | undefined) {
+    this.#socket = socket;
+    this.#logger = logger;
     if (watchdogMs !== undefined) {
       // Half of the time, as sd_watchdog_enabled(3) recommends.
       setInterval(() => this.#tell("WATCHDOG=1"), watchdogMs / 2).unref();
@@ -34,20 +39,8 @@ export class ServiceManager {
     if (NOTIFY_SOCKET === undefined || NOTIFY_SOCKET === "") {
       return undefined;
     }
-    const notifier = spawn(builtPrograms.agent, ["notify"], {
-      env: { NOTIFY_SOCKET },
-      stdio: ["pipe", "ignore", "pipe"],
-    });
-    new ProcessLog(logger, "notify").follow(notifier.stderr);
-    notifier.stdin?.on("error", () => {}); // It has ended, and has said why.
-    notifier.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
-    // It ends with this process, and does not keep it.
-    notifier.unref();
-    for (const pipe of [notifier.stdin, notifier.stderr] as readonly unknown[]) {
-      (pipe as Socket | null)?.unref();
-    }
     const usec = WATCHDOG_PID === String(process.pid) ? Number(WATCHDOG_USEC) : 0;
-    return new ServiceManager(notifier, usec >= microseconds ? usec / microseconds : undefined);
+    return new ServiceManager(NOTIFY_SOCKET, logger, usec >= microseconds ? usec / microseconds : undefined);
   }
 
   /** Reports that Docker clients are answered, for the first time or after a reload. */
@@ -66,6 +59,25 @@ export class ServiceManager {
   }
 
   #tell(...lines: readonly string[]): void {
+    if (this.#notifier === undefined || hasExited(this.#notifier)) {
+      this.#notifier = startNotifier(this.#socket, this.#logger);
+    }
     this.#notifier.stdin?.write(`${lines.join("\n")}\n\n`);
   }
+}
+
+function startNotifier(socket: string, logger: LineLogger): ChildProcess {
+  const notifier = spawn(builtPrograms.agent, ["notify"], {
+    env: { NOTIFY_SOCKET: socket },
+    stdio: ["pipe", "ignore", "pipe"],
+  });
+  new ProcessLog(logger, "notify").follow(notifier.stderr);
+  notifier.stdin?.on("error", () => {}); // It has ended, and has said why.
+  notifier.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
+  // It ends with this process, and does not keep it.
+  notifier.unref();
+  for (const pipe of [notifier.stdin, notifier.stderr] as readonly unknown[]) {
+    (pipe as Socket | null)?.unref();
+  }
+  return notifier;
 }

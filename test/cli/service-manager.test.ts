@@ -8,7 +8,7 @@ import { after, before, describe, it } from "node:test";
 
 import { type CommandResult, runCommand } from "../support/command.ts";
 import { checkout, Daemon } from "../support/daemon.ts";
-import { processOf } from "../support/processes.ts";
+import { childrenOf, commandLineOf, isAlive, processOf } from "../support/processes.ts";
 import { untilTrue } from "../support/until.ts";
 
 /** Prints each message of a datagram socket as a line of JSON: Node has no such sockets. */
@@ -68,6 +68,17 @@ describe("a service of a service manager", () => {
 
   it("is told ready once it serves, and that the watchdog need not bark", async () => {
     await untilTrue(() => count("READY=1") === 1 && count("WATCHDOG=1") > 1);
+  });
+
+  it("is told on where the helper that tells it was killed", async () => {
+    const helper = childrenOf(daemon.pid).find((pid) =>
+      commandLineOf(pid).endsWith("sockerless-agent notify"),
+    );
+    assert.ok(helper !== undefined);
+    process.kill(helper);
+    await untilTrue(() => !isAlive(helper));
+    const told = count("WATCHDOG=1");
+    await untilTrue(() => count("WATCHDOG=1") > told + 1);
   });
 
   it("serves the socket that it is given, the next frontend too", async () => {

@@ -33,6 +33,8 @@ export interface EngineContext {
   readonly volumeLocks: KeyedLocks;
   readonly networkLocks: KeyedLocks;
   readonly background: BackgroundWork;
+  /** Pauses of containers for commits, which the engine ends before its links to agents. */
+  readonly freezes: BackgroundWork;
   readonly followUps: FollowUps;
   /** IDs of containers with files that the state does not know: removed by a user's prune. */
   readonly unclaimed: Set<string>;

@@ -86,6 +86,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     volumeLocks: new KeyedLocks(),
     networkLocks: new KeyedLocks(),
     background: new BackgroundWork(logger, shutdown.signal),
+    freezes: new BackgroundWork(logger, shutdown.signal),
     followUps: {
       restart: (containerId) => startContainer(context, containerId, "policy"),
       autoRemove: (containerId) => removeInBackground(context, containerId),
@@ -96,8 +97,9 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   };
   const close = async (): Promise<void> => {
     end();
-    live.disconnect();
     using _patience = after(options.clock, closePatienceMs, () => abandonOthers(options.driver));
+    await context.freezes.settle();
+    live.disconnect();
     await context.background.settle();
   };
   using _ending = onAbort(options.signal, end);

@@ -81,6 +81,34 @@ describe("images to save", () => {
   });
 });
 
+describe("tags of repositories", () => {
+  const records = Array.from({ length: 9 }, (_, image) =>
+    recordOf(`sha256:${image}`, {
+      names: Array.from({ length: 1_024 }, (_each, n) => `docker.io/library/many:${image}.${n}`),
+    }),
+  );
+  const few = recordOf("sha256:a", { names: [name, "docker.io/library/app:old"] });
+  const images = new Map([...records, few].map((record) => [record.id, record]));
+  const index = new ImageIndex({ images } as unknown as State);
+  const find = (reference: string): ImageRecord => index.find(reference);
+
+  it("are not looked for where one is named", (context) => {
+    const looks = context.mock.method(images, "values");
+    assert.equal(imagesToSave(index, ["app:old"], find)[0]?.record, few);
+    assert.equal(looks.mock.callCount(), 0);
+  });
+
+  it("are found in order, without those of others", () => {
+    const [image, ...others] = imagesToSave(index, ["app"], find);
+    assert.deepEqual([image?.names.map(({ tag }) => tag), others], [["latest", "old"], []]);
+  });
+
+  it("are refused where they are too many for one request", () => {
+    assert.throws(() => imagesToSave(index, ["many"], find), /more than 8192 tags/);
+    assert.equal(index.hasTags(parseNamed("many")), true);
+  });
+});
+
 describe("digests of an image", () => {
   const digestsOf = (repository: string, from: number, count: number): string[] =>
     Array.from(

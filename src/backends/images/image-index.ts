@@ -21,6 +21,9 @@ import {
 /** The most names of an image: each answer with the image has all of them. */
 const mostNames = 1_024;
 
+/** The most tags of the repositories that one request may name as a whole: as many as an archive that is loaded may have. */
+const mostTags = 8_192;
+
 /** A batch of records to put, IDs to remove, and events to journal. */
 export interface IndexChange {
   readonly put?: readonly ImageRecord[];
@@ -63,17 +66,32 @@ export class ImageIndex {
     return id === undefined ? undefined : this.get(id);
   }
 
-  /** The images tagged in a repository, with these names, sorted by name. */
-  taggedAs(repository: NamedReference): TaggedImage[] {
-    return this.byRepository().get(repositoryName(repository)) ?? [];
+  /** Whether images are tagged in a repository. */
+  hasTags(repository: NamedReference): boolean {
+    const start = `${repositoryName(repository)}:`;
+    return this.records().some(({ names }) => names.some((name) => name.startsWith(start)));
   }
 
-  /** All tagged images by the full name of the repository, as {@link taggedAs}; found in one pass over all names. */
-  byRepository(): ReadonlyMap<string, TaggedImage[]> {
-    const tagged = this.records()
-      .flatMap((record) => record.names.map((name) => ({ record, name })))
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-    return Map.groupBy(tagged, ({ name }) => name.slice(0, name.lastIndexOf(":")));
+  /**
+   * The images tagged in repositories, by their full names, sorted by name; found in one pass over all names.
+   *
+   * @throws invalid: they have too many tags
+   */
+  taggedIn(repositories: ReadonlySet<string>): ReadonlyMap<string, TaggedImage[]> {
+    if (repositories.size === 0) {
+      return new Map();
+    }
+    const tagged: TaggedImage[] = [];
+    for (const record of this.#state.images.values()) {
+      for (const name of record.names.filter((each) => repositories.has(repositoryOfTag(each)))) {
+        tagged.push({ record, name });
+      }
+      if (tagged.length > mostTags) {
+        throw invalid(`the repositories have more than ${mostTags} tags: name those that are wanted`);
+      }
+    }
+    tagged.sort((a, b) => (a.name < b.name ? -1 : 1));
+    return Map.groupBy(tagged, ({ name }) => repositoryOfTag(name));
   }
 
   /**
@@ -267,6 +285,10 @@ function withDigests(old: readonly string[], added: readonly string[]): string[]
     throw invalid(`an image may have at most ${mostNames} digests`);
   }
   return kept;
+}
+
+function repositoryOfTag(name: string): string {
+  return name.slice(0, name.lastIndexOf(":"));
 }
 
 function repositoryOf(digestReference: string): string {

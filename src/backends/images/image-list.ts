@@ -14,7 +14,7 @@ import type { LayerStack } from "../state/layer-stacks.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
 import { parsePointInTimeMs } from "./point-in-time.ts";
-import { familiarName, familiarString, parseNamed } from "./reference.ts";
+import { familiarForms } from "./reference.ts";
 
 /** An image with its configuration and the number of its containers. */
 export interface ListedImage {
@@ -92,9 +92,9 @@ export function listImages(
 /** Familiar names that match one of the patterns, with or without the tag. */
 function matchingReferences(references: readonly string[], matches: (text: string) => boolean): string[] {
   return references
-    .map(parseNamed)
-    .filter((named) => matches(familiarString(named)) || matches(familiarName(named)))
-    .map(familiarString);
+    .map(familiarForms)
+    .filter(({ text, name }) => matches(text) || matches(name))
+    .map(({ text }) => text);
 }
 
 /**

@@ -3,7 +3,7 @@ import type { ImageCatalog } from "./image-catalog.ts";
 import type { ImageWork } from "./image-work.ts";
 import type { LayerSupply } from "./layer-supply.ts";
 import { type PushedImage, pushImage, type PushParts, type PushRequest } from "./push.ts";
-import { parseNamed, withDefaultTag } from "./reference.ts";
+import { parseNamed, repositoryName, withDefaultTag } from "./reference.ts";
 import type { KnownCredentials } from "./known-credentials.ts";
 
 /** Dependencies of pushes. */
@@ -21,12 +21,15 @@ export class ImagePushes {
     this.#parts = parts;
   }
 
-  /** The references to push, one per tag: a name alone means all of its tags. @throws invalid */
+  /** The references to push, one per tag: a name alone means all of its tags. @throws invalid; as {@link ImageIndex.taggedIn} */
   referencesOf(reference: string): string[] {
     const named = parseNamed(reference);
-    const isNameAlone = named.tag === undefined && named.digest === undefined;
-    const tagged = isNameAlone ? this.#parts.index.taggedAs(named).map(({ name }) => name) : [];
-    return tagged.length === 0 ? [reference] : tagged;
+    if (named.tag !== undefined || named.digest !== undefined) {
+      return [reference];
+    }
+    const repository = repositoryName(named);
+    const tagged = this.#parts.index.taggedIn(new Set([repository])).get(repository);
+    return tagged?.map(({ name }) => name) ?? [reference];
   }
 
   /** Pushes an image; see {@link pushImage}. */

@@ -57,12 +57,16 @@ export function imagesToSave(
       image.names.set(canonicalString(named), named);
     }
   };
-  const byRepository = index.byRepository();
-  for (const reference of new Set(references)) {
+  const asked = [...new Set(references)].map((reference) => {
     const parsed = parseAny(reference);
-    const named = parsed.kind === "named" ? parsed.named : undefined;
-    const tagged =
-      named === undefined || !isNameOnly(named) ? [] : (byRepository.get(repositoryName(named)) ?? []);
+    return { reference, named: parsed.kind === "named" ? parsed.named : undefined };
+  });
+  const whole = ({ named }: (typeof asked)[number]): string[] =>
+    named === undefined || !isNameOnly(named) ? [] : [repositoryName(named)];
+  const byRepository = index.taggedIn(new Set(asked.flatMap(whole)));
+  for (const each of asked) {
+    const { reference, named } = each;
+    const tagged = whole(each).flatMap((repository) => byRepository.get(repository) ?? []);
     for (const { record, name } of tagged) {
       find(name); // Throws if it has another platform than requested.
       add(record, parseNamed(name));

@@ -86,9 +86,9 @@ export async function pushImage(
   const record = parts.index.named(named);
   if (record === undefined) {
     throw systemError(
-      parts.index.taggedAs(named).length === 0
-        ? `An image does not exist locally with the tag: ${familiarName(named)}`
-        : `tag does not exist: ${familiarString(named)}`,
+      parts.index.hasTags(named)
+        ? `tag does not exist: ${familiarString(named)}`
+        : `An image does not exist locally with the tag: ${familiarName(named)}`,
     );
   }
   lease.hold(...blobsOf(record));

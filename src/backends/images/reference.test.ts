@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 
 import {
   canonicalString,
+  familiarForms,
   familiarName,
   familiarString,
   parseAny,
@@ -101,6 +102,7 @@ describe("a reference", () => {
       const named = parseNamed(text);
       assert.equal(canonicalString(named), canonical);
       assert.equal(familiarString(named), familiar);
+      assert.deepEqual(familiarForms(canonical), { text: familiar, name: familiarName(named) });
       assert.deepEqual(parseNamed(canonical), named);
     });
   }

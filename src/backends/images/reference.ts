@@ -120,11 +120,25 @@ export function canonicalString(named: NamedReference): string {
 
 /** The repository in short form: `nginx`, `localhost:5000/x`. */
 export function familiarName(named: NamedReference): string {
-  if (named.domain !== defaultDomain) {
-    return repositoryName(named);
+  return shortened(repositoryName(named));
+}
+
+/** The short forms of a name or digest reference in an image's record, with and without its tag or digest; not parsed. */
+export function familiarForms(canonical: string): { readonly text: string; readonly name: string } {
+  const text = shortened(canonical);
+  const last = text.lastIndexOf("/") + 1;
+  const ends = [text.indexOf(":", last), text.indexOf("@", last)].filter((at) => at >= 0);
+  return { text, name: text.slice(0, Math.min(...ends)) };
+}
+
+/** A full name, with or without tag and digest, in short form. */
+function shortened(full: string): string {
+  if (!full.startsWith(`${defaultDomain}/`)) {
+    return full;
   }
-  const rest = named.path.slice(officialPrefix.length);
-  return named.path.startsWith(officialPrefix) && !rest.includes("/") ? rest : named.path;
+  const path = full.slice(defaultDomain.length + 1);
+  const rest = path.slice(officialPrefix.length);
+  return path.startsWith(officialPrefix) && !rest.includes("/") ? rest : path;
 }
 
 /** The reference in short form: `nginx:latest`. */

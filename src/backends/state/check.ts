@@ -78,6 +78,17 @@ export async function checkDatabase(stateDirectory: string, repair: boolean): Pr
   return { ...checked, findings };
 }
 
+/**
+ * Keeps backends out of a state directory until disposed, where there is a database.
+ *
+ * @throws conflict if a backend has it open; as {@link openView}
+ */
+export async function holdDatabase(stateDirectory: string): Promise<AsyncDisposable> {
+  const view = await openView(stateDirectory).catch(unlessMissing);
+  await view?.forgetFiles();
+  return { [Symbol.asyncDispose]: async () => await view?.database.close() };
+}
+
 /** The losses in the files, and what LevelDB says of them. */
 async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
   const losses = await findLosses(locationOf(stateDirectory));

@@ -23,8 +23,8 @@ export interface Remnant {
   readonly reason?: string;
 }
 
-/** Age from which a temporary directory counts as left by a command that was killed. */
-const abandonedMs = 24 * 3_600_000;
+/** Age from which a temporary file or directory counts as left by a command that was killed. */
+export const abandonedMs = 24 * 3_600_000;
 
 interface Leftover {
   readonly directory: string;

@@ -5,7 +5,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { create } from "@bufbuild/protobuf";
 
 import { WantedPortSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
-import { bindPort } from "./port-binding.ts";
+import { bindPort, closePorts } from "./port-binding.ts";
 
 test("a search for a free port leaves turns of the event loop to others", async () => {
   const wanted = create(WantedPortSchema, {
@@ -29,6 +29,22 @@ test("a search for a free port leaves turns of the event loop to others", async 
   await assert.rejects(search, /all ports are allocated/);
   await others;
   assert.ok(turns > 10, `${turns} turns`);
+});
+
+test("thousands of ports that are closed leave turns of the event loop to others", async () => {
+  let [inTurn, most, closed] = [0, 0, 0];
+  const close = (): void => {
+    inTurn += 1;
+    closed += 1;
+    most = Math.max(most, inTurn);
+  };
+  const closing = closePorts(Array(1_000).fill({ address: "", port: 0, close }));
+  while (closed < 1_000) {
+    inTurn = 0;
+    await nextTurn();
+  }
+  await closing;
+  assert.ok(most <= 128, `${most} at a time`);
 });
 
 test("a name is no address of a published port", async () => {

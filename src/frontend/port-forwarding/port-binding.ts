@@ -24,7 +24,7 @@ export type BindSocket = (address: string, port: number) => Promise<BoundSocket>
 const everyAddress = ["0.0.0.0", "::"];
 /** Maximum attempts to find a number that is free in both families. */
 const freePortTries = 64;
-/** One port's socket takes some 50 µs, and nothing in it waits for the event loop. */
+/** One port's socket takes some 50 µs to bind, less to close, and nothing in it waits for the event loop. */
 const turns = new Turns(64);
 /** True if the machine, or this interface, has no IPv6. */
 const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
@@ -55,6 +55,14 @@ export async function bindPort(wanted: WantedPort, bind: BindSocket): Promise<Bo
     }
   }
   throw tries === 1 ? systemError(messageOf(taken), taken) : systemError("all ports are allocated", taken);
+}
+
+/** Closes ports' sockets. */
+export async function closePorts(sockets: readonly BoundSocket[]): Promise<void> {
+  for (const socket of sockets) {
+    await turns.next();
+    socket.close();
+  }
 }
 
 /** True if another process listens there. */

@@ -19,7 +19,7 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import type { BackendClients } from "../backend/clients.ts";
 import { ListenerRoom } from "./listener-room.ts";
-import { type BoundSocket, bindPort } from "./port-binding.ts";
+import { type BoundSocket, bindPort, closePorts } from "./port-binding.ts";
 import type { SharedRoom } from "../shared-room.ts";
 import { listenTcp } from "./tcp-port.ts";
 import type { ContainerTunnels } from "./tunnels.ts";
@@ -136,9 +136,7 @@ export class Publisher {
     this.#shutdown.abort();
     await this.#watching;
     await Promise.all(this.#steps.values());
-    for (const id of [...this.#published.keys()]) {
-      this.#free(id);
-    }
+    await Promise.all([...this.#published.keys()].map((id) => this.#free(id)));
   }
 
   async #bindFor(ports: DescribePortsResponse): Promise<readonly PortMapping[]> {
@@ -193,7 +191,7 @@ export class Publisher {
         }
       }
     } catch (error) {
-      closeAll(sockets);
+      await closePorts(sockets);
       throw error;
     }
     this.#published.set(containerId, { sockets, mappings });
@@ -213,10 +211,10 @@ export class Publisher {
     }
   }
 
-  #free(containerId: string): void {
+  async #free(containerId: string): Promise<void> {
     const bound = this.#published.get(containerId);
     this.#published.delete(containerId);
-    closeAll(bound?.sockets ?? []);
+    await closePorts(bound?.sockets ?? []);
   }
 
   /** Updates a container's ports, eventually, to the state that the backend reports now. Never rejects. */
@@ -258,7 +256,7 @@ export class Publisher {
     this.#withSockets[sockets.length > 0 ? "add" : "delete"](containerId);
     this.#onSockets(containerId, sockets);
     if (ports?.active !== true) {
-      this.#free(containerId);
+      await this.#free(containerId);
     } else if (!this.#published.has(containerId) && ports.published.length > 0) {
       await this.#bind(ports, ports.published.map(wantedPortOf));
     }
@@ -327,12 +325,6 @@ export class Publisher {
         }
       }
     }
-  }
-}
-
-function closeAll(sockets: readonly BoundSocket[]): void {
-  for (const socket of sockets) {
-    socket.close();
   }
 }
 

@@ -59,6 +59,33 @@ describe("a backend that died during a commit", () => {
   });
 });
 
+describe("a backend that ends during a commit", () => {
+  const bench = EngineBench.ofEach();
+
+  for (const moment of ["its pause", "the making of its image"]) {
+    it(`lets the container go on: ${moment}`, async (context) => {
+      const id = await bench.runScript("exec sleep 1000");
+      const agent = bench.machine.agentOf(id);
+      const [answer, made] = [Promise.withResolvers<void>(), Promise.withResolvers<never>()];
+      const commit = context.mock.method(bench.engine.context.images, "commit", () => made.promise);
+      if (moment === "its pause") {
+        agent.heldAnswers.set("pause", answer.promise);
+      }
+      const committed = assert.rejects(
+        bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
+      );
+      await untilTrue(() => agent.paused && (moment === "its pause" || commit.mock.callCount() > 0));
+      const ended = bench.engine.close();
+      answer.resolve();
+      await ended;
+      const { state, frozenGeneration } = bench.state.containers.get(id) ?? {};
+      assert.deepEqual([agent.paused, state?.status, frozenGeneration], [false, ContainerStatus.RUNNING, 0n]);
+      made.reject(new Error("no image is made"));
+      await committed;
+    });
+  }
+});
+
 describe("a container whose agent answers too late", () => {
   const bench = EngineBench.ofEach();
 

@@ -81,10 +81,11 @@ export class DrainedLogs {
    * Copies the whole log of a container's agent, once for each run. Logs of earlier tasks are kept before it; an
    * earlier copy from the same agent is replaced. The order does not depend on clocks, as those of tasks may differ.
    *
-   * @throws the errors of the agent's call; then, as for a log that is too large, the cloud's log is used. Error: too
-   *   large, and the cloud keeps none
+   * @param ending ends the copy, as if it had not begun
+   * @throws its reason; the errors of the agent's call; then, as for a log that is too large, the cloud's log is used.
+   *   Error: too large, and the cloud keeps none
    */
-  async drain(containerId: string, { agent, generation }: EndedRun): Promise<void> {
+  async drain(containerId: string, { agent, generation }: EndedRun, ending: AbortSignal): Promise<void> {
     if (await this.#isInCloud(containerId)) {
       return;
     }
@@ -105,7 +106,7 @@ export class DrainedLogs {
       for (const part of parts.filter((each) => each !== before)) {
         room -= (await stat(part.file)).size;
       }
-      const limit = AbortSignal.timeout(drainLimitMs);
+      const limit = AbortSignal.any([AbortSignal.timeout(drainLimitMs), ending]);
       const records = new Pace(limit).each(agentRecords(agent, containerId, limit));
       await this.#write(temporary, records, room);
       await rename(temporary, file);
@@ -113,6 +114,7 @@ export class DrainedLogs {
       await this.#removeFiles(containerId, ofAgent, name); // Copies of earlier runs, and remains of crashes.
     } catch (error) {
       await rm(temporary, { force: true });
+      ending.throwIfAborted();
       await this.leaveToCloud(containerId);
       if (!(error instanceof TooLarge && this.#cloud.isKept)) {
         throw error;

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdir, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { createServer } from "node:http2";
 import path from "node:path";
@@ -33,6 +34,7 @@ import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 const created = "c".repeat(64);
 const ended = "e".repeat(64);
+const unended = new AbortController().signal;
 
 describe("containers without an agent", () => {
   let directory: string;
@@ -211,10 +213,33 @@ describe("containers without an agent", () => {
   });
 
   describe("logs", () => {
+    it("are taken by the next backend where this one ends meanwhile", async () => {
+      const [asked, ending] = [Promise.withResolvers<void>(), new AbortController()];
+      let isSilent = true;
+      const agent = await agentWith(
+        () => [record(1, "one\n")],
+        true,
+        async (left) => {
+          asked.resolve();
+          await (isSilent ? once(left, "abort") : undefined);
+        },
+      );
+      cloudLines = [];
+      const drained = stored.drain(ended, run(agent), ending.signal);
+      await asked.promise;
+      const reason = new Error("the backend is shutting down");
+      ending.abort(reason);
+      await assert.rejects(drained, reason);
+      isSilent = false;
+      await reopen();
+      await stored.drain(ended, run(agent), unended);
+      assert.equal(await logsOf(ended), "one\n");
+    });
+
     it("are what was drained from their agent", async () => {
       const log = Buffer.concat([record(1, "one\n"), record(2, "two\n", Stream.STDERR)]);
       const agent = await agentWith(() => [log.subarray(0, 30), log.subarray(30)]);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       await assertPrivate(path.join(directory, "state/logs"));
       assert.equal(await logsOf(ended), "one\ntwo\n");
       assert.equal(await logsOf(ended, { stdout: false }), "two\n");
@@ -229,14 +254,14 @@ describe("containers without an agent", () => {
     it("go on over several tasks, and are taken from one agent as often as it ends a run", async () => {
       let runs = [record(1, "one\n")];
       const first = await agentWith(() => runs);
-      await stored.drain(ended, run(first));
+      await stored.drain(ended, run(first), unended);
       runs = [record(1, "one\n"), record(5, "two\n", Stream.STDOUT, 1)];
-      await stored.drain(ended, run(first, 2n));
+      await stored.drain(ended, run(first, 2n), unended);
       const second = await agentWith(() => [record(9, "three\n", Stream.STDOUT, 1)]);
-      await stored.drain(ended, run(second));
+      await stored.drain(ended, run(second), unended);
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
       const silent = await agentWith(() => []);
-      await stored.drain(ended, run(silent));
+      await stored.drain(ended, run(silent), unended);
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
     });
 
@@ -247,15 +272,15 @@ describe("containers without an agent", () => {
         [5, "three\n"],
       ] as const) {
         const agent = await agentWith(() => [record(timeNs, text)]);
-        await stored.drain(ended, run(agent));
-        await stored.drain(ended, run(agent));
+        await stored.drain(ended, run(agent), unended);
+        await stored.drain(ended, run(agent), unended);
       }
       assert.equal(await logsOf(ended), "one\ntwo\nthree\n");
     });
 
     it("of a container that runs again are those of its earlier tasks, then what its agent says", async () => {
       const first = await agentWith(() => [record(7, "one\n"), record(8, "two\n", Stream.STDERR)]);
-      await stored.drain(ended, run(first));
+      await stored.drain(ended, run(first), unended);
       const lines = [record(1, "three\n"), record(2, "four\n")];
       const agent: Awaited<ReturnType<typeof agentWith>> = await agentWith(() =>
         agent.asked.at(-1)?.records === true ? lines : [Buffer.from("as the agent shows it\n")],
@@ -270,12 +295,12 @@ describe("containers without an agent", () => {
       assert.equal(agent.asked.at(-1)?.tail, 2n);
       assert.equal(await logsOf(ended, { tail: 0n }), shownByAgent);
       assert.equal(agent.asked.at(-1)?.tail, 0n);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       assert.equal(await logsOf(ended), `one\ntwo\n${shownByAgent}`, "what was just taken is not told twice");
     });
 
     it("are no longer asked of an agent once their client has left", { timeout: 15_000 }, async () => {
-      await stored.drain(ended, run(await agentWith(() => [record(7, "one\n")])));
+      await stored.drain(ended, run(await agentWith(() => [record(7, "one\n")])), unended);
       const begun = Promise.withResolvers<void>();
       const left = Promise.withResolvers<void>();
       const agent = await agentWith(
@@ -327,11 +352,11 @@ describe("containers without an agent", () => {
         { ...piece, timeNs: 2n, data: Buffer.from("cloudier\n") },
       ];
       const cut = await agentWith(() => [record(1, "one\n")], false);
-      await assert.rejects(stored.drain(ended, run(cut)), /ended before its last message/);
+      await assert.rejects(stored.drain(ended, run(cut), unended), /ended before its last message/);
       assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
       assert.equal(await logsOf(ended, { tail: 1n }), "cloudier\n");
       const whole = await agentWith(() => [record(9, "later\n")]);
-      await stored.drain(ended, run(whole));
+      await stored.drain(ended, run(whole), unended);
       assert.equal(await logsOf(ended), "cloudy\ncloudier\n");
     });
 
@@ -341,7 +366,7 @@ describe("containers without an agent", () => {
         data: Buffer.from(line),
       }));
       const agent = await agentWith(() => [record(1, "taken\n")]);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       await stored.leaveToCloud(ended, run(agent, 2n));
       await stored.leaveToCloud(ended, undefined);
       assert.equal(await logsOf(ended), "taken\nleft\n");
@@ -350,13 +375,13 @@ describe("containers without an agent", () => {
     it("are what was taken where a crash has kept that from being noted, also between two files", async () => {
       let runs = [record(1, "one\n")];
       const agent = await agentWith(() => runs);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       const directoryOfLogs = path.join(directory, "state/logs");
       const [first = ""] = await readdir(directoryOfLogs);
       const firstFile = path.join(directoryOfLogs, first);
       const before = await readFile(firstFile);
       runs = [record(1, "one\n"), record(5, "two\n")];
-      await stored.drain(ended, run(agent, 10n));
+      await stored.drain(ended, run(agent, 10n), unended);
       await writeFile(firstFile, before); // As if nobody had come to remove it.
       await reopen();
       await stored.leaveToCloud(ended, run(agent, 10n));
@@ -369,7 +394,7 @@ describe("containers without an agent", () => {
     it("leave nothing of what crashes have cut off once a later run's is taken", async () => {
       let runs = [record(1, "one\n")];
       const agent = await agentWith(() => runs);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       const directoryOfLogs = path.join(directory, "state/logs");
       const [first = ""] = await readdir(directoryOfLogs);
       for (const left of [first.replace(".1.log", ".2.log.new"), first.replace(".1.log", ".0.log")]) {
@@ -377,7 +402,7 @@ describe("containers without an agent", () => {
       }
       await reopen();
       runs = [record(1, "one\n"), record(2, "three\n")];
-      await stored.drain(ended, run(agent, 3n));
+      await stored.drain(ended, run(agent, 3n), unended);
       assert.deepEqual(await readdir(directoryOfLogs), [first.replace(".1.log", ".3.log")]);
       assert.equal(await logsOf(ended), "one\nthree\n");
     });
@@ -385,7 +410,7 @@ describe("containers without an agent", () => {
     it("are what a former version has taken, whose files do not tell the run", async () => {
       let runs = [record(1, "one\n")];
       const agent = await agentWith(() => runs);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       const directoryOfLogs = path.join(directory, "state/logs");
       const [name = ""] = await readdir(directoryOfLogs);
       const former = name.replace(".1.log", ".log");
@@ -393,7 +418,7 @@ describe("containers without an agent", () => {
       await reopen();
       assert.equal(await logsOf(ended), "one\n");
       runs = [record(1, "one\n"), record(2, "two\n")];
-      await stored.drain(ended, run(agent, 2n));
+      await stored.drain(ended, run(agent, 2n), unended);
       assert.equal(await logsOf(ended), "one\ntwo\n");
       assert.deepEqual(await readdir(directoryOfLogs), [name.replace(".1.log", ".2.log")]);
     });
@@ -403,12 +428,12 @@ describe("containers without an agent", () => {
       hasCloudLog = false;
       stored = await openStored(100);
       const agent = await agentWith(() => [record(1, "taken\n")]);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       const large = await agentWith(() => [record(2, "x".repeat(100))]);
-      await assert.rejects(stored.drain(ended, run(large)), /larger than log_drain_max/);
+      await assert.rejects(stored.drain(ended, run(large), unended), /larger than log_drain_max/);
       await stored.leaveToCloud(ended, undefined);
       const last = await agentWith(() => [record(3, "last\n")]);
-      await stored.drain(ended, run(last));
+      await stored.drain(ended, run(last), unended);
       assert.equal(await logsOf(ended), "taken\nlast\n");
       assert.equal((await readdir(path.join(directory, "state/logs"))).length, 2);
     });
@@ -418,7 +443,7 @@ describe("containers without an agent", () => {
         { stream: Stream.STDERR, begins: true, ends: true, timeNs: 1n, data: Buffer.from("cloudy\n") },
       ];
       const large = await agentWith(() => [record(1, "x".repeat(9_000)), record(2, "y".repeat(9_000))]);
-      await stored.drain(ended, run(large));
+      await stored.drain(ended, run(large), unended);
       assert.equal(await logsOf(ended), "cloudy\n");
       assert.deepEqual(await readdir(path.join(directory, "state/logs")), [`${ended}.cloud`]);
     });
@@ -430,7 +455,7 @@ describe("containers without an agent", () => {
       for (const bytes of [bad, Buffer.from("nothing of the kind, and long enough"), good.subarray(0, 25)]) {
         const liar = await agentWith(() => [bytes]);
         await stored.remove(ended);
-        await assert.rejects(stored.drain(ended, run(liar)), /the stored log is damaged/);
+        await assert.rejects(stored.drain(ended, run(liar), unended), /the stored log is damaged/);
       }
     });
 
@@ -440,7 +465,7 @@ describe("containers without an agent", () => {
 
     it("go with the container", async () => {
       const agent = await agentWith(() => [record(1, "one\n")]);
-      await stored.drain(ended, run(agent));
+      await stored.drain(ended, run(agent), unended);
       await stored.remove(ended);
       assert.deepEqual(await readdir(path.join(directory, "state/logs")), []);
     });

@@ -50,8 +50,8 @@ export interface StoredContainers {
   applyStaged(containerId: string, agent: AgentTarget, signal: AbortSignal): Promise<void>;
   /** Removes files staged for a container that has run since. Idempotent. */
   settleStaged(containerId: string): Promise<void>;
-  /** Copies the log of an ended container from its agent. Idempotent. */
-  drain(containerId: string, run: EndedRun): Promise<void>;
+  /** Copies the log of an ended container from its agent, unless a signal ends that before. Idempotent. */
+  drain(containerId: string, run: EndedRun, ending: AbortSignal): Promise<void>;
   /**
    * Records that a run's log can no longer be copied: unless it has been, the cloud's is shown from now on. Idempotent.
    */
@@ -115,7 +115,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     isLogKept: cloud.isKept,
     applyStaged: (containerId, agent, signal) => staged.apply(containerId, agent, signal),
     settleStaged: (containerId) => staged.settle(containerId),
-    drain: (containerId, run) => drained.drain(containerId, run),
+    drain: (containerId, run, ending) => drained.drain(containerId, run, ending),
     leaveToCloud: (containerId, run) => drained.leaveToCloud(containerId, run),
     async remove(containerId) {
       await drained.remove(containerId);

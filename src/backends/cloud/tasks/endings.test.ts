@@ -55,6 +55,7 @@ async function releaseRun(
         }),
     },
     stored: { drain: () => clock.advance(drainMs) },
+    abandoned: new AbortController().signal,
     departures: {
       expect: (_task: string, atMs: number) => {
         expectedMs = atMs - exitMs;
@@ -158,6 +159,40 @@ describe("a log that cannot be taken", () => {
   }
 });
 
+describe("a backend that ends while a run is released", () => {
+  const ending = new AbortController();
+  const reason = new Error("the backend is shutting down");
+  ending.abort(reason);
+
+  it("leaves a log that it has not taken to the next one", async () => {
+    const { logger, warnings } = capturedLogger();
+    const { tasks, book } = bookOf();
+    const drain = (_id: string, _run: object, signal: AbortSignal): Promise<void> =>
+      Promise.reject(signal.reason);
+    const parts = { book, stored: { drain }, logger, abandoned: ending.signal };
+    await assert.rejects(releaseRun(0, parts), reason);
+    assert.deepEqual([tasks.get(containerId)?.phase, warnings()], [TaskPhase.SERVING, []]);
+  });
+
+  it("does not wait for what a cloud tells of a task's end", async () => {
+    const parts = {
+      agents: {
+        targetOf: () => ({}),
+        endRun: () => Promise.reject(new Error("it does not answer")),
+        letGo: () => Promise.resolve(true),
+      },
+      poller: {
+        describe: () => Promise.resolve({ views: [taskView()], failed: new Map() }),
+        listen: () => () => {},
+      },
+      stored: { leaveToCloud: () => Promise.resolve() },
+      logger: { warn: () => {} },
+      abandoned: ending.signal,
+    };
+    await releaseRun(0, parts);
+  });
+});
+
 describe("a run that its platform has stopped", () => {
   const taken = taskView({ interruption: "its capacity was taken back" });
   const finishedAt = new Date();
@@ -201,6 +236,7 @@ describe("a run that its platform has stopped", () => {
           startSettings: { lingerMs: 60_000, drainTimeoutMs: 20_000 },
           clock: new ManualClock(),
           logger: { warn: () => {} },
+          abandoned: new AbortController().signal,
         } as unknown as TaskContext,
         containerId,
         false,

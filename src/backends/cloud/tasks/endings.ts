@@ -152,7 +152,7 @@ async function listedTasks(context: TaskContext, task: TaskRecord): Promise<read
 }
 
 async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean): Promise<void> {
-  const { book, stored, agents, clock, logger } = context;
+  const { book, stored, agents, clock, logger, abandoned } = context;
   const about = { container: task.containerId, task: task.task };
   const target = agents.targetOf(task);
   if (target === undefined) {
@@ -186,8 +186,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   // Counted from the exit, like the agent does, however long the log takes. The agent's clock may be ahead.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
   await stored
-    .drain(task.containerId, { agent: target, generation: task.generation })
+    .drain(task.containerId, { agent: target, generation: task.generation }, abandoned)
     .catch((error: unknown) => {
+      abandoned.throwIfAborted(); // The next backend takes it.
       const { log } = context.cloud.names;
       const shown = stored.isLogKept
         ? `is read from ${log}`
@@ -232,7 +233,10 @@ async function interruption(context: TaskContext, task: TaskRecord): Promise<str
 }
 
 /** The same for an ending task, as some clouds report the reason only then. */
-async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskRecord): Promise<string> {
+async function interruptionAtEnd(
+  { poller, clock, abandoned }: TaskContext,
+  { task }: TaskRecord,
+): Promise<string> {
   const told = Promise.withResolvers<string>();
   const unlisten = poller.listen(task, (view) => {
     if (view === "missing" || view.stopped) {
@@ -240,6 +244,7 @@ async function interruptionAtEnd({ poller, clock }: TaskContext, { task }: TaskR
     }
   });
   using _limit = after(clock, toldAfterMs, () => told.resolve(""));
+  using _leaving = onAbort(abandoned, () => told.resolve(""));
   try {
     return await told.promise;
   } finally {

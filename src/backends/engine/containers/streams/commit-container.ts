@@ -11,6 +11,8 @@ import type { CommittedImage } from "../../../driver/image-source.ts";
 import { applyChanges } from "../../../images/changes/apply-changes.ts";
 import { familiarString, parseTarget } from "../../../images/reference.ts";
 import { agentOptions, servingAddressOf } from "../agent/agent-endpoint.ts";
+import { withScopedSignal } from "../../../concurrency/scoped-signal.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { EngineContext } from "../../context.ts";
 import { mergeConfig } from "../decisions/config/merge-config.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
@@ -47,12 +49,15 @@ export async function commitContainer(
   const ofBuild = isOfBuild(own.labels);
   const given = isGiven ? { imageConfig } : {};
   const image = { config, createdBy, author, comment, reference, ofBuild, ...given };
-  return await atServingAgent(context, record.id, signal, async () => {
+  const make = async (ending: AbortSignal): Promise<CommittedImage> => {
     const agent = createAgentClient(servingAddressOf(context, record.id), agentOptions(context, record.id));
     try {
-      await using _frozen = await frozen(context, record.id, request.pause, signal);
-      const layer = exportedBytes(() => agent.client.export({ layer: true, mountPoints }, { signal }));
-      const committed = await context.images.commit({ parentId: record.imageId, layer, ...image, signal });
+      await using _frozen = await frozen(context, record.id, request.pause, ending);
+      const layer = exportedBytes(() =>
+        agent.client.export({ layer: true, mountPoints }, { signal: ending }),
+      );
+      const made = { parentId: record.imageId, layer, ...image, signal: ending };
+      const committed = await context.images.commit(made);
       if (!isGiven) {
         await context.state.commit((change) =>
           change.event(containerEvent(record, "commit", { comment, imageID: committed.id, imageRef })),
@@ -62,7 +67,10 @@ export async function commitContainer(
     } finally {
       agent.close();
     }
-  });
+  };
+  // At the engine's end, too: what is read once the container goes on belongs to no moment.
+  const ended = AbortSignal.any([signal, context.shutdown]);
+  return await atServingAgent(context, record.id, signal, () => withScopedSignal(ended, make));
 }
 
 function refuseGoing(context: EngineContext, record: ContainerRecord): void {
@@ -75,7 +83,7 @@ function refuseGoing(context: EngineContext, record: ContainerRecord): void {
 }
 
 /**
- * Pauses a running container until disposed, so that its files are consistent.
+ * Pauses a running container until disposed, or the engine closes, so that its files are consistent.
  *
  * @throws the signal's reason, if it aborts while the container changes otherwise
  */
@@ -85,32 +93,50 @@ async function frozen(
   wanted: boolean,
   signal: AbortSignal,
 ): Promise<AsyncDisposable> {
-  const record = containerOfId(context.state, containerId);
-  if (!wanted || stateOf(record).status !== ContainerStatus.RUNNING) {
+  const { id, state } = containerOfId(context.state, containerId);
+  if (!wanted || state?.status !== ContainerStatus.RUNNING) {
     return { [Symbol.asyncDispose]: async () => {} };
   }
+  const [begun, over] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const freeze = async (): Promise<void> => {
+    try {
+      await pauseContainer(context, id, "commit", signal);
+    } catch (error) {
+      begun.reject(error);
+      return;
+    }
+    begun.resolve();
+    await unlessAborted(context.shutdown, over.promise).catch(() => undefined);
+    await thawed(context, id);
+  };
+  const freezing = context.freezes.run(`commit container ${id}`, freeze);
   try {
-    await pauseContainer(context, record.id, "commit", signal);
+    await begun.promise;
   } catch (error) {
     signal.throwIfAborted();
     // As in Docker, a container that cannot be paused, perhaps because it has just ended, is committed as it is.
-    context.logger.warn({ err: error, container: record.id }, "a container is committed without a pause");
-    return { [Symbol.asyncDispose]: async () => {} };
+    context.logger.warn({ err: error, container: id }, "a container is committed without a pause");
   }
   return {
     [Symbol.asyncDispose]: async () => {
-      try {
-        await unpauseContainer(context, record.id);
-      } catch (error) {
-        const now = context.state.containers.get(record.id);
-        if (now !== undefined && stateOf(now).status === ContainerStatus.PAUSED) {
-          context.logger.warn(
-            { err: error, container: record.id },
-            "a container is not unpaused after a commit yet",
-          );
-          thawAfterCommit(context, context.live.of(record.id));
-        } // Otherwise it has ended, or somebody else has unpaused it.
-      }
+      over.resolve();
+      await freezing;
     },
   };
+}
+
+/** Unpauses a container after a commit, also while the engine closes. */
+async function thawed(context: EngineContext, containerId: string): Promise<void> {
+  try {
+    await unpauseContainer(context, containerId, new AbortController().signal);
+  } catch (error) {
+    const now = context.state.containers.get(containerId);
+    if (now !== undefined && stateOf(now).status === ContainerStatus.PAUSED) {
+      context.logger.warn(
+        { err: error, container: containerId },
+        "a container is not unpaused after a commit yet",
+      );
+      thawAfterCommit(context, context.live.of(containerId));
+    } // Otherwise it has ended, or somebody else has unpaused it.
+  }
 }
