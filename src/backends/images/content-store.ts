@@ -94,6 +94,13 @@ export class ContentStore {
     return await readFile(this.path(digest));
   }
 
+  /** The first bytes of a blob: as many, or all that it has. */
+  async beginning(digest: string, bytes: number): Promise<Uint8Array> {
+    await using file = await open(this.path(digest), "r");
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+    return buffer.subarray(0, bytesRead);
+  }
+
   /** Streams a blob's bytes. */
   stream(digest: string, signal?: AbortSignal): AsyncIterable<Uint8Array> {
     return createReadStream(this.path(digest), {

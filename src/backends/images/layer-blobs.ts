@@ -64,14 +64,5 @@ export async function layerBlob(
 
 /** Detects a blob's compression by its first bytes. */
 export async function compressionOfBlob(store: ContentStore, digest: string): Promise<Compression> {
-  const start: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of store.stream(digest)) {
-    start.push(chunk);
-    length += chunk.length;
-    if (length >= sniffedBytes) {
-      break;
-    }
-  }
-  return compressionOf(Buffer.concat(start).subarray(0, sniffedBytes));
+  return compressionOf(await store.beginning(digest, sniffedBytes));
 }

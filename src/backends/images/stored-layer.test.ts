@@ -23,10 +23,10 @@ test("a stored layer is read to tell its compression only if its blob is not the
   await store.putBytes(lease, plain);
   await store.putBytes(lease, packed);
   const read: string[] = [];
-  const stream = store.stream.bind(store);
-  store.stream = (digest) => {
+  const beginning = store.beginning.bind(store);
+  store.beginning = (digest, bytes) => {
     read.push(digest);
-    return stream(digest);
+    return beginning(digest, bytes);
   };
   const found = [];
   for (const diffId of record.diffIds) {
