@@ -25,6 +25,8 @@ describe("a blob", () => {
     assert.equal(store.path(digest), path.join(directory, "sha256", digest.slice(7)));
     assert.deepEqual(await readFile(store.path(digest)), bytes);
     assert.deepEqual(await store.read(digest, 100), bytes);
+    assert.deepEqual(await store.beginning(digest, 4), bytes.subarray(0, 4));
+    assert.deepEqual(await store.beginning(digest, 100), bytes);
     assert.deepEqual(await store.find(digest), { digest, size: bytes.length });
     assert.equal((await stat(store.path(digest))).mode & 0o777, 0o600);
   });

@@ -94,6 +94,13 @@ export class ContentStore {
     return await readFile(this.path(digest));
   }
 
+  /** The first bytes of a blob: as many, or all that it has. */
+  async beginning(digest: string, bytes: number): Promise<Uint8Array> {
+    await using file = await open(this.path(digest), "r");
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(bytes), 0, bytes, 0);
+    return buffer.subarray(0, bytesRead);
+  }
+
   /** Streams a blob's bytes. */
   stream(digest: string, signal?: AbortSignal): AsyncIterable<Uint8Array> {
     return createReadStream(this.path(digest), {
@@ -198,10 +205,9 @@ export class ContentStore {
   }
 
   /** Moves a finished file into place; for {@link BlobWriter}. */
-  async place(temporary: string, digest: string): Promise<void> {
-    await this.#deletions.get(digest);
+  async place(temporary: string, { digest, size }: StoredBlob): Promise<void> {
     const existing = await this.find(digest);
-    if (existing?.size === (await stat(temporary)).size) {
+    if (existing?.size === size) {
       await rm(temporary); // The file in place may have been synced.
     } else {
       await placeFile(temporary, this.path(digest));
@@ -273,7 +279,7 @@ export class ReservedBlob implements AsyncDisposable {
    */
   async adopt(lease: BlobLease, { digest, size }: StoredBlob, file = this.path): Promise<StoredBlob> {
     lease.hold(digest);
-    await this.#store.place(file, digest);
+    await this.#store.place(file, { digest, size });
     return { digest, size };
   }
 
@@ -383,10 +389,11 @@ export class BlobWriter implements AsyncDisposable {
     if (expected.digest !== undefined && expected.digest !== digest) {
       throw invalid(`verification failed for digest ${expected.digest}: the content is ${digest}`);
     }
+    const blob = { digest, size: this.#size };
     this.#lease.hold(digest);
-    await this.#store.place(this.#temporary, digest);
+    await this.#store.place(this.#temporary, blob);
     this.#placed = true;
-    return { digest, size: this.#size };
+    return blob;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -31,16 +31,14 @@ export async function layerBlobs(
     throw conflict(`the layers of image ${record.id} are not on this backend`);
   }
   const layers: LayerBlob[] = [];
-  for (const [index, diffId] of record.diffIds.entries()) {
+  for (const index of record.diffIds.keys()) {
     const digest = record.layerDigests[index] ?? "";
     let layer = known.get(digest);
     if (layer === undefined) {
-      const blob = await store.find(digest);
-      if (blob === undefined) {
+      layer = await layerBlob(store, record, index);
+      if (layer === undefined) {
         throw systemError(`layer ${digest} of image ${record.id} is missing from the content store`);
       }
-      const compression = digest === diffId ? undefined : await compressionOfBlob(store, digest);
-      layer = { diffId, blob, compression, size: Number(record.layerSizes[index]) };
       known.set(digest, layer);
     }
     layers.push(layer);
@@ -48,16 +46,23 @@ export async function layerBlobs(
   return layers;
 }
 
+/** One layer of an image whose layers were fetched, by its index; undefined if its blob is missing. The caller holds it. */
+export async function layerBlob(
+  store: ContentStore,
+  record: ImageRecord,
+  index: number,
+): Promise<LayerBlob | undefined> {
+  const diffId = record.diffIds[index] ?? "";
+  const digest = record.layerDigests[index] ?? "";
+  const blob = await store.find(digest);
+  if (blob === undefined) {
+    return undefined;
+  }
+  const compression = digest === diffId ? undefined : await compressionOfBlob(store, digest);
+  return { diffId, blob, compression, size: Number(record.layerSizes[index]) };
+}
+
 /** Detects a blob's compression by its first bytes. */
 export async function compressionOfBlob(store: ContentStore, digest: string): Promise<Compression> {
-  const start: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of store.stream(digest)) {
-    start.push(chunk);
-    length += chunk.length;
-    if (length >= sniffedBytes) {
-      break;
-    }
-  }
-  return compressionOf(Buffer.concat(start).subarray(0, sniffedBytes));
+  return compressionOf(await store.beginning(digest, sniffedBytes));
 }

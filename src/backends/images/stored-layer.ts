@@ -1,7 +1,7 @@
 /** A layer that an archive omits because an image here has it. */
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { BlobLease, ContentStore } from "./content-store.ts";
-import { compressionOfBlob, type LayerBlob } from "./layer-blobs.ts";
+import { type LayerBlob, layerBlob } from "./layer-blobs.ts";
 
 /**
  * Finds a layer by its diff ID among the images that have it. The lease holds its blob.
@@ -15,16 +15,14 @@ export async function findStoredLayer(
   diffId: string,
 ): Promise<LayerBlob | undefined> {
   for (const record of records) {
-    const index = record.diffIds.indexOf(diffId);
     if (record.layerSizes.length !== record.diffIds.length) {
       continue;
     }
-    const digest = record.layerDigests[index] ?? "";
-    lease.hold(digest);
-    const blob = await store.find(digest);
-    if (blob !== undefined) {
-      const compression = await compressionOfBlob(store, digest);
-      return { diffId, blob, compression, size: Number(record.layerSizes[index]) };
+    const index = record.diffIds.indexOf(diffId);
+    lease.hold(record.layerDigests[index] ?? "");
+    const layer = await layerBlob(store, record, index);
+    if (layer !== undefined) {
+      return layer;
     }
   }
   return undefined;

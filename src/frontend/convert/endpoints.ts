@@ -1,5 +1,4 @@
 /** Endpoint settings and ports of a container, between Docker's JSON and the backend's messages. */
-import { isIPv6 } from "node:net";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -111,7 +110,8 @@ function endpointToJson(endpoint: NetworkEndpoint): Record<string, unknown> {
 /** The IPv6 address: the endpoint's own, or the real one of a container whose `IPAddress` is virtual. */
 export function globalIpv6Of(endpoint: NetworkEndpoint | undefined) {
   const { globalIpv6Address = "", globalIpv6PrefixLen = 0, reachableAddress = "" } = endpoint ?? {};
-  return globalIpv6Address === "" && isIPv6(reachableAddress)
+  // Not by Node's isIPv6: the first inspect would compile its regular expression, for 10 ms.
+  return globalIpv6Address === "" && reachableAddress.includes(":")
     ? { GlobalIPv6Address: reachableAddress, GlobalIPv6PrefixLen: ipv6SubnetBits }
     : { GlobalIPv6Address: globalIpv6Address, GlobalIPv6PrefixLen: globalIpv6PrefixLen };
 }
