@@ -44,7 +44,9 @@ func TestALeftContainerThatIsBeingRemovedHoldsUpNoBuilder(t *testing.T) {
 	if _, _, err := client.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, &backendv1.HostConfig{}); err != nil {
 		t.Fatal(err)
 	}
-	server.RemoveContainerError = connect.NewError(connect.CodeFailedPrecondition, errors.New("removal of container a is already in progress"))
+	server.RemoveContainerError = func() error {
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("removal of container a is already in progress"))
+	}
 	if err := client.RemoveLeftContainers(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"connectrpc.com/connect"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
@@ -168,4 +170,26 @@ func TestAContainerThatStepsHaveLeftInTurnIsRemovedOnce(t *testing.T) {
 	if count := removals.Load(); len(build.atEnd) != 2 || count != 1 || len(server.Containers()) != 0 {
 		t.Errorf("%d removals, left %v", count, server.Containers())
 	}
+}
+
+func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
+	w, server, build, _ := containerThatWaits(t)
+	var tries atomic.Int32
+	server.RemoveContainerError = func() error {
+		if tries.Add(1) == 1 {
+			return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+		}
+		return nil
+	}
+	for _, do := range build.atEnd {
+		must(t, do())
+	}
+	w.WaitForRemovals(context.Background(), "one")
+	for range 200 {
+		if len(server.Containers()) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("left %v after %d tries", server.Containers(), tries.Load())
 }

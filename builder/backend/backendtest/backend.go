@@ -58,8 +58,8 @@ type Backend struct {
 	Log []byte
 	// RemoveImageError fails RemoveImage.
 	RemoveImageError error
-	// RemoveContainerError is what the removal of a container fails with.
-	RemoveContainerError error
+	// RemoveContainerError returns what the removal of a container fails with, if it is set.
+	RemoveContainerError func() error
 	// OfUsers are the states that users have named.
 	OfUsers []string
 	// Volumes by name; true: a container uses it.
@@ -184,7 +184,9 @@ func (b *Backend) CreateContainer(_ context.Context, request *connect.Request[ba
 func (b *Backend) RemoveContainer(_ context.Context, request *connect.Request[backendv1.RemoveContainerRequest]) (*connect.Response[backendv1.RemoveContainerResponse], error) {
 	b.Before("RemoveContainer")
 	if b.RemoveContainerError != nil {
-		return nil, b.RemoveContainerError
+		if err := b.RemoveContainerError(); err != nil {
+			return nil, err
+		}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
