@@ -193,3 +193,33 @@ func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	}
 	t.Errorf("left %v after %d tries", server.Containers(), tries.Load())
 }
+
+// Two steps that lock the same caches in different orders would wait for each other without an end.
+func TestAStepLocksItsCachesInTheOrderOfTheirIDs(t *testing.T) {
+	w, _, build, _ := containerThatWaits(t)
+	step := stepOf(w, build, "")
+	for _, id := range []string{"b", "a", "c"} {
+		step.op.Mounts = append(step.op.Mounts, &pb.Mount{
+			Input: -1, Dest: "/" + id, MountType: pb.MountType_CACHE, Output: int64(pb.SkipOutput),
+			CacheOpt: &pb.CacheOpt{ID: id, Sharing: pb.CacheSharingOpt_LOCKED},
+		})
+	}
+	_, giveBack, err := w.caches.take(t.Context(), cacheVolume("a"), pb.CacheSharingOpt_LOCKED)
+	must(t, err)
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if err := step.mountAll(left); err == nil || len(step.caches) > 0 {
+		t.Errorf("it waits for a, and has %v meanwhile: %v", step.caches, err)
+	}
+	giveBack()
+	step.host.Mounts = nil
+	must(t, step.mountAll(t.Context()))
+	var targets []string
+	for _, each := range step.host.Mounts {
+		targets = append(targets, each.Target)
+	}
+	if !slices.Equal(targets, []string{"/b", "/a", "/c"}) {
+		t.Errorf("mounted in the order %v", targets)
+	}
+	must(t, step.end(t.Context()))
+}
