@@ -172,6 +172,24 @@ func TestAContainerThatStepsHaveLeftInTurnIsRemovedOnce(t *testing.T) {
 	}
 }
 
+func TestAStepWhoseContainerCannotBeRemovedHasEnded(t *testing.T) {
+	w, server := workerOf(t)
+	var tries atomic.Int32
+	server.RemoveContainerError = func() error {
+		if tries.Add(1) == 1 {
+			return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+		}
+		return nil
+	}
+	step := stepOf(w, &job{session: "one"}, "")
+	must(t, step.takeContainer(t.Context()))
+	must(t, step.end(t.Context()))
+	w.WaitForRemovals(t.Context(), "one")
+	if left := server.Containers(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
 func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	w, server, build, _ := containerThatWaits(t)
 	var tries atomic.Int32

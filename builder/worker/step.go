@@ -152,7 +152,11 @@ func (s *step) takeContainer(ctx context.Context) error {
 		if s.isLeft {
 			return nil
 		}
-		return s.worker.backend.RemoveContainer(ctx, s.container)
+		if err := s.worker.backend.RemoveContainer(ctx, s.container); err != nil {
+			Warn("remove the container of a step", err) // The step has ended nevertheless.
+			s.worker.removeBehind(sessionsOf(s.job.Session()), s.container)
+		}
+		return nil
 	})
 	return nil
 }
