@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+	"github.com/moby/buildkit/util/bklog"
+	"golang.org/x/sync/errgroup"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -87,7 +89,11 @@ func (c *Client) RemoveUnusedVolume(ctx context.Context, name string) error {
 	return err
 }
 
-// RemoveLeftContainers removes containers left by an earlier builder that was killed.
+// maxRemovals bounds the removals that a starting builder waits for together. Whoever starts it does not wait long.
+const maxRemovals = 16
+
+// RemoveLeftContainers removes containers left by an earlier builder that was killed. One that cannot be removed, as its
+// removal has begun already, is left.
 func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	response, err := c.Containers.ListContainers(ctx, connect.NewRequest(&backendv1.ListContainersRequest{
 		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label}}},
@@ -95,12 +101,17 @@ func (c *Client) RemoveLeftContainers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var all errgroup.Group
+	all.SetLimit(maxRemovals)
 	for _, container := range response.Msg.Containers {
-		if err := c.RemoveContainer(ctx, container.Id); err != nil {
-			return err
-		}
+		all.Go(func() error {
+			if err := c.RemoveContainer(ctx, container.Id); err != nil {
+				bklog.G(ctx).WithError(err).Warnf("remove the container %s of an earlier builder", container.Id)
+			}
+			return nil
+		})
 	}
-	return nil
+	return all.Wait()
 }
 
 // Secrets are given to a container for one start only.

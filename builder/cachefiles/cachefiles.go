@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/moby/buildkit/util/bklog"
 	bolt "go.etcd.io/bbolt"
@@ -29,7 +30,7 @@ var databases = []struct {
 
 // DropDamaged removes a directory's damaged databases and those that depend on them. Checking a damaged one may crash
 // the process, so another process does: check is its command line, to which the file's path is appended. Each removal
-// is logged with its reason.
+// is logged with its reason. A file that cannot be checked stays, and is opened: it is checked again before the next time.
 func DropDamaged(ctx context.Context, directory string, check []string) error {
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
@@ -37,8 +38,11 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 			continue
 		}
 		reason, err := damageOf(ctx, file, check)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
-			return fmt.Errorf("look at %s: %w", file, err)
+			bklog.G(ctx).Warnf("the build cache's %s is not checked: %s", file, err)
 		}
 		if reason == "" {
 			continue
@@ -65,15 +69,15 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	command := exec.CommandContext(ctx, check[0], append(check[1:], file)...)
 	command.Stderr = &said
 	err := command.Run()
-	if err == nil || ctx.Err() != nil {
-		return "", ctx.Err()
+	if err == nil {
+		return "", nil
 	}
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) {
 		return "", err // it was not checked
 	}
-	if !ended.Exited() || strings.Contains(said.String(), noThread) {
-		return "", errors.Join(err, errors.New(said.String())) // a signal or a lack of threads says nothing about the file
+	if !ended.Exited() || ended.ExitCode() == notChecked || strings.Contains(said.String(), noThread) {
+		return "", errors.Join(err, errors.New(said.String())) // a signal or a lack says nothing about the file
 	}
 	reason, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
 	if reason == "" {
@@ -119,4 +123,15 @@ func walk(name []byte, bucket *bolt.Bucket) error {
 		}
 		return walk(inner, within)
 	})
+}
+
+// notChecked is the exit code of a check that lacked something of the machine: EX_TEMPFAIL of sysexits.h.
+const notChecked = 75
+
+// ExitCode returns that of a check's process that ends with an error.
+func ExitCode(err error) int {
+	if lack := syscall.Errno(0); errors.As(err, &lack) && (lack.Temporary() || lack == syscall.ENOMEM) {
+		return notChecked
+	}
+	return 1
 }

@@ -60,7 +60,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "--check-database" {
 		if err := Check(os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(ExitCode(err))
 		}
 		os.Exit(0)
 	}
@@ -69,16 +69,17 @@ func TestMain(m *testing.M) {
 
 func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 	for name, script := range map[string]string{
-		"killed":    "kill -9 $$",
-		"no thread": "echo 'runtime: failed to create new OS thread (have 2 already; errno=11)\nfatal error: newosproc' >&2; exit 2",
+		"killed":        "kill -9 $$",
+		"no thread":     "echo 'runtime: failed to create new OS thread (have 2 already; errno=11)\nfatal error: newosproc' >&2; exit 2",
+		"no descriptor": fmt.Sprintf("ulimit -n 6; exec 3</dev/null 4<&3 5<&3; exec %s --check-database", os.Args[0]) + ` "$0"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "states.db")
 			if err := os.WriteFile(file, []byte("whole"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}); err == nil {
-				t.Error("the check counts as done")
+			if err := DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}); err != nil {
+				t.Errorf("the builder does not start: %v", err)
 			}
 			if _, err := os.Stat(file); err != nil {
 				t.Error(err)

@@ -3,7 +3,9 @@ package server
 import (
 	"context"
 	"errors"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 	"weak"
@@ -100,23 +102,24 @@ func (i *imports) share(deps []solver.CacheKeyWithSelector, keys []*solver.Cache
 }
 
 // count reports whether so many links may be gone through now, and whether this was the first time that they may not.
-//
-// walked: links gone through already to find these; if they are refused, it is charged instead, as a debt
-func (i *imports) count(links, walked int) (isWithin, isFirst bool) {
+func (i *imports) count(links int) (isWithin, isFirst bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.links >= links {
 		i.links -= links
 		return true, false
 	}
-	now := time.Now()
-	if i.shared.AllowN(now, links) {
+	if i.shared.AllowN(time.Now(), links) {
 		return true, false
 	}
-	i.shared.ReserveN(now, min(walked, i.shared.Burst()))
 	isFirst = !i.isTold
 	i.links, i.isTold = 0, true
 	return false, isFirst
+}
+
+// owe counts links that have been gone through, though they may not be.
+func (i *imports) owe(links int) {
+	i.shared.ReserveN(time.Now(), min(links, i.shared.Burst()))
 }
 
 type importerBehind struct {
@@ -170,17 +173,16 @@ type cacheBehind struct {
 	tell func(error)
 
 	mu sync.Mutex
-	// The IDs of the keys that it has given.
-	given map[string]struct{}
-	// How many links other keys that it was asked with have that were not counted yet. BuildKit goes through a key's own links
-	// once, and remembers the ID that it finds.
-	uncounted map[weak.Pointer[solver.CacheKey]]int
+	// The keys that it has given, by their IDs.
+	given map[string]*solver.CacheKey
+	// Its keys for others that it was asked with, or nil where it has none.
+	known map[weak.Pointer[solver.CacheKey]]*solver.CacheKey
 }
 
 func newCacheBehind(id string, all *imports, tell func(error)) *cacheBehind {
 	return &cacheBehind{
 		id: id, described: make(chan struct{}), imports: all, tell: tell,
-		given: map[string]struct{}{}, uncounted: map[weak.Pointer[solver.CacheKey]]int{},
+		given: map[string]*solver.CacheKey{}, known: map[weak.Pointer[solver.CacheKey]]*solver.CacheKey{},
 	}
 }
 
@@ -198,86 +200,115 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	if len(deps) == 0 {
 		return found.Query(deps, input, of, output)
 	}
-	asked, links := c.ownOrAll(deps)
-	if !c.count(len(asked)+links, 0) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keys, err := c.linked(found, deps, input, of, output)
+	if err == nil {
+		err = c.count(len(deps) * len(keys))
+	}
+	if errors.Is(err, errTooManyLinks) {
 		return nil, nil
 	}
-	if links > 0 {
-		c.setCounted(asked)
+	shared := c.imports.share(deps, slices.Collect(maps.Values(keys)))
+	for _, key := range shared {
+		c.given[key.ID] = key
 	}
-	walked := 0
-	var keys []*solver.CacheKey
-	known := map[string]struct{}{}
-	for at := range asked { // Asked with several, BuildKit's would go through each of them for each key.
-		given, err := found.Query(asked[at:at+1], input, of, output)
+	return shared, err
+}
+
+// linked returns the cache's keys for an operation on these keys, by their IDs.
+func (c *cacheBehind) linked(found solver.CacheManager, deps []solver.CacheKeyWithSelector, input solver.Index, of digest.Digest, output solver.Index) (map[string]*solver.CacheKey, error) {
+	keys := map[string]*solver.CacheKey{}
+	for _, dep := range c.ownOrAll(deps) { // Asked with several, BuildKit's would go through each of them for each key.
+		own, err := c.own(found, dep.CacheKey.CacheKey)
 		if err != nil {
 			return nil, err
 		}
-		walked += len(given)
-		for _, key := range given {
-			if _, ok := known[key.ID]; !ok {
-				known[key.ID] = struct{}{}
-				keys = append(keys, key)
+		if own == nil {
+			continue
+		}
+		if err := c.count(1); err != nil {
+			return nil, err
+		}
+		dep.CacheKey.CacheKey = own
+		linked, err := found.Query([]solver.CacheKeyWithSelector{dep}, input, of, output)
+		if err != nil {
+			return nil, err
+		}
+		if more := len(linked) - 1; more > 0 {
+			if err := c.count(more); err != nil {
+				c.imports.owe(more)
+				return nil, err
 			}
 		}
+		for _, key := range linked {
+			keys[key.ID] = key
+		}
 	}
-	if !c.count(len(deps)*len(keys), walked) {
-		return nil, nil
-	}
-	return c.remember(c.imports.share(deps, keys)), nil
+	return keys, nil
 }
 
-// ownOrAll returns the keys that this cache has given, which are of the same step as the others, or without these all keys,
-// with how many links BuildKit still goes through for their IDs.
-func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector, links int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// own returns the cache's own key for one, or nil if it has none. BuildKit's would look for it through all links of all keys
+// beneath it at once.
+func (c *cacheBehind) own(found solver.CacheManager, key *solver.CacheKey) (*solver.CacheKey, error) {
+	if given, ok := c.given[key.ID]; ok {
+		return given, nil
+	}
+	pointer := weak.Make(key)
+	if known, ok := c.known[pointer]; ok {
+		return known, nil
+	}
+	inputs := key.Deps()
+	if len(inputs) == 0 {
+		return key, nil
+	}
+	if err := c.count(1); err != nil {
+		return nil, err
+	}
+	var same map[string]*solver.CacheKey
+	for input, deps := range inputs {
+		linked, err := c.linked(found, deps, solver.Index(input), key.Digest(), key.Output())
+		if err != nil {
+			return nil, err
+		}
+		if input == 0 {
+			same = linked
+		}
+		maps.DeleteFunc(same, func(id string, _ *solver.CacheKey) bool { return linked[id] == nil })
+	}
+	var own *solver.CacheKey
+	for _, own = range same {
+		break
+	}
+	c.known[pointer] = own
+	return own, nil
+}
+
+// ownOrAll returns the keys that this cache has given, which are of the same step as the others, or without these all keys.
+func (c *cacheBehind) ownOrAll(keys []solver.CacheKeyWithSelector) (own []solver.CacheKeyWithSelector) {
 	for _, key := range keys {
 		if _, ok := c.given[key.CacheKey.ID]; ok {
 			own = append(own, key)
 		}
 	}
 	if len(own) > 0 {
-		return own, 0
-	}
-	for _, key := range keys {
-		pointer := weak.Make(key.CacheKey.CacheKey)
-		own, isKnown := c.uncounted[pointer]
-		if !isKnown {
-			for _, each := range key.CacheKey.Deps() {
-				own += len(each)
-			}
-			c.uncounted[pointer] = own
-		}
-		links += own
-	}
-	return keys, links
-}
-
-func (c *cacheBehind) setCounted(keys []solver.CacheKeyWithSelector) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, key := range keys {
-		c.uncounted[weak.Make(key.CacheKey.CacheKey)] = 0
-	}
-}
-
-func (c *cacheBehind) remember(keys []*solver.CacheKey) []*solver.CacheKey {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, key := range keys {
-		c.given[key.ID] = struct{}{}
+		return own
 	}
 	return keys
 }
 
-// count is that of the imports. It tells the client the first time that links may not be gone through.
-func (c *cacheBehind) count(links, walked int) bool {
-	isWithin, isFirst := c.imports.count(links, walked)
+var errTooManyLinks = errors.New("steps are not found in this session's imported caches for now: builds have too many links of keys to go through")
+
+// count refuses links that may not be gone through now, and tells the client the first time.
+func (c *cacheBehind) count(links int) error {
+	isWithin, isFirst := c.imports.count(links)
 	if isFirst {
-		go c.tell(errors.New("steps are not found in this session's imported caches for now: builds have too many links of keys to go through"))
+		go c.tell(errTooManyLinks)
 	}
-	return isWithin
+	if !isWithin {
+		return errTooManyLinks
+	}
+	return nil
 }
 
 func (c *cacheBehind) Records(ctx context.Context, key *solver.CacheKey) ([]*solver.CacheRecord, error) {

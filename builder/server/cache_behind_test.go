@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"reflect"
 	"runtime"
 	"strconv"
@@ -45,10 +46,14 @@ func countingBehind(t *testing.T, keys *imports, count int) (*cacheBehind, *coun
 // withDeps gives keys so many keys each that they are of.
 func withDeps(keys []solver.CacheKeyWithSelector, count int) []solver.CacheKeyWithSelector {
 	for _, key := range keys {
-		deps := reflect.ValueOf(key.CacheKey.CacheKey).Elem().FieldByName("deps")
-		reflect.NewAt(deps.Type(), deps.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf([][]solver.CacheKeyWithSelector{keysOfAStep(count)}))
+		setDeps(key, keysOfAStep(count))
 	}
 	return keys
+}
+
+func setDeps(key solver.CacheKeyWithSelector, of []solver.CacheKeyWithSelector) {
+	deps := reflect.ValueOf(key.CacheKey.CacheKey).Elem().FieldByName("deps")
+	reflect.NewAt(deps.Type(), deps.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf([][]solver.CacheKeyWithSelector{of}))
 }
 
 func testLinks() *rate.Limiter { return rate.NewLimiter(0, linkBurst) }
@@ -132,7 +137,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 	made, counting := countingBehind(t, shared, 1)
 	told := make(chan error, 100)
 	made.tell = func(failure error) { told <- failure }
-	deps := withDeps(keysOfAStep(1), ordinaryLinks)
+	deps := withDeps(keysOfAStep(1), 2*ordinaryLinks)
 	asked := func() int {
 		t.Helper()
 		found, err := made.Query(deps, 0, "step", 0)
@@ -149,7 +154,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 	if found := asked(); found != 1 {
 		t.Errorf("%d keys once there is room", found)
 	}
-	if left := shared.shared.Tokens(); left > linkBurst-ordinaryLinks {
+	if left := shared.shared.Tokens(); left > linkBurst-2*ordinaryLinks {
 		t.Errorf("the links of a key that was refused before count %f", linkBurst-left)
 	}
 	// Keys that are found and not given have been gone through.
@@ -219,7 +224,8 @@ func TestImportsOfASessionShareTheirLinks(t *testing.T) {
 }
 
 func TestAnImportedCachesLinksOfAKeyAreCountedOnce(t *testing.T) {
-	made, _ := countingBehind(t, newImports(testLinks()), 1)
+	made, counting := countingBehind(t, newImports(testLinks()), 1)
+	counting.name = "a "
 	deps := withDeps(keysOfAStep(1), 1000)
 	for step := range 1000 {
 		if found, err := made.Query(deps, 0, digest.Digest(strconv.Itoa(step)), 0); len(found) != 1 || err != nil {
@@ -255,4 +261,62 @@ func TestImportedCachesServeALargeBuild(t *testing.T) {
 			deps = withDeps(next, count)
 		}
 	}
+}
+
+// Keys of steps that this cache was not asked for are of each other: BuildKit goes through all of them for the ID of the last.
+func TestAllLinksOfAnImportedCacheThatAreGoneThroughAreCounted(t *testing.T) {
+	const levels, many = 20, 30
+	stored := &countingWalks{countingLinks: &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}}
+	shared := newImports(testLinks())
+	shared.links = 0
+	made := newCacheBehind("cache", shared, func(error) {})
+	made.cache = solver.NewCacheManager(t.Context(), "cache", stored, solver.NewInMemoryResultStorage())
+	close(made.described)
+	digestOf := func(level int) digest.Digest { return digest.Digest(fmt.Sprintf("step %d", level)) }
+	keys := keysOfAStep(many)
+	for at := range keys {
+		if err := stored.AddLink(keys[at].CacheKey.ID, solver.CacheInfoLink{Digest: digestOf(1)}, "found 1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for level := 1; level <= levels; level++ {
+		if err := stored.AddLink(fmt.Sprintf("found %d", level), solver.CacheInfoLink{Digest: digestOf(level + 1)}, fmt.Sprintf("found %d", level+1)); err != nil {
+			t.Fatal(err)
+		}
+		next := make([]solver.CacheKeyWithSelector, many)
+		for at := range next {
+			next[at].CacheKey.CacheKey = solver.NewCacheKey(digestOf(level), "", 0)
+			next[at].CacheKey.ID = fmt.Sprintf("other %d of %d", at, level)
+			setDeps(next[at], keys)
+		}
+		keys = next
+	}
+	ask := func() []*solver.CacheKey {
+		t.Helper()
+		found, err := made.Query(keys, 0, digestOf(levels+1), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	shared.shared = rate.NewLimiter(0, 2*many*many)
+	if found := ask(); len(found) > 0 || stored.asked > 2*many*many {
+		t.Errorf("%d keys, gone through %d times", len(found), stored.asked)
+	}
+	// It goes on from there.
+	for range 2 * levels {
+		shared.shared = rate.NewLimiter(0, 2*many*many)
+		before := stored.asked
+		found := ask()
+		if stored.asked-before > 2*many*many {
+			t.Errorf("gone through %d times", stored.asked-before)
+		}
+		if len(found) > 0 {
+			if found[0].ID != fmt.Sprintf("found %d", levels+1) {
+				t.Errorf("found %s", found[0].ID)
+			}
+			return
+		}
+	}
+	t.Error("it is not found")
 }

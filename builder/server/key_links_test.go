@@ -160,13 +160,14 @@ func TestCopiesThatAreNotOfMuchCopiedContentAreFoundWithoutReadingIt(t *testing.
 	expect("the same again", copyOf("much", "from c", "base 0", &reads), results[0], 0)
 }
 
-// countingWalks counts the links that are gone through.
+// countingWalks counts the links that are gone through, and how often it is asked for some.
 type countingWalks struct {
 	*countingLinks
-	links int
+	links, asked int
 }
 
 func (c *countingWalks) WalkLinks(from string, link solver.CacheInfoLink, walk func(to string) error) error {
+	c.asked++
 	return c.CacheKeyStorage.WalkLinks(from, link, func(to string) error {
 		c.links++
 		return walk(to)

@@ -270,23 +270,22 @@ func (w *Worker) readLayer(ctx context.Context, diffID digest.Digest, to io.Writ
 	// The layer's bytes are the same in each attempt, so those already written are skipped.
 	written := &counter{to: to}
 	return backend.Plain(w.backend.SaveImage(ctx, alone.ID, func(archive *tar.Reader) error {
-		for {
-			header, err := archive.Next()
-			if err == io.EOF {
-				return fmt.Errorf("the backend saved an image without its layer %s", diffID)
-			}
-			if err != nil {
-				return err
-			}
+		isThere := false
+		err := eachEntry(archive, func(header *tar.Header) error {
 			if header.Name != "blobs/sha256/"+diffID.Encoded() {
-				continue
+				return nil
 			}
+			isThere = true
 			if _, err := io.CopyN(io.Discard, archive, written.bytes); err != nil {
 				return err
 			}
-			_, err = io.Copy(written, archive)
+			_, err := io.Copy(written, archive)
 			return err
+		})
+		if err == nil && !isThere {
+			return fmt.Errorf("the backend saved an image without its layer %s", diffID)
 		}
+		return err
 	}))
 }
 

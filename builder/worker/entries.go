@@ -176,14 +176,7 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 	defer root.Close()
 	count := &unpacking{limits: limits, what: theContext}
 	times := directoryTimes{}
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			return times.restore(root)
-		}
-		if err != nil {
-			return err
-		}
+	err = eachEntry(archive, func(header *tar.Header) error {
 		if err := count.add(header.Size); err != nil {
 			return err
 		}
@@ -202,10 +195,12 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 		if err := makeParents(root, path.Dir(name), count); err != nil {
 			return err
 		}
-		if err := placeEntry(root, times, name, header, archive); err != nil {
-			return err
-		}
+		return placeEntry(root, times, name, header, archive)
+	})
+	if err != nil {
+		return err
 	}
+	return times.restore(root)
 }
 
 // makeParents creates and counts parent directories that have no entry of their own.

@@ -29,10 +29,21 @@ func (w *Worker) removeBehind(builds []string, container string) {
 		return
 	}
 	go func() {
-		Warn("remove the container of a step", w.backend.RemoveContainer(context.Background(), container))
-		w.removals.end(container)
+		err := w.backend.RemoveContainer(context.Background(), container)
+		w.removals.end(container) // Nobody waits for further tries.
+		for pause := minRemovalPause; err != nil; pause = min(2*pause, maxRemovalPause) {
+			Warn("remove the container of a step, tried again in "+pause.String(), err)
+			time.Sleep(pause)
+			err = w.backend.RemoveContainer(context.Background(), container)
+		}
 	}()
 }
+
+// minRemovalPause and maxRemovalPause bound the pause before another try of a removal that failed.
+const (
+	minRemovalPause = time.Second
+	maxRemovalPause = 10 * time.Minute
+)
 
 // WaitForRemovals waits until the released containers of a build, identified by its session, are removed, or ctx ends.
 func (w *Worker) WaitForRemovals(ctx context.Context, session string) {

@@ -6,7 +6,9 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"connectrpc.com/connect"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
@@ -168,4 +170,74 @@ func TestAContainerThatStepsHaveLeftInTurnIsRemovedOnce(t *testing.T) {
 	if count := removals.Load(); len(build.atEnd) != 2 || count != 1 || len(server.Containers()) != 0 {
 		t.Errorf("%d removals, left %v", count, server.Containers())
 	}
+}
+
+func TestAStepWhoseContainerCannotBeRemovedHasEnded(t *testing.T) {
+	w, server := workerOf(t)
+	var tries atomic.Int32
+	server.RemoveContainerError = func() error {
+		if tries.Add(1) == 1 {
+			return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+		}
+		return nil
+	}
+	step := stepOf(w, &job{session: "one"}, "")
+	must(t, step.takeContainer(t.Context()))
+	must(t, step.end(t.Context()))
+	w.WaitForRemovals(t.Context(), "one")
+	if left := server.Containers(); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
+	w, server, build, _ := containerThatWaits(t)
+	var tries atomic.Int32
+	server.RemoveContainerError = func() error {
+		if tries.Add(1) == 1 {
+			return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+		}
+		return nil
+	}
+	for _, do := range build.atEnd {
+		must(t, do())
+	}
+	w.WaitForRemovals(context.Background(), "one")
+	for range 200 {
+		if len(server.Containers()) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("left %v after %d tries", server.Containers(), tries.Load())
+}
+
+// Two steps that lock the same caches in different orders would wait for each other without an end.
+func TestAStepLocksItsCachesInTheOrderOfTheirIDs(t *testing.T) {
+	w, _, build, _ := containerThatWaits(t)
+	step := stepOf(w, build, "")
+	for _, id := range []string{"b", "a", "c"} {
+		step.op.Mounts = append(step.op.Mounts, &pb.Mount{
+			Input: -1, Dest: "/" + id, MountType: pb.MountType_CACHE, Output: int64(pb.SkipOutput),
+			CacheOpt: &pb.CacheOpt{ID: id, Sharing: pb.CacheSharingOpt_LOCKED},
+		})
+	}
+	_, giveBack, err := w.caches.take(t.Context(), cacheVolume("a"), pb.CacheSharingOpt_LOCKED)
+	must(t, err)
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	if err := step.mountAll(left); err == nil || len(step.caches) > 0 {
+		t.Errorf("it waits for a, and has %v meanwhile: %v", step.caches, err)
+	}
+	giveBack()
+	step.host.Mounts = nil
+	must(t, step.mountAll(t.Context()))
+	var targets []string
+	for _, each := range step.host.Mounts {
+		targets = append(targets, each.Target)
+	}
+	if !slices.Equal(targets, []string{"/b", "/a", "/c"}) {
+		t.Errorf("mounted in the order %v", targets)
+	}
+	must(t, step.end(t.Context()))
 }

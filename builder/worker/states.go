@@ -504,9 +504,8 @@ func (s *states) removeLost(ctx context.Context) error {
 	}
 	for _, image := range response.Msg.Images {
 		if image.OfBuild && !recorded[image.Id] {
-			if _, err := s.removeClaimed(ctx, image.Id); err != nil {
-				return fmt.Errorf("remove the lost state %s: %w", image.Id, err)
-			}
+			_, err := s.removeClaimed(ctx, image.Id)
+			Warn("remove the lost state "+image.Id, err)
 		}
 		delete(recorded, image.Id)
 	}

@@ -165,6 +165,15 @@ func TestALostStateInUseStays(t *testing.T) {
 	}
 }
 
+func TestALostStateThatCannotBeRemovedHoldsUpNoBuilder(t *testing.T) {
+	s, server := statesOf(t)
+	lost := installed(t, s, "lost")
+	server.RemoveImageError = connect.NewError(connect.CodeInternal, errors.New("the registry refuses"))
+	if err := errors.Join(s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
 	for name, damage := range map[string]func(data []byte) []byte{
 		"a byte that is no JSON": func(data []byte) []byte { data[0] ^= 1; return data },

@@ -105,8 +105,15 @@ func (s *step) askSecrets(ctx context.Context) error {
 	return nil
 }
 
+// mountAll mounts caches in the order of their IDs: of steps that lock several none waits for one that waits for it.
 func (s *step) mountAll(ctx context.Context) error {
-	for _, mount := range s.op.Mounts {
+	order := map[string]int{}
+	for at, mount := range s.op.Mounts {
+		order[mount.Dest] = at
+	}
+	mounts := slices.Clone(s.op.Mounts)
+	slices.SortStableFunc(mounts, func(a, b *pb.Mount) int { return cmp.Compare(a.CacheOpt.GetID(), b.CacheOpt.GetID()) })
+	for _, mount := range mounts {
 		if mount.Dest == pb.RootMount {
 			s.host.ReadonlyRootfs = mount.Readonly
 		}
@@ -114,6 +121,7 @@ func (s *step) mountAll(ctx context.Context) error {
 			return err
 		}
 	}
+	slices.SortStableFunc(s.host.Mounts, func(a, b *backendv1.Mount) int { return cmp.Compare(order[a.Target], order[b.Target]) })
 	return nil
 }
 
@@ -144,7 +152,11 @@ func (s *step) takeContainer(ctx context.Context) error {
 		if s.isLeft {
 			return nil
 		}
-		return s.worker.backend.RemoveContainer(ctx, s.container)
+		if err := s.worker.backend.RemoveContainer(ctx, s.container); err != nil {
+			Warn("remove the container of a step", err) // The step has ended nevertheless.
+			s.worker.removeBehind(sessionsOf(s.job.Session()), s.container)
+		}
+		return nil
 	})
 	return nil
 }

@@ -58,6 +58,8 @@ type Backend struct {
 	Log []byte
 	// RemoveImageError fails RemoveImage.
 	RemoveImageError error
+	// RemoveContainerError returns what the removal of a container fails with, if it is set.
+	RemoveContainerError func() error
 	// OfUsers are the states that users have named.
 	OfUsers []string
 	// Volumes by name; true: a container uses it.
@@ -181,15 +183,24 @@ func (b *Backend) CreateContainer(_ context.Context, request *connect.Request[ba
 // RemoveContainer removes a container.
 func (b *Backend) RemoveContainer(_ context.Context, request *connect.Request[backendv1.RemoveContainerRequest]) (*connect.Response[backendv1.RemoveContainerResponse], error) {
 	b.Before("RemoveContainer")
+	if b.RemoveContainerError != nil {
+		if err := b.RemoveContainerError(); err != nil {
+			return nil, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.containers, request.Msg.Container)
 	return connect.NewResponse(&backendv1.RemoveContainerResponse{}), nil
 }
 
-// ListContainers lists none.
+// ListContainers ignores filters.
 func (b *Backend) ListContainers(context.Context, *connect.Request[backendv1.ListContainersRequest]) (*connect.Response[backendv1.ListContainersResponse], error) {
-	return connect.NewResponse(&backendv1.ListContainersResponse{}), nil
+	answer := &backendv1.ListContainersResponse{}
+	for _, id := range b.Containers() {
+		answer.Containers = append(answer.Containers, &backendv1.ContainerSummary{Id: id})
+	}
+	return connect.NewResponse(answer), nil
 }
 
 // CommitContainer makes an image whose changes are the container's ID.

@@ -44,7 +44,7 @@ func main() {
 	if *check {
 		if err := cachefiles.Check(flag.Arg(0)); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(cachefiles.ExitCode(err))
 		}
 		return
 	}
