@@ -134,11 +134,6 @@ export class AgentConnection {
     return this.#sessionOf.get(stream)?.isCut === true;
   }
 
-  /** The same of any stream. */
-  get isAnyCut(): boolean {
-    return [...this.#sessions].some((session) => session.isCut);
-  }
-
   /**
    * The reason why the connection of a stream of {@link request} did not resume after a cut; undefined if it did, or
    * never does.
