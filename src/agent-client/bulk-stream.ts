@@ -297,7 +297,9 @@ export class BulkStream {
     if (this.#connection.isCut(this.#stream)) {
       this.#lastReceived = now;
     }
-    if (heartbeat !== undefined && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4) {
+    const isQuiet =
+      this.#stream.writableLength === 0 && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4;
+    if (heartbeat !== undefined && isQuiet) {
       this.send(heartbeat);
     }
     const limitMs = silenceLimitMs(this.#connection.way);
