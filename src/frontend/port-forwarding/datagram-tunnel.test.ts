@@ -74,7 +74,9 @@ test("the exchanges of many clients take one connection to their agent, and each
   agent.listen(path);
   await once(agent, "listening");
   t.after(() => {
-    sessions.forEach((session) => session.destroy());
+    for (const session of sessions) {
+      session.destroy();
+    }
     agent.close();
   });
   const target = { address: { kind: "unix", path } } as const;
