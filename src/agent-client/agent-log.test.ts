@@ -1,43 +1,67 @@
 import assert from "node:assert/strict";
-import { describe, it } from "node:test";
+import { once } from "node:events";
+import { createServer, type ServerHttp2Stream } from "node:http2";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { watched } from "./agent-log.ts";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
-describe("an agent that sends its log", () => {
-  async function* agent(silence: Promise<void>): AsyncGenerator<string> {
-    yield "first";
-    yield "second";
-    await silence;
-  }
+import { LogsResponseSchema } from "../gen/sockerless/agent/v1/agent_pb.ts";
+import { scratchDirectory } from "../../test/support/scratch.ts";
+import { agentLog } from "./agent-log.ts";
 
-  it("is silent when nothing comes, and not while its reader takes its time", async ({ mock }) => {
-    mock.timers.enable({ apis: ["setInterval"] });
-    const silence = Promise.withResolvers<void>();
-    let silences = 0;
-    let isCut = false;
-    const messages = watched(
-      agent(silence.promise),
-      () => isCut,
-      () => {
-        silences += 1;
-        silence.resolve();
-      },
-    );
-    for (const message of ["first", "second"]) {
-      assert.deepEqual(await messages.next(), { value: message, done: false });
-      mock.timers.tick(60_000);
-      assert.equal(silences, 0);
-    }
-    const end = messages.next();
-    await new Promise(setImmediate);
-    isCut = true;
-    mock.timers.tick(60_000);
-    assert.equal(silences, 0, "its link is cut, and may resume");
-    isCut = false;
-    mock.timers.tick(29_999);
-    assert.equal(silences, 0);
-    mock.timers.tick(1);
-    assert.equal((await end).done, true);
-    assert.equal(silences, 1);
+function response(init: MessageInitShape<typeof LogsResponseSchema>): Buffer {
+  const bytes = toBinary(LogsResponseSchema, create(LogsResponseSchema, init));
+  const prefix = Buffer.alloc(5);
+  prefix.writeUInt32BE(bytes.length, 1);
+  return Buffer.concat([prefix, bytes]);
+}
+
+test("an agent that has heartbeats in place of records is silent, but not while its reader takes its time", async (t) => {
+  const path = join(scratchDirectory(), "agent.sock");
+  const server = createServer();
+  const asked = once(server, "stream") as Promise<[ServerHttp2Stream]>;
+  server.listen(path);
+  await once(server, "listening");
+  const over = new AbortController();
+  t.after(() => {
+    over.abort();
+    server.close();
   });
+  let now = performance.now();
+  t.mock.method(performance, "now", () => now);
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  /** Lets time pass as it does for a process that runs. */
+  const pass = (ms: number): void => {
+    for (let passed = 0; passed < ms; passed += 2_500) {
+      now += 2_500;
+      t.mock.timers.tick(2_500);
+    }
+  };
+  const records = agentLog({ address: { kind: "unix", path } }, "", { records: true }, over.signal);
+  const first = records.next();
+  const [stream] = await asked;
+  stream.on("error", () => {});
+  stream.respond({ ":status": 200, "content-type": "application/grpc+proto" });
+  const chunk = { offset: 0n, data: Buffer.from("record") };
+  stream.write(response({ message: { case: "chunk", value: chunk } }));
+  assert.equal(Buffer.from((await first).value?.data ?? []).toString(), "record");
+  pass(60_000);
+  let isOver = false;
+  const second = records.next().finally(() => {
+    isOver = true;
+  });
+  second.catch(() => {});
+  for (let passed = 0; passed < 27_500; passed += 2_500) {
+    stream.write(response({ message: { case: "heartbeat", value: {} } }));
+    for (let turn = 0; turn < 20; turn++) {
+      await nextTurn();
+    }
+    pass(2_500);
+  }
+  await nextTurn();
+  assert.equal(isOver, false);
+  pass(2_500);
+  await assert.rejects(second, /silent for 30 s/);
 });

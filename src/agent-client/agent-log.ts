@@ -2,21 +2,16 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { ByteBudget } from "../common/byte-budget.ts";
-import { SockerlessError, systemError } from "../common/errors.ts";
+import { SockerlessError } from "../common/errors.ts";
 import { onAbort } from "../common/on-abort.ts";
 import type { LogsRequestSchema, Stream } from "../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentTarget } from "./address.ts";
 import { AgentStream, type StreamFailure } from "./agent-stream.ts";
 import { AgentConnection } from "./connection.ts";
-import { encodeLogsRequest, logsOrRecords } from "./logs.ts";
+import { encodeLogsRequest, logsStream, recordsStream } from "./logs.ts";
 
 /** Bytes on their way to all readers, apart from the least of each: some do not read on for as long as they like. */
 const windows = new ByteBudget(32 * 1024 * 1024);
-
-/** Milliseconds without a record after which an agent that was asked for all its records counts as lost. */
-const silenceMs = 30_000;
-/** Looks at its link in that time. */
-const silentChecks = 10;
 
 /** A piece of a log. */
 export interface LogPart {
@@ -32,28 +27,9 @@ export async function* agentLog(
   request: MessageInitShape<typeof LogsRequestSchema>,
   signal: AbortSignal,
 ): AsyncGenerator<LogPart> {
-  const ended = new AbortController();
-  const scope = AbortSignal.any([signal, ended.signal]);
+  signal.throwIfAborted();
   // The one copy of a log may be taken here.
   const connection = new AgentConnection({ ...agent, containerId }, { windows, outlivesCuts: true });
-  const parts = logParts(connection, containerId, request, scope);
-  // Heartbeats are none of them: records of what is there come without a pause.
-  yield* request.records === true
-    ? watched(
-        parts,
-        () => connection.isAnyCut,
-        () => ended.abort(systemError("the agent says nothing any more")),
-      )
-    : parts;
-}
-
-async function* logParts(
-  connection: AgentConnection,
-  containerId: string,
-  request: MessageInitShape<typeof LogsRequestSchema>,
-  signal: AbortSignal,
-): AsyncGenerator<LogPart> {
-  signal.throwIfAborted();
   const waiting = new WaitingParts();
   let changed = Promise.withResolvers<void>();
   let isOver = false;
@@ -67,7 +43,7 @@ async function* logParts(
     const first = encodeLogsRequest(request);
     const log = await AgentStream.open(
       connection,
-      logsOrRecords,
+      request.records === true ? recordsStream : logsStream,
       { containerId, first, carriesInput: false },
       {
         opened() {},
@@ -137,37 +113,5 @@ class WaitingParts {
       yield { stream: runs[at] as Stream, data: bytes.subarray(begin, end) };
       begin = end;
     }
-  }
-}
-
-/**
- * Yields what an agent sends as it arrives.
- *
- * @param isCut whether the agent's link waits to resume: silence then means nothing
- * @param silent called after waiting {@link silenceMs} for more; the reader's own time does not count
- */
-export async function* watched<Part>(
-  parts: AsyncIterable<Part>,
-  isCut: () => boolean,
-  silent: () => void,
-): AsyncGenerator<Part> {
-  const watch = (): NodeJS.Timeout => {
-    let checks = 0;
-    return setInterval(() => {
-      checks = isCut() ? 0 : checks + 1;
-      if (checks === silentChecks) {
-        silent();
-      }
-    }, silenceMs / silentChecks);
-  };
-  let timer = watch();
-  try {
-    for await (const part of parts) {
-      clearInterval(timer);
-      yield part;
-      timer = watch();
-    }
-  } finally {
-    clearInterval(timer);
   }
 }

@@ -92,6 +92,8 @@ export interface StreamKind {
   readonly inputTag: number | undefined;
   readonly heartbeat: Uint8Array | undefined;
   readonly expectsHeartbeats: boolean;
+  /** True if data comes without a pause; each piece is to be followed by {@link AgentStream.resume}. */
+  readonly comesWithoutPause?: boolean;
   /** Set if no message says that the stream is open: the first message of any kind then does. */
   readonly openedByDefault?: Opened;
   /** Set if a response header says that the stream is open. Earlier agents do not send it. */

@@ -333,3 +333,41 @@ test("an agent behind a backend on another machine may be silent for as long as 
   assert.ok(silenceLimitMs(relay) > cutLimitMs);
   assert.equal(silenceLimitMs({ kind: "unix", path: "/agent" }), 30_000);
 });
+
+test("no heartbeats wait behind input that an agent does not read", async (t) => {
+  const connection = await connectionTo(t, () => {});
+  const calls: ClientHttp2Stream[] = [];
+  const request = connection.request.bind(connection);
+  t.mock.method(connection, "request", async (...args: Parameters<typeof request>) => {
+    const call = await request(...args);
+    calls.push(call);
+    return call;
+  });
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  let now = performance.now();
+  t.mock.method(performance, "now", () => now);
+  const stream = await AgentStream.open(
+    connection,
+    { ...sessionStream, expectsHeartbeats: false },
+    { containerId: undefined, first: encodeOpenExec({}), carriesInput: true },
+    { opened: () => {}, outputEnded: () => {}, data: () => {}, ended: () => {}, failed: () => {} },
+  );
+  const [call] = calls;
+  const writes = t.mock.method(call ?? assert.fail(), "write").mock;
+  const hour = (): void => {
+    for (let seconds = 0; seconds < 3_600; seconds += 2.5) {
+      now += 2_500;
+      t.mock.timers.tick(2_500);
+    }
+  };
+  await until(() => call?.writableLength === 0 || undefined);
+  now += 10_000;
+  t.mock.timers.tick(2_500);
+  assert.equal(writes.callCount(), 1, "a quiet client has a heartbeat");
+  stream.sendInput(new Uint8Array(1024 * 1024), () => {});
+  await setImmediate();
+  const [sent, waiting] = [writes.callCount(), call?.writableLength];
+  hour();
+  assert.deepEqual([writes.callCount(), call?.writableLength], [sent, waiting]);
+  stream.cancel();
+});

@@ -93,6 +93,8 @@ export interface BulkCall {
   readonly heartbeat: Uint8Array | undefined;
   /** True if the server sends heartbeats, so that its silence can be judged. */
   readonly expectsHeartbeats: boolean;
+  /** True if data comes without a pause: heartbeats alone are silence, and {@link BulkStream.resume} begins it anew. */
+  readonly comesWithoutPause?: boolean;
 }
 
 /** A call in progress. No events follow {@link cancel}. */
@@ -269,7 +271,9 @@ export class BulkStream {
   }
 
   #receive(chunk: Buffer): void {
-    this.#lastReceived = performance.now();
+    if (this.#call.comesWithoutPause !== true) {
+      this.#lastReceived = performance.now();
+    }
     this.#connection.notifyRead(this.#stream, chunk.length);
     if (this.#closed || this.#hasLeft || this.#error !== undefined) {
       return; // Bytes after a refusal are not read.
@@ -293,7 +297,9 @@ export class BulkStream {
     if (this.#connection.isCut(this.#stream)) {
       this.#lastReceived = now;
     }
-    if (heartbeat !== undefined && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4) {
+    const isQuiet =
+      this.#stream.writableLength === 0 && now - this.#lastSent >= heartbeatAfterMs - heartbeatAfterMs / 4;
+    if (heartbeat !== undefined && isQuiet) {
       this.send(heartbeat);
     }
     const limitMs = silenceLimitMs(this.#connection.way);

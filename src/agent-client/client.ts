@@ -40,7 +40,14 @@ export interface AgentClient {
  */
 export function createAgentClient(address: AgentWay, options: AgentClientOptions = {}): AgentClient {
   const connection = new AgentConnection({ address, ...options }, { window: usualWindow });
-  const { containerId, readMaxBytes = maxMessageBytes } = options;
+  return { client: agentClientOver(connection, options), close: () => connection.close() };
+}
+
+/** Creates a typed client over a connection that others use, too, and which stays theirs to close. */
+export function agentClientOver(
+  connection: AgentConnection,
+  { containerId, readMaxBytes = maxMessageBytes }: Pick<AgentClientOptions, "containerId" | "readMaxBytes">,
+): AgentClient["client"] {
   const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
   const transport = grpcTransport(connection, {
     peer: connection.peer,
@@ -48,7 +55,7 @@ export function createAgentClient(address: AgentWay, options: AgentClientOptions
     untrusted: AgentService,
     interceptors,
   });
-  return { client: createClient(AgentService, transport), close: () => connection.close() };
+  return createClient(AgentService, transport);
 }
 
 function nameContainer(containerId: string): Interceptor {

@@ -20,7 +20,10 @@ import { SmallFrames } from "./small-frames.ts";
 const maxStreamsPerSession = 100;
 /** Time that a connection without streams is kept. */
 const idleCloseMs = 60_000;
-/** Milliseconds between pings, and for the answer: a peer on a network may vanish silently. */
+/**
+ * Milliseconds between pings, and of silence after one: a peer on a network may vanish silently. Its answer alone tells
+ * nothing: a ping waits behind what was sent before, for minutes on a slow network.
+ */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
 /** The limit if another connection then replaces this one, before the silence ends its streams. */
@@ -132,11 +135,6 @@ export class AgentConnection {
   /** True while a stream of {@link request} waits for its connection to resume: silence then means nothing. */
   isCut(stream: ClientHttp2Stream): boolean {
     return this.#sessionOf.get(stream)?.isCut === true;
-  }
-
-  /** The same of any stream. */
-  get isAnyCut(): boolean {
-    return [...this.#sessions].some((session) => session.isCut);
   }
 
   /**
@@ -311,29 +309,38 @@ class LiveSession {
     if (this.#pongTimer !== undefined || this.#session.destroyed) {
       return;
     }
-    const link = this.#link;
-    let received = link?.received;
-    this.#pongTimer =
-      link === undefined
-        ? setTimeout(() => {
-            this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
-          }, pingTimeoutMs).unref()
-        : setInterval(() => {
-            if (link.received === received) {
-              link.renew();
-            }
-            received = link.received;
-          }, linkPingTimeoutMs).unref();
+    let received = this.#received;
+    const check = (): void => {
+      if (this.#received === received) {
+        this.#giveUp();
+      }
+      received = this.#received;
+    };
+    const limitMs = this.#link === undefined ? pingTimeoutMs : linkPingTimeoutMs;
+    this.#pongTimer = setInterval(check, limitMs).unref();
     this.#session.ping(() => {
-      clearTimeout(this.#pongTimer);
+      clearInterval(this.#pongTimer);
       this.#pongTimer = undefined;
     });
+  }
+
+  get #received(): number | undefined {
+    return this.#link?.received ?? this.#session.socket?.bytesRead;
+  }
+
+  /** Leaves a connection on which nothing comes any more. */
+  #giveUp(): void {
+    if (this.#link === undefined) {
+      this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
+    } else {
+      this.#link.renew();
+    }
   }
 
   #stopTimers(): void {
     clearTimeout(this.#idleTimer);
     clearInterval(this.#pingTimer);
-    clearTimeout(this.#pongTimer);
+    clearInterval(this.#pongTimer);
     this.#pongTimer = undefined;
   }
 }

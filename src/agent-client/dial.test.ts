@@ -4,7 +4,7 @@ import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
-import { createSecureServer, type ServerHttp2Session } from "node:http2";
+import { createSecureServer, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -16,6 +16,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { listenHere } from "../../test/support/listen-here.ts";
 import { until } from "../../test/support/until.ts";
 import type { ClientCredentials, DialTarget } from "./address.ts";
+import { AgentConnection } from "./connection.ts";
 import { dial } from "./dial.ts";
 import { scratchDirectory } from "../../test/support/scratch.ts";
 
@@ -181,4 +182,33 @@ test("an agent that is slow to answer has more time than one that nobody reaches
   t.mock.timers.tick(20_000);
   await assert.rejects(dialled, /no answer within 30 s$/);
   socket.destroy();
+});
+
+test("a connection on which bytes come lives on though its ping waits, and not one on which nothing comes", async (t) => {
+  const { port, sessions } = await serve(t);
+  const connection = new AgentConnection(targetOf(port, agent.pin));
+  t.after(() => connection.close());
+  const before = await connection.request("POST", "/", {});
+  const streams: ServerHttp2Stream[] = [];
+  (await until(() => sessions[0])).on("stream", (stream) => streams.push(stream));
+  before.close();
+  await once(before, "close");
+  t.mock.timers.enable({ apis: ["setInterval", "setTimeout"] });
+  const call = await connection.request("POST", "/", {});
+  const failed = once(call, "error");
+  const session = call.session ?? assert.fail();
+  const pings = t.mock.method(session, "ping", () => true).mock;
+  while (streams.at(-1)?.id !== call.id) {
+    await setImmediate();
+  }
+  t.mock.timers.tick(10_000);
+  assert.equal(pings.callCount(), 1);
+  for (let times = 0; times < 3; times++) {
+    streams.at(-1)?.write("bytes");
+    await once(call, "data");
+    t.mock.timers.tick(20_000);
+    assert.ok(!session.destroyed);
+  }
+  t.mock.timers.tick(20_000);
+  assert.match(String(await failed), /stopped answering/);
 });

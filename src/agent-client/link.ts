@@ -323,7 +323,7 @@ export class Link extends Duplex {
       }
       this.#carrier = undefined;
       carrier.destroy();
-      if (this.#finished) {
+      if (this.#finished && this.#last === carrier) {
         this.#end(); // The agent has closed the end that we finished.
       } else if (!this.destroyed) {
         this.emit("cut");

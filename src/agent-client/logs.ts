@@ -17,8 +17,8 @@ export const logsStream: StreamKind = {
   decode: (bytes) => decodeGiven(fromBinary(LogsResponseSchema, bytes).message, "a log"),
 };
 
-/** Also for records, whose chunks name no stream. */
-export const logsOrRecords: StreamKind = { ...logsStream, shape: recordsOutput };
+/** Records of what is there, whose chunks name no stream. */
+export const recordsStream: StreamKind = { ...logsStream, shape: recordsOutput, comesWithoutPause: true };
 
 /** Encodes the request for a log stream. */
 export function encodeLogsRequest(request: MessageInitShape<typeof LogsRequestSchema>): Uint8Array {

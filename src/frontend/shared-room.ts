@@ -7,7 +7,7 @@ import { usualLimits } from "./admission.ts";
 
 /** Descriptors of a connection: its own, and that to the container or the server. */
 const perConnection = 2;
-/** Upper bound of connections, which bounds their memory: some 50 KB each. */
+/** Upper bound of connections, which bounds their memory: some 50 KB each, and 150 KB through an agent's tunnel. */
 const mostConnections = 4_096;
 
 /** Descriptors that are not reserved for the API's clients. */

@@ -1,14 +1,18 @@
 /** Tunnels as the frontend opens them, through the agent of a cloud container. */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import { test, type TestContext } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
 import { AgentStream, type Outcome, type StreamFailure } from "../../src/agent-client/agent-stream.ts";
 import { AgentConnection } from "../../src/agent-client/connection.ts";
 import { encodeTunnelOpen, tunnelStream } from "../../src/agent-client/tunnel.ts";
-import { TransportProtocol } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
+import { openDatagramTunnel } from "../../src/frontend/port-forwarding/datagram-tunnel.ts";
+import { TransportProtocol, TunnelOpenSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { freePort } from "../support/free-port.ts";
 import { runInitAgent } from "./init-agent.ts";
 
@@ -139,4 +143,30 @@ test("a caller that gives up resets the connection", async (t) => {
   await passage.opened.promise;
   passage.cancel();
   assert.match(String(await reset.promise), /ECONNRESET/);
+});
+
+test("each client's datagrams are answered for itself, over a connection that they share", async (t) => {
+  const server = createSocket("udp4").bind(0, "127.0.0.1");
+  t.after(() => server.close());
+  await once(server, "listening");
+  server.on("message", (datagram, { port, address }) => server.send(`to ${String(datagram)}`, port, address));
+  const { port } = server.address();
+  const target = await runInitAgent(t);
+  const open = create(TunnelOpenSchema, { protocol: TransportProtocol.UDP, port });
+  const names = Array.from({ length: 20 }, (_, index) => `client ${index}`);
+  const answers = names.map(async (name) => {
+    const answered = Promise.withResolvers<string>();
+    const flow = openDatagramTunnel({
+      place: async () => ({ target, open }),
+      answer: (datagram) => answered.resolve(Buffer.from(datagram).toString()),
+      ended: answered.reject,
+    });
+    t.after(() => flow.close());
+    flow.send(Buffer.from(name));
+    return await answered.promise;
+  });
+  assert.deepEqual(
+    await Promise.all(answers),
+    names.map((name) => `to ${name}`),
+  );
 });

@@ -1,6 +1,14 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createServer, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import { join } from "node:path";
 import { test } from "node:test";
 
+import { create } from "@bufbuild/protobuf";
+
+import { TunnelOpenSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
+import { until } from "../../../test/support/until.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { DatagramQueue, openDatagramTunnel } from "./datagram-tunnel.ts";
 
@@ -52,4 +60,44 @@ test("an exchange whose place is being looked up ends as it is closed", async ()
   flow.send(datagram);
   flow.close();
   assert.equal(await ended.promise, undefined);
+});
+
+test("the exchanges of many clients take one connection to their agent, and each leaves it by itself", async (t) => {
+  const path = join(scratchDirectory(), "agent.sock");
+  const sessions: ServerHttp2Session[] = [];
+  const calls: ServerHttp2Stream[] = [];
+  const agent = createServer().on("session", (session: ServerHttp2Session) => sessions.push(session));
+  agent.on("stream", (call: ServerHttp2Stream) => {
+    calls.push(call.on("error", () => {}).resume());
+    call.respond({ ":status": 200, "content-type": "application/grpc+proto" });
+  });
+  agent.listen(path);
+  await once(agent, "listening");
+  t.after(() => {
+    for (const session of sessions) {
+      session.destroy();
+    }
+    agent.close();
+  });
+  const target = { address: { kind: "unix", path } } as const;
+  const open = create(TunnelOpenSchema);
+  const ends: unknown[] = [];
+  const flows = Array.from({ length: 60 }, () =>
+    openDatagramTunnel({
+      place: async () => ({ target, open }),
+      answer: () => {},
+      ended: (error) => ends.push(error),
+    }),
+  );
+  await until(() => calls.length === flows.length || undefined);
+  assert.equal(sessions.length, 1);
+  flows.pop()?.close();
+  await until(() => calls.filter(({ closed }) => closed).length === 1 || undefined);
+  calls.find(({ closed }) => !closed)?.close(2);
+  await until(() => ends.length === 2 || undefined);
+  assert.match(String(ends.find((error) => error !== undefined)), /the agent broke/);
+  for (const flow of flows) {
+    flow.close();
+  }
+  await until(() => calls.every(({ closed }) => closed) || undefined);
 });

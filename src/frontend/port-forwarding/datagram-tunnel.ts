@@ -2,7 +2,8 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { DialTarget } from "../../agent-client/address.ts";
-import { createAgentClient } from "../../agent-client/client.ts";
+import { agentClientOver } from "../../agent-client/client.ts";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { systemError } from "../../common/errors.ts";
 import { onAbort } from "../../common/on-abort.ts";
@@ -16,6 +17,11 @@ const allQueued = new ByteBudget(16 * 1024 * 1024);
 /** The largest datagram. */
 const leastQueuedBytes = 64 * 1024;
 const mostQueuedBytes = 512 * 1024;
+/**
+ * Connections to agents, which a container's exchanges share: whoever reaches a port may begin a thousand by a datagram
+ * each, and a TLS handshake takes this thread milliseconds.
+ */
+const connections = new ConnectionPool(new ByteBudget(0));
 /** Bound of the protocol definition. */
 const heartbeatMs = 10_000;
 
@@ -39,10 +45,11 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
   const run = async (): Promise<void> => {
     using _queue = queue;
     const { target, open } = await place(closed.signal);
-    const { address, ...options } = target;
-    const agent = createAgentClient(address, options);
+    const agent = agentClientOver(connections.connectionTo(target), target);
+    const over = new AbortController();
+    const signal = AbortSignal.any([closed.signal, over.signal]);
     try {
-      const answers = agent.client.tunnel(queue.requests(open, closed.signal), { signal: closed.signal });
+      const answers = agent.tunnel(queue.requests(open, signal), { signal });
       for await (const { message } of answers) {
         if (message.case === "data") {
           answer(message.value.data);
@@ -51,7 +58,7 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
         }
       }
     } finally {
-      agent.close();
+      over.abort();
     }
   };
   void run().then(
