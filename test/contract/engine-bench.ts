@@ -475,6 +475,7 @@ function testImages(state: State): ImageSource {
     },
     openLayers: async () => ({ layers: [], [Symbol.asyncDispose]: async () => {} }),
     forgetUnusedLayers: async () => {},
-    diskUsage: () => ({ layersSize: 0n, images: [] }),
+    layersSize: () => 0n,
+    listWithSizes: async () => [],
   };
 }

@@ -70,8 +70,11 @@ export interface ImageSource {
   /** Deletes those of a removed container's layers (diff IDs) that nothing needs any more. */
   forgetUnusedLayers(diffIds: readonly string[]): Promise<void>;
 
-  /** All images with their shared sizes, and the bytes of all layers, each layer counted once. */
-  diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] };
+  /** The bytes of all layers, each layer counted once. */
+  layersSize(): bigint;
+
+  /** All images that users see, with their shared sizes. @throws the signal's reason */
+  listWithSizes(signal: AbortSignal): Promise<ImageSummary[]>;
 }
 
 /** An image's layers, kept until disposed. */

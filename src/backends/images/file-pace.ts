@@ -1,4 +1,4 @@
-/** Shares the event loop between looks at many files and everything else. */
+/** Shares the event loop between looks at many files, or names of images, and everything else. */
 import { Turns } from "../../common/turns.ts";
 
 /** Files of a step: a few milliseconds of work. */

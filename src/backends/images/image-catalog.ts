@@ -79,10 +79,11 @@ export class ImageCatalog {
   }
 
   /** The images for `docker images`. @throws as {@link listImages} */
-  list(request: ListImagesRequest): ImageSummary[] {
+  async list(request: ListImagesRequest, signal: AbortSignal): Promise<ImageSummary[]> {
     const { index, configs, clock } = this.#parts;
-    return listImages(asksForBuilds(request.filters) ? this.all() : this.visible(), request, {
+    return await listImages(asksForBuilds(request.filters) ? this.all() : this.visible(), request, {
       nowMs: clock.nowMs(),
+      signal,
       find: (reference) => ({ config: configs.get(index.find(reference).id) }),
       stacksOf: (record) => index.stacksOf(record),
     });

@@ -11,6 +11,7 @@ import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "../model/filters.ts";
 import { millisecondsOf, nanosecondsOf } from "../model/records.ts";
 import type { LayerStack } from "../state/layer-stacks.ts";
+import { FilePace } from "./file-pace.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
 import { parsePointInTimeMs } from "./point-in-time.ts";
@@ -30,6 +31,8 @@ export interface ListedImage {
 /** Time and lookups for a listing. */
 export interface ListingContext {
   readonly nowMs: number;
+  /** Ends the listing with its reason. */
+  readonly signal: AbortSignal;
   /** The image named in a `before` or `since` filter; throws not-found. */
   find(reference: string): Pick<ListedImage, "config">;
   /** The stacks that an image's layers top, bottom first. */
@@ -39,15 +42,16 @@ export interface ListingContext {
 const acceptedFilters = ["dangling", "label", "before", "since", "reference", "until"];
 
 /**
- * The summaries of a listing, newest first.
+ * The summaries of a listing, newest first. Other calls have their turns meanwhile, as there may be hundreds of
+ * thousands of names.
  *
  * @throws invalid: an unknown filter or value; not-found: an unknown image in `before` or `since`
  */
-export function listImages(
+export async function listImages(
   images: readonly ListedImage[],
   request: ListImagesRequest,
   context: ListingContext,
-): ImageSummary[] {
+): Promise<ImageSummary[]> {
   const filters = new Filters(request.filters, acceptedFilters);
   const dangling = filters.boolean("dangling");
   const isInTime = timeWindow(filters, context);
@@ -56,13 +60,16 @@ export function listImages(
   const references = (of: readonly string[]): string[] => matchingReferences(of, matches);
   const sharing = request.sharedSize ? sharedSizes(images, context) : undefined;
 
-  return images
-    .filter((image) => isInTime(image) && filters.matchesPairs("label", image.config.config.labels))
-    .map((image) => ({
-      image,
-      tags: references(image.record.names),
-      digests: references(image.record.digests),
-    }))
+  const pace = new FilePace(context.signal);
+  const named: { image: ListedImage; tags: string[]; digests: string[] }[] = [];
+  for (const image of images) {
+    if (isInTime(image) && filters.matchesPairs("label", image.config.config.labels)) {
+      const { names, digests } = image.record;
+      await pace.spend(names.length + digests.length);
+      named.push({ image, tags: references(names), digests: references(digests) });
+    }
+  }
+  return named
     .filter(({ image, tags, digests }) => {
       const isNamed = tags.length > 0 || digests.length > 0;
       if (image.isParent && (dangling === true || (!isNamed && !request.all))) {

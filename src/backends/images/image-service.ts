@@ -207,7 +207,7 @@ export function registerImageService(router: ConnectRouter, images: Images): voi
       return {};
     },
 
-    listImages: (request) => ({ images: catalog.list(request) }),
+    listImages: async (request, { signal }) => ({ images: await catalog.list(request, signal) }),
 
     inspectImage: ({ image, platform }) => ({ image: catalog.inspect(image, platform) }),
 

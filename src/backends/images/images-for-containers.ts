@@ -152,17 +152,18 @@ export class ImagesForContainers implements ImageSource {
     await this.#parts.retention.forgetUnused(diffIds);
   }
 
-  diskUsage(): { readonly layersSize: bigint; readonly images: readonly ImageSummary[] } {
-    const { index, catalog } = this.#parts;
+  layersSize(): bigint {
+    const { index } = this.#parts;
     const sizes = new Map(
       index.records().flatMap((record) => {
         const stacks = index.stacksOf(record);
         return record.layerSizes.map((size, at) => [stacks[at], size]);
       }),
     );
-    return {
-      layersSize: sizes.values().reduce((sum, size) => sum + size, 0n),
-      images: catalog.list(create(ListImagesRequestSchema, { sharedSize: true })),
-    };
+    return sizes.values().reduce((sum, size) => sum + size, 0n);
+  }
+
+  async listWithSizes(signal: AbortSignal): Promise<ImageSummary[]> {
+    return await this.#parts.catalog.list(create(ListImagesRequestSchema, { sharedSize: true }), signal);
   }
 }

@@ -151,10 +151,12 @@ describe("a docker archive", () => {
     const store = await openImageStore(context);
     const state = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
     await load(store, await dockerArchive([{ image: state, tags: [] }]), [], true);
-    const listed = (filters: Record<string, { values: string[] }>) =>
-      store.images.catalog.list(create(ListImagesRequestSchema, { all: true, filters })).map(({ id }) => id);
-    assert.deepEqual(listed({}), []);
-    assert.deepEqual(listed({ label: { values: ["sockerless.build=state"] } }), [imageId(state)]);
+    const listed = async (filters: Record<string, { values: string[] }>) =>
+      (await store.images.catalog.list(create(ListImagesRequestSchema, { all: true, filters }), signal)).map(
+        ({ id }) => id,
+      );
+    assert.deepEqual(await listed({}), []);
+    assert.deepEqual(await listed({ label: { values: ["sockerless.build=state"] } }), [imageId(state)]);
     await store.images.removal.prune({}, signal);
     assert.equal(store.state.images.size, 1);
     assert.deepEqual(store.events(), ["prune"]);
@@ -165,16 +167,16 @@ describe("a docker archive", () => {
     const store = await openImageStore(context);
     const labelled = { ...(await image()), config: { Labels: { "sockerless.build": "state" } } };
     const archive = await dockerArchive([{ image: labelled, tags: [] }]);
-    const listed = () =>
-      store.images.catalog
-        .list(create(ListImagesRequestSchema, { all: true }))
-        .map(({ id, ofBuild }) => ({ id, ofBuild }));
+    const listed = async () =>
+      (await store.images.catalog.list(create(ListImagesRequestSchema, { all: true }), signal)).map(
+        ({ id, ofBuild }) => ({ id, ofBuild }),
+      );
     await load(store, archive, [], true);
-    assert.deepEqual(listed(), []);
+    assert.deepEqual(await listed(), []);
     await load(store, archive);
-    assert.deepEqual(listed(), [{ id: imageId(labelled), ofBuild: false }]);
+    assert.deepEqual(await listed(), [{ id: imageId(labelled), ofBuild: false }]);
     await load(store, archive, [], true);
-    assert.deepEqual(listed(), [{ id: imageId(labelled), ofBuild: false }]);
+    assert.deepEqual(await listed(), [{ id: imageId(labelled), ofBuild: false }]);
   });
 
   it("of a build is seen once it has a name", async (context) => {
@@ -182,7 +184,7 @@ describe("a docker archive", () => {
     const state = await image();
     await load(store, await dockerArchive([{ image: state, tags: [] }]), [], true);
     await store.images.catalog.tag(imageId(state), "named:1");
-    const [listed] = store.images.catalog.list(create(ListImagesRequestSchema, { all: true }));
+    const [listed] = await store.images.catalog.list(create(ListImagesRequestSchema, { all: true }), signal);
     assert.deepEqual(listed?.repoTags, ["named:1"]);
   });
 

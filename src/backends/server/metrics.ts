@@ -77,7 +77,7 @@ export function measureBackend(context: EngineContext, stateDirectory: string): 
     help: "Size of all layers of images, each layer counted once.",
     registers,
     collect() {
-      this.set(Number(images.diskUsage().layersSize));
+      this.set(Number(images.layersSize()));
     },
   });
   new Gauge({

@@ -36,8 +36,10 @@ export async function diskUsageOf(
     wants("container") ? containerUsage(context, signal) : [],
     wants("volume") ? volumeUsage(context, signal) : [],
   ]);
-  const images = wants("image") ? context.images.diskUsage() : { layersSize: 0n, images: [] };
-  return create(GetDiskUsageResponseSchema, { ...images, images: [...images.images], containers, volumes });
+  const images = wants("image")
+    ? { layersSize: context.images.layersSize(), images: await context.images.listWithSizes(signal) }
+    : {};
+  return create(GetDiskUsageResponseSchema, { ...images, containers, volumes });
 }
 
 async function containerUsage(context: EngineContext, signal: AbortSignal) {
