@@ -3,6 +3,7 @@ import { describe, it, test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
+import { pino } from "pino";
 
 import {
   CommitContainerRequestSchema,
@@ -15,6 +16,7 @@ import { NetworkTable } from "../../state/network-table.ts";
 import { LiveContainer } from "../containers/live/live.ts";
 import { commitContainer } from "../containers/streams/commit-container.ts";
 import type { EngineContext } from "../context.ts";
+import { BackgroundWork } from "../work/background.ts";
 import { networkService } from "./network-service.ts";
 import { volumeService } from "./volume-service.ts";
 
@@ -62,6 +64,7 @@ test("a commit that waits for another change of its container ends with its clie
     images: { commit: () => Promise.reject(new Error("it is committed all the same")) },
     logger: { warn: () => {} },
     shutdown: new AbortController().signal,
+    freezes: new BackgroundWork(pino({ enabled: false }), new AbortController().signal),
   } as unknown as EngineContext;
   void live.lock.run(() => over.promise);
   const request = create(CommitContainerRequestSchema, { container: "c", pause: true });
