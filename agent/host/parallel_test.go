@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -48,9 +49,8 @@ func TestManyContainersLeaveNothing(t *testing.T) {
 	if mounts := mountsBelow(t, filepath.Dir(h.stateDir)); len(mounts) > 0 {
 		t.Errorf("still mounted: %v", mounts)
 	}
-	if _, err := h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: testBridge})); err != nil {
-		t.Fatal(err)
-	}
+	_, err = h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: testBridge}))
+	assert.NilError(t, err)
 	tables, err := exec.Command("nft", "list", "tables").Output()
 	if err != nil || strings.Contains(string(tables), h.tag()) {
 		t.Errorf("tables %s, %v", tables, err)

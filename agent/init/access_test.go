@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -69,9 +70,8 @@ func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
 			t.Errorf("the agent's log lacks %q", reason)
 		}
 	}
-	if _, err := hello(nil, good); err != nil {
-		t.Errorf("the right client, afterwards: %v", err)
-	}
+	_, err = hello(nil, good)
+	assert.Check(t, err, "the right client, afterwards")
 }
 
 func TestTheAgentsCertificateIsItsContainersAndNew(t *testing.T) {

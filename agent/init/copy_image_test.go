@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAPartOfAnImageIsADirectoryInsideIt(t *testing.T) {
@@ -16,9 +18,7 @@ func TestAPartOfAnImageIsADirectoryInsideIt(t *testing.T) {
 		os.Symlink("../../../..", filepath.Join(root, "opt/up")),
 		os.Symlink("loop", filepath.Join(root, "loop")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	for subpath, want := range map[string]string{"": "", "opt": "/opt", "current": "/opt/tool", "opt/up": "", "../opt/tool/": "/opt/tool"} {
 		if got, err := partOf(root, subpath); got != root+want || err != nil {

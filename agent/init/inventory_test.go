@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 )
 
 // unlisted is a container whose image could not be listed.
@@ -42,9 +43,7 @@ func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
 	}
 	close(c.stock.ready)
 	root, err := c.Files(t.Context(), false)
-	if err != nil {
-		t.Fatalf("after: %v", err)
-	}
+	assert.NilError(t, err, "after")
 	root.Close()
 }
 

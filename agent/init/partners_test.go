@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -91,9 +92,8 @@ func TestPartnersThatMakeNoSenseAreRefused(t *testing.T) {
 	k := startTask(t, taskOptions{arguments: forLong})
 	hello, err := k.client().Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
 	must(t, err)
-	if _, err := x509.ParsePKIXPublicKey(hello.Msg.PartnerKey); err != nil {
-		t.Errorf("the key for partners: %v", err)
-	}
+	_, err = x509.ParsePKIXPublicKey(hello.Msg.PartnerKey)
+	assert.Check(t, err, "the key for partners")
 	id := strings.Repeat("0", 64)
 	foreign := k.ca.issue(id, nil).Certificate
 	for name, partner := range map[string]*agentv1.Partner{

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/capability"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -27,9 +28,7 @@ func TestCapabilitiesRequestedByNameMustBeGrantedAndAllAreThoseThereAre(t *testi
 			}
 			continue
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if got := defaults.capabilities.Names(); !slices.Equal(got, []string{"CAP_CHOWN", "CAP_NET_ADMIN"}) {
 			t.Errorf("all: %v", got)
 		}

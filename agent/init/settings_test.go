@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 var (
@@ -20,9 +21,7 @@ func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 		"SOCKERLESS_START_TIMEOUT": "420s",
 	}
 	s, err := parseSettings([]string{"--linger", "90", "--log-max-size", "1000"}, func(name string) string { return env[name] }, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if s.containerID != someID || len(s.pin) != 32 || s.linger != 90*time.Second || s.stopSignal != unix.SIGQUIT || s.await != 7*time.Minute ||
 		s.listen != ":9111" || s.drain != 20*time.Second || s.logDir != "/.sockerless/log" || s.log.MaxSize != 1000 || s.log.MaxFiles != 2 {
 		t.Errorf("%+v", s)
@@ -49,9 +48,7 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 		return parseSettings(arguments, func(name string) string { return env[name] }, io.Discard)
 	}
 	s, err := parse()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || s.callback.pingEvery != 20*time.Second {
 		t.Errorf("%q, %+v", s.listen, s.callback)
 	}

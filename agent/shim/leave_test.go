@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -20,9 +21,8 @@ func TestAShimThatNobodyWatchesLeavesByItself(t *testing.T) {
 	case <-time.After(limit):
 		t.Fatal("the shim stays")
 	}
-	if _, err := os.Stat(c.spec.ExitRecord); err != nil {
-		t.Fatal(err)
-	}
+	_, err := os.Stat(c.spec.ExitRecord)
+	assert.NilError(t, err)
 	if _, err := c.client.Hello(contextFor(t), connect.NewRequest(&agentv1.HelloRequest{})); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -68,9 +70,7 @@ func (n *node) dial(dial map[string]any) (net.Conn, map[string]any) {
 func listening(t *testing.T, serve func(net.Conn)) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {

@@ -24,6 +24,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
@@ -41,9 +42,7 @@ type authority struct {
 func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage, until ...time.Time) ([]byte, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
@@ -62,9 +61,7 @@ func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage, un
 		parent, signer = by.cert, by.key
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return der, key
 }
 
@@ -72,9 +69,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	der, key := signed(t, nil, "authority", 0)
 	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 }
 
@@ -82,9 +77,7 @@ func (a *authority) settings(t *testing.T, seq int) *settings {
 	t.Helper()
 	der, key := signed(t, a, "server", x509.ExtKeyUsageServerAuth)
 	encoded, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return &settings{
 		Seq:       seq,
 		CA:        &a.pem,
@@ -128,9 +121,7 @@ func started(t *testing.T, s *settings, changes ...func(*port)) *node {
 		return p.run()
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	n.listener = listener
 	n.configure(s)
@@ -142,15 +133,11 @@ func started(t *testing.T, s *settings, changes ...func(*port)) *node {
 func attached(t *testing.T, serve func(*nodechannel.Channel) error) *node {
 	t.Helper()
 	theirs, fd, err := socketPair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	file := os.NewFile(uintptr(fd), "channel")
 	conn, err := net.FileConn(file)
 	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go func() { _ = serve(nodechannel.New(theirs)) }()
 	n := &node{
 		t: t, channel: nodechannel.New(conn.(*net.UnixConn)),
@@ -298,9 +285,8 @@ func TestAClientIsCutWithNodeAndWhereNodeHasNotEnded(t *testing.T) {
 		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 		_, _ = io.WriteString(up, "half an answer")
 		begun := make([]byte, 14)
-		if _, err := io.ReadFull(client, begun); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(client, begun)
+		assert.NilError(t, err)
 		leave(n, up, id)
 		rest, err := io.ReadAll(client.NetConn()) // a close_notify would be bytes
 		if len(rest) > 0 || (name != "destroyed" && !errors.Is(err, unix.ECONNRESET)) {
@@ -352,9 +338,8 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 	n := started(t, a.settings(t, 1))
 	client, up, _ := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 	sent := bytes.Repeat([]byte("input"), 50_000) // more than the socket pair holds
-	if _, err := client.Write(sent); err != nil {
-		t.Fatal(err)
-	}
+	_, err := client.Write(sent)
+	assert.NilError(t, err)
 	tcp := client.NetConn().(*net.TCPConn)
 	untilArrived(t, tcp)
 	_ = tcp.SetLinger(0)
@@ -376,9 +361,7 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 func untilArrived(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		unsent := 0
 		if failure := raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); failure != nil || err != nil {
@@ -440,9 +423,7 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 	var all []net.Conn
 	for range 5 {
 		tcp, err := net.Dial("tcp", n.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer tcp.Close()
 		all = append(all, tcp)
 	}
@@ -458,17 +439,11 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 	a := newAuthority(t)
 	ours, fd, err := socketPair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	theirs, err := handover.ConnectionOf(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close(); theirs.Close() })
 	p := newPort(nodechannel.New(ours))
 	p.configure(a.settings(t, 1)) // 4 strangers
@@ -482,21 +457,15 @@ func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 	join := func() {
 		client := n.connect(config)
 		accepted, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer accepted.Close()
 		file, _ := accepted.(*net.TCPConn).File()
 		defer file.Close()
 		copied, err := unix.Dup(int(file.Fd()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		all = append(all, accepted.RemoteAddr().String())
 		p.accept(copied, accepted.RemoteAddr().String())
-		if err := client.Handshake(); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, client.Handshake())
 	}
 	// Node is busy: of the first client it has a message that it does not read.
 	join()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -35,9 +37,7 @@ func TestACommitOfACancelledBuildIsAnswered(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CommitContainer")
 	made, err := client.CommitContainer(ctx, "any", nil, []byte("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != made.ID {
 		t.Errorf("has %v instead of %s", there, made.ID)
 	}
@@ -50,9 +50,7 @@ func TestAnImageThatWasSentWholeIsKnownToBeThere(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "LoadImage")
 	id, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != id {
 		t.Errorf("has %v instead of %s", there, id)
 	}

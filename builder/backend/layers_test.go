@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
@@ -31,9 +32,7 @@ func TestALayerGoesByItselfAndIsHeldUntilItsImageIsThere(t *testing.T) {
 	}
 	top := layer()
 	id, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != id {
 		t.Errorf("has %v instead of %s", there, id)
 	}

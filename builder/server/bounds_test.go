@@ -22,6 +22,7 @@ import (
 	"github.com/moby/buildkit/client/llb/llbbuild"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -30,9 +31,7 @@ import (
 func silentRegistry(t *testing.T) (host string, asked *atomic.Int32) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	asked = &atomic.Int32{}
 	go func() {
@@ -53,9 +52,7 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 	_, connect := served(t, s)
 	host, asked := silentRegistry(t)
 	definition, err := definitionOf(t.Context(), llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	cache, names := &controlapi.CacheOptions{}, []string{}
 	for at := range worker.MaxImports + 1 {
 		name := fmt.Sprintf("%s/cache%d", host, at)
@@ -69,9 +66,7 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 		t.Errorf("buildx: %v", err)
 	}
 	list, err := json.Marshal(names)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	answer := httptest.NewRecorder()
 	body := bytes.NewReader(archived(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
 	s.build(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build?"+url.Values{"cachefrom": {string(list)}}.Encode(), body))
@@ -93,9 +88,7 @@ func TestADefinitionOfTooManyInputsIsRefusedHoweverItComes(t *testing.T) {
 		states[at] = llb.Scratch().File(llb.Mkfile("/file", 0o644, nil))
 	}
 	marshalled, err := llb.Merge(states).Marshal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	dir := t.TempDir()
 	var text bytes.Buffer
 	if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), text.Bytes(), 0o600)); err != nil {
@@ -129,17 +122,11 @@ func TestAnOperationBuildsNothingThatBuildsItself(t *testing.T) {
 		"builds": files.With(llbbuild.Build(llbbuild.WithFilename("files"))),
 	} {
 		marshalled, err := state.Marshal(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		var text bytes.Buffer
-		if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600)))
 	}
-	if err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("files")))); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("files")))))
 	err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("builds"))))
 	if err == nil || !strings.Contains(err.Error(), "llb.Build within the definition of another llb.Build") {
 		t.Error(err)

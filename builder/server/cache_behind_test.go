@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -70,9 +71,7 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 		deps, given := keysOfAStep(count), 0
 		for _, each := range []*cacheBehind{first, second} {
 			found, err := each.Query(deps, 0, "step", 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			given += len(found)
 		}
 		if given != most {
@@ -103,9 +102,8 @@ func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 		made, counting := countingBehind(t, shared, 100)
 		made.tell = func(failure error) { told <- failure }
 		for range 10 {
-			if _, err := made.Query(step, 0, "step", 0); err != nil {
-				t.Fatal(err)
-			}
+			_, err := made.Query(step, 0, "step", 0)
+			assert.NilError(t, err)
 		}
 		last, pairs = made, pairs+counting.pairs
 		if pairs > 2*(burst+ordinaryLinks) {
@@ -136,9 +134,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 	asked := func() int {
 		t.Helper()
 		found, err := made.Query(deps, 0, "step", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return len(found)
 	}
 	shared.shared = rate.NewLimiter(0, ordinaryLinks)

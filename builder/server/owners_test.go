@@ -27,6 +27,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"gotest.tools/v3/assert"
 )
 
 // hijacked is a connection whose first bytes were read with the answer.
@@ -74,9 +75,7 @@ func served(t *testing.T, s *Server) (address string, connect func() *client.Cli
 			client.WithSessionDialer(func(_ context.Context, _ string, headers map[string][]string) (net.Conn, error) {
 				return dialer(address, "/session", headers)
 			}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		t.Cleanup(func() { made.Close() })
 		return made
 	}
@@ -86,18 +85,14 @@ func served(t *testing.T, s *Server) (address string, connect func() *client.Cli
 func listed(t *testing.T, of *client.Client) []*controlapi.BuildHistoryRecord {
 	t.Helper()
 	events, err := of.ControlClient().ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var records []*controlapi.BuildHistoryRecord
 	for {
 		event, err := events.Recv()
 		if err == io.EOF {
 			return records
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		records = append(records, event.Record)
 	}
 }
@@ -106,23 +101,15 @@ func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
 	s, _ := running(t)
 	address, connect := served(t, s)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "private"), []byte("content"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "private"), []byte("content"), 0o600))
 	files, err := fsutil.NewFS(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	definition, err := llb.Local("context").Marshal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	other := connect()
 	raw, err := grpc.NewClient("passthrough:builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer raw.Close()
 	_, err = connect().Build(t.Context(), client.SolveOpt{LocalMounts: map[string]fsutil.FS{"context": files}}, "", func(ctx context.Context, own gateway.Client) (*gateway.Result, error) {
 		records := listed(t, other)
@@ -151,9 +138,7 @@ func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
 		}
 		return gateway.NewResult(), nil
 	}, nil)
-	if err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, err)
 	if len(s.owners.of) != 0 {
 		t.Errorf("left are %v", s.owners.of)
 	}

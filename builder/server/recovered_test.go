@@ -20,6 +20,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
 )
 
 // TestAPanicOfAnOperationIsItsBuildsErrorAlone solves what BuildKit panics for: a definition without operations, and
@@ -27,9 +28,7 @@ import (
 func TestAPanicOfAnOperationIsItsBuildsErrorAlone(t *testing.T) {
 	s, _ := running(t)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), nil, 0o600))
 	defer s.worker.Serve("files", dir)()
 	file := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil))
 	for name, from := range map[string]llb.State{
@@ -40,9 +39,7 @@ func TestAPanicOfAnOperationIsItsBuildsErrorAlone(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := solved(s, "a", "a"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "a", "a"))
 }
 
 func TestAPanicOfACallIsItsErrorAlone(t *testing.T) {
@@ -97,14 +94,11 @@ func TestAPanicOfACachesExportIsItsBuildsErrorAlone(t *testing.T) {
 		return remotecache.NewExporter(lyingStore{}, "", true, true, compression.New(compression.Default)), nil
 	})
 	made, err := resolve(t.Context(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	layer := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageLayer, Digest: digest.FromString("layer"), Size: 5}
 	result := solver.CacheExportResult{Result: &solver.Remote{Descriptors: []ocispecs.Descriptor{layer}, Provider: lyingStore{}}}
-	if _, _, err := made.Add(digest.FromString("step"), nil, []solver.CacheExportResult{result}); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err = made.Add(digest.FromString("step"), nil, []solver.CacheExportResult{result})
+	assert.NilError(t, err)
 	if _, err := made.Finalize(t.Context()); err == nil || !strings.Contains(err.Error(), "invalid Write count") {
 		t.Error(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAnUploadThatNoBuildTakesEnds(t *testing.T) {
@@ -32,17 +34,13 @@ func TestAnUploadThatWasTakenMayLast(t *testing.T) {
 		given := make(chan error, 1)
 		go func() { given <- uploads.give(t.Context(), "one", strings.NewReader("content")) }()
 		taken, err := uploads.take(t.Context(), "one")
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		time.Sleep(time.Hour)
 		if content, err := io.ReadAll(taken.content); err != nil || string(content) != "content" || len(given) != 0 {
 			t.Errorf("%q, %v, given %d", content, err, len(given))
 		}
 		taken.done()
-		if err := <-given; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-given)
 	})
 }
 
@@ -71,14 +69,10 @@ func TestWhoLeavesSplitsNoOthersOfItsID(t *testing.T) {
 		{"after its context was read", func(t *testing.T, of *uploads) chan error {
 			read := giving(t, of)
 			taken, err := of.take(t.Context(), "one")
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			waiting := giving(t, of)
 			taken.done()
-			if err := <-read; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-read)
 			return waiting
 		}},
 	} {
@@ -90,13 +84,9 @@ func TestWhoLeavesSplitsNoOthersOfItsID(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				taken, err := uploads.take(ctx, "one")
-				if err != nil {
-					t.Fatal(err)
-				}
+				assert.NilError(t, err)
 				taken.done()
-				if err := <-waiting; err != nil {
-					t.Error(err)
-				}
+				assert.Check(t, <-waiting)
 			})
 		})
 	}

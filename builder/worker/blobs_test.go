@@ -16,6 +16,7 @@ import (
 	"github.com/moby/buildkit/util/compression"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
 )
 
 func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
@@ -37,9 +38,7 @@ func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 	}
 	ask := func(ctx context.Context, name string) {
 		t.Helper()
-		if err := request(ctx, name); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, request(ctx, name))
 	}
 	left := func(want ...string) {
 		t.Helper()
@@ -55,9 +54,7 @@ func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 	}
 	end := func(build func() error) {
 		t.Helper()
-		if err := build(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, build())
 	}
 	_, endIdle := w.BeginBuild(t.Context())
 	first, endFirst := w.BeginBuild(t.Context())

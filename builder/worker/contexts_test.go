@@ -21,6 +21,7 @@ import (
 	"github.com/tonistiigi/fsutil/types"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -31,9 +32,7 @@ func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
 func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) {
 	t.Helper()
 	files, err := fsutil.NewFS(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return sentFiles(t, w, files, key)
 }
 
@@ -48,24 +47,18 @@ func sentBy(t *testing.T, w *Worker, service session.Attachable, key string, wan
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	own, err := session.NewSession(ctx, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer own.Close()
 	own.Allow(service)
 	sessions, err := session.NewManager()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go own.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 		here, there := net.Pipe()
 		go sessions.HandleConn(ctx, there, meta)
 		return here, nil
 	})
 	caller, err := sessions.Get(ctx, own.ID(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return (&localInstance{worker: w, id: wanted, sessions: sessions}).receive(ctx, caller)
 }
 
@@ -119,23 +112,17 @@ func TestASessionsEntriesEndOnce(t *testing.T) {
 
 func write(t *testing.T, dir, name, content string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
 }
 
 // sumOf is the checksum of a context, which is released afterwards.
 func sumOf(t *testing.T, w *Worker, dir, key string) digest.Digest {
 	t.Helper()
 	received, err := sent(t, w, dir, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer received.Release(context.Background())
 	sum, err := contenthash.Checksum(context.Background(), received, "/", contenthash.ChecksumOpts{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return sum
 }
 
@@ -146,9 +133,8 @@ func TestTheChecksumsOfAContextAreKeptAsLongAsItsFiles(t *testing.T) {
 	sumOf(t, w, dir, "mine")
 	// More of other builds than BuildKit's own cache can hold.
 	for number := range 40 {
-		if _, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)}); err != nil {
-			t.Fatal(err)
-		}
+		_, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)})
+		assert.NilError(t, err)
 	}
 	write(t, dir, "changed", "afterwards")
 	if got, want := sumOf(t, w, dir, "mine"), sumOf(t, w, dir, "anew"); got != want {
@@ -237,12 +223,8 @@ func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
 			w := workerOfContexts(t, wide)
 			link := &types.Stat{Path: "d", Mode: uint32(fs.ModeSymlink | 0o777), Linkname: outside}
 			received, err := sentFiles(t, w, claimed{link}, "mine")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := received.Release(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
+			assert.NilError(t, received.Release(t.Context()))
 			if entry.Mode == link.Mode {
 				entry = link
 			}
@@ -258,9 +240,7 @@ func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
 
 func TestASessionChangesNoFileThroughALink(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
-	if err := os.WriteFile(outside, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(outside, nil, 0o600))
 	unchanged := func() {
 		t.Helper()
 		info, err := os.Stat(outside)
@@ -276,12 +256,8 @@ func TestASessionChangesNoFileThroughALink(t *testing.T) {
 	withAttribute.Xattrs = map[string][]byte{"user.x": []byte("x")}
 	w := workerOfContexts(t, wide)
 	received, err := sentFiles(t, w, claimed{withAttribute}, "mine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := received.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, received.Release(t.Context()))
 	unchanged()
 	device := &types.Stat{Path: "d", Mode: uint32(fs.ModeDevice)}
 	through := &types.Stat{Path: "e", Mode: uint32(fs.ModeSetuid | 0o777), Linkname: "d"}
@@ -293,12 +269,8 @@ func TestASessionChangesNoFileThroughALink(t *testing.T) {
 
 func TestATransferEntersDirectoriesAlone(t *testing.T) {
 	directory := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("d", filepath.Join(directory, "link")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700))
+	assert.NilError(t, os.Symlink("d", filepath.Join(directory, "link")))
 	for path, isAdmitted := range map[string]bool{"f": true, "d/e/f": true, "link/f": false, "link/e/f": false, "missing/f": false} {
 		_, transfer := wide.bound(t.Context(), directory)
 		if transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) != isAdmitted {
@@ -321,9 +293,7 @@ func TestASessionsFilesCountOnce(t *testing.T) {
 	w := workerOfContexts(t, ContextLimits{Bytes: 4500, Entries: 3})
 	sumOf(t, w, dir, "mine")
 	for _, old := range []string{"a", "m"} {
-		if err := os.Remove(filepath.Join(dir, old)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Remove(filepath.Join(dir, old)))
 	}
 	// Old files go before and after the new ones.
 	for _, name := range []string{"k", "x", "z"} {

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -23,9 +24,7 @@ func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 	t.Helper()
 	w, server := workerOf(t)
 	dir, err := w.contexts.take("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	write(t, dir.path, "file", "content")
 	files := w.contextRef("context", dir)
 	t.Cleanup(func() { files.Release(context.Background()) })
@@ -35,9 +34,7 @@ func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 			execOp: &execOp{worker: w}, host: &backendv1.HostConfig{},
 			inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
 		}
-		if err := made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted", Selector: "/file"}); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted", Selector: "/file"}))
 		return made
 	}
 }
@@ -47,13 +44,9 @@ func copied(t *testing.T, w *Worker, mounted *step) string {
 	t.Helper()
 	ctx := context.Background()
 	known, err := w.states.recorded(mounted.host.Mounts[0].Source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	made, err := w.states.install(ctx, known.DiffIDs, nil, origin{description: "COPY file /", kind: client.UsageRecordTypeRegular})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	w.states.letGo(made.ID)
 	return made.ID
 }
@@ -65,9 +58,7 @@ func TestAMountOfTheContextGoesWithTheLastStepThatHasIt(t *testing.T) {
 		if len(server.Images()) != 1 {
 			t.Errorf("mounted are %v", server.Images())
 		}
-		if err := each.end(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, each.end(context.Background()))
 	}
 	if left, err := w.states.list(); err != nil || len(left) != 0 || len(server.Images()) != 0 {
 		t.Errorf("left %v, %v, %v", left, server.Images(), err)
@@ -79,9 +70,7 @@ func TestAMountOfTheContextLeavesACopysEqualState(t *testing.T) {
 	mounted := mount()
 	id := copied(t, w, mounted)
 	for range 2 {
-		if err := mounted.end(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, mounted.end(context.Background()))
 		if left, err := w.states.list(); err != nil || len(left) != 1 || left[0].Description != "COPY file /" || left[0].Type != client.UsageRecordTypeRegular {
 			t.Errorf("left %v, %v", left, err)
 		}
@@ -155,9 +144,7 @@ func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
 	_, server, mount := mounting(t)
 	mounted := mount()
 	server.RemoveImageError = errors.New("the disk is gone")
-	if err := mounted.end(context.Background()); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, mounted.end(context.Background()))
 }
 
 func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter"
+	"gotest.tools/v3/assert"
 )
 
 func TestADirectoryThatIsExportedIsAState(t *testing.T) {
@@ -71,9 +72,7 @@ func TestOptionsThatAnImageWouldNotHaveAreRefused(t *testing.T) {
 		`value specified for store: strconv.ParseBool: parsing "no"`:     {"store": "no"},
 	} {
 		instance, err := (&imageExporter{worker: w}).Resolve(context.Background(), 0, attributes)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if _, _, _, err := instance.Export(context.Background(), &exporter.Source{}, exporter.ExportBuildInfo{}); err == nil || !strings.Contains(err.Error(), refused) {
 			t.Errorf("%v: %v", attributes, err)
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/source/git"
+	"gotest.tools/v3/assert"
 )
 
 // workerOfGit is a worker with its own git proxy.
@@ -69,16 +70,12 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 	}
 	run("init", "--initial-branch=main", ".")
 	for name, content := range files {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		write(t, dir, name, content)
 	}
 	run("add", "--all")
 	file := filepath.Join(t.TempDir(), "message")
-	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(file, []byte(message), 0o600))
 	run("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--cleanup=verbatim", "--file="+file)
 	run("update-server-info")
 	mux := nethttp.NewServeMux()
@@ -90,9 +87,7 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 		nethttp.Redirect(w, r, "http://169.254.169.254/latest/meta-data", nethttp.StatusFound)
 	})
 	hook := filepath.Join(t.TempDir(), "hook")
-	if err := os.WriteFile(hook, []byte("#!/bin/sh\nhead -c 1048576 /dev/zero | tr '\\000' x >&2\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(hook, []byte("#!/bin/sh\nhead -c 1048576 /dev/zero | tr '\\000' x >&2\nexit 1\n"), 0o700))
 	mux.Handle("/talkative.git/", &cgi.Handler{
 		Path: filepath.Join(run("--exec-path"), "git-http-backend"), Root: "/talkative.git",
 		Env: []string{
@@ -119,15 +114,11 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 	} {
 		w := workerOfGit(t, wide)
 		dir, done, err := w.CheckOut(context.Background(), remote)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if content, err := os.ReadFile(filepath.Join(dir, want)); err != nil || string(content) != "in dir" {
 			t.Errorf("%s: %q, %v", remote, content, err)
 		}
-		if err := done(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, done())
 		nothingLeft(t, w)
 	}
 	for refusal, limits := range map[string]ContextLimits{
@@ -159,9 +150,7 @@ func TestWhatARemoteNamesIsNoPathAndNoOptionOfGit(t *testing.T) {
 		"git@files.example:a.git": {Remote: "git@files.example:a.git"},
 	} {
 		reference, _, err := dfgitutil.ParseGitRef(remote)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if id, err := gitIdentifier(reference); err != nil || !reflect.DeepEqual(*id, want) {
 			t.Errorf("%s: %+v, %v", remote, id, err)
 		}
@@ -181,9 +170,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 		w, _ := workerOf(t)
 		ctx, end := watchCheckouts(context.Background(), ContextLimits{Bytes: 1000, Entries: 3}, gitSilence)
 		made, err := (&checkouts{&manager{Worker: w}}).New(ctx, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		for name, content := range files {
 			write(t, made.(*checkout).context.path, name, content)
 		}
@@ -191,9 +178,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 		if err := end(ctx.Err()); err == nil || !strings.Contains(err.Error(), refusal) {
 			t.Errorf("%v instead of %q", err, refusal)
 		}
-		if err := made.Release(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, made.Release(context.Background()))
 	}
 	ctx, end := watchCheckouts(context.Background(), wide, gitSilence)
 	if err := end(nil); err != nil || ctx.Err() == nil {
@@ -326,26 +311,19 @@ func TestTheProxyOfGitPassesOnWhatIsAnsweredBeforeTheRequestIsRead(t *testing.T)
 	workerOfGit(t, wide)
 	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		control := nethttp.NewResponseController(w)
-		if err := errors.Join(control.EnableFullDuplex(), control.Flush()); err != nil {
-			t.Error(err)
-		}
-		if _, err := io.Copy(w, r.Body); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, errors.Join(control.EnableFullDuplex(), control.Flush()))
+		_, err := io.Copy(w, r.Body)
+		assert.Check(t, err)
 	}))
 	defer server.Close()
 	defer server.CloseClientConnections() // One that waits for its request would hold the end up.
 	proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	client := &nethttp.Client{Transport: &nethttp.Transport{Proxy: nethttp.ProxyURL(proxy)}, Timeout: 20 * time.Second}
 	body, rest := io.Pipe()
 	go rest.Write([]byte("begun, "))
 	response, err := client.Post(server.URL, "text/plain", body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer response.Body.Close()
 	go func() {
 		rest.Write([]byte("ended"))
@@ -361,9 +339,7 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 	defer server.Close()
 	own := func() *url.URL {
 		address, err := url.Parse(os.Getenv("HTTPS_PROXY"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return address
 	}
 	workerOfGit(t, wide)
@@ -377,18 +353,14 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 		client := server.Client()
 		client.Transport.(*nethttp.Transport).Proxy = nethttp.ProxyURL(own())
 		response, err := client.Get(server.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer response.Body.Close()
 		if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
 			t.Errorf("%q, %v", got, err)
 		}
 		client.CloseIdleConnections()
 		over, err := startGitProxy(nethttp.ProxyURL(machines), 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer over.close()
 	}
 }

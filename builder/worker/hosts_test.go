@@ -6,6 +6,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
@@ -61,16 +63,12 @@ func TestATokenServersAnswerIsBounded(t *testing.T) {
 	}
 	for accepted, isWhole := range map[string]bool{"": false, "*/*": true} {
 		request, err := nethttp.NewRequest(nethttp.MethodGet, server.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if accepted != "" {
 			request.Header.Set("Accept", accepted)
 		}
 		response, err := hosts[0].Client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		_, err = io.Copy(io.Discard, response.Body)
 		response.Body.Close()
 		if (err == nil) != isWhole {

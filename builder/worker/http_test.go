@@ -21,6 +21,7 @@ import (
 	"github.com/moby/buildkit/source/http"
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sync/semaphore"
+	"gotest.tools/v3/assert"
 )
 
 const wantedRefusal = "the address of a metadata service"
@@ -65,9 +66,7 @@ func TestADownloadAsksNoMetadataService(t *testing.T) {
 		refused(t, transport, server.URL+"/away")
 	}
 	response, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer response.Body.Close()
 	if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
 		t.Errorf("%q, %v", got, err)
@@ -143,9 +142,7 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) { io.WriteString(w, r.URL.String()) }))
 	defer server.Close()
 	proxy, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	transport := downloading(nethttp.ProxyURL(proxy), 1<<20)
 	for _, host := range append([]string{"169.254.169.254.", "2852039166", "0xa9fea9fe", "169.254.43518", "0251.0376.0251.0376"}, metadataHosts...) {
 		refused(t, transport, "http://"+host+"/")
@@ -153,9 +150,7 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 	}
 	for _, address := range []string{"http://files.example/1", "http://192.0.2.1/1", "http://[2001:db8::1]/1"} {
 		response, err := (&nethttp.Client{Transport: transport}).Get(address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer response.Body.Close()
 		if got, err := io.ReadAll(response.Body); err != nil || string(got) != address {
 			t.Errorf("%q, %v", got, err)

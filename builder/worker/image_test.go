@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -34,32 +35,23 @@ func keyed(t *testing.T, w *Worker) *imageInstance {
 	t.Helper()
 	source := &imageSource{worker: w}
 	id, err := source.Identifier("", baseName, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	instance, err := source.Resolve(context.Background(), id, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, _, _, err := instance.CacheKey(context.Background(), aJob{}, 0); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	_, _, _, _, err = instance.CacheKey(context.Background(), aJob{}, 0)
+	assert.NilError(t, err)
 	return instance.(*imageInstance)
 }
 
 func removeImage(t *testing.T, w *Worker, image string) {
 	t.Helper()
-	if err := w.backend.RemoveImage(context.Background(), image); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.backend.RemoveImage(context.Background(), image))
 }
 
 func snapshotOf(t *testing.T, instance *imageInstance) []digest.Digest {
 	t.Helper()
 	made, err := instance.Snapshot(context.Background(), aJob{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer made.Release(context.Background())
 	return made.(*ref).diffIDs
 }

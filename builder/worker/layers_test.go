@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
@@ -21,14 +22,10 @@ import (
 func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string) {
 	t.Helper()
 	before, err := marksOf(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	change()
 	layer, err := measured(&layerContent{dir: dir, before: before})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var out bytes.Buffer
 	if size, err := layer.Content.WriteTo(&out); err != nil || size != layer.Size || digest.FromBytes(out.Bytes()) != layer.DiffID {
 		t.Errorf("%d bytes are written, not %d of %s: %v", size, layer.Size, layer.DiffID, err)
@@ -39,9 +36,7 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 		if err == io.EOF {
 			return layer, entries
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		entries = append(entries, fmt.Sprintf("%c %s %s", header.Typeflag, header.Name, header.Linkname))
 	}
 }
@@ -49,9 +44,7 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 func must(t *testing.T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -28,9 +29,7 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	files := newTree(w, "image", false)
-	if err := files.close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, files.close())
 	for name, look := range map[string]func() error{
 		"fetch": func() error { return files.fetch(ctx, "/x") },
 		"look":  func() error { _, err := files.look(ctx, "/x"); return err },
@@ -49,20 +48,15 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
-	if _, err := state.files.reader(forBuilds(ctx, nil)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := state.files.reader(forBuilds(ctx, nil))
+	assert.NilError(t, err)
 	dir := t.TempDir()
 	write(t, dir, "file", "")
 	files, err := sent(t, w, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	letGo := w.TakeReferences()
 	kept := w.stateRef(installed(t, w.states, "of the next build"))
-	if err := letGo(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, letGo())
 	w.WaitForRemovals(ctx, "")
 	if left := server.Containers(); len(left) != 0 {
 		t.Errorf("left %v", left)
@@ -74,9 +68,7 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 		t.Errorf("in use: %v, of the next build: %v", w.states.isInUse(state.id), w.states.isInUse(kept.id))
 	}
 	// A late release changes nothing.
-	if err := errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)))
 	if w.states.isInUse(kept.id) {
 		t.Error("still in use")
 	}
@@ -157,9 +149,8 @@ func TestAContextIsLookedForWhileItIsReferredTo(t *testing.T) {
 	held, err := w.LoadRef(ctx, "context:1", true)
 	must(t, err)
 	must(t, files.Release(ctx))
-	if _, err := os.Stat(dir.path); err != nil {
-		t.Error(err)
-	}
+	_, err = os.Stat(dir.path)
+	assert.Check(t, err)
 	must(t, held.Release(ctx))
 	if _, err := w.LoadRef(ctx, "context:1", true); !errors.Is(err, solver.ErrNotFound) {
 		t.Errorf("it is there still: %v", err)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestSlotsAreASessionsOwn(t *testing.T) {
@@ -17,9 +19,7 @@ func TestSlotsAreASessionsOwn(t *testing.T) {
 	given := make(chan func())
 	go func() {
 		third, err := all.take(context.Background(), "one")
-		if err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, err)
 		given <- third
 	}()
 	cause := errors.New("the build is cancelled")

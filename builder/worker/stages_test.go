@@ -11,6 +11,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -112,9 +113,7 @@ func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, b
 	w.continuesRuns = true
 	build = &job{session: "one"}
 	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	stepOf(w, build, "").leave(record{ID: "state"}, id)
 	return w, server, build, id
 }

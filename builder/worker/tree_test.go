@@ -18,6 +18,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -151,9 +152,8 @@ func TestAnArchiveThatIsAddedAsksForManyEntriesAtOnce(t *testing.T) {
 	if len(*asked) != 3 || (*asked)[2] != "/to/d/x" {
 		t.Errorf("asked %d times: %q", len(*asked), *asked)
 	}
-	if _, err := skeleton.root.Lstat("to/d/1"); err != nil {
-		t.Error(err)
-	}
+	_, err := skeleton.root.Lstat("to/d/1")
+	assert.Check(t, err)
 }
 
 // Protobuf has no such strings: a question with one is never sent.
@@ -184,9 +184,8 @@ func TestNamesThatAreNoUTF8AreNotAskedFor(t *testing.T) {
 	must(t, files.fetch(ctx, "/to/there/"+latin))
 	server.Archive = packed(t, "there/", "there/"+latin)
 	must(t, files.fetch(ctx, "/to/there"))
-	if _, err := files.root.Lstat("to/there/" + latin); err != nil {
-		t.Errorf("it is missing with its directory too: %v", err)
-	}
+	_, err := files.root.Lstat("to/there/" + latin)
+	assert.Check(t, err, "it is missing with its directory too")
 }
 
 func TestAnEntryOfAnySizeIsCheckedAtOnce(t *testing.T) {

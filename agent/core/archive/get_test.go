@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
@@ -251,9 +252,7 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 	tree, err := r.Get("/d")
 	must(t, err)
 	defer tree.Close()
-	if err := tree.WriteTar(t.Context(), io.Discard); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, tree.WriteTar(t.Context(), io.Discard))
 }
 
 func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {

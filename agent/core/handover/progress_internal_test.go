@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -33,9 +35,8 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 	}
 	const piece = 64 << 10
 	for range 2 {
-		if _, err := given.Write(make([]byte, piece)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := given.Write(make([]byte, piece))
+		assert.NilError(t, err)
 	}
 	if !progressed() {
 		t.Error("there was room for it")
@@ -44,22 +45,17 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 		t.Error("the client has taken nothing since")
 	}
 	for range 2 {
-		if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(reader, make([]byte, piece))
+		assert.NilError(t, err)
 		if !progressed() || progressed() {
 			t.Error("the client has taken a piece, once")
 		}
 	}
-	if err := given.End(nil); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, given.End(nil))
 	if len(offers.carried) != 0 {
 		t.Error("a client that was given all is still looked at")
 	}
-	if err := ctx.Err(); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, ctx.Err())
 }
 
 func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
@@ -74,9 +70,8 @@ func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
 		defer cancel(nil)
 		given[i] = Give(Client{Conn: conns[1], offers: offers}, cancel)
 		for range 2 {
-			if _, err := given[i].Write(make([]byte, piece)); err != nil {
-				t.Fatal(err)
-			}
+			_, err := given[i].Write(make([]byte, piece))
+			assert.NilError(t, err)
 		}
 	}
 	begin := time.Now()
@@ -88,17 +83,15 @@ func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
 	}
 	wantCut(0, 0)
 	wantCut(limit-1, 0)
-	if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(reader, make([]byte, piece))
+	assert.NilError(t, err)
 	wantCut(limit, 1)
 	wantCut(limit, 0) // it is cut already
 	if _, err := given[0].Write([]byte("x")); err == nil {
 		t.Error("one that has stopped is not cut")
 	}
-	if _, err := given[1].Write([]byte("x")); err != nil {
-		t.Error(err)
-	}
+	_, err = given[1].Write([]byte("x"))
+	assert.Check(t, err)
 	wantCut(limit+1, 0)
 	wantCut(2*limit+1, 1)
 }
@@ -138,13 +131,9 @@ func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
 func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {
 	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
 	defer offers.Close()
-	if err := offers.WaitTaken(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, offers.WaitTaken(t.Context()))
 	offer, err := offers.Make()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := offers.WaitTaken(over); !errors.Is(err, context.Canceled) {
@@ -153,7 +142,5 @@ func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {
 	waited := make(chan error)
 	go func() { waited <- offers.WaitTaken(t.Context()) }()
 	offer.Withdraw()
-	if err := <-waited; err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, <-waited)
 }

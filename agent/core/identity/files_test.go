@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // rootOf creates a root file system with an empty etc beside a directory of the
@@ -31,9 +32,7 @@ func rootOf(t *testing.T) (dir string, root *os.File) {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func TestResolveInStaysWithinTheRoot(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 const (
@@ -37,9 +39,7 @@ func TestResolveFollowsDockersRules(t *testing.T) {
 	} {
 		t.Run(c.spec, func(t *testing.T) {
 			got, err := Resolve(Files{strings.NewReader(passwd), strings.NewReader(groups)}, c.spec, c.additional)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			if got.UID != c.uid || got.GID != c.gid || !reflect.DeepEqual(got.AdditionalGIDs, c.gids) {
 				t.Errorf("got %+v, want %d:%d %v", got, c.uid, c.gid, c.gids)
 			}

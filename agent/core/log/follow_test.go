@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // read collects n bytes of r, or what came before its end.
@@ -22,9 +24,7 @@ func read(t *testing.T, r *Reader, n int) string {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		text.Write(chunk.Data)
 	}
 	return text.String()
@@ -35,9 +35,7 @@ var following = ReadOptions{Stdout: true, Stderr: true, Follow: true}
 func reader(t *testing.T, w *Writer, options ReadOptions) *Reader {
 	t.Helper()
 	r, err := w.Reader(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(r.Close)
 	return r
 }
@@ -229,22 +227,17 @@ func TestManyReadersHoldSmallBuffers(t *testing.T) {
 	held := 0
 	for range readers {
 		r, err := w.Reader(both)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer r.Close()
-		if _, err := r.Next(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		_, err = r.Next(t.Context())
+		assert.NilError(t, err)
 		held += len(r.buf.bytes)
 	}
 	if limit := maxLarge*largeBuffer + readers*smallBuffer; held > limit {
 		t.Errorf("%d readers hold %d bytes", readers, held)
 	}
 	// As an earlier version wrote it.
-	if err := w.chain.last().write(Stdout, 0, 2, []byte(text[:MaxRecord])); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.chain.last().write(Stdout, 0, 2, []byte(text[:MaxRecord])))
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); out != text+text[:MaxRecord] {
 		t.Errorf("%d of %d bytes", len(out), len(text)+MaxRecord)

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -218,9 +219,7 @@ func questions(goarch string, names []string, random *rand.Rand) []question {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func machineFor(t *testing.T, program []unix.SockFilter) *bpf.VM {

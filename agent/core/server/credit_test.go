@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	"gotest.tools/v3/assert"
 )
 
 const settingsType, dataType = 4, 0
@@ -145,9 +146,7 @@ func TestInputIsReadWithoutAPacketForEachFrame(t *testing.T) {
 	container := &fakeContainer{Unimplemented: Unimplemented{Mode: "a test"}, session: s}
 	socket := filepath.Join(t.TempDir(), "s")
 	inner, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener := &countingListener{Listener: inner}
 	server := NewServer(NewHandler(func(context.Context, string) (Container, error) { return container, nil }), slog.New(slog.DiscardHandler))
 	go server.Serve(Buffered(listener))

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 // frame returns one that demands a window of 2^log bytes, with a content of
@@ -57,9 +59,7 @@ func TestWindowsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, err := open(t, newRoom(), c.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			got, err := io.Copy(io.Discard, plain)
 			if c.bytes < 0 && !errors.Is(err, ErrWindow) {
 				t.Errorf("%d bytes, %v", got, err)
@@ -83,14 +83,11 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			shared := newRoom()
 			for range c.most - 1 {
-				if _, err := open(t, shared, c.stream); err != nil {
-					t.Fatal(err)
-				}
+				_, err := open(t, shared, c.stream)
+				assert.NilError(t, err)
 			}
 			last, err := open(t, shared, c.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			if _, err := open(t, shared, c.stream); !errors.Is(err, ErrNoRoom) {
 				t.Errorf("one more: %v", err)
 			}
@@ -104,9 +101,7 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 			}()
 			last.Close()
 			last.Close()
-			if err := <-inTurn; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-inTurn)
 			ended, end := context.WithCancelCause(context.Background())
 			cause := errors.New("enough")
 			end(cause)

@@ -11,18 +11,15 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func openRoot(t *testing.T) (*Root, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(dir, 0o755))
 	root, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { root.Close() })
 	return root, dir
 }
@@ -32,9 +29,7 @@ func TestMakeDirectoriesMakesTheTargetOfADanglingLinkInside(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, "var"), 0o755)
 	os.Symlink("/../../run", filepath.Join(dir, "var", "run"))
 	fd, err := root.MakeDirectories("var/run/a/../b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	unix.Close(fd)
 	if info, err := os.Lstat(filepath.Join(dir, "run", "b")); err != nil || !info.IsDir() {
 		t.Errorf("run/b: %v", err)
@@ -77,9 +72,7 @@ func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
 func enter(t *testing.T, current int, name string) int {
 	t.Helper()
 	next, err := openDirectory(current, name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	unix.Close(current)
 	return next
 }
@@ -87,9 +80,7 @@ func enter(t *testing.T, current int, name string) int {
 // removeWhole removes a tree and checks that it is gone.
 func removeWhole(t *testing.T, dir string) {
 	t.Helper()
-	if err := RemovePath(dir); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, RemovePath(dir))
 	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
 	}
@@ -100,9 +91,7 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	outside := filepath.Join(filepath.Dir(dir), "outside")
 	os.WriteFile(outside, nil, 0o644)
 	current, err := openDirectory(int(root.Directory().Fd()), ".")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 3000 {
 		unix.Symlinkat(outside, current, "link")
 		unix.Mkdirat(current, "b", 0o755)
@@ -111,12 +100,9 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	}
 	unix.Close(current)
 	removeWhole(t, dir)
-	if _, err := os.Stat(outside); err != nil {
-		t.Errorf("a link was followed: %v", err)
-	}
-	if err := RemovePath(dir); err != nil {
-		t.Errorf("again: %v", err)
-	}
+	_, err = os.Stat(outside)
+	assert.Check(t, err, "a link was followed")
+	assert.Check(t, RemovePath(dir), "again")
 }
 
 // A container has a volume's directory mounted, and moves what is being emptied to
@@ -129,9 +115,7 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 		emptied := filepath.Join(data, "file", "volume", "data", "emptied")
 		precious := filepath.Join(volumes, "other", "precious")
 		for _, name := range []string{emptied, precious} {
-			if err := os.MkdirAll(name, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, os.MkdirAll(name, 0o755))
 		}
 		for n := range entries {
 			os.Mkdir(filepath.Join(emptied, strconv.Itoa(n)), 0o755)
@@ -147,17 +131,14 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 			}
 		}()
 		parent, err := unix.Open(data, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		err = RemoveTree(parent, "file")
 		unix.Close(parent)
 		if moved = <-renamed == nil; moved && !errors.Is(err, errMoved) {
 			t.Error(err)
 		}
-		if _, err := os.Stat(precious); err != nil {
-			t.Fatalf("another's: %v", err)
-		}
+		_, err = os.Stat(precious)
+		assert.NilError(t, err, "another's")
 	}
 }
 
@@ -174,24 +155,18 @@ func removalTime(t *testing.T, remove func(string) error) time.Duration {
 	_, dir := openRoot(t)
 	longName := strings.Repeat("n", 240)
 	for n := range 12_000 {
-		if err := os.MkdirAll(filepath.Join(dir, longName+strconv.Itoa(n), "d"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Join(dir, longName+strconv.Itoa(n), "d"), 0o755))
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := threadTime(t)
-	if err := remove(dir); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, remove(dir))
 	return threadTime(t) - before
 }
 
 func threadTime(t *testing.T) time.Duration {
 	var used unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &used); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Getrusage(unix.RUSAGE_THREAD, &used))
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
@@ -199,9 +174,7 @@ func threadTime(t *testing.T) time.Duration {
 func TestRemoveTreeRemovesFullDirectoriesOfEachLevelOfADeepTree(t *testing.T) {
 	root, dir := openRoot(t)
 	current, err := openDirectory(int(root.Directory().Fd()), ".")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 300 {
 		for _, name := range []string{"a", "b", "deeper", "y", "z"} {
 			unix.Mkdirat(current, name, 0o755)

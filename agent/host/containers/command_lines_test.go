@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // sleeper is a process that does nothing, as a candidate.
@@ -17,9 +18,7 @@ func sleeper(t *testing.T, cloneflags uintptr) string {
 	t.Helper()
 	command := exec.Command("sleep", "600")
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: cloneflags}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, command.Start())
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
@@ -110,17 +109,11 @@ func TestSearchesShareTheReadOfAProcess(t *testing.T) {
 
 func TestAReadOfAnEndedProcessIsNotItsSuccessors(t *testing.T) {
 	ended := exec.Command("true")
-	if err := ended.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, ended.Start())
 	pidfd, err := unix.PidfdOpen(ended.Process.Pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(pidfd)
-	if err := ended.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, ended.Wait())
 	lines := newCommandLines(func(int) ([]byte, error) { return []byte("own\x00"), nil }, 100*time.Millisecond)
 	lines.pending[os.Getpid()] = &lineRead{pidfd: pidfd, done: make(chan struct{})}
 	if found := searched(t, lines, []string{strconv.Itoa(os.Getpid())}); len(found) != 1 {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestOneHolderPerKey(t *testing.T) {
@@ -34,9 +36,7 @@ func TestOtherKeysAreFreeAndWaitersGiveUp(t *testing.T) {
 	var locks Locks
 	unlock, _ := locks.Lock(t.Context(), "a")
 	other, err := locks.Lock(t.Context(), "b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	other()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+	"gotest.tools/v3/assert"
 )
 
 // manyMounts is a listing of thousands of mounts that counts its calls.
@@ -66,9 +67,7 @@ func TestACrowdOfLooksHoldsUpNoOther(t *testing.T) {
 	time.Sleep(2 * slowAfter) // until the stuck one is counted
 	for range 3 {
 		asked := time.Now()
-		if err := l.Do(t.Context(), "/etc/passwd", func() error { return nil }); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, l.Do(t.Context(), "/etc/passwd", func() error { return nil }))
 		if took := time.Since(asked); took > 3*time.Second {
 			t.Errorf("another's look took %v", took)
 		}
@@ -90,9 +89,7 @@ func TestALookThatIsStuckLeavesItsRoomWhenItsClientHasLeft(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Do(t.Context(), "/etc", func() error { return nil }); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, l.Do(t.Context(), "/etc", func() error { return nil }))
 }
 
 func TestLooksAtAFullFileSystemHaveTheirTurns(t *testing.T) {
@@ -133,14 +130,10 @@ func TestLooksAtAFullFileSystemHaveTheirTurns(t *testing.T) {
 	}
 	close(hung)
 	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-ended)
 	}
 	for _, each := range stuck {
-		if err := <-each; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-each)
 	}
 	for counted() > 0 {
 		time.Sleep(time.Millisecond)

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -31,9 +32,7 @@ func openStore(t *testing.T) stored {
 	t.Helper()
 	dir := t.TempDir()
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	return stored{reopen(t, dir, can), t, dir}
 }
@@ -44,9 +43,7 @@ func reopen(t *testing.T, dir string, can *trash.Can) *Store {
 		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(),
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 32 << 20}, tmpfs.Driver{}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return store
 }
 
@@ -217,9 +214,7 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 		}
 	}
 	for _, path := range []string{shared, filepath.Dir(shared), s.dir, filepath.Join(s.dir, "volumes"), "/", "/no/such/path", link + "/../elsewhere"} {
-		if err := s.refuseBind(path); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
+		assert.Check(t, s.refuseBind(path), path)
 	}
 }
 
@@ -252,9 +247,7 @@ func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.
 		}
 	}
 	for _, path := range []string{alias(shared), alias(shared) + "/_data", all + "/plain", all} {
-		if err := s.refuseBind(path); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
+		assert.Check(t, s.refuseBind(path), path)
 	}
 }
 
@@ -314,9 +307,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 		overlay("lowerdir=" + shared + ":/etc,upperdir=/srv/up,workdir=/srv/work"), plain(shared), plain("etc"), plain("/no/such"),
 		{"type": "nfs", "device": ":/export", "o": "addr=10.0.0.1,rw"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700"},
 	} {
-		if err := s.refusePaths(t.Context(), options); err != nil {
-			t.Errorf("%v: %v", options, err)
-		}
+		assert.Check(t, s.refusePaths(t.Context(), options), options)
 	}
 	s.must(s.Release(t.Context(), "one"))
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/userpaths"
@@ -62,9 +63,7 @@ func TestAShortageIsReportedOnceForEachCrossing(t *testing.T) {
 func tmpfsDisk(t *testing.T) string {
 	t.Helper()
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"))
 	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
 	return disk
 }
@@ -73,17 +72,13 @@ func tmpfsDisk(t *testing.T) string {
 func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
 	t.Helper()
 	can, err := trash.Open(filepath.Join(disk, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err := Open(Options{
 		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, UserPaths: userpaths.New(), RoomPeriod: period,
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 64 << 20}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return stored{store, t, disk}
 }
 
@@ -215,9 +210,7 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 
 func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
 	roomy := t.TempDir()
-	if err := unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"))
 	t.Cleanup(func() { unix.Unmount(roomy, unix.MNT_DETACH) })
 	other := tmpfsDisk(t)
 	s := openStoreOn(t, roomy, time.Hour)

@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -24,29 +25,19 @@ func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
 	for name, content := range map[string]string{"data/a": "a", "data/b/c": "c"} {
 		path := filepath.Join(dir, "image", name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, []byte(content), 0o644))
 	}
 	image, err := confined.Open(filepath.Join(dir, "image"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { image.Close() })
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err = Open(Options{Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(), Drivers: []driver.Driver{local.Driver{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 2 {
 		made, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "v", Driver: "local"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		volume = made.Path
 	}
 	return image, store, volume
@@ -61,18 +52,14 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	}
 	// As left by a process killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	for name, want := range map[string]string{"a": "a", "b/c": "c"} {
 		if content, err := os.ReadFile(filepath.Join(volume, name)); string(content) != want {
 			t.Errorf("%s: %q, %v", name, content, err)
 		}
 	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 		t.Errorf("a full volume was filled again: %q", content)
 	}
@@ -84,9 +71,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 // One with the volume may have been running all the time.
 func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	image, store, volume := setUp(t)
-	if err := store.Hold(t.Context(), "running", volume); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Hold(t.Context(), "running", volume))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
@@ -94,9 +79,7 @@ func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
 	for _, holder := range []string{"another", "holder"} {
-		if err := store.Seed(t.Context(), image, "/data", volume, holder); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, holder))
 		if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 			t.Errorf("%s has overwritten it: %q", holder, content)
 		}
@@ -114,13 +97,9 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	if err := store.Hold(t.Context(), "another", filepath.Join(volume, "part")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Hold(t.Context(), "another", filepath.Join(volume, "part")))
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 		t.Errorf("it is overwritten: %q", content)
 	}
@@ -128,9 +107,7 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 
 func TestAFileIsNoContentForAVolume(t *testing.T) {
 	image, store, volume := setUp(t)
-	if err := store.Seed(t.Context(), image, "/data/a", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data/a", volume, "holder"))
 	if entries, _ := os.ReadDir(volume); len(entries) != 0 {
 		t.Errorf("%v", entries)
 	}
@@ -144,9 +121,7 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 		os.Symlink(outside, filepath.Join(volume, "link")),
 		store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	if content, err := os.ReadFile(filepath.Join(volume, "part", "b/c")); string(content) != "c" {
 		t.Errorf("%q, %v", content, err)

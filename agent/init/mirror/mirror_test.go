@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // patience far exceeds every wait here.
@@ -70,9 +72,7 @@ func newMirror(t *testing.T, links map[string]*fakeLink) *Mirror {
 func freePort(t *testing.T, address string) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", address+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).AddrPort()
 }
@@ -134,9 +134,7 @@ func TestMirrorsAreNotReportedToPartners(t *testing.T) {
 	link := newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": link})
 	own, err := net.Listen("tcp", "127.77.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer own.Close()
 	process := own.Addr().(*net.TCPAddr).AddrPort()
 	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
@@ -165,9 +163,7 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 	first, second := newFakeLink(), newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": first, "y": second})
 	own, err := net.Listen("tcp", "127.77.0.3:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	port := own.Addr().(*net.TCPAddr).AddrPort()
 	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
 	first.tables <- []netip.AddrPort{port}
@@ -235,9 +231,7 @@ func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
 	var taken []netip.AddrPort
 	for range 2 * portsLogged {
 		own, err := net.Listen("tcp", "127.77.0.7:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer own.Close()
 		taken = append(taken, own.Addr().(*net.TCPAddr).AddrPort())
 	}

@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
@@ -17,9 +19,7 @@ func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
    4: 0000000000000000FFFF00000100007F:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1
 `
 	found, err := parseSockets(strings.NewReader(table), stateListen, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	want := addresses("127.0.0.1:8080", "0.0.0.0:22", "[::1]:80", "127.0.0.1:81")
 	if !reflect.DeepEqual(found, want) {
 		t.Errorf("found %v, not %v", found, want)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/server"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -51,9 +53,7 @@ func (l madeConns) Addr() net.Addr { return &net.UnixAddr{} }
 func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	t.Parallel()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer packets.Close()
 	go func() {
 		for buffer := make([]byte, 1200); ; {
@@ -102,9 +102,7 @@ func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	for {
 		select {
 		case err := <-answered:
-			if err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, err)
 			return
 		default:
 			_, _ = exchange.Write(make([]byte, 10))
