@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -100,9 +101,8 @@ func processesNaming(t testing.TB, id string) (found []string) {
 
 func (h *hostProcess) wantNothingLeft(t testing.TB, id string) {
 	t.Helper()
-	if left := h.leftovers(t, id); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	left := h.leftovers(t, id)
+	assert.Check(t, is.Len(left, 0), "left behind")
 }
 
 // sleeper is a launch request of a container that sleeps until it is killed.
@@ -330,9 +330,7 @@ func TestNamespacesOfAnotherContainerThatRuns(t *testing.T) {
 	_, err := os.Stat(filepath.Join(machine, "note"))
 	assert.Check(t, err, "the shared memory is not one")
 	h.release(t, donor)
-	if found := h.leftovers(t, donor); len(found) > 0 {
-		t.Errorf("left over: %v", found)
-	}
+	assert.Check(t, is.Len(h.leftovers(t, donor), 0), "left over")
 }
 
 func TestAPrivateIPCNamespaceIsNotJoined(t *testing.T) {
@@ -459,9 +457,7 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	c.start(t, 1)
 	eventually(t, "all processes run", func() bool { return len(processesNaming(t, mark)) >= 3 })
 	wantQuickRelease(t, h, id)
-	if left := processesNaming(t, mark); len(left) > 0 {
-		t.Errorf("still running: %v", left)
-	}
+	assert.Check(t, is.Len(processesNaming(t, mark), 0), "still running")
 }
 
 // wantQuickRelease checks that no step ran into its time limit.

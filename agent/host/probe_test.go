@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 )
@@ -36,9 +38,8 @@ func TestASearchThatFailedIsRepeatedAfterAPause(t *testing.T) {
 	})
 	defer p.end()
 	<-p.latest.done
-	if _, err := p.wait(t.Context()); !errors.Is(err, unix.ENOMEM) {
-		t.Error(err)
-	}
+	_, err := p.wait(t.Context())
+	assert.Check(t, is.ErrorIs(err, unix.ENOMEM))
 	p.pause = 0
 	for range 2 {
 		if found, err := p.wait(t.Context()); err != nil || found.Name != "runc" {

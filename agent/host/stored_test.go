@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -137,9 +138,8 @@ func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
 	if found := h.onDisk(t, id); found.LastState == nil || found.Unfinished {
 		t.Errorf("got %v", found)
 	}
-	if _, err := h.stat(t, id, "/"); err == nil || !strings.Contains(err.Error(), record) {
-		t.Errorf("got %v", err)
-	}
+	_, err = h.stat(t, id, "/")
+	assert.Check(t, is.ErrorContains(err, record))
 	os.WriteFile(record, whole, 0o600)
 	_, err = h.stat(t, id, "/")
 	assert.Check(t, err)
@@ -331,9 +331,8 @@ func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *te
 	_, err = os.Lstat(marker)
 	assert.Check(t, err, "it is forgotten by who reads")
 	assert.NilError(t, h.put(t, id, "/data", "file", "mine"))
-	if _, err := os.Lstat(marker); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is kept beside what was written:", err)
-	}
+	_, err = os.Lstat(marker)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is kept beside what was written")
 }
 
 // hang mounts a file system that answers nothing.
@@ -371,9 +370,7 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 		defer cancel()
 		_, err = h.stored.ArchiveStat(ctx, storedRequest(id, &agentv1.ArchiveStatRequest{Path: "/etc"}))
-		if err == nil || !strings.Contains(err.Error(), "the file system of "+source+" does not answer") {
-			t.Errorf("got %v", err)
-		}
+		assert.Check(t, is.ErrorContains(err, "the file system of "+source+" does not answer"))
 		_, err = h.RemoveContainer(ctx, connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 		assert.Check(t, err)
 		h.wantNothingLeft(t, id)
@@ -462,9 +459,8 @@ func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
 	if stat, err := h.stat(t, id, "/deep/er/file"); err != nil || stat.Size != 1 {
 		t.Errorf("%v, %v", stat, err)
 	}
-	if entries, _ := os.ReadDir(outside); len(entries) != 0 {
-		t.Errorf("outside: %v", entries)
-	}
+	entries, _ := os.ReadDir(outside)
+	assert.Check(t, is.Len(entries, 0), "outside")
 	h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 }
 
@@ -493,9 +489,7 @@ func TestALaunchTakesOverWhatIsBeingLookedAt(t *testing.T) {
 	c.start(t, 1)
 	release()
 	eventually(t, "the view is gone", func() bool { return h.mountNamespaces(t) == 0 })
-	if len(mountsBelow(t, filepath.Join(h.stateDir, "containers", id))) != 1 {
-		t.Error("the container's root is not mounted any more")
-	}
+	assert.Check(t, is.Len(mountsBelow(t, filepath.Join(h.stateDir, "containers", id)), 1), "the container's root is not mounted any more")
 	h.release(t, id)
 	h.wantNothingLeft(t, id)
 }

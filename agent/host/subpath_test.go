@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -83,9 +84,8 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	if _, err := h.stat(t, id, "/x/secret"); err == nil {
 		t.Error("a link out of the volume is followed")
 	}
-	if entries, _ := os.ReadDir(outside); len(entries) != 1 {
-		t.Errorf("something was written outside: %v", entries)
-	}
+	entries, _ := os.ReadDir(outside)
+	assert.Check(t, is.Len(entries, 1), "something was written outside")
 	_, err = h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 	assert.Check(t, err)
 }

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -88,7 +89,5 @@ func TestTheAgentsCertificateIsItsContainersAndNew(t *testing.T) {
 		}
 		keys[string(leaf.RawSubjectPublicKeyInfo)] = true
 	}
-	if len(keys) != 2 {
-		t.Error("two agents have one key")
-	}
+	assert.Check(t, is.Len(keys, 2), "two agents have one key")
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // lockedBuffer is a log that several goroutines write.
@@ -178,9 +179,7 @@ func TestClosingEndsAcceptAndHandshakes(t *testing.T) {
 		accepted <- err
 	}()
 	assert.Check(t, g.Close())
-	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("accept: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(<-accepted, net.ErrClosed), "accept")
 }
 
 func TestWindowsOfThoseAdmittedAreGivenBackInLargePieces(t *testing.T) {

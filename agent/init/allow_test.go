@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/init/mirror"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -89,7 +90,5 @@ func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 	assert.Check(t, p.allow("tcp", link.at), "before")
 	p.SetPartners(t.Context(), []mirror.Partner{{ContainerID: "x"}}, 0)
 	<-link.taken
-	if err := p.allow("tcp", link.at); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("a partner reaches a mirror: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(p.allow("tcp", link.at), unix.ECONNREFUSED), "a partner reaches a mirror")
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // issuer signs certificates as an authority over agents does.
@@ -207,11 +208,8 @@ func TestEachConnectionProvesItself(t *testing.T) {
 	if session, ok := sessions.Get("agent"); ok {
 		t.Errorf("a session can be resumed: %v", session)
 	}
-	if _, err := shake(&tls.Config{}); err == nil || !strings.Contains(err.Error(), "didn't provide a certificate") {
-		t.Errorf("without a certificate: %v", err)
-	}
-	if _, err := shake(&tls.Config{Certificates: []tls.Certificate{client}, MaxVersion: tls.VersionTLS12}); err == nil ||
-		!strings.Contains(err.Error(), "unsupported versions") {
-		t.Errorf("TLS 1.2: %v", err)
-	}
+	_, err = shake(&tls.Config{})
+	assert.Check(t, is.ErrorContains(err, "didn't provide a certificate"), "without a certificate")
+	_, err = shake(&tls.Config{Certificates: []tls.Certificate{client}, MaxVersion: tls.VersionTLS12})
+	assert.Check(t, is.ErrorContains(err, "unsupported versions"), "TLS 1.2")
 }

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -131,9 +133,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 	_, err = client.Resume(patience(t), connect.NewRequest(&agentv1.ResumeRequest{}))
 	must(t, err)
 	must(t, put(t, client, "/data", tarOf(t, "file", "content", 1000)))
-	if told := changes(t, client); len(told) != 0 {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, is.Len(changes(t, client), 0))
 	header, content := only(t, get(t, client, "/data/file"))
 	if content != "content" || header.Uid != 65534 || header.Mode != 0o755 {
 		t.Errorf("%+v, %q", header, content)
@@ -195,9 +195,8 @@ func TestTheAgentCopiesItselfWhole(t *testing.T) {
 			t.Errorf("%s: mode %v, %d bytes", name, info.Mode(), len(got))
 		}
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
-		t.Errorf("left behind: %v", entries)
-	}
+	entries, _ := os.ReadDir(dir)
+	assert.Check(t, is.Len(entries, 2), "left behind")
 	info, err := os.Stat(dir)
 	must(t, err)
 	if info.Mode().Perm() != 0o755 {

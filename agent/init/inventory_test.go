@@ -3,11 +3,11 @@ package containerinit
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // unlisted is a container whose image could not be listed.
@@ -27,9 +27,7 @@ func TestAnImageBeyondTheBoundIsAConflictThatNamesTheBound(t *testing.T) {
 	if code := connect.CodeOf(err); code != connect.CodeFailedPrecondition {
 		t.Errorf("the code is %v", code)
 	}
-	if err == nil || !strings.Contains(err.Error(), "more than 3 files") {
-		t.Errorf("the bound is not named: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "more than 3 files"), "the bound is not named")
 }
 
 func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
@@ -38,9 +36,8 @@ func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	impatient := errors.New("not for so long")
 	cancel(impatient)
-	if _, err := c.Files(ctx, false); !errors.Is(err, impatient) {
-		t.Errorf("before: %v", err)
-	}
+	_, err := c.Files(ctx, false)
+	assert.Check(t, is.ErrorIs(err, impatient), "before")
 	close(c.stock.ready)
 	root, err := c.Files(t.Context(), false)
 	assert.NilError(t, err, "after")

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 var (
@@ -56,9 +57,8 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 		t.Errorf("both: %v", err)
 	}
 	for _, url := range []string{"http://backend.example", "backend.example", "https://", "https://user@backend.example"} {
-		if _, err := parse("--callback-url", url); err == nil || !strings.Contains(err.Error(), "callback URL") {
-			t.Errorf("%q: %v", url, err)
-		}
+		_, err := parse("--callback-url", url)
+		assert.Check(t, is.ErrorContains(err, "callback URL"), url)
 	}
 	if _, err := parse("--callback-ping", "0"); err == nil {
 		t.Error("no pings at all are taken")

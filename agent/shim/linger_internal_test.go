@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/server"
@@ -66,9 +67,7 @@ func TestClientsAreCutByTheFirstWordAfterThatOfTheRelease(t *testing.T) {
 				}
 			}
 			<-cut
-			if len(s.terminate) > 0 {
-				t.Error("its clients were cut before the last word")
-			}
+			assert.Check(t, is.Len(s.terminate, 0), "its clients were cut before the last word")
 		})
 	}
 }

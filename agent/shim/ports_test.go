@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -194,9 +196,7 @@ func TestAPublishedUDPPortAnswersEachClient(t *testing.T) {
 			seen[string(answer[:n])] = true
 		}
 	}
-	if len(seen) != 3 {
-		t.Fatalf("three clients became %v", seen)
-	}
+	assert.Assert(t, is.Len(seen, 3), "three clients became")
 }
 
 func TestAPortThatIsTakenFailsTheLaunchInDockersWords(t *testing.T) {

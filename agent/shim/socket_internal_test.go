@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -124,7 +125,6 @@ func TestAConnectionWhoseFrontendHasClosedIsClosed(t *testing.T) {
 	// The client is silent, and its place is free for the next.
 	connect()
 	accept(t, frontend)
-	if _, err := client.Write([]byte("more")); !errors.Is(err, unix.EPIPE) {
-		t.Error(err)
-	}
+	_, err = client.Write([]byte("more"))
+	assert.Check(t, is.ErrorIs(err, unix.EPIPE))
 }

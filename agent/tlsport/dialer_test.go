@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
@@ -190,9 +191,8 @@ func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 				t.Error(m)
 			}
 			expectHello(t, conn)
-			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Error(err)
-			}
+			_, err := conn.Read(make([]byte, 1))
+			assert.Check(t, is.ErrorIs(err, io.EOF))
 			conn.Close()
 			<-left
 		})
@@ -228,9 +228,8 @@ func TestNothingIsLeftOfAServerThatNeitherReadsNorAnswers(t *testing.T) {
 	before := runtime.NumGoroutine()
 	conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
 	_ = conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	if _, err := conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal(err)
-	}
+	_, err := conn.Write(make([]byte, 64<<20))
+	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	conn.Close()
 	n.order(map[string]any{"cancel": n.lastID})
 	withServer := before + 1

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
@@ -384,18 +385,16 @@ func TestOfClientsThatNodeHasLeftTheOldestIsReset(t *testing.T) {
 		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 		clients = append(clients, client)
 		_ = up.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-		if _, err := up.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal(err)
-		}
+		_, err := up.Write(make([]byte, 64<<20))
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		up.Close()
 		_ = n.channel.Tell(fromNode{ID: id, State: closed})
 	}
 	_ = n.channel.Tell(fromNode{TLS: a.settings(t, 2)})
 	for n.next()["configured"] != 2.0 { // After all that was told before.
 	}
-	if _, err := io.Copy(io.Discard, clients[0]); !errors.Is(err, unix.ECONNRESET) {
-		t.Error(err)
-	}
+	_, err := io.Copy(io.Discard, clients[0])
+	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET))
 	if n, err := io.Copy(io.Discard, clients[1]); err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}

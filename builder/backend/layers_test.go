@@ -10,6 +10,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
@@ -68,12 +69,9 @@ func TestALayerThatIsCutMakesNoImage(t *testing.T) {
 	server.TakesLayers = true
 	top := layer()
 	top.Content = failing{}
-	if _, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("answered %v", err)
-	}
-	if left := server.Images(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	_, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true)
+	assert.Check(t, is.ErrorIs(err, io.ErrUnexpectedEOF))
+	assert.Check(t, is.Len(server.Images(), 0))
 }
 
 func TestALayerThatIsLostWithItsBackendIsSentAgain(t *testing.T) {
@@ -104,9 +102,8 @@ func TestABuildThatIsCancelledWhileALayerGoesMakesNoImage(t *testing.T) {
 		if _, err := client.InstallImage(ctx, []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); err == nil {
 			t.Errorf("%s: succeeded", procedure)
 		}
-		if left := server.Images(); len(left) != 0 {
-			t.Errorf("%s: left %v", procedure, left)
-		}
+		left := server.Images()
+		assert.Check(t, is.Len(left, 0), "%s: left", procedure)
 		if context.Cause(ctx) == nil {
 			t.Errorf("%s was not called", procedure)
 		}

@@ -3,7 +3,6 @@ package cachefiles
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -13,6 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // innerBucket is the name of a bucket that is kept within another's page.
@@ -99,9 +99,8 @@ func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
 		t.Fatalf("%v: %s", err, said)
 	}
 	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check))
-	if _, err := os.Stat(damaged); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is there: %v", err)
-	}
+	_, err = os.Stat(damaged)
+	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist), "it is there")
 }
 
 func TestADamagedBucketWithinAnothersPageIsFound(t *testing.T) {

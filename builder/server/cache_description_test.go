@@ -14,6 +14,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // describedBy reads the description of a cache with a manifest that names this configuration.
@@ -46,9 +47,7 @@ func TestABuildCacheOfAnImageWithoutAHistoryIsRefused(t *testing.T) {
 		}
 	}
 	for name, config := range map[string]any{"none": image(), "an empty one": image(ocispecs.History{EmptyLayer: true})} {
-		if err := describedBy(t, ocispecs.MediaTypeImageConfig, config); err == nil || !strings.Contains(err.Error(), "fewer steps than layers") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(describedBy(t, ocispecs.MediaTypeImageConfig, config), "fewer steps than layers"), name)
 	}
 	assert.Check(t, describedBy(t, ocispecs.MediaTypeImageConfig, image(ocispecs.History{})))
 }
@@ -114,9 +113,7 @@ func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
 		cacheimporttypes.CacheConfigMediaTypeV0: map[string]any{"records": config.Records, "moby.buildkit.cache.v0": []byte("[]")},
 		ocispecs.MediaTypeImageConfig:           map[string]any{"moby.buildkit.cache.v0": inline},
 	} {
-		if err := describedBy(t, kind, document); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
-			t.Errorf("%s: %v", kind, err)
-		}
+		assert.Check(t, is.ErrorContains(describedBy(t, kind, document), errRecordLoop.Error()), kind)
 	}
 }
 
@@ -207,9 +204,7 @@ func TestResultsOfABuildCacheWithTooManyLayersInAllAreRefused(t *testing.T) {
 		document, err := json.Marshal(each)
 		assert.NilError(t, err)
 		var steps atomic.Int64
-		if err := checkDescription(document, &steps); !errors.Is(err, errRecordSteps) {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorIs(checkDescription(document, &steps), errRecordSteps), name)
 	}
 }
 
@@ -233,9 +228,7 @@ func TestResultsOfOneRecordOfABuildCacheWithTooManyLayersAreRefused(t *testing.T
 	var steps atomic.Int64
 	assert.Check(t, checkRecords(config, &steps))
 	config.Records = append(config.Records, both, both)
-	if err := checkRecords(config, &steps); !errors.Is(err, errRecordSteps) {
-		t.Errorf("results of equal records: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(checkRecords(config, &steps), errRecordSteps), "results of equal records")
 	root.Results = append(append(root.Results, root.Results...), root.Results...)
 	root.Results = append(root.Results, root.Results...)
 	if err := checkRecords(cacheimporttypes.CacheConfig{Layers: config.Layers, Records: []cacheimporttypes.CacheRecord{root}}, &steps); !errors.Is(err, errRecordSteps) {

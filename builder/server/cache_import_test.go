@@ -25,6 +25,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sockerless/sockerless/builder/worker"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // endlessCache is a registry that does not end its answer to a GET of a path with this part.
@@ -122,9 +123,7 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
 			}
-			if err == nil || !strings.Contains(err.Error(), "within 200ms") {
-				t.Error(err)
-			}
+			assert.Check(t, is.ErrorContains(err, "within 200ms"))
 		})
 	}
 }
@@ -146,9 +145,8 @@ func TestABuildCacheThatIsPutTogetherTooLongIsLeftButItsMemoryIsWatched(t *testi
 	m := newMemory(0)
 	tooLong := errors.New("too long")
 	importer := &boundedImporter{busyImporter{work: work}, &described{}, m, time.Now().Add(50 * time.Millisecond), tooLong, layerPatience}
-	if _, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil); !errors.Is(err, tooLong) {
-		t.Error(err)
-	}
+	_, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil)
+	assert.Check(t, is.ErrorIs(err, tooLong))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.building != 1 {
@@ -190,9 +188,7 @@ func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			if err := describe(t, server); err == nil || !strings.Contains(err.Error(), "bytes") {
-				t.Errorf("it was read: %v", err)
-			}
+			assert.Check(t, is.ErrorContains(describe(t, server), "bytes"), "it was read")
 		})
 	}
 }
@@ -307,9 +303,8 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 		if err != nil || len(records) != 1 {
 			t.Fatal(records, err)
 		}
-		if _, err := imported.Load(ctx, records[0]); err == nil || !strings.Contains(err.Error(), "too slowly") {
-			t.Errorf("it was loaded: %v", err)
-		}
+		_, err = imported.Load(ctx, records[0])
+		assert.Check(t, is.ErrorContains(err, "too slowly"), "it was loaded")
 	}
 	if count := fetches.Load(); count != 1 {
 		t.Errorf("%d layers were asked for", count)

@@ -16,6 +16,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -98,9 +99,7 @@ func TestTheLastBuildsPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
 	_, end := s.beginBuild(t.Context())
 	end()
 	assert.NilError(t, <-released)
-	if left := keysLeft(); len(left) != 1 {
-		t.Errorf("left %q", left)
-	}
+	assert.Check(t, is.Len(keysLeft(), 1))
 }
 
 // pruneStream receives BuildKit's responses to a prune.

@@ -24,6 +24,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/buildkit/session/auth"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -125,9 +126,7 @@ func TestAContextDemandsNoLargeWindow(t *testing.T) {
 		"a whole content of 16 GiB": {0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 4, 0, 0, 0},
 	} {
 		err := s.unpackBody(t.Context(), bytes.NewReader(append(start, 3, 0, 16, 0)), t.TempDir())
-		if err == nil || !strings.Contains(err.Error(), "exceed") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "exceed"), name)
 	}
 }
 

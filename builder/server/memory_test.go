@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
@@ -75,9 +77,7 @@ func TestMemoryIsLookedAtOnlyWhileSomethingIsBuilt(t *testing.T) {
 	m.limit, m.inUse = 100, func() int64 { return 0 }
 	build := errors.New("it fails")
 	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return 0, build })
-	if !errors.Is(err, build) {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, build))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.building != 0 || m.stop != nil {
@@ -89,9 +89,7 @@ func TestAPanicOfABuildIsItsErrorAlone(t *testing.T) {
 	m := newMemory(0)
 	var stages []int
 	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return stages[len(stages)-1], nil })
-	if err == nil || !strings.Contains(err.Error(), "index out of range [-1]") {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "index out of range [-1]"))
 	if m.building != 0 {
 		t.Error("it is under way still")
 	}

@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -28,6 +27,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // hijacked is a connection whose first bytes were read with the answer.
@@ -149,9 +149,7 @@ func TestTheHistoryNamesNoSession(t *testing.T) {
 	_, connect := served(t, s)
 	attributes := map[string]string{"local-sessionid:context": "a-session", "context": "another"}
 	_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: identity.NewID(), Frontend: "unknown", FrontendAttrs: attributes})
-	if err == nil || !strings.Contains(err.Error(), "unknown") {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "unknown"))
 	records := listed(t, connect())
 	if len(records) != 1 || records[0].FrontendAttrs["context"] != "another" || records[0].FrontendAttrs["local-sessionid:context"] == "a-session" {
 		t.Errorf("the history has %v", records)

@@ -19,6 +19,7 @@ import (
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -87,9 +88,7 @@ func TestABackendThatHangsAtTheEndOfABuildHoldsUpNoOther(t *testing.T) {
 	}
 	close(goOn)
 	assert.Check(t, <-first)
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestAnUploadThatNoBuildTakesEnds(t *testing.T) {
@@ -22,9 +23,7 @@ func TestAnUploadThatNoBuildTakesEnds(t *testing.T) {
 		if refusal := new(refused); !errors.As(err, &refusal) || refusal.status != http.StatusNotFound {
 			t.Errorf("answered %v", err)
 		}
-		if len(uploads.waiting) != 0 {
-			t.Errorf("left %v", uploads.waiting)
-		}
+		assert.Check(t, is.Len(uploads.waiting, 0))
 	})
 }
 

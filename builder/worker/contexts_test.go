@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -103,9 +104,8 @@ func (p packets) DiffCopy(stream filesync.FileSync_DiffCopyServer) error {
 func TestASessionsEntriesEndOnce(t *testing.T) {
 	w := workerOfContexts(t, wide)
 	for name, after := range map[string]*types.Packet{"their end": {}, "another": {Stat: &types.Stat{Path: "file", Mode: 0o644}}, "one of another kind": {ID: 1}} {
-		if _, err := sentBy(t, w, packets{{}, after}, "", &local.LocalIdentifier{Name: "context"}); err == nil || !strings.Contains(err.Error(), "after their end") {
-			t.Errorf("%s: %v", name, err)
-		}
+		_, err := sentBy(t, w, packets{{}, after}, "", &local.LocalIdentifier{Name: "context"})
+		assert.Check(t, is.ErrorContains(err, "after their end"), name)
 	}
 	nothingLeft(t, w)
 }
@@ -200,9 +200,7 @@ func TestASessionDoesNotReplaceItsDirectory(t *testing.T) {
 				root.Linkname = outside
 			}
 			_, err := sentFiles(t, w, claimed{root, {Path: "written", Mode: 0o644, Size: 4}}, "")
-			if err == nil || !strings.Contains(err.Error(), "the directory itself") {
-				t.Error(err)
-			}
+			assert.Check(t, is.ErrorContains(err, "the directory itself"))
 			for _, directory := range []string{outside, w.contexts.root} {
 				if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
 					t.Errorf("%s has %v, %v", directory, left, err)

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // tarOf makes a tar of entries with content of their stated sizes.
@@ -140,10 +140,9 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 	}
 	impatient, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := w.Decompress(impatient, bytes.NewReader(archive)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("one more: %v", err)
-	}
-	_, err := w.Decompress(impatient, bytes.NewReader(compressed(t)))
+	_, err := w.Decompress(impatient, bytes.NewReader(archive))
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded), "one more")
+	_, err = w.Decompress(impatient, bytes.NewReader(compressed(t)))
 	assert.Check(t, err, "gzip")
 	for _, each := range open {
 		_, _ = each.Close(), each.Close()
@@ -217,9 +216,7 @@ func TestAnArchiveThatIsAddedEndsBehindItsTar(t *testing.T) {
 func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	err := unpackContext(dir, tarOf(t, file(strings.Repeat("d/", 3000)+"f", 0)), wide)
-	if !errors.Is(err, unix.ENAMETOOLONG) {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENAMETOOLONG))
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("left %v, %v", entries, err)
 	}

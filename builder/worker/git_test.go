@@ -23,6 +23,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/source/git"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // workerOfGit is a worker with its own git proxy.
@@ -132,9 +133,8 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 		nothingLeft(t, w)
 	}
 	w := workerOfGit(t, wide)
-	if _, _, err := w.CheckOut(context.Background(), address+"/repository.git#other"); err == nil || !strings.Contains(err.Error(), "does not contain ref other") {
-		t.Errorf("a branch that is not there: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), address+"/repository.git#other")
+	assert.Check(t, is.ErrorContains(err, "does not contain ref other"), "a branch that is not there")
 	nothingLeft(t, w)
 	if dir, _, err := w.CheckOut(context.Background(), "http://files.example/context.tar"); dir != "" || err != nil {
 		t.Errorf("a file is taken for a repository: %q, %v", dir, err)
@@ -156,9 +156,8 @@ func TestWhatARemoteNamesIsNoPathAndNoOptionOfGit(t *testing.T) {
 		}
 	}
 	w := workerOfGit(t, wide)
-	if _, _, err := w.CheckOut(context.Background(), "http://127.0.0.1:1/a.git#--upload-pack=x"); err == nil || !strings.Contains(err.Error(), "invalid git ref") {
-		t.Errorf("a ref that is an option: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), "http://127.0.0.1:1/a.git#--upload-pack=x")
+	assert.Check(t, is.ErrorContains(err, "invalid git ref"), "a ref that is an option")
 	nothingLeft(t, w)
 }
 
@@ -226,18 +225,15 @@ func TestGitAsksNoMetadataService(t *testing.T) {
 		"http://169.254.169.254/latest.git", "https://[fd00:ec2::254]/latest.git", "git://169.254.169.254:80/latest", "ssh://git@169.254.169.254:80/latest",
 		"git@169.254.169.254:latest.git", "http://2852039166/latest.git",
 	} {
-		if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-			t.Errorf("%s: %v", remote, err)
-		}
+		_, _, err := w.CheckOut(context.Background(), remote)
+		assert.Check(t, is.ErrorContains(err, "of a metadata service"), remote)
 	}
 	remote := repository(t, map[string]string{"file": "x"}) + "/away.git"
-	if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "403") {
-		t.Errorf("a redirect to one: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), remote)
+	assert.Check(t, is.ErrorContains(err, "403"), "a redirect to one")
 	for _, address := range []string{"169.254.169.254:443", "[fd00:ec2::254]:443"} {
-		if _, err := w.gitProxy.connect(context.Background(), address); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-			t.Errorf("a tunnel to %s: %v", address, err)
-		}
+		_, err := w.gitProxy.connect(context.Background(), address)
+		assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a tunnel to %s", address)
 	}
 	nothingLeft(t, w)
 }
@@ -422,9 +418,7 @@ func TestAServerThatStallsIsNotWaitedForForLong(t *testing.T) {
 	w := workerOfGit(t, wide)
 	w.git.silence = 100 * time.Millisecond
 	_, _, err := w.CheckOut(t.Context(), address+"/a.git")
-	if err == nil || !strings.Contains(err.Error(), "nothing has come of the git repository for 100ms") {
-		t.Errorf("%v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "nothing has come of the git repository for 100ms"))
 	nothingLeft(t, w)
 }
 
@@ -452,9 +446,7 @@ func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
 	left := errors.New("the build is cancelled")
 	leave(left)
 	for range 2 {
-		if err := <-ended; !errors.Is(err, left) {
-			t.Errorf("answered %v", err)
-		}
+		assert.Check(t, is.ErrorIs(<-ended, left))
 	}
 	// One that ends lets the next begin.
 	go fetch(ctx, "last")
@@ -474,9 +466,7 @@ func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
 	}
 	cancel(left)
 	for range maxGits {
-		if err := <-ended; !errors.Is(err, left) {
-			t.Errorf("answered %v", err)
-		}
+		assert.Check(t, is.ErrorIs(<-ended, left))
 	}
 	if len(asked) != 0 {
 		t.Errorf("%d more were asked", len(asked))
@@ -496,9 +486,8 @@ func TestAClientHasNotAllTurnsOfGit(t *testing.T) {
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := take(soon, "more", "one"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("answered %v", err)
-	}
+	_, err := take(soon, "more", "one")
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded))
 	leave, err := take(t.Context(), "other", "two")
 	must(t, err)
 	leave()

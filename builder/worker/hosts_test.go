@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
@@ -43,12 +44,10 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	}
 	away := httptest.NewServer(nethttp.RedirectHandler("http://169.254.169.254/latest", nethttp.StatusFound))
 	defer away.Close()
-	if _, err := hosts[0].Client.Get(away.URL); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-		t.Errorf("a redirect to a metadata service: %v", err)
-	}
-	if _, err := (&Worker{}).Hosts(false)("169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-		t.Errorf("a metadata service: %v", err)
-	}
+	_, err = hosts[0].Client.Get(away.URL)
+	assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a redirect to a metadata service")
+	_, err = (&Worker{}).Hosts(false)("169.254.169.254:80")
+	assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a metadata service")
 }
 
 func TestATokenServersAnswerIsBounded(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	nethttp "net/http"
@@ -22,6 +21,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sync/semaphore"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 const wantedRefusal = "the address of a metadata service"
@@ -33,9 +33,7 @@ func refused(t *testing.T, transport nethttp.RoundTripper, address string) {
 	if err == nil {
 		response.Body.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), wantedRefusal) {
-		t.Errorf("%s: %v", address, err)
-	}
+	assert.Check(t, is.ErrorContains(err, wantedRefusal), address)
 }
 
 var metadataHosts = []string{
@@ -256,9 +254,7 @@ func TestAWebServerLeadsToNoSession(t *testing.T) {
 		made, err := files.Resolve(t.Context(), id, sessions, nil)
 		must(t, err)
 		_, _, _, _, err = made.CacheKey(t.Context(), &resolvingJob{job{session: client.ID()}}, 0)
-		if err == nil || !strings.Contains(err.Error(), "redirects to a client's session") {
-			t.Errorf("%s: %v", target, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "redirects to a client's session"), target)
 	}
 }
 
@@ -274,9 +270,8 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
 	must(t, err)
 	defer answer.Body.Close()
-	if _, err := io.ReadAll(answer.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
+	_, err = io.ReadAll(answer.Body)
+	assert.Check(t, is.ErrorIs(err, os.ErrDeadlineExceeded))
 }
 
 func TestAClientsDownloadsAreBounded(t *testing.T) {
@@ -331,15 +326,13 @@ func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	must(t, err)
 	second, err := dial()
 	must(t, err)
-	if _, err := dial(); err == nil || !strings.Contains(err.Error(), "too many connections to the web") {
-		t.Errorf("the third: %v", err)
-	}
+	_, err = dial()
+	assert.Check(t, is.ErrorContains(err, "too many connections to the web"), "the third")
 	// The place of each is given back once, and that of one that fails.
 	must(t, second.Close())
 	_ = second.Close()
-	if _, err := bounded.DialContext(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), wantedRefusal) {
-		t.Errorf("a metadata service: %v", err)
-	}
+	_, err = bounded.DialContext(t.Context(), "tcp", "169.254.169.254:80")
+	assert.Check(t, is.ErrorContains(err, wantedRefusal), "a metadata service")
 	third, err := dial()
 	must(t, err)
 	if _, err := dial(); err == nil {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -90,7 +90,6 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	}
 	remove()
 	pulled = baseImage("second")
-	if _, err := instance.Snapshot(context.Background(), aJob{}); err == nil || !strings.Contains(err.Error(), "was removed while it was being built from") {
-		t.Errorf("another image was taken: %v", err)
-	}
+	_, err := instance.Snapshot(context.Background(), aJob{})
+	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
 }

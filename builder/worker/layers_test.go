@@ -14,6 +14,7 @@ import (
 
 	digest "github.com/opencontainers/go-digest"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
@@ -95,9 +96,7 @@ func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {
 				must(t, os.Remove(filepath.Join(dir, fmt.Sprint("f", number))))
 			}
 		})
-		if len(entries) != 20 {
-			t.Fatalf("%q", entries)
-		}
+		assert.Assert(t, is.Len(entries, 20))
 		if first == nil {
 			first = layer
 		}

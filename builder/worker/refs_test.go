@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -39,9 +40,7 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 			t.Errorf("%s answered %v", name, err)
 		}
 	}
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
@@ -58,9 +57,7 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	kept := w.stateRef(installed(t, w.states, "of the next build"))
 	assert.NilError(t, letGo())
 	w.WaitForRemovals(ctx, "")
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -100,9 +97,8 @@ func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	results := []solver.Result{bkworker.NewWorkerRefResult(state, w)}
-	if _, err := unlessCancelled(ctx, results, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("answered %v", err)
-	}
+	_, err := unlessCancelled(ctx, results, nil)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	if w.states.isInUse(state.id) {
 		t.Error("still in use")
 	}
@@ -143,18 +139,16 @@ func TestAContextIsLookedForWhileItIsReferredTo(t *testing.T) {
 	dir, err := w.contexts.take("")
 	must(t, err)
 	files := w.contextRef("context:1", dir)
-	if _, err := w.LoadRef(ctx, "context:1", false); !errors.Is(err, solver.ErrNotFound) {
-		t.Errorf("it is used: %v", err)
-	}
+	_, err = w.LoadRef(ctx, "context:1", false)
+	assert.Check(t, is.ErrorIs(err, solver.ErrNotFound), "it is used")
 	held, err := w.LoadRef(ctx, "context:1", true)
 	must(t, err)
 	must(t, files.Release(ctx))
 	_, err = os.Stat(dir.path)
 	assert.Check(t, err)
 	must(t, held.Release(ctx))
-	if _, err := w.LoadRef(ctx, "context:1", true); !errors.Is(err, solver.ErrNotFound) {
-		t.Errorf("it is there still: %v", err)
-	}
+	_, err = w.LoadRef(ctx, "context:1", true)
+	assert.Check(t, is.ErrorIs(err, solver.ErrNotFound), "it is there still")
 }
 
 func TestAStateOfWhichNothingIsReadNeedsNoContainer(t *testing.T) {
@@ -163,7 +157,5 @@ func TestAStateOfWhichNothingIsReadNeedsNoContainer(t *testing.T) {
 	if scoped, err := w.scoped(context.Background(), state, nil); err != nil || scoped != state {
 		t.Errorf("%v, %v", scoped, err)
 	}
-	if made := server.Containers(); len(made) != 0 {
-		t.Errorf("made %v", made)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }

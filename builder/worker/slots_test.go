@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestSlotsAreASessionsOwn(t *testing.T) {
@@ -25,9 +26,8 @@ func TestSlotsAreASessionsOwn(t *testing.T) {
 	cause := errors.New("the build is cancelled")
 	cancelled, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, err := all.take(cancelled, "one"); !errors.Is(err, cause) {
-		t.Errorf("answered %v", err)
-	}
+	_, err = all.take(cancelled, "one")
+	assert.Check(t, is.ErrorIs(err, cause))
 	select {
 	case <-given:
 		t.Error("three have one of two slots")

@@ -14,6 +14,7 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -54,9 +55,8 @@ func TestAHeldStateIsNotPruned(t *testing.T) {
 	}
 	_, err := s.load(context.Background(), held.ID)
 	assert.Check(t, err)
-	if _, err := s.load(context.Background(), free.ID); !errors.Is(err, errNoState) {
-		t.Errorf("the pruned state: %v", err)
-	}
+	_, err = s.load(context.Background(), free.ID)
+	assert.Check(t, is.ErrorIs(err, errNoState), "the pruned state")
 }
 
 func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
@@ -76,9 +76,7 @@ func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
 			<-asking
 		}
 	}
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 1))
 	if got := <-loaded; !errors.Is(got.err, errNoState) {
 		t.Errorf("the state was handed out while it was removed: %v", got.err)
 	}
@@ -90,9 +88,7 @@ func TestAStateIsNotPrunedWhileItIsLookedFor(t *testing.T) {
 	s.letGo(made.ID)
 	server.Before = func(procedure string) {
 		if procedure == "InspectImage" {
-			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-				t.Errorf("pruned %v", gone)
-			}
+			assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 		}
 	}
 	_, err := s.load(context.Background(), made.ID)
@@ -106,9 +102,8 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	s, _ := statesOf(t)
 	made := installed(t, s, "made")
 	assert.NilError(t, s.backend.RemoveImage(context.Background(), made.ID))
-	if _, err := s.load(context.Background(), made.ID); !errors.Is(err, errNoState) {
-		t.Errorf("loaded: %v", err)
-	}
+	_, err := s.load(context.Background(), made.ID)
+	assert.Check(t, is.ErrorIs(err, errNoState), "loaded")
 	if left, err := s.list(); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -172,9 +167,8 @@ func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
 			again, err := openStates(s.backend, s.db)
 			assert.NilError(t, err)
 			assert.NilError(t, again.removeLost(context.Background()))
-			if _, err := again.load(context.Background(), damaged.ID); !errors.Is(err, errNoState) {
-				t.Errorf("loaded: %v", err)
-			}
+			_, err = again.load(context.Background(), damaged.ID)
+			assert.Check(t, is.ErrorIs(err, errNoState), "loaded")
 			_, err = again.load(context.Background(), whole.ID)
 			assert.Check(t, err)
 			if made := installed(t, again, "damaged"); made.ID != damaged.ID || !slices.Equal(made.DiffIDs, damaged.DiffIDs) {
@@ -244,9 +238,7 @@ func TestAHeldChildKeepsItsParent(t *testing.T) {
 	child.Parent = parent.ID
 	assert.NilError(t, s.put(child))
 	s.letGo(parent.ID)
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 	s.letGo(child.ID)
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"child", "parent"}) {
 		t.Errorf("pruned %v", gone)
@@ -278,9 +270,7 @@ func TestACommittedStateIsHeldAndKnown(t *testing.T) {
 	if known, err := s.recorded(made.ID); err != nil || known.Description != "RUN" || known.Size != 1024 || len(known.DiffIDs) != 1 {
 		t.Errorf("knows %v, %v", known, err)
 	}
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 	s.letGo(made.ID)
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"RUN"}) || len(server.Images()) != 0 {
 		t.Errorf("pruned %v, left %v", gone, server.Images())
@@ -297,9 +287,7 @@ func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
 	commits := 0
 	server.After = func(string) {
 		if commits++; commits == 1 {
-			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
-				t.Errorf("pruned %v", gone)
-			}
+			assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 1))
 		}
 	}
 	again, err := s.commit(ctx, "container", nil, from)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
@@ -65,9 +66,8 @@ func TestStatReportsErrors(t *testing.T) {
 		"/loop/x":   unix.ELOOP,
 		"/nowhere/": ErrNotFound,
 	} {
-		if _, err := r.Stat(path); !errors.Is(err, kind) {
-			t.Errorf("%q: %v", path, err)
-		}
+		_, err := r.Stat(path)
+		assert.Check(t, is.ErrorIs(err, kind), path)
 		if errors.Is(kind, unix.ENOTDIR) {
 			if _, err := r.Stat(path); errors.Is(err, ErrNotFound) {
 				t.Errorf("%q counts as not found", path)
@@ -189,9 +189,7 @@ func TestGettingEndsWithItsContext(t *testing.T) {
 	defer tree.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := tree.WriteTar(ctx, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorIs(tree.WriteTar(ctx, &bytes.Buffer{}), context.Canceled))
 }
 
 func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
@@ -200,9 +198,7 @@ func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
 	tree, err := r.Get("/d")
 	must(t, err)
 	defer tree.Close()
-	if err := tree.WriteTar(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "directories deep") {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorContains(tree.WriteTar(t.Context(), &bytes.Buffer{}), "directories deep"))
 }
 
 func makeDeep(t *testing.T, dir string, depth int) {
@@ -238,9 +234,7 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 		defer tree.Close()
 		go func() { errs <- tree.WriteTar(t.Context(), stop) }()
 	}
-	if err := <-errs; !errors.Is(err, levels.ErrNoRoom) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-errs, levels.ErrNoRoom))
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil || len(entries) > 600 {
 		t.Error(len(entries), err)

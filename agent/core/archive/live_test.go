@@ -2,7 +2,6 @@ package archive
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // live takes the inventory of a directory.
@@ -194,9 +195,8 @@ func TestADirectoryOfManyFilesIsComparedInParts(t *testing.T) {
 	root, err := os.Open(dir)
 	must(t, err)
 	defer root.Close()
-	if _, err := TakeInventory(t.Context(), root, Bounds{}, namesAtOnce); !errors.Is(err, ErrTooMany) {
-		t.Errorf("beyond the limit: %v", err)
-	}
+	_, err = TakeInventory(t.Context(), root, Bounds{}, namesAtOnce)
+	assert.Check(t, is.ErrorIs(err, ErrTooMany), "beyond the limit")
 }
 
 func TestDevicesAreComparedByTheirNumbers(t *testing.T) {
@@ -247,8 +247,6 @@ func BenchmarkInventory(b *testing.B) {
 func BenchmarkLiveChanges(b *testing.B) {
 	l := live(b, manyFiles(b, 50_000), Bounds{})
 	for b.Loop() {
-		if told := l.told(b); len(told) != 0 {
-			b.Fatal(told)
-		}
+		assert.Assert(b, is.Len(l.told(b), 0))
 	}
 }

@@ -1,7 +1,6 @@
 package children_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -45,9 +44,7 @@ func TestEveryStatusArrives(t *testing.T) {
 	if status, _ := killed.Status(); !status.Signaled() || status.Signal() != unix.SIGKILL {
 		t.Fatal(status)
 	}
-	if err := killed.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, killed.Signal(unix.SIGTERM), os.ErrProcessDone)
 }
 
 // orphan leaves a process behind and returns its PID.
@@ -106,7 +103,6 @@ func TestAStrangersChildIsNotAdopted(t *testing.T) {
 }
 
 func TestAProgramThatIsMissingIsNotStarted(t *testing.T) {
-	if _, err := reaper(t).Spawn("/nosuch", []string{"nosuch"}, &os.ProcAttr{}); !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
+	_, err := reaper(t).Spawn("/nosuch", []string{"nosuch"}, &os.ProcAttr{})
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -25,9 +25,7 @@ func TestALockIsWaitedForUntilItIsFreeOrTheWaitIsOver(t *testing.T) {
 	over := errors.New("the wait is over")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(over)
-	if err := Lock(ctx, second); !errors.Is(err, over) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, Lock(ctx, second), over)
 	taken := make(chan error, 1)
 	go func() { taken <- Lock(t.Context(), second) }()
 	assert.NilError(t, first.Close())

@@ -2,7 +2,6 @@ package handover
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -52,9 +52,7 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 		}
 	}
 	assert.NilError(t, given.End(nil))
-	if len(offers.carried) != 0 {
-		t.Error("a client that was given all is still looked at")
-	}
+	assert.Check(t, is.Len(offers.carried, 0), "a client that was given all is still looked at")
 	assert.Check(t, ctx.Err())
 }
 
@@ -136,9 +134,7 @@ func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {
 	assert.NilError(t, err)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := offers.WaitTaken(over); !errors.Is(err, context.Canceled) {
-		t.Fatal("an offer is open")
-	}
+	assert.ErrorIs(t, offers.WaitTaken(over), context.Canceled, "an offer is open")
 	waited := make(chan error)
 	go func() { waited <- offers.WaitTaken(t.Context()) }()
 	offer.Withdraw()

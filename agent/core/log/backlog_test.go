@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // stalled is a disk that blocks until it is released.
@@ -119,9 +120,7 @@ func TestAFailedWriteIsReportedUntilOneSucceeds(t *testing.T) {
 	disk.err = full
 	disk.mu.Unlock()
 	add(nil)
-	if err := b.close(); !errors.Is(err, full) {
-		t.Errorf("told at the end: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(b.close(), full), "told at the end")
 	assert.Check(t, b.close(), "told again")
 	if err := b.add(Stdout, time.Now(), []byte("late\n")); err == nil {
 		t.Error("taken after the end")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // read collects n bytes of r, or what came before its end.
@@ -133,9 +134,8 @@ func TestFollowingEndsWithItsContextAndAtUntil(t *testing.T) {
 	r := reader(t, w, following)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
+	_, err := r.Next(ctx)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	until := time.Now().Add(20 * time.Millisecond).UnixNano()
 	r = reader(t, w, ReadOptions{Stdout: true, Follow: true, Until: &until})
 	if got := read(t, r, 1); got != "" {
@@ -203,17 +203,13 @@ func TestClosingTheWriterLetsReadersFinish(t *testing.T) {
 	if got := read(t, r, 1<<20); got != want {
 		t.Errorf("%q", got)
 	}
-	if _, err := w.Reader(both); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a new reader: %v", err)
-	}
-	if err := w.Append(Stdout, at(1), []byte("x")); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("append: %v", err)
-	}
+	_, err := w.Reader(both)
+	assert.Check(t, is.ErrorIs(err, os.ErrClosed), "a new reader")
+	assert.Check(t, is.ErrorIs(w.Append(Stdout, at(1), []byte("x")), os.ErrClosed), "append")
 	files := w.chain.segments
 	r.Close()
-	if _, err := files[0].file.Stat(); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a file is open after the last reader: %v", err)
-	}
+	_, err = files[0].file.Stat()
+	assert.Check(t, is.ErrorIs(err, os.ErrClosed), "a file is open after the last reader")
 }
 
 // There may be hundreds of readers: only a few get large buffers, and those with

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func files(t *testing.T, dir string) (names []string, size int64) {
@@ -67,9 +68,8 @@ func TestAContinuedLogDropsWhatALowerLimitNoLongerAllows(t *testing.T) {
 	}
 	w.Close()
 	open(t, dir, Settings{MaxSize: 100, MaxFiles: 2})
-	if names, _ := files(t, dir); len(names) != 2 {
-		t.Errorf("files %q", names)
-	}
+	names, _ := files(t, dir)
+	assert.Check(t, is.Len(names, 2))
 }
 
 func TestAWriterThatDiedLeavesNoTornRecord(t *testing.T) {
@@ -244,9 +244,8 @@ func TestADisabledLogKeepsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	w := open(t, dir, Settings{Disabled: true})
 	write(t, w, entry{Stdout, 1, "x"})
-	if _, err := w.Reader(both); !errors.Is(err, ErrDisabled) {
-		t.Errorf("reading: %v", err)
-	}
+	_, err := w.Reader(both)
+	assert.Check(t, is.ErrorIs(err, ErrDisabled), "reading")
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the directory was made: %v", err)
 	}
@@ -293,9 +292,7 @@ func TestAFullDiskIsReportedAndLeavesWholeRecords(t *testing.T) {
 			t.Fatal("more was kept than fits")
 		}
 	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENOSPC))
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); len(out) != kept {
 		t.Errorf("%d of %d bytes", len(out), kept)

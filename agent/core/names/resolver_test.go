@@ -1,7 +1,6 @@
 package names
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -120,9 +119,7 @@ func listenByBoth(t *testing.T) (net.PacketConn, net.Listener) {
 			return packets, listener
 		}
 		packets.Close()
-		if !errors.Is(err, unix.EADDRINUSE) {
-			t.Fatal(err)
-		}
+		assert.ErrorIs(t, err, unix.EADDRINUSE)
 	}
 }
 

@@ -86,9 +86,8 @@ func TestARefusalLeavesNothingBound(t *testing.T) {
 	free.Close()
 	first := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, ContainerPort: 80}
 	second := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: taken(t), ContainerPort: 81}
-	if _, err := bind(t, first, second); !errors.Is(err, ErrAllocated) {
-		t.Fatal(err)
-	}
+	_, err = bind(t, first, second)
+	assert.ErrorIs(t, err, ErrAllocated)
 	_, err = bind(t, first)
 	assert.NilError(t, err, "the first port stayed bound")
 }

@@ -13,6 +13,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -110,9 +112,7 @@ func TestTokensOfTheLastSignalsAreKnown(t *testing.T) {
 		t.Fatalf("%d signals", len(main.signals))
 	}
 	send(1)
-	if len(main.signals) != 1001 {
-		t.Fatal("all tokens are kept")
-	}
+	assert.Assert(t, is.Len(main.signals, 1001), "all tokens are kept")
 }
 
 func TestASignalThatFailedIsSentWhenItIsRepeated(t *testing.T) {
@@ -424,9 +424,7 @@ func TestAnExecThatIsRefusedIsNotOpenedLater(t *testing.T) {
 	if all := collect(t, open("late")); all.last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_EXISTS {
 		t.Fatal(all.last)
 	}
-	if len(runtime.execs) != 0 {
-		t.Fatal("it runs")
-	}
+	assert.Assert(t, is.Len(runtime.execs, 0), "it runs")
 	inTime := open("in time")
 	exec := <-runtime.execs
 	known, err := c.ExecInspect("in time", true)
@@ -452,9 +450,7 @@ func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 	go func() { blocked <- first.WriteStdin(left, make([]byte, 1<<20)) }() // nobody reads
 	gone := errors.New("the client left")
 	cancel(gone)
-	if err := <-blocked; !errors.Is(err, gone) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, <-blocked, gone)
 	first.Close()
 	// The part that the first one wrote is read, then the second's comes whole.
 	go func() {
@@ -526,7 +522,5 @@ func TestTheTerminalOfAProcessThatHasEndedIsNotSized(t *testing.T) {
 	defer (<-runtime.launched).exit(0)
 	_ = runtime.terminal.Close() // as at the process's end, before that is known; the pump may have closed it
 	err = c.Resize(&agentv1.ResizeRequest{Size: &agentv1.ConsoleSize{Height: 24, Width: 80}})
-	if !errors.Is(err, session.ErrNotRunning) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, err, session.ErrNotRunning)
 }

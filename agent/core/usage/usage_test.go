@@ -1,7 +1,6 @@
 package usage
 
 import (
-	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -90,9 +90,7 @@ func TestAGroupThatIsGoneHasNoReading(t *testing.T) {
 		{unified: "testdata/gone"},
 		{controllers: map[string]string{"memory": "testdata/gone"}},
 	} {
-		if err := group.read(empty()); !errors.Is(err, fs.ErrNotExist) {
-			t.Error(err)
-		}
+		assert.Check(t, is.ErrorIs(group.read(empty()), fs.ErrNotExist))
 	}
 }
 

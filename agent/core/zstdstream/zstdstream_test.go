@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // frame returns one that demands a window of 2^log bytes, with a content of
@@ -88,9 +89,8 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 			}
 			last, err := open(t, shared, c.stream)
 			assert.NilError(t, err)
-			if _, err := open(t, shared, c.stream); !errors.Is(err, ErrNoRoom) {
-				t.Errorf("one more: %v", err)
-			}
+			_, err = open(t, shared, c.stream)
+			assert.Check(t, is.ErrorIs(err, ErrNoRoom), "one more")
 			inTurn := make(chan error)
 			go func() {
 				plain, err := shared.OpenInTurn(context.Background(), bufio.NewReader(bytes.NewReader(c.stream)), 2)
@@ -108,9 +108,8 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 			if _, err := open(t, shared, c.stream); err != nil {
 				t.Error("the room is not given back")
 			}
-			if _, err := shared.OpenInTurn(ended, bufio.NewReader(bytes.NewReader(c.stream)), 2); !errors.Is(err, cause) {
-				t.Errorf("after the end: %v", err)
-			}
+			_, err = shared.OpenInTurn(ended, bufio.NewReader(bytes.NewReader(c.stream)), 2)
+			assert.Check(t, is.ErrorIs(err, cause), "after the end")
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func openRoot(t *testing.T) (*Root, string) {
@@ -34,26 +35,23 @@ func TestMakeDirectoriesMakesTheTargetOfADanglingLinkInside(t *testing.T) {
 	if info, err := os.Lstat(filepath.Join(dir, "run", "b")); err != nil || !info.IsDir() {
 		t.Errorf("run/b: %v", err)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
-		t.Errorf("something was made outside: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(dir))
+	assert.Check(t, is.Len(entries, 1), "something was made outside")
 }
 
 func TestMakeDirectoriesGivesUpOnCircularLinks(t *testing.T) {
 	root, dir := openRoot(t)
 	os.Symlink("b", filepath.Join(dir, "a"))
 	os.Symlink("a", filepath.Join(dir, "b"))
-	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ELOOP) {
-		t.Errorf("got %v", err)
-	}
+	_, err := root.MakeDirectories("a/x", nil)
+	assert.Check(t, is.ErrorIs(err, unix.ELOOP))
 }
 
 func TestMakeDirectoriesRefusesAFileInTheWay(t *testing.T) {
 	root, dir := openRoot(t)
 	os.WriteFile(filepath.Join(dir, "a"), nil, 0o644)
-	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ENOTDIR) {
-		t.Errorf("got %v", err)
-	}
+	_, err := root.MakeDirectories("a/x", nil)
+	assert.Check(t, is.ErrorIs(err, unix.ENOTDIR))
 }
 
 func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
@@ -81,9 +79,8 @@ func enter(t *testing.T, current int, name string) int {
 func removeWhole(t *testing.T, dir string) {
 	t.Helper()
 	assert.NilError(t, RemovePath(dir))
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("still there: %v", err)
-	}
+	_, err := os.Lstat(dir)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "still there")
 }
 
 func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // sleeper is a process that does nothing, as a candidate.
@@ -98,9 +99,7 @@ func TestSearchesShareTheReadOfAProcess(t *testing.T) {
 	for range 5 {
 		processes := <-found
 		closeAll(processes)
-		if len(processes) != 1 {
-			t.Errorf("found %v", processes)
-		}
+		assert.Check(t, is.Len(processes, 1))
 	}
 	if n := reads.Load(); n != 1 {
 		t.Errorf("it was read %d times", n)
@@ -116,9 +115,7 @@ func TestAReadOfAnEndedProcessIsNotItsSuccessors(t *testing.T) {
 	assert.NilError(t, ended.Wait())
 	lines := newCommandLines(func(int) ([]byte, error) { return []byte("own\x00"), nil }, 100*time.Millisecond)
 	lines.pending[os.Getpid()] = &lineRead{pidfd: pidfd, done: make(chan struct{})}
-	if found := searched(t, lines, []string{strconv.Itoa(os.Getpid())}); len(found) != 1 {
-		t.Errorf("found %v", found)
-	}
+	assert.Check(t, is.Len(searched(t, lines, []string{strconv.Itoa(os.Getpid())}), 1))
 }
 
 func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
@@ -134,9 +131,7 @@ func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
 		candidates = append(candidates, sleeper(t, 0))
 	}
 	for range 2 {
-		if found := searched(t, lines, candidates); len(found) > 0 {
-			t.Errorf("found %v", found)
-		}
+		assert.Check(t, is.Len(searched(t, lines, candidates), 0))
 	}
 	if n := reads.Load(); n != 64 {
 		t.Errorf("%d are read", n)

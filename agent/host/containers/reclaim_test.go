@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // The namespaces of containers that it has not come to would go.
@@ -21,15 +22,12 @@ func TestAReclaimThatIsCancelledTakesNothing(t *testing.T) {
 	assert.NilError(t, os.WriteFile(left, nil, 0o600))
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.Reclaim(cancelled); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(c.Reclaim(cancelled), context.Canceled))
 	_, err := os.Lstat(left)
 	assert.Check(t, err)
 	assert.Check(t, c.Reclaim(t.Context()))
-	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is left by a whole one:", err)
-	}
+	_, err = os.Lstat(left)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is left by a whole one")
 }
 
 func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
@@ -63,7 +61,6 @@ func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
 	}
 	unlock()
 	assert.Check(t, <-reclaimed)
-	if _, err := os.Lstat(runs[0]); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is not reclaimed once it can be:", err)
-	}
+	_, err = os.Lstat(runs[0])
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is not reclaimed once it can be")
 }

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -29,9 +30,7 @@ func TestAContainerWhoseSocketCannotBeAskedIsNotFoundDead(t *testing.T) {
 	if found, err := c.List([]string{id}); !errors.Is(err, unix.ELOOP) {
 		t.Error(found, err)
 	}
-	if err := c.Release(t.Context(), id); !errors.Is(err, unix.ELOOP) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(c.Release(t.Context(), id), unix.ELOOP))
 	_, err := os.Lstat(paths.ReadyRecord())
 	assert.Check(t, err, "it was released")
 	// Nor is its network one that nobody uses.

@@ -7,25 +7,20 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
 	v := newViews()
 	first, second := &shown{}, &shown{}
 	assert.NilError(t, errors.Join(v.reserve(first, mostViewMounts-10), v.reserve(second, 10)))
-	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
-		t.Errorf("one more: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "one more")
 	for range 2 {
 		assert.NilError(t, v.close(first))
 	}
-	if err := v.reserve(first, 1); !errors.Is(err, errViewClosed) {
-		t.Errorf("a late look: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(v.reserve(first, 1), errViewClosed), "a late look")
 	assert.Check(t, v.reserve(second, mostViewMounts-10), "once there is room")
-	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
-		t.Errorf("room that was given back twice: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "room that was given back twice")
 }
 
 func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {
@@ -49,9 +44,8 @@ func TestAViewThatWaitsForItsTurnEndsWithItsClient(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.namespaceOf(ctx, t.TempDir()); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
+	_, err := c.namespaceOf(ctx, t.TempDir())
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded))
 	<-c.views.making
 	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
 	assert.NilError(t, err)

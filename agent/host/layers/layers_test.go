@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -21,6 +20,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -199,9 +199,8 @@ func TestUnpackTurnsWhiteoutsIntoOverlayfsForm(t *testing.T) {
 			t.Errorf("%s: %q", name, content)
 		}
 	}
-	if entries, _ := os.ReadDir(diff + "/h"); len(entries) != 0 {
-		t.Errorf("h: %v", entries)
-	}
+	entries, _ := os.ReadDir(diff + "/h")
+	assert.Check(t, is.Len(entries, 0), "h")
 	below := tarOf(t, entry{Name: "below"})
 	_, _, err = unpack(t, store, below, below)
 	assert.NilError(t, err)
@@ -494,8 +493,7 @@ func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {
 	os.WriteFile(name, plain, 0o600)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := store.Unpack(ctx, digestOf(plain), name); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
+	_, _, err := store.Unpack(ctx, digestOf(plain), name)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	wantNothingBut(t, dir, emptyName)
 }

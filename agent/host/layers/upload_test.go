@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 const uploadID = "id"
@@ -118,9 +119,7 @@ func TestAnUploadThatFailsLeavesNothing(t *testing.T) {
 			store, dir := openStore(t)
 			announced, blob := upload(t, store, dir)
 			err := announced.Take(context.Background(), c.source)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v", err)
-			}
+			assert.Check(t, is.ErrorContains(err, c.want))
 			if _, told := announced.Taken(); told != err {
 				t.Errorf("the caller is told %v", told)
 			}
@@ -152,9 +151,7 @@ func TestAnUploadIsTakenOnceAndNotOverAFile(t *testing.T) {
 	assert.NilError(t, announced.Close())
 	again, err := store.OpenUpload(uploadID, blob)
 	assert.NilError(t, err)
-	if err := again.Take(context.Background(), bytes.NewReader(plain)); !errors.Is(err, os.ErrExist) {
-		t.Errorf("over a file: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(again.Take(context.Background(), bytes.NewReader(plain)), os.ErrExist), "over a file")
 	if stored, _ := os.ReadFile(blob); !bytes.Equal(stored, plain) {
 		t.Error("the file that was there has changed")
 	}

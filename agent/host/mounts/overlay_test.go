@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func makeLayers(t *testing.T, count int) (dir string, lower []string) {
@@ -49,9 +50,8 @@ func testOverlay(t *testing.T, dir string, lower []string) {
 	for range 2 {
 		assert.Check(t, Unmount(merged))
 	}
-	if entries, _ := os.ReadDir(merged); len(entries) != 0 {
-		t.Error("still mounted")
-	}
+	entries, _ = os.ReadDir(merged)
+	assert.Check(t, is.Len(entries, 0), "still mounted")
 }
 
 func TestOverlayOf127Layers(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/machine"
 )
@@ -133,9 +134,8 @@ func TestAContainerThatHasEndedIsDeletedWithoutTheRuntime(t *testing.T) {
 	if err := r.Delete(t.Context(), id); err != nil || r.Knows(id) {
 		t.Errorf("%v, known: %t", err, r.Knows(id))
 	}
-	if _, err := os.Lstat(cgroup); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its cgroup: %v", err)
-	}
+	_, err := os.Lstat(cgroup)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "its cgroup")
 }
 
 func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
@@ -151,9 +151,7 @@ func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
 		changed := maps.Clone(state)
 		maps.Copy(changed, changes)
 		r := writeState(t, id, changed)
-		if err := r.bury(t.Context(), id); !errors.Is(err, errDeleteByRuntime) {
-			t.Errorf("one that %s: %v", what, err)
-		}
+		assert.Check(t, is.ErrorIs(r.bury(t.Context(), id), errDeleteByRuntime), "one that %s", what)
 		if _, err := os.Lstat(filepath.Join(cgroup, "nested")); err != nil || !r.Knows(id) {
 			t.Errorf("one that %s: %v, known: %t", what, err, r.Knows(id))
 		}
@@ -206,9 +204,7 @@ func TestAProbeClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
 	}
 	_, err = wanted.Probe(t.Context(), program, "-test.run=^$")
 	assert.Check(t, err)
-	if len(left()) > 0 {
-		t.Errorf("left: %v", left())
-	}
+	assert.Check(t, is.Len(left(), 0), "left")
 }
 
 // A runtime may be killed at work, or fail to remove a cgroup whose processes are
@@ -255,12 +251,10 @@ mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
 			}
 			_, err := os.Lstat(filepath.Join(scratch, "busy"))
 			assert.NilError(t, err)
-			if _, err := os.Lstat(groups + group); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("its cgroup: %v", err)
-			}
-			if left, _ := filepath.Glob(filepath.Join(scratch, bundlePrefix+"*")); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
-			}
+			_, err = os.Lstat(groups + group)
+			assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "its cgroup")
+			left, _ := filepath.Glob(filepath.Join(scratch, bundlePrefix+"*"))
+			assert.Check(t, is.Len(left, 0), "left behind")
 		})
 	}
 }
@@ -288,7 +282,6 @@ func TestProbeRunsAContainer(t *testing.T) {
 	if found, err = wanted.Probe(t.Context(), program, "-test.run=^$"); err != nil || found.Name != "runc" {
 		t.Errorf("by path: %+v, %v", found, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(scratch, "*", "*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	left, _ := filepath.Glob(filepath.Join(scratch, "*", "*"))
+	assert.Check(t, is.Len(left, 0), "left behind")
 }

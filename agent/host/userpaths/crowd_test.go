@@ -2,7 +2,6 @@ package userpaths
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/moby/sys/mountinfo"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // manyMounts is a listing of thousands of mounts that counts its calls.
@@ -85,9 +85,7 @@ func TestALookThatIsStuckLeavesItsRoomWhenItsClientHasLeft(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		ended := stick(ctx, t, l, "/proc/self", hung)
 		leave()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+		assert.ErrorIs(t, <-ended, context.Canceled)
 	}
 	assert.Check(t, l.Do(t.Context(), "/etc", func() error { return nil }))
 }
@@ -122,9 +120,7 @@ func TestLooksAtAFullFileSystemHaveTheirTurns(t *testing.T) {
 		}
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 	for waits() > 2 {
 		time.Sleep(time.Millisecond)
 	}

@@ -2,7 +2,6 @@ package userpaths
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -133,9 +133,7 @@ func TestWhatALinkOfProcLeadsToIsThere(t *testing.T) {
 
 func TestAPathThatIsTooLongIsRefusedUnseen(t *testing.T) {
 	err := New().Do(t.Context(), strings.Repeat("/a", unix.PathMax/2), func() error { return nil })
-	if !errors.Is(err, unix.ENAMETOOLONG) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENAMETOOLONG))
 }
 
 func TestAWalkEndsWhereNothingIs(t *testing.T) {
@@ -146,7 +144,5 @@ func TestAWalkEndsWhereNothingIs(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := looks.walk(cancelled, &look{}, "/"+path); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(looks.walk(cancelled, &look{}, "/"+path), context.Canceled))
 }

@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -163,9 +164,8 @@ func TestAVolumeThatCannotBeMadeLeavesNothing(t *testing.T) {
 		if _, err := s.Create(t.Context(), request); err == nil {
 			t.Error("it was made")
 		}
-		if _, err := os.Lstat(filepath.Join(s.Store.dir, "v")); !errors.Is(err, os.ErrNotExist) {
-			t.Error(err)
-		}
+		_, err := os.Lstat(filepath.Join(s.Store.dir, "v"))
+		assert.Check(t, is.ErrorIs(err, os.ErrNotExist))
 	}
 }
 
@@ -184,9 +184,8 @@ func TestAPlainVolumeStaysPlainWhateverOptionsAreAskedFor(t *testing.T) {
 	options := map[string]string{"type": "none", "o": "bind", "device": t.TempDir()}
 	_, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "plain", Driver: "local", Options: options})
 	store.must(err)
-	if _, err := os.Stat(recordPath(filepath.Dir(path))); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("the volume has a record of other options: %v", err)
-	}
+	_, err = os.Stat(recordPath(filepath.Dir(path)))
+	assert.ErrorIs(t, err, os.ErrNotExist, "the volume has a record of other options")
 }
 
 func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
@@ -335,9 +334,7 @@ func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
 	})
 	s.must(err)
 	s.must(errors.Join(os.Remove(link), os.Symlink(block, link)))
-	if err := s.Hold(t.Context(), "one", made.Path); err == nil || !strings.Contains(err.Error(), "is in volume disk") {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorContains(s.Hold(t.Context(), "one", made.Path), "is in volume disk"))
 	s.isMounted(made.Path, false)
 }
 

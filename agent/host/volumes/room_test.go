@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/userpaths"
@@ -103,9 +104,7 @@ func TestADiskThatFillsBelowAVolumeIsReported(t *testing.T) {
 	}
 	s.must(s.Release(t.Context(), "one"))
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 	if len(told) != 0 {
 		t.Errorf("%d told again", len(told))
 	}
@@ -203,9 +202,7 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 		}
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 }
 
 func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
@@ -241,9 +238,7 @@ func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
 		t.Fatal("nothing is told")
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 	if len(told) != 0 {
 		t.Error(<-told)
 	}

@@ -2,7 +2,6 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -47,9 +47,7 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
 	// As left by a process killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
 	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
@@ -63,9 +61,8 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 		t.Errorf("a full volume was filled again: %q", content)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 }
 
 // One with the volume may have been running all the time.
@@ -74,9 +71,7 @@ func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	assert.NilError(t, store.Hold(t.Context(), "running", volume))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
 	for _, holder := range []string{"another", "holder"} {
 		assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, holder))
@@ -84,9 +79,8 @@ func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 			t.Errorf("%s has overwritten it: %q", holder, content)
 		}
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 }
 
 // One that has started since may have written to it.
@@ -94,9 +88,7 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
 	assert.NilError(t, store.Hold(t.Context(), "another", filepath.Join(volume, "part")))
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
 	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
@@ -108,9 +100,8 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 func TestAFileIsNoContentForAVolume(t *testing.T) {
 	image, store, volume := setUp(t)
 	assert.NilError(t, store.Seed(t.Context(), image, "/data/a", volume, "holder"))
-	if entries, _ := os.ReadDir(volume); len(entries) != 0 {
-		t.Errorf("%v", entries)
-	}
+	entries, _ := os.ReadDir(volume)
+	assert.Check(t, is.Len(entries, 0))
 }
 
 func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
@@ -126,9 +117,8 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 	if content, err := os.ReadFile(filepath.Join(volume, "part", "b/c")); string(content) != "c" {
 		t.Errorf("%q, %v", content, err)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 	// Another container with the volume swaps the part for a link that leads out
 	// of it.
 	ctx, done := context.WithCancel(t.Context())
@@ -147,9 +137,8 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 		if err := store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"); err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Fatal(err)
 		}
-		if entries, _ := os.ReadDir(outside); len(entries) > 0 {
-			t.Fatalf("written outside: %v", entries)
-		}
+		entries, _ := os.ReadDir(outside)
+		assert.Assert(t, is.Len(entries, 0), "written outside")
 	}
 	done()
 	<-swapped

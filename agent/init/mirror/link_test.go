@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/server"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -121,25 +122,19 @@ func TestALinkReportsThePartnersListeners(t *testing.T) {
 		})
 	}
 	good := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 80}}}
-	if err := follow(linkTo(t, &served{table: good}, nil)); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(follow(linkTo(t, &served{table: good}, nil)), context.Canceled))
 	if listeners := <-told; len(listeners) != 1 || listeners[0].String() != "0.0.0.0:80" {
 		t.Errorf("told %v", listeners)
 	}
 	bad := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 65536}}}
-	if err := follow(linkTo(t, &served{table: bad}, nil)); err == nil || !strings.Contains(err.Error(), "65536") {
-		t.Errorf("a port that cannot be: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(follow(linkTo(t, &served{table: bad}, nil)), "65536"), "a port that cannot be")
 	nowhere := freePort(t, "127.77.0.5")
 	err := follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Agent = nowhere }))
 	if err == nil || err.Error() != "its agent is not reached at "+nowhere.String()+": connect: connection refused" {
 		t.Errorf("nobody there: %v", err)
 	}
 	err = follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
-	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
-		t.Errorf("another agent: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "another agent answers there"), "another agent")
 }
 
 // listening is a table of so many listeners.
@@ -245,9 +240,8 @@ func TestAConnectionIsCarriedWithItsHalfCloses(t *testing.T) {
 func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
 	t.Parallel()
 	client := carriedTo(t, linkTo(t, &served{}, nil), freePort(t, "127.77.0.4"))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("the client saw %v", err)
-	}
+	_, err := client.Read(make([]byte, 1))
+	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET), "the client saw")
 }
 
 // following follows the partner of a link until the test ends.
@@ -344,9 +338,7 @@ func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
 		waiting = append(waiting, carriedTo(t, link, stays))
 	}
 	for _, client := range waiting {
-		if err := reads(client, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("one more than an agent may have does not wait: %v", err)
-		}
+		assert.Check(t, is.ErrorIs(reads(client, 100*time.Millisecond), os.ErrDeadlineExceeded), "one more than an agent may have does not wait")
 	}
 	if n := container.connections.Load(); n != maxCarried {
 		t.Errorf("%d connections to the agent", n)

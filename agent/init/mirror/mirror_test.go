@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // patience far exceeds every wait here.
@@ -102,9 +103,7 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	go func() { told <- m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, patience) }()
 	port := freePort(t, "127.77.0.1")
 	link.tables <- []netip.AddrPort{port}
-	if failures := <-told; len(failures) > 0 {
-		t.Fatalf("told: %v", failures)
-	}
+	assert.Assert(t, is.Len(<-told, 0), "told")
 	if !isOpen(port) { // at once: the answer says that it is mirrored
 		t.Fatal("what the partner listens on is not mirrored")
 	}
@@ -147,12 +146,10 @@ func TestMirrorsAreNotReportedToPartners(t *testing.T) {
 	}
 	told := make(chan []netip.AddrPort, 1)
 	enough := errors.New("enough")
-	if err := m.Watch(t.Context(), func(listeners []netip.AddrPort) error {
+	assert.ErrorIs(t, m.Watch(t.Context(), func(listeners []netip.AddrPort) error {
 		told <- listeners
 		return enough
-	}); !errors.Is(err, enough) {
-		t.Fatal(err)
-	}
+	}), enough)
 	if listeners := <-told; slices.Contains(listeners, port) || !slices.Contains(listeners, process) {
 		t.Errorf("told %v, with the mirror %v or without the process's %v", listeners, port, process)
 	}

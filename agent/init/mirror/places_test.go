@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
@@ -60,9 +61,7 @@ func TestWhereAListenerIsMirrored(t *testing.T) {
 			t.Errorf("%s: mirrored at %v, not %v", c.listeners, got, c.want)
 		}
 	}
-	if places := placesOf(addresses("10.0.0.2:80"), netip.Addr{}); len(places) != 0 {
-		t.Errorf("without an own address: %v", places)
-	}
+	assert.Check(t, is.Len(placesOf(addresses("10.0.0.2:80"), netip.Addr{}), 0), "without an own address")
 }
 
 func TestAListenerEverywhereIsDialledInTheFamilyOfTheConnection(t *testing.T) {

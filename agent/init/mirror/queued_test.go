@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -83,9 +82,7 @@ func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	defer link.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := link.Follow(ctx, func(Listeners) { cancel() }); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, link.Follow(ctx, func(Listeners) { cancel() }), context.Canceled)
 	exchange := link.Exchange(t.Context(), netip.MustParseAddrPort(packets.LocalAddr().String()))
 	defer exchange.Close()
 	_ = exchange.SetReadDeadline(time.Now().Add(patience))

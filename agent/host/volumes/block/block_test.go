@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
@@ -167,9 +168,7 @@ func TestWhatIsDeletedGoesBack(t *testing.T) {
 	if sizes[0] < 32<<20 || sizes[1] > sizes[0]-24<<20 {
 		t.Errorf("with the file %d bytes, without %d", sizes[0], sizes[1])
 	}
-	if err := os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 65<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("a full image: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 65<<20), 0o600), unix.ENOSPC), "a full image")
 }
 
 func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
@@ -194,9 +193,8 @@ func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 		t.Errorf("the first byte that is not written: %d, %v", first, err)
 	}
 	tooLarge := newVolume(t, map[string]string{"size": "15T", "fallocate": "true"})
-	if _, err := small.Make(t.Context(), tooLarge); err == nil || !strings.Contains(err.Error(), "allocate 15TiB: no space left on device: there is room for") {
-		t.Error(err)
-	}
+	_, err = small.Make(t.Context(), tooLarge)
+	assert.Check(t, is.ErrorContains(err, "allocate 15TiB: no space left on device: there is room for"))
 }
 
 // unwritten returns the offset of the first unwritten bytes; the size: all are
@@ -234,9 +232,8 @@ func TestAllOfItIsWrittenWhereThatIsAskedFor(t *testing.T) {
 		t.Errorf("%v: %s", err, output)
 	}
 	left := newVolume(t, map[string]string{"fallocate": "full"})
-	if _, err := small.Make(leftAlready(t), left); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	_, err = small.Make(leftAlready(t), left)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 }
 
 // A mount kept elsewhere has the device, which the next mount shares.
@@ -334,9 +331,7 @@ func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 		assert.NilError(t, err)
 		waitForNoLoop(t, v)
 		assert.NilError(t, replace(imageOf(v)))
-		if err := small.Mount(t.Context(), v); err == nil || !strings.Contains(err.Error(), "volume db") {
-			t.Errorf("%s: %v", what, err)
-		}
+		assert.Check(t, is.ErrorContains(small.Mount(t.Context(), v), "volume db"), what)
 		if is, err := mounts.IsMountPoint(v.Data()); is || err != nil {
 			t.Errorf("%s is mounted: %t %v", what, is, err)
 		}
