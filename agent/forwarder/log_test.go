@@ -105,7 +105,5 @@ func TestACallForALogPreparesNoOtherCalls(t *testing.T) {
 	made := testing.AllocsPerRun(10, func() {
 		_ = f.callLogs(t.Context(), nil, new(logCall), new(agentv1.LogsRequest), nil)
 	})
-	if made > 200 {
-		t.Errorf("a call makes %v objects", made)
-	}
+	assert.Check(t, made <= 200, "a call makes %v objects", made)
 }

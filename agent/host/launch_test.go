@@ -399,9 +399,7 @@ func TestAContainerWithoutLayers(t *testing.T) {
 		assert.NilError(t, err)
 	}
 	h.wantNothingLeft(t, id)
-	if h.onDisk(t, id) != nil {
-		t.Error("its files are left")
-	}
+	assert.Check(t, h.onDisk(t, id) == nil, "its files are left")
 }
 
 func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
@@ -415,9 +413,7 @@ func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
 	if state := h.onDisk(t, damaged); state == nil || state.Generation != 0 {
 		t.Errorf("damaged: %v", state)
 	}
-	if h.onDisk(t, whole) == nil {
-		t.Error("the whole one is not listed")
-	}
+	assert.Check(t, h.onDisk(t, whole) != nil, "the whole one is not listed")
 	os.WriteFile(filepath.Join(dir, "upper", "precious"), nil, 0o600)
 	os.WriteFile(filepath.Join(dir, "rootfs.json"), nil, 0o600)
 	create := &hostv1.CreateContainerRequest{ContainerId: damaged, LayerDiffIds: []string{layer}}
@@ -449,9 +445,7 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	mark := fmt.Sprint(100_000_000 + time.Now().UnixNano()%100_000_000) // seconds, as no other process sleeps
 	script := "for i in 1 2 3; do sleep " + mark + " & done; wait"
 	spec := strings.Replace(string(ociSpec(t, "sh", "-c", script)), `{"type":"pid"},`, "", 1)
-	if strings.Contains(spec, `"type":"pid"`) {
-		t.Fatal("the specification still has a PID namespace")
-	}
+	assert.Assert(t, !strings.Contains(spec, `"type":"pid"`), "the specification still has a PID namespace")
 	request.OciSpec = []byte(spec)
 	c := h.mustLaunch(t, request)
 	c.start(t, 1)

@@ -22,9 +22,7 @@ func TestAProbeThatIsEndedHasTidiedUp(t *testing.T) {
 		return ociruntime.Probed{}, errors.New("cancelled")
 	})
 	p.end()
-	if !tidied {
-		t.Error("it has not")
-	}
+	assert.Check(t, tidied, "it has not")
 }
 
 // A machine that is out of memory for a moment would have no runtime for good.

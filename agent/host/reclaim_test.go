@@ -34,9 +34,7 @@ func TestContainersOutliveTheHostProcess(t *testing.T) {
 	if after.Pid != before.Pid {
 		t.Errorf("process %d became %d", before.Pid, after.Pid)
 	}
-	if len(h.leftovers(t, id)) < 5 {
-		t.Error("something of a running container was reclaimed")
-	}
+	assert.Check(t, len(h.leftovers(t, id)) >= 5, "something of a running container was reclaimed")
 	h.stop(t) // the well-behaved end leaves them, too
 	h.start(t)
 	if state := h.onDisk(t, id); !state.ShimAlive {

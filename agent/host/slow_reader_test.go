@@ -74,9 +74,7 @@ func wantRest(t *testing.T, body io.Reader) {
 			t.Fatalf("line %d is %q", number, line)
 		}
 	}
-	if number != manyLines {
-		t.Fatalf("the last line is %d", number)
-	}
+	assert.Assert(t, number == manyLines, "the last line is %d", number)
 }
 
 func (h *hostProcess) wantRemoved(t *testing.T, id string) {

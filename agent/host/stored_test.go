@@ -109,9 +109,7 @@ func TestTheLogOfAContainerThatHasEndedGoesToAClientsConnection(t *testing.T) {
 	c.start(t, 1)
 	eventually(t, "the exit is recorded", func() bool { return h.onDisk(t, request.ContainerId).LastState != nil })
 	h.release(t, request.ContainerId)
-	if !h.offersLog(t, request.ContainerId) {
-		t.Error("its log goes to no client's connection")
-	}
+	assert.Check(t, h.offersLog(t, request.ContainerId), "its log goes to no client's connection")
 }
 
 // A damaged root record affects neither the log nor the state, and errors about
@@ -184,9 +182,7 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	if log := readLog(t, h.stored, id); log != "hello\n" {
 		t.Errorf("log %q", log)
 	}
-	if h.offersLog(t, id) {
-		t.Error("a log of a line goes to a client's connection")
-	}
+	assert.Check(t, !h.offersLog(t, id), "a log of a line goes to a client's connection")
 	_, err = h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 	assert.NilError(t, err)
 	h.wantNothingLeft(t, id)
@@ -529,9 +525,7 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 		for _, entry := range entries {
 			names = append(names, entry.Name())
 		}
-		if strings.Join(names, " ") != want {
-			t.Errorf("%s: %v", dir, names)
-		}
+		assert.Check(t, strings.Join(names, " ") == want, "%s: %v", dir, names)
 	}
 	for range 2 {
 		_, err := h.RemoveVolume(t.Context(), connect.NewRequest(&hostv1.RemoveVolumeRequest{Name: "fresh"}))

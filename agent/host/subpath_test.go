@@ -58,9 +58,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 		_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: randomID(), LayerDiffIds: []string{layer}, VolumeSeeds: []*hostv1.VolumeSeed{{VolumePath: source, Path: "/etc"}},
 		}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("filling %s: %v", link, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "filling %s: %v", link, err)
 		id := h.create(t, layer)
 		request := sleeper(t, id, layer, noNetwork())
 		request.OciSpec = withBind(t, request.OciSpec, source, "/x")
@@ -110,9 +108,7 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 		request.OciSpec = withBind(t, ociSpec(t, "cat", "/x/file"), data+"/part", "/x")
 		c, err := h.launch(t, request)
 		if err != nil {
-			if connect.CodeOf(err) != connect.CodeInvalidArgument {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == connect.CodeInvalidArgument, err)
 			refused++
 			continue
 		}

@@ -67,9 +67,7 @@ func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
 		t.Error("TLS 1.2 was accepted")
 	}
 	for _, reason := range []string{"a client was refused", "no certificate of the configured client CA came", "not for sockerless://container/" + k.id} {
-		if !strings.Contains(k.said(), reason) {
-			t.Errorf("the agent's log lacks %q", reason)
-		}
+		assert.Check(t, strings.Contains(k.said(), reason), "the agent's log lacks %q", reason)
 	}
 	_, err = hello(nil, good)
 	assert.Check(t, err, "the right client, afterwards")

@@ -114,9 +114,7 @@ func TestWhoFallsSilentInTheHandshakeIsCutOff(t *testing.T) {
 	}
 	// crypto/tls closes the connection itself when the handshake's time is over: the log follows.
 	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(said.String(), "a client was refused"); {
-		if time.Now().After(deadline) {
-			t.Fatalf("the log has no word of it: %s", said)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "the log has no word of it: %s", said)
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -139,17 +137,13 @@ func TestWhoIsInTheHandshakeAtTheEndWasNotRefused(t *testing.T) {
 	connectTo(t, g)
 	untilTrue(t, "a handshake has begun", func() bool { return handshakes(g) == 1 })
 	g.Close()
-	if said.String() != "" {
-		t.Errorf("the log says %s", said)
-	}
+	assert.Check(t, said.String() == "", "the log says %s", said)
 }
 
 func untilTrue(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in two minutes: %s", what)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "not in two minutes: %s", what)
 	}
 }
 
@@ -225,9 +219,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
 		t.Error("a third is not refused")
 	}
-	if !strings.Contains(said.String(), errTooManyConnections.Error()) {
-		t.Errorf("the log says %s", said)
-	}
+	assert.Check(t, strings.Contains(said.String(), errTooManyConnections.Error()), "the log says %s", said)
 	for range 2 { // which a connection may be
 		admitted[0].Close()
 	}

@@ -53,9 +53,7 @@ func get(t *testing.T, client agentv1connect.AgentServiceClient, path string) []
 		ended = call.Msg().GetEnd() != nil
 	}
 	must(t, call.Err())
-	if !ended {
-		t.Fatal("the archive was cut")
-	}
+	assert.Assert(t, ended, "the archive was cut")
 	return out.Bytes()
 }
 
@@ -106,9 +104,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 
 	c := attach(t, client, "a")
 	response := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "cat"), OpenStdin: true, StdinOnce: true, AwaitAttachIds: []string{"a"}})
-	if response.GetStarted() == nil {
-		t.Fatalf("start answered %v", response)
-	}
+	assert.Assert(t, response.GetStarted() != nil, "start answered %v", response)
 	c.write("input")
 	c.until("input")
 
@@ -117,9 +113,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 		t.Errorf("an exec as root: %v", last)
 	}
 	out, code := run(t, client, "who", &agentv1.ProcessSpec{Args: []string{"probe", "who"}})
-	if code != 0 {
-		t.Errorf("exec: exit code %d", code)
-	}
+	assert.Check(t, code == 0, "exec: exit code %d", code)
 	expect(t, facts(out), map[string]string{"Uid": "65534 65534 65534 65534", "CapEff": noCapabilities, "CapBnd": dockerSet, "Leader": "true", "OOM": "100"})
 	terminal := execute(t, client, "tty", &agentv1.ProcessSpec{Args: []string{"probe", "say", "on a terminal", "4"}, Tty: true})
 	if code := terminal.exit(); code != 4 || terminal.stdout.String() != "on a terminal" {

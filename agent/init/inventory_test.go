@@ -20,9 +20,7 @@ func unlisted(err error) *container {
 func TestAnImageBeyondTheBoundIsAConflictThatNamesTheBound(t *testing.T) {
 	t.Parallel()
 	_, err := takeInventory(&settings{logDir: t.TempDir()}, 3)
-	if err == nil {
-		t.Fatal("the inventory has no bound")
-	}
+	assert.Assert(t, err != nil, "the inventory has no bound")
 	_, err = unlisted(err).FileSystem(t.Context())
 	if code := connect.CodeOf(err); code != connect.CodeFailedPrecondition {
 		t.Errorf("the code is %v", code)

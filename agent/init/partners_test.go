@@ -50,9 +50,7 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 		}
 		for _, listener := range stream.Msg().GetTable().GetListeners() {
 			found = found || listener.Port == port
-			if listener.Port == uint32(agent.Port()) {
-				t.Error("the agent's own listener is told")
-			}
+			assert.Check(t, listener.Port != uint32(agent.Port()), "the agent's own listener is told")
 		}
 	}
 	stream.Close()
@@ -81,9 +79,7 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 	_, partnersErr := partner.Partners(patience(t), connect.NewRequest(&agentv1.PartnersRequest{}))
 	_, signalErr := partner.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: 9}))
 	for call, err := range map[string]error{"Session": sessionErr, "Hello": helloErr, "Partners": partnersErr, "Signal": signalErr} {
-		if connect.CodeOf(err) != connect.CodePermissionDenied {
-			t.Errorf("%s: %v", call, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodePermissionDenied, "%s: %v", call, err)
 	}
 }
 
@@ -106,8 +102,6 @@ func TestPartnersThatMakeNoSenseAreRefused(t *testing.T) {
 		"another's key":  {ContainerId: id, Host: "10.0.0.1", Port: 9111, Pin: make([]byte, 32), Certificates: foreign},
 	} {
 		_, err := k.client().Partners(patience(t), connect.NewRequest(&agentv1.PartnersRequest{Partners: []*agentv1.Partner{partner}}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", name, err)
 	}
 }

@@ -32,13 +32,9 @@ func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 func TestAbsurdSettingsAreAllNamed(t *testing.T) {
 	_, err := parseSettings([]string{"--container-id", "x", "--client-ca-pin", "md5/x", "--stop-signal", "SIGNONE", "--linger", "-1s",
 		"--drain-timeout", "never", "--start-timeout", "soon", "--log-max-size", "0"}, func(string) string { return "" }, io.Discard)
-	if err == nil {
-		t.Fatal("they were taken")
-	}
+	assert.Assert(t, err != nil, "they were taken")
 	for _, name := range []string{"container ID", "client CA pin", "stop signal", "linger", "drain timeout", "start timeout", "log size"} {
-		if !strings.Contains(err.Error(), name) {
-			t.Errorf("%q is not named in %v", name, err)
-		}
+		assert.Check(t, strings.Contains(err.Error(), name), "%q is not named in %v", name, err)
 	}
 }
 

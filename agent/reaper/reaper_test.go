@@ -43,9 +43,7 @@ func exitCode(t *testing.T, err error) int {
 		return 0
 	}
 	exit, ok := err.(*exec.ExitError)
-	if !ok {
-		t.Fatal(err)
-	}
+	assert.Assert(t, ok, err)
 	return exit.ExitCode()
 }
 

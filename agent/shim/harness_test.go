@@ -484,9 +484,7 @@ func await[E any](t testing.TB, events <-chan E, wanted func(E) bool) E {
 	for {
 		select {
 		case event, open := <-events:
-			if !open {
-				t.Fatal("the events ended")
-			}
+			assert.Assert(t, open, "the events ended")
 			if wanted(event) {
 				return event
 			}

@@ -41,9 +41,7 @@ func TestAReleasedShimNotifiesItsWatchersLast(t *testing.T) {
 		}
 		last = event
 	}
-	if last.GetReleased() == nil {
-		t.Fatalf("last event %v", last)
-	}
+	assert.Assert(t, last.GetReleased() != nil, "last event %v", last)
 	<-c.dead
 }
 
@@ -104,9 +102,7 @@ func TestOutOfMemoryIsReported(t *testing.T) {
 	c.mustRun()
 	await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetOom() != nil })
 	exit := await(t, events, exitedEvent).GetExited()
-	if !exit.OomKilled {
-		t.Fatalf("exit %v", exit)
-	}
+	assert.Assert(t, exit.OomKilled, "exit %v", exit)
 }
 
 func TestNothingOfTheRuntimesCommandsIsLeft(t *testing.T) {

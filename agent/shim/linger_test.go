@@ -137,13 +137,9 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 		t.Error("what the kernel had for it is lost")
 	}
 	for stream.Receive() {
-		if stream.Msg().GetEnd() != nil {
-			t.Error("it is whole")
-		}
+		assert.Check(t, stream.Msg().GetEnd() == nil, "it is whole")
 	}
-	if stream.Err() == nil {
-		t.Error("it is whole")
-	}
+	assert.Check(t, stream.Err() != nil, "it is whole")
 }
 
 func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {

@@ -103,9 +103,7 @@ func TestAPublishedTCPPortKeepsHalfCloses(t *testing.T) {
 		must(t, conn.(*net.TCPConn).CloseWrite())
 		answer, err := io.ReadAll(conn)
 		must(t, err)
-		if string(answer) != "1000000 bytes" {
-			t.Fatalf("answer %q", answer)
-		}
+		assert.Assert(t, string(answer) == "1000000 bytes", "answer %q", answer)
 	}
 }
 
@@ -286,9 +284,7 @@ func TestADockerSocketLeadsToTheFrontendOfTheMoment(t *testing.T) {
 		must(t, conn.(*net.UnixConn).CloseWrite())
 		answer, err := io.ReadAll(conn)
 		must(t, err)
-		if string(answer) != "got hello" {
-			t.Fatalf("answer %q", answer)
-		}
+		assert.Assert(t, string(answer) == "got hello", "answer %q", answer)
 		serving.Close() // another frontend takes over
 		serving = serve()
 	}

@@ -187,9 +187,7 @@ func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 			conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
 			m := n.next()
 			delete(m, "id")
-			if !maps.Equal(m, end.told) {
-				t.Error(m)
-			}
+			assert.Check(t, maps.Equal(m, end.told), m)
 			expectHello(t, conn)
 			_, err := conn.Read(make([]byte, 1))
 			assert.Check(t, is.ErrorIs(err, io.EOF))
@@ -330,9 +328,7 @@ func TestAProxyIsAskedByConnect(t *testing.T) {
 	n := dialling(t, known.pem, proxy)
 	insecure := map[string]any{"insecure": true}
 	conn, m := n.dial(map[string]any{"host": "there.example", "port": 443, "tls": insecure, "proxied": true})
-	if conn == nil {
-		t.Fatal(m)
-	}
+	assert.Assert(t, conn != nil, m)
 	expectHello(t, conn)
 	_, m = n.dial(map[string]any{"host": "there.example", "port": 443, "tls": map[string]any{}, "proxied": true})
 	if text, _ := m["error"].(string); !strings.Contains(text, "certificate is valid for localhost, not there.example") {

@@ -352,9 +352,7 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 		t.Fatalf("%d bytes of %d, %v", n, len(sent), err)
 	}
 	for m := n.next(); m["state"] != cut; m = n.next() {
-		if m["state"] != ended {
-			t.Fatal(m)
-		}
+		assert.Assert(t, m["state"] == ended, m)
 	}
 }
 
@@ -371,9 +369,7 @@ func untilArrived(t *testing.T, conn *net.TCPConn) {
 		if unsent == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes are not taken", unsent)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "%d bytes are not taken", unsent)
 	}
 }
 
@@ -483,9 +479,7 @@ func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 			if clients == want && pairs == 1 {
 				return
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d clients with %d socket pairs, not %d with one", clients, pairs, want)
-			}
+			assert.Assert(t, !time.Now().After(deadline), "%d clients with %d socket pairs, not %d with one", clients, pairs, want)
 		}
 	}
 	waiting(1)

@@ -37,12 +37,8 @@ func TestALayerGoesByItselfAndIsHeldUntilItsImageIsThere(t *testing.T) {
 	if there := server.Images(); len(there) != 1 || there[0] != id {
 		t.Errorf("has %v instead of %s", there, id)
 	}
-	if !bytes.Equal(held[top.DiffID.String()], layerBytes) {
-		t.Errorf("the layer was not there when its image came: %d", len(held))
-	}
-	if server.Archived("blobs/sha256/" + top.DiffID.Encoded()) {
-		t.Error("the layer came in the archive, too")
-	}
+	assert.Check(t, bytes.Equal(held[top.DiffID.String()], layerBytes), "the layer was not there when its image came: %d", len(held))
+	assert.Check(t, !server.Archived("blobs/sha256/"+top.DiffID.Encoded()), "the layer came in the archive, too")
 }
 
 func TestALayerThatAnotherWasTakenForMakesNoImage(t *testing.T) {
@@ -104,8 +100,6 @@ func TestABuildThatIsCancelledWhileALayerGoesMakesNoImage(t *testing.T) {
 		}
 		left := server.Images()
 		assert.Check(t, is.Len(left, 0), "%s: left", procedure)
-		if context.Cause(ctx) == nil {
-			t.Errorf("%s was not called", procedure)
-		}
+		assert.Check(t, context.Cause(ctx) != nil, "%s was not called", procedure)
 	}
 }

@@ -95,9 +95,7 @@ func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
 	assert.NilError(t, os.WriteFile(damaged, content, 0o600))
 	check := []string{os.Args[0], "--check-database"}
 	said, err := exec.Command(check[0], append(check[1:], damaged)...).CombinedOutput()
-	if !bytes.Contains(said, []byte("unexpected fault address")) {
-		t.Fatalf("%v: %s", err, said)
-	}
+	assert.Assert(t, bytes.Contains(said, []byte("unexpected fault address")), "%v: %s", err, said)
 	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check))
 	_, err = os.Stat(damaged)
 	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist), "it is there")

@@ -74,9 +74,7 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 			assert.NilError(t, err)
 			given += len(found)
 		}
-		if given != most {
-			t.Errorf("%d keys for a step on one of %d", given, count)
-		}
+		assert.Check(t, given == most, "%d keys for a step on one of %d", given, count)
 	}
 }
 
@@ -106,9 +104,7 @@ func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 			assert.NilError(t, err)
 		}
 		last, pairs = made, pairs+counting.pairs
-		if pairs > 2*(burst+ordinaryLinks) {
-			t.Fatalf("they went through %d pairs of keys", pairs)
-		}
+		assert.Assert(t, pairs <= 2*(burst+ordinaryLinks), "they went through %d pairs of keys", pairs)
 	}
 	if found, err := last.Query(step, 0, "step", 0); len(found) > 0 || err != nil {
 		t.Errorf("one gives %d, %v", len(found), err)
@@ -161,9 +157,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 		t.Errorf("it went through %d pairs", counting.pairs-before)
 	}
 	<-told
-	if len(told) > 0 {
-		t.Errorf("told %d times more", len(told))
-	}
+	assert.Check(t, len(told) <= 0, "told %d times more", len(told))
 }
 
 func TestACacheIsAskedWithItsOwnKeysOrElseAllKeys(t *testing.T) {

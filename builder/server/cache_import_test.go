@@ -152,9 +152,7 @@ func TestABuildCacheThatIsPutTogetherTooLongIsLeftButItsMemoryIsWatched(t *testi
 	if m.building != 1 {
 		t.Errorf("memory is looked at for %d", m.building)
 	}
-	if importer.described.isWhole.Load() {
-		t.Error("what it reads on is not bounded")
-	}
+	assert.Check(t, !importer.described.isWhole.Load(), "what it reads on is not bounded")
 }
 
 // describe finds a server's cache and reads its description.

@@ -122,9 +122,7 @@ func TestARestartIsNoUseOfTheCache(t *testing.T) {
 	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
 	var records []cacheRecord
 	assert.NilError(t, json.Unmarshal(answer.Body.Bytes(), &records))
-	if len(records) != len(ids) {
-		t.Errorf("%d records", len(records))
-	}
+	assert.Check(t, len(records) == len(ids), "%d records", len(records))
 	for _, each := range records {
 		if each.UsageCount != 0 || time.Since(*each.LastUsedAt) < time.Hour {
 			t.Errorf("%s was used at the start: %+v", each.Description, each)

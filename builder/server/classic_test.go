@@ -209,9 +209,7 @@ func TestWrongParametersAreRefusedInDockerdsWords(t *testing.T) {
 
 func TestABooleanIsReadAsByDockerd(t *testing.T) {
 	for text, want := range map[string]bool{"yes": true, " X": true, "1": true, "": false, "No": false, "none": false, " FALSE ": false, "0": false} {
-		if isSet(url.Values{"q": {text}}, "q") != want {
-			t.Errorf("%q is not %v", text, want)
-		}
+		assert.Check(t, isSet(url.Values{"q": {text}}, "q") == want, "%q is not %v", text, want)
 	}
 }
 

@@ -43,9 +43,7 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 	inUse.Store(101)
 	for range 2 {
 		err := <-told
-		if serves.Load() {
-			t.Error("a build is told while the builder still takes others")
-		}
+		assert.Check(t, !serves.Load(), "a build is told while the builder still takes others")
 		if limit := new(tooMuchMemory); !errors.As(err, &limit) || !strings.Contains(err.Error(), "more than 100 bytes of memory, the limit of builder.memory") {
 			t.Errorf("answered %v", err)
 		}
@@ -53,9 +51,7 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 			t.Errorf("answered %v", code)
 		}
 	}
-	if m.exceeded.Err() == nil {
-		t.Error("the builder goes on")
-	}
+	assert.Check(t, m.exceeded.Err() != nil, "the builder goes on")
 }
 
 func TestBuildsWithinTheMemoryGoOn(t *testing.T) {
@@ -90,7 +86,5 @@ func TestAPanicOfABuildIsItsErrorAlone(t *testing.T) {
 	var stages []int
 	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return stages[len(stages)-1], nil })
 	assert.Check(t, is.ErrorContains(err, "index out of range [-1]"))
-	if m.building != 0 {
-		t.Error("it is under way still")
-	}
+	assert.Check(t, m.building == 0, "it is under way still")
 }

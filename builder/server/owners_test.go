@@ -125,17 +125,13 @@ func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
 		if err == nil {
 			_, err = containers.Recv()
 		}
-		if status.Code(err) != codes.PermissionDenied {
-			t.Errorf("another client's process was answered %v", err)
-		}
+		assert.Check(t, status.Code(err) == codes.PermissionDenied, "another client's process was answered %v", err)
 		solved, err := own.Solve(ctx, gateway.SolveRequest{Definition: definition.ToPB()})
 		if err != nil {
 			return nil, err
 		}
 		content, err := solved.Ref.ReadFile(ctx, gateway.ReadRequest{Filename: "private"})
-		if string(content) != "content" {
-			t.Errorf("the build itself reads %q, %v", content, err)
-		}
+		assert.Check(t, string(content) == "content", "the build itself reads %q, %v", content, err)
 		return gateway.NewResult(), nil
 	}, nil)
 	assert.Check(t, err)

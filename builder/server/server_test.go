@@ -155,16 +155,12 @@ func TestACancelledBuildLeavesNothingWhileAnotherIsHeld(t *testing.T) {
 	before := statesInUse(t, s)
 	source := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte("cancelled")))
 	err := solvedState(ctx, s, "two", llb.Scratch().File(llb.Copy(source, "/file", "/copy")))
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the build ended with %v", err)
-	}
+	assert.Check(t, errors.Is(err, context.Canceled), "the build ended with %v", err)
 	after := statesInUse(t, s)
 	for end := time.Now().Add(10 * time.Second); after != before && time.Now().Before(end); after = statesInUse(t, s) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if after != before {
-		t.Errorf("%d states are in use instead of %d", after, before)
-	}
+	assert.Check(t, after == before, "%d states are in use instead of %d", after, before)
 	close(goOn)
 	assert.Check(t, <-held)
 }

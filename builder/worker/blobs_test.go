@@ -48,9 +48,7 @@ func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 			t.Fatalf("left %v, %v instead of %v", entries, err, want)
 		}
 		for at, each := range entries {
-			if each.Name() != want[at] {
-				t.Errorf("left %v instead of %v", entries, want)
-			}
+			assert.Check(t, each.Name() == want[at], "left %v instead of %v", entries, want)
 		}
 	}
 	end := func(build func() error) {

@@ -271,16 +271,12 @@ func TestATransferEntersDirectoriesAlone(t *testing.T) {
 	assert.NilError(t, os.Symlink("d", filepath.Join(directory, "link")))
 	for path, isAdmitted := range map[string]bool{"f": true, "d/e/f": true, "link/f": false, "link/e/f": false, "missing/f": false} {
 		_, transfer := wide.bound(t.Context(), directory)
-		if transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) != isAdmitted {
-			t.Error(path)
-		}
+		assert.Check(t, transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) == isAdmitted, path)
 	}
 	write(t, directory, "file", "")
 	for name, isAdmitted := range map[string]bool{"file": true, "link": false, "d": false, "link/e": false, "missing": false} {
 		_, transfer := wide.bound(t.Context(), directory)
-		if transfer.admits("hard", &types.Stat{Path: "hard", Mode: 0o644, Linkname: name}) != isAdmitted {
-			t.Errorf("a hard link to %s", name)
-		}
+		assert.Check(t, transfer.admits("hard", &types.Stat{Path: "hard", Mode: 0o644, Linkname: name}) == isAdmitted, "a hard link to %s", name)
 	}
 }
 

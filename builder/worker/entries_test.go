@@ -155,9 +155,7 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 
 func everySlotIsFree(t *testing.T) {
 	t.Helper()
-	if !decompressionSlots.TryAcquire(maxWindowed) {
-		t.Fatal("a slot is taken")
-	}
+	assert.Assert(t, decompressionSlots.TryAcquire(maxWindowed), "a slot is taken")
 	decompressionSlots.Release(maxWindowed)
 }
 
@@ -182,9 +180,7 @@ func TestAnOperationTakesOneSlotForAllItsOutputs(t *testing.T) {
 		}()
 	}
 	all.Wait()
-	if !decompressionSlots.TryAcquire(maxWindowed - 1) {
-		t.Fatal("it takes several")
-	}
+	assert.Assert(t, decompressionSlots.TryAcquire(maxWindowed-1), "it takes several")
 	decompressionSlots.Release(maxWindowed - 1)
 	o.releaseSlot()
 	everySlotIsFree(t)
@@ -193,9 +189,7 @@ func TestAnOperationTakesOneSlotForAllItsOutputs(t *testing.T) {
 func TestOnlyARegularFileIsOpenedForASlot(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
 	assert.NilError(t, unix.Mkfifo(pipe, 0o600))
-	if fileHasWindow(pipe) {
-		t.Error("a pipe")
-	}
+	assert.Check(t, !fileHasWindow(pipe), "a pipe")
 }
 
 func TestAnArchiveThatIsAddedEndsBehindItsTar(t *testing.T) {

@@ -158,9 +158,7 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 	}
 	done := stepOf(w, &job{session: "one"}, "")
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
-	if !done.removeBehind(id) {
-		t.Fatal("it is not removed behind the step")
-	}
+	assert.Assert(t, done.removeBehind(id), "it is not removed behind the step")
 	<-removing
 	w.WaitForRemovals(ctx, "other")
 	left, leave := context.WithCancel(ctx)
@@ -174,9 +172,7 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 	}
 	// A step with more to release does that after its container.
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
-	if done.removeBehind(id) {
-		t.Error("it is removed behind a step that has more to let go of")
-	}
+	assert.Check(t, !done.removeBehind(id), "it is removed behind a step that has more to let go of")
 }
 
 func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {

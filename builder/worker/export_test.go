@@ -23,9 +23,7 @@ func TestADirectoryThatIsExportedIsAState(t *testing.T) {
 		states, release, err := w.statesOf(ctx, source)
 		must(t, err)
 		found, _ := states.FindRef("linux/amd64")
-		if found == nil != (source.Ref == nil && source.Refs == nil) {
-			t.Fatalf("found %v", found)
-		}
+		assert.Assert(t, found == nil == (source.Ref == nil && source.Refs == nil), "found %v", found)
 		if found != nil {
 			known, err := stateOf(found)
 			must(t, err)

@@ -468,9 +468,7 @@ func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
 	for range maxGits {
 		assert.Check(t, is.ErrorIs(<-ended, left))
 	}
-	if len(asked) != 0 {
-		t.Errorf("%d more were asked", len(asked))
-	}
+	assert.Check(t, len(asked) == 0, "%d more were asked", len(asked))
 	nothingLeft(t, w)
 }
 

@@ -70,8 +70,6 @@ func TestATokenServersAnswerIsBounded(t *testing.T) {
 		assert.NilError(t, err)
 		_, err = io.Copy(io.Discard, response.Body)
 		response.Body.Close()
-		if (err == nil) != isWhole {
-			t.Errorf("of a request that accepts %q: %v", accepted, err)
-		}
+		assert.Check(t, (err == nil) == isWhole, "of a request that accepts %q: %v", accepted, err)
 	}
 }

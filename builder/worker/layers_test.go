@@ -63,9 +63,7 @@ func TestALayerHasWhatChangedWithItsDirectoriesAndWhiteouts(t *testing.T) {
 		must(t, os.Link(at("d/new"), at("d/second")), os.Symlink("new", at("d/symlink")))
 	})
 	want := []string{"5 d/ ", "0 d/new ", "1 d/second d/new", "2 d/symlink new", "0 d/.wh.gone ", "0 d/.wh.removed "}
-	if !slices.Equal(entries, want) {
-		t.Errorf("%q instead of %q", entries, want)
-	}
+	assert.Check(t, slices.Equal(entries, want), "%q instead of %q", entries, want)
 }
 
 func TestADirectoryInPlaceOfAFileAndTheOtherWayRoundAreWritten(t *testing.T) {
@@ -79,9 +77,7 @@ func TestADirectoryInPlaceOfAFileAndTheOtherWayRoundAreWritten(t *testing.T) {
 		write(t, dir, "file/in", "")
 	})
 	want := []string{"0 dir ", "5 file/ ", "0 file/in "}
-	if !slices.Equal(entries, want) {
-		t.Errorf("%q instead of %q", entries, want)
-	}
+	assert.Check(t, slices.Equal(entries, want), "%q instead of %q", entries, want)
 }
 
 func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {

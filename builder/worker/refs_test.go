@@ -66,9 +66,7 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	}
 	// A late release changes nothing.
 	assert.NilError(t, errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)))
-	if w.states.isInUse(kept.id) {
-		t.Error("still in use")
-	}
+	assert.Check(t, !w.states.isInUse(kept.id), "still in use")
 }
 
 func TestAForgottenReferenceIsReleased(t *testing.T) {
@@ -86,9 +84,7 @@ func TestAForgottenReferenceIsReleased(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); w.states.isInUse(held.id) && time.Now().Before(end); {
 		runtime.GC()
 	}
-	if w.states.isInUse(held.id) {
-		t.Error("still in use")
-	}
+	assert.Check(t, !w.states.isInUse(held.id), "still in use")
 }
 
 func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
@@ -99,9 +95,7 @@ func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
 	results := []solver.Result{bkworker.NewWorkerRefResult(state, w)}
 	_, err := unlessCancelled(ctx, results, nil)
 	assert.Check(t, is.ErrorIs(err, context.Canceled))
-	if w.states.isInUse(state.id) {
-		t.Error("still in use")
-	}
+	assert.Check(t, !w.states.isInUse(state.id), "still in use")
 }
 
 func TestAStateInUseIsKnownToBeThere(t *testing.T) {

@@ -28,9 +28,7 @@ func TestADirectoryOfThisMachineIsReadWhereItIs(t *testing.T) {
 		"with files that are left out": {SessionID: "session", ExcludePatterns: []string{"file"}},
 		"with some files":              {SessionID: "session", IncludePatterns: []string{"file"}},
 	} {
-		if (&localInstance{worker: w, id: id}).isWhole() {
-			t.Errorf("a context %s is whole", name)
-		}
+		assert.Check(t, !(&localInstance{worker: w, id: id}).isWhole(), "a context %s is whole", name)
 	}
 	done()
 	if _, ok := w.contexts.served.Load("session"); ok {

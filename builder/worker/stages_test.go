@@ -63,9 +63,7 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	w, _ := workerOf(t)
 	w.continuesRuns = true
 	one, other := &job{session: "one"}, &job{session: "other"}
-	if !stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container") {
-		t.Fatal("the container is not kept")
-	}
+	assert.Assert(t, stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container"), "the container is not kept")
 	takes := func(next *step, layers ...digest.Digest) bool {
 		at, ok := next.stage()
 		if !ok {
@@ -81,9 +79,7 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 		"another network's": takes(stepOf(w, one, "none"), "a", "b"),
 		"one with a mount":  takes(stepOf(w, one, "", &backendv1.Mount{Target: "/cache"}), "a", "b"),
 	} {
-		if refused {
-			t.Errorf("%s took it", name)
-		}
+		assert.Check(t, !refused, "%s took it", name)
 	}
 	withSecret := stepOf(w, one, "")
 	withSecret.secrets.Files = []*backendv1.SecretFile{{Path: "/run/secrets/one"}}

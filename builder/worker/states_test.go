@@ -298,9 +298,7 @@ func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
 		t.Errorf("the backend has %v", there)
 	}
 	s.letGo(made.ID)
-	if s.isInUse(made.ID) {
-		t.Error("it is still held")
-	}
+	assert.Check(t, !s.isInUse(made.ID), "it is still held")
 }
 
 func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {

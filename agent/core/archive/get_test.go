@@ -141,9 +141,7 @@ func TestEveryKindOfFileIsSentAsItIs(t *testing.T) {
 	if n := byName["d/null"]; n.Typeflag != tar.TypeChar || n.Devmajor != 1 || n.Devminor != 3 {
 		t.Errorf("null: %+v", n)
 	}
-	if byName["d/socket"] != nil {
-		t.Error("a socket was sent")
-	}
+	assert.Check(t, byName["d/socket"] == nil, "a socket was sent")
 }
 
 // writerFunc lets a test act in the middle of a stream.
@@ -175,9 +173,7 @@ func TestAFileThatChangesItsSizeDoesNotBreakTheStream(t *testing.T) {
 		target := openRoot(t, dest)
 		must(t, put(t, target, "/", out.Bytes(), PutOptions{}))
 		target.Close()
-		if content(t, filepath.Join(dest, "d/next")) != "whole" {
-			t.Errorf("resized to %d: the next file is not whole", newSize)
-		}
+		assert.Check(t, content(t, filepath.Join(dest, "d/next")) == "whole", "resized to %d: the next file is not whole", newSize)
 	}
 }
 
@@ -259,7 +255,5 @@ func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {
 	if len(a.seen) != names/2 {
 		t.Errorf("%d names are remembered", len(a.seen))
 	}
-	if !a.linked(&unix.Stat_t{Nlink: 2, Ino: 0}, &tar.Header{Name: "again"}) {
-		t.Error("a remembered file is not a link")
-	}
+	assert.Check(t, a.linked(&unix.Stat_t{Nlink: 2, Ino: 0}, &tar.Header{Name: "again"}), "a remembered file is not a link")
 }

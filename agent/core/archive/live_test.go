@@ -100,9 +100,7 @@ func TestWhatWasWrittenIsCountedOnceHoweverManyNamesItHas(t *testing.T) {
 		t.Helper()
 		written, err := l.WrittenBytes(t.Context())
 		must(t, err)
-		if written != bytes {
-			t.Errorf("%d bytes, want %d", written, bytes)
-		}
+		assert.Check(t, written == bytes, "%d bytes, want %d", written, bytes)
 	}
 	want(0)
 	afterwards(t, t.TempDir())
@@ -189,9 +187,7 @@ func TestADirectoryOfManyFilesIsComparedInParts(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o644))
 	told := l.told(t)
 	slices.Sort(told)
-	if !slices.Equal(told, []string{"A /new", "D /f7"}) {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, slices.Equal(told, []string{"A /new", "D /f7"}), "changes %q", told)
 	root, err := os.Open(dir)
 	must(t, err)
 	defer root.Close()

@@ -30,20 +30,14 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 		}
 		return false
 	}
-	if progressed() {
-		t.Error("nothing was written")
-	}
+	assert.Check(t, !progressed(), "nothing was written")
 	const piece = 64 << 10
 	for range 2 {
 		_, err := given.Write(make([]byte, piece))
 		assert.NilError(t, err)
 	}
-	if !progressed() {
-		t.Error("there was room for it")
-	}
-	if progressed() {
-		t.Error("the client has taken nothing since")
-	}
+	assert.Check(t, progressed(), "there was room for it")
+	assert.Check(t, !progressed(), "the client has taken nothing since")
 	for range 2 {
 		_, err := io.ReadFull(reader, make([]byte, piece))
 		assert.NilError(t, err)
@@ -113,17 +107,13 @@ func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
 	output := &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Stdout{Stdout: &agentv1.Output{Data: []byte("x")}}}
 	session.last <- output
 	session.last <- output // once the first is written
-	if look() != 1 {
-		t.Error("nobody looks at it")
-	}
+	assert.Check(t, look() == 1, "nobody looks at it")
 	session.last <- last
 	if content, err := io.ReadAll(conns[0]); err != nil || string(content) != "xx" {
 		t.Fatalf("%q, %v", content, err)
 	}
 	<-over
-	if look() != 0 {
-		t.Error("it is looked at although it is over")
-	}
+	assert.Check(t, look() == 0, "it is looked at although it is over")
 }
 
 func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {

@@ -74,9 +74,7 @@ func TestAStreamWhoseEndNobodyRecordsInTimeIsCut(t *testing.T) {
 			assert.NilError(t, end(session, client))
 			_, last := Carry(Client{Conn: conns[1]}, session, Way{DetachKeys: []byte("\x10"), Stdin: true})
 			const told = "the backend has not recorded the end of the stream in time"
-			if last.GetError().GetMessage() != told {
-				t.Fatalf("%v", last)
-			}
+			assert.Assert(t, last.GetError().GetMessage() == told, "%v", last)
 			_ = client.SetDeadline(time.Now().Add(30 * time.Second))
 			if got, err := io.ReadAll(client); err != nil || string(got) != told+"\r\n" {
 				t.Fatalf("%q, %v", got, err)

@@ -42,9 +42,7 @@ func benchmarkRead(b *testing.B, chunk string, options ReadOptions) {
 				break
 			}
 		}
-		if err != io.EOF {
-			b.Fatal(err)
-		}
+		assert.Assert(b, err == io.EOF, err)
 		r.Close()
 	}
 }

@@ -99,9 +99,7 @@ func TestAStalledFollowerNeitherHoldsFilesNorFails(t *testing.T) {
 	}
 	w.EndRun()
 	got := read(t, r, 1<<20)
-	if !strings.HasSuffix(got, "line 199 "+strings.Repeat("x", 90)+"\n") {
-		t.Errorf("the end is missing: %q", got)
-	}
+	assert.Check(t, strings.HasSuffix(got, "line 199 "+strings.Repeat("x", 90)+"\n"), "the end is missing: %q", got)
 	r.Close()
 	if held := len(w.chain.dropped); held > 0 {
 		t.Errorf("%d dropped files are held without a reader", held)
@@ -141,9 +139,7 @@ func TestFollowingEndsWithItsContextAndAtUntil(t *testing.T) {
 	if got := read(t, r, 1); got != "" {
 		t.Errorf("%q", got)
 	}
-	if time.Now().UnixNano() < until {
-		t.Error("ended too early")
-	}
+	assert.Check(t, time.Now().UnixNano() >= until, "ended too early")
 }
 
 func TestConsecutiveRecordsOfOneStreamAreOneChunk(t *testing.T) {
@@ -164,9 +160,7 @@ func TestConsecutiveRecordsOfOneStreamAreOneChunk(t *testing.T) {
 		}
 		chunks++
 	}
-	if chunks > 4 {
-		t.Errorf("%d chunks for 3 MB", chunks)
-	}
+	assert.Check(t, chunks <= 4, "%d chunks for 3 MB", chunks)
 }
 
 func TestDecoratedChunksAreBoundedWhateverTheLinesAre(t *testing.T) {

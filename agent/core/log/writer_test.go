@@ -185,9 +185,7 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if last != "after\n" {
-		t.Errorf("after the damage: %.100q", last)
-	}
+	assert.Check(t, last == "after\n", "after the damage: %.100q", last)
 }
 
 func TestReadingGoesOnBehindDamage(t *testing.T) {
@@ -234,9 +232,7 @@ func TestALogThatSomebodyCutsDoesNotEndAsIfItWereWhole(t *testing.T) {
 		}
 		r.Close()
 		var corrupt *CorruptError
-		if !errors.As(err, &corrupt) {
-			t.Errorf("%d bytes left: %v", left, err)
-		}
+		assert.Check(t, errors.As(err, &corrupt), "%d bytes left: %v", left, err)
 	}
 }
 
@@ -288,9 +284,7 @@ func TestAFullDiskIsReportedAndLeavesWholeRecords(t *testing.T) {
 		if err = w.Append(Stdout, at(1), bytes.Repeat([]byte("x"), 5000)); err == nil {
 			kept += 5000
 		}
-		if kept > 64<<10 {
-			t.Fatal("more was kept than fits")
-		}
+		assert.Assert(t, kept <= 64<<10, "more was kept than fits")
 	}
 	assert.Check(t, is.ErrorIs(err, unix.ENOSPC))
 	r, err := w.Reader(both)

@@ -19,9 +19,7 @@ func TestAProcessStateIsRead(t *testing.T) {
 	assert.NilError(t, err)
 	want := Process{PID: 4242, Parent: 7, Group: 4242, Session: 4240, Terminal: 34816, Foreground: 4250, State: 'S',
 		Command: "a) b (c", Ticks: 200, WaitedFor: 50, Nice: -5, Threads: 3, Start: 123456, Virtual: 8192000, Resident: 250 * uint64(os.Getpagesize())}
-	if p != want {
-		t.Errorf("%+v", p)
-	}
+	assert.Check(t, p == want, "%+v", p)
 	for _, broken := range []string{"", "1 (x", "1 (x) S 1 2", strings.Replace(line, "123456", "x", 1)} {
 		if _, err := parseStat([]byte(broken)); err == nil {
 			t.Errorf("%q was read", broken)
@@ -48,9 +46,7 @@ func TestDescendantsComeAfterTheirParents(t *testing.T) {
 		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", grandchild)); string(name) == "sleep\n" {
 			break
 		}
-		if time.Now().After(limit) {
-			t.Fatal("the shell runs nothing")
-		}
+		assert.Assert(t, !time.Now().After(limit), "the shell runs nothing")
 	}
 	all, err := Descendants(os.Getpid())
 	assert.NilError(t, err)

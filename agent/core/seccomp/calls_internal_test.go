@@ -42,7 +42,5 @@ func TestTheKernelsNamesOfArchitecturesAreTheLibrarys(t *testing.T) {
 			t.Errorf("%s is %#x, not %#x", of.Name, uint32(of.ID), audit)
 		}
 	}
-	if arch.X32.ID != arch.X86_64.ID {
-		t.Error("x32 is an architecture of its own")
-	}
+	assert.Check(t, arch.X32.ID == arch.X86_64.ID, "x32 is an architecture of its own")
 }

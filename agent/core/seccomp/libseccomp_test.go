@@ -229,9 +229,7 @@ func machineFor(t *testing.T, program []unix.SockFilter) *bpf.VM {
 		raw[i] = bpf.RawInstruction{Op: each.Code, Jt: each.Jt, Jf: each.Jf, K: each.K}
 	}
 	instructions, whole := bpf.Disassemble(raw)
-	if !whole {
-		t.Fatal("an instruction is not known")
-	}
+	assert.Assert(t, whole, "an instruction is not known")
 	vm, err := bpf.NewVM(instructions)
 	must(t, err)
 	return vm

@@ -48,9 +48,7 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 			for {
 				offset, length, bulk := body.next(func(error) {})
 				if bulk {
-					if offset != uint64(len(data)) {
-						t.Fatalf("offset %d after %d bytes", offset, len(data))
-					}
+					assert.Assert(t, offset == uint64(len(data)), "offset %d after %d bytes", offset, len(data))
 					for end := len(data) + length; len(data) < end; {
 						n, err := body.data(func(error) {}, buffer)
 						assert.NilError(t, err)

@@ -46,9 +46,7 @@ func frames(t *testing.T, written []byte) (credit map[uint32]uint32, times int, 
 	credit = map[uint32]uint32{}
 	for len(written) > 0 {
 		length := frameHead + int(binary.BigEndian.Uint32(written)>>8)
-		if len(written) < length {
-			t.Fatalf("a frame of %d bytes has %d", length, len(written))
-		}
+		assert.Assert(t, len(written) >= length, "a frame of %d bytes has %d", length, len(written))
 		if written[3] == windowUpdateType {
 			credit[binary.BigEndian.Uint32(written[5:])] += binary.BigEndian.Uint32(written[frameHead:])
 			times++
@@ -80,9 +78,7 @@ func TestCreditIsGivenBackInLargePiecesHoweverFramesAreWritten(t *testing.T) {
 			rest = rest[n:]
 		}
 		credit, times, others := frames(t, sink.Bytes())
-		if !bytes.Equal(others, wanted) {
-			t.Errorf("writes of %d: other frames were changed", most)
-		}
+		assert.Check(t, bytes.Equal(others, wanted), "writes of %d: other frames were changed", most)
 		if kept := reads*each - credit[0]; kept >= connectionCredit {
 			t.Errorf("writes of %d: %d bytes of the connection's window were kept", most, kept)
 		}

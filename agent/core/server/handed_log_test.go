@@ -219,9 +219,7 @@ func TestALogComesWholeThoughItsCallerIsGoneAndItsFilesAreMeanwhile(t *testing.T
 			t.Fatalf("the line %q", line)
 		}
 	}
-	if last == 0 {
-		t.Fatal("no line has come")
-	}
+	assert.Assert(t, last != 0, "no line has come")
 }
 
 func TestALogWhoseClientLeavesIsOverWithoutAComplaint(t *testing.T) {

@@ -212,9 +212,7 @@ func TestABrokenSessionIsRefused(t *testing.T) {
 			for err == nil {
 				_, err = stream.Receive()
 			}
-			if connect.CodeOf(err) != test.code {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == test.code, err)
 		})
 	}
 }
@@ -248,9 +246,7 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if gate.WaitIdle(short) == nil {
-		t.Fatal("a session is under way")
-	}
+	assert.Assert(t, gate.WaitIdle(short) != nil, "a session is under way")
 	if err := gate.WaitReleased(contextFor(t)); err != nil {
 		t.Fatal("it gives output, and needs nothing else")
 	}

@@ -206,9 +206,7 @@ func TestTheStateIsSavedBeforeItIsReported(t *testing.T) {
 			break
 		}
 	}
-	if kept.GetExit().GetCode() != 3 {
-		t.Fatalf("kept %v", kept)
-	}
+	assert.Assert(t, kept.GetExit().GetCode() == 3, "kept %v", kept)
 }
 
 func TestAStartThatFailsIsAnswerStateAndSessionsEnd(t *testing.T) {
@@ -220,9 +218,7 @@ func TestAStartThatFailsIsAnswerStateAndSessionsEnd(t *testing.T) {
 	for range 2 {
 		response, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
 		must(t, err)
-		if response.GetFailure().GetExitCode() != 127 {
-			t.Fatal(response)
-		}
+		assert.Assert(t, response.GetFailure().GetExitCode() == 127, response)
 	}
 	if all := collect(t, s); all.last.GetError().GetExitCode() != 127 {
 		t.Fatal(all.last)
@@ -245,9 +241,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 		}
 		_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 2, AwaitAttachIds: []string{"a"}, AwaitAttachTimeoutMs: 1})
 		if !restartable {
-			if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, err)
 			continue
 		}
 		must(t, err)
@@ -259,9 +253,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 		}
 		early.Close()
 		_, err = c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
-		if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-			t.Fatal(err)
-		}
+		assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, err)
 	}
 }
 
@@ -297,9 +289,7 @@ func (s sayer) WithGroup(string) slog.Handler      { return s }
 
 func TestAStartThatNobodyWaitsForIsWithdrawnWithoutRunning(t *testing.T) {
 	c, runtime, request := waitingAlone(t)
-	if !c.WithdrawStart(1, &session.StartError{ExitCode: 128, Message: "withdrawn"}) {
-		t.Fatal("it was not withdrawn")
-	}
+	assert.Assert(t, c.WithdrawStart(1, &session.StartError{ExitCode: 128, Message: "withdrawn"}), "it was not withdrawn")
 	response, err := c.Start(contextFor(t), request)
 	must(t, err)
 	if response.GetFailure().GetMessage() != "withdrawn" || len(runtime.launched) > 0 {
@@ -311,9 +301,7 @@ func TestAStartThatNobodyWaitsForIsMadeOnceACallerIsThere(t *testing.T) {
 	c, runtime, request := waitingAlone(t)
 	response, err := c.Start(contextFor(t), request)
 	must(t, err)
-	if response.GetStarted() == nil {
-		t.Fatal(response)
-	}
+	assert.Assert(t, response.GetStarted() != nil, response)
 	(<-runtime.launched).exit(0)
 }
 
@@ -369,9 +357,7 @@ func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
 	}
 	second.exit(0)
 	must(t, c.WaitEnded(contextFor(t)))
-	if !c.EndAfter(2) {
-		t.Fatal("none has started since")
-	}
+	assert.Assert(t, c.EndAfter(2), "none has started since")
 	if _, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 3}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Fatal(err)
 	}
@@ -429,9 +415,7 @@ func TestAnExecThatIsRefusedIsNotOpenedLater(t *testing.T) {
 	exec := <-runtime.execs
 	known, err := c.ExecInspect("in time", true)
 	must(t, err)
-	if !known.Running {
-		t.Fatal(known)
-	}
+	assert.Assert(t, known.Running, known)
 	exec.exit(4)
 	if all := collect(t, inTime); all.last.GetExit().GetCode() != 4 {
 		t.Fatal(all.last)

@@ -24,9 +24,7 @@ func sent(t *testing.T, data []byte) (socket int) {
 	t.Cleanup(func() { _ = errors.Join(unix.Close(pair[0]), unix.Close(pair[1])) })
 	n, err := unix.Write(pair[1], data)
 	must(t, err)
-	if n != len(data) {
-		t.Fatal("the socket has too little room")
-	}
+	assert.Assert(t, n == len(data), "the socket has too little room")
 	return pair[0]
 }
 

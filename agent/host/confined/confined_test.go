@@ -141,9 +141,7 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 
 func TestRemoveTreeTakesATimeThatGrowsWithTheDirectoriesAlone(t *testing.T) {
 	own, usual := removalTime(t, RemovePath), removalTime(t, os.RemoveAll)
-	if own > 3*usual {
-		t.Errorf("%v, but os.RemoveAll takes %v", own, usual)
-	}
+	assert.Check(t, own <= 3*usual, "%v, but os.RemoveAll takes %v", own, usual)
 }
 
 // removalTime returns the processor's time that 12,000 directories with one directory

@@ -54,9 +54,7 @@ func TestNoDestinationOfAMountIsALinkOfTheRoot(t *testing.T) {
 		destinations = append(destinations, mount.(map[string]any)["destination"])
 	}
 	want := []any{"/dev", "/dev/shm/x", "/etc", "/v", "/v/beneath/link/x", "/real/run/x.sock", "/usr/sbin/docker-init"}
-	if !reflect.DeepEqual(destinations, want) {
-		t.Errorf("got %q, want %q", destinations, want)
-	}
+	assert.Check(t, reflect.DeepEqual(destinations, want), "got %q, want %q", destinations, want)
 	if first := got["mounts"].([]any)[2].(map[string]any); first["someday"] != 1.0 {
 		t.Errorf("not kept: %v", first)
 	}
@@ -196,9 +194,7 @@ func TestEachSecretVariableIsNotComparedWithEachOther(t *testing.T) {
 	allocations := testing.AllocsPerRun(1, func() {
 		env = completed(t, string(config), facts)["process"].(map[string]any)["env"].([]any)
 	})
-	if allocations > 100*count {
-		t.Errorf("%.0f allocations for %d variables", allocations, count)
-	}
+	assert.Check(t, allocations <= 100*count, "%.0f allocations for %d variables", allocations, count)
 	if len(env) != count+1 || env[0] != own[0] || env[1] != secret[0] {
 		t.Errorf("%d variables: %q", len(env), env[:2])
 	}

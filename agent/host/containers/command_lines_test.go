@@ -46,9 +46,7 @@ func searched(t *testing.T, lines *commandLines, candidates []string) []foundPro
 func untilFound(t *testing.T, lines *commandLines, candidates []string, count int) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); len(searched(t, lines, candidates)) != count; {
-		if time.Now().After(deadline) {
-			t.Fatal("some stay stuck")
-		}
+		assert.Assert(t, !time.Now().After(deadline), "some stay stuck")
 	}
 }
 
@@ -143,9 +141,7 @@ func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
 func TestNoCommandLineOfAnotherPIDNamespaceIsRead(t *testing.T) {
 	here, elsewhere := sleeper(t, 0), sleeper(t, unix.CLONE_NEWPID)
 	lines := newCommandLines(func(pid int) ([]byte, error) {
-		if strconv.Itoa(pid) == elsewhere {
-			t.Error("it is read")
-		}
+		assert.Check(t, strconv.Itoa(pid) != elsewhere, "it is read")
 		return nil, nil
 	}, time.Second)
 	found := lines.find(func([]byte) bool { return true }, []string{here, elsewhere})

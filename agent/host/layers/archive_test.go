@@ -41,9 +41,7 @@ func written(t testing.TB, layer *hostv1.LayerTar) (string, error) {
 	}
 	archive := store.FindArchive("id")
 	forget()
-	if store.FindArchive("id") != nil {
-		t.Error("it is found when it is forgotten")
-	}
+	assert.Check(t, store.FindArchive("id") == nil, "it is found when it is forgotten")
 	var out bytes.Buffer
 	err = archive.WriteTar(t.Context(), &out)
 	return out.String(), err

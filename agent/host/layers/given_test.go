@@ -86,9 +86,7 @@ func TestImagesThatEndWithOneLayerAreGivenTheirOwn(t *testing.T) {
 			t.Errorf("over mode %o: %v, %v", mode, info, err)
 		}
 	}
-	if len(of) != 2 {
-		t.Errorf("both have %v", of)
-	}
+	assert.Check(t, len(of) == 2, "both have %v", of)
 }
 
 func TestAnImageWithoutLayersHasAContainerStack(t *testing.T) {

@@ -22,9 +22,7 @@ func imageUpload(t testing.TB) (upload *ImageUpload, dir string, entries <-chan 
 	dir = filepath.Join(filepath.Dir(layers), "archive")
 	upload, err := store.OpenImageUpload("id", dir)
 	assert.NilError(t, err)
-	if store.FindImageUpload("id") != upload {
-		t.Error("it is not found")
-	}
+	assert.Check(t, store.FindImageUpload("id") == upload, "it is not found")
 	all := make(chan []*hostv1.ArchiveEntry, 1)
 	go func() {
 		var taken []*hostv1.ArchiveEntry

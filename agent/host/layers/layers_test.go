@@ -127,9 +127,7 @@ func TestUnpackKeepsWhatATarSays(t *testing.T) {
 	)
 	diff, size, err := unpack(t, store, plain, plain)
 	assert.NilError(t, err)
-	if size != 9 {
-		t.Errorf("size %d", size)
-	}
+	assert.Check(t, size == 9, "size %d", size)
 	root := lstat(t, diff)
 	if root.Mode&0o7777 != 0o711 || root.Uid != 5 || root.Gid != 6 {
 		t.Errorf("root: %+v", root)

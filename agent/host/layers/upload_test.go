@@ -91,9 +91,7 @@ func TestAnUploadThatNobodyTakesOverLeavesNoLayer(t *testing.T) {
 	assert.NilError(t, announced.Take(context.Background(), bytes.NewReader(tarOf(t, entry{Name: "a"}))))
 	assert.NilError(t, announced.Close())
 	wantNothingBut(t, dir, emptyName)
-	if store.FindUpload(uploadID) != nil {
-		t.Error("the upload is still found")
-	}
+	assert.Check(t, store.FindUpload(uploadID) == nil, "the upload is still found")
 }
 
 func TestAnUploadThatFailsLeavesNothing(t *testing.T) {

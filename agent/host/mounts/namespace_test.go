@@ -54,15 +54,11 @@ func TestANamespaceHoldsItsTreeAlone(t *testing.T) {
 		var stat unix.Stat_t
 		return unix.Fstatat(int(root.Fd()), "mounted/mounted", &stat, 0) == nil
 	}
-	if !sees() {
-		t.Error("the root does not show the mount")
-	}
+	assert.Check(t, sees(), "the root does not show the mount")
 	for range 2 {
 		assert.Check(t, namespace.Close())
 	}
-	if sees() {
-		t.Error("still mounted")
-	}
+	assert.Check(t, !sees(), "still mounted")
 	if err := namespace.Do(func() error { return nil }); err == nil {
 		t.Error("it is entered after its end")
 	}

@@ -210,8 +210,6 @@ func (l *lab) wantNothingLeft() {
 func nft(t testing.TB, arguments ...string) string {
 	t.Helper()
 	output, err := exec.Command("nft", arguments...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %v: %v: %s", arguments, err, output)
-	}
+	assert.Assert(t, err == nil, "nft %v: %v: %s", arguments, err, output)
 	return string(output)
 }

@@ -121,9 +121,7 @@ func TestAReclaimOfManyNetworksListsTheLinksOnce(t *testing.T) {
 			return err
 		}
 		elements, err := conn.GetSetElements(l.ruleset().bridges)
-		if len(elements) != networks+1 {
-			t.Errorf("%d bridges are in the set", len(elements))
-		}
+		assert.Check(t, len(elements) == networks+1, "%d bridges are in the set", len(elements))
 		return err
 	}))
 }

@@ -35,9 +35,7 @@ func TestDiscardedTreesDisappear(t *testing.T) {
 		if len(entries) == 0 {
 			break
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d entries are left", len(entries))
-		}
+		assert.Assert(t, !time.Now().After(deadline), "%d entries are left", len(entries))
 		time.Sleep(time.Millisecond)
 	}
 	can.Close()
@@ -81,9 +79,7 @@ func TestALargeTreeHoldsUpNoOthers(t *testing.T) {
 	for isThere(small) {
 		time.Sleep(time.Millisecond)
 	}
-	if !isThere(large) {
-		t.Error("the large one was deleted before it")
-	}
+	assert.Check(t, isThere(large), "the large one was deleted before it")
 }
 
 func isThere(path string) bool {

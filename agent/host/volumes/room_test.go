@@ -105,9 +105,7 @@ func TestADiskThatFillsBelowAVolumeIsReported(t *testing.T) {
 	s.must(s.Release(t.Context(), "one"))
 	leave()
 	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
-	if len(told) != 0 {
-		t.Errorf("%d told again", len(told))
-	}
+	assert.Check(t, len(told) == 0, "%d told again", len(told))
 }
 
 // storeWithLargeVolume opens a store with a block volume too large for its disk,
@@ -194,9 +192,7 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	for _, want := range []string{"small", "tight"} {
 		select {
 		case name := <-told:
-			if name != want {
-				t.Errorf("told of %s, not %s", name, want)
-			}
+			assert.Check(t, name == want, "told of %s, not %s", name, want)
 		case err := <-ended:
 			t.Fatal(err)
 		}

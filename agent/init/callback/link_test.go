@@ -159,9 +159,7 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 		if links == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("it is still waited for")
-		}
+		assert.Assert(t, !time.Now().After(deadline), "it is still waited for")
 	}
 }
 
@@ -206,13 +204,9 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 }
 
 func TestOnlyTheRelaysOwnCloseFrameMeansThatTheClientHasLeft(t *testing.T) {
-	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
-		t.Error("a close frame without a status was taken for a cut")
-	}
+	assert.Check(t, hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}), "a close frame without a status was taken for a cut")
 	for _, code := range []websocket.StatusCode{websocket.StatusServiceRestart, websocket.StatusInternalError} {
-		if hasLeft(websocket.CloseError{Code: code}) {
-			t.Errorf("a proxy's %v was taken for the client's leaving", code)
-		}
+		assert.Check(t, !hasLeft(websocket.CloseError{Code: code}), "a proxy's %v was taken for the client's leaving", code)
 	}
 	if hasLeft(io.EOF) { // That is what 1000 and 1001 are read as.
 		t.Error("a proxy's leaving was taken for the client's")

@@ -89,9 +89,7 @@ func isOpen(address netip.AddrPort) bool {
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
+		assert.Assert(t, !time.Now().After(end), "not in %v: %s", patience, what)
 	}
 }
 
@@ -110,9 +108,7 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	if to := <-link.carried; to != port {
 		t.Errorf("a connection was carried to %v", to)
 	}
-	if !m.Holds(port) {
-		t.Error("the mirror does not know its listener")
-	}
+	assert.Check(t, m.Holds(port), "the mirror does not know its listener")
 	link.tables <- nil
 	until(t, "the mirror ends with the listener", func() bool { return !isOpen(port) })
 	link.tables <- []netip.AddrPort{port}
@@ -164,9 +160,7 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 	port := own.Addr().(*net.TCPAddr).AddrPort()
 	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
 	first.tables <- []netip.AddrPort{port}
-	if m.Holds(port) {
-		t.Error("a port was taken twice")
-	}
+	assert.Check(t, !m.Holds(port), "a port was taken twice")
 	own.Close()
 	until(t, "the port is mirrored", func() bool { return m.Holds(port) })
 	second.tables <- []netip.AddrPort{port} // as it listens in another container
@@ -198,9 +192,7 @@ func TestWhereTheAgentListensOrMayListenIsNotMirrored(t *testing.T) {
 	link.tables <- []netip.AddrPort{agents, resolvers, everywhere, free}
 	until(t, "what else the partner listens on is mirrored", func() bool { return m.Holds(free) })
 	for _, address := range []netip.AddrPort{agents, resolvers, everywhere} {
-		if m.Holds(address) {
-			t.Errorf("%v is mirrored", address)
-		}
+		assert.Check(t, !m.Holds(address), "%v is mirrored", address)
 	}
 }
 

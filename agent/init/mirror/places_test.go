@@ -22,9 +22,7 @@ func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
 	found, err := parseSockets(strings.NewReader(table), stateListen, nil)
 	assert.NilError(t, err)
 	want := addresses("127.0.0.1:8080", "0.0.0.0:22", "[::1]:80", "127.0.0.1:81")
-	if !reflect.DeepEqual(found, want) {
-		t.Errorf("found %v, not %v", found, want)
-	}
+	assert.Check(t, reflect.DeepEqual(found, want), "found %v, not %v", found, want)
 	if _, err := parseSockets(strings.NewReader("heading\n0: x:y z 0A\n"), stateListen, nil); err == nil {
 		t.Error("nonsense was taken for a table")
 	}
@@ -57,9 +55,7 @@ func TestWhereAListenerIsMirrored(t *testing.T) {
 		for at, bound := range placesOf(addresses(strings.Fields(c.listeners)...), own) {
 			got[at.network+" "+at.bind.String()] = bound.String()
 		}
-		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: mirrored at %v, not %v", c.listeners, got, c.want)
-		}
+		assert.Check(t, reflect.DeepEqual(got, c.want), "%s: mirrored at %v, not %v", c.listeners, got, c.want)
 	}
 	assert.Check(t, is.Len(placesOf(addresses("10.0.0.2:80"), netip.Addr{}), 0), "without an own address")
 }

@@ -66,9 +66,7 @@ func waitForNoLoop(t *testing.T, v driver.Volume) {
 		if err == nil && !strings.Contains(string(devices), v.Dir) {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a loop device is left: %s %v", devices, err)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "a loop device is left: %s %v", devices, err)
 	}
 }
 
@@ -303,9 +301,7 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 			t.Error(err)
 		}
 		after, _ := os.ReadFile(imageOf(v))
-		if string(before) != string(after) {
-			t.Error("it was changed")
-		}
+		assert.Check(t, string(before) == string(after), "it was changed")
 	}
 	overwrite(superblock+0x60, []byte{0xff, 0xff, 0xff, 0xff}) // features that nobody knows
 	refused("cannot be mounted")
@@ -439,9 +435,7 @@ func waitForFile(t *testing.T, path string) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not come", path)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "%s does not come", path)
 	}
 }
 
