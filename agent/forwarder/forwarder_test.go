@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
@@ -18,15 +19,11 @@ import (
 func ends(t *testing.T) (int, *net.UnixConn) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	file := os.NewFile(uintptr(pair[1]), "end")
 	defer file.Close()
 	conn, err := net.FileConn(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(2 * time.Minute))
 	return pair[0], conn.(*net.UnixConn)
@@ -39,9 +36,7 @@ func started(t *testing.T, f *forwarder) (*net.UnixConn, *bufio.Reader) {
 	file := os.NewFile(uintptr(fd), "channel")
 	defer file.Close()
 	conn, err := net.FileConn(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	f.channel, f.transport = nodechannel.New(conn.(*net.UnixConn)), newTransport()
 	go func() { _ = f.run() }()
 	return frontend, bufio.NewReader(frontend)
@@ -55,16 +50,12 @@ func send(t *testing.T, frontend *net.UnixConn, id, fd int) {
 func sendTo(t *testing.T, frontend *net.UnixConn, fd int, to handedOn) {
 	t.Helper()
 	message, err := json.Marshal(to)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	line, err := json.Marshal(nodechannel.Envelope{Command: nodechannel.WithHandle, Message: message})
 	if err == nil {
 		_, _, err = frontend.WriteMsgUnix(append(line, '\n'), unix.UnixRights(fd), nil)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 // told answers what comes after the next acknowledgement.
@@ -89,9 +80,7 @@ func next(t *testing.T, lines *bufio.Reader, into any) {
 	if err == nil {
 		err = json.Unmarshal(line, into)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {
@@ -99,20 +88,14 @@ func TestAHelperWithoutDescriptorsLeavesConnectionsToTheFrontend(t *testing.T) {
 	fd, _ := ends(t)
 	defer unix.Close(fd)
 	var before unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
 	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &before) }()
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: before.Max}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 1, Max: before.Max}))
 	send(t, frontend, 1, fd)
 	if a := told(t, lines); a.ID != 1 || a.Error == "" || a.Sent {
 		t.Fatalf("%+v", a)
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &before))
 	send(t, frontend, 2, fd)
 	if a := told(t, lines); a.ID != 2 || a.Error == "" || a.Sent {
 		t.Fatalf("%+v", a)
@@ -124,9 +107,8 @@ func TestAHelperThatServesNoMoreLeavesItsChannelWhileClientsWait(t *testing.T) {
 	f.passing.Add(1)
 	defer f.passing.Done()
 	frontend, lines := started(t, f)
-	if _, err := io.WriteString(frontend, "no JSON\n"); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.WriteString(frontend, "no JSON\n")
+	assert.NilError(t, err)
 	if _, err := lines.ReadByte(); err != io.EOF {
 		t.Fatal(err)
 	}
@@ -138,9 +120,8 @@ func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
 	defer unix.Close(fd)
 	write := func(text string) {
 		t.Helper()
-		if _, err := unix.Write(fd, []byte(text)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := unix.Write(fd, []byte(text))
+		assert.NilError(t, err)
 	}
 	write("header")
 	sendTo(t, frontend, fd, handedOn{ID: 1, Read: true})
@@ -172,9 +153,7 @@ func TestAFrontendIsToldOnceAClientHasReadItsHeader(t *testing.T) {
 func TestAConnectionOfAnotherKindIsToldToBeNone(t *testing.T) {
 	frontend, lines := started(t, &forwarder{})
 	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(null)
 	sendTo(t, frontend, null, handedOn{ID: 1, Read: true})
 	if a := told(t, lines); a.ID != 1 || a.Error == "" {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 // containerID is a full one.
@@ -67,32 +69,24 @@ func TestADoubtedRequestBreaksAnEndWithoutAnErrorUntilItIsSettled(t *testing.T) 
 	g, _, _ := scene(t, guard{Container: "c0c0"})
 	process := g.requests[1].process
 	breaks := func(process int32) bool { return g.breaks(&standing{process: process, name: containerID}) }
-	if breaks(process) {
-		t.Error("not yet")
-	}
+	assert.Check(t, !breaks(process), "not yet")
 	g.doubt(1)
 	if !breaks(process) || breaks(process+1) {
 		t.Error("waits of that process are meant")
 	}
 	g.end(1, false)
-	if breaks(process) {
-		t.Error("it is settled")
-	}
+	assert.Check(t, !breaks(process), "it is settled")
 }
 
 func TestALossThatHasBrokenAWaitBreaksNoOther(t *testing.T) {
 	g := new(guards)
 	fd, _ := ends(t)
-	if !g.add(1, fd, &guard{Container: containerID, Attached: true}, 1) {
-		t.Fatal("no room")
-	}
+	assert.Assert(t, g.add(1, fd, &guard{Container: containerID, Attached: true}, 1), "no room")
 	process := peerOf(fd)
 	_, end := context.WithCancelCause(t.Context())
 	wait := g.hold(process, containerID, end)
 	g.doubt(1)
-	if !g.breaks(wait) {
-		t.Fatal("it reports success")
-	}
+	assert.Assert(t, g.breaks(wait), "it reports success")
 	g.release(wait)
 	g.end(1, true)
 	ctx, end := context.WithCancelCause(t.Context())
@@ -106,9 +100,7 @@ func TestALostAttachmentBreaksTheNextWaitOnce(t *testing.T) {
 	g := new(guards)
 	fd, client := ends(t)
 	of := guard{Container: containerID, Attached: true, Farewell: []byte("lost")}
-	if !g.add(1, fd, &of, 1) {
-		t.Fatal("no room")
-	}
+	assert.Assert(t, g.add(1, fd, &of, 1), "no room")
 	process := peerOf(fd)
 	g.leave()
 	told := make([]byte, 8)

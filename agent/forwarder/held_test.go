@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // silentBackend accepts calls, and says nothing.
@@ -14,9 +15,7 @@ func silentBackend(t *testing.T) *held {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "backend")
 	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return &held{Wait: &wait{Backend: path}}
 }

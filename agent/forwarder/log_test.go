@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -50,9 +51,7 @@ func serveOffering(t *testing.T, before ...*agentv1.LogsResponse) (*offeringAgen
 	t.Helper()
 	dir := t.TempDir()
 	listener, err := net.Listen("unix", filepath.Join(dir, "agent"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	agent := &offeringAgent{
 		offers: handover.NewOffers(filepath.Join(dir, "hand"), slog.Default()), before: before,
 		taken: make(chan handover.Client, 1), over: make(chan struct{}),
@@ -66,9 +65,7 @@ func serveOffering(t *testing.T, before ...*agentv1.LogsResponse) (*offeringAgen
 		agent.offers.Close()
 	})
 	request, err := proto.Marshal(&agentv1.LogsRequest{Stdout: true, HandOver: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return agent, &held{Head: "header\n", Log: &logCall{Socket: listener.Addr().String(), Request: request}}
 }
 
@@ -84,9 +81,8 @@ func TestALogsClientIsItsAgentsAloneWhateverWasSaidBefore(t *testing.T) {
 			t.Fatalf("%+v", a)
 		}
 		taken := <-agent.taken
-		if _, err := io.WriteString(taken.Conn, "log"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.WriteString(taken.Conn, "log")
+		assert.NilError(t, err)
 		taken.Conn.Close() // as of an agent that dies
 		if got, err := io.ReadAll(client); err != nil || string(got) != "header\nlog" {
 			t.Fatalf("%q, %v", got, err)
@@ -109,7 +105,5 @@ func TestACallForALogPreparesNoOtherCalls(t *testing.T) {
 	made := testing.AllocsPerRun(10, func() {
 		_ = f.callLogs(t.Context(), nil, new(logCall), new(agentv1.LogsRequest), nil)
 	})
-	if made > 200 {
-		t.Errorf("a call makes %v objects", made)
-	}
+	assert.Check(t, made <= 200, "a call makes %v objects", made)
 }

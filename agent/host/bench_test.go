@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -26,9 +27,8 @@ func BenchmarkLaunch(b *testing.B) {
 		begin := time.Now()
 		c := h.mustLaunch(b, request)
 		launched := time.Now()
-		if _, err := c.Start(b.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1})); err != nil {
-			b.Fatal(err)
-		}
+		_, err := c.Start(b.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: 1}))
+		assert.NilError(b, err)
 		started := time.Now()
 		b.StopTimer()
 		launching += launched.Sub(begin)
@@ -74,9 +74,8 @@ func BenchmarkCreate(b *testing.B) {
 	for b.Loop() {
 		id := h.create(b, layer)
 		b.StopTimer()
-		if _, err := h.RemoveContainer(b.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-			b.Fatal(err)
-		}
+		_, err := h.RemoveContainer(b.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		assert.NilError(b, err)
 		b.StartTimer()
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -26,9 +27,7 @@ type layerClient interface {
 func changesOf(t testing.TB, client layerClient, id string) (told []string, err error) {
 	t.Helper()
 	stream, err := client.Changes(t.Context(), storedRequest(id, &agentv1.ChangesRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	for stream.Receive() {
 		if change := stream.Msg().GetChange(); change != nil {
@@ -47,9 +46,7 @@ func changesOf(t testing.TB, client layerClient, id string) (told []string, err 
 func exportOf(t testing.TB, client layerClient, id string, layer bool) []string {
 	t.Helper()
 	stream, err := client.Export(t.Context(), storedRequest(id, &agentv1.ExportRequest{Layer: layer}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	var content bytes.Buffer
 	ended := false
@@ -67,9 +64,7 @@ func exportOf(t testing.TB, client layerClient, id string, layer bool) []string 
 		if errors.Is(err, io.EOF) {
 			return names
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		names = append(names, header.Name)
 	}
 }
@@ -90,9 +85,7 @@ func TestChangesAndExportsOfAContainerThatRunsOrNot(t *testing.T) {
 	eventually(t, "the container has changed its files", func() bool {
 		var err error
 		told, err = changesOf(t, c, id)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return slices.Equal(told, want)
 	})
 	if _, err := changesOf(t, h.stored, id); connect.CodeOf(err) != connect.CodeUnavailable {
@@ -124,17 +117,14 @@ func TestListLayers(t *testing.T) {
 	layer := h.unpackImage(t)
 	list := func() []string {
 		response, err := h.ListLayers(t.Context(), connect.NewRequest(&hostv1.ListLayersRequest{}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return response.Msg.DiffIds
 	}
 	if listed := list(); !slices.Equal(listed, []string{layer}) {
 		t.Errorf("listed are %q", listed)
 	}
-	if _, err := h.RemoveLayer(t.Context(), connect.NewRequest(&hostv1.RemoveLayerRequest{DiffId: layer})); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.RemoveLayer(t.Context(), connect.NewRequest(&hostv1.RemoveLayerRequest{DiffId: layer}))
+	assert.NilError(t, err)
 	if listed := list(); len(listed) > 0 {
 		t.Errorf("after its removal listed are %q", listed)
 	}

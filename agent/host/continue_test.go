@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -44,9 +45,8 @@ func startHostOnBridge(t *testing.T) *hostProcess {
 
 func (h *hostProcess) remove(t testing.TB, id string) {
 	t.Helper()
-	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+	assert.NilError(t, err)
 }
 
 func TestAStepRunsWhereTheLastOneRanInAFreshRoot(t *testing.T) {
@@ -175,9 +175,7 @@ func TestAStepThatIsCutShortIsReclaimed(t *testing.T) {
 			next.Continues = false
 			c, err = h.launch(t, next)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		c.start(t, 2)
 		if output := c.output(t); strings.Contains(output, "of-1") || !strings.Contains(output, testAddress(2)+"/24") {
 			t.Fatalf("after %v: %s", moment, output)

@@ -13,6 +13,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -20,9 +22,8 @@ import (
 
 func (h *hostProcess) ensureNetwork(t testing.TB, request *hostv1.EnsureNetworkRequest) {
 	t.Helper()
-	if _, err := h.EnsureNetwork(t.Context(), connect.NewRequest(request)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.EnsureNetwork(t.Context(), connect.NewRequest(request))
+	assert.NilError(t, err)
 	t.Cleanup(func() {
 		if h.command != nil {
 			h.RemoveNetwork(context.Background(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: request.NetworkId, Bridge: request.Bridge}))
@@ -76,9 +77,7 @@ func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
 	found = append(found, images...)
 	found = append(found, mountsBelow(t, filepath.Join(h.stateDir, "containers", id))...)
 	links, err := net.Interfaces()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, link := range links {
 		if strings.HasPrefix(link.Name, "sk"+h.tag()[:4]) {
 			found = append(found, link.Name)
@@ -90,9 +89,7 @@ func (h *hostProcess) leftovers(t testing.TB, id string) (found []string) {
 func processesNaming(t testing.TB, id string) (found []string) {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, entry := range entries {
 		command, _ := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
 		if strings.Contains(string(command), id) {
@@ -104,9 +101,8 @@ func processesNaming(t testing.TB, id string) (found []string) {
 
 func (h *hostProcess) wantNothingLeft(t testing.TB, id string) {
 	t.Helper()
-	if left := h.leftovers(t, id); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	left := h.leftovers(t, id)
+	assert.Check(t, is.Len(left, 0), "left behind")
 }
 
 // sleeper is a launch request of a container that sleeps until it is killed.
@@ -191,9 +187,7 @@ func TestALaunchThatFailsLeavesNothing(t *testing.T) {
 	layer := h.unpackImage(t)
 	h.ensureNetwork(t, testNetwork())
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer taken.Close()
 	for name, c := range map[string]struct {
 		change  func(*hostv1.LaunchContainerRequest)
@@ -303,15 +297,11 @@ func sharing(t testing.TB, id, layer string) *hostv1.LaunchContainerRequest {
 	t.Helper()
 	request := sleeper(t, id, layer, noNetwork())
 	var config map[string]any
-	if err := json.Unmarshal(request.OciSpec, &config); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(request.OciSpec, &config))
 	config["mounts"] = append(config["mounts"].([]any),
 		map[string]any{"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": []string{"nosuid", "mode=1777", "size=65536"}})
 	spec, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	request.OciSpec, request.IpcShareable = spec, true
 	return request
 }
@@ -336,16 +326,11 @@ func TestNamespacesOfAnotherContainerThatRuns(t *testing.T) {
 		}
 	}
 	shared, machine := fmt.Sprintf("/proc/%d/root/dev/shm", second.Pid), filepath.Join(h.runDir, "c", donor[:16], "shm")
-	if err := os.WriteFile(filepath.Join(shared, "note"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(machine, "note")); err != nil {
-		t.Errorf("the shared memory is not one: %v", err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(shared, "note"), nil, 0o600))
+	_, err := os.Stat(filepath.Join(machine, "note"))
+	assert.Check(t, err, "the shared memory is not one")
 	h.release(t, donor)
-	if found := h.leftovers(t, donor); len(found) > 0 {
-		t.Errorf("left over: %v", found)
-	}
+	assert.Check(t, is.Len(h.leftovers(t, donor), 0), "left over")
 }
 
 func TestAPrivateIPCNamespaceIsNotJoined(t *testing.T) {
@@ -386,9 +371,8 @@ func TestASignalRightAfterTheStartReachesAnInitsCommand(t *testing.T) {
 		request.Init = true
 		c := h.mustLaunch(t, request)
 		c.start(t, 1)
-		if _, err := c.Signal(t.Context(), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(unix.SIGTERM)})); err != nil {
-			t.Fatal(err)
-		}
+		_, err := c.Signal(t.Context(), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(unix.SIGTERM)}))
+		assert.NilError(t, err)
 		if code := c.exitCode(t); code != 128+int32(unix.SIGTERM) {
 			t.Fatalf("round %d: exit code %d", round, code)
 		}
@@ -400,9 +384,8 @@ func TestAContainerWithoutLayers(t *testing.T) {
 	id := randomID()
 	create := &hostv1.CreateContainerRequest{ContainerId: id}
 	for range 2 {
-		if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(create))
+		assert.NilError(t, err)
 	}
 	request := sleeper(t, id, "", noNetwork())
 	request.LayerDiffIds = nil
@@ -412,14 +395,11 @@ func TestAContainerWithoutLayers(t *testing.T) {
 		t.Errorf("%v, %v", response, err)
 	}
 	for range 2 {
-		if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-			t.Fatal(err)
-		}
+		_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		assert.NilError(t, err)
 	}
 	h.wantNothingLeft(t, id)
-	if h.onDisk(t, id) != nil {
-		t.Error("its files are left")
-	}
+	assert.Check(t, h.onDisk(t, id) == nil, "its files are left")
 }
 
 func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
@@ -428,25 +408,19 @@ func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
 	damaged, whole := h.create(t, layer), h.create(t, layer)
 	dir := filepath.Join(h.stateDir, "containers", damaged)
 	for _, name := range []string{"shim.json", "exit.json"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte("\x00\x00"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte("\x00\x00"), 0o600))
 	}
 	if state := h.onDisk(t, damaged); state == nil || state.Generation != 0 {
 		t.Errorf("damaged: %v", state)
 	}
-	if h.onDisk(t, whole) == nil {
-		t.Error("the whole one is not listed")
-	}
+	assert.Check(t, h.onDisk(t, whole) != nil, "the whole one is not listed")
 	os.WriteFile(filepath.Join(dir, "upper", "precious"), nil, 0o600)
 	os.WriteFile(filepath.Join(dir, "rootfs.json"), nil, 0o600)
 	create := &hostv1.CreateContainerRequest{ContainerId: damaged, LayerDiffIds: []string{layer}}
-	if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "upper", "precious")); err != nil {
-		t.Errorf("creating it again: %v", err)
-	}
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(create))
+	assert.NilError(t, err)
+	_, err = os.Stat(filepath.Join(dir, "upper", "precious"))
+	assert.Check(t, err, "creating it again")
 	h.mustLaunch(t, sleeper(t, damaged, layer, noNetwork())).start(t, 1)
 }
 
@@ -456,9 +430,8 @@ func TestReleaseOfAPausedContainer(t *testing.T) {
 	id := h.create(t, layer)
 	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	c.start(t, 1)
-	if _, err := c.Pause(t.Context(), connect.NewRequest(&agentv1.PauseRequest{})); err != nil {
-		t.Fatal(err)
-	}
+	_, err := c.Pause(t.Context(), connect.NewRequest(&agentv1.PauseRequest{}))
+	assert.NilError(t, err)
 	wantQuickRelease(t, h, id)
 }
 
@@ -472,17 +445,13 @@ func TestReleaseKillsEveryProcess(t *testing.T) {
 	mark := fmt.Sprint(100_000_000 + time.Now().UnixNano()%100_000_000) // seconds, as no other process sleeps
 	script := "for i in 1 2 3; do sleep " + mark + " & done; wait"
 	spec := strings.Replace(string(ociSpec(t, "sh", "-c", script)), `{"type":"pid"},`, "", 1)
-	if strings.Contains(spec, `"type":"pid"`) {
-		t.Fatal("the specification still has a PID namespace")
-	}
+	assert.Assert(t, !strings.Contains(spec, `"type":"pid"`), "the specification still has a PID namespace")
 	request.OciSpec = []byte(spec)
 	c := h.mustLaunch(t, request)
 	c.start(t, 1)
 	eventually(t, "all processes run", func() bool { return len(processesNaming(t, mark)) >= 3 })
 	wantQuickRelease(t, h, id)
-	if left := processesNaming(t, mark); len(left) > 0 {
-		t.Errorf("still running: %v", left)
-	}
+	assert.Check(t, is.Len(processesNaming(t, mark), 0), "still running")
 }
 
 // wantQuickRelease checks that no step ran into its time limit.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -19,20 +20,16 @@ func TestDisksAreMeasured(t *testing.T) {
 	h := startHost(t)
 	id := h.create(t, h.unpackImage(t))
 	volume := h.volume(t, "data")
-	if err := errors.Join(
+	assert.NilError(t, errors.Join(
 		os.WriteFile(filepath.Join(volume, "file"), make([]byte, 321), 0o600),
 		os.WriteFile(filepath.Join(h.stateDir, "containers", id, "upper/file"), make([]byte, 123), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
+	))
 
 	missing := "00000000000000000000000000000000000000000000000000000000000000ff"
 	sizes, err := h.MeasureDisk(t.Context(), connect.NewRequest(&hostv1.MeasureDiskRequest{
 		ContainerIds: []string{id, missing}, VolumeNames: []string{"data", "gone"},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if got := sizes.Msg.Containers; !maps.Equal(got, map[string]uint64{id: 123, missing: 0}) {
 		t.Error(got)
 	}
@@ -63,7 +60,6 @@ func TestVolumesThatDoNotAnswerKeepNobodyFromMeasuringContainers(t *testing.T) {
 	}
 	ctx, leave := context.WithTimeout(t.Context(), 20*time.Second)
 	defer leave()
-	if _, err := h.MeasureDisk(ctx, connect.NewRequest(&hostv1.MeasureDiskRequest{ContainerIds: []string{id}})); err != nil {
-		t.Error(err)
-	}
+	_, err := h.MeasureDisk(ctx, connect.NewRequest(&hostv1.MeasureDiskRequest{ContainerIds: []string{id}}))
+	assert.Check(t, err)
 }

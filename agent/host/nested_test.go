@@ -6,13 +6,13 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAMountInsideOfAVolumeThatChangesMakesNothingOutside(t *testing.T) {
 	other := t.TempDir()
-	if err := os.WriteFile(filepath.Join(other, "file"), []byte("mounted\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(other, "file"), []byte("mounted\n"), 0o644))
 	makesNothingOutside(t, func(spec []byte, i, part int) []byte {
 		return withBind(t, spec, other, fmt.Sprintf("/v/part/directory-%d-%d", i, part))
 	})
@@ -27,16 +27,12 @@ func TestADeviceInsideOfAVolumeThatChangesIsMadeNowhereOutside(t *testing.T) {
 func withDevice(t *testing.T, spec []byte, path string) []byte {
 	t.Helper()
 	var config map[string]any
-	if err := json.Unmarshal(spec, &config); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(spec, &config))
 	linux := config["linux"].(map[string]any)
 	devices, _ := linux["devices"].([]any)
 	linux["devices"] = append(devices, map[string]any{"path": path, "type": "c", "major": 1, "minor": 3, "fileMode": 0o666})
 	changed, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return changed
 }
 
@@ -51,9 +47,7 @@ func makesNothingOutside(t *testing.T, add func(spec []byte, launch, part int) [
 		os.Mkdir(filepath.Join(data, "part"), 0o755),
 		os.Symlink(outside, filepath.Join(data, "link")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	stop := swapPartAndLink(data)
 	launched, launches := 0, 60

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -41,16 +43,12 @@ func TestManyContainersLeaveNothing(t *testing.T) {
 	}
 	h.wantNothingLeft(t, id64("0"))
 	for _, dir := range []string{"c", "netns", "runc", "stored"} {
-		if left, _ := filepath.Glob(filepath.Join(h.runDir, dir, "*")); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
+		left, _ := filepath.Glob(filepath.Join(h.runDir, dir, "*"))
+		assert.Check(t, is.Len(left, 0), "left behind")
 	}
-	if mounts := mountsBelow(t, filepath.Dir(h.stateDir)); len(mounts) > 0 {
-		t.Errorf("still mounted: %v", mounts)
-	}
-	if _, err := h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: testBridge})); err != nil {
-		t.Fatal(err)
-	}
+	assert.Check(t, is.Len(mountsBelow(t, filepath.Dir(h.stateDir)), 0), "still mounted")
+	_, err = h.RemoveNetwork(t.Context(), connect.NewRequest(&hostv1.RemoveNetworkRequest{NetworkId: "n", Bridge: testBridge}))
+	assert.NilError(t, err)
 	tables, err := exec.Command("nft", "list", "tables").Output()
 	if err != nil || strings.Contains(string(tables), h.tag()) {
 		t.Errorf("tables %s, %v", tables, err)

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/ociruntime"
 )
@@ -20,9 +22,7 @@ func TestAProbeThatIsEndedHasTidiedUp(t *testing.T) {
 		return ociruntime.Probed{}, errors.New("cancelled")
 	})
 	p.end()
-	if !tidied {
-		t.Error("it has not")
-	}
+	assert.Check(t, tidied, "it has not")
 }
 
 // A machine that is out of memory for a moment would have no runtime for good.
@@ -36,9 +36,8 @@ func TestASearchThatFailedIsRepeatedAfterAPause(t *testing.T) {
 	})
 	defer p.end()
 	<-p.latest.done
-	if _, err := p.wait(t.Context()); !errors.Is(err, unix.ENOMEM) {
-		t.Error(err)
-	}
+	_, err := p.wait(t.Context())
+	assert.Check(t, is.ErrorIs(err, unix.ENOMEM))
 	p.pause = 0
 	for range 2 {
 		if found, err := p.wait(t.Context()); err != nil || found.Name != "runc" {

@@ -21,6 +21,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -92,9 +93,7 @@ func startHost(t testing.TB) *hostProcess {
 	t.Helper()
 	requireRoot(t)
 	dir, err := os.MkdirTemp("", "skl-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	h := &hostProcess{stateDir: filepath.Join(dir, "s"), runDir: filepath.Join(dir, "r"), agent: agentBinary}
 	t.Cleanup(func() {
 		h.stop(t)
@@ -116,13 +115,9 @@ func (h *hostProcess) start(t testing.TB) {
 	h.command = exec.Command(h.agent, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
 	h.command.Stderr = os.Stderr
 	stdin, err := h.command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	h.stdin = stdin
-	if err := h.command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, h.command.Start())
 	h.connections = []*http.Client{unixClient(filepath.Join(h.runDir, "host.sock")), unixClient(filepath.Join(h.runDir, "stored.sock"))}
 	h.HostServiceClient = hostv1connect.NewHostServiceClient(h.connections[0], "http://host", connect.WithGRPC())
 	h.stored = agentv1connect.NewAgentServiceClient(h.connections[1], "http://host", connect.WithGRPC())
@@ -141,9 +136,7 @@ func (h *hostProcess) stop(t testing.TB) {
 		client.CloseIdleConnections()
 	}
 	h.stdin.Close()
-	if err := h.command.Wait(); err != nil {
-		t.Errorf("the host process: %v", err)
-	}
+	assert.Check(t, h.command.Wait(), "the host process")
 	h.command = nil
 }
 
@@ -184,9 +177,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
 	for !condition() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in two minutes: %s", what)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "not in two minutes: %s", what)
 		time.Sleep(5 * time.Millisecond)
 	}
 }
@@ -194,9 +185,7 @@ func eventually(t testing.TB, what string, condition func() bool) {
 func mountsBelow(t testing.TB, dir string) (found []string) {
 	t.Helper()
 	content, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for line := range strings.Lines(string(content)) {
 		if fields := strings.Fields(line); strings.HasPrefix(fields[4], dir+"/") {
 			found = append(found, fields[4])
@@ -225,15 +214,11 @@ func (h *hostProcess) unpackImage(t testing.TB, extra ...tar.Header) string {
 		if header.Mode == 0 {
 			header.Mode = 0o755
 		}
-		if err := w.WriteHeader(&header); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, w.WriteHeader(&header))
 		io.WriteString(w, content)
 	}
 	program, err := os.ReadFile(busybox)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	add(tar.Header{Name: "bin/busybox"}, string(program))
 	for _, applet := range []string{"sh", "cat", "echo", "id", "ip", "ping", "sleep", "nc", "wget", "hostname", "true", "touch", "ls", "stat", "grep"} {
 		add(tar.Header{Name: "bin/" + applet, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, "")
@@ -260,13 +245,9 @@ func (h *hostProcess) unpack(t testing.TB, layer []byte) string {
 	sum := sha256.Sum256(layer)
 	diffID := "sha256:" + hex.EncodeToString(sum[:])
 	blob := filepath.Join(t.TempDir(), "layer.tar")
-	if err := os.WriteFile(blob, layer, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(blob, layer, 0o600))
 	_, err := h.UnpackLayer(t.Context(), connect.NewRequest(&hostv1.UnpackLayerRequest{DiffId: diffID, BlobPath: blob}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return diffID
 }
 
@@ -293,9 +274,7 @@ func ociSpec(t testing.TB, args ...string) []byte {
 		},
 		"linux": object{"namespaces": namespaces},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return spec
 }
 
@@ -311,9 +290,7 @@ func (h *hostProcess) create(t testing.TB, layer string, seeds ...*hostv1.Volume
 	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{layer}, VolumeSeeds: seeds,
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() {
 		if h.command != nil {
 			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
@@ -326,9 +303,7 @@ func (h *hostProcess) create(t testing.TB, layer string, seeds ...*hostv1.Volume
 func (h *hostProcess) volume(t testing.TB, name string) string {
 	t.Helper()
 	volume, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: name, Driver: "local"}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return volume.Msg.Path
 }
 
@@ -350,18 +325,14 @@ func (h *hostProcess) launch(t testing.TB, request *hostv1.LaunchContainerReques
 func (h *hostProcess) mustLaunch(t testing.TB, request *hostv1.LaunchContainerRequest) *running {
 	t.Helper()
 	r, err := h.launch(t, request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return r
 }
 
 func (r *running) start(t testing.TB, generation uint64) {
 	t.Helper()
 	response, err := r.Start(t.Context(), connect.NewRequest(&agentv1.StartRequest{Generation: generation}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if failure := response.Msg.GetFailure(); failure != nil {
 		t.Fatalf("exit code %d: %s", failure.ExitCode, failure.Message)
 	}
@@ -373,9 +344,7 @@ func (r *running) exitCode(t testing.TB) int32 {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	stream, err := r.Watch(ctx, connect.NewRequest(&agentv1.WatchRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	for stream.Receive() {
 		for _, exit := range []*agentv1.ExitStatus{stream.Msg().GetState().GetExit(), stream.Msg().GetExited()} {
@@ -399,9 +368,7 @@ func readLog(t testing.TB, client agentv1connect.AgentServiceClient, id string) 
 	request := connect.NewRequest(&agentv1.LogsRequest{Stdout: true, Stderr: true, Follow: true})
 	request.Header().Set("sockerless-container-id", id)
 	stream, err := client.Logs(t.Context(), request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	var output strings.Builder
 	for stream.Receive() {
@@ -417,9 +384,7 @@ func readLog(t testing.TB, client agentv1connect.AgentServiceClient, id string) 
 func (h *hostProcess) onDisk(t testing.TB, id string) *hostv1.ContainerOnDisk {
 	t.Helper()
 	list, err := h.ListContainers(t.Context(), connect.NewRequest(&hostv1.ListContainersRequest{ContainerIds: []string{id}}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if len(list.Msg.Containers) == 0 {
 		return nil
 	}
@@ -432,7 +397,6 @@ func (h *hostProcess) onDisk(t testing.TB, id string) *hostv1.ContainerOnDisk {
 
 func (h *hostProcess) release(t testing.TB, id string) {
 	t.Helper()
-	if _, err := h.ReleaseContainer(t.Context(), connect.NewRequest(&hostv1.ReleaseContainerRequest{ContainerId: id})); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.ReleaseContainer(t.Context(), connect.NewRequest(&hostv1.ReleaseContainerRequest{ContainerId: id}))
+	assert.NilError(t, err)
 }

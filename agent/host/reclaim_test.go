@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -33,9 +34,7 @@ func TestContainersOutliveTheHostProcess(t *testing.T) {
 	if after.Pid != before.Pid {
 		t.Errorf("process %d became %d", before.Pid, after.Pid)
 	}
-	if len(h.leftovers(t, id)) < 5 {
-		t.Error("something of a running container was reclaimed")
-	}
+	assert.Check(t, len(h.leftovers(t, id)) >= 5, "something of a running container was reclaimed")
 	h.stop(t) // the well-behaved end leaves them, too
 	h.start(t)
 	if state := h.onDisk(t, id); !state.ShimAlive {
@@ -74,9 +73,7 @@ func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
 	before := h.onDisk(t, id)
 	record := filepath.Join(h.stateDir, "containers", id, "shim.json")
 	whole, err := os.ReadFile(record)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, content := range [][]byte{whole[:len(whole)/2], {}, []byte("\x00\x00\x00")} {
 		os.WriteFile(record, content, 0o600)
 		h.kill(t)
@@ -118,9 +115,7 @@ func (h *hostProcess) killShim(t *testing.T, id string) {
 	if err != nil || len(pids) != 1 {
 		t.Fatalf("pgrep: %v: %q", err, output)
 	}
-	if err := exec.Command("kill", "-KILL", pids[0]).Run(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, exec.Command("kill", "-KILL", pids[0]).Run())
 	eventually(t, "the shim is dead", func() bool {
 		conn, err := net.Dial("unix", filepath.Join(h.runDir, "c", id[:16], "agent.sock"))
 		if err == nil {
@@ -164,18 +159,15 @@ func TestOneHostProcessAtATime(t *testing.T) {
 	h := startHost(t)
 	second := exec.Command(agentBinary, "host", "--state-dir", h.stateDir, "--run-dir", h.runDir)
 	stdin, err := second.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stdin.Close()
 	var output strings.Builder
 	second.Stderr = &output
 	if err := second.Run(); err == nil || !strings.Contains(output.String(), "another host process works on") {
 		t.Errorf("%v: %s", err, output.String())
 	}
-	if _, err := h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{})); err != nil {
-		t.Errorf("the first is disturbed: %v", err)
-	}
+	_, err = h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{}))
+	assert.Check(t, err, "the first is disturbed")
 }
 
 func TestSocketsArePrivate(t *testing.T) {
@@ -191,9 +183,7 @@ func TestSocketsArePrivate(t *testing.T) {
 func TestHelloAndInspectMachine(t *testing.T) {
 	h := startHost(t)
 	hello, err := h.HostServiceClient.Hello(t.Context(), connect.NewRequest(&hostv1.HelloRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	m := hello.Msg
 	if m.RuntimeVersion == "" || !filepath.IsAbs(m.RuntimePath) || (m.CgroupVersion != "1" && m.CgroupVersion != "2") ||
 		len(m.CgroupControllers) == 0 || m.StoredSocket != filepath.Join(h.runDir, "stored.sock") {
@@ -244,9 +234,7 @@ func TestWhatAnEarlierVersionHasPreparedAheadIsTakenAway(t *testing.T) {
 		if err == nil {
 			err = os.WriteFile(path, append([]byte(`{"spare":true,`), record[1:]...), 0o600)
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	prepared := func() string {
 		t.Helper()

@@ -6,11 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -41,31 +42,23 @@ func TestAStoppedContainerIsReadWhereTheDiskTakesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := startHost(t)
 			h.stop(t)
-			if err := unix.Mount("tmpfs", h.stateDir, "tmpfs", 0, "size=256m,nr_inodes=4000,mode=0711"); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, unix.Mount("tmpfs", h.stateDir, "tmpfs", 0, "size=256m,nr_inodes=4000,mode=0711"))
 			h.start(t)
 			t.Cleanup(func() {
 				h.stop(t)
-				if err := unix.Unmount(h.stateDir, unix.MNT_DETACH); err != nil {
-					t.Error(err)
-				}
+				assert.Check(t, unix.Unmount(h.stateDir, unix.MNT_DETACH))
 			})
 			layer := h.unpackImage(t)
 			id := h.create(t, layer)
 			earlier := h.create(t, layer)
 			own := filepath.Join(h.stateDir, "containers", earlier, "init", "of-an-earlier-version")
-			if err := errors.Join(os.Mkdir(filepath.Dir(own), 0o755), os.WriteFile(own, nil, 0o600)); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, errors.Join(os.Mkdir(filepath.Dir(own), 0o755), os.WriteFile(own, nil, 0o600)))
 			given, err := filepath.Glob(filepath.Join(h.stateDir, "layers", "*", "given-*"))
 			if err != nil || len(given) != 1 {
 				t.Fatalf("a container is given %q: %v", given, err)
 			}
 			h.stop(t)
-			if err := errors.Join(os.RemoveAll(given[0]), state.reach(h.stateDir)); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, errors.Join(os.RemoveAll(given[0]), state.reach(h.stateDir)))
 			h.start(t)
 			if told, err := changesOf(t, h.stored, id); err != nil || len(told) > 0 {
 				t.Errorf("changes are %q: %v", told, err)
@@ -76,11 +69,10 @@ func TestAStoppedContainerIsReadWhereTheDiskTakesNothing(t *testing.T) {
 			if names := exportOf(t, h.stored, earlier, false); !slices.Contains(names, filepath.Base(own)) {
 				t.Errorf("exported of one with its own layer are %q", names)
 			}
-			if _, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
+			_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 				ContainerId: randomID(), LayerDiffIds: []string{layer},
-			})); err == nil || !strings.Contains(err.Error(), state.told) {
-				t.Errorf("another is created: %v", err)
-			}
+			}))
+			assert.Check(t, is.ErrorContains(err, state.told), "another is created")
 		})
 	}
 }

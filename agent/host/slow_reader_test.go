@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -40,26 +41,19 @@ func slowReader(t *testing.T, client agentv1connect.AgentServiceClient, id strin
 	t.Helper()
 	logs := &agentv1.LogsRequest{Stdout: true, Form: agentv1.LogForm_LOG_FORM_LINES, HandOver: true}
 	stream, err := client.Logs(t.Context(), storedRequest(id, logs))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if !stream.Receive() || stream.Msg().GetOffer() == nil {
 		t.Fatalf("no offer: %v", stream.Err())
 	}
 	offer := stream.Msg().GetOffer()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	reader, err := handover.ConnectionOf(pair[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { reader.Close() })
 	_ = reader.SetDeadline(time.Now().Add(2 * time.Minute))
-	if _, err := handover.Send(offer.Socket, offer.Token, pair[1], nil); err != nil {
-		t.Fatal(err)
-	}
+	_, err = handover.Send(offer.Socket, offer.Token, pair[1], nil)
+	assert.NilError(t, err)
 	_ = unix.Close(pair[1])
 	body := httputil.NewChunkedReader(bufio.NewReader(reader))
 	first := make([]byte, len("1\n"))
@@ -73,25 +67,20 @@ func slowReader(t *testing.T, client agentv1connect.AgentServiceClient, id strin
 func wantRest(t *testing.T, body io.Reader) {
 	t.Helper()
 	rest, err := io.ReadAll(body)
-	if err != nil {
-		t.Fatalf("after %d bytes: %v", len(rest), err)
-	}
+	assert.NilError(t, err, "after %d bytes", len(rest))
 	number := 1
 	for line := range strings.Lines(string(rest)) {
 		if number++; line != fmt.Sprintln(number) {
 			t.Fatalf("line %d is %q", number, line)
 		}
 	}
-	if number != manyLines {
-		t.Fatalf("the last line is %d", number)
-	}
+	assert.Assert(t, number == manyLines, "the last line is %d", number)
 }
 
 func (h *hostProcess) wantRemoved(t *testing.T, id string) {
 	t.Helper()
-	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+	assert.NilError(t, err)
 	if _, err := os.Lstat(filepath.Join(h.stateDir, "containers", id)); !os.IsNotExist(err) {
 		t.Errorf("its files: %v", err)
 	}
@@ -145,17 +134,11 @@ func TestAReleaseThatIsRepeatedDoesNotCutAClientThatReadsTheLogSlowly(t *testing
 	rest := slowReader(t, c.AgentServiceClient, request.ContainerId)
 	ready := filepath.Join(filepath.Dir(c.AgentSocket), "ready.json")
 	content, err := os.ReadFile(ready)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	h.release(t, request.ContainerId)
 	// As left by a host process that dies after the shim's release.
-	if err := os.Mkdir(filepath.Dir(ready), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(ready, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Dir(ready), 0o700))
+	assert.NilError(t, os.WriteFile(ready, content, 0o600))
 	h.kill(t)
 	h.start(t)
 	if _, err := os.Lstat(ready); !os.IsNotExist(err) {
@@ -171,9 +154,7 @@ func TestALaunchThatComesToNothingDoesNotCutAClientThatReadsTheLastLogSlowly(t *
 	run := filepath.Dir(c.AgentSocket)
 	h.release(t, request.ContainerId)
 	// As left by a host process that dies at the start of the launch.
-	if err := os.Mkdir(run, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(run, 0o700))
 	h.kill(t)
 	h.start(t)
 	if _, err := os.Lstat(run); !os.IsNotExist(err) {

@@ -16,6 +16,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -41,9 +43,7 @@ func (h *hostProcess) stat(t testing.TB, id, path string) (*agentv1.PathStat, er
 func (h *hostProcess) get(t testing.TB, id, path string) map[string]string {
 	t.Helper()
 	stream, err := h.stored.ArchiveGet(t.Context(), storedRequest(id, &agentv1.ArchiveGetRequest{Path: path}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	var content bytes.Buffer
 	ended := false
@@ -61,9 +61,7 @@ func (h *hostProcess) get(t testing.TB, id, path string) map[string]string {
 		if errors.Is(err, io.EOF) {
 			return files
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		body, _ := io.ReadAll(reader)
 		files[header.Name] = string(body)
 	}
@@ -98,9 +96,7 @@ func (h *hostProcess) offersLog(t testing.TB, id string) bool {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	stream, err := h.stored.Logs(ctx, storedRequest(id, &agentv1.LogsRequest{Stdout: true, HandOver: true}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	return stream.Receive() && stream.Msg().GetOffer() != nil
 }
@@ -113,9 +109,7 @@ func TestTheLogOfAContainerThatHasEndedGoesToAClientsConnection(t *testing.T) {
 	c.start(t, 1)
 	eventually(t, "the exit is recorded", func() bool { return h.onDisk(t, request.ContainerId).LastState != nil })
 	h.release(t, request.ContainerId)
-	if !h.offersLog(t, request.ContainerId) {
-		t.Error("its log goes to no client's connection")
-	}
+	assert.Check(t, h.offersLog(t, request.ContainerId), "its log goes to no client's connection")
 }
 
 // A damaged root record affects neither the log nor the state, and errors about
@@ -131,14 +125,10 @@ func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
 	h.release(t, id)
 	record := filepath.Join(h.stateDir, "containers", id, "rootfs.json")
 	whole, err := os.ReadFile(record)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	os.WriteFile(record, whole[:len(whole)/2], 0o600)
 	stream, err := h.stored.Logs(t.Context(), storedRequest(id, &agentv1.LogsRequest{Stdout: true}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer stream.Close()
 	if !stream.Receive() || string(stream.Msg().GetChunk().GetData()) != "said\n" {
 		t.Errorf("its log: %v, %v", stream.Msg(), stream.Err())
@@ -146,13 +136,11 @@ func TestADamagedRecordOfFilesTakesNothingElse(t *testing.T) {
 	if found := h.onDisk(t, id); found.LastState == nil || found.Unfinished {
 		t.Errorf("got %v", found)
 	}
-	if _, err := h.stat(t, id, "/"); err == nil || !strings.Contains(err.Error(), record) {
-		t.Errorf("got %v", err)
-	}
+	_, err = h.stat(t, id, "/")
+	assert.Check(t, is.ErrorContains(err, record))
 	os.WriteFile(record, whole, 0o600)
-	if _, err := h.stat(t, id, "/"); err != nil {
-		t.Error(err)
-	}
+	_, err = h.stat(t, id, "/")
+	assert.Check(t, err)
 }
 
 func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
@@ -164,15 +152,9 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 		ContainerId: id, LayerDiffIds: []string{layer},
 		Mounts: []*hostv1.Mount{{Source: volume, Destination: "/srv/data"}, {Source: volume, Destination: "/srv/frozen", ReadOnly: true}},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := h.put(t, id, "/etc", "greeting", "hello\n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.put(t, id, "/srv/data", "in-volume", "kept\n"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, h.put(t, id, "/etc", "greeting", "hello\n"))
+	assert.NilError(t, h.put(t, id, "/srv/data", "in-volume", "kept\n"))
 	if err := h.put(t, id, "/srv/frozen", "x", "x"); err == nil {
 		t.Error("a read-only volume was written")
 	}
@@ -200,12 +182,9 @@ func TestFilesOfAContainerBeforeAndAfterItRuns(t *testing.T) {
 	if log := readLog(t, h.stored, id); log != "hello\n" {
 		t.Errorf("log %q", log)
 	}
-	if h.offersLog(t, id) {
-		t.Error("a log of a line goes to a client's connection")
-	}
-	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-		t.Fatal(err)
-	}
+	assert.Check(t, !h.offersLog(t, id), "a log of a line goes to a client's connection")
+	_, err = h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+	assert.NilError(t, err)
 	h.wantNothingLeft(t, id)
 	if _, err := h.stat(t, id, "/"); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("after removal: %v", err)
@@ -220,9 +199,7 @@ func (h *hostProcess) holdFiles(t testing.TB, id string) (release func()) {
 	stream.RequestHeader().Set("sockerless-container-id", id)
 	stream.Send(&agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{Path: "/"}}})
 	conn, err := stream.Conn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if conn.ResponseHeader().Get("sockerless-archive-open") == "" {
 		_, err := stream.CloseAndReceive()
 		t.Fatal("the files are not open: ", err)
@@ -238,9 +215,7 @@ func (h *hostProcess) mountNamespaces(t testing.TB) (count int) {
 	t.Helper()
 	directory := fmt.Sprintf("/proc/%d/fd", h.command.Process.Pid)
 	entries, err := os.ReadDir(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, entry := range entries {
 		if target, _ := os.Readlink(filepath.Join(directory, entry.Name())); strings.HasPrefix(target, "mnt:") {
 			count++
@@ -252,9 +227,7 @@ func (h *hostProcess) mountNamespaces(t testing.TB) (count int) {
 func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
 	h := startHost(t)
 	nested := t.TempDir()
-	if err := unix.Mount("tmpfs", nested, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", nested, "tmpfs", 0, "size=1m"))
 	t.Cleanup(func() { unix.Unmount(nested, unix.MNT_DETACH) })
 	os.WriteFile(filepath.Join(nested, "file"), []byte("beneath"), 0o600)
 	id := randomID()
@@ -262,9 +235,8 @@ func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
 	for i := range 5 {
 		create.Mounts = append(create.Mounts, &hostv1.Mount{Source: "/", Destination: fmt.Sprintf("/machine%d", i), ReadOnly: true})
 	}
-	if _, err := h.CreateContainer(t.Context(), connect.NewRequest(create)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := h.CreateContainer(t.Context(), connect.NewRequest(create))
+	assert.NilError(t, err)
 	release := h.holdFiles(t, id)
 	if found := mountsBelow(t, filepath.Dir(h.stateDir)); len(found) != 1 {
 		t.Errorf("%d mounts more than the container's own", len(found)-1)
@@ -285,19 +257,15 @@ func TestTheFilesOfAStoppedContainerTakeNoMountsOfTheMachine(t *testing.T) {
 func crowded(t testing.TB, mounts int) (directory string) {
 	t.Helper()
 	directory = t.TempDir()
-	if err := errors.Join(
+	assert.NilError(t, errors.Join(
 		unix.Mount("tmpfs", directory, "tmpfs", 0, "size=8m"), unix.Mount("", directory, "", unix.MS_PRIVATE, ""),
-	); err != nil {
-		t.Fatal(err)
-	}
+	))
 	t.Cleanup(func() { unix.Unmount(directory, unix.MNT_DETACH) })
 	source := filepath.Join(directory, "source")
 	os.Mkdir(source, 0o755)
 	for i := range mounts - 1 {
 		target := filepath.Join(directory, fmt.Sprint(i))
-		if err := errors.Join(os.Mkdir(target, 0o755), unix.Mount(source, target, "", unix.MS_BIND, "")); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(os.Mkdir(target, 0o755), unix.Mount(source, target, "", unix.MS_BIND, "")))
 	}
 	return directory
 }
@@ -313,9 +281,8 @@ func TestMountsOfAViewAreCountedBeforeTheyAreMade(t *testing.T) {
 		for i := range binds {
 			request.Mounts = append(request.Mounts, &hostv1.Mount{Source: source, Destination: fmt.Sprintf("/crowd/%d", i)})
 		}
-		if _, err := h.CreateContainer(t.Context(), connect.NewRequest(request)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := h.CreateContainer(t.Context(), connect.NewRequest(request))
+		assert.NilError(t, err)
 		t.Cleanup(func() {
 			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 		})
@@ -349,28 +316,19 @@ func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *te
 	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{h.unpackImage(t)}, Mounts: []*hostv1.Mount{{Source: volume, Destination: "/data"}},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	marker := filepath.Join(filepath.Dir(volume), "._data.seeding")
-	if err := os.WriteFile(marker, []byte(randomID()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(marker, []byte(randomID()), 0o600))
 	h.get(t, id, "/data")
 	h.kill(t)
 	h.start(t)
-	if _, err := h.stat(t, id, "/data"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(marker); err != nil {
-		t.Error("it is forgotten by who reads:", err)
-	}
-	if err := h.put(t, id, "/data", "file", "mine"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(marker); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is kept beside what was written:", err)
-	}
+	_, err = h.stat(t, id, "/data")
+	assert.NilError(t, err)
+	_, err = os.Lstat(marker)
+	assert.Check(t, err, "it is forgotten by who reads")
+	assert.NilError(t, h.put(t, id, "/data", "file", "mine"))
+	_, err = os.Lstat(marker)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is kept beside what was written")
 }
 
 // hang mounts a file system that answers nothing.
@@ -388,9 +346,7 @@ func hangAt(t testing.TB, directory string) {
 		t.Skip(err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
-	if err := unix.Mount("hung", directory, "fuse", 0, options); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("hung", directory, "fuse", 0, options))
 	t.Cleanup(func() {
 		unix.Unmount(directory, unix.MNT_DETACH)
 		connection.Close() // everything that waits for it fails
@@ -406,18 +362,13 @@ func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {
 		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/data"}},
 		}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 		defer cancel()
 		_, err = h.stored.ArchiveStat(ctx, storedRequest(id, &agentv1.ArchiveStatRequest{Path: "/etc"}))
-		if err == nil || !strings.Contains(err.Error(), "the file system of "+source+" does not answer") {
-			t.Errorf("got %v", err)
-		}
-		if _, err := h.RemoveContainer(ctx, connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, is.ErrorContains(err, "the file system of "+source+" does not answer"))
+		_, err = h.RemoveContainer(ctx, connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+		assert.Check(t, err)
 		h.wantNothingLeft(t, id)
 	}
 }
@@ -427,14 +378,10 @@ func TestAViewIsUnmountedWhoseVolumesCannotBeReleased(t *testing.T) {
 	id := h.create(t, h.unpackImage(t))
 	release := h.holdFiles(t, id)
 	held := filepath.Join(h.runDir, "volumes")
-	if err := os.Rename(held, held+"-away"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Rename(held, held+"-away"))
 	release()
 	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 && h.mountNamespaces(t) == 0 })
-	if err := os.Rename(held+"-away", held); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Rename(held+"-away", held))
 }
 
 // A look that its client has left may still have an image mounted.
@@ -444,19 +391,12 @@ func TestAViewsImagesAreMountedBesideThoseOfALateLook(t *testing.T) {
 	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{LayerDiffIds: []string{layer}, Destination: "/image"}},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	late := filepath.Join(h.runDir, "stored", id[:16])
-	if err := errors.Join(os.MkdirAll(late, 0o700), unix.Mount("tmpfs", late, "tmpfs", 0, "size=1m")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.stat(t, id, "/image/etc"); err != nil {
-		t.Error(err)
-	}
-	if err := errors.Join(unix.Unmount(late, 0), os.Remove(late)); err != nil {
-		t.Errorf("it was unmounted for it: %v", err)
-	}
+	assert.NilError(t, errors.Join(os.MkdirAll(late, 0o700), unix.Mount("tmpfs", late, "tmpfs", 0, "size=1m")))
+	_, err = h.stat(t, id, "/image/etc")
+	assert.Check(t, err)
+	assert.Check(t, errors.Join(unix.Unmount(late, 0), os.Remove(late)), "it was unmounted for it")
 	eventually(t, "nothing stays mounted", func() bool { return len(h.leftovers(t, id)) == 0 })
 }
 
@@ -470,9 +410,7 @@ func TestADestinationThatDoesNotAnswerHoldsUpNoOtherContainersBinds(t *testing.T
 		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: id, LayerDiffIds: []string{layer}, Mounts: mounts,
 		}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		t.Cleanup(func() {
 			h.RemoveContainer(context.Background(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 		})
@@ -494,9 +432,8 @@ func TestADestinationThatDoesNotAnswerHoldsUpNoOtherContainersBinds(t *testing.T
 		}
 	}
 	id := create(&hostv1.Mount{Source: source, Destination: "/data"})
-	if _, err := h.stat(t, id, "/data"); err != nil {
-		t.Error(err)
-	}
+	_, err := h.stat(t, id, "/data")
+	assert.Check(t, err)
 }
 
 func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
@@ -511,18 +448,15 @@ func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
 		ContainerId: id, LayerDiffIds: []string{layer},
 		Mounts: []*hostv1.Mount{{Source: source, Destination: "/escape/dir"}, {Source: file, Destination: "/deep/er/file"}},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if stat, err := h.stat(t, id, "/escape/dir/secret"); err != nil || stat.Size != 1 {
 		t.Errorf("%v, %v", stat, err)
 	}
 	if stat, err := h.stat(t, id, "/deep/er/file"); err != nil || stat.Size != 1 {
 		t.Errorf("%v, %v", stat, err)
 	}
-	if entries, _ := os.ReadDir(outside); len(entries) != 0 {
-		t.Errorf("outside: %v", entries)
-	}
+	entries, _ := os.ReadDir(outside)
+	assert.Check(t, is.Len(entries, 0), "outside")
 	h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
 }
 
@@ -551,9 +485,7 @@ func TestALaunchTakesOverWhatIsBeingLookedAt(t *testing.T) {
 	c.start(t, 1)
 	release()
 	eventually(t, "the view is gone", func() bool { return h.mountNamespaces(t) == 0 })
-	if len(mountsBelow(t, filepath.Join(h.stateDir, "containers", id))) != 1 {
-		t.Error("the container's root is not mounted any more")
-	}
+	assert.Check(t, is.Len(mountsBelow(t, filepath.Join(h.stateDir, "containers", id)), 1), "the container's root is not mounted any more")
 	h.release(t, id)
 	h.wantNothingLeft(t, id)
 }
@@ -569,9 +501,7 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 	)
 	volume := func(name string) string {
 		response, err := h.CreateVolume(t.Context(), connect.NewRequest(&hostv1.CreateVolumeRequest{Name: name, Driver: "local"}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return response.Msg.Path
 	}
 	fresh, used, absent := volume("fresh"), volume("used"), volume("absent")
@@ -595,14 +525,11 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 		for _, entry := range entries {
 			names = append(names, entry.Name())
 		}
-		if strings.Join(names, " ") != want {
-			t.Errorf("%s: %v", dir, names)
-		}
+		assert.Check(t, strings.Join(names, " ") == want, "%s: %v", dir, names)
 	}
 	for range 2 {
-		if _, err := h.RemoveVolume(t.Context(), connect.NewRequest(&hostv1.RemoveVolumeRequest{Name: "fresh"})); err != nil {
-			t.Error(err)
-		}
+		_, err := h.RemoveVolume(t.Context(), connect.NewRequest(&hostv1.RemoveVolumeRequest{Name: "fresh"}))
+		assert.Check(t, err)
 	}
 	if _, err := os.Lstat(fresh); err == nil {
 		t.Error("the volume is left")
@@ -615,8 +542,6 @@ func TestNewVolumesAreFilledFromTheImage(t *testing.T) {
 func stat(t testing.TB, path string) syscall.Stat_t {
 	t.Helper()
 	var stat syscall.Stat_t
-	if err := syscall.Lstat(path, &stat); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, syscall.Lstat(path, &stat))
 	return stat
 }

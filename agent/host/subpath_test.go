@@ -9,6 +9,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -17,16 +19,12 @@ import (
 func withBind(t testing.TB, spec []byte, source, destination string) []byte {
 	t.Helper()
 	var config map[string]any
-	if err := json.Unmarshal(spec, &config); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(spec, &config))
 	config["mounts"] = append(config["mounts"].([]any), map[string]any{
 		"destination": destination, "type": "bind", "source": source, "options": []string{"rbind", "rprivate"},
 	})
 	changed, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return changed
 }
 
@@ -44,9 +42,7 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 		os.Symlink("../../../../../../../.."+outside, filepath.Join(data, "relative")),
 		os.Symlink("absolute", filepath.Join(data, "indirect")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	for _, link := range []string{"absolute", "relative", "indirect", "part/../absolute"} {
 		source := data + "/" + link
@@ -55,18 +51,14 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 		_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: unlaunched, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: source, Destination: "/x"}},
 		}))
-		if err != nil {
-			t.Errorf("create with %s: %v", link, err)
-		}
+		assert.Check(t, err, "create with %s", link)
 		if _, err := h.stat(t, unlaunched, "/x/secret"); connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Errorf("files with %s: %v", link, err)
 		}
 		_, err = h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 			ContainerId: randomID(), LayerDiffIds: []string{layer}, VolumeSeeds: []*hostv1.VolumeSeed{{VolumePath: source, Path: "/etc"}},
 		}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("filling %s: %v", link, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "filling %s: %v", link, err)
 		id := h.create(t, layer)
 		request := sleeper(t, id, layer, noNetwork())
 		request.OciSpec = withBind(t, request.OciSpec, source, "/x")
@@ -80,28 +72,20 @@ func TestAPartOfAVolumeIsNeverOutsideOfIt(t *testing.T) {
 	_, err := h.CreateContainer(t.Context(), connect.NewRequest(&hostv1.CreateContainerRequest{
 		ContainerId: id, LayerDiffIds: []string{layer}, Mounts: []*hostv1.Mount{{Source: data + "/inner", Destination: "/x"}},
 	}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if files := h.get(t, id, "/x"); files["x/file"] != "inside\n" {
 		t.Errorf("a link inside of the volume shows %v", files)
 	}
-	if err := os.Remove(data + "/inner"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(outside, data+"/inner"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Remove(data+"/inner"))
+	assert.NilError(t, os.Symlink(outside, data+"/inner"))
 	eventually(t, "the first look is over", func() bool { return len(h.leftovers(t, id)) == 0 })
 	if _, err := h.stat(t, id, "/x/secret"); err == nil {
 		t.Error("a link out of the volume is followed")
 	}
-	if entries, _ := os.ReadDir(outside); len(entries) != 1 {
-		t.Errorf("something was written outside: %v", entries)
-	}
-	if _, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id})); err != nil {
-		t.Error(err)
-	}
+	entries, _ := os.ReadDir(outside)
+	assert.Check(t, is.Len(entries, 1), "something was written outside")
+	_, err = h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))
+	assert.Check(t, err)
 }
 
 func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
@@ -114,9 +98,7 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 		os.WriteFile(filepath.Join(data, "part", "file"), []byte("inside\n"), 0o644),
 		os.Symlink(outside, filepath.Join(data, "link")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	stop := swapPartAndLink(data)
 	launched, refused := 0, 0
@@ -126,9 +108,7 @@ func TestALinkThatChangesDuringALaunchShowsNothingOutside(t *testing.T) {
 		request.OciSpec = withBind(t, ociSpec(t, "cat", "/x/file"), data+"/part", "/x")
 		c, err := h.launch(t, request)
 		if err != nil {
-			if connect.CodeOf(err) != connect.CodeInvalidArgument {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == connect.CodeInvalidArgument, err)
 			refused++
 			continue
 		}
@@ -180,9 +160,7 @@ func TestAPartInsideItsOwnVolumeShowsNothingOutside(t *testing.T) {
 		os.Mkdir(filepath.Join(data, "at"), 0o755),
 		os.Symlink("part", filepath.Join(data, "at-link")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	stopParts := swapPartAndLink(data)
 	stopTargets := swap(filepath.Join(data, "at"), filepath.Join(data, "at-link"))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -65,13 +67,10 @@ func TestOnlyThisContainersClientsAreAdmitted(t *testing.T) {
 		t.Error("TLS 1.2 was accepted")
 	}
 	for _, reason := range []string{"a client was refused", "no certificate of the configured client CA came", "not for sockerless://container/" + k.id} {
-		if !strings.Contains(k.said(), reason) {
-			t.Errorf("the agent's log lacks %q", reason)
-		}
+		assert.Check(t, strings.Contains(k.said(), reason), "the agent's log lacks %q", reason)
 	}
-	if _, err := hello(nil, good); err != nil {
-		t.Errorf("the right client, afterwards: %v", err)
-	}
+	_, err = hello(nil, good)
+	assert.Check(t, err, "the right client, afterwards")
 }
 
 func TestTheAgentsCertificateIsItsContainersAndNew(t *testing.T) {
@@ -88,7 +87,5 @@ func TestTheAgentsCertificateIsItsContainersAndNew(t *testing.T) {
 		}
 		keys[string(leaf.RawSubjectPublicKeyInfo)] = true
 	}
-	if len(keys) != 2 {
-		t.Error("two agents have one key")
-	}
+	assert.Check(t, is.Len(keys, 2), "two agents have one key")
 }

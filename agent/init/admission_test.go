@@ -13,6 +13,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // lockedBuffer is a log that several goroutines write.
@@ -44,13 +47,9 @@ func guarded(t *testing.T) (g *gatekeeper, client *tls.Config, said *lockedBuffe
 func guardedFor(t *testing.T, timeout time.Duration) (g *gatekeeper, client *tls.Config, said *lockedBuffer) {
 	t.Helper()
 	certificate, err := newCertificate(someID, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	said = &lockedBuffer{}
 	rule := &clientRule{now: time.Now}
 	config := rule.tlsConfig(certificate)
@@ -74,9 +73,7 @@ func guardedFor(t *testing.T, timeout time.Duration) (g *gatekeeper, client *tls
 func connectTo(t *testing.T, g *gatekeeper) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -89,12 +86,9 @@ func TestConnectionsThatProveNothingAreBoundedAndGiveWay(t *testing.T) {
 	}
 	untilTrue(t, "all handshakes have begun", func() bool { return handshakes(g) == maxHandshakes })
 	secure := tls.Client(connectTo(t, g), client)
-	if err := secure.Handshake(); err != nil {
-		t.Errorf("the right client does not get in beside them: %v", err)
-	}
-	if _, err := g.Accept(); err != nil {
-		t.Errorf("accept: %v", err)
-	}
+	assert.Check(t, secure.Handshake(), "the right client does not get in beside them")
+	_, err := g.Accept()
+	assert.Check(t, err, "accept")
 	silent[0].SetReadDeadline(time.Now().Add(2 * time.Minute))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the oldest is not closed: %v", err)
@@ -120,9 +114,7 @@ func TestWhoFallsSilentInTheHandshakeIsCutOff(t *testing.T) {
 	}
 	// crypto/tls closes the connection itself when the handshake's time is over: the log follows.
 	for deadline := time.Now().Add(2 * time.Minute); !strings.Contains(said.String(), "a client was refused"); {
-		if time.Now().After(deadline) {
-			t.Fatalf("the log has no word of it: %s", said)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "the log has no word of it: %s", said)
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -145,17 +137,13 @@ func TestWhoIsInTheHandshakeAtTheEndWasNotRefused(t *testing.T) {
 	connectTo(t, g)
 	untilTrue(t, "a handshake has begun", func() bool { return handshakes(g) == 1 })
 	g.Close()
-	if said.String() != "" {
-		t.Errorf("the log says %s", said)
-	}
+	assert.Check(t, said.String() == "", "the log says %s", said)
 }
 
 func untilTrue(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in two minutes: %s", what)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "not in two minutes: %s", what)
 	}
 }
 
@@ -184,12 +172,8 @@ func TestClosingEndsAcceptAndHandshakes(t *testing.T) {
 		_, err := g.Accept()
 		accepted <- err
 	}()
-	if err := g.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
-		t.Errorf("accept: %v", err)
-	}
+	assert.Check(t, g.Close())
+	assert.Check(t, is.ErrorIs(<-accepted, net.ErrClosed), "accept")
 }
 
 func TestWindowsOfThoseAdmittedAreGivenBackInLargePieces(t *testing.T) {
@@ -197,14 +181,11 @@ func TestWindowsOfThoseAdmittedAreGivenBackInLargePieces(t *testing.T) {
 	secure := tls.Client(connectTo(t, g), client)
 	go secure.Handshake()
 	conn, err := g.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	settings, credit := []byte{0, 0, 0, 4, 0, 0, 0, 0, 0}, []byte{0, 0, 4, 8, 0, 0, 0, 0, 1, 0, 0, 1, 0}
 	for _, frame := range [][]byte{settings, credit, settings} {
-		if _, err := conn.Write(frame); err != nil {
-			t.Fatal(err)
-		}
+		_, err := conn.Write(frame)
+		assert.NilError(t, err)
 	}
 	conn.Close()
 	if got, err := io.ReadAll(secure); !bytes.Equal(got, bytes.Repeat(settings, 2)) {
@@ -224,9 +205,7 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 	g.neighbours = newShares(2, 3)
 	connect := func() *tls.Conn {
 		secure := tls.Client(connectTo(t, g), client)
-		if err := secure.Handshake(); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, secure.Handshake())
 		_ = secure.SetReadDeadline(time.Now().Add(time.Minute))
 		return secure
 	}
@@ -234,33 +213,27 @@ func TestNeighboursConnectionsAreBoundedAndNoOthers(t *testing.T) {
 	for range 2 {
 		connect()
 		conn, err := neighbourListener{g, g.neighbourly}.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		admitted = append(admitted, conn)
 	}
 	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
 		t.Error("a third is not refused")
 	}
-	if !strings.Contains(said.String(), errTooManyConnections.Error()) {
-		t.Errorf("the log says %s", said)
-	}
+	assert.Check(t, strings.Contains(said.String(), errTooManyConnections.Error()), "the log says %s", said)
 	for range 2 { // which a connection may be
 		admitted[0].Close()
 	}
 	connect()
-	if _, err := (neighbourListener{g, g.neighbourly}).Accept(); err != nil {
-		t.Error(err)
-	}
+	_, err := (neighbourListener{g, g.neighbourly}).Accept()
+	assert.Check(t, err)
 	if _, err := connect().Read(make([]byte, 1)); isTimeout(err) {
 		t.Error("one more is not refused: a connection was given back twice")
 	}
 	control.Store(true)
 	for range 3 {
 		connect()
-		if _, err := g.Accept(); err != nil {
-			t.Error(err)
-		}
+		_, err := g.Accept()
+		assert.Check(t, err)
 	}
 }
 
@@ -296,9 +269,8 @@ func TestLittleIsReadOfAPartnerThatReadsNothing(t *testing.T) {
 	g.roleOf = func(tls.ConnectionState) role { return partners }
 	there, here := neighbour(t, g, client, g.neighbourly)
 	go here.Write(make([]byte, 64<<20)) // until it is closed
-	if _, err := there.Read(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := there.Read(make([]byte, 1))
+	assert.NilError(t, err)
 	const most = 300
 	ping := []byte{0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}
 	go there.Write(append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), bytes.Repeat(ping, 10*most)...))

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/init/mirror"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -74,9 +76,7 @@ func (*tellingLink) Close() {}
 func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.79.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	link := &tellingLink{at: free.Addr().(*net.TCPAddr).AddrPort(), taken: make(chan struct{})}
 	free.Close()
 	p := &partnership{port: 9111, peers: &peerage{}, Mirror: mirror.New(mirror.Options{
@@ -87,12 +87,8 @@ func TestAPartnerDoesNotReachMirrors(t *testing.T) {
 		Logger:    slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})}
 	t.Cleanup(p.Close)
-	if err := p.allow("tcp", link.at); err != nil {
-		t.Errorf("before: %v", err)
-	}
+	assert.Check(t, p.allow("tcp", link.at), "before")
 	p.SetPartners(t.Context(), []mirror.Partner{{ContainerID: "x"}}, 0)
 	<-link.taken
-	if err := p.allow("tcp", link.at); !errors.Is(err, unix.ECONNREFUSED) {
-		t.Errorf("a partner reaches a mirror: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(p.allow("tcp", link.at), unix.ECONNREFUSED), "a partner reaches a mirror")
 }

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -145,9 +146,7 @@ func TestAnAgentThatCallsAnswersItsBackendOnly(t *testing.T) {
 	b := newBackend(t)
 	k := startTask(t, b.options("SOCKERLESS_CALLBACK_SECRET=one-time"))
 	_, err := b.client(k.id, newAuthority(t)).Prove(patience(t), connect.NewRequest(&agentv1.ProveRequest{}))
-	if err == nil {
-		t.Error("a stranger is answered")
-	}
+	assert.Check(t, err != nil, "a stranger is answered")
 	k.await("the refusal", func() bool { return strings.Contains(k.said(), "no certificate of the configured client CA came") })
 	proof, err := b.client(k.id, b.ca).Prove(patience(t), connect.NewRequest(&agentv1.ProveRequest{}))
 	must(t, err)

@@ -14,6 +14,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // issuer signs certificates as an authority over agents does.
@@ -88,9 +91,7 @@ func TestEachRuleOfAdmissionRefusesByItself(t *testing.T) {
 	noCA := newIssuer(t, func(c *x509.Certificate) { c.IsCA, c.KeyUsage = false, x509.KeyUsageDigitalSignature })
 	rule, other := ca.rule(), strings.Repeat("0", 64)
 	for _, uri := range []*url.URL{containerURI(someID), partnerURI(someID)} {
-		if err := rule.admit(ca.client(someID, func(c *x509.Certificate) { c.URIs = []*url.URL{uri} })); err != nil {
-			t.Errorf("%s is refused: %v", uri, err)
-		}
+		assert.Check(t, rule.admit(ca.client(someID, func(c *x509.Certificate) { c.URIs = []*url.URL{uri} })), "%s is refused", uri)
 	}
 	forged := stranger.client(someID, nil)
 	forged[1] = ca.cert
@@ -156,13 +157,9 @@ func TestWhoWasAdmittedForAnotherContainerHasNoRole(t *testing.T) {
 func TestTheAgentsOwnCertificateOpensNothing(t *testing.T) {
 	t.Parallel()
 	made, err := newCertificate(someID, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	leaf, err := x509.ParseCertificate(made.Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if leaf.IsCA || len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth {
 		t.Errorf("CA %v, for %v", leaf.IsCA, leaf.ExtKeyUsage)
 	}
@@ -176,9 +173,7 @@ func TestEachConnectionProvesItself(t *testing.T) {
 	t.Parallel()
 	ca := newIssuer(t, nil)
 	own, err := newCertificate(someID, time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	chain := ca.client(someID, nil)
 	leaf, key := ca.sign(chain[0], ca.cert)
 	client := tls.Certificate{Certificate: [][]byte{leaf.Raw, ca.cert.Raw}, PrivateKey: key}
@@ -213,11 +208,8 @@ func TestEachConnectionProvesItself(t *testing.T) {
 	if session, ok := sessions.Get("agent"); ok {
 		t.Errorf("a session can be resumed: %v", session)
 	}
-	if _, err := shake(&tls.Config{}); err == nil || !strings.Contains(err.Error(), "didn't provide a certificate") {
-		t.Errorf("without a certificate: %v", err)
-	}
-	if _, err := shake(&tls.Config{Certificates: []tls.Certificate{client}, MaxVersion: tls.VersionTLS12}); err == nil ||
-		!strings.Contains(err.Error(), "unsupported versions") {
-		t.Errorf("TLS 1.2: %v", err)
-	}
+	_, err = shake(&tls.Config{})
+	assert.Check(t, is.ErrorContains(err, "didn't provide a certificate"), "without a certificate")
+	_, err = shake(&tls.Config{Certificates: []tls.Certificate{client}, MaxVersion: tls.VersionTLS12})
+	assert.Check(t, is.ErrorContains(err, "unsupported versions"), "TLS 1.2")
 }

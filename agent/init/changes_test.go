@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -146,9 +148,7 @@ func TestAReadOnlyContainerHasChangedNothing(t *testing.T) {
 	client := k.client()
 	startForever(t, k, nobody())
 	must(t, put(t, client, "/data", tarOf(t, "file", "in a volume", 0)))
-	if told := changes(t, client); len(told) != 0 {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, is.Len(changes(t, client), 0))
 	if layer := export(t, client, true); len(layer) != 0 {
 		t.Errorf("the layer has %q", layer)
 	}

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/ports"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -144,9 +145,7 @@ func attach(t *testing.T, client agentv1connect.AgentServiceClient, id string) *
 		AttachId: id, Stdin: true, Stdout: true, Stderr: true, Stream: true}}})
 	first, err := c.stream.Receive()
 	must(t, err)
-	if first.GetStarted() == nil {
-		t.Fatalf("the attachment began with %v", first)
-	}
+	assert.Assert(t, first.GetStarted() != nil, "the attachment began with %v", first)
 	return c
 }
 
@@ -252,8 +251,6 @@ func logs(t *testing.T, client agentv1connect.AgentServiceClient, request *agent
 		}
 	}
 	must(t, stream.Err())
-	if !ended {
-		t.Fatal("the log was cut")
-	}
+	assert.Assert(t, ended, "the log was cut")
 	return stdout, stderr
 }

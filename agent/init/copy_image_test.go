@@ -3,8 +3,10 @@ package containerinit
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestAPartOfAnImageIsADirectoryInsideIt(t *testing.T) {
@@ -16,9 +18,7 @@ func TestAPartOfAnImageIsADirectoryInsideIt(t *testing.T) {
 		os.Symlink("../../../..", filepath.Join(root, "opt/up")),
 		os.Symlink("loop", filepath.Join(root, "loop")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	for subpath, want := range map[string]string{"": "", "opt": "/opt", "current": "/opt/tool", "opt/up": "", "../opt/tool/": "/opt/tool"} {
 		if got, err := partOf(root, subpath); got != root+want || err != nil {
@@ -26,8 +26,7 @@ func TestAPartOfAnImageIsADirectoryInsideIt(t *testing.T) {
 		}
 	}
 	for subpath, want := range map[string]string{"nowhere": "the image has no path nowhere", "loop": "the image has no path loop", "opt/file": "opt/file is no directory of the image"} {
-		if _, err := partOf(root, subpath); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v", subpath, err)
-		}
+		_, err := partOf(root, subpath)
+		assert.Check(t, is.ErrorContains(err, want), subpath)
 	}
 }

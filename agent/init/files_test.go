@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -51,9 +53,7 @@ func get(t *testing.T, client agentv1connect.AgentServiceClient, path string) []
 		ended = call.Msg().GetEnd() != nil
 	}
 	must(t, call.Err())
-	if !ended {
-		t.Fatal("the archive was cut")
-	}
+	assert.Assert(t, ended, "the archive was cut")
 	return out.Bytes()
 }
 
@@ -104,9 +104,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 
 	c := attach(t, client, "a")
 	response := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "cat"), OpenStdin: true, StdinOnce: true, AwaitAttachIds: []string{"a"}})
-	if response.GetStarted() == nil {
-		t.Fatalf("start answered %v", response)
-	}
+	assert.Assert(t, response.GetStarted() != nil, "start answered %v", response)
 	c.write("input")
 	c.until("input")
 
@@ -115,9 +113,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 		t.Errorf("an exec as root: %v", last)
 	}
 	out, code := run(t, client, "who", &agentv1.ProcessSpec{Args: []string{"probe", "who"}})
-	if code != 0 {
-		t.Errorf("exec: exit code %d", code)
-	}
+	assert.Check(t, code == 0, "exec: exit code %d", code)
 	expect(t, facts(out), map[string]string{"Uid": "65534 65534 65534 65534", "CapEff": noCapabilities, "CapBnd": dockerSet, "Leader": "true", "OOM": "100"})
 	terminal := execute(t, client, "tty", &agentv1.ProcessSpec{Args: []string{"probe", "say", "on a terminal", "4"}, Tty: true})
 	if code := terminal.exit(); code != 4 || terminal.stdout.String() != "on a terminal" {
@@ -131,9 +127,7 @@ func TestAnAgentThatIsNotRootSaysWhatItCannotDoAndDoesTheRest(t *testing.T) {
 	_, err = client.Resume(patience(t), connect.NewRequest(&agentv1.ResumeRequest{}))
 	must(t, err)
 	must(t, put(t, client, "/data", tarOf(t, "file", "content", 1000)))
-	if told := changes(t, client); len(told) != 0 {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, is.Len(changes(t, client), 0))
 	header, content := only(t, get(t, client, "/data/file"))
 	if content != "content" || header.Uid != 65534 || header.Mode != 0o755 {
 		t.Errorf("%+v, %q", header, content)
@@ -195,9 +189,8 @@ func TestTheAgentCopiesItselfWhole(t *testing.T) {
 			t.Errorf("%s: mode %v, %d bytes", name, info.Mode(), len(got))
 		}
 	}
-	if entries, _ := os.ReadDir(dir); len(entries) != 2 {
-		t.Errorf("left behind: %v", entries)
-	}
+	entries, _ := os.ReadDir(dir)
+	assert.Check(t, is.Len(entries, 2), "left behind")
 	info, err := os.Stat(dir)
 	must(t, err)
 	if info.Mode().Perm() != 0o755 {

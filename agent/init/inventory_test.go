@@ -3,10 +3,11 @@ package containerinit
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // unlisted is a container whose image could not be listed.
@@ -19,16 +20,12 @@ func unlisted(err error) *container {
 func TestAnImageBeyondTheBoundIsAConflictThatNamesTheBound(t *testing.T) {
 	t.Parallel()
 	_, err := takeInventory(&settings{logDir: t.TempDir()}, 3)
-	if err == nil {
-		t.Fatal("the inventory has no bound")
-	}
+	assert.Assert(t, err != nil, "the inventory has no bound")
 	_, err = unlisted(err).FileSystem(t.Context())
 	if code := connect.CodeOf(err); code != connect.CodeFailedPrecondition {
 		t.Errorf("the code is %v", code)
 	}
-	if err == nil || !strings.Contains(err.Error(), "more than 3 files") {
-		t.Errorf("the bound is not named: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "more than 3 files"), "the bound is not named")
 }
 
 func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
@@ -37,14 +34,11 @@ func TestFilesAreWaitedForUntilTheyAreListed(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	impatient := errors.New("not for so long")
 	cancel(impatient)
-	if _, err := c.Files(ctx, false); !errors.Is(err, impatient) {
-		t.Errorf("before: %v", err)
-	}
+	_, err := c.Files(ctx, false)
+	assert.Check(t, is.ErrorIs(err, impatient), "before")
 	close(c.stock.ready)
 	root, err := c.Files(t.Context(), false)
-	if err != nil {
-		t.Fatalf("after: %v", err)
-	}
+	assert.NilError(t, err, "after")
 	root.Close()
 }
 

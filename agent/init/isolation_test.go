@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -77,9 +78,7 @@ func TestProcessesHaveTheIdentityThatDockerWouldGive(t *testing.T) {
 	} {
 		c.process.Args = []string{"probe", "who"}
 		out, code := run(t, client, fmt.Sprint("who", i), c.process)
-		if code != 0 {
-			t.Errorf("%s: exit code %d", c.name, code)
-		}
+		assert.Check(t, code == 0, "%s: exit code %d", c.name, code)
 		t.Run(c.name, func(t *testing.T) { expect(t, facts(out), c.want) })
 	}
 }
@@ -100,9 +99,7 @@ func TestWhatThePlatformDoesNotGrantIsRefusedByName(t *testing.T) {
 	process := nobody("probe", "forever")
 	process.Capabilities = append(slices.Clone(dockerCapabilities), "CAP_SYS_ADMIN")
 	response := start(t, k.client(), &agentv1.StartRequest{Process: process})
-	if !strings.Contains(response.GetFailure().GetMessage(), "CAP_SYS_ADMIN") {
-		t.Errorf("start answered %v", response)
-	}
+	assert.Check(t, strings.Contains(response.GetFailure().GetMessage(), "CAP_SYS_ADMIN"), "start answered %v", response)
 }
 
 func TestNothingOfTheAgentsReachesTheProcess(t *testing.T) {
@@ -114,17 +111,13 @@ func TestNothingOfTheAgentsReachesTheProcess(t *testing.T) {
 	got := strings.Split(strings.TrimSpace(out), "\n")
 	slices.Sort(got)
 	want := []string{"AWS_REGION=eu-west-1", "ECS_AGENT_URI=http://x", "HOME=/nonexistent", "MINE=2", "MORE=", "PATH=/"}
-	if !slices.Equal(got, want) {
-		t.Errorf("environment %q", got)
-	}
+	assert.Check(t, slices.Equal(got, want), "environment %q", got)
 	if out, _ := run(t, client, "fds", &agentv1.ProcessSpec{Args: []string{"probe", "fds"}}); out != "0 1 2\n" {
 		t.Errorf("descriptors %q", out)
 	}
 	for _, name := range []string{"environ", "mem", "fd/3", "maps"} {
 		out, _ := run(t, client, "read "+name, &agentv1.ProcessSpec{Args: []string{"probe", "read", "/proc/1/" + name}, User: "root"})
-		if !strings.Contains(out, "permission denied") {
-			t.Errorf("root reads the agent's %s: %.100q", name, out)
-		}
+		assert.Check(t, strings.Contains(out, "permission denied"), "root reads the agent's %s: %.100q", name, out)
 	}
 	if out, _ := run(t, client, "reopen", &agentv1.ProcessSpec{Args: []string{"probe", "reopen"}}); out != "by name" {
 		t.Errorf("stdout by name: %q", out)

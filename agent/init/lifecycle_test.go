@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -31,9 +32,7 @@ func TestAProcessRunsFromAnAttachBeforeItsStartToItsExitCode(t *testing.T) {
 	c := attach(t, client, "reserved")
 	started := start(t, client, &agentv1.StartRequest{Process: nobody("probe", "cat"), OpenStdin: true, StdinOnce: true,
 		AwaitAttachIds: []string{"reserved"}, Specification: []byte("spec"), Seal: []byte("seal")})
-	if started.GetStarted().GetPid() <= 1 {
-		t.Fatalf("start answered %v", started)
-	}
+	assert.Assert(t, started.GetStarted().GetPid() > 1, "start answered %v", started)
 	described, err := client.Describe(patience(t), connect.NewRequest(&agentv1.DescribeRequest{}))
 	must(t, err)
 	if string(described.Msg.Specification) != "spec" || string(described.Msg.Seal) != "seal" {
@@ -247,9 +246,7 @@ func TestNothingSurvivesTheMainProcess(t *testing.T) {
 	c := attach(t, client, "a")
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "orphan"), AwaitAttachIds: []string{"a"}})
 	exit := c.end().GetExit()
-	if exit.GetCode() != 3 {
-		t.Errorf("exit %v", exit)
-	}
+	assert.Check(t, exit.GetCode() == 3, "exit %v", exit)
 	orphan := strings.TrimSpace(c.stdout.String())
 	start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "forever")})
 	if out, _ := run(t, client, "look", nobody("probe", "read", "/proc/"+orphan+"/stat")); !strings.Contains(out, "no such file") {
@@ -277,9 +274,7 @@ func TestWithinTheLingerFilesAreThereAndAStartRunsAgain(t *testing.T) {
 	}
 	c = attach(t, client, "2")
 	again := start(t, client, &agentv1.StartRequest{Generation: 2, Process: nobody("probe", "say", "again", "9"), AwaitAttachIds: []string{"2"}})
-	if again.GetStarted() == nil {
-		t.Fatalf("the second start answered %v", again)
-	}
+	assert.Assert(t, again.GetStarted() != nil, "the second start answered %v", again)
 	if code := c.exit(); code != 9 || c.stdout.String() != "again" {
 		t.Errorf("code %d, %q", code, c.stdout.String())
 	}
@@ -314,9 +309,7 @@ func TestAStartWhoseCallerLeftKeepsTheAgentAndIsDescribed(t *testing.T) {
 		t.Fatalf("the start answered %v", err)
 	}
 	time.Sleep(linger + 500*time.Millisecond) // the first run's is over: nothing tells
-	if state(t, client).Started != nil {
-		t.Error("the second run has started, which nobody waits for")
-	}
+	assert.Check(t, state(t, client).Started == nil, "the second run has started, which nobody waits for")
 	start(t, client, second)
 	if out, code := run(t, client, "e", nobody("probe", "say", "here", "0")); out != "here" || code != 0 {
 		t.Errorf("%q and %d", out, code)
@@ -356,9 +349,7 @@ func TestTheAgentStaysForAWatcherUntilItLeaves(t *testing.T) {
 		t.Fatalf("the watch says %v, %v", watch.Msg(), watch.Err())
 	}
 	stdout, _ := logs(t, client, &agentv1.LogsRequest{Stdout: true})
-	if len(stdout) != 3_000_000 {
-		t.Errorf("the drained log has %d bytes", len(stdout))
-	}
+	assert.Check(t, len(stdout) == 3_000_000, "the drained log has %d bytes", len(stdout))
 	watch.Close()
 	if code := k.exitCode(); code != 5 {
 		t.Errorf("the agent exited with %d", code)

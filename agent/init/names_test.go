@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -69,9 +70,7 @@ func TestNamesAndHostsAreTheContainersInPlace(t *testing.T) {
 		t.Helper()
 		execs++
 		out, code := run(t, client, fmt.Sprint("look", execs), &agentv1.ProcessSpec{Args: append([]string{"probe"}, arguments...)})
-		if code != 0 {
-			t.Errorf("%v: exit code %d", arguments, code)
-		}
+		assert.Check(t, code == 0, "%v: exit code %d", arguments, code)
 		return out
 	}
 	if got := look("read", "/etc/hosts"); got != platformHosts+"\n192.0.2.7\textra more\n<nil>" { // it has loopback only, so no line for itself

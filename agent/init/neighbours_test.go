@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -84,9 +85,7 @@ func TestAPeersTunnelsToUDPKeepNoneToTCPOutNorTheReverse(t *testing.T) {
 		opened := 0
 		for ; to(many).GetOpened() != nil; opened++ {
 		}
-		if opened != 128 {
-			t.Errorf("%d tunnels by %v", opened, many)
-		}
+		assert.Check(t, opened == 128, "%d tunnels by %v", opened, many)
 		if response := to(other); response.GetOpened() == nil {
 			t.Errorf("beside as many by %v as may be, one by %v: %v", many, other, response)
 		}

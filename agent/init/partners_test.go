@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -49,9 +50,7 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 		}
 		for _, listener := range stream.Msg().GetTable().GetListeners() {
 			found = found || listener.Port == port
-			if listener.Port == uint32(agent.Port()) {
-				t.Error("the agent's own listener is told")
-			}
+			assert.Check(t, listener.Port != uint32(agent.Port()), "the agent's own listener is told")
 		}
 	}
 	stream.Close()
@@ -80,9 +79,7 @@ func TestAPartnerSeesAndReachesListenersAndNothingElse(t *testing.T) {
 	_, partnersErr := partner.Partners(patience(t), connect.NewRequest(&agentv1.PartnersRequest{}))
 	_, signalErr := partner.Signal(patience(t), connect.NewRequest(&agentv1.SignalRequest{Signal: 9}))
 	for call, err := range map[string]error{"Session": sessionErr, "Hello": helloErr, "Partners": partnersErr, "Signal": signalErr} {
-		if connect.CodeOf(err) != connect.CodePermissionDenied {
-			t.Errorf("%s: %v", call, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodePermissionDenied, "%s: %v", call, err)
 	}
 }
 
@@ -91,9 +88,8 @@ func TestPartnersThatMakeNoSenseAreRefused(t *testing.T) {
 	k := startTask(t, taskOptions{arguments: forLong})
 	hello, err := k.client().Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))
 	must(t, err)
-	if _, err := x509.ParsePKIXPublicKey(hello.Msg.PartnerKey); err != nil {
-		t.Errorf("the key for partners: %v", err)
-	}
+	_, err = x509.ParsePKIXPublicKey(hello.Msg.PartnerKey)
+	assert.Check(t, err, "the key for partners")
 	id := strings.Repeat("0", 64)
 	foreign := k.ca.issue(id, nil).Certificate
 	for name, partner := range map[string]*agentv1.Partner{
@@ -106,8 +102,6 @@ func TestPartnersThatMakeNoSenseAreRefused(t *testing.T) {
 		"another's key":  {ContainerId: id, Host: "10.0.0.1", Port: 9111, Pin: make([]byte, 32), Certificates: foreign},
 	} {
 		_, err := k.client().Partners(patience(t), connect.NewRequest(&agentv1.PartnersRequest{Partners: []*agentv1.Partner{partner}}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", name, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -42,9 +43,7 @@ func TestAPeerReachesNothingOfTheLoopback(t *testing.T) {
 		for _, protocol := range []agentv1.TransportProtocol{1, 2} {
 			response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: protocol, Host: host, Port: port}).stream.Receive()
 			must(t, err)
-			if response.GetError() == nil {
-				t.Errorf("a peer reached %q by %v: %v", host, protocol, response)
-			}
+			assert.Check(t, response.GetError() != nil, "a peer reached %q by %v: %v", host, protocol, response)
 		}
 	}
 	response, err := tunnelTo(t, peer, &agentv1.TunnelOpen{Protocol: 1, Host: interfaceAddress, Port: port}).stream.Receive()
@@ -73,8 +72,6 @@ func TestPeersThatMakeNoSenseAreRefused(t *testing.T) {
 		"for another's key": {ContainerId: id, Pin: make([]byte, 32), Certificates: foreign, Addresses: []string{"127.18.0.3"}},
 	} {
 		_, err := client.Names(patience(t), connect.NewRequest(&agentv1.NamesRequest{Peers: []*agentv1.Peer{peer}}))
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", name, err)
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -25,9 +28,7 @@ func TestARunsSecretsAreThereForItAlone(t *testing.T) {
 		if code := c.exit(); code != 0 {
 			t.Fatalf("exit code %d: %s", code, c.stdout.String())
 		}
-		if told := changes(t, client); len(told) != 0 {
-			t.Errorf("changes %q", told)
-		}
+		assert.Check(t, is.Len(changes(t, client), 0))
 		if layer := export(t, client, true); len(layer) != 0 {
 			t.Errorf("the layer has %q", layer)
 		}
@@ -70,7 +71,5 @@ func TestASecretIsPutIntoNoVolume(t *testing.T) {
 	if told := answer.GetFailure().GetMessage(); !strings.Contains(told, "put a file at /data/below/token: a mount would keep it") {
 		t.Errorf("%v", answer)
 	}
-	if told := changes(t, k.client()); len(told) != 0 {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, is.Len(changes(t, k.client()), 0))
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 var (
@@ -20,9 +22,7 @@ func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 		"SOCKERLESS_START_TIMEOUT": "420s",
 	}
 	s, err := parseSettings([]string{"--linger", "90", "--log-max-size", "1000"}, func(name string) string { return env[name] }, io.Discard)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if s.containerID != someID || len(s.pin) != 32 || s.linger != 90*time.Second || s.stopSignal != unix.SIGQUIT || s.await != 7*time.Minute ||
 		s.listen != ":9111" || s.drain != 20*time.Second || s.logDir != "/.sockerless/log" || s.log.MaxSize != 1000 || s.log.MaxFiles != 2 {
 		t.Errorf("%+v", s)
@@ -32,13 +32,9 @@ func TestFlagsWinOverTheEnvironmentAndBothOverDefaults(t *testing.T) {
 func TestAbsurdSettingsAreAllNamed(t *testing.T) {
 	_, err := parseSettings([]string{"--container-id", "x", "--client-ca-pin", "md5/x", "--stop-signal", "SIGNONE", "--linger", "-1s",
 		"--drain-timeout", "never", "--start-timeout", "soon", "--log-max-size", "0"}, func(string) string { return "" }, io.Discard)
-	if err == nil {
-		t.Fatal("they were taken")
-	}
+	assert.Assert(t, err != nil, "they were taken")
 	for _, name := range []string{"container ID", "client CA pin", "stop signal", "linger", "drain timeout", "start timeout", "log size"} {
-		if !strings.Contains(err.Error(), name) {
-			t.Errorf("%q is not named in %v", name, err)
-		}
+		assert.Check(t, strings.Contains(err.Error(), name), "%q is not named in %v", name, err)
 	}
 }
 
@@ -49,9 +45,7 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 		return parseSettings(arguments, func(name string) string { return env[name] }, io.Discard)
 	}
 	s, err := parse()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || s.callback.pingEvery != 20*time.Second {
 		t.Errorf("%q, %+v", s.listen, s.callback)
 	}
@@ -59,9 +53,8 @@ func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 		t.Errorf("both: %v", err)
 	}
 	for _, url := range []string{"http://backend.example", "backend.example", "https://", "https://user@backend.example"} {
-		if _, err := parse("--callback-url", url); err == nil || !strings.Contains(err.Error(), "callback URL") {
-			t.Errorf("%q: %v", url, err)
-		}
+		_, err := parse("--callback-url", url)
+		assert.Check(t, is.ErrorContains(err, "callback URL"), url)
 	}
 	if _, err := parse("--callback-ping", "0"); err == nil {
 		t.Error("no pings at all are taken")

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -38,9 +40,7 @@ func TestConnectionsToARunsSocketsAreTheCallers(t *testing.T) {
 	if told := tunnelTo(t, client, &agentv1.TunnelOpen{Socket: path}).receive(); !strings.Contains(told.GetError().GetMessage(), "the run has ended") {
 		t.Errorf("after the end: %v", told)
 	}
-	if told := changes(t, client); len(told) != 0 {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, is.Len(changes(t, client), 0))
 	if _, there := export(t, client, false)["run/"]; there {
 		t.Error("a directory that was made for a socket is left")
 	}

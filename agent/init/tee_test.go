@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	containerinit "github.com/sockerless/sockerless/agent/init"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -111,9 +113,7 @@ func TestOutputReachesThePlatformUnlessDisabled(t *testing.T) {
 	want := []string{"[stdout] [stderr] it says\n", "[stderr] 27 bytes\n", "[stdout +] unfinished\n", "on a terminal\r\n"}
 	said := theirs(k.said())
 	for _, line := range want {
-		if strings.Count(said, line) != 1 {
-			t.Errorf("%q is not there once", line)
-		}
+		assert.Check(t, strings.Count(said, line) == 1, "%q is not there once", line)
 	}
 	if strings.Contains(said, "secret") || len(said) != len(strings.Join(want, "")) {
 		t.Errorf("the platform collected %q", said)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -181,9 +182,7 @@ func TestATunnelSaysWhyThereIsNoConnection(t *testing.T) {
 		"no protocol": {Port: port},
 	} {
 		_, err := tunnelTo(t, client, open).stream.Receive()
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", name, err)
 	}
 }
 
@@ -213,9 +212,7 @@ func TestACallerThatLeavesResetsTheConnection(t *testing.T) {
 	p.until(len("listening"))
 	must(t, p.stream.CloseRequest()) // without an end
 	_, err := p.stream.Receive()
-	if connect.CodeOf(err) != connect.CodeDataLoss {
-		t.Errorf("a cut tunnel: %v", err)
-	}
+	assert.Check(t, connect.CodeOf(err) == connect.CodeDataLoss, "a cut tunnel: %v", err)
 	main.until("connection reset by peer\n")
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/exechold"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -30,9 +32,7 @@ func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T
 					t.Errorf("as %s: descriptor %s is %s", user, name, target)
 				}
 			}
-			if exechold.Accessible(pid) {
-				t.Errorf("as %s: root without the right to trace gets at what it has open", user)
-			}
+			assert.Check(t, !exechold.Accessible(pid), "as %s: root without the right to trace gets at what it has open", user)
 		}))
 		if code := c.exit(); code != 0 {
 			t.Errorf("as %s: exit code %d", user, code)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestEachMessageIsADatagram(t *testing.T) {
@@ -14,13 +16,9 @@ func TestEachMessageIsADatagram(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			defer manager.Close()
-			if err := forward(strings.NewReader("READY=1\nSTATUS=serves\n\nSTOPPING=1\n\n"), socket); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, forward(strings.NewReader("READY=1\nSTATUS=serves\n\nSTOPPING=1\n\n"), socket))
 			for _, want := range []string{"READY=1\nSTATUS=serves", "STOPPING=1"} {
 				buffer := make([]byte, 1024)
 				n, err := manager.Read(buffer)

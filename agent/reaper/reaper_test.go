@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/reaper"
 )
 
@@ -41,17 +43,13 @@ func exitCode(t *testing.T, err error) int {
 		return 0
 	}
 	exit, ok := err.(*exec.ExitError)
-	if !ok {
-		t.Fatal(err)
-	}
+	assert.Assert(t, ok, err)
 	return exit.ExitCode()
 }
 
 func TestTheExitCodeIsTheCommands(t *testing.T) {
 	notExecutable := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(notExecutable, []byte("x"), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(notExecutable, []byte("x"), 0o644))
 	cases := []struct {
 		arguments []string
 		code      int
@@ -75,19 +73,13 @@ func TestSignalsAreForwarded(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGHUP, syscall.SIGWINCH} {
 		command := initCommand(t, "sh", "-c", `for s in TERM INT USR1 HUP WINCH; do trap "echo $s; exit 5" $s; done; echo up; while :; do sleep 0.01; done`)
 		output, err := command.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := command.Start(); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
+		assert.NilError(t, command.Start())
 		lines := bufio.NewReader(output)
 		if line, err := lines.ReadString('\n'); line != "up\n" {
 			t.Fatal(line, err)
 		}
-		if err := command.Process.Signal(signal); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, command.Process.Signal(signal))
 		rest, err := io.ReadAll(lines)
 		if err != nil || len(bytes.TrimSpace(rest)) == 0 {
 			t.Errorf("%v did not arrive: %q %v", signal, rest, err)

@@ -3,6 +3,8 @@ package shim_test
 import (
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAFailedLaunchWaitsForItsStart(t *testing.T) {
@@ -18,8 +20,6 @@ func TestAFailedLaunchWaitsForItsStart(t *testing.T) {
 		t.Fatal("the shim left before its failure was told")
 	case <-time.After(7 * time.Second): // longer than it stays unwatched
 	}
-	if c.run().GetFailure().GetExitCode() != 127 {
-		t.Fatal("the start does not answer the failure")
-	}
+	assert.Assert(t, c.run().GetFailure().GetExitCode() == 127, "the start does not answer the failure")
 	<-c.dead
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // A machine with only version 2 has no other way than the one that waits.
@@ -35,26 +37,18 @@ func TestExecsJoinControlGroupsWithoutWaiting(t *testing.T) {
 			for end := time.Now().Add(30 * time.Second); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); err = os.Remove(group) {
 				time.Sleep(time.Millisecond)
 			}
-			if err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, err)
 		})
 		groups[hierarchy] = group
 	}
 	sleeper := exec.Command("sleep", "1000")
-	if err := sleeper.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, sleeper.Start())
 	t.Cleanup(func() { _ = sleeper.Process.Kill(); _ = sleeper.Wait() })
 	for _, group := range groups {
-		if err := os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(group, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0))
 	}
 	joined, err := cgroupsToJoin(sleeper.Process.Pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, hierarchy := range []string{"pids", "freezer"} {
 		if group := groups[hierarchy]; group != "" && !slices.Contains(joined.files, filepath.Join(group, "tasks")) {
 			t.Errorf("%s is not joined by its thread: %q", hierarchy, joined.files)
@@ -68,9 +62,7 @@ func TestExecsJoinControlGroupsWithoutWaiting(t *testing.T) {
 	}
 	show := exec.Command("cat", "/proc/self/cgroup")
 	attributes, made, err := joined.attributes()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer made()
 	show.SysProcAttr = attributes
 	output, err := show.Output()

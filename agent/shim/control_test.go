@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -61,9 +62,7 @@ func (c *container) awaitProcess(name string) {
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("did not come true: %s", what)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "did not come true: %s", what)
 	}
 }
 
@@ -129,9 +128,7 @@ func TestSignalsReachTheMainProcess(t *testing.T) {
 		t.Fatal(s.stdout.String())
 	}
 	_, err := c.client.Signal(contextFor(t), connect.NewRequest(&agentv1.SignalRequest{Signal: 9}))
-	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-		t.Fatalf("signal after the end: %v", err)
-	}
+	assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, "signal after the end: %v", err)
 }
 
 func TestASignalToAllReachesEveryProcess(t *testing.T) {
@@ -151,9 +148,7 @@ func TestAStartMayBeRepeatedWithItsGenerationOnly(t *testing.T) {
 		t.Fatalf("%v, then %v", first, again)
 	}
 	_, err := c.client.Start(contextFor(t), connect.NewRequest(&agentv1.StartRequest{Generation: 2}))
-	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-		t.Fatal(err)
-	}
+	assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, err)
 }
 
 func TestAnAttachmentThatLeftReleasesTheStart(t *testing.T) {
@@ -179,9 +174,7 @@ func TestAContainerKilledBeforeItsStartIsOver(t *testing.T) {
 	if exit := await(t, events, exitedEvent).GetExited(); exit.Code != 137 {
 		t.Fatal(exit)
 	}
-	if c.run().GetFailure() == nil {
-		t.Fatal("a dead container was started")
-	}
+	assert.Assert(t, c.run().GetFailure() != nil, "a dead container was started")
 }
 
 func TestHealthIsProbedOnSchedule(t *testing.T) {
@@ -210,9 +203,7 @@ func TestAProbeThatTakesTooLongIsKilled(t *testing.T) {
 	}))
 	must(t, err)
 	result := await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetHealth() != nil }).GetHealth()
-	if result.ExitCode != -1 {
-		t.Fatal(result)
-	}
+	assert.Assert(t, result.ExitCode == -1, result)
 }
 
 func TestFilesGoInAndOut(t *testing.T) {
@@ -228,9 +219,7 @@ func TestFilesGoInAndOut(t *testing.T) {
 		ended = ended || get.Msg().GetEnd().GetTotalBytes() == uint64(len(tarred)) && len(tarred) > 0
 	}
 	must(t, get.Err())
-	if !ended {
-		t.Fatal("no end")
-	}
+	assert.Assert(t, ended, "no end")
 
 	put := c.client.ArchivePut(contextFor(t))
 	must(t, put.Send(&agentv1.ArchivePutRequest{Message: &agentv1.ArchivePutRequest_Open{Open: &agentv1.ArchivePutOpen{Path: "/dev/pts/.."}}}))
@@ -252,9 +241,7 @@ func TestFilesGoInAndOut(t *testing.T) {
 	}
 
 	_, err = c.client.ArchiveStat(contextFor(t), connect.NewRequest(&agentv1.ArchiveStatRequest{Path: "/nosuch"}))
-	if connect.CodeOf(err) != connect.CodeNotFound {
-		t.Fatal(err)
-	}
+	assert.Assert(t, connect.CodeOf(err) == connect.CodeNotFound, err)
 }
 
 // A dying process shows no root before it can be waited for. A traced process
@@ -271,9 +258,7 @@ func TestTheFilesOfAContainerThatIsDyingAreAskedForElsewhere(t *testing.T) {
 		must(t, contextFor(t).Err())
 	}
 	_, err := c.client.ArchiveStat(contextFor(t), connect.NewRequest(&agentv1.ArchiveStatRequest{Path: "/etc"}))
-	if connect.CodeOf(err) != connect.CodeUnavailable {
-		t.Errorf("files of a dying container: %v", err)
-	}
+	assert.Check(t, connect.CodeOf(err) == connect.CodeUnavailable, "files of a dying container: %v", err)
 	letGo()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -221,9 +222,7 @@ func TestADetachedExecGoesOnByItself(t *testing.T) {
 		t.Fatal("not detached")
 	}
 	ended := await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetExecEnded() != nil }).GetExecEnded()
-	if ended.Exit.Code != 9 {
-		t.Fatal(ended)
-	}
+	assert.Assert(t, ended.Exit.Code == 9, ended)
 }
 
 func TestAnExecOutlivesItsClient(t *testing.T) {
@@ -233,14 +232,10 @@ func TestAnExecOutlivesItsClient(t *testing.T) {
 	s := c.exec("e", &agentv1.ProcessSpec{Args: sh("trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done")})
 	s.until("up\n")
 	s.vanish()
-	if !c.inspect("e").Running {
-		t.Fatal("the exec ended with its client")
-	}
+	assert.Assert(t, c.inspect("e").Running, "the exec ended with its client")
 	c.signal("e", int32(unix.SIGTERM))
 	ended := await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetExecEnded() != nil }).GetExecEnded()
-	if ended.Exit.Code != 4 {
-		t.Fatal(ended)
-	}
+	assert.Assert(t, ended.Exit.Code == 4, ended)
 }
 
 func TestNoExecWithoutARunningContainer(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 // A signal after the start goes to the command, not to the runtime, whose
@@ -17,8 +19,6 @@ func TestAStartIsAnsweredOnceTheCommandIsExecuted(t *testing.T) {
 		c.mustRun()
 		running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", c.ready.PID))
 		must(t, err)
-		if !os.SameFile(running, command) {
-			t.Fatal("the start is answered while the runtime's process runs")
-		}
+		assert.Assert(t, os.SameFile(running, command), "the start is answered while the runtime's process runs")
 	}
 }

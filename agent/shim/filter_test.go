@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/bpf"
+	"gotest.tools/v3/assert"
 
 	compiler "github.com/sockerless/sockerless/agent/core/seccomp"
 	"github.com/sockerless/sockerless/agent/shim"
@@ -153,9 +154,7 @@ func TestTheFilterOfACloudContainerIsTheRuntimesForTheSameProfile(t *testing.T) 
 func vm(t *testing.T, program []bpf.RawInstruction) *bpf.VM {
 	t.Helper()
 	instructions, known := bpf.Disassemble(program)
-	if !known {
-		t.Fatal("an instruction is not known")
-	}
+	assert.Assert(t, known, "an instruction is not known")
 	vm, err := bpf.NewVM(instructions)
 	must(t, err)
 	return vm

@@ -18,6 +18,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -247,9 +248,8 @@ func TestAClientHearsOfTheEndOnceItIsRecordedByWhicheverBackend(t *testing.T) {
 	_, err := io.ReadFull(client, output)
 	must(t, err)
 	must(t, client.SetReadDeadline(time.Now().Add(50*time.Millisecond)))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatalf("the client heard of the end before it was recorded: %v", err)
-	}
+	_, err = client.Read(make([]byte, 1))
+	assert.ErrorIs(t, err, os.ErrDeadlineExceeded, "the client heard of the end before it was recorded")
 	must(t, client.SetReadDeadline(time.Now().Add(limit)))
 	c.acknowledge(second.Sequence)
 	if rest := all(t, client); rest != "" {

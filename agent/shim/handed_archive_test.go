@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -111,9 +112,7 @@ func TestAnArchiveGoesToItsClientItselfWhoeverHasAskedForItIsGone(t *testing.T) 
 		if vanishes {
 			call.vanish()
 		}
-		if theFile(t, client) != content {
-			t.Fatal("other bytes came")
-		}
+		assert.Assert(t, theFile(t, client) == content, "other bytes came")
 		if total, err := call.end(); !vanishes && (err != nil || total <= bulk) {
 			t.Fatalf("%d bytes, %v", total, err)
 		}

@@ -23,6 +23,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/encoding/protojson"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/shim"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -483,9 +484,7 @@ func await[E any](t testing.TB, events <-chan E, wanted func(E) bool) E {
 	for {
 		select {
 		case event, open := <-events:
-			if !open {
-				t.Fatal("the events ended")
-			}
+			assert.Assert(t, open, "the events ended")
 			if wanted(event) {
 				return event
 			}
@@ -497,9 +496,7 @@ func await[E any](t testing.TB, events <-chan E, wanted func(E) bool) E {
 
 func must(t testing.TB, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func sh(script string, args ...any) []string {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -45,12 +46,9 @@ func TestWhatAStepHasLeftGoesAtItsLimit(t *testing.T) {
 		t.Errorf("an attachment to the next step: %v", waiting.failure)
 	}
 	_, err := s.client.Start(contextFor(t), connect.NewRequest(&agentv1.StartRequest{Generation: 2}))
-	if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-		t.Errorf("the start of the next step: %v", err)
-	}
-	if _, err := s.client.Hello(contextFor(t), connect.NewRequest(&agentv1.HelloRequest{})); err != nil {
-		t.Errorf("the shim does not wait for its release: %v", err)
-	}
+	assert.Check(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, "the start of the next step: %v", err)
+	_, err = s.client.Hello(contextFor(t), connect.NewRequest(&agentv1.HelloRequest{}))
+	assert.Check(t, err, "the shim does not wait for its release")
 }
 
 func TestAShimThatNobodyWatchesLeavesOnceWhatItKeptIsGone(t *testing.T) {

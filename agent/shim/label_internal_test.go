@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -14,13 +16,9 @@ import (
 func TestExecsOfAContainerWithAnAppArmorProfileHaveItFromTheRuntime(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.json")
 	content := `{"process":{"args":["sleep"],"cwd":"/","apparmorProfile":"mine","capabilities":{}}}`
-	if err := os.WriteFile(config, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(config, []byte(content), 0o600))
 	template, err := readProcessTemplate(config, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	specification, err := template.processFor(&agentv1.ProcessSpec{Args: []string{"id"}}, nil)
 	if err != nil || !strings.Contains(string(specification), `"apparmorProfile":"mine"`) {
 		t.Fatalf("%s, %v", specification, err)

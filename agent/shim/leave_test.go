@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -20,9 +21,8 @@ func TestAShimThatNobodyWatchesLeavesByItself(t *testing.T) {
 	case <-time.After(limit):
 		t.Fatal("the shim stays")
 	}
-	if _, err := os.Stat(c.spec.ExitRecord); err != nil {
-		t.Fatal(err)
-	}
+	_, err := os.Stat(c.spec.ExitRecord)
+	assert.NilError(t, err)
 	if _, err := c.client.Hello(contextFor(t), connect.NewRequest(&agentv1.HelloRequest{})); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Fatal(err)
 	}
@@ -41,9 +41,7 @@ func TestAReleasedShimNotifiesItsWatchersLast(t *testing.T) {
 		}
 		last = event
 	}
-	if last.GetReleased() == nil {
-		t.Fatalf("last event %v", last)
-	}
+	assert.Assert(t, last.GetReleased() != nil, "last event %v", last)
 	<-c.dead
 }
 
@@ -104,9 +102,7 @@ func TestOutOfMemoryIsReported(t *testing.T) {
 	c.mustRun()
 	await(t, events, func(e *agentv1.WatchResponse) bool { return e.GetOom() != nil })
 	exit := await(t, events, exitedEvent).GetExited()
-	if !exit.OomKilled {
-		t.Fatalf("exit %v", exit)
-	}
+	assert.Assert(t, exit.OomKilled, "exit %v", exit)
 }
 
 func TestNothingOfTheRuntimesCommandsIsLeft(t *testing.T) {

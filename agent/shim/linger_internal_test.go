@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/server"
@@ -30,9 +32,7 @@ func TestClientsAreCutByTheFirstWordAfterThatOfTheRelease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			listening, err := os.Open(os.DevNull)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			s := &shim{
 				logger: slog.New(slog.DiscardHandler), terminate: make(chan os.Signal, 1), listening: listening, gate: server.NewGate(),
 				http: &http.Server{}, handOvers: handover.NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.Default()),
@@ -67,9 +67,7 @@ func TestClientsAreCutByTheFirstWordAfterThatOfTheRelease(t *testing.T) {
 				}
 			}
 			<-cut
-			if len(s.terminate) > 0 {
-				t.Error("its clients were cut before the last word")
-			}
+			assert.Check(t, is.Len(s.terminate, 0), "its clients were cut before the last word")
 		})
 	}
 }

@@ -16,6 +16,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -129,20 +131,15 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 	must(t, err)
 	c.release()
 	<-c.dead
-	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Error(err)
-	}
+	_, err = io.ReadAll(body)
+	assert.Check(t, is.ErrorIs(err, io.ErrUnexpectedEOF))
 	if rest := all(t, stopped); len(rest) == 0 {
 		t.Error("what the kernel had for it is lost")
 	}
 	for stream.Receive() {
-		if stream.Msg().GetEnd() != nil {
-			t.Error("it is whole")
-		}
+		assert.Check(t, stream.Msg().GetEnd() == nil, "it is whole")
 	}
-	if stream.Err() == nil {
-		t.Error("it is whole")
-	}
+	assert.Check(t, stream.Err() != nil, "it is whole")
 }
 
 func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
@@ -197,7 +194,6 @@ func TestASecondSIGTERMCutsTheShimsClients(t *testing.T) {
 	c.release()
 	must(t, c.shim.Process.Signal(unix.SIGTERM))
 	<-c.dead
-	if _, err := io.ReadAll(body); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Fatal(err)
-	}
+	_, err := io.ReadAll(body)
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestMovesAheadLeaveTheProcessWhereItIs(t *testing.T) {
@@ -20,9 +22,7 @@ func TestMovesAheadLeaveTheProcessWhereItIs(t *testing.T) {
 		t.Fatalf("%s: %q has not this process, %d", own, members, os.Getpid())
 	}
 	before, err := cgroupPaths("self")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var moves quickMoves
 	for range 3 { // together, and one after the other
 		moves.soon()

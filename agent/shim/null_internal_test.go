@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func TestAShortageGivesNoExecTheMachinesNullDevice(t *testing.T) {
@@ -21,14 +22,10 @@ func TestAShortageGivesNoExecTheMachinesNullDevice(t *testing.T) {
 	}
 	shortage = false
 	file, err := d.open()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer file.Close()
 	var own, machines unix.Stat_t
-	if err := errors.Join(unix.Fstat(int(file.Fd()), &own), unix.Stat(os.DevNull, &machines)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(unix.Fstat(int(file.Fd()), &own), unix.Stat(os.DevNull, &machines)))
 	if own.Dev == machines.Dev && own.Ino == machines.Ino {
 		t.Error("once it has passed: it is the machine's")
 	}

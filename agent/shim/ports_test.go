@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -101,9 +103,7 @@ func TestAPublishedTCPPortKeepsHalfCloses(t *testing.T) {
 		must(t, conn.(*net.TCPConn).CloseWrite())
 		answer, err := io.ReadAll(conn)
 		must(t, err)
-		if string(answer) != "1000000 bytes" {
-			t.Fatalf("answer %q", answer)
-		}
+		assert.Assert(t, string(answer) == "1000000 bytes", "answer %q", answer)
 	}
 }
 
@@ -194,9 +194,7 @@ func TestAPublishedUDPPortAnswersEachClient(t *testing.T) {
 			seen[string(answer[:n])] = true
 		}
 	}
-	if len(seen) != 3 {
-		t.Fatalf("three clients became %v", seen)
-	}
+	assert.Assert(t, is.Len(seen, 3), "three clients became")
 }
 
 func TestAPortThatIsTakenFailsTheLaunchInDockersWords(t *testing.T) {
@@ -286,9 +284,7 @@ func TestADockerSocketLeadsToTheFrontendOfTheMoment(t *testing.T) {
 		must(t, conn.(*net.UnixConn).CloseWrite())
 		answer, err := io.ReadAll(conn)
 		must(t, err)
-		if string(answer) != "got hello" {
-			t.Fatalf("answer %q", answer)
-		}
+		assert.Assert(t, string(answer) == "got hello", "answer %q", answer)
 		serving.Close() // another frontend takes over
 		serving = serve()
 	}

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -24,13 +26,9 @@ func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 	records.wait() // for nothing
 	stacks := make([]byte, 1<<20)
 	for code := range int32(200) {
-		if err := records.write(&agentv1.ContainerState{Exit: &agentv1.ExitStatus{Code: code}}); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, records.write(&agentv1.ContainerState{Exit: &agentv1.ExitStatus{Code: code}}))
 		content, err := os.ReadFile(spec.ExitRecord)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		var record shimspec.ExitRecord
 		if err := json.Unmarshal(content, &record); err != nil || record.Generation != 7 {
 			t.Fatalf("%q: %v", content, err)
@@ -45,8 +43,6 @@ func TestExitRecordsAreThereAtOnceAndSyncedByOne(t *testing.T) {
 	if open := descriptorstest.OpenBeneath(t, dir); open > 0 {
 		t.Errorf("%d records are open", open)
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.RemoveAll(dir))
 	records.sync() // of a container that was removed: no error
 }

@@ -7,25 +7,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func TestNobodyIsWaitedForForEver(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "fifo")
-	if err := unix.Mkfifo(name, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mkfifo(name, 0o600))
 	fifo, err := unix.Open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(fifo)
 	if err := awaitReadable(time.Millisecond, fifo); err == nil {
 		t.Error("a FIFO without a writer can be read")
 	}
-	if err := os.WriteFile(name, []byte{0}, 0); err != nil {
-		t.Fatal(err)
-	}
-	if err := awaitReadable(time.Hour, fifo); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, os.WriteFile(name, []byte{0}, 0))
+	assert.Check(t, awaitReadable(time.Hour, fifo))
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -65,9 +67,8 @@ func TestACommandThatCannotBeExecutedIsTheStartsAnswer(t *testing.T) {
 			if s.finish().failure.GetExitCode() != test.code && s.failure.GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_NOT_RUNNING {
 				t.Fatalf("session: %v", s.failure)
 			}
-			if _, err := os.Stat(c.spec.ExitRecord); err != nil {
-				t.Fatal(err)
-			}
+			_, err := os.Stat(c.spec.ExitRecord)
+			assert.NilError(t, err)
 		})
 	}
 }

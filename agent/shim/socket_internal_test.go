@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -24,9 +26,7 @@ func TestOutputFollowsTheHeaderThroughADockerSocket(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			var conns [2]*net.UnixConn
 			for i, fd := range pair {
 				if conns[i], err = handover.ConnectionOf(fd); err != nil {
@@ -50,9 +50,7 @@ func TestOutputFollowsTheHeaderThroughADockerSocket(t *testing.T) {
 			if got, err := io.ReadAll(client); err != nil || string(got) != "output" {
 				t.Fatalf("%q, %v", got, err)
 			}
-			if err := <-written; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-written)
 		})
 	}
 }
@@ -64,21 +62,15 @@ func forwarded(t *testing.T, places int) (connect func() *net.UnixConn, frontend
 	dir := t.TempDir()
 	socket := shimspec.DockerSocket{Listen: filepath.Join(dir, "inside"), Forward: filepath.Join(dir, "frontend")}
 	frontend, err := net.ListenUnix("unix", &net.UnixAddr{Name: socket.Forward, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { frontend.Close() })
 	sockets, err := serveDockerSockets([]shimspec.DockerSocket{socket}, places, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(sockets.close)
 	return func() *net.UnixConn {
 		t.Helper()
 		conn, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket.Listen, Net: "unix"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		t.Cleanup(func() { conn.Close() })
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 		return conn
@@ -89,9 +81,7 @@ func accept(t *testing.T, frontend *net.UnixListener) *net.UnixConn {
 	t.Helper()
 	_ = frontend.SetDeadline(time.Now().Add(20 * time.Second))
 	conn, err := frontend.AcceptUnix()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	return conn
@@ -129,14 +119,12 @@ func TestAConnectionWhoseFrontendHasClosedIsClosed(t *testing.T) {
 		t.Fatalf("%q, %v", got, err)
 	}
 	_, _ = io.WriteString(client, "input")
-	if _, err := io.ReadFull(served, make([]byte, 5)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(served, make([]byte, 5))
+	assert.NilError(t, err)
 	served.Close()
 	// The client is silent, and its place is free for the next.
 	connect()
 	accept(t, frontend)
-	if _, err := client.Write([]byte("more")); !errors.Is(err, unix.EPIPE) {
-		t.Error(err)
-	}
+	_, err = client.Write([]byte("more"))
+	assert.Check(t, is.ErrorIs(err, unix.EPIPE))
 }

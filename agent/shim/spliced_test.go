@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/handover"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -97,9 +99,7 @@ func TestInputOfAClientThatHasLeftReachesAProcessThatReadsLater(t *testing.T) {
 	await(t, told, func(w *agentv1.WatchResponse) bool { return w.GetExecEnded().GetExecId() == "later" })
 	got, err := os.ReadFile(filepath.Join(c.spec.Rootfs, "got"))
 	must(t, err)
-	if !bytes.Equal(got, data) {
-		t.Fatalf("%d bytes came, or others", len(got))
-	}
+	assert.Assert(t, bytes.Equal(got, data), "%d bytes came, or others", len(got))
 }
 
 // Spliced pieces soon occupy all slots of a pipe.

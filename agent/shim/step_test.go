@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -247,9 +248,7 @@ func TestAStepThatIsEnteredIsConfinedAsTheRuntimeWouldConfineIt(t *testing.T) {
 			byRuntime := runtime.step()
 			byRuntime.expectExit(0)
 			stage := beginStage(t, sh("true"), change)
-			if !stage.ready.Keeps {
-				t.Fatal("nothing is kept")
-			}
+			assert.Assert(t, stage.ready.Keeps, "nothing is kept")
 			stage.step().expectExit(0)
 			for range 2 {
 				entered := stage.next(sh("%s", observeAll))
@@ -342,9 +341,7 @@ func TestWhatTheFirstStepLeavesInMemoryTakesNoRoomOfTheNext(t *testing.T) {
 	for range 2 {
 		stage.next(sh("true")).expectExit(0)
 		for _, usage := range stage.memory() {
-			if usage > 16<<20 {
-				t.Fatalf("the control group has %d bytes", usage)
-			}
+			assert.Assert(t, usage <= 16<<20, "the control group has %d bytes", usage)
 		}
 	}
 }
@@ -398,9 +395,7 @@ func TestAStepAndAnExecMayOpenAsManyFilesAsTheRuntimesProcess(t *testing.T) {
 	wanted := stage.step().stdout.String()
 	stage.prepare(sh("ulimit -Sn; ulimit -Hn; echo ready; while :; do sleep 0.01; done"))
 	session, failure := stage.attempt()
-	if failure != nil {
-		t.Fatal(failure)
-	}
+	assert.Assert(t, failure == nil, failure)
 	session.until("ready")
 	defer stage.client.Signal(contextFor(t), connect.NewRequest(&agentv1.SignalRequest{Signal: int32(unix.SIGKILL)}))
 	inExec := stage.exec("e", &agentv1.ProcessSpec{Args: sh("ulimit -Sn; ulimit -Hn")}).finish().stdout.String()
@@ -437,9 +432,7 @@ func TestAStepIsRecordedLoggedAndSignalledAsAnyRun(t *testing.T) {
 	for signal, code := range map[unix.Signal]int32{unix.SIGTERM: 3, unix.SIGKILL: 137} {
 		stage.prepare(sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done"))
 		session, failure := stage.attempt()
-		if failure != nil {
-			t.Fatal(failure)
-		}
+		assert.Assert(t, failure == nil, failure)
 		session.until("ready")
 		seen := stage.exec(fmt.Sprint("e", signal), &agentv1.ProcessSpec{Args: sh("cat /proc/1/cmdline | tr '\\0' ' ' | head -c 12; echo; test -e /dev/left"), User: "alice"}).finish()
 		seen.expectExit(1)
@@ -495,9 +488,7 @@ func TestAStepThatCannotBeEnteredHasNotRun(t *testing.T) {
 			if failure == nil || failure.Message == "" {
 				t.Fatal("the step has run")
 			}
-			if fileExists(filepath.Join(stage.upper(2), "ran")) {
-				t.Fatal("the step has written")
-			}
+			assert.Assert(t, !fileExists(filepath.Join(stage.upper(2), "ran")), "the step has written")
 			if left := stage.members(); len(left) > 0 {
 				t.Fatalf("processes %s are left", left)
 			}

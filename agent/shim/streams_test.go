@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -160,13 +162,9 @@ func TestASlowReaderHoldsTheProcessAndAVanishedOneDoesNot(t *testing.T) {
 	c.mustRun("a")
 	logs := c.follow()
 	// The process cannot have finished: its output far exceeds all queues.
-	if bytes.Contains(logs.untilQuiet(), []byte("done")) {
-		t.Fatal("nobody waited for the slow reader")
-	}
+	assert.Assert(t, !bytes.Contains(logs.untilQuiet(), []byte("done")), "nobody waited for the slow reader")
 	slow.vanish()
-	if !bytes.Contains(logs.finish(), []byte("done\n")) {
-		t.Fatal("the process did not go on")
-	}
+	assert.Assert(t, bytes.Contains(logs.finish(), []byte("done\n")), "the process did not go on")
 	await(t, events, exitedEvent)
 }
 

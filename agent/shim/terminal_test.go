@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -45,9 +46,7 @@ func TestAShellOnATerminal(t *testing.T) {
 	again := c.attach(&agentv1.OpenAttach{Stdin: true})
 	again.write([]byte("echo again; exit 6\n"))
 	again.finish().expectExit(6)
-	if !again.started.Tty {
-		t.Fatal("a terminal is not told")
-	}
+	assert.Assert(t, again.started.Tty, "a terminal is not told")
 }
 
 // The container can replace the multiplexer: a replacement must not block, and is
@@ -80,8 +79,6 @@ func TestAnExecOnATerminal(t *testing.T) {
 	must(t, c.resize("e", 21, 61))
 	s.write([]byte("\n"))
 	s.finish().expectExit(3)
-	if s.stderr.Len() > 0 {
-		t.Fatal("a terminal has one output")
-	}
+	assert.Assert(t, s.stderr.Len() <= 0, "a terminal has one output")
 	s.until("21 61\r\n")
 }

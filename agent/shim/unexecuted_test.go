@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/exechold"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -101,17 +103,13 @@ func TestAProcessThatIsNotYetTheExecsProgramHoldsNothingButWhatThatGets(t *testi
 					must(t, err)
 					wanted, err := os.Stat(fmt.Sprintf("/proc/%d/%s", c.ready.PID, own))
 					must(t, err)
-					if !os.SameFile(got, wanted) {
-						t.Errorf("its %s is not the container's", link)
-					}
+					assert.Check(t, os.SameFile(got, wanted), "its %s is not the container's", link)
 				}
 				if file, err := os.OpenFile(fmt.Sprintf("/proc/%d/exe", pid), os.O_WRONLY, 0); err == nil {
 					file.Close()
 					t.Error("its binary can be written to")
 				}
-				if exechold.Accessible(pid) {
-					t.Error("root without the right to trace gets at what it has open")
-				}
+				assert.Check(t, !exechold.Accessible(pid), "root without the right to trace gets at what it has open")
 			}))
 			s.finish().expectExit(0)
 		})

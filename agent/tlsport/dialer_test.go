@@ -18,6 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
 )
 
@@ -68,9 +71,7 @@ func (n *node) dial(dial map[string]any) (net.Conn, map[string]any) {
 func listening(t *testing.T, serve func(net.Conn)) int {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -186,13 +187,10 @@ func TestAServersEndIsToldOnceAllIsSaid(t *testing.T) {
 			conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
 			m := n.next()
 			delete(m, "id")
-			if !maps.Equal(m, end.told) {
-				t.Error(m)
-			}
+			assert.Check(t, maps.Equal(m, end.told), m)
 			expectHello(t, conn)
-			if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-				t.Error(err)
-			}
+			_, err := conn.Read(make([]byte, 1))
+			assert.Check(t, is.ErrorIs(err, io.EOF))
 			conn.Close()
 			<-left
 		})
@@ -228,9 +226,8 @@ func TestNothingIsLeftOfAServerThatNeitherReadsNorAnswers(t *testing.T) {
 	before := runtime.NumGoroutine()
 	conn, _ := n.dial(map[string]any{"host": "localhost", "port": port, "tls": map[string]any{}})
 	_ = conn.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-	if _, err := conn.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Fatal(err)
-	}
+	_, err := conn.Write(make([]byte, 64<<20))
+	assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 	conn.Close()
 	n.order(map[string]any{"cancel": n.lastID})
 	withServer := before + 1
@@ -331,9 +328,7 @@ func TestAProxyIsAskedByConnect(t *testing.T) {
 	n := dialling(t, known.pem, proxy)
 	insecure := map[string]any{"insecure": true}
 	conn, m := n.dial(map[string]any{"host": "there.example", "port": 443, "tls": insecure, "proxied": true})
-	if conn == nil {
-		t.Fatal(m)
-	}
+	assert.Assert(t, conn != nil, m)
 	expectHello(t, conn)
 	_, m = n.dial(map[string]any{"host": "there.example", "port": 443, "tls": map[string]any{}, "proxied": true})
 	if text, _ := m["error"].(string); !strings.Contains(text, "certificate is valid for localhost, not there.example") {

@@ -24,6 +24,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/nodechannel"
@@ -41,9 +43,7 @@ type authority struct {
 func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage, until ...time.Time) ([]byte, *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name},
@@ -62,9 +62,7 @@ func signed(t *testing.T, by *authority, name string, usage x509.ExtKeyUsage, un
 		parent, signer = by.cert, by.key
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return der, key
 }
 
@@ -72,9 +70,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	der, key := signed(t, nil, "authority", 0)
 	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return &authority{cert, key, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))}
 }
 
@@ -82,9 +78,7 @@ func (a *authority) settings(t *testing.T, seq int) *settings {
 	t.Helper()
 	der, key := signed(t, a, "server", x509.ExtKeyUsageServerAuth)
 	encoded, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return &settings{
 		Seq:       seq,
 		CA:        &a.pem,
@@ -128,9 +122,7 @@ func started(t *testing.T, s *settings, changes ...func(*port)) *node {
 		return p.run()
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	n.listener = listener
 	n.configure(s)
@@ -142,15 +134,11 @@ func started(t *testing.T, s *settings, changes ...func(*port)) *node {
 func attached(t *testing.T, serve func(*nodechannel.Channel) error) *node {
 	t.Helper()
 	theirs, fd, err := socketPair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	file := os.NewFile(uintptr(fd), "channel")
 	conn, err := net.FileConn(file)
 	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go func() { _ = serve(nodechannel.New(theirs)) }()
 	n := &node{
 		t: t, channel: nodechannel.New(conn.(*net.UnixConn)),
@@ -298,9 +286,8 @@ func TestAClientIsCutWithNodeAndWhereNodeHasNotEnded(t *testing.T) {
 		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 		_, _ = io.WriteString(up, "half an answer")
 		begun := make([]byte, 14)
-		if _, err := io.ReadFull(client, begun); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(client, begun)
+		assert.NilError(t, err)
 		leave(n, up, id)
 		rest, err := io.ReadAll(client.NetConn()) // a close_notify would be bytes
 		if len(rest) > 0 || (name != "destroyed" && !errors.Is(err, unix.ECONNRESET)) {
@@ -352,9 +339,8 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 	n := started(t, a.settings(t, 1))
 	client, up, _ := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 	sent := bytes.Repeat([]byte("input"), 50_000) // more than the socket pair holds
-	if _, err := client.Write(sent); err != nil {
-		t.Fatal(err)
-	}
+	_, err := client.Write(sent)
+	assert.NilError(t, err)
 	tcp := client.NetConn().(*net.TCPConn)
 	untilArrived(t, tcp)
 	_ = tcp.SetLinger(0)
@@ -366,9 +352,7 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 		t.Fatalf("%d bytes of %d, %v", n, len(sent), err)
 	}
 	for m := n.next(); m["state"] != cut; m = n.next() {
-		if m["state"] != ended {
-			t.Fatal(m)
-		}
+		assert.Assert(t, m["state"] == ended, m)
 	}
 }
 
@@ -376,9 +360,7 @@ func TestNodeGetsAllThatAClientHadSentThatHasHungUp(t *testing.T) {
 func untilArrived(t *testing.T, conn *net.TCPConn) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
 		unsent := 0
 		if failure := raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) }); failure != nil || err != nil {
@@ -387,9 +369,7 @@ func untilArrived(t *testing.T, conn *net.TCPConn) {
 		if unsent == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d bytes are not taken", unsent)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "%d bytes are not taken", unsent)
 	}
 }
 
@@ -401,18 +381,16 @@ func TestOfClientsThatNodeHasLeftTheOldestIsReset(t *testing.T) {
 		client, up, id := n.served(a.client(t, x509.ExtKeyUsageClientAuth))
 		clients = append(clients, client)
 		_ = up.SetWriteDeadline(time.Now().Add(200 * time.Millisecond))
-		if _, err := up.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Fatal(err)
-		}
+		_, err := up.Write(make([]byte, 64<<20))
+		assert.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		up.Close()
 		_ = n.channel.Tell(fromNode{ID: id, State: closed})
 	}
 	_ = n.channel.Tell(fromNode{TLS: a.settings(t, 2)})
 	for n.next()["configured"] != 2.0 { // After all that was told before.
 	}
-	if _, err := io.Copy(io.Discard, clients[0]); !errors.Is(err, unix.ECONNRESET) {
-		t.Error(err)
-	}
+	_, err := io.Copy(io.Discard, clients[0])
+	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET))
 	if n, err := io.Copy(io.Discard, clients[1]); err != nil {
 		t.Errorf("%d bytes, %v", n, err)
 	}
@@ -440,9 +418,7 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 	var all []net.Conn
 	for range 5 {
 		tcp, err := net.Dial("tcp", n.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer tcp.Close()
 		all = append(all, tcp)
 	}
@@ -458,17 +434,11 @@ func TestTheOldestStrangerGoes(t *testing.T) {
 func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 	a := newAuthority(t)
 	ours, fd, err := socketPair()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	theirs, err := handover.ConnectionOf(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close(); theirs.Close() })
 	p := newPort(nodechannel.New(ours))
 	p.configure(a.settings(t, 1)) // 4 strangers
@@ -482,21 +452,15 @@ func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 	join := func() {
 		client := n.connect(config)
 		accepted, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer accepted.Close()
 		file, _ := accepted.(*net.TCPConn).File()
 		defer file.Close()
 		copied, err := unix.Dup(int(file.Fd()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		all = append(all, accepted.RemoteAddr().String())
 		p.accept(copied, accepted.RemoteAddr().String())
-		if err := client.Handshake(); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, client.Handshake())
 	}
 	// Node is busy: of the first client it has a message that it does not read.
 	join()
@@ -515,9 +479,7 @@ func TestStrangersThatNodeHasNotTakenYetAreBounded(t *testing.T) {
 			if clients == want && pairs == 1 {
 				return
 			}
-			if time.Now().After(deadline) {
-				t.Fatalf("%d clients with %d socket pairs, not %d with one", clients, pairs, want)
-			}
+			assert.Assert(t, !time.Now().After(deadline), "%d clients with %d socket pairs, not %d with one", clients, pairs, want)
 		}
 	}
 	waiting(1)

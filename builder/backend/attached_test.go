@@ -9,6 +9,9 @@ import (
 	"sync"
 	"testing"
 
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -47,9 +50,8 @@ func TestAnAttachedContainerThatWasNotHeardIsMadeAgain(t *testing.T) {
 		if err != nil || said != "one two" || made != 2 {
 			t.Errorf("cut %s, %d containers said %q: %v", procedure, made, said, err)
 		}
-		if left := server.Containers(); len(left) != 0 {
-			t.Errorf("cut %s, left %v", procedure, left)
-		}
+		left := server.Containers()
+		assert.Check(t, is.Len(left, 0), "cut %s, left", procedure)
 	}
 }
 
@@ -59,7 +61,5 @@ func TestAnAttachedContainerThatWasHeardIsNotMadeAgain(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "the backend went away while the container of a frontend ran, which is not repeated") || made != 1 || said != "one " {
 		t.Errorf("%d containers said %q: %v", made, said, err)
 	}
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }

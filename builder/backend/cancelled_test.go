@@ -2,8 +2,10 @@ package backend_test
 
 import (
 	"context"
-	"errors"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -23,36 +25,28 @@ func cancelledIn(server *backendtest.Backend, procedure string) context.Context 
 func TestACancelledCreationLeavesNoContainer(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CreateContainer")
-	if _, _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("answered %v", err)
-	}
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	_, _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestACommitOfACancelledBuildIsAnswered(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CommitContainer")
 	made, err := client.CommitContainer(ctx, "any", nil, []byte("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != made.ID {
 		t.Errorf("has %v instead of %s", there, made.ID)
 	}
-	if _, err := client.CommitContainer(ctx, "other", nil, []byte("{}")); !errors.Is(err, context.Canceled) {
-		t.Errorf("began another: %v", err)
-	}
+	_, err = client.CommitContainer(ctx, "other", nil, []byte("{}"))
+	assert.Check(t, is.ErrorIs(err, context.Canceled), "began another")
 }
 
 func TestAnImageThatWasSentWholeIsKnownToBeThere(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "LoadImage")
 	id, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != id {
 		t.Errorf("has %v instead of %s", there, id)
 	}
@@ -65,7 +59,5 @@ func TestAnImageWhoseSenderWasCancelledIsNotInstalled(t *testing.T) {
 	if _, err := client.InstallImage(ctx, []byte("{}"), nil, nil, nil, true); err == nil {
 		t.Error("succeeded")
 	}
-	if left := server.Images(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Images(), 0))
 }

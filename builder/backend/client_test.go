@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -25,15 +27,11 @@ func (c cutContent) WriteTo(to io.Writer) (int64, error) {
 
 func TestTheConnectionOfAnUploadThatIsCutIsClosed(t *testing.T) {
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "agent.sock")
 	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	mux := http.NewServeMux()
 	mux.Handle(agentv1connect.NewAgentServiceHandler(agentv1connect.UnimplementedAgentServiceHandler{}))
 	closed := make(chan struct{}, 1)
@@ -46,9 +44,7 @@ func TestTheConnectionOfAnUploadThatIsCutIsClosed(t *testing.T) {
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	client, err := Dial("unix://" + filepath.Join(dir, "backend.sock"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	ctx, cut := context.WithCancel(t.Context())
 	at := &backendv1.AgentEndpoint{ContainerId: "upload", Address: &backendv1.AgentEndpoint_UnixPath{UnixPath: socket}}
 	if err := client.putLayer(ctx, at, cutContent{cut}); err == nil {

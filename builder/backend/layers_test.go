@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
@@ -31,18 +33,12 @@ func TestALayerGoesByItselfAndIsHeldUntilItsImageIsThere(t *testing.T) {
 	}
 	top := layer()
 	id, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != id {
 		t.Errorf("has %v instead of %s", there, id)
 	}
-	if !bytes.Equal(held[top.DiffID.String()], layerBytes) {
-		t.Errorf("the layer was not there when its image came: %d", len(held))
-	}
-	if server.Archived("blobs/sha256/" + top.DiffID.Encoded()) {
-		t.Error("the layer came in the archive, too")
-	}
+	assert.Check(t, bytes.Equal(held[top.DiffID.String()], layerBytes), "the layer was not there when its image came: %d", len(held))
+	assert.Check(t, !server.Archived("blobs/sha256/"+top.DiffID.Encoded()), "the layer came in the archive, too")
 }
 
 func TestALayerThatAnotherWasTakenForMakesNoImage(t *testing.T) {
@@ -69,12 +65,9 @@ func TestALayerThatIsCutMakesNoImage(t *testing.T) {
 	server.TakesLayers = true
 	top := layer()
 	top.Content = failing{}
-	if _, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("answered %v", err)
-	}
-	if left := server.Images(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	_, err := client.InstallImage(t.Context(), []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true)
+	assert.Check(t, is.ErrorIs(err, io.ErrUnexpectedEOF))
+	assert.Check(t, is.Len(server.Images(), 0))
 }
 
 func TestALayerThatIsLostWithItsBackendIsSentAgain(t *testing.T) {
@@ -105,11 +98,8 @@ func TestABuildThatIsCancelledWhileALayerGoesMakesNoImage(t *testing.T) {
 		if _, err := client.InstallImage(ctx, []byte("{}"), []digest.Digest{top.DiffID}, top, nil, true); err == nil {
 			t.Errorf("%s: succeeded", procedure)
 		}
-		if left := server.Images(); len(left) != 0 {
-			t.Errorf("%s: left %v", procedure, left)
-		}
-		if context.Cause(ctx) == nil {
-			t.Errorf("%s was not called", procedure)
-		}
+		left := server.Images()
+		assert.Check(t, is.Len(left, 0), "%s: left", procedure)
+		assert.Check(t, context.Cause(ctx) != nil, "%s was not called", procedure)
 	}
 }

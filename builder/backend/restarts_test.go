@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
@@ -31,9 +32,7 @@ func TestACommitWhoseAnswerIsLostMakesOneImage(t *testing.T) {
 	server, client := backendtest.Start(t)
 	cutting(server, "CommitContainer")
 	made, err := client.CommitContainer(context.Background(), "any", nil, []byte("{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if there := server.Images(); len(there) != 1 || there[0] != made.ID {
 		t.Errorf("has %v instead of %s", there, made.ID)
 	}
@@ -43,9 +42,8 @@ func TestAnImageIsSentAgainFromItsBegin(t *testing.T) {
 	server, client := backendtest.Start(t)
 	cutting(server, "LoadImage")
 	top := &backend.Layer{DiffID: digest.FromString("content"), Size: 7, Content: strings.NewReader("content")}
-	if _, err := client.InstallImage(context.Background(), []byte("{}"), nil, top, nil, true); err != nil {
-		t.Error(err)
-	}
+	_, err := client.InstallImage(context.Background(), []byte("{}"), nil, top, nil, true)
+	assert.Check(t, err)
 }
 
 func TestAStartWithSecretsIsNotRepeated(t *testing.T) {

@@ -3,14 +3,14 @@ package backend
 import (
 	"bytes"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAProcessThatIsGivenUpIsNotHeard(t *testing.T) {
 	var out bytes.Buffer
 	var first, second talk
-	if !first.giveUp() {
-		t.Error("it is not given up")
-	}
+	assert.Check(t, first.giveUp(), "it is not given up")
 	if _, err := (&heard{&out, &first}).Write([]byte("late")); !isAway(err) || first.isHeard() {
 		t.Errorf("it is heard: %v", err)
 	}

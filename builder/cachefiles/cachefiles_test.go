@@ -3,7 +3,6 @@ package cachefiles
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // innerBucket is the name of a bucket that is kept within another's page.
@@ -22,9 +23,7 @@ func database(t *testing.T) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "test.db")
 	db, err := bolt.Open(file, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	err = db.Update(func(tx *bolt.Tx) error {
 		outer, err := tx.CreateBucket([]byte("outer"))
 		if err != nil {
@@ -36,12 +35,8 @@ func database(t *testing.T) string {
 		}
 		return inner.Put([]byte("key"), []byte("value"))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, db.Close())
 	return file
 }
 
@@ -75,15 +70,10 @@ func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "states.db")
-			if err := os.WriteFile(file, []byte("whole"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}); err != nil {
-				t.Errorf("the builder does not start: %v", err)
-			}
-			if _, err := os.Stat(file); err != nil {
-				t.Error(err)
-			}
+			assert.NilError(t, os.WriteFile(file, []byte("whole"), 0o600))
+			assert.Check(t, DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}), "the builder does not start")
+			_, err := os.Stat(file)
+			assert.Check(t, err)
 		})
 	}
 }
@@ -91,9 +81,7 @@ func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
 	file := database(t)
 	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	// The page of the outer bucket follows its name: the last one of the smallest mapping, where the file has ended.
 	const mapped = 32 << 10
 	for at := range content {
@@ -103,31 +91,20 @@ func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
 	}
 	content = content[:min(len(content), mapped-os.Getpagesize())]
 	damaged := filepath.Join(filepath.Dir(file), "states.db")
-	if err := os.WriteFile(damaged, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(damaged, content, 0o600))
 	check := []string{os.Args[0], "--check-database"}
 	said, err := exec.Command(check[0], append(check[1:], damaged)...).CombinedOutput()
-	if !bytes.Contains(said, []byte("unexpected fault address")) {
-		t.Fatalf("%v: %s", err, said)
-	}
-	if err := DropDamaged(t.Context(), filepath.Dir(file), check); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(damaged); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it is there: %v", err)
-	}
+	assert.Assert(t, bytes.Contains(said, []byte("unexpected fault address")), "%v: %s", err, said)
+	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check))
+	_, err = os.Stat(damaged)
+	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist), "it is there")
 }
 
 func TestADamagedBucketWithinAnothersPageIsFound(t *testing.T) {
 	file := database(t)
-	if err := checked(file); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, checked(file))
 	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	// The bucket's root and sequence, and the number of its page, stand before the page's kind: a leaf.
 	const kind = len(innerBucket) + 3*8
 	at := bytes.Index(content, []byte(innerBucket))
@@ -135,9 +112,7 @@ func TestADamagedBucketWithinAnothersPageIsFound(t *testing.T) {
 		t.Fatalf("page of kind %d", content[at+kind])
 	}
 	content[at+kind] = 1 // a branch
-	if err := os.WriteFile(file, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(file, content, 0o600))
 	if err := checked(file); err == nil {
 		t.Error("it counts as whole")
 	}

@@ -22,6 +22,8 @@ import (
 	"github.com/moby/buildkit/client/llb/llbbuild"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/solver/pb"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -30,9 +32,7 @@ import (
 func silentRegistry(t *testing.T) (host string, asked *atomic.Int32) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	asked = &atomic.Int32{}
 	go func() {
@@ -53,9 +53,7 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 	_, connect := served(t, s)
 	host, asked := silentRegistry(t)
 	definition, err := definitionOf(t.Context(), llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	cache, names := &controlapi.CacheOptions{}, []string{}
 	for at := range worker.MaxImports + 1 {
 		name := fmt.Sprintf("%s/cache%d", host, at)
@@ -69,9 +67,7 @@ func TestABuildWithTooManyCachesIsRefusedBeforeAnyIsAsked(t *testing.T) {
 		t.Errorf("buildx: %v", err)
 	}
 	list, err := json.Marshal(names)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	answer := httptest.NewRecorder()
 	body := bytes.NewReader(archived(t, map[string]string{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\n"}))
 	s.build(answer, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/build?"+url.Values{"cachefrom": {string(list)}}.Encode(), body))
@@ -93,9 +89,7 @@ func TestADefinitionOfTooManyInputsIsRefusedHoweverItComes(t *testing.T) {
 		states[at] = llb.Scratch().File(llb.Mkfile("/file", 0o644, nil))
 	}
 	marshalled, err := llb.Merge(states).Marshal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	dir := t.TempDir()
 	var text bytes.Buffer
 	if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), text.Bytes(), 0o600)); err != nil {
@@ -108,9 +102,7 @@ func TestADefinitionOfTooManyInputsIsRefusedHoweverItComes(t *testing.T) {
 	}, nil)
 	ofOperation := solvedState(t.Context(), s, "a", llb.Local("context", llb.SessionID("files")).With(llbbuild.Build()))
 	for name, err := range map[string]error{"a client": ofClient, "a client's frontend": ofFrontend, "an operation": ofOperation} {
-		if err == nil || !strings.Contains(err.Error(), "an operation of the build has 5000 inputs, more than the 1024 that it may have") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "an operation of the build has 5000 inputs, more than the 1024 that it may have"), name)
 	}
 	// The solver has none of their operations.
 	if usage, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{}); err != nil || len(usage) > 0 {
@@ -129,19 +121,11 @@ func TestAnOperationBuildsNothingThatBuildsItself(t *testing.T) {
 		"builds": files.With(llbbuild.Build(llbbuild.WithFilename("files"))),
 	} {
 		marshalled, err := state.Marshal(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		var text bytes.Buffer
-		if err := errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(llb.WriteTo(marshalled, &text), os.WriteFile(filepath.Join(dir, name), text.Bytes(), 0o600)))
 	}
-	if err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("files")))); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("files")))))
 	err := solvedState(t.Context(), s, "a", files.With(llbbuild.Build(llbbuild.WithFilename("builds"))))
-	if err == nil || !strings.Contains(err.Error(), "llb.Build within the definition of another llb.Build") {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorContains(err, "llb.Build within the definition of another llb.Build"))
 }

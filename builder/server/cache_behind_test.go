@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -75,14 +76,10 @@ func TestImportedCachesGiveFewKeysForAStepTogether(t *testing.T) {
 		deps, given := keysOfAStep(count), 0
 		for _, each := range []*cacheBehind{first, second} {
 			found, err := each.Query(deps, 0, "step", 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			given += len(found)
 		}
-		if given != most {
-			t.Errorf("%d keys for a step on one of %d", given, count)
-		}
+		assert.Check(t, given == most, "%d keys for a step on one of %d", given, count)
 	}
 }
 
@@ -108,14 +105,11 @@ func TestImportedCachesAreGoneThroughForSoManyLinksOnly(t *testing.T) {
 		made, counting := countingBehind(t, shared, 100)
 		made.tell = func(failure error) { told <- failure }
 		for range 10 {
-			if _, err := made.Query(step, 0, "step", 0); err != nil {
-				t.Fatal(err)
-			}
+			_, err := made.Query(step, 0, "step", 0)
+			assert.NilError(t, err)
 		}
 		last, pairs = made, pairs+counting.pairs
-		if pairs > 2*(burst+ordinaryLinks) {
-			t.Fatalf("they went through %d pairs of keys", pairs)
-		}
+		assert.Assert(t, pairs <= 2*(burst+ordinaryLinks), "they went through %d pairs of keys", pairs)
 	}
 	if found, err := last.Query(step, 0, "step", 0); len(found) > 0 || err != nil {
 		t.Errorf("one gives %d, %v", len(found), err)
@@ -141,9 +135,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 	asked := func() int {
 		t.Helper()
 		found, err := made.Query(deps, 0, "step", 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return len(found)
 	}
 	shared.shared = rate.NewLimiter(0, ordinaryLinks)
@@ -170,9 +162,7 @@ func TestImportedCachesAreGoneThroughAgainOnceBuildsMay(t *testing.T) {
 		t.Errorf("it went through %d pairs", counting.pairs-before)
 	}
 	<-told
-	if len(told) > 0 {
-		t.Errorf("told %d times more", len(told))
-	}
+	assert.Check(t, len(told) <= 0, "told %d times more", len(told))
 }
 
 func TestACacheIsAskedWithItsOwnKeysOrElseAllKeys(t *testing.T) {

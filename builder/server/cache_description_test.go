@@ -13,15 +13,15 @@ import (
 	cacheimporttypes "github.com/moby/buildkit/cache/remotecache/v1/types"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // describedBy reads the description of a cache with a manifest that names this configuration.
 func describedBy(t *testing.T, kind string, config any) error {
 	t.Helper()
 	document, err := json.Marshal(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	manifest := ocispecs.Manifest{
 		MediaType: ocispecs.MediaTypeImageManifest,
 		Config:    ocispecs.Descriptor{MediaType: kind, Digest: digest.FromBytes(document), Size: int64(len(document))},
@@ -47,13 +47,9 @@ func TestABuildCacheOfAnImageWithoutAHistoryIsRefused(t *testing.T) {
 		}
 	}
 	for name, config := range map[string]any{"none": image(), "an empty one": image(ocispecs.History{EmptyLayer: true})} {
-		if err := describedBy(t, ocispecs.MediaTypeImageConfig, config); err == nil || !strings.Contains(err.Error(), "fewer steps than layers") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(describedBy(t, ocispecs.MediaTypeImageConfig, config), "fewer steps than layers"), name)
 	}
-	if err := describedBy(t, ocispecs.MediaTypeImageConfig, image(ocispecs.History{})); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, describedBy(t, ocispecs.MediaTypeImageConfig, image(ocispecs.History{})))
 }
 
 // record has its digest by a name and, by input, the indexes of those that it stands on.
@@ -99,12 +95,8 @@ func TestDescriptorsOfABuildCacheAreChecked(t *testing.T) {
 func TestADescriptorMayContainItsDocument(t *testing.T) {
 	var steps atomic.Int64
 	attestation, err := json.Marshal(ocispecs.Manifest{MediaType: ocispecs.MediaTypeImageManifest, Config: ocispecs.DescriptorEmptyJSON})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := checkDescription(attestation, &steps); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, err)
+	assert.Check(t, checkDescription(attestation, &steps))
 }
 
 func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
@@ -116,16 +108,12 @@ func TestRecordsOfABuildCacheThatStandOnThemselvesAreRefused(t *testing.T) {
 			record("twice", []int{root + 2}), record("twice", []int{root, root + 2}), record("last", []int{root + 2}))
 	}
 	inline, err := json.Marshal(config.Records)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for kind, document := range map[string]any{
 		cacheimporttypes.CacheConfigMediaTypeV0: map[string]any{"records": config.Records, "moby.buildkit.cache.v0": []byte("[]")},
 		ocispecs.MediaTypeImageConfig:           map[string]any{"moby.buildkit.cache.v0": inline},
 	} {
-		if err := describedBy(t, kind, document); err == nil || !strings.Contains(err.Error(), errRecordLoop.Error()) {
-			t.Errorf("%s: %v", kind, err)
-		}
+		assert.Check(t, is.ErrorContains(describedBy(t, kind, document), errRecordLoop.Error()), kind)
 	}
 }
 
@@ -204,9 +192,7 @@ func TestResultsOfABuildCacheWithTooManyLayersInAllAreRefused(t *testing.T) {
 		config.Records = append(config.Records, each)
 	}
 	inline, err := json.Marshal(config.Records)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	chained := record("step")
 	chained.ChainedResults = []cacheimporttypes.ChainedResult{{LayerIndexes: make([]int, 1<<21)}}
 	for name, each := range map[string]any{
@@ -216,13 +202,9 @@ func TestResultsOfABuildCacheWithTooManyLayersInAllAreRefused(t *testing.T) {
 		"chained":        cacheimporttypes.CacheConfig{Records: []cacheimporttypes.CacheRecord{chained}},
 	} {
 		document, err := json.Marshal(each)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		var steps atomic.Int64
-		if err := checkDescription(document, &steps); !errors.Is(err, errRecordSteps) {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorIs(checkDescription(document, &steps), errRecordSteps), name)
 	}
 }
 
@@ -244,13 +226,9 @@ func TestResultsOfOneRecordOfABuildCacheWithTooManyLayersAreRefused(t *testing.T
 	both.Results = append(both.Results, root.Results...)
 	config.Records = []cacheimporttypes.CacheRecord{root, other, equal, sameEqual}
 	var steps atomic.Int64
-	if err := checkRecords(config, &steps); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, checkRecords(config, &steps))
 	config.Records = append(config.Records, both, both)
-	if err := checkRecords(config, &steps); !errors.Is(err, errRecordSteps) {
-		t.Errorf("results of equal records: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(checkRecords(config, &steps), errRecordSteps), "results of equal records")
 	root.Results = append(append(root.Results, root.Results...), root.Results...)
 	root.Results = append(root.Results, root.Results...)
 	if err := checkRecords(cacheimporttypes.CacheConfig{Layers: config.Layers, Records: []cacheimporttypes.CacheRecord{root}}, &steps); !errors.Is(err, errRecordSteps) {
@@ -268,15 +246,11 @@ func TestRecordsOfABuildCacheWithEqualDigestsAreRead(t *testing.T) {
 		// A step that stands on the result of one with its digest as well.
 		record("again", []int{0}), record("result", []int{11}), record("again", []int{0}),
 	}}
-	if err := describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, config); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, config))
 	many := make([]cacheimporttypes.CacheRecord, 5000)
 	many[0] = record("root")
 	for at := range many[1:] {
 		many[at+1] = record("step", []int{at})
 	}
-	if err := describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, cacheimporttypes.CacheConfig{Records: many}); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, describedBy(t, cacheimporttypes.CacheConfigMediaTypeV0, cacheimporttypes.CacheConfig{Records: many}))
 }

@@ -24,6 +24,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sockerless/sockerless/builder/worker"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // endlessCache is a registry that does not end its answer to a GET of a path with this part.
@@ -33,9 +35,7 @@ func endlessCache(t *testing.T, part string) (server *httptest.Server, asked, le
 		MediaType: ocispecs.MediaTypeImageIndex,
 		Manifests: []ocispecs.Descriptor{{MediaType: "application/vnd.buildkit.cacheconfig.v0", Digest: digest.FromString("never"), Size: 1 << 20}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	begun, ended := make(chan struct{}), make(chan struct{})
 	var beginning, ending sync.Once
 	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,18 +70,14 @@ func TestABuildCacheWithoutEndHoldsUpNoBuildWithoutIt(t *testing.T) {
 		first <- solved(s, "one", "first", &controlapi.CacheOptionsEntry{Type: "registry", Attrs: attributesOf(server)})
 	}()
 	<-asked
-	if err := solved(s, "two", "second"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "two", "second"))
 	select {
 	case <-left:
 		t.Error("the second build waited for the first one's cache")
 	default:
 	}
 	server.CloseClientConnections()
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-first)
 }
 
 func TestABuildCacheWithoutEndHoldsUpNoOtherBuildThoughItsStepIsUnderWay(t *testing.T) {
@@ -105,21 +101,15 @@ func TestABuildCacheWithoutEndHoldsUpNoOtherBuildThoughItsStepIsUnderWay(t *test
 	<-asked
 	time.Sleep(300 * time.Millisecond) // the steps are the second build's as well
 	close(goOn)
-	if err := solved(s, "three", "another"); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "three", "another"))
+	assert.Check(t, <-ended)
 	select {
 	case <-left:
 		t.Error("they waited for the second build's cache")
 	default:
 	}
 	registry.CloseClientConnections()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-ended)
 }
 
 func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
@@ -127,17 +117,13 @@ func TestABuildCacheWithoutEndEndsItsImport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server, _, _ := endlessCache(t, part)
 			sessions, err := session.NewManager()
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), 200*time.Millisecond, layerPatience)
 			importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
 			if err == nil {
 				_, err = importer.Resolve(t.Context(), desc, "cache", nil)
 			}
-			if err == nil || !strings.Contains(err.Error(), "within 200ms") {
-				t.Error(err)
-			}
+			assert.Check(t, is.ErrorContains(err, "within 200ms"))
 		})
 	}
 }
@@ -159,31 +145,24 @@ func TestABuildCacheThatIsPutTogetherTooLongIsLeftButItsMemoryIsWatched(t *testi
 	m := newMemory(0)
 	tooLong := errors.New("too long")
 	importer := &boundedImporter{busyImporter{work: work}, &described{}, m, time.Now().Add(50 * time.Millisecond), tooLong, layerPatience}
-	if _, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil); !errors.Is(err, tooLong) {
-		t.Error(err)
-	}
+	_, err := importer.Resolve(t.Context(), ocispecs.Descriptor{}, "cache", nil)
+	assert.Check(t, is.ErrorIs(err, tooLong))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.building != 1 {
 		t.Errorf("memory is looked at for %d", m.building)
 	}
-	if importer.described.isWhole.Load() {
-		t.Error("what it reads on is not bounded")
-	}
+	assert.Check(t, !importer.described.isWhole.Load(), "what it reads on is not bounded")
 }
 
 // describe finds a server's cache and reads its description.
 func describe(t *testing.T, server *httptest.Server) error {
 	t.Helper()
 	sessions, err := session.NewManager()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	resolve := boundedImport(registryCache(sessions, (&worker.Worker{}).Hosts), newMemory(0), time.Minute, layerPatience)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	_, err = importer.Resolve(t.Context(), desc, "cache", nil)
 	return err
 }
@@ -207,9 +186,7 @@ func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
 				}
 			}))
 			defer server.Close()
-			if err := describe(t, server); err == nil || !strings.Contains(err.Error(), "bytes") {
-				t.Errorf("it was read: %v", err)
-			}
+			assert.Check(t, is.ErrorContains(describe(t, server), "bytes"), "it was read")
 		})
 	}
 }
@@ -217,17 +194,13 @@ func TestABuildCacheOfImpossibleSizesIsRefused(t *testing.T) {
 func TestDescriptionsOfABuildCacheAreBoundedInAll(t *testing.T) {
 	var read described
 	for range maxDescriptions / maxDescription {
-		if err := read.check(maxDescription); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, read.check(maxDescription))
 	}
 	if err := read.check(1); err == nil {
 		t.Error("more is read")
 	}
 	read.isWhole.Store(true)
-	if err := read.check(1 << 40); err != nil {
-		t.Errorf("a layer: %v", err)
-	}
+	assert.Check(t, read.check(1<<40), "a layer")
 }
 
 func TestABuildCacheIsReadFromNoOtherAddress(t *testing.T) {
@@ -258,9 +231,7 @@ func tricklingCache(t *testing.T, results ...digest.Digest) (server *httptest.Se
 	t.Helper()
 	marshalled := func(value any) []byte {
 		made, err := json.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return made
 	}
 	var described cacheimporttypes.CacheConfig
@@ -316,13 +287,9 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 	}
 	resolve := boundedImport(registryCache(s.sessions, s.worker.Hosts), s.memory, importLimit, 500*time.Millisecond)
 	importer, desc, err := resolve(t.Context(), session.NewGroup(), attributesOf(server))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	imported, err := importer.Resolve(t.Context(), desc, "cache", s.worker)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	for _, each := range results {
@@ -334,9 +301,8 @@ func TestABuildCacheWhoseLayersTrickleIsLeft(t *testing.T) {
 		if err != nil || len(records) != 1 {
 			t.Fatal(records, err)
 		}
-		if _, err := imported.Load(ctx, records[0]); err == nil || !strings.Contains(err.Error(), "too slowly") {
-			t.Errorf("it was loaded: %v", err)
-		}
+		_, err = imported.Load(ctx, records[0])
+		assert.Check(t, is.ErrorContains(err, "too slowly"), "it was loaded")
 	}
 	if count := fetches.Load(); count != 1 {
 		t.Errorf("%d layers were asked for", count)

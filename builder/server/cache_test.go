@@ -15,6 +15,8 @@ import (
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -27,22 +29,14 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	_, client := backendtest.Start(t)
 	dir := t.TempDir()
 	db, err := bolt.Open(filepath.Join(dir, "states.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	keys, err := bboltcachestorage.NewStore(filepath.Join(dir, "keys.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, name := range []string{"first", "second"} {
 		id, err := client.InstallImage(context.Background(), []byte(`{"name":"`+name+`"}`), nil, nil, nil, true)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		record, err := json.Marshal(map[string]any{"id": id, "description": name, "size": 1, "lastUsedAt": time.Now().Add(-time.Hour)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		err = db.Update(func(tx *bolt.Tx) error {
 			bucket, err := tx.CreateBucketIfNotExists([]byte("states"))
 			if err != nil {
@@ -50,24 +44,14 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 			}
 			return bucket.Put([]byte(id), record)
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := keys.AddResult(name, solver.CacheResult{ID: "sockerless::" + id}); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
+		assert.NilError(t, keys.AddResult(name, solver.CacheResult{ID: "sockerless::" + id}))
 		ids = append(ids, id)
 	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := keys.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, db.Close())
+	assert.NilError(t, keys.Close())
 	built, err := worker.New(context.Background(), client, dir, worker.Limits{CacheBytes: 1}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if s, err = New(context.Background(), built, dir, 0, true); err != nil {
 		t.Fatal(err)
 	}
@@ -75,14 +59,10 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 		s.Close()
 		built.Close()
 		keys, err := bboltcachestorage.NewStore(filepath.Join(dir, "keys.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer keys.Close()
 		var left []string
-		if err := keys.Walk(func(id string) error { left = append(left, id); return nil }); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, keys.Walk(func(id string) error { left = append(left, id); return nil }))
 		slices.Sort(left)
 		return left
 	}
@@ -118,12 +98,8 @@ func TestTheLastBuildsPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
 	s.cache = releasedCache{s.cache, released}
 	_, end := s.beginBuild(t.Context())
 	end()
-	if err := <-released; err != nil {
-		t.Fatal(err)
-	}
-	if left := keysLeft(); len(left) != 1 {
-		t.Errorf("left %q", left)
-	}
+	assert.NilError(t, <-released)
+	assert.Check(t, is.Len(keysLeft(), 1))
 }
 
 // pruneStream receives BuildKit's responses to a prune.
@@ -134,9 +110,7 @@ func (pruneStream) Send(*controlapi.UsageRecord) error { return nil }
 
 func TestAPruneOfBuildxLeavesTheKeysOfTheRest(t *testing.T) {
 	s, ids, keysLeft := cacheOf(t)
-	if err := s.controller.Prune(&controlapi.PruneRequest{All: true, Filter: []string{"id==" + ids[0]}}, pruneStream{}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, s.controller.Prune(&controlapi.PruneRequest{All: true, Filter: []string{"id==" + ids[0]}}, pruneStream{}))
 	if left := keysLeft(); !slices.Equal(left, []string{"second"}) {
 		t.Errorf("left %q", left)
 	}
@@ -147,12 +121,8 @@ func TestARestartIsNoUseOfTheCache(t *testing.T) {
 	answer := httptest.NewRecorder()
 	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
 	var records []cacheRecord
-	if err := json.Unmarshal(answer.Body.Bytes(), &records); err != nil {
-		t.Fatal(err)
-	}
-	if len(records) != len(ids) {
-		t.Errorf("%d records", len(records))
-	}
+	assert.NilError(t, json.Unmarshal(answer.Body.Bytes(), &records))
+	assert.Check(t, len(records) == len(ids), "%d records", len(records))
 	for _, each := range records {
 		if each.UsageCount != 0 || time.Since(*each.LastUsedAt) < time.Hour {
 			t.Errorf("%s was used at the start: %+v", each.Description, each)

@@ -23,6 +23,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/moby/buildkit/session/auth"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -33,14 +35,10 @@ func serverOf(t *testing.T) (*Server, *backendtest.Backend) {
 	fake, client := backendtest.Start(t)
 	dir := t.TempDir()
 	built, err := worker.New(context.Background(), client, dir, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { built.Close() })
 	made, err := New(context.Background(), built, dir, 0, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { made.Close() })
 	return made, fake
 }
@@ -56,27 +54,20 @@ const (
 func decoded(t *testing.T, text string) []byte {
 	t.Helper()
 	data, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return data
 }
 
 func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 	s, _ := serverOf(t)
 	plain, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(decoded(t, tarOfBzip2))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	compressed := func(make func(io.Writer) io.WriteCloser) []byte {
 		var buffer bytes.Buffer
 		writer := make(&buffer)
-		if _, err := writer.Write(plain); err != nil {
-			t.Fatal(err)
-		}
-		if err := writer.Close(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := writer.Write(plain)
+		assert.NilError(t, err)
+		assert.NilError(t, writer.Close())
 		return buffer.Bytes()
 	}
 	for name, body := range map[string][]byte{
@@ -84,16 +75,12 @@ func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 		"gzip": compressed(func(to io.Writer) io.WriteCloser { return gzip.NewWriter(to) }),
 		"zstd": compressed(func(to io.Writer) io.WriteCloser {
 			writer, err := zstd.NewWriter(to)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			return writer
 		}),
 	} {
 		dir := t.TempDir()
-		if err := s.unpackBody(t.Context(), bytes.NewReader(body), dir); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, s.unpackBody(t.Context(), bytes.NewReader(body), dir), name)
 		if content, err := os.ReadFile(filepath.Join(dir, "file")); string(content) != "content" {
 			t.Errorf("%s: %q, %v", name, content, err)
 		}
@@ -103,9 +90,7 @@ func TestAContextMayBeCompressedAsDockerdTakesIt(t *testing.T) {
 func TestAClientThatLeavesBehindItsContextIsNoticed(t *testing.T) {
 	s, _ := serverOf(t)
 	var archive bytes.Buffer
-	if err := tar.NewWriter(&archive).Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, tar.NewWriter(&archive).Close())
 	unpacked, left, over := make(chan error, 1), make(chan struct{}), make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		unpacked <- s.unpackBody(r.Context(), r.Body, t.TempDir())
@@ -118,16 +103,11 @@ func TestAClientThatLeavesBehindItsContextIsNoticed(t *testing.T) {
 	defer server.Close()
 	defer close(over)
 	conn, err := net.Dial("tcp", server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	_, err = fmt.Fprintf(conn, "POST /build HTTP/1.1\r\nHost: b\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n", archive.Len(), archive.Bytes())
-	if err := errors.Join(err, <-unpacked); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, "0\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(err, <-unpacked))
+	_, err = io.WriteString(conn, "0\r\n\r\n")
+	assert.NilError(t, err)
 	conn.Close()
 	select {
 	case <-left:
@@ -146,9 +126,7 @@ func TestAContextDemandsNoLargeWindow(t *testing.T) {
 		"a whole content of 16 GiB": {0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 4, 0, 0, 0},
 	} {
 		err := s.unpackBody(t.Context(), bytes.NewReader(append(start, 3, 0, 16, 0)), t.TempDir())
-		if err == nil || !strings.Contains(err.Error(), "exceed") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "exceed"), name)
 	}
 }
 
@@ -156,9 +134,7 @@ func TestARegistrysTokenIsPassedOn(t *testing.T) {
 	header := base64.URLEncoding.EncodeToString([]byte(
 		`{"a.example": {"username": "who", "password": "", "identitytoken": "token"}, "b.example": {"username": "who", "password": "secret"}}`))
 	known, err := readCredentials(header)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for host, want := range map[string][2]string{"a.example": {"", "token"}, "b.example": {"who", "secret"}, "c.example": {}} {
 		got, err := known.Credentials(context.Background(), &auth.CredentialsRequest{Host: host})
 		if err != nil || got.Username != want[0] || got.Secret != want[1] {
@@ -216,9 +192,7 @@ func TestWrongParametersAreRefusedInDockerdsWords(t *testing.T) {
 		`ulimits=[{"Name":"x"}]`:                "invalid ulimit name x",
 	} {
 		values, err := url.ParseQuery(query)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		_, err = solveRequest(values)
 		if refusal := new(refused); !errors.As(err, &refusal) || *refusal != (refused{http.StatusBadRequest, message}) {
 			t.Errorf("%s: %v", query, err)
@@ -226,9 +200,7 @@ func TestWrongParametersAreRefusedInDockerdsWords(t *testing.T) {
 	}
 	for _, query := range []string{"version=1", "version=2", "isolation=Default", "shmsize=0", "t=&t=a"} {
 		values, err := url.ParseQuery(query)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if _, err = solveRequest(values); err != nil {
 			t.Errorf("%s: %v", query, err)
 		}
@@ -237,9 +209,7 @@ func TestWrongParametersAreRefusedInDockerdsWords(t *testing.T) {
 
 func TestABooleanIsReadAsByDockerd(t *testing.T) {
 	for text, want := range map[string]bool{"yes": true, " X": true, "1": true, "": false, "No": false, "none": false, " FALSE ": false, "0": false} {
-		if isSet(url.Values{"q": {text}}, "q") != want {
-			t.Errorf("%q is not %v", text, want)
-		}
+		assert.Check(t, isSet(url.Values{"q": {text}}, "q") == want, "%q is not %v", text, want)
 	}
 }
 
@@ -254,9 +224,7 @@ func archived(t *testing.T, files map[string]string) []byte {
 			t.Fatal(err, writeErr)
 		}
 	}
-	if err := writer.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, writer.Close())
 	return archive.Bytes()
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/client/llb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"gotest.tools/v3/assert"
 )
 
 func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
@@ -27,23 +28,15 @@ func TestWhatACallDoesNotReadWaitsAtItsClient(t *testing.T) {
 	release := sync.OnceFunc(func() { close(goOn) })
 	defer release()
 	definition, err := definitionOf(t.Context(), llb.Scratch().Run(llb.Args([]string{"held"})).Root())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	address, _ := served(t, s)
 	conn, err := grpc.NewClient("passthrough:///builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer conn.Close()
 	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, controlapi.Control_Solve_FullMethodName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := stream.SendMsg(&controlapi.SolveRequest{Ref: "held", Definition: definition}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, stream.SendMsg(&controlapi.SolveRequest{Ref: "held", Definition: definition}))
 	<-isHeld
 	sent := make(chan error, 1)
 	go func() {

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http/httptest"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestBuildsTheirStepsAndThoseOfTheCacheAreCounted(t *testing.T) {
@@ -21,16 +23,12 @@ func TestBuildsTheirStepsAndThoseOfTheCacheAreCounted(t *testing.T) {
 	if told := read(); told != (counted{}) {
 		t.Errorf("before any build: %+v", told)
 	}
-	if err := solved(s, "one", "first"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, solved(s, "one", "first"))
 	first := read()
 	if first.Succeeded != 1 || first.Failed != 0 || first.Steps == 0 || first.CachedSteps != 0 {
 		t.Errorf("a build that is new: %+v", first)
 	}
-	if err := solved(s, "two", "first"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, solved(s, "two", "first"))
 	if again := read(); again.Succeeded != 2 || again.CachedSteps == 0 || again.Steps != 2*first.Steps {
 		t.Errorf("the same again: %+v after %+v", again, first)
 	}

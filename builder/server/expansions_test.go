@@ -13,18 +13,16 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func boundsOf(t *testing.T, dockerfile string, options map[string]string) *expansions {
 	t.Helper()
 	parsed, err := parser.Parse(strings.NewReader(dockerfile))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	bounds, err := readExpansions(parsed, options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return bounds
 }
 
@@ -33,9 +31,7 @@ func configOf(t *testing.T, environment, triggers []string) []byte {
 	var image dockerspec.DockerOCIImage
 	image.Config.Env, image.Config.OnBuild = environment, triggers
 	config, err := json.Marshal(image)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return config
 }
 
@@ -109,18 +105,14 @@ func TestDockerfilesThatMayExceedALimitAreRefused(t *testing.T) {
 		"a named context's triggers":              {"FROM busybox\n", options{"input-metadata:1": metadataOf(t, nil, doubling("ENV", 25))}, variable},
 	} {
 		err := boundsOf(t, each.dockerfile, each.options).check()
-		if err == nil || !strings.Contains(err.Error(), each.message) {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(err, each.message), name)
 	}
 }
 
 func metadataOf(t *testing.T, environment, triggers []string) string {
 	t.Helper()
 	text, err := json.Marshal(map[string][]byte{"containerimage.config": configOf(t, environment, triggers)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return string(text)
 }
 
@@ -188,17 +180,13 @@ func TestHonestDockerfilesAreTaken(t *testing.T) {
 		if err == nil {
 			err = bounds.addImage(configOf(t, []string{"PATH=/bin", "LONG=" + strings.Repeat("x", 4096)}, []string{"ENV PATH=$PATH:/triggered", "COPY . /src"}))
 		}
-		if err != nil {
-			t.Errorf("%s: %s", name, err)
-		}
+		assert.Check(t, err, name)
 	}
 }
 
 func TestBaseImagesCountWithTheirVariablesAndTriggers(t *testing.T) {
 	twice := "FROM parent\n" + repeated("ENV a=$a$a", 12)
-	if err := boundsOf(t, twice, nil).check(); err != nil {
-		t.Errorf("before the image is known: %s", err)
-	}
+	assert.Check(t, boundsOf(t, twice, nil).check(), "before the image is known")
 	for name, config := range map[string][]byte{
 		"variables": configOf(t, []string{"a=" + strings.Repeat("x", 1000)}, nil),
 		"triggers":  configOf(t, nil, doubling("ENV", 25)),
@@ -211,9 +199,7 @@ func TestBaseImagesCountWithTheirVariablesAndTriggers(t *testing.T) {
 	}
 	bounds := boundsOf(t, "FROM parent\nRUN true\n", nil)
 	for range 10 { // as for several platforms
-		if err := bounds.addImage(configOf(t, nil, doubling("ENV", 10))); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, bounds.addImage(configOf(t, nil, doubling("ENV", 10))))
 	}
 	if count := len(bounds.images.triggers); count != 11 {
 		t.Errorf("%d triggers", count)
@@ -238,9 +224,7 @@ func TestTheEstimateTakesNoTime(t *testing.T) {
 func TestAClassicBuildIsRefusedBeforeItsArgumentsAreExpanded(t *testing.T) {
 	directory := t.TempDir()
 	text := lines(doubling("ARG", 40)...) + "FROM busybox\n"
-	if err := os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(text), 0o600))
 	_, err := readPlan(directory, map[string]string{"filename": "Dockerfile"})
 	if err == nil || err.Error() != `the Dockerfile's variable "a16" may have 2097152 bytes, more than the 1048576 that one may have` {
 		t.Error(err)
@@ -249,12 +233,9 @@ func TestAClassicBuildIsRefusedBeforeItsArgumentsAreExpanded(t *testing.T) {
 
 func TestACommentForTheLinterIsNoPanic(t *testing.T) {
 	directory := t.TempDir()
-	if err := os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte("FROM busybox\n# check=skip=all\nMAINTAINER me\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readPlan(directory, map[string]string{"filename": "Dockerfile"}); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte("FROM busybox\n# check=skip=all\nMAINTAINER me\n"), 0o600))
+	_, err := readPlan(directory, map[string]string{"filename": "Dockerfile"})
+	assert.Check(t, err)
 }
 
 // TestNoExpansionIsLongerThanItsBound compares bounds with shell.Lex, for random words and each way BuildKit expands them.
@@ -300,7 +281,5 @@ func TestNoExpansionIsLongerThanItsBound(t *testing.T) {
 			}
 		}
 	}
-	if compared < 50000 {
-		t.Errorf("only %d words were expanded", compared)
-	}
+	assert.Check(t, compared >= 50000, "only %d words were expanded", compared)
 }

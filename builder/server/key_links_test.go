@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
+	"gotest.tools/v3/assert"
 )
 
 // plainStep is a step whose inputs but the first have this content.
@@ -83,15 +84,11 @@ func buildsWithLinks(t *testing.T, links *boundedLinks) func(steps ...*plainStep
 	return func(steps ...*plainStep) (results []string) {
 		t.Helper()
 		job, err := solve.NewJob(identity.NewID())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer func() { _ = job.Discard() }()
 		for _, each := range steps {
 			result, err := job.Build(t.Context(), solver.Edge{Vertex: each})
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			results = append(results, result.ID())
 		}
 		return results
@@ -152,9 +149,7 @@ func TestCopiesThatAreNotOfMuchCopiedContentAreFoundWithoutReadingIt(t *testing.
 	expect("other content from elsewhere", other("from b"), results[1], 1)
 	expect("the same again", other("from b"), results[1], 0)
 	for _, each := range much[maxLinks/2:] {
-		if err := stored.Release(each.name); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, stored.Release(each.name))
 	}
 	expect("content that was copied much, from elsewhere", copyOf("much", "from c", "base 0", &reads), results[0], 1)
 	expect("the same again", copyOf("much", "from c", "base 0", &reads), results[0], 0)
@@ -180,17 +175,11 @@ func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
 	links := newBoundedLinks(stored, rate.NewLimiter(0, burst))
 	operation, other := solver.CacheInfoLink{Digest: "copy"}, solver.CacheInfoLink{Digest: "make"}
 	for at := range many {
-		if err := links.AddLink("much", operation, fmt.Sprint(at)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, links.AddLink("much", operation, fmt.Sprint(at)))
 	}
-	if err := links.AddLink("little", operation, "one"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, links.AddLink("little", operation, "one"))
 	walk := func(from string, link solver.CacheInfoLink) (found int) {
-		if err := links.WalkLinks(from, link, func(string) error { found++; return nil }); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, links.WalkLinks(from, link, func(string) error { found++; return nil }))
 		return found
 	}
 	for range 100 {
@@ -205,9 +194,7 @@ func TestKeysWithManyLinksAreGoneThroughForAPartOfTheTime(t *testing.T) {
 	added := stored.countingLinks.links
 	walk("much", operation)
 	for at := range many {
-		if err := links.AddLink("much", operation, fmt.Sprint("alias ", at)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, links.AddLink("much", operation, fmt.Sprint("alias ", at)))
 	}
 	if stored.countingLinks.links != added {
 		t.Errorf("%d aliases of a key that was not gone through", stored.countingLinks.links-added)
@@ -225,16 +212,12 @@ func TestMoreKeysWithManyLinksThanAreKnownForgetOneOfThem(t *testing.T) {
 	links := newBoundedLinks(solver.NewInMemoryCacheStorage(), rate.NewLimiter(linkRate, linkBurst))
 	operation := solver.CacheInfoLink{Digest: "copy"}
 	for at := range maxLinks + 1 {
-		if err := links.AddLink("much", operation, fmt.Sprint(at)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, links.AddLink("much", operation, fmt.Sprint(at)))
 	}
 	for at := range maxCrowded {
 		links.sizes[keyLink{from: fmt.Sprint(at)}] = maxLinks + 1
 	}
-	if err := links.WalkLinks("much", operation, func(string) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, links.WalkLinks("much", operation, func(string) error { return nil }))
 	if size := links.sizes[keyLink{from: "much", link: operation}]; size != maxLinks+1 || len(links.sizes) != maxCrowded {
 		t.Errorf("%d keys are known, this one with %d links", len(links.sizes), size)
 	}

@@ -10,6 +10,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
@@ -41,9 +43,7 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 	inUse.Store(101)
 	for range 2 {
 		err := <-told
-		if serves.Load() {
-			t.Error("a build is told while the builder still takes others")
-		}
+		assert.Check(t, !serves.Load(), "a build is told while the builder still takes others")
 		if limit := new(tooMuchMemory); !errors.As(err, &limit) || !strings.Contains(err.Error(), "more than 100 bytes of memory, the limit of builder.memory") {
 			t.Errorf("answered %v", err)
 		}
@@ -51,9 +51,7 @@ func TestBuildsThatExceedTheMemoryFailThoughTheyRunOn(t *testing.T) {
 			t.Errorf("answered %v", code)
 		}
 	}
-	if m.exceeded.Err() == nil {
-		t.Error("the builder goes on")
-	}
+	assert.Check(t, m.exceeded.Err() != nil, "the builder goes on")
 }
 
 func TestBuildsWithinTheMemoryGoOn(t *testing.T) {
@@ -75,9 +73,7 @@ func TestMemoryIsLookedAtOnlyWhileSomethingIsBuilt(t *testing.T) {
 	m.limit, m.inUse = 100, func() int64 { return 0 }
 	build := errors.New("it fails")
 	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return 0, build })
-	if !errors.Is(err, build) {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, build))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.building != 0 || m.stop != nil {
@@ -89,10 +85,6 @@ func TestAPanicOfABuildIsItsErrorAlone(t *testing.T) {
 	m := newMemory(0)
 	var stages []int
 	_, err := withinMemory(context.Background(), m, func(context.Context) (int, error) { return stages[len(stages)-1], nil })
-	if err == nil || !strings.Contains(err.Error(), "index out of range [-1]") {
-		t.Errorf("answered %v", err)
-	}
-	if m.building != 0 {
-		t.Error("it is under way still")
-	}
+	assert.Check(t, is.ErrorContains(err, "index out of range [-1]"))
+	assert.Check(t, m.building == 0, "it is under way still")
 }

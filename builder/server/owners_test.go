@@ -12,7 +12,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
@@ -27,6 +26,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // hijacked is a connection whose first bytes were read with the answer.
@@ -74,9 +75,7 @@ func served(t *testing.T, s *Server) (address string, connect func() *client.Cli
 			client.WithSessionDialer(func(_ context.Context, _ string, headers map[string][]string) (net.Conn, error) {
 				return dialer(address, "/session", headers)
 			}))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		t.Cleanup(func() { made.Close() })
 		return made
 	}
@@ -86,18 +85,14 @@ func served(t *testing.T, s *Server) (address string, connect func() *client.Cli
 func listed(t *testing.T, of *client.Client) []*controlapi.BuildHistoryRecord {
 	t.Helper()
 	events, err := of.ControlClient().ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var records []*controlapi.BuildHistoryRecord
 	for {
 		event, err := events.Recv()
 		if err == io.EOF {
 			return records
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		records = append(records, event.Record)
 	}
 }
@@ -106,23 +101,15 @@ func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
 	s, _ := running(t)
 	address, connect := served(t, s)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "private"), []byte("content"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "private"), []byte("content"), 0o600))
 	files, err := fsutil.NewFS(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	definition, err := llb.Local("context").Marshal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	other := connect()
 	raw, err := grpc.NewClient("passthrough:builder", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer raw.Close()
 	_, err = connect().Build(t.Context(), client.SolveOpt{LocalMounts: map[string]fsutil.FS{"context": files}}, "", func(ctx context.Context, own gateway.Client) (*gateway.Result, error) {
 		records := listed(t, other)
@@ -138,22 +125,16 @@ func TestWhoListsTheHistoryCannotWorkOnABuildUnderWay(t *testing.T) {
 		if err == nil {
 			_, err = containers.Recv()
 		}
-		if status.Code(err) != codes.PermissionDenied {
-			t.Errorf("another client's process was answered %v", err)
-		}
+		assert.Check(t, status.Code(err) == codes.PermissionDenied, "another client's process was answered %v", err)
 		solved, err := own.Solve(ctx, gateway.SolveRequest{Definition: definition.ToPB()})
 		if err != nil {
 			return nil, err
 		}
 		content, err := solved.Ref.ReadFile(ctx, gateway.ReadRequest{Filename: "private"})
-		if string(content) != "content" {
-			t.Errorf("the build itself reads %q, %v", content, err)
-		}
+		assert.Check(t, string(content) == "content", "the build itself reads %q, %v", content, err)
 		return gateway.NewResult(), nil
 	}, nil)
-	if err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, err)
 	if len(s.owners.of) != 0 {
 		t.Errorf("left are %v", s.owners.of)
 	}
@@ -164,9 +145,7 @@ func TestTheHistoryNamesNoSession(t *testing.T) {
 	_, connect := served(t, s)
 	attributes := map[string]string{"local-sessionid:context": "a-session", "context": "another"}
 	_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: identity.NewID(), Frontend: "unknown", FrontendAttrs: attributes})
-	if err == nil || !strings.Contains(err.Error(), "unknown") {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "unknown"))
 	records := listed(t, connect())
 	if len(records) != 1 || records[0].FrontendAttrs["context"] != "another" || records[0].FrontendAttrs["local-sessionid:context"] == "a-session" {
 		t.Errorf("the history has %v", records)

@@ -14,43 +14,34 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"gotest.tools/v3/assert"
 )
 
 // shown is the output for a Dockerfile's build whose vertices have these names, end in order and print their numbers.
 func shown(t *testing.T, dockerfile string, names ...string) string {
 	t.Helper()
 	directory := t.TempDir()
-	if err := os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(dockerfile), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(directory, "Dockerfile"), []byte(dockerfile), 0o600))
 	plan, err := readPlan(directory, map[string]string{"filename": "Dockerfile", "build-arg:GIVEN": "one"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	answer := httptest.NewRecorder()
 	plan.out = &messages{w: answer}
 	known := &controlapi.StatusResponse{}
 	for _, name := range names {
 		known.Vertexes = append(known.Vertexes, &controlapi.Vertex{Digest: name, Name: name})
 	}
-	if err := plan.show(known); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, plan.show(known))
 	for _, name := range names {
 		ended := &controlapi.StatusResponse{
 			Vertexes: []*controlapi.Vertex{{Digest: name, Name: name, Completed: timestamppb.New(time.Unix(1, 0))}},
 			Logs:     []*controlapi.VertexLog{{Vertex: name, Msg: []byte(strings.Fields(strings.Trim(name, "["))[0] + " says\n")}},
 		}
-		if err := plan.show(ended); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, plan.show(ended))
 	}
 	var text strings.Builder
 	for _, line := range strings.Split(strings.TrimSpace(answer.Body.String()), "\r\n") {
 		var message struct{ Stream string }
-		if err := json.Unmarshal([]byte(line), &message); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, json.Unmarshal([]byte(line), &message))
 		text.WriteString(message.Stream)
 	}
 	return text.String()
@@ -100,9 +91,7 @@ func TestAFailingCommandIsShownAsWritten(t *testing.T) {
 	err := errors.Join(errors.New(`process "/bin/sh -c bad \\& a2\ta3" did not complete successfully: exit code: 127`), &gatewaypb.ExitError{ExitCode: 127})
 	(&messages{w: answer}).fail(err)
 	var message struct{ Error string }
-	if err := json.Unmarshal(answer.Body.Bytes(), &message); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(answer.Body.Bytes(), &message))
 	if message.Error != "The command '/bin/sh -c bad \\& a2\ta3' returned a non-zero code: 127" {
 		t.Error(message.Error)
 	}
@@ -110,9 +99,7 @@ func TestAFailingCommandIsShownAsWritten(t *testing.T) {
 
 func TestADockerfileInSmallLettersIsTheDefaultToo(t *testing.T) {
 	directory := t.TempDir()
-	if err := os.WriteFile(filepath.Join(directory, "dockerfile"), []byte("FROM busybox\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(directory, "dockerfile"), []byte("FROM busybox\n"), 0o600))
 	attributes := map[string]string{"filename": "Dockerfile"}
 	if _, err := readPlan(directory, attributes); err != nil || attributes["filename"] != "dockerfile" {
 		t.Errorf("%v, %q", err, attributes["filename"])
@@ -124,20 +111,15 @@ func TestADockerfileInSmallLettersIsTheDefaultToo(t *testing.T) {
 
 func TestARemoteDockerfileIsTheBuildsWhateverItsName(t *testing.T) {
 	directory, attributes := t.TempDir(), map[string]string{"filename": "baz"}
-	if err := (&Server{}).unpackFile(t.Context(), strings.NewReader("FROM busybox\n"), directory, attributes); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := readPlan(directory, attributes); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, (&Server{}).unpackFile(t.Context(), strings.NewReader("FROM busybox\n"), directory, attributes))
+	_, err := readPlan(directory, attributes)
+	assert.Check(t, err)
 }
 
 func TestADockerfileThatCannotBeReadIsToldInDockerdsWords(t *testing.T) {
 	directory := t.TempDir()
 	for name, content := range map[string]string{"empty": "", "comment": "# nothing\n", "Dockerfile": "FROM scratch\n"} {
-		if err := os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(directory, name), []byte(content), 0o600))
 	}
 	for _, filename := range []string{"Dockerfile", "/Dockerfile", "a/../Dockerfile"} {
 		attributes := map[string]string{"filename": filename}

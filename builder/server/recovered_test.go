@@ -5,7 +5,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -20,6 +19,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // TestAPanicOfAnOperationIsItsBuildsErrorAlone solves what BuildKit panics for: a definition without operations, and
@@ -27,31 +28,23 @@ import (
 func TestAPanicOfAnOperationIsItsBuildsErrorAlone(t *testing.T) {
 	s, _ := running(t)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, pb.LLBDefaultDefinitionFile), nil, 0o600))
 	defer s.worker.Serve("files", dir)()
 	file := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil))
 	for name, from := range map[string]llb.State{
 		"an empty definition": llb.Local("context", llb.SessionID("files")), "no files": llb.Diff(file, file),
 	} {
 		err := solvedState(context.Background(), s, "a", from.With(llbbuild.Build()))
-		if err == nil || !strings.Contains(err.Error(), "the builder failed") {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "the builder failed"), name)
 	}
-	if err := solved(s, "a", "a"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "a", "a"))
 }
 
 func TestAPanicOfACallIsItsErrorAlone(t *testing.T) {
 	_, err := recoverCall(t.Context(), nil, nil, func(context.Context, any) (any, error) { panic("it fails") })
 	streamErr := recoverStream(nil, nil, nil, func(any, grpc.ServerStream) error { panic("it fails") })
 	for _, each := range []error{err, streamErr} {
-		if each == nil || !strings.Contains(each.Error(), "the builder failed: it fails") {
-			t.Error(each)
-		}
+		assert.Check(t, is.ErrorContains(each, "the builder failed: it fails"))
 	}
 }
 
@@ -97,15 +90,11 @@ func TestAPanicOfACachesExportIsItsBuildsErrorAlone(t *testing.T) {
 		return remotecache.NewExporter(lyingStore{}, "", true, true, compression.New(compression.Default)), nil
 	})
 	made, err := resolve(t.Context(), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	layer := ocispecs.Descriptor{MediaType: ocispecs.MediaTypeImageLayer, Digest: digest.FromString("layer"), Size: 5}
 	result := solver.CacheExportResult{Result: &solver.Remote{Descriptors: []ocispecs.Descriptor{layer}, Provider: lyingStore{}}}
-	if _, _, err := made.Add(digest.FromString("step"), nil, []solver.CacheExportResult{result}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := made.Finalize(t.Context()); err == nil || !strings.Contains(err.Error(), "invalid Write count") {
-		t.Error(err)
-	}
+	_, _, err = made.Add(digest.FromString("step"), nil, []solver.CacheExportResult{result})
+	assert.NilError(t, err)
+	_, err = made.Finalize(t.Context())
+	assert.Check(t, is.ErrorContains(err, "invalid Write count"))
 }

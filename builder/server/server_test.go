@@ -18,6 +18,8 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	"github.com/sockerless/sockerless/builder/worker"
@@ -30,14 +32,10 @@ func running(t *testing.T) (*Server, *backendtest.Backend) {
 	server, client := backendtest.Start(t)
 	dir := t.TempDir()
 	built, err := worker.New(context.Background(), client, dir, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { built.Close() })
 	s, err := New(context.Background(), built, dir, 0, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { s.Close() })
 	return s, server
 }
@@ -82,21 +80,15 @@ func TestABackendThatHangsAtTheEndOfABuildHoldsUpNoOther(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- solved(s, "one", "first") }()
 	<-hanging
-	if err := solved(s, "two", "second"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "two", "second"))
 	select {
 	case err := <-first:
 		t.Errorf("the first build ended before its container had gone: %v", err)
 	default:
 	}
 	close(goOn)
-	if err := <-first; err != nil {
-		t.Error(err)
-	}
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, <-first)
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {
@@ -117,14 +109,10 @@ func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {
 	for range many {
 		<-lasting
 	}
-	if err := solved(s, "two", "of another"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solved(s, "two", "of another"))
 	close(goOn)
 	for range many {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-ended)
 	}
 }
 
@@ -132,9 +120,7 @@ func TestStepsThatLastHoldUpNoOtherClient(t *testing.T) {
 func statesInUse(t *testing.T, s *Server) (count int) {
 	t.Helper()
 	all, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, each := range all {
 		if each.InUse {
 			count++
@@ -169,20 +155,14 @@ func TestACancelledBuildLeavesNothingWhileAnotherIsHeld(t *testing.T) {
 	before := statesInUse(t, s)
 	source := llb.Scratch().File(llb.Mkfile("/file", 0o644, []byte("cancelled")))
 	err := solvedState(ctx, s, "two", llb.Scratch().File(llb.Copy(source, "/file", "/copy")))
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("the build ended with %v", err)
-	}
+	assert.Check(t, errors.Is(err, context.Canceled), "the build ended with %v", err)
 	after := statesInUse(t, s)
 	for end := time.Now().Add(10 * time.Second); after != before && time.Now().Before(end); after = statesInUse(t, s) {
 		time.Sleep(10 * time.Millisecond)
 	}
-	if after != before {
-		t.Errorf("%d states are in use instead of %d", after, before)
-	}
+	assert.Check(t, after == before, "%d states are in use instead of %d", after, before)
 	close(goOn)
-	if err := <-held; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-held)
 }
 
 // BuildKit checks all results of a step in the one goroutine that schedules every build.
@@ -192,9 +172,7 @@ func TestTheBackendIsAskedForTheResultOfAStepThatIsUsedOnly(t *testing.T) {
 	anew := llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)).Run(llb.Args([]string{"step"}), llb.IgnoreCache).Root()
 	const many = 12
 	for range many {
-		if err := solvedState(t.Context(), s, "one", anew); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, solvedState(t.Context(), s, "one", anew))
 	}
 	if all, err := s.worker.DiskUsage(t.Context(), client.DiskUsageInfo{}); err != nil || len(all) < many {
 		t.Fatalf("%d states, %v", len(all), err)
@@ -208,16 +186,13 @@ func TestTheBackendIsAskedForTheResultOfAStepThatIsUsedOnly(t *testing.T) {
 			started.Add(1)
 		}
 	}
-	if err := solvedState(t.Context(), s, "two", step); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, solvedState(t.Context(), s, "two", step))
 	if count := asked.Load(); count > 3 || started.Load() > 0 {
 		t.Errorf("it was asked %d times, and the step was run %d times", count, started.Load())
 	}
 	for _, image := range server.Images() {
-		if _, err := server.RemoveImage(t.Context(), connect.NewRequest(&backendv1.RemoveImageRequest{Image: image})); err != nil {
-			t.Fatal(err)
-		}
+		_, err := server.RemoveImage(t.Context(), connect.NewRequest(&backendv1.RemoveImageRequest{Image: image}))
+		assert.NilError(t, err)
 	}
 	if err := solvedState(t.Context(), s, "three", step); err != nil || started.Load() != 1 {
 		t.Errorf("without its results the step was run %d times, %v", started.Load(), err)

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestAnUploadThatNoBuildTakesEnds(t *testing.T) {
@@ -20,9 +23,7 @@ func TestAnUploadThatNoBuildTakesEnds(t *testing.T) {
 		if refusal := new(refused); !errors.As(err, &refusal) || refusal.status != http.StatusNotFound {
 			t.Errorf("answered %v", err)
 		}
-		if len(uploads.waiting) != 0 {
-			t.Errorf("left %v", uploads.waiting)
-		}
+		assert.Check(t, is.Len(uploads.waiting, 0))
 	})
 }
 
@@ -32,17 +33,13 @@ func TestAnUploadThatWasTakenMayLast(t *testing.T) {
 		given := make(chan error, 1)
 		go func() { given <- uploads.give(t.Context(), "one", strings.NewReader("content")) }()
 		taken, err := uploads.take(t.Context(), "one")
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		time.Sleep(time.Hour)
 		if content, err := io.ReadAll(taken.content); err != nil || string(content) != "content" || len(given) != 0 {
 			t.Errorf("%q, %v, given %d", content, err, len(given))
 		}
 		taken.done()
-		if err := <-given; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-given)
 	})
 }
 
@@ -71,14 +68,10 @@ func TestWhoLeavesSplitsNoOthersOfItsID(t *testing.T) {
 		{"after its context was read", func(t *testing.T, of *uploads) chan error {
 			read := giving(t, of)
 			taken, err := of.take(t.Context(), "one")
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			waiting := giving(t, of)
 			taken.done()
-			if err := <-read; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-read)
 			return waiting
 		}},
 	} {
@@ -90,13 +83,9 @@ func TestWhoLeavesSplitsNoOthersOfItsID(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				taken, err := uploads.take(ctx, "one")
-				if err != nil {
-					t.Fatal(err)
-				}
+				assert.NilError(t, err)
 				taken.done()
-				if err := <-waiting; err != nil {
-					t.Error(err)
-				}
+				assert.Check(t, <-waiting)
 			})
 		})
 	}

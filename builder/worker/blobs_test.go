@@ -16,6 +16,8 @@ import (
 	"github.com/moby/buildkit/util/compression"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
@@ -37,9 +39,7 @@ func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 	}
 	ask := func(ctx context.Context, name string) {
 		t.Helper()
-		if err := request(ctx, name); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, request(ctx, name))
 	}
 	left := func(want ...string) {
 		t.Helper()
@@ -48,16 +48,12 @@ func TestAnExportedLayerIsRemovedWithTheLastBuildThatRequestedIt(t *testing.T) {
 			t.Fatalf("left %v, %v instead of %v", entries, err, want)
 		}
 		for at, each := range entries {
-			if each.Name() != want[at] {
-				t.Errorf("left %v instead of %v", entries, want)
-			}
+			assert.Check(t, each.Name() == want[at], "left %v instead of %v", entries, want)
 		}
 	}
 	end := func(build func() error) {
 		t.Helper()
-		if err := build(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, build())
 	}
 	_, endIdle := w.BeginBuild(t.Context())
 	first, endFirst := w.BeginBuild(t.Context())
@@ -83,9 +79,7 @@ func TestALayerThatIsOnlyHalfMadeByItsCompressionIsRefused(t *testing.T) {
 	w, _ := workerOf(t)
 	ctx, _ := w.BeginBuild(t.Context())
 	_, err := w.blob(ctx, digest.FromString("a"), compression.New(compression.EStargz))
-	if err == nil || !strings.Contains(err.Error(), "compression=estargz is not implemented") {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "compression=estargz is not implemented"))
 	if left, err := os.ReadDir(w.scratch); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -113,9 +107,7 @@ func (e *endless) ReadAt(into []byte, _ int64) (int, error) {
 func TestAnImportedLayerIsNoLargerThanAContext(t *testing.T) {
 	w := &Worker{limits: Limits{Context: ContextLimits{Bytes: 1000}}}
 	_, err := w.inflate(context.Background(), &endless{}, ocispecs.Descriptor{}, io.Discard)
-	if err == nil || !strings.Contains(err.Error(), "is larger than 1000 bytes") {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "is larger than 1000 bytes"))
 }
 
 func TestALayerWhoseSavingIsCutIsReadOnce(t *testing.T) {
@@ -145,8 +137,6 @@ func TestALayerWhoseSavingIsCutIsReadOnce(t *testing.T) {
 		if err := w.readLayer(context.Background(), diffID, &read); err != nil || read.String() != content || cuts != 2 {
 			t.Errorf("cut %s, %d bytes were read in %d attempts: %v", name, read.Len(), cuts, err)
 		}
-		if left := server.Images(); len(left) != 0 {
-			t.Errorf("left %v", left)
-		}
+		assert.Check(t, is.Len(server.Images(), 0))
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/tonistiigi/fsutil/types"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
@@ -31,9 +33,7 @@ func workerOfContexts(t *testing.T, limits ContextLimits) *Worker {
 func sent(t *testing.T, w *Worker, dir, key string) (cache.ImmutableRef, error) {
 	t.Helper()
 	files, err := fsutil.NewFS(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return sentFiles(t, w, files, key)
 }
 
@@ -48,24 +48,18 @@ func sentBy(t *testing.T, w *Worker, service session.Attachable, key string, wan
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	own, err := session.NewSession(ctx, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer own.Close()
 	own.Allow(service)
 	sessions, err := session.NewManager()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go own.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 		here, there := net.Pipe()
 		go sessions.HandleConn(ctx, there, meta)
 		return here, nil
 	})
 	caller, err := sessions.Get(ctx, own.ID(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return (&localInstance{worker: w, id: wanted, sessions: sessions}).receive(ctx, caller)
 }
 
@@ -110,32 +104,25 @@ func (p packets) DiffCopy(stream filesync.FileSync_DiffCopyServer) error {
 func TestASessionsEntriesEndOnce(t *testing.T) {
 	w := workerOfContexts(t, wide)
 	for name, after := range map[string]*types.Packet{"their end": {}, "another": {Stat: &types.Stat{Path: "file", Mode: 0o644}}, "one of another kind": {ID: 1}} {
-		if _, err := sentBy(t, w, packets{{}, after}, "", &local.LocalIdentifier{Name: "context"}); err == nil || !strings.Contains(err.Error(), "after their end") {
-			t.Errorf("%s: %v", name, err)
-		}
+		_, err := sentBy(t, w, packets{{}, after}, "", &local.LocalIdentifier{Name: "context"})
+		assert.Check(t, is.ErrorContains(err, "after their end"), name)
 	}
 	nothingLeft(t, w)
 }
 
 func write(t *testing.T, dir, name, content string) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644))
 }
 
 // sumOf is the checksum of a context, which is released afterwards.
 func sumOf(t *testing.T, w *Worker, dir, key string) digest.Digest {
 	t.Helper()
 	received, err := sent(t, w, dir, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer received.Release(context.Background())
 	sum, err := contenthash.Checksum(context.Background(), received, "/", contenthash.ChecksumOpts{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return sum
 }
 
@@ -146,9 +133,8 @@ func TestTheChecksumsOfAContextAreKeptAsLongAsItsFiles(t *testing.T) {
 	sumOf(t, w, dir, "mine")
 	// More of other builds than BuildKit's own cache can hold.
 	for number := range 40 {
-		if _, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)}); err != nil {
-			t.Fatal(err)
-		}
+		_, err := contenthash.GetCacheContext(context.Background(), &content{id: fmt.Sprint("other-", number)})
+		assert.NilError(t, err)
 	}
 	write(t, dir, "changed", "afterwards")
 	if got, want := sumOf(t, w, dir, "mine"), sumOf(t, w, dir, "anew"); got != want {
@@ -214,9 +200,7 @@ func TestASessionDoesNotReplaceItsDirectory(t *testing.T) {
 				root.Linkname = outside
 			}
 			_, err := sentFiles(t, w, claimed{root, {Path: "written", Mode: 0o644, Size: 4}}, "")
-			if err == nil || !strings.Contains(err.Error(), "the directory itself") {
-				t.Error(err)
-			}
+			assert.Check(t, is.ErrorContains(err, "the directory itself"))
 			for _, directory := range []string{outside, w.contexts.root} {
 				if left, err := os.ReadDir(directory); err != nil || len(left) != 0 {
 					t.Errorf("%s has %v, %v", directory, left, err)
@@ -237,12 +221,8 @@ func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
 			w := workerOfContexts(t, wide)
 			link := &types.Stat{Path: "d", Mode: uint32(fs.ModeSymlink | 0o777), Linkname: outside}
 			received, err := sentFiles(t, w, claimed{link}, "mine")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := received.Release(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
+			assert.NilError(t, received.Release(t.Context()))
 			if entry.Mode == link.Mode {
 				entry = link
 			}
@@ -258,9 +238,7 @@ func TestASessionDoesNotWriteThroughALinkThatItSentBefore(t *testing.T) {
 
 func TestASessionChangesNoFileThroughALink(t *testing.T) {
 	outside := filepath.Join(t.TempDir(), "outside")
-	if err := os.WriteFile(outside, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(outside, nil, 0o600))
 	unchanged := func() {
 		t.Helper()
 		info, err := os.Stat(outside)
@@ -276,12 +254,8 @@ func TestASessionChangesNoFileThroughALink(t *testing.T) {
 	withAttribute.Xattrs = map[string][]byte{"user.x": []byte("x")}
 	w := workerOfContexts(t, wide)
 	received, err := sentFiles(t, w, claimed{withAttribute}, "mine")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := received.Release(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, received.Release(t.Context()))
 	unchanged()
 	device := &types.Stat{Path: "d", Mode: uint32(fs.ModeDevice)}
 	through := &types.Stat{Path: "e", Mode: uint32(fs.ModeSetuid | 0o777), Linkname: "d"}
@@ -293,24 +267,16 @@ func TestASessionChangesNoFileThroughALink(t *testing.T) {
 
 func TestATransferEntersDirectoriesAlone(t *testing.T) {
 	directory := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("d", filepath.Join(directory, "link")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Join(directory, "d", "e"), 0o700))
+	assert.NilError(t, os.Symlink("d", filepath.Join(directory, "link")))
 	for path, isAdmitted := range map[string]bool{"f": true, "d/e/f": true, "link/f": false, "link/e/f": false, "missing/f": false} {
 		_, transfer := wide.bound(t.Context(), directory)
-		if transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) != isAdmitted {
-			t.Error(path)
-		}
+		assert.Check(t, transfer.admits(path, &types.Stat{Path: path, Mode: 0o644}) == isAdmitted, path)
 	}
 	write(t, directory, "file", "")
 	for name, isAdmitted := range map[string]bool{"file": true, "link": false, "d": false, "link/e": false, "missing": false} {
 		_, transfer := wide.bound(t.Context(), directory)
-		if transfer.admits("hard", &types.Stat{Path: "hard", Mode: 0o644, Linkname: name}) != isAdmitted {
-			t.Errorf("a hard link to %s", name)
-		}
+		assert.Check(t, transfer.admits("hard", &types.Stat{Path: "hard", Mode: 0o644, Linkname: name}) == isAdmitted, "a hard link to %s", name)
 	}
 }
 
@@ -321,9 +287,7 @@ func TestASessionsFilesCountOnce(t *testing.T) {
 	w := workerOfContexts(t, ContextLimits{Bytes: 4500, Entries: 3})
 	sumOf(t, w, dir, "mine")
 	for _, old := range []string{"a", "m"} {
-		if err := os.Remove(filepath.Join(dir, old)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Remove(filepath.Join(dir, old)))
 	}
 	// Old files go before and after the new ones.
 	for _, name := range []string{"k", "x", "z"} {

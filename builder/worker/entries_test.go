@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // tarOf makes a tar of entries with content of their stated sizes.
@@ -31,9 +32,7 @@ func compressed(t *testing.T, headers ...*tar.Header) []byte {
 	var buffer bytes.Buffer
 	packed := gzip.NewWriter(&buffer)
 	writeEntries(t, packed, headers...)
-	if err := packed.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, packed.Close())
 	return buffer.Bytes()
 }
 
@@ -41,16 +40,11 @@ func writeEntries(t *testing.T, out io.Writer, headers ...*tar.Header) {
 	t.Helper()
 	archive := tar.NewWriter(out)
 	for _, header := range headers {
-		if err := archive.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := archive.Write(make([]byte, header.Size)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, archive.WriteHeader(header))
+		_, err := archive.Write(make([]byte, header.Size))
+		assert.NilError(t, err)
 	}
-	if err := archive.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, archive.Close())
 }
 
 func file(name string, size int64) *tar.Header {
@@ -104,9 +98,7 @@ func TestAnArchiveThatIsAddedIsMeasuredBeforeItIsUnpacked(t *testing.T) {
 		w := &Worker{limits: Limits{Context: each.limits}, scratch: t.TempDir()}
 		skeleton := newTree(w, "", true)
 		packed := filepath.Join(t.TempDir(), "a.tgz")
-		if err := os.WriteFile(packed, compressed(t, each.headers...), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(packed, compressed(t, each.headers...), 0o600))
 		isArchive, err := w.showArchive(context.Background(), skeleton, packed, "a.tgz", "/to")
 		switch {
 		case !isArchive:
@@ -116,9 +108,7 @@ func TestAnArchiveThatIsAddedIsMeasuredBeforeItIsUnpacked(t *testing.T) {
 		case each.refusal != "" && (err == nil || !strings.Contains(err.Error(), each.refusal)):
 			t.Errorf("%q instead of %q", err, each.refusal)
 		}
-		if err := skeleton.close(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, skeleton.close())
 	}
 }
 
@@ -127,9 +117,7 @@ func TestAnArchiveThatIsAddedDemandsNoLargeWindow(t *testing.T) {
 	skeleton := newTree(w, "", true)
 	defer skeleton.close()
 	packed := filepath.Join(t.TempDir(), "a.tar.zst")
-	if err := os.WriteFile(packed, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 16, 0}, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(packed, []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 16, 0}, 0o600))
 	// BuildKit would unpack what is said to be no archive.
 	if isArchive, err := w.showArchive(context.Background(), skeleton, packed, "a.tar.zst", "/to"); !isArchive || !demandsTooMuch(err) {
 		t.Errorf("%v, %v", isArchive, err)
@@ -147,19 +135,15 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 	var open []io.Closer
 	for range maxWindowed {
 		content, err := w.Decompress(t.Context(), bytes.NewReader(archive))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		open = append(open, content)
 	}
 	impatient, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := w.Decompress(impatient, bytes.NewReader(archive)); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("one more: %v", err)
-	}
-	if _, err := w.Decompress(impatient, bytes.NewReader(compressed(t))); err != nil {
-		t.Errorf("gzip: %v", err)
-	}
+	_, err := w.Decompress(impatient, bytes.NewReader(archive))
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded), "one more")
+	_, err = w.Decompress(impatient, bytes.NewReader(compressed(t)))
+	assert.Check(t, err, "gzip")
 	for _, each := range open {
 		_, _ = each.Close(), each.Close()
 	}
@@ -171,9 +155,7 @@ func TestArchivesWithWindowsWaitForOthers(t *testing.T) {
 
 func everySlotIsFree(t *testing.T) {
 	t.Helper()
-	if !decompressionSlots.TryAcquire(maxWindowed) {
-		t.Fatal("a slot is taken")
-	}
+	assert.Assert(t, decompressionSlots.TryAcquire(maxWindowed), "a slot is taken")
 	decompressionSlots.Release(maxWindowed)
 }
 
@@ -181,13 +163,9 @@ func everySlotIsFree(t *testing.T) {
 func zstdFile(t *testing.T, content []byte) string {
 	t.Helper()
 	encoder, err := zstd.NewWriter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	path := filepath.Join(t.TempDir(), "a.tar.zst")
-	if err := os.WriteFile(path, encoder.EncodeAll(content, nil), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(path, encoder.EncodeAll(content, nil), 0o600))
 	return path
 }
 
@@ -198,15 +176,11 @@ func TestAnOperationTakesOneSlotForAllItsOutputs(t *testing.T) {
 		all.Add(1)
 		go func() {
 			defer all.Done()
-			if err := o.acquireSlot(t.Context(), packed); err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, o.acquireSlot(t.Context(), packed))
 		}()
 	}
 	all.Wait()
-	if !decompressionSlots.TryAcquire(maxWindowed - 1) {
-		t.Fatal("it takes several")
-	}
+	assert.Assert(t, decompressionSlots.TryAcquire(maxWindowed-1), "it takes several")
 	decompressionSlots.Release(maxWindowed - 1)
 	o.releaseSlot()
 	everySlotIsFree(t)
@@ -214,12 +188,8 @@ func TestAnOperationTakesOneSlotForAllItsOutputs(t *testing.T) {
 
 func TestOnlyARegularFileIsOpenedForASlot(t *testing.T) {
 	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := unix.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if fileHasWindow(pipe) {
-		t.Error("a pipe")
-	}
+	assert.NilError(t, unix.Mkfifo(pipe, 0o600))
+	assert.Check(t, !fileHasWindow(pipe), "a pipe")
 }
 
 func TestAnArchiveThatIsAddedEndsBehindItsTar(t *testing.T) {
@@ -240,9 +210,7 @@ func TestAnArchiveThatIsAddedEndsBehindItsTar(t *testing.T) {
 func TestAnEntryOfManyDirectoriesIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	err := unpackContext(dir, tarOf(t, file(strings.Repeat("d/", 3000)+"f", 0)), wide)
-	if !errors.Is(err, unix.ENAMETOOLONG) {
-		t.Errorf("answered %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENAMETOOLONG))
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("left %v, %v", entries, err)
 	}
@@ -265,14 +233,10 @@ func TestAContextKeepsTheTimesOfDirectoriesAndLinks(t *testing.T) {
 		{Typeflag: tar.TypeDir, Name: "was", Mode: 0o755}, {Typeflag: tar.TypeDir, Name: "was/d", Mode: 0o755}, file("was", 1),
 	}
 	dir := t.TempDir()
-	if err := unpackContext(dir, tarOf(t, append(headers, replaced...)...), wide); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unpackContext(dir, tarOf(t, append(headers, replaced...)...), wide))
 	for _, header := range headers {
 		info, err := os.Lstat(filepath.Join(dir, header.Name))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if !info.ModTime().Equal(header.ModTime) {
 			t.Errorf("%s: %v instead of %v", header.Name, info.ModTime(), header.ModTime)
 		}

@@ -13,6 +13,8 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -23,9 +25,7 @@ func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 	t.Helper()
 	w, server := workerOf(t)
 	dir, err := w.contexts.take("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	write(t, dir.path, "file", "content")
 	files := w.contextRef("context", dir)
 	t.Cleanup(func() { files.Release(context.Background()) })
@@ -35,9 +35,7 @@ func mounting(t *testing.T) (*Worker, *backendtest.Backend, func() *step) {
 			execOp: &execOp{worker: w}, host: &backendv1.HostConfig{},
 			inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
 		}
-		if err := made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted", Selector: "/file"}); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, made.mountBind(context.Background(), &pb.Mount{Readonly: true, Dest: "/mounted", Selector: "/file"}))
 		return made
 	}
 }
@@ -47,13 +45,9 @@ func copied(t *testing.T, w *Worker, mounted *step) string {
 	t.Helper()
 	ctx := context.Background()
 	known, err := w.states.recorded(mounted.host.Mounts[0].Source)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	made, err := w.states.install(ctx, known.DiffIDs, nil, origin{description: "COPY file /", kind: client.UsageRecordTypeRegular})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	w.states.letGo(made.ID)
 	return made.ID
 }
@@ -65,9 +59,7 @@ func TestAMountOfTheContextGoesWithTheLastStepThatHasIt(t *testing.T) {
 		if len(server.Images()) != 1 {
 			t.Errorf("mounted are %v", server.Images())
 		}
-		if err := each.end(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, each.end(context.Background()))
 	}
 	if left, err := w.states.list(); err != nil || len(left) != 0 || len(server.Images()) != 0 {
 		t.Errorf("left %v, %v, %v", left, server.Images(), err)
@@ -79,9 +71,7 @@ func TestAMountOfTheContextLeavesACopysEqualState(t *testing.T) {
 	mounted := mount()
 	id := copied(t, w, mounted)
 	for range 2 {
-		if err := mounted.end(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, mounted.end(context.Background()))
 		if left, err := w.states.list(); err != nil || len(left) != 1 || left[0].Description != "COPY file /" || left[0].Type != client.UsageRecordTypeRegular {
 			t.Errorf("left %v, %v", left, err)
 		}
@@ -143,9 +133,7 @@ func TestACacheThatBeginsAsAContextIsRefusedByName(t *testing.T) {
 		inputs: []solver.Result{bkworker.NewWorkerRefResult(files, w)},
 	}
 	err = made.mountCache(context.Background(), &pb.Mount{Dest: "/kept", Selector: "/sub", CacheOpt: &pb.CacheOpt{ID: "kept"}})
-	if err == nil || !strings.Contains(err.Error(), "RUN --mount=type=cache,target=/kept,from=… of a build context is not implemented") {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorContains(err, "RUN --mount=type=cache,target=/kept,from=… of a build context is not implemented"))
 	if len(made.host.Mounts)+len(made.caches)+len(server.Images()) != 0 {
 		t.Errorf("left %v, %v, %v", made.host.Mounts, made.caches, server.Images())
 	}
@@ -155,9 +143,7 @@ func TestAMountThatIsNotRemovedFailsNoStep(t *testing.T) {
 	_, server, mount := mounting(t)
 	mounted := mount()
 	server.RemoveImageError = errors.New("the disk is gone")
-	if err := mounted.end(context.Background()); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, mounted.end(context.Background()))
 }
 
 func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
@@ -172,9 +158,7 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 	}
 	done := stepOf(w, &job{session: "one"}, "")
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
-	if !done.removeBehind(id) {
-		t.Fatal("it is not removed behind the step")
-	}
+	assert.Assert(t, done.removeBehind(id), "it is not removed behind the step")
 	<-removing
 	w.WaitForRemovals(ctx, "other")
 	left, leave := context.WithCancel(ctx)
@@ -182,17 +166,13 @@ func TestTheContainerOfADoneStepIsGoneAtTheEndOfItsBuild(t *testing.T) {
 	w.WaitForRemovals(left, "one")
 	close(goOn)
 	w.WaitForRemovals(ctx, "one")
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 	if len(w.removals.underWay) != 0 {
 		t.Errorf("still known are %v", w.removals.underWay)
 	}
 	// A step with more to release does that after its container.
 	done.atEnd = append(done.atEnd, func(context.Context) error { return nil })
-	if done.removeBehind(id) {
-		t.Error("it is removed behind a step that has more to let go of")
-	}
+	assert.Check(t, !done.removeBehind(id), "it is removed behind a step that has more to let go of")
 }
 
 func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {
@@ -207,9 +187,7 @@ func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {
 	must(t, state.Release(ctx))
 	close(goOn)
 	w.WaitForRemovals(ctx, "one")
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestAPruneWaitsForTheContainersOfEndedBuilds(t *testing.T) {
@@ -235,9 +213,7 @@ func TestAPruneWaitsForTheContainersOfEndedBuilds(t *testing.T) {
 	}
 	must(t, state.Release(ctx))
 	must(t, w.Prune(ctx, nil, client.PruneInfo{All: true}))
-	if left := server.Images(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Images(), 0))
 }
 
 func TestAStateThatIsReadIsLetGoWithoutWaitingForItsReader(t *testing.T) {

@@ -2,12 +2,13 @@ package worker
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/cache"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestADirectoryThatIsExportedIsAState(t *testing.T) {
@@ -22,9 +23,7 @@ func TestADirectoryThatIsExportedIsAState(t *testing.T) {
 		states, release, err := w.statesOf(ctx, source)
 		must(t, err)
 		found, _ := states.FindRef("linux/amd64")
-		if found == nil != (source.Ref == nil && source.Refs == nil) {
-			t.Fatalf("found %v", found)
-		}
+		assert.Assert(t, found == nil == (source.Ref == nil && source.Refs == nil), "found %v", found)
 		if found != nil {
 			known, err := stateOf(found)
 			must(t, err)
@@ -71,16 +70,11 @@ func TestOptionsThatAnImageWouldNotHaveAreRefused(t *testing.T) {
 		`value specified for store: strconv.ParseBool: parsing "no"`:     {"store": "no"},
 	} {
 		instance, err := (&imageExporter{worker: w}).Resolve(context.Background(), 0, attributes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, _, _, err := instance.Export(context.Background(), &exporter.Source{}, exporter.ExportBuildInfo{}); err == nil || !strings.Contains(err.Error(), refused) {
-			t.Errorf("%v: %v", attributes, err)
-		}
+		assert.NilError(t, err)
+		_, _, _, err = instance.Export(context.Background(), &exporter.Source{}, exporter.ExportBuildInfo{})
+		assert.Check(t, is.ErrorContains(err, refused), attributes)
 	}
-	if left := server.Images(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Images(), 0))
 	if err := refuseOptions(map[string]string{"name": "a,b", "push": "true", "push-by-digest": "false", "unpack": "false", "store": "", "unheard-of": "x", "source-date-epoch": "1", "prefer-image-digest": "true"}); err != nil {
 		t.Error(err)
 	}

@@ -22,6 +22,8 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/dfgitutil"
 	"github.com/moby/buildkit/source/git"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // workerOfGit is a worker with its own git proxy.
@@ -69,16 +71,12 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 	}
 	run("init", "--initial-branch=main", ".")
 	for name, content := range files {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
 		write(t, dir, name, content)
 	}
 	run("add", "--all")
 	file := filepath.Join(t.TempDir(), "message")
-	if err := os.WriteFile(file, []byte(message), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(file, []byte(message), 0o600))
 	run("-c", "user.name=a", "-c", "user.email=a@b", "commit", "--cleanup=verbatim", "--file="+file)
 	run("update-server-info")
 	mux := nethttp.NewServeMux()
@@ -90,9 +88,7 @@ func repositoryOf(t *testing.T, files map[string]string, message string) (addres
 		nethttp.Redirect(w, r, "http://169.254.169.254/latest/meta-data", nethttp.StatusFound)
 	})
 	hook := filepath.Join(t.TempDir(), "hook")
-	if err := os.WriteFile(hook, []byte("#!/bin/sh\nhead -c 1048576 /dev/zero | tr '\\000' x >&2\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(hook, []byte("#!/bin/sh\nhead -c 1048576 /dev/zero | tr '\\000' x >&2\nexit 1\n"), 0o700))
 	mux.Handle("/talkative.git/", &cgi.Handler{
 		Path: filepath.Join(run("--exec-path"), "git-http-backend"), Root: "/talkative.git",
 		Env: []string{
@@ -119,15 +115,11 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 	} {
 		w := workerOfGit(t, wide)
 		dir, done, err := w.CheckOut(context.Background(), remote)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if content, err := os.ReadFile(filepath.Join(dir, want)); err != nil || string(content) != "in dir" {
 			t.Errorf("%s: %q, %v", remote, content, err)
 		}
-		if err := done(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, done())
 		nothingLeft(t, w)
 	}
 	for refusal, limits := range map[string]ContextLimits{
@@ -141,9 +133,8 @@ func TestARepositoryIsCheckedOutWithinTheLimitsOfContexts(t *testing.T) {
 		nothingLeft(t, w)
 	}
 	w := workerOfGit(t, wide)
-	if _, _, err := w.CheckOut(context.Background(), address+"/repository.git#other"); err == nil || !strings.Contains(err.Error(), "does not contain ref other") {
-		t.Errorf("a branch that is not there: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), address+"/repository.git#other")
+	assert.Check(t, is.ErrorContains(err, "does not contain ref other"), "a branch that is not there")
 	nothingLeft(t, w)
 	if dir, _, err := w.CheckOut(context.Background(), "http://files.example/context.tar"); dir != "" || err != nil {
 		t.Errorf("a file is taken for a repository: %q, %v", dir, err)
@@ -159,17 +150,14 @@ func TestWhatARemoteNamesIsNoPathAndNoOptionOfGit(t *testing.T) {
 		"git@files.example:a.git": {Remote: "git@files.example:a.git"},
 	} {
 		reference, _, err := dfgitutil.ParseGitRef(remote)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if id, err := gitIdentifier(reference); err != nil || !reflect.DeepEqual(*id, want) {
 			t.Errorf("%s: %+v, %v", remote, id, err)
 		}
 	}
 	w := workerOfGit(t, wide)
-	if _, _, err := w.CheckOut(context.Background(), "http://127.0.0.1:1/a.git#--upload-pack=x"); err == nil || !strings.Contains(err.Error(), "invalid git ref") {
-		t.Errorf("a ref that is an option: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), "http://127.0.0.1:1/a.git#--upload-pack=x")
+	assert.Check(t, is.ErrorContains(err, "invalid git ref"), "a ref that is an option")
 	nothingLeft(t, w)
 }
 
@@ -181,9 +169,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 		w, _ := workerOf(t)
 		ctx, end := watchCheckouts(context.Background(), ContextLimits{Bytes: 1000, Entries: 3}, gitSilence)
 		made, err := (&checkouts{&manager{Worker: w}}).New(ctx, nil, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		for name, content := range files {
 			write(t, made.(*checkout).context.path, name, content)
 		}
@@ -191,9 +177,7 @@ func TestGitIsEndedWhenWhatItWritesIsTooLarge(t *testing.T) {
 		if err := end(ctx.Err()); err == nil || !strings.Contains(err.Error(), refusal) {
 			t.Errorf("%v instead of %q", err, refusal)
 		}
-		if err := made.Release(context.Background()); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, made.Release(context.Background()))
 	}
 	ctx, end := watchCheckouts(context.Background(), wide, gitSilence)
 	if err := end(nil); err != nil || ctx.Err() == nil {
@@ -241,18 +225,15 @@ func TestGitAsksNoMetadataService(t *testing.T) {
 		"http://169.254.169.254/latest.git", "https://[fd00:ec2::254]/latest.git", "git://169.254.169.254:80/latest", "ssh://git@169.254.169.254:80/latest",
 		"git@169.254.169.254:latest.git", "http://2852039166/latest.git",
 	} {
-		if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-			t.Errorf("%s: %v", remote, err)
-		}
+		_, _, err := w.CheckOut(context.Background(), remote)
+		assert.Check(t, is.ErrorContains(err, "of a metadata service"), remote)
 	}
 	remote := repository(t, map[string]string{"file": "x"}) + "/away.git"
-	if _, _, err := w.CheckOut(context.Background(), remote); err == nil || !strings.Contains(err.Error(), "403") {
-		t.Errorf("a redirect to one: %v", err)
-	}
+	_, _, err := w.CheckOut(context.Background(), remote)
+	assert.Check(t, is.ErrorContains(err, "403"), "a redirect to one")
 	for _, address := range []string{"169.254.169.254:443", "[fd00:ec2::254]:443"} {
-		if _, err := w.gitProxy.connect(context.Background(), address); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-			t.Errorf("a tunnel to %s: %v", address, err)
-		}
+		_, err := w.gitProxy.connect(context.Background(), address)
+		assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a tunnel to %s", address)
 	}
 	nothingLeft(t, w)
 }
@@ -326,26 +307,19 @@ func TestTheProxyOfGitPassesOnWhatIsAnsweredBeforeTheRequestIsRead(t *testing.T)
 	workerOfGit(t, wide)
 	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) {
 		control := nethttp.NewResponseController(w)
-		if err := errors.Join(control.EnableFullDuplex(), control.Flush()); err != nil {
-			t.Error(err)
-		}
-		if _, err := io.Copy(w, r.Body); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, errors.Join(control.EnableFullDuplex(), control.Flush()))
+		_, err := io.Copy(w, r.Body)
+		assert.Check(t, err)
 	}))
 	defer server.Close()
 	defer server.CloseClientConnections() // One that waits for its request would hold the end up.
 	proxy, err := url.Parse(os.Getenv("HTTP_PROXY"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	client := &nethttp.Client{Transport: &nethttp.Transport{Proxy: nethttp.ProxyURL(proxy)}, Timeout: 20 * time.Second}
 	body, rest := io.Pipe()
 	go rest.Write([]byte("begun, "))
 	response, err := client.Post(server.URL, "text/plain", body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer response.Body.Close()
 	go func() {
 		rest.Write([]byte("ended"))
@@ -361,9 +335,7 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 	defer server.Close()
 	own := func() *url.URL {
 		address, err := url.Parse(os.Getenv("HTTPS_PROXY"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return address
 	}
 	workerOfGit(t, wide)
@@ -377,18 +349,14 @@ func TestTheProxyOfGitTunnelsByTheMachinesOwn(t *testing.T) {
 		client := server.Client()
 		client.Transport.(*nethttp.Transport).Proxy = nethttp.ProxyURL(own())
 		response, err := client.Get(server.URL)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer response.Body.Close()
 		if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
 			t.Errorf("%q, %v", got, err)
 		}
 		client.CloseIdleConnections()
 		over, err := startGitProxy(nethttp.ProxyURL(machines), 1<<20)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer over.close()
 	}
 }
@@ -450,9 +418,7 @@ func TestAServerThatStallsIsNotWaitedForForLong(t *testing.T) {
 	w := workerOfGit(t, wide)
 	w.git.silence = 100 * time.Millisecond
 	_, _, err := w.CheckOut(t.Context(), address+"/a.git")
-	if err == nil || !strings.Contains(err.Error(), "nothing has come of the git repository for 100ms") {
-		t.Errorf("%v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "nothing has come of the git repository for 100ms"))
 	nothingLeft(t, w)
 }
 
@@ -480,9 +446,7 @@ func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
 	left := errors.New("the build is cancelled")
 	leave(left)
 	for range 2 {
-		if err := <-ended; !errors.Is(err, left) {
-			t.Errorf("answered %v", err)
-		}
+		assert.Check(t, is.ErrorIs(<-ended, left))
 	}
 	// One that ends lets the next begin.
 	go fetch(ctx, "last")
@@ -502,13 +466,9 @@ func TestSoManyRepositoriesAreFetchedAtOnce(t *testing.T) {
 	}
 	cancel(left)
 	for range maxGits {
-		if err := <-ended; !errors.Is(err, left) {
-			t.Errorf("answered %v", err)
-		}
+		assert.Check(t, is.ErrorIs(<-ended, left))
 	}
-	if len(asked) != 0 {
-		t.Errorf("%d more were asked", len(asked))
-	}
+	assert.Check(t, len(asked) == 0, "%d more were asked", len(asked))
 	nothingLeft(t, w)
 }
 
@@ -524,9 +484,8 @@ func TestAClientHasNotAllTurnsOfGit(t *testing.T) {
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if _, err := take(soon, "more", "one"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("answered %v", err)
-	}
+	_, err := take(soon, "more", "one")
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded))
 	leave, err := take(t.Context(), "other", "two")
 	must(t, err)
 	leave()

@@ -6,6 +6,9 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
@@ -41,12 +44,10 @@ func TestRegistriesOfCachesAreAsInsecureAsTheBackends(t *testing.T) {
 	}
 	away := httptest.NewServer(nethttp.RedirectHandler("http://169.254.169.254/latest", nethttp.StatusFound))
 	defer away.Close()
-	if _, err := hosts[0].Client.Get(away.URL); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-		t.Errorf("a redirect to a metadata service: %v", err)
-	}
-	if _, err := (&Worker{}).Hosts(false)("169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), "of a metadata service") {
-		t.Errorf("a metadata service: %v", err)
-	}
+	_, err = hosts[0].Client.Get(away.URL)
+	assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a redirect to a metadata service")
+	_, err = (&Worker{}).Hosts(false)("169.254.169.254:80")
+	assert.Check(t, is.ErrorContains(err, "of a metadata service"), "a metadata service")
 }
 
 func TestATokenServersAnswerIsBounded(t *testing.T) {
@@ -61,20 +62,14 @@ func TestATokenServersAnswerIsBounded(t *testing.T) {
 	}
 	for accepted, isWhole := range map[string]bool{"": false, "*/*": true} {
 		request, err := nethttp.NewRequest(nethttp.MethodGet, server.URL, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if accepted != "" {
 			request.Header.Set("Accept", accepted)
 		}
 		response, err := hosts[0].Client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		_, err = io.Copy(io.Discard, response.Body)
 		response.Body.Close()
-		if (err == nil) != isWhole {
-			t.Errorf("of a request that accepts %q: %v", accepted, err)
-		}
+		assert.Check(t, (err == nil) == isWhole, "of a request that accepts %q: %v", accepted, err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
-	"errors"
 	"io"
 	"net"
 	nethttp "net/http"
@@ -21,6 +20,8 @@ import (
 	"github.com/moby/buildkit/source/http"
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sync/semaphore"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 const wantedRefusal = "the address of a metadata service"
@@ -32,9 +33,7 @@ func refused(t *testing.T, transport nethttp.RoundTripper, address string) {
 	if err == nil {
 		response.Body.Close()
 	}
-	if err == nil || !strings.Contains(err.Error(), wantedRefusal) {
-		t.Errorf("%s: %v", address, err)
-	}
+	assert.Check(t, is.ErrorContains(err, wantedRefusal), address)
 }
 
 var metadataHosts = []string{
@@ -65,9 +64,7 @@ func TestADownloadAsksNoMetadataService(t *testing.T) {
 		refused(t, transport, server.URL+"/away")
 	}
 	response, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer response.Body.Close()
 	if got, err := io.ReadAll(response.Body); err != nil || string(got) != "content" {
 		t.Errorf("%q, %v", got, err)
@@ -143,9 +140,7 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 	server := httptest.NewServer(nethttp.HandlerFunc(func(w nethttp.ResponseWriter, r *nethttp.Request) { io.WriteString(w, r.URL.String()) }))
 	defer server.Close()
 	proxy, err := url.Parse(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	transport := downloading(nethttp.ProxyURL(proxy), 1<<20)
 	for _, host := range append([]string{"169.254.169.254.", "2852039166", "0xa9fea9fe", "169.254.43518", "0251.0376.0251.0376"}, metadataHosts...) {
 		refused(t, transport, "http://"+host+"/")
@@ -153,9 +148,7 @@ func TestAProxyIsAskedForNoMetadataService(t *testing.T) {
 	}
 	for _, address := range []string{"http://files.example/1", "http://192.0.2.1/1", "http://[2001:db8::1]/1"} {
 		response, err := (&nethttp.Client{Transport: transport}).Get(address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer response.Body.Close()
 		if got, err := io.ReadAll(response.Body); err != nil || string(got) != address {
 			t.Errorf("%q, %v", got, err)
@@ -261,9 +254,7 @@ func TestAWebServerLeadsToNoSession(t *testing.T) {
 		made, err := files.Resolve(t.Context(), id, sessions, nil)
 		must(t, err)
 		_, _, _, _, err = made.CacheKey(t.Context(), &resolvingJob{job{session: client.ID()}}, 0)
-		if err == nil || !strings.Contains(err.Error(), "redirects to a client's session") {
-			t.Errorf("%s: %v", target, err)
-		}
+		assert.Check(t, is.ErrorContains(err, "redirects to a client's session"), target)
 	}
 }
 
@@ -279,9 +270,8 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
 	must(t, err)
 	defer answer.Body.Close()
-	if _, err := io.ReadAll(answer.Body); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error(err)
-	}
+	_, err = io.ReadAll(answer.Body)
+	assert.Check(t, is.ErrorIs(err, os.ErrDeadlineExceeded))
 }
 
 func TestAClientsDownloadsAreBounded(t *testing.T) {
@@ -336,15 +326,13 @@ func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	must(t, err)
 	second, err := dial()
 	must(t, err)
-	if _, err := dial(); err == nil || !strings.Contains(err.Error(), "too many connections to the web") {
-		t.Errorf("the third: %v", err)
-	}
+	_, err = dial()
+	assert.Check(t, is.ErrorContains(err, "too many connections to the web"), "the third")
 	// The place of each is given back once, and that of one that fails.
 	must(t, second.Close())
 	_ = second.Close()
-	if _, err := bounded.DialContext(t.Context(), "tcp", "169.254.169.254:80"); err == nil || !strings.Contains(err.Error(), wantedRefusal) {
-		t.Errorf("a metadata service: %v", err)
-	}
+	_, err = bounded.DialContext(t.Context(), "tcp", "169.254.169.254:80")
+	assert.Check(t, is.ErrorContains(err, wantedRefusal), "a metadata service")
 	third, err := dial()
 	must(t, err)
 	if _, err := dial(); err == nil {

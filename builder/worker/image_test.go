@@ -4,12 +4,13 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
 )
@@ -34,32 +35,23 @@ func keyed(t *testing.T, w *Worker) *imageInstance {
 	t.Helper()
 	source := &imageSource{worker: w}
 	id, err := source.Identifier("", baseName, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	instance, err := source.Resolve(context.Background(), id, nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, _, _, _, err := instance.CacheKey(context.Background(), aJob{}, 0); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	_, _, _, _, err = instance.CacheKey(context.Background(), aJob{}, 0)
+	assert.NilError(t, err)
 	return instance.(*imageInstance)
 }
 
 func removeImage(t *testing.T, w *Worker, image string) {
 	t.Helper()
-	if err := w.backend.RemoveImage(context.Background(), image); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.backend.RemoveImage(context.Background(), image))
 }
 
 func snapshotOf(t *testing.T, instance *imageInstance) []digest.Digest {
 	t.Helper()
 	made, err := instance.Snapshot(context.Background(), aJob{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer made.Release(context.Background())
 	return made.(*ref).diffIDs
 }
@@ -98,7 +90,6 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	}
 	remove()
 	pulled = baseImage("second")
-	if _, err := instance.Snapshot(context.Background(), aJob{}); err == nil || !strings.Contains(err.Error(), "was removed while it was being built from") {
-		t.Errorf("another image was taken: %v", err)
-	}
+	_, err := instance.Snapshot(context.Background(), aJob{})
+	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
 }

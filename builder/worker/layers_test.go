@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend"
 )
@@ -21,14 +23,10 @@ import (
 func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string) {
 	t.Helper()
 	before, err := marksOf(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	change()
 	layer, err := measured(&layerContent{dir: dir, before: before})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var out bytes.Buffer
 	if size, err := layer.Content.WriteTo(&out); err != nil || size != layer.Size || digest.FromBytes(out.Bytes()) != layer.DiffID {
 		t.Errorf("%d bytes are written, not %d of %s: %v", size, layer.Size, layer.DiffID, err)
@@ -39,9 +37,7 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 		if err == io.EOF {
 			return layer, entries
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		entries = append(entries, fmt.Sprintf("%c %s %s", header.Typeflag, header.Name, header.Linkname))
 	}
 }
@@ -49,9 +45,7 @@ func layerOf(t *testing.T, dir string, change func()) (*backend.Layer, []string)
 func must(t *testing.T, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 }
 
@@ -69,9 +63,7 @@ func TestALayerHasWhatChangedWithItsDirectoriesAndWhiteouts(t *testing.T) {
 		must(t, os.Link(at("d/new"), at("d/second")), os.Symlink("new", at("d/symlink")))
 	})
 	want := []string{"5 d/ ", "0 d/new ", "1 d/second d/new", "2 d/symlink new", "0 d/.wh.gone ", "0 d/.wh.removed "}
-	if !slices.Equal(entries, want) {
-		t.Errorf("%q instead of %q", entries, want)
-	}
+	assert.Check(t, slices.Equal(entries, want), "%q instead of %q", entries, want)
 }
 
 func TestADirectoryInPlaceOfAFileAndTheOtherWayRoundAreWritten(t *testing.T) {
@@ -85,9 +77,7 @@ func TestADirectoryInPlaceOfAFileAndTheOtherWayRoundAreWritten(t *testing.T) {
 		write(t, dir, "file/in", "")
 	})
 	want := []string{"0 dir ", "5 file/ ", "0 file/in "}
-	if !slices.Equal(entries, want) {
-		t.Errorf("%q instead of %q", entries, want)
-	}
+	assert.Check(t, slices.Equal(entries, want), "%q instead of %q", entries, want)
 }
 
 func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {
@@ -102,9 +92,7 @@ func TestTheSameRemovalsAreTheSameLayer(t *testing.T) {
 				must(t, os.Remove(filepath.Join(dir, fmt.Sprint("f", number))))
 			}
 		})
-		if len(entries) != 20 {
-			t.Fatalf("%q", entries)
-		}
+		assert.Assert(t, is.Len(entries, 20))
 		if first == nil {
 			first = layer
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	fscopy "github.com/tonistiigi/fsutil/copy"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // mountedAt is a directory in the form of file operations.
@@ -239,9 +240,7 @@ func TestNothingIsWrittenToAFileThatIsThere(t *testing.T) {
 	} {
 		must(t, os.RemoveAll(target), os.Mkdir(target, 0o755))
 		must(t, l.Copy(t.Context(), mountedAt(t, source), mountedAt(t, target), nil, nil, whole))
-		if err := change(mountedAt(t, other), mountedAt(t, target)); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, change(mountedAt(t, other), mountedAt(t, target)), name)
 		if after := filesAt(t, source); !slices.Equal(after, before) {
 			t.Errorf("%s: the source is %q", name, after)
 		}

@@ -12,6 +12,8 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/solver"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -28,9 +30,7 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	files := newTree(w, "image", false)
-	if err := files.close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, files.close())
 	for name, look := range map[string]func() error{
 		"fetch": func() error { return files.fetch(ctx, "/x") },
 		"look":  func() error { _, err := files.look(ctx, "/x"); return err },
@@ -40,33 +40,24 @@ func TestFilesThatWereLetGoAreNotFetchedAgain(t *testing.T) {
 			t.Errorf("%s answered %v", name, err)
 		}
 	}
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
-	if _, err := state.files.reader(forBuilds(ctx, nil)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := state.files.reader(forBuilds(ctx, nil))
+	assert.NilError(t, err)
 	dir := t.TempDir()
 	write(t, dir, "file", "")
 	files, err := sent(t, w, dir, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	letGo := w.TakeReferences()
 	kept := w.stateRef(installed(t, w.states, "of the next build"))
-	if err := letGo(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, letGo())
 	w.WaitForRemovals(ctx, "")
-	if left := server.Containers(); len(left) != 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 	if left, err := os.ReadDir(w.contexts.root); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -74,12 +65,8 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 		t.Errorf("in use: %v, of the next build: %v", w.states.isInUse(state.id), w.states.isInUse(kept.id))
 	}
 	// A late release changes nothing.
-	if err := errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)); err != nil {
-		t.Fatal(err)
-	}
-	if w.states.isInUse(kept.id) {
-		t.Error("still in use")
-	}
+	assert.NilError(t, errors.Join(state.Release(ctx), files.Release(ctx), kept.Release(ctx)))
+	assert.Check(t, !w.states.isInUse(kept.id), "still in use")
 }
 
 func TestAForgottenReferenceIsReleased(t *testing.T) {
@@ -97,9 +84,7 @@ func TestAForgottenReferenceIsReleased(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); w.states.isInUse(held.id) && time.Now().Before(end); {
 		runtime.GC()
 	}
-	if w.states.isInUse(held.id) {
-		t.Error("still in use")
-	}
+	assert.Check(t, !w.states.isInUse(held.id), "still in use")
 }
 
 func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
@@ -108,12 +93,9 @@ func TestTheResultOfACancelledStepIsReleased(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	results := []solver.Result{bkworker.NewWorkerRefResult(state, w)}
-	if _, err := unlessCancelled(ctx, results, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("answered %v", err)
-	}
-	if w.states.isInUse(state.id) {
-		t.Error("still in use")
-	}
+	_, err := unlessCancelled(ctx, results, nil)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
+	assert.Check(t, !w.states.isInUse(state.id), "still in use")
 }
 
 func TestAStateInUseIsKnownToBeThere(t *testing.T) {
@@ -151,19 +133,16 @@ func TestAContextIsLookedForWhileItIsReferredTo(t *testing.T) {
 	dir, err := w.contexts.take("")
 	must(t, err)
 	files := w.contextRef("context:1", dir)
-	if _, err := w.LoadRef(ctx, "context:1", false); !errors.Is(err, solver.ErrNotFound) {
-		t.Errorf("it is used: %v", err)
-	}
+	_, err = w.LoadRef(ctx, "context:1", false)
+	assert.Check(t, is.ErrorIs(err, solver.ErrNotFound), "it is used")
 	held, err := w.LoadRef(ctx, "context:1", true)
 	must(t, err)
 	must(t, files.Release(ctx))
-	if _, err := os.Stat(dir.path); err != nil {
-		t.Error(err)
-	}
+	_, err = os.Stat(dir.path)
+	assert.Check(t, err)
 	must(t, held.Release(ctx))
-	if _, err := w.LoadRef(ctx, "context:1", true); !errors.Is(err, solver.ErrNotFound) {
-		t.Errorf("it is there still: %v", err)
-	}
+	_, err = w.LoadRef(ctx, "context:1", true)
+	assert.Check(t, is.ErrorIs(err, solver.ErrNotFound), "it is there still")
 }
 
 func TestAStateOfWhichNothingIsReadNeedsNoContainer(t *testing.T) {
@@ -172,7 +151,5 @@ func TestAStateOfWhichNothingIsReadNeedsNoContainer(t *testing.T) {
 	if scoped, err := w.scoped(context.Background(), state, nil); err != nil || scoped != state {
 		t.Errorf("%v, %v", scoped, err)
 	}
-	if made := server.Containers(); len(made) != 0 {
-		t.Errorf("made %v", made)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/moby/buildkit/source/local"
+	"gotest.tools/v3/assert"
 )
 
 func TestADirectoryOfThisMachineIsReadWhereItIs(t *testing.T) {
@@ -16,23 +17,18 @@ func TestADirectoryOfThisMachineIsReadWhereItIs(t *testing.T) {
 	done := w.Serve("session", served)
 	instance := &localInstance{worker: w, id: &local.LocalIdentifier{Name: "context", SessionID: "session", FollowPaths: []string{"file"}}}
 	made, err := instance.Snapshot(context.Background(), &job{session: "session"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if dir, err := directoryOf(context.Background(), made); err != nil || dir != served {
 		t.Errorf("it is read at %q, %v", dir, err)
 	}
 	must(t, made.Release(context.Background()))
-	if _, err := os.Stat(filepath.Join(served, "file")); err != nil {
-		t.Errorf("it went with the build: %v", err)
-	}
+	_, err = os.Stat(filepath.Join(served, "file"))
+	assert.Check(t, err, "it went with the build")
 	for name, id := range map[string]*local.LocalIdentifier{
 		"with files that are left out": {SessionID: "session", ExcludePatterns: []string{"file"}},
 		"with some files":              {SessionID: "session", IncludePatterns: []string{"file"}},
 	} {
-		if (&localInstance{worker: w, id: id}).isWhole() {
-			t.Errorf("a context %s is whole", name)
-		}
+		assert.Check(t, !(&localInstance{worker: w, id: id}).isWhole(), "a context %s is whole", name)
 	}
 	done()
 	if _, ok := w.contexts.served.Load("session"); ok {

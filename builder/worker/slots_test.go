@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestSlotsAreASessionsOwn(t *testing.T) {
@@ -17,17 +20,14 @@ func TestSlotsAreASessionsOwn(t *testing.T) {
 	given := make(chan func())
 	go func() {
 		third, err := all.take(context.Background(), "one")
-		if err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, err)
 		given <- third
 	}()
 	cause := errors.New("the build is cancelled")
 	cancelled, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, err := all.take(cancelled, "one"); !errors.Is(err, cause) {
-		t.Errorf("answered %v", err)
-	}
+	_, err = all.take(cancelled, "one")
+	assert.Check(t, is.ErrorIs(err, cause))
 	select {
 	case <-given:
 		t.Error("three have one of two slots")

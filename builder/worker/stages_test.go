@@ -13,6 +13,7 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -64,9 +65,7 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	w, _ := workerOf(t)
 	w.continuesRuns = true
 	one, other := &job{session: "one"}, &job{session: "other"}
-	if !stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container") {
-		t.Fatal("the container is not kept")
-	}
+	assert.Assert(t, stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container"), "the container is not kept")
 	takes := func(next *step, layers ...digest.Digest) bool {
 		at, ok := next.stage()
 		if !ok {
@@ -82,9 +81,7 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 		"another network's": takes(stepOf(w, one, "none"), "a", "b"),
 		"one with a mount":  takes(stepOf(w, one, "", &backendv1.Mount{Target: "/cache"}), "a", "b"),
 	} {
-		if refused {
-			t.Errorf("%s took it", name)
-		}
+		assert.Check(t, !refused, "%s took it", name)
 	}
 	withSecret := stepOf(w, one, "")
 	withSecret.secrets.Files = []*backendv1.SecretFile{{Path: "/run/secrets/one"}}
@@ -114,9 +111,7 @@ func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, b
 	w.continuesRuns = true
 	build = &job{session: "one"}
 	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	stepOf(w, build, "").leave(record{ID: "state"}, id)
 	return w, server, build, id
 }

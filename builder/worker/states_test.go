@@ -13,6 +13,8 @@ import (
 	"github.com/moby/buildkit/client"
 	digest "github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -21,14 +23,10 @@ func statesOf(t *testing.T) (*states, *backendtest.Backend) {
 	t.Helper()
 	server, connection := backendtest.Start(t)
 	db, err := bolt.Open(filepath.Join(t.TempDir(), "states.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { db.Close() })
 	made, err := openStates(connection, db)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return made, server
 }
 
@@ -36,18 +34,14 @@ func statesOf(t *testing.T) (*states, *backendtest.Backend) {
 func installed(t *testing.T, s *states, name string) record {
 	t.Helper()
 	made, err := s.install(context.Background(), []digest.Digest{digest.FromString(name)}, nil, origin{description: name, kind: client.UsageRecordTypeRegular})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return made
 }
 
 func pruned(t *testing.T, s *states, options client.PruneInfo) []string {
 	t.Helper()
 	var gone []string
-	if err := s.prune(context.Background(), func(info client.UsageInfo) { gone = append(gone, info.Description) }, options); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, s.prune(context.Background(), func(info client.UsageInfo) { gone = append(gone, info.Description) }, options))
 	slices.Sort(gone)
 	return gone
 }
@@ -59,12 +53,10 @@ func TestAHeldStateIsNotPruned(t *testing.T) {
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"free"}) {
 		t.Errorf("pruned %v", gone)
 	}
-	if _, err := s.load(context.Background(), held.ID); err != nil {
-		t.Error(err)
-	}
-	if _, err := s.load(context.Background(), free.ID); !errors.Is(err, errNoState) {
-		t.Errorf("the pruned state: %v", err)
-	}
+	_, err := s.load(context.Background(), held.ID)
+	assert.Check(t, err)
+	_, err = s.load(context.Background(), free.ID)
+	assert.Check(t, is.ErrorIs(err, errNoState), "the pruned state")
 }
 
 func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
@@ -84,9 +76,7 @@ func TestAStateThatIsBeingPrunedIsNotHandedOut(t *testing.T) {
 			<-asking
 		}
 	}
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 1))
 	if got := <-loaded; !errors.Is(got.err, errNoState) {
 		t.Errorf("the state was handed out while it was removed: %v", got.err)
 	}
@@ -98,14 +88,11 @@ func TestAStateIsNotPrunedWhileItIsLookedFor(t *testing.T) {
 	s.letGo(made.ID)
 	server.Before = func(procedure string) {
 		if procedure == "InspectImage" {
-			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-				t.Errorf("pruned %v", gone)
-			}
+			assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 		}
 	}
-	if _, err := s.load(context.Background(), made.ID); err != nil {
-		t.Error(err)
-	}
+	_, err := s.load(context.Background(), made.ID)
+	assert.Check(t, err)
 	if there := server.Images(); !slices.Equal(there, []string{made.ID}) {
 		t.Errorf("the backend has %v", there)
 	}
@@ -114,12 +101,9 @@ func TestAStateIsNotPrunedWhileItIsLookedFor(t *testing.T) {
 func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 	s, _ := statesOf(t)
 	made := installed(t, s, "made")
-	if err := s.backend.RemoveImage(context.Background(), made.ID); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.load(context.Background(), made.ID); !errors.Is(err, errNoState) {
-		t.Errorf("loaded: %v", err)
-	}
+	assert.NilError(t, s.backend.RemoveImage(context.Background(), made.ID))
+	_, err := s.load(context.Background(), made.ID)
+	assert.Check(t, is.ErrorIs(err, errNoState), "loaded")
 	if left, err := s.list(); err != nil || len(left) != 0 {
 		t.Errorf("left %v, %v", left, err)
 	}
@@ -128,9 +112,7 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 func TestStatesAndRecordsThatLackTheOtherAreRemovedAtTheStart(t *testing.T) {
 	s, server := statesOf(t)
 	whole, gone, lost := installed(t, s, "whole"), installed(t, s, "gone"), installed(t, s, "lost")
-	if err := errors.Join(s.backend.RemoveImage(t.Context(), gone.ID), s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(s.backend.RemoveImage(t.Context(), gone.ID), s.forget(lost.ID), s.removeLost(t.Context())))
 	if left, err := s.list(); err != nil || len(left) != 1 || left[0].ID != whole.ID {
 		t.Errorf("records %v, %v", left, err)
 	}
@@ -157,9 +139,7 @@ func TestALostStateInUseStays(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")
 	server.RemoveImageError = connect.NewError(connect.CodeAlreadyExists, errors.New("conflict: unable to delete (must be forced)"))
-	if err := errors.Join(s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(s.forget(lost.ID), s.removeLost(t.Context())))
 	if there := server.Images(); !slices.Equal(there, []string{lost.ID}) {
 		t.Errorf("the backend has %v", there)
 	}
@@ -192,22 +172,14 @@ func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
 				data := bytes.Clone(bucket.Get([]byte(damaged.ID)))
 				return bucket.Put([]byte(damaged.ID), damage(data))
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			again, err := openStates(s.backend, s.db)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := again.removeLost(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := again.load(context.Background(), damaged.ID); !errors.Is(err, errNoState) {
-				t.Errorf("loaded: %v", err)
-			}
-			if _, err := again.load(context.Background(), whole.ID); err != nil {
-				t.Error(err)
-			}
+			assert.NilError(t, err)
+			assert.NilError(t, again.removeLost(context.Background()))
+			_, err = again.load(context.Background(), damaged.ID)
+			assert.Check(t, is.ErrorIs(err, errNoState), "loaded")
+			_, err = again.load(context.Background(), whole.ID)
+			assert.Check(t, err)
 			if made := installed(t, again, "damaged"); made.ID != damaged.ID || !slices.Equal(made.DiffIDs, damaged.DiffIDs) {
 				t.Errorf("made %v", made)
 			}
@@ -220,25 +192,19 @@ func TestTheCacheKeepsWhatWasUsedLastWithinItsSize(t *testing.T) {
 	for _, name := range []string{"old", "new"} {
 		made := installed(t, s, name)
 		made.Size = 100
-		if err := s.put(made); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, s.put(made))
 		s.letGo(made.ID)
 	}
 	old := record{}
 	all, err := s.list()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, each := range all {
 		if each.Description == "old" {
 			old = each
 		}
 	}
 	old.LastUsedAt = old.LastUsedAt.AddDate(0, 0, -1)
-	if err := s.put(old); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, s.put(old))
 	w := &Worker{states: s, limits: Limits{CacheBytes: 150}}
 	if gone := pruned(t, s, w.GCPolicy()[0]); !slices.Equal(gone, []string{"old"}) {
 		t.Errorf("pruned %v", gone)
@@ -256,9 +222,7 @@ func TestTheCacheRemovesChildrenBeforeTheirParents(t *testing.T) {
 		if name != "other" {
 			each.Parent, parent = parent, each.ID
 		}
-		if err := s.put(each); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, s.put(each))
 		made[name] = each
 	}
 	for _, each := range []struct {
@@ -281,13 +245,9 @@ func TestAHeldChildKeepsItsParent(t *testing.T) {
 	s, _ := statesOf(t)
 	parent, child := installed(t, s, "parent"), installed(t, s, "child")
 	child.Parent = parent.ID
-	if err := s.put(child); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, s.put(child))
 	s.letGo(parent.ID)
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 	s.letGo(child.ID)
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"child", "parent"}) {
 		t.Errorf("pruned %v", gone)
@@ -298,12 +258,9 @@ func TestAStateIsNotItsOwnParent(t *testing.T) {
 	s, _ := statesOf(t)
 	ctx := context.Background()
 	step, err := s.install(ctx, nil, nil, origin{kind: client.UsageRecordTypeInternal})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.install(ctx, nil, nil, origin{parent: step.ID, description: "unchanged", kind: client.UsageRecordTypeRegular}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	_, err = s.install(ctx, nil, nil, origin{parent: step.ID, description: "unchanged", kind: client.UsageRecordTypeRegular})
+	assert.NilError(t, err)
 	s.letGo(step.ID)
 	s.letGo(step.ID)
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"unchanged"}) {
@@ -318,15 +275,11 @@ func TestACommittedStateIsHeldAndKnown(t *testing.T) {
 	server.After = func(string) { cancel() }
 	from := origin{description: "RUN", kind: client.UsageRecordTypeRegular}
 	made, err := s.commit(ctx, "container", nil, from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if known, err := s.recorded(made.ID); err != nil || known.Description != "RUN" || known.Size != 1024 || len(known.DiffIDs) != 1 {
 		t.Errorf("knows %v, %v", known, err)
 	}
-	if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 0 {
-		t.Errorf("pruned %v", gone)
-	}
+	assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 0))
 	s.letGo(made.ID)
 	if gone := pruned(t, s, client.PruneInfo{All: true}); !slices.Equal(gone, []string{"RUN"}) || len(server.Images()) != 0 {
 		t.Errorf("pruned %v, left %v", gone, server.Images())
@@ -338,16 +291,12 @@ func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
 	ctx := context.Background()
 	from := origin{description: "RUN", kind: client.UsageRecordTypeRegular}
 	made, err := s.commit(ctx, "container", nil, from)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	s.letGo(made.ID)
 	commits := 0
 	server.After = func(string) {
 		if commits++; commits == 1 {
-			if gone := pruned(t, s, client.PruneInfo{All: true}); len(gone) != 1 {
-				t.Errorf("pruned %v", gone)
-			}
+			assert.Check(t, is.Len(pruned(t, s, client.PruneInfo{All: true}), 1))
 		}
 	}
 	again, err := s.commit(ctx, "container", nil, from)
@@ -358,9 +307,7 @@ func TestAStateThatIsPrunedAsAnEqualOneIsCommittedIsThere(t *testing.T) {
 		t.Errorf("the backend has %v", there)
 	}
 	s.letGo(made.ID)
-	if s.isInUse(made.ID) {
-		t.Error("it is still held")
-	}
+	assert.Check(t, !s.isInUse(made.ID), "it is still held")
 }
 
 func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"math"
@@ -18,6 +17,8 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
 	bkworker "github.com/moby/buildkit/worker"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 )
@@ -151,9 +152,8 @@ func TestAnArchiveThatIsAddedAsksForManyEntriesAtOnce(t *testing.T) {
 	if len(*asked) != 3 || (*asked)[2] != "/to/d/x" {
 		t.Errorf("asked %d times: %q", len(*asked), *asked)
 	}
-	if _, err := skeleton.root.Lstat("to/d/1"); err != nil {
-		t.Error(err)
-	}
+	_, err := skeleton.root.Lstat("to/d/1")
+	assert.Check(t, err)
 }
 
 // Protobuf has no such strings: a question with one is never sent.
@@ -171,9 +171,8 @@ func TestNamesThatAreNoUTF8AreNotAskedFor(t *testing.T) {
 	if want := []string{"/ /to /to/a"}; !slices.Equal(*asked, want) {
 		t.Errorf("asked %q", *asked)
 	}
-	if _, err := skeleton.look(ctx, "/to/"+latin+"/b"); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
+	_, err := skeleton.look(ctx, "/to/"+latin+"/b")
+	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist))
 	file := filepath.Join(t.TempDir(), "a.tar")
 	must(t, os.WriteFile(file, packed(t, latin, latin+".d/", latin+".d/c", "d"), 0o600))
 	if isArchive, err := w.showArchive(ctx, skeleton, file, "a.tar", "/to"); !isArchive || err != nil {
@@ -184,9 +183,8 @@ func TestNamesThatAreNoUTF8AreNotAskedFor(t *testing.T) {
 	must(t, files.fetch(ctx, "/to/there/"+latin))
 	server.Archive = packed(t, "there/", "there/"+latin)
 	must(t, files.fetch(ctx, "/to/there"))
-	if _, err := files.root.Lstat("to/there/" + latin); err != nil {
-		t.Errorf("it is missing with its directory too: %v", err)
-	}
+	_, err = files.root.Lstat("to/there/" + latin)
+	assert.Check(t, err, "it is missing with its directory too")
 }
 
 func TestAnEntryOfAnySizeIsCheckedAtOnce(t *testing.T) {

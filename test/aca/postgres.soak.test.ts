@@ -45,17 +45,8 @@ describe("postgres as a job", { skip }, () => {
   ].join(" && ");
   const startServer = (): Promise<string> =>
     ok(
-      "run",
-      "--detach",
-      "--name",
-      "db",
-      "--network-alias",
-      "postgres",
-      ...onLane,
-      "postgres",
-      "sh",
-      "-c",
-      serve,
+      ...["run", "--detach", "--name", "db", "--network-alias", "postgres", ...onLane, "postgres"],
+      ...["sh", "-c", serve],
     );
   const address = "postgresql://postgres:5432/";
   const query = "select count(*), inet_client_addr() = inet_server_addr() from generate_series(1, 100000)";
@@ -84,11 +75,7 @@ describe("postgres as a job", { skip }, () => {
     const refused = async (...args: string[]): Promise<string> => {
       const volume = ["--volume", "data:/data"];
       const { code, text, errorText } = await aca.daemon.docker(
-        "run",
-        "--rm",
-        ...volume,
-        "postgres",
-        ...args,
+        ...["run", "--rm", ...volume, "postgres", ...args],
       );
       assert.notEqual(code, 0);
       return text + errorText;

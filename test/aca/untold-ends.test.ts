@@ -35,14 +35,7 @@ describe("containers whose execution has ended while Log Analytics is not to be 
   ): Promise<{ readonly execution: string; readonly run: Promise<CommandResult> }> => {
     const { daemon, azure } = aca;
     const run = daemon.docker(
-      "run",
-      "--name",
-      name,
-      ...options,
-      "busybox",
-      "sh",
-      "-c",
-      "echo first; sleep 1000000",
+      ...["run", "--name", name, ...options, "busybox", "sh", "-c", "echo first; sleep 1000000"],
     );
     await untilTrue(async () => (await daemon.docker("logs", name)).text === "first");
     const id = await inspect("{{.Id}}", name);

@@ -20,10 +20,8 @@ after(async () => {
 
 const subnetOf = (daemon: Daemon, network: string) =>
   daemon.ok(
-    "network",
-    "inspect",
-    "--format={{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}}",
-    network,
+    ...["network", "inspect"],
+    ...["--format={{(index .IPAM.Config 0).Subnet}} {{(index .IPAM.Config 0).Gateway}}", network],
   );
 
 test("each takes pools of its own", async () => {

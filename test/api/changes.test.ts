@@ -117,15 +117,8 @@ describe("docker export", () => {
 
   test("gives the whole file system of a running and an ended container, without mounts", async () => {
     await ok(
-      "run",
-      "-d",
-      "--name=running",
-      "-v",
-      "/data",
-      "busybox",
-      "sh",
-      "-c",
-      "touch /data/in /own; sleep 1000",
+      ...["run", "-d", "--name=running", "-v", "/data", "busybox"],
+      ...["sh", "-c", "touch /data/in /own; sleep 1000"],
     );
     await ok("exec", "running", "sh", "-c", "until test -e /own; do :; done; rm /bin/ls");
     for (const state of ["running", "ended"]) {
@@ -191,18 +184,8 @@ describe("docker commit", () => {
   test("makes an image of what changed, with the container's configuration and changes over it", async () => {
     const since = `${Math.floor(Date.now() / 1000) - 1}`;
     await ok(
-      "run",
-      "--name=work",
-      "-e",
-      "A=1",
-      "-l",
-      "own=label",
-      "-w",
-      "/tmp",
-      "busybox",
-      "sh",
-      "-c",
-      "echo new > /tmp/f; rm /bin/ls",
+      ...["run", "--name=work", "-e", "A=1", "-l", "own=label", "-w", "/tmp", "busybox"],
+      ...["sh", "-c", "echo new > /tmp/f; rm /bin/ls"],
     );
     const id = await ok(
       ...[

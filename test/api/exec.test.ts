@@ -36,17 +36,8 @@ describe("docker exec", () => {
   test("takes environment, user and working directory, and inherits the container's", async () => {
     await running("settings", "-e", "FROM=container", "-w", "/var");
     const text = await ok(
-      "exec",
-      "-e",
-      "OWN=exec",
-      "-u",
-      "app",
-      "-w",
-      "/tmp",
-      "settings",
-      "sh",
-      "-c",
-      "echo $FROM $OWN; id -u; pwd",
+      ...["exec", "-e", "OWN=exec", "-u", "app", "-w", "/tmp", "settings"],
+      ...["sh", "-c", "echo $FROM $OWN; id -u; pwd"],
     );
     assert.equal(text, "container exec\n1000\n/tmp");
     assert.equal(await ok("exec", "settings", "pwd"), "/var");

@@ -90,13 +90,8 @@ describe("a container with a health check", () => {
 
   test("whose check takes too long, or cannot be run, says so", async () => {
     await run("slow", [
-      ...often,
-      "--health-cmd",
-      "echo begun; sleep 1000",
-      "--health-timeout",
-      "1s",
-      "--health-retries",
-      "1",
+      ...[...often, "--health-cmd", "echo begun; sleep 1000", "--health-timeout", "1s"],
+      ...["--health-retries", "1"],
     ]);
     const late = await healthBecomes("slow", ({ Status }) => Status === "unhealthy");
     assert.ok(late.Log.every(({ ExitCode }) => ExitCode === -1));

@@ -42,31 +42,17 @@ describe("docker run --mount type=image", () => {
       assert.match(write.errorText, /Read-only file system/);
     }
     const part = await docker(
-      "run",
-      "--rm",
-      ...mount("tools:1", ",image-subpath=tool"),
-      "busybox",
-      "ls",
-      "/mnt/tools",
+      ...["run", "--rm", ...mount("tools:1", ",image-subpath=tool"), "busybox", "ls", "/mnt/tools"],
     );
     assert.equal(part.text, "version", part.errorText);
     // A link means what it means in its image.
     const linked = await docker(
-      "run",
-      "--rm",
-      ...mount("tools:1", ",image-subpath=linked"),
-      "busybox",
-      "cat",
+      ...["run", "--rm", ...mount("tools:1", ",image-subpath=linked"), "busybox", "cat"],
       "/mnt/tools/version",
     );
     assert.equal(linked.text, "v1", linked.errorText);
     const file = await docker(
-      "run",
-      "--rm",
-      ...mount("tools:1", ",image-subpath=current"),
-      "busybox",
-      "cat",
-      "/mnt/tools",
+      ...["run", "--rm", ...mount("tools:1", ",image-subpath=current"), "busybox", "cat", "/mnt/tools"],
     );
     if (backendUnderTest() === "local") {
       assert.equal(file.text, "v1", file.errorText);
@@ -113,11 +99,7 @@ describe("docker run --mount type=image", () => {
     assert.deepEqual([missing.status, missing.json()], [404, { message: "No such image: nosuch:1" }]);
     await tools("tools:1");
     const noPath = await docker(
-      "run",
-      "--rm",
-      ...mount("tools:1", ",image-subpath=nowhere"),
-      "busybox",
-      "true",
+      ...["run", "--rm", ...mount("tools:1", ",image-subpath=nowhere"), "busybox", "true"],
     );
     const refusals = {
       local: /cannot access path .*nowhere/,

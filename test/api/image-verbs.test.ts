@@ -278,16 +278,8 @@ describe("docker volume prune", () => {
     await ok("volume", "create", "plain");
     await ok("volume", "create"); // anonymous
     await ok(
-      "run",
-      "--name=holder",
-      "-v",
-      "held:/held",
-      "-v",
-      "/anonymous",
-      "busybox",
-      "sh",
-      "-c",
-      "dd if=/dev/zero of=/held/x bs=1k count=64",
+      ...["run", "--name=holder", "-v", "held:/held", "-v", "/anonymous", "busybox"],
+      ...["sh", "-c", "dd if=/dev/zero of=/held/x bs=1k count=64"],
     );
     const first = await ok("volume", "prune", "--force");
     assert.match(first, /^[0-9a-f]{64}$/m);
@@ -319,14 +311,8 @@ describe("docker system df", () => {
 
   test("counts images, containers and volumes", async () => {
     await ok(
-      "run",
-      "--name=writer",
-      "-v",
-      "filled:/filled",
-      "busybox",
-      "sh",
-      "-c",
-      "head -c 100000 /dev/zero > /own; head -c 200000 /dev/zero > /filled/x",
+      ...["run", "--name=writer", "-v", "filled:/filled", "busybox"],
+      ...["sh", "-c", "head -c 100000 /dev/zero > /own; head -c 200000 /dev/zero > /filled/x"],
     );
     const response = await call("GET", "/v1.51/system/df");
     assert.equal(response.status, 200, response.text);

@@ -18,15 +18,8 @@ const actionsOf = async (id: string) => (await eventsOf(id)).map(({ Action }) =>
 /** A container that counts in its log as long as it is not frozen. */
 const counting = (name: string, ...flags: string[]) =>
   ok(
-    "run",
-    "-d",
-    "--name",
-    name,
-    ...flags,
-    "busybox",
-    "sh",
-    "-c",
-    "i=0; while sleep 0.02; do i=$((i+1)); echo $i; done",
+    ...["run", "-d", "--name", name, ...flags, "busybox"],
+    ...["sh", "-c", "i=0; while sleep 0.02; do i=$((i+1)); echo $i; done"],
   );
 
 /** A container's log, once it has not grown for as long as it would take a {@link counting} one to write many lines. */
@@ -227,12 +220,8 @@ describe("docker update", () => {
     skip: onlyOn("local", "Fargate limits no number of processes"),
   }, async () => {
     await ok(
-      "create",
-      "--name=later",
-      "busybox",
-      "sh",
-      "-c",
-      "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null",
+      ...["create", "--name=later", "busybox"],
+      ...["sh", "-c", "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null"],
     );
     await ok("update", "--pids-limit", "17", "--restart", "no", "later");
     await docker("start", "--attach", "later");
@@ -242,15 +231,7 @@ describe("docker update", () => {
 
   test("refuses what cannot be, and changes nothing", async () => {
     const id = await ok(
-      "run",
-      "-d",
-      "--rm",
-      "--name=strict",
-      "--memory=64m",
-      "--cpus=1",
-      "busybox",
-      "sleep",
-      "1000",
+      ...["run", "-d", "--rm", "--name=strict", "--memory=64m", "--cpus=1", "busybox", "sleep", "1000"],
     );
     for (const [body, status, message] of [
       [{ Memory: 1 }, 400, "Minimum memory limit allowed is 6MB"],
@@ -342,13 +323,7 @@ describe("docker container prune", () => {
   test("removes what does not run and tells the space it took", async () => {
     const running = await counting("survivor");
     const ended = await ok(
-      "run",
-      "-d",
-      "--name=ended",
-      "busybox",
-      "sh",
-      "-c",
-      "head -c 5000 /dev/zero > /file",
+      ...["run", "-d", "--name=ended", "busybox", "sh", "-c", "head -c 5000 /dev/zero > /file"],
     );
     const made = await ok("create", "--name", "made", "busybox", "true");
     await ok("wait", "ended");
@@ -373,11 +348,7 @@ describe("docker container prune", () => {
     const listed = async () => (await ok("ps", "--all", "--quiet", "--no-trunc")).split("\n").toSorted();
     assert.deepEqual(await listed(), [kept, staged].toSorted());
     const text = await ok(
-      "container",
-      "prune",
-      "--force",
-      "--filter=label!=keep",
-      "--filter=until=2099-01-01",
+      ...["container", "prune", "--force", "--filter=label!=keep", "--filter=until=2099-01-01"],
     );
     assert.match(text, /Total reclaimed space: 0B$/);
     assert.deepEqual(await listed(), [kept]);
@@ -390,12 +361,7 @@ describe("docker container prune", () => {
 describe("sizes of containers", () => {
   test("are told when they are asked for: what was written, and that with the image", async () => {
     await ok(
-      "run",
-      "--name=writer",
-      "busybox",
-      "sh",
-      "-c",
-      "head -c 123456 /dev/zero > /file; ln /file /same",
+      ...["run", "--name=writer", "busybox", "sh", "-c", "head -c 123456 /dev/zero > /file; ln /file /same"],
     );
     const image = Number(await inspect("busybox", "{{.Size}}"));
     assert.equal(

@@ -22,14 +22,7 @@ describe("a limit that the machine cannot keep", () => {
 
   test("is discarded with a warning, at a creation and at an update", { skip: keepsWeight }, async () => {
     const run = await docker(
-      "run",
-      "-d",
-      "--name=weighed",
-      "--blkio-weight",
-      "300",
-      "busybox",
-      "sleep",
-      "1000",
+      ...["run", "-d", "--name=weighed", "--blkio-weight", "300", "busybox", "sleep", "1000"],
     );
     assert.equal(run.code, 0, run.errorText);
     assert.match(run.errorText, new RegExp(`WARNING: ${warning}`));

@@ -13,15 +13,8 @@ const skip = onlyOn("local", "a task's namespaces are its own");
 
 const sleeping = (name: string, ...flags: string[]) =>
   ok(
-    "run",
-    "-d",
-    "--name",
-    name,
-    ...flags,
-    "busybox",
-    "sh",
-    "-c",
-    "trap exit TERM; while sleep 0.1; do :; done",
+    ...["run", "-d", "--name", name, ...flags, "busybox"],
+    ...["sh", "-c", "trap exit TERM; while sleep 0.1; do :; done"],
   );
 const namespace = (container: string, kind: string) =>
   ok("exec", container, "readlink", `/proc/self/ns/${kind}`);

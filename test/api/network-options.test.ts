@@ -89,12 +89,7 @@ describe("an endpoint", onBridges, () => {
     await ok("network", "create", "other");
     await sleeping("box");
     const { code, errorText } = await docker(
-      "network",
-      "connect",
-      "--driver-opt",
-      "com.docker.network.endpoint.ifname=eth0",
-      "other",
-      "box",
+      ...["network", "connect", "--driver-opt", "com.docker.network.endpoint.ifname=eth0", "other", "box"],
     );
     assert.equal(code, 1);
     assert.match(errorText, /error renaming interface ".*" to "eth0": file exists/);
@@ -155,11 +150,7 @@ describe("a network", onBridges, () => {
     await sleeping("box", "--network", "sized");
     assert.match(await inside("box", "ip", "link", "show", "net0"), / mtu 1234 /);
     const { errorText } = await docker(
-      "network",
-      "create",
-      "-o",
-      `com.docker.network.bridge.name=${bridge}`,
-      "again",
+      ...["network", "create", "-o", `com.docker.network.bridge.name=${bridge}`, "again"],
     );
     assert.match(errorText, /conflicts with network \w{64} \(sized\): networks have same bridge name/);
     const taken = await docker("network", "create", "-o", "com.docker.network.bridge.name=lo", "loopback");
@@ -279,14 +270,7 @@ test(
   async () => {
     const hosts = async (...flags: string[]) =>
       ok(
-        "run",
-        "--rm",
-        "-h",
-        "foo.example.com",
-        "--add-host=up:host-gateway",
-        ...flags,
-        "busybox",
-        "cat",
+        ...["run", "--rm", "-h", "foo.example.com", "--add-host=up:host-gateway", ...flags, "busybox", "cat"],
         "/etc/hosts",
       );
     assert.match(await hosts(), /^(172|192)\.\d+\.\d+\.\d+\tfoo\.example\.com foo$/m);

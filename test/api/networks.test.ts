@@ -28,18 +28,7 @@ const ports = new Set<string>();
 /** A container that tells its name to whoever connects to its port. */
 async function serving(name: string, ...flags: string[]): Promise<string> {
   const id = await ok(
-    "run",
-    "-d",
-    "--name",
-    name,
-    ...flags,
-    "busybox",
-    "nc",
-    "-ll",
-    "-p",
-    portOf(name),
-    "-e",
-    "echo",
+    ...["run", "-d", "--name", name, ...flags, "busybox", "nc", "-ll", "-p", portOf(name), "-e", "echo"],
     name,
   );
   await until(async () =>
@@ -150,16 +139,7 @@ describe("names", () => {
     await serving("there", "--network", "at-once");
     for (let round = 0; round < 5; round++) {
       const text = await ok(
-        "run",
-        "--rm",
-        "--network",
-        "at-once",
-        "busybox",
-        "nc",
-        "-w",
-        "20",
-        "there",
-        portOf("there"),
+        ...["run", "--rm", "--network", "at-once", "busybox", "nc", "-w", "20", "there", portOf("there")],
       );
       assert.equal(text, "there");
     }
@@ -231,15 +211,7 @@ describe("names", () => {
     await serving("owner", "--network", "sharing");
     await serving("friend", "--network", "sharing");
     const text = await ok(
-      "run",
-      "--rm",
-      "--network=container:owner",
-      "busybox",
-      "nc",
-      "-w",
-      "20",
-      "friend",
-      "80",
+      ...["run", "--rm", "--network=container:owner", "busybox", "nc", "-w", "20", "friend", "80"],
     );
     assert.equal(text, "friend");
   });
@@ -292,14 +264,8 @@ describe("networks", () => {
 
   test("give the address that was asked for, from their range otherwise", async () => {
     await ok(
-      "network",
-      "create",
-      "--subnet=10.214.0.0/16",
-      "--ip-range=10.214.5.0/24",
-      "--gateway=10.214.5.254",
-      "--aux-address",
-      "router=10.214.5.1",
-      "fixed",
+      ...["network", "create", "--subnet=10.214.0.0/16", "--ip-range=10.214.5.0/24"],
+      ...["--gateway=10.214.5.254", "--aux-address", "router=10.214.5.1", "fixed"],
     );
     await serving("asked", "--network", "fixed", "--ip", "10.214.0.77");
     await serving("given", "--network", "fixed");

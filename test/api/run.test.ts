@@ -79,9 +79,7 @@ describe("docker run", () => {
   test("gives the environment, working directory, user and host name that it is told", async () => {
     const text = await ok(
       ..."run --rm -e GREETING=hello -w /var/tmp -u app:tty --hostname box busybox".split(" "),
-      "sh",
-      "-c",
-      "echo $GREETING; pwd; id -un; id -gn; echo $HOSTNAME; echo $HOME",
+      ...["sh", "-c", "echo $GREETING; pwd; id -un; id -gn; echo $HOSTNAME; echo $HOME"],
     );
     assert.deepEqual(text.split("\n"), ["hello", "/var/tmp", "app", "tty", "box", "/home/app"]);
   });
@@ -241,9 +239,7 @@ describe("docker run", () => {
   test("publishes TCP and UDP ports on this machine", async () => {
     await ok(
       ..."run -d --name web -p 127.0.0.1:0:8080/tcp -p 127.0.0.1:0:5353/udp busybox".split(" "),
-      "sh",
-      "-c",
-      "nc -u -l -p 5353 -e cat & exec httpd -f -p 8080 -h /etc",
+      ...["sh", "-c", "nc -u -l -p 5353 -e cat & exec httpd -f -p 8080 -h /etc"],
     );
     const tcp = (await ok("port", "web", "8080/tcp")).split(":")[1];
     const answer = await until(async () => {
@@ -292,13 +288,7 @@ describe("docker run", () => {
       /^128 .*allocated$/,
     );
     const passing = await docker(
-      "run",
-      "--rm",
-      "--name=third",
-      "-p",
-      `127.0.0.1:${port}:80`,
-      "busybox",
-      "true",
+      ...["run", "--rm", "--name=third", "-p", `127.0.0.1:${port}:80`, "busybox", "true"],
     );
     assert.equal(passing.code, 125);
     assert.match(passing.errorText, /port is already allocated/);
@@ -375,14 +365,8 @@ describe("a container's life", () => {
 
   test("stop sends the stop signal and waits before it kills", async () => {
     await ok(
-      "run",
-      "-d",
-      "--name=polite",
-      "--stop-signal=USR1",
-      "busybox",
-      "sh",
-      "-c",
-      "trap 'exit 5' USR1; echo up; while :; do sleep 0.1; done",
+      ...["run", "-d", "--name=polite", "--stop-signal=USR1", "busybox"],
+      ...["sh", "-c", "trap 'exit 5' USR1; echo up; while :; do sleep 0.1; done"],
     );
     await until(async () => ((await ok("logs", "polite")) === "up" ? true : undefined));
     await ok("stop", "--time", "60", "polite");

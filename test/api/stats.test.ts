@@ -104,10 +104,7 @@ describe("resource use of a running container", () => {
   test("shows in the docker CLI", async () => {
     await ok("run", "-d", "--name", "shown", "--memory", "64m", ...busyLoop);
     const line = await ok(
-      "stats",
-      "--no-stream",
-      "--format={{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}",
-      "shown",
+      ...["stats", "--no-stream", "--format={{.Name}} {{.CPUPerc}} {{.MemUsage}} {{.PIDs}}", "shown"],
     );
     const [, percent, limit, count] = /^shown ([\d.]+)% [\d.]+\w+ \/ ([\w.]+) (\d+)$/.exec(line) ?? [];
     assert.ok(Number(percent) > 0, line);

@@ -56,14 +56,7 @@ await untilInterrupted(async (resources, interrupted) => {
     interrupted.throwIfAborted();
     await ours.ok("volume", "create", ...options, name);
     await ours.ok(
-      "run",
-      "--detach",
-      "--network=none",
-      "--volume",
-      `${name}:/data`,
-      "busybox",
-      "sleep",
-      "1000000",
+      ...["run", "--detach", "--network=none", "--volume", `${name}:/data`, "busybox", "sleep", "1000000"],
     );
     return join(ours.stateDir, "volumes", name, "_data");
   }

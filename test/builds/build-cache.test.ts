@@ -134,11 +134,7 @@ RUN cat /proc/sys/kernel/random/uuid > /two
     const progress = await buildRandom("--cache-from", `${registry.host}/nothing:1`);
     assert.match(progress, /nothing:1: not found/);
     const { errorText } = await daemon.docker(
-      "buildx",
-      "build",
-      "--cache-to",
-      "type=s3,bucket=b,region=r",
-      directory,
+      ...["buildx", "build", "--cache-to", "type=s3,bucket=b,region=r", directory],
     );
     assert.match(errorText, /unknown cache exporter: "s3"/);
   });

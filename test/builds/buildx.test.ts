@@ -145,13 +145,7 @@ RUN cat /one /two > /both
       const metadata = join(directory, "metadata.json");
       const idFile = join(directory, "id");
       const first = await buildx(
-        "--tag",
-        "stages:1",
-        "--metadata-file",
-        metadata,
-        "--iidfile",
-        idFile,
-        files,
+        ...["--tag", "stages:1", "--metadata-file", metadata, "--iidfile", idFile, files],
       );
       assert.equal(first.code, 0, first.errorText);
       assert.equal(

@@ -77,13 +77,7 @@ CMD ["cat", "made", "greeting"]
     assert.deepEqual(image.Config["Labels"], { kind: "test", more: "x" });
     assert.deepEqual([image.Config["User"], image.Config["WorkingDir"]], ["app", "/work/here"]);
     const listed = await run(
-      "made:1",
-      "stat",
-      "-c",
-      "%n %a %u:%g",
-      "/tmp/secret.txt",
-      "/opt/a/deep.txt",
-      "/bin/busybox",
+      ...["made:1", "stat", "-c", "%n %a %u:%g", "/tmp/secret.txt", "/opt/a/deep.txt", "/bin/busybox"],
       "/tmp",
     );
     assert.deepEqual(listed.split("\n"), [

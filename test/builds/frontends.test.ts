@@ -107,12 +107,7 @@ RUN cat /a /told /here > /out
     needed(async () => {
       await write("");
       const made = await buildx(
-        "--build-arg",
-        `BUILDKIT_SYNTAX=${pinned}`,
-        "--build-arg",
-        "TOLD=told",
-        "-t",
-        "foreign:2",
+        ...["--build-arg", `BUILDKIT_SYNTAX=${pinned}`, "--build-arg", "TOLD=told", "-t", "foreign:2"],
       );
       assert.equal(made.code, 0, made.errorText);
       assert.match(made.errorText, /own\/frontend@sha256:/);

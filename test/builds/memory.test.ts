@@ -83,12 +83,7 @@ test("buildx is told so too", { timeout: pluginLimitMs }, async (t) => {
   const context = await writeFiles(directory, { Dockerfile: doublingInAStage });
   for (const options of [[], ["--call", "outline"], ["--check"]]) {
     const { code, errorText } = await daemon.docker(
-      "buildx",
-      "build",
-      "--progress",
-      "plain",
-      ...options,
-      context,
+      ...["buildx", "build", "--progress", "plain", ...options, context],
     );
     assert.notEqual(code, 0);
     assert.match(errorText, refused);

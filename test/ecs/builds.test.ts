@@ -95,12 +95,7 @@ CMD ["sh", "-c", "cat /three /os-release /four; ls /"]
     const layers = JSON.parse(await ok("inspect", "--format", "{{json .RootFS.Layers}}", first)) as string[];
     assert.equal(layers.length, (await busyboxImage()).layers.length + 4);
     const listed = await ok(
-      "run",
-      "--rm",
-      first,
-      "sh",
-      "-c",
-      "ls /one /tmp/two /tmp/three 2>/dev/null; true",
+      ...["run", "--rm", first, "sh", "-c", "ls /one /tmp/two /tmp/three 2>/dev/null; true"],
     );
     assert.equal(listed, "/tmp/three");
     assert.equal((await build(socket(), dockerfile)).id, id);
@@ -146,12 +141,7 @@ CMD ["sh", "-c", "cat /app/work/seen; find /app | sort; stat -c '%a %u:%g' /app/
   it("has states between its steps that a user may run by their IDs", async () => {
     const states = async (): Promise<Set<string>> => {
       const listed = await ok(
-        "images",
-        "--all",
-        "--quiet",
-        "--no-trunc",
-        "--filter",
-        "label=sockerless.build",
+        ...["images", "--all", "--quiet", "--no-trunc", "--filter", "label=sockerless.build"],
       );
       return new Set(listed.split("\n"));
     };

@@ -122,14 +122,8 @@ describe("tasks whose agents call the backend", () => {
   it("are found again by a backend that was away", inSoak, async () => {
     const { daemon } = under;
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "stays",
-      "busybox",
-      "sh",
-      "-c",
-      "trap 'exit 9' TERM; while :; do sleep 0.1; done",
+      ...["run", "--detach", "--name", "stays", "busybox"],
+      ...["sh", "-c", "trap 'exit 9' TERM; while :; do sleep 0.1; done"],
     );
     await daemon.shutDown();
     await daemon.launch();

@@ -55,15 +55,7 @@ describe("a container with a Docker socket of its own", () => {
       "made inside",
     );
     const child = await job.ok(
-      "run",
-      "--detach",
-      "--name",
-      "child",
-      "--env",
-      "A=b",
-      "relay:1",
-      "sleep",
-      "100000",
+      ...["run", "--detach", "--name", "child", "--env", "A=b", "relay:1", "sleep", "100000"],
     );
     assert.equal(
       await job.ok("ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}"),
@@ -350,17 +342,8 @@ describe("a container with a Docker socket of its own", () => {
   it("takes with it what was made through it, but for what is to stay", { skip }, async () => {
     await job.ok("network", "create", "left");
     await job.ok(
-      "run",
-      "--detach",
-      "--name",
-      "gone",
-      "--network",
-      "left",
-      "--volume",
-      "leftvol:/data",
-      "relay:1",
-      "sleep",
-      "1000",
+      ...["run", "--detach", "--name", "gone", "--network", "left", "--volume", "leftvol:/data", "relay:1"],
+      ...["sleep", "1000"],
     );
     await job.ok("volume", "create", "--label", "sockerless.inner-socket.keep", "stays");
     await ok("rm", "--force", "job");

@@ -115,16 +115,8 @@ describe("containers as tasks", () => {
 
   it("restart by their policy in the same task", async () => {
     await ok(
-      "run",
-      "--detach",
-      "--name",
-      "stubborn",
-      "--restart",
-      "on-failure:2",
-      "busybox",
-      "sh",
-      "-c",
-      "exit 4",
+      ...["run", "--detach", "--name", "stubborn", "--restart", "on-failure:2", "busybox"],
+      ...["sh", "-c", "exit 4"],
     );
     await until(
       async () =>
@@ -193,13 +185,7 @@ describe("containers as tasks", () => {
   it("that need more memory than they have are killed, and inspect says so", async () => {
     const command = ["dd", "if=/dev/zero", "of=/dev/null", "bs=800M", "count=1"];
     const { code } = await ecs.daemon.docker(
-      "run",
-      "--name",
-      "hungry",
-      "--memory",
-      "512m",
-      "busybox",
-      ...command,
+      ...["run", "--name", "hungry", "--memory", "512m", "busybox", ...command],
     );
     assert.equal(code, 137);
     assert.equal(await inspect("{{.State.OOMKilled}}", "hungry"), "true");
@@ -250,16 +236,7 @@ describe("containers as tasks", () => {
 
   it("have a /dev/shm of the size that is asked for", async () => {
     const blocks = await ok(
-      "run",
-      "--rm",
-      "--shm-size",
-      "100m",
-      "busybox",
-      "stat",
-      "-f",
-      "-c",
-      "%b %S",
-      "/dev/shm",
+      ...["run", "--rm", "--shm-size", "100m", "busybox", "stat", "-f", "-c", "%b %S", "/dev/shm"],
     );
     const [count = 0, size = 0] = blocks.split(" ").map(Number);
     assert.equal(count * size, 100 * 1024 ** 2);

@@ -21,11 +21,7 @@ describe("networks on ECS", () => {
   const ask = async (from: string, name: string): Promise<string> =>
     (
       await under.daemon.docker(
-        "exec",
-        from,
-        "sh",
-        "-c",
-        `nc -w 3 ${name} 8080 </dev/null 2>/dev/null || echo nobody`,
+        ...["exec", from, "sh", "-c", `nc -w 3 ${name} 8080 </dev/null 2>/dev/null || echo nobody`],
       )
     ).text;
   const groupOf = async (network: string): Promise<string | undefined> => {
@@ -43,14 +39,7 @@ describe("networks on ECS", () => {
     await daemon.ok("network", "create", "other");
     const detached = ["run", "--detach"];
     await daemon.ok(
-      ...detached,
-      "--name",
-      "server",
-      "--network",
-      "web",
-      "--network-alias",
-      "api",
-      "busybox",
+      ...[...detached, "--name", "server", "--network", "web", "--network-alias", "api", "busybox"],
       ...serve("hello"),
     );
     await daemon.ok(...detached, "--name", "inside", "--network", "web", "busybox", "sleep", "1000");
@@ -97,15 +86,7 @@ describe("networks on ECS", () => {
     await untilTrue(async () => (await ask("open", world)) === "world");
     for (const network of ["inner", "none"]) {
       await daemon.ok(
-        "run",
-        "--detach",
-        "--name",
-        `in-${network}`,
-        "--network",
-        network,
-        "busybox",
-        "sleep",
-        "1000",
+        ...["run", "--detach", "--name", `in-${network}`, "--network", network, "busybox", "sleep", "1000"],
       );
       assert.equal(await ask(`in-${network}`, world), "nobody");
     }

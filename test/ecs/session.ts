@@ -71,14 +71,8 @@ export function testSession(daemon: () => Daemon, isWhole: boolean): void {
   it("keeps volumes, and directories of them", later, async () => {
     await ok("volume", "create", "--label", "of=session", "data");
     await ok(
-      "run",
-      "--rm",
-      "--volume",
-      "data:/data",
-      "busybox",
-      "sh",
-      "-c",
-      "mkdir /data/part; echo kept > /data/part/file",
+      ...["run", "--rm", "--volume", "data:/data", "busybox"],
+      ...["sh", "-c", "mkdir /data/part; echo kept > /data/part/file"],
     );
     assert.equal(
       await ok("run", "--rm", "--volume", "data:/data", "busybox", "cat", "/data/part/file"),
@@ -105,15 +99,7 @@ export function testSession(daemon: () => Daemon, isWhole: boolean): void {
 
   it("finds its containers again after its state directory was lost", later, async () => {
     const id = await ok(
-      "run",
-      "--detach",
-      "--name",
-      "left",
-      "--label",
-      "of=session",
-      "busybox",
-      "sleep",
-      "1000",
+      ...["run", "--detach", "--name", "left", "--label", "of=session", "busybox", "sleep", "1000"],
     );
     await daemon().shutDown();
     await rm(daemon().stateDir, { recursive: true });

@@ -30,12 +30,7 @@ describe("containers that share a network on ECS", () => {
     const { daemon } = under;
     const named = ["--name", "app", "--hostname", "apphost", "--add-host", "fixed:10.1.2.3"];
     await run(
-      ...named,
-      "--network",
-      "web",
-      "--publish",
-      "127.0.0.1::9090",
-      "busybox",
+      ...[...named, "--network", "web", "--publish", "127.0.0.1::9090", "busybox"],
       ...serve("from-app", "127.0.0.1:8080"),
     );
     await untilTrue(async () => (await get("app", "http://127.0.0.1:8080")) === "from-app");

@@ -57,13 +57,7 @@ describe("containers on ECS that do not run", () => {
     async () => {
       const { daemon, aws } = under;
       const id = await daemon.ok(
-        "run",
-        "--detach",
-        "--name=cut",
-        "busybox",
-        "sh",
-        "-c",
-        "echo taken; sleep 1000",
+        ...["run", "--detach", "--name=cut", "busybox", "sh", "-c", "echo taken; sleep 1000"],
       );
       await untilTrue(async () => (await daemon.ok("logs", "cut")) === "taken");
       const task = aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id));
@@ -209,14 +203,8 @@ describe("containers on ECS that do not run", () => {
   it("that were committed while they ran are images that run", async () => {
     const { daemon } = under;
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "made",
-      "busybox",
-      "sh",
-      "-c",
-      "echo mine > /own; echo written; sleep 1000",
+      ...["run", "--detach", "--name", "made", "busybox"],
+      ...["sh", "-c", "echo mine > /own; echo written; sleep 1000"],
     );
     await untilTrue(async () => (await daemon.ok("logs", "made")) === "written");
     await daemon.ok("commit", "made", "own:1");

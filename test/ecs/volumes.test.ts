@@ -116,13 +116,8 @@ describe("volumes on ECS", () => {
     const { daemon } = under;
     await daemon.ok("run", "--volume", "build:/builds", "busybox", "sh", "-c", "echo cloned > /builds/code");
     const built = await daemon.ok(
-      "run",
-      "--volume",
-      "build:/src:ro",
-      "busybox",
-      "sh",
-      "-c",
-      "cat /src/code; touch /src/x || echo read-only",
+      ...["run", "--volume", "build:/src:ro", "busybox"],
+      ...["sh", "-c", "cat /src/code; touch /src/x || echo read-only"],
     );
     assert.equal(built, "cloned\nread-only");
     const [point] = await accessPoints("build");
@@ -153,14 +148,7 @@ describe("volumes on ECS", () => {
   it("are taken over from another container", async () => {
     const { daemon } = under;
     await daemon.ok(
-      "create",
-      "--name",
-      "helper",
-      "--volume",
-      "handed:/data",
-      "--volume",
-      "more:/more:ro",
-      "busybox",
+      ...["create", "--name", "helper", "--volume", "handed:/data", "--volume", "more:/more:ro", "busybox"],
       "true",
     );
     const script = "echo here > /data/file; cat /data/file; touch /more/x || echo read-only";
@@ -177,12 +165,8 @@ describe("volumes on ECS", () => {
     const script =
       "echo mine > /var/tmp/file && cat /var/tmp/file && ls /host /var/run/docker.sock 2>&1 | wc -l";
     const volumes = [
-      "--volume",
-      "/var/tmp",
-      "--volume",
-      "/tmp/of-the-host:/host",
-      "--volume",
-      "/var/run/docker.sock:/var/run/docker.sock",
+      ...["--volume", "/var/tmp", "--volume", "/tmp/of-the-host:/host"],
+      ...["--volume", "/var/run/docker.sock:/var/run/docker.sock"],
     ];
     assert.equal(await daemon.ok("run", ...volumes, "busybox", "sh", "-c", script), "mine\n2");
     assert.equal(aws.calls.count("efs.CreateAccessPoint"), before);
@@ -319,12 +303,7 @@ describe("volumes on ECS", () => {
     await daemon.ok("run", "--volume", "whole:/data", "busybox", "sh", "-c", fill);
     const look = "ls /part; cat /part/file; touch /part/x || echo refused";
     await daemon.ok(
-      "create",
-      "--name",
-      "parted",
-      ...part("volume-subpath=./logs", "readonly"),
-      "busybox",
-      "true",
+      ...["create", "--name", "parted", ...part("volume-subpath=./logs", "readonly"), "busybox", "true"],
     );
     assert.equal(
       await daemon.ok("run", "--volumes-from", "parted", "busybox", "sh", "-c", look),
@@ -445,12 +424,7 @@ describe("volumes on a file system that lets only roles in", inSoak, () => {
   it("are not mounted by a backend that is not told to use the role, and the start says why", async () => {
     await using under = await EcsDaemon.start({ leastPrivilege: true, ecs: { efs_iam: false } });
     const { code, errorText } = await under.daemon.docker(
-      "run",
-      "--rm",
-      "-v",
-      "data:/data",
-      "busybox",
-      "true",
+      ...["run", "--rm", "-v", "data:/data", "busybox", "true"],
     );
     assert.notEqual(code, 0);
     assert.match(errorText, /failed to invoke EFS utils commands.*access denied by server/s);

@@ -142,11 +142,7 @@ for (let first = 0; first < steps.length; first += killsEach) {
         });
         const lost = await daemon.ok("images", "--all", "--quiet", "--filter", "label=sockerless.build");
         const known = await daemon.ok(
-          "images",
-          "--all",
-          "--quiet",
-          "--filter",
-          "label=sockerless.build=state",
+          ...["images", "--all", "--quiet", "--filter", "label=sockerless.build=state"],
         );
         assert.equal(lost, known, "each is a state of the cache");
       });

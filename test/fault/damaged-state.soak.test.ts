@@ -43,13 +43,7 @@ describe("a log of the database with", () => {
       await daemon.ok("volume", "create", "data");
       const script = "echo kept > /file; echo kept > /data/file; echo said";
       const id = await daemon.ok(
-        "create",
-        "--name=keep",
-        "--volume=data:/data",
-        "busybox",
-        "sh",
-        "-c",
-        script,
+        ...["create", "--name=keep", "--volume=data:/data", "busybox", "sh", "-c", script],
       );
       assert.equal(await daemon.ok("start", "--attach", "keep"), "said");
       await daemon.shutDown();

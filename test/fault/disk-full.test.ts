@@ -105,13 +105,7 @@ test("a container that fills the disk gets ENOSPC, its log too, and it ends as i
 
 test("a log that finds no room loses lines, not the container", async () => {
   await daemon.ok(
-    "run",
-    "-d",
-    "--name=talker",
-    "busybox",
-    "sh",
-    "-c",
-    "while :; do echo word; usleep 100; done",
+    ...["run", "-d", "--name=talker", "busybox", "sh", "-c", "while :; do echo word; usleep 100; done"],
   );
   await fillUpTo(0);
   assert.match(await daemon.ok("top", "talker"), /sh -c while/);

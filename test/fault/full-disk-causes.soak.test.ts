@@ -25,13 +25,8 @@ async function start(mkfs: readonly string[], runDir?: string): Promise<void> {
   });
   for (const name of containers) {
     await daemon.ok(
-      "run",
-      "-d",
-      `--name=${name}`,
-      "busybox",
-      "sh",
-      "-c",
-      "trap 'exit 3' TERM; echo said; while :; do usleep 10000; done",
+      ...["run", "-d", `--name=${name}`, "busybox"],
+      ...["sh", "-c", "trap 'exit 3' TERM; echo said; while :; do usleep 10000; done"],
     );
   }
   for (const name of containers) {

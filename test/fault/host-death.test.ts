@@ -42,14 +42,7 @@ describe("kill -9 of the host process", () => {
         const name = `${policy}-${n}`;
         names.push(name);
         await daemon.ok(
-          "run",
-          "--detach",
-          `--restart=${policy}`,
-          `--name=${name}`,
-          "busybox",
-          "sh",
-          "-c",
-          "exit 3",
+          ...["run", "--detach", `--restart=${policy}`, `--name=${name}`, "busybox", "sh", "-c", "exit 3"],
         );
       }
     }

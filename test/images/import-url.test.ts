@@ -6,17 +6,13 @@ import { gzipSync } from "node:zlib";
 
 import type { ProgressLine } from "../../src/backends/images/progress.ts";
 import { openImageStore, testRegistries, type TestImageStore } from "../support/image-store.ts";
-import { listenHere } from "../support/listen-here.ts";
+import { listenDuring } from "../support/listen-here.ts";
 import { tarOf } from "../support/tar.ts";
 
 /** A server at `127.0.0.1:port`. */
 async function serving(context: TestContext, listener: RequestListener): Promise<string> {
   const server = createServer(listener);
-  const port = await listenHere(server);
-  context.after(() => {
-    server.close();
-    server.closeAllConnections();
-  });
+  const port = await listenDuring(context, server);
   return `127.0.0.1:${port}`;
 }
 

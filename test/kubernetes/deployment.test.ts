@@ -102,12 +102,7 @@ suite("what deploy/kubernetes has", { skip: withoutCluster }, () => {
     const child = spawn(
       join(process.env["SOCKERLESS_TEST_KUBERNETES"] ?? "", "kubectl"),
       [
-        "--kubeconfig",
-        cluster.kubeconfig,
-        "--namespace",
-        namespace,
-        "port-forward",
-        "svc/sockerless",
+        ...["--kubeconfig", cluster.kubeconfig, "--namespace", namespace, "port-forward", "svc/sockerless"],
         ":2376",
       ],
       { stdio: ["ignore", "pipe", "inherit"] },

@@ -19,13 +19,7 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("exec runs beside, with input and exit code of its own, and cp goes both ways", async () => {
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name=served",
-      "--hostname=host-of-its-own",
-      "busybox",
-      "sleep",
-      "1d",
+      ...["run", "--detach", "--name=served", "--hostname=host-of-its-own", "busybox", "sleep", "1d"],
     );
     assert.equal(await daemon.ok("exec", "served", "hostname"), "host-of-its-own");
     const echoed = await daemon.dockerWith(
@@ -47,13 +41,8 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("logs are followed to the end of the container, and are there behind it", async () => {
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name=counts",
-      "busybox",
-      "sh",
-      "-c",
-      "for i in 1 2 3; do echo $i; sleep 0.3; done",
+      ...["run", "--detach", "--name=counts", "busybox"],
+      ...["sh", "-c", "for i in 1 2 3; do echo $i; sleep 0.3; done"],
     );
     assert.equal(await daemon.ok("logs", "--follow", "counts"), "1\n2\n3");
     assert.equal(await daemon.ok("wait", "counts"), "0");
@@ -79,12 +68,7 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
     const id = await daemon.ok("inspect", "--format", "{{.Id}}", "removed");
     const pods = () =>
       kubernetes.kubectl(
-        "get",
-        "pods",
-        "--selector",
-        `sockerless/container=${id.slice(0, 12)}`,
-        "--output",
-        "name",
+        ...["get", "pods", "--selector", `sockerless/container=${id.slice(0, 12)}`, "--output", "name"],
       );
     assert.match(await pods(), /^pod\/sockerless-/);
     await daemon.ok("rm", "--force", "removed");
@@ -100,24 +84,12 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("what a pod is given: memory, processors, the agent, and no token", async () => {
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name=sized",
-      "--memory=64m",
-      "--cpus=0.2",
-      "--user=1000",
-      "busybox",
-      "sleep",
+      ...["run", "--detach", "--name=sized", "--memory=64m", "--cpus=0.2", "--user=1000", "busybox", "sleep"],
       "1d",
     );
     const id = await daemon.ok("inspect", "--format", "{{.Id}}", "sized");
     const told = await kubernetes.kubectl(
-      "get",
-      "pods",
-      "--selector",
-      `sockerless/container=${id.slice(0, 12)}`,
-      "--output",
-      "json",
+      ...["get", "pods", "--selector", `sockerless/container=${id.slice(0, 12)}`, "--output", "json"],
     );
     const {
       items: [pod],
@@ -131,15 +103,8 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
   test("containers of a network find one another by name and alias", async () => {
     await daemon.ok("network", "create", "together");
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name=web",
-      "--network=together",
-      "--network-alias=www",
-      "busybox",
-      "sh",
-      "-c",
-      "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w",
+      ...["run", "--detach", "--name=web", "--network=together", "--network-alias=www", "busybox"],
+      ...["sh", "-c", "mkdir /w; echo served >/w/index.html; httpd -f -p 80 -h /w"],
     );
     for (const name of ["web", "www"]) {
       const got = await daemon.docker(
@@ -194,14 +159,8 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("a published port reaches the container", async () => {
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name=published",
-      "--publish=127.0.0.1::80",
-      "busybox",
-      "sh",
-      "-c",
-      "mkdir /w; echo seen >/w/index.html; httpd -f -p 80 -h /w",
+      ...["run", "--detach", "--name=published", "--publish=127.0.0.1::80", "busybox"],
+      ...["sh", "-c", "mkdir /w; echo seen >/w/index.html; httpd -f -p 80 -h /w"],
     );
     const address = await daemon.ok("port", "published", "80/tcp");
     await until(async () => {
@@ -232,13 +191,7 @@ suite("the docker CLI on Kubernetes", { skip: withoutCluster }, () => {
 
   test("a command that runs out of memory is told so", async () => {
     const run = await daemon.docker(
-      "run",
-      "--name=greedy",
-      "--memory=32m",
-      "busybox",
-      "sh",
-      "-c",
-      "tail /dev/zero",
+      ...["run", "--name=greedy", "--memory=32m", "busybox", "sh", "-c", "tail /dev/zero"],
     );
     assert.equal(run.code, 137, run.errorText);
     assert.equal(await daemon.ok("inspect", "--format", "{{.State.OOMKilled}}", "greedy"), "true");

@@ -94,14 +94,8 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
   test("a backend that was away finds its containers, and how they have ended meanwhile", async () => {
     await daemon.ok("run", "--detach", "--name", "stays", "busybox", "sleep", "1d");
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "ends",
-      "busybox",
-      "sh",
-      "-c",
-      "until [ -e /go ]; do sleep 0.1; done; exit 4",
+      ...["run", "--detach", "--name", "ends", "busybox"],
+      ...["sh", "-c", "until [ -e /go ]; do sleep 0.1; done; exit 4"],
     );
     await daemon.ok("exec", "--detach", "ends", "sh", "-c", "sleep 1; touch /go");
     await daemon.shutDown();
@@ -194,10 +188,7 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
       assert.equal(await own.daemon.ok("wait", "forced"), "255");
       t.diagnostic(`told ${Date.now() - deletedMs} ms after the pod was gone`);
       const state = await own.daemon.ok(
-        "inspect",
-        "--format",
-        "{{.State.Status}} {{.State.Error}}",
-        "forced",
+        ...["inspect", "--format", "{{.State.Status}} {{.State.Error}}", "forced"],
       );
       assert.match(state, /^exited .*deleted in Kubernetes/);
     });
@@ -252,10 +243,7 @@ suite("mishaps on Kubernetes", { skip: withoutCluster }, () => {
   test("a namespace's rules for pods hold: baseline lets them in, restricted refuses in its words", async () => {
     const enforce = (level: string) =>
       cluster.kubectl(
-        "label",
-        "--overwrite",
-        "namespace",
-        kubernetes.namespace,
+        ...["label", "--overwrite", "namespace", kubernetes.namespace],
         `pod-security.kubernetes.io/enforce=${level}`,
       );
     await enforce("baseline");

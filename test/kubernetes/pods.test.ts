@@ -86,10 +86,7 @@ suite("settings of pods on Kubernetes", { skip: withoutCluster }, () => {
     await using own = await KubernetesDaemon.start(cluster, { kubernetes: { gpu_resource: gpu } });
     await own.daemon.ok("run", "--detach", "--gpus", "2", "busybox", "sleep", "1d");
     const limits = await own.kubectl(
-      "get",
-      "pods",
-      "--output",
-      "jsonpath={.items[0].spec.containers[0].resources.limits}",
+      ...["get", "pods", "--output", "jsonpath={.items[0].spec.containers[0].resources.limits}"],
     );
     assert.deepEqual(JSON.parse(limits), { [gpu]: "2" });
     const all = await own.daemon.docker("run", "--rm", "--gpus", "all", "busybox", "true");

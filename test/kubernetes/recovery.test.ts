@@ -40,10 +40,7 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     const { daemon } = own;
     await makeThings(own);
     const before = await daemon.ok(
-      "inspect",
-      "--format",
-      "{{.Id}} {{.State.StartedAt}} {{.Config.Labels}}",
-      "lives",
+      ...["inspect", "--format", "{{.Id}} {{.State.StartedAt}} {{.Config.Labels}}", "lives"],
     );
     await loseState(own, async () => {});
     await until(async () => (await daemon.docker("inspect", "lives")).code === 0 || undefined);

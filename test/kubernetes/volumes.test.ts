@@ -119,26 +119,12 @@ suite("volumes on Kubernetes", { skip: withoutCluster }, () => {
     const settings = { anonymous_volumes: "claim" };
     await using other = await KubernetesDaemon.start(cluster, { kubernetes: settings });
     await other.daemon.ok(
-      "run",
-      "--name",
-      "has",
-      "--volume",
-      "/own",
-      "busybox",
-      "sh",
-      "-c",
-      "echo kept >>/own/file",
+      ...["run", "--name", "has", "--volume", "/own", "busybox", "sh", "-c", "echo kept >>/own/file"],
     );
     assert.equal((await claims(other)).length, 1);
     await other.daemon.ok("start", "--attach", "has");
     const copied = await other.daemon.ok(
-      "run",
-      "--rm",
-      "--volumes-from",
-      "has",
-      "busybox",
-      "cat",
-      "/own/file",
+      ...["run", "--rm", "--volumes-from", "has", "busybox", "cat", "/own/file"],
     );
     assert.equal(copied, "kept\nkept");
     await other.daemon.ok("rm", "--volumes", "has");

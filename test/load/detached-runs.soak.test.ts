@@ -14,12 +14,7 @@ test(`${runCount} detached runs in ${laneCount} lanes: wait and logs are right`,
     for (let n = next++; n < runCount; n = next++) {
       const code = n % 256;
       const id = await daemon.ok(
-        "run",
-        "-d",
-        "busybox",
-        "sh",
-        "-c",
-        `echo ${n}; echo ${n} >&2; exit ${code}`,
+        ...["run", "-d", "busybox", "sh", "-c", `echo ${n}; echo ${n} >&2; exit ${code}`],
       );
       const waited = await daemon.docker("wait", id);
       const logs = await daemon.docker("logs", id);

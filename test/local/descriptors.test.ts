@@ -201,15 +201,8 @@ describe("from inside, with the right to trace", () => {
   test("whatever comes into the container has its own standard streams and nothing of the machine", async () => {
     const health = ["--health-cmd", "true", "--health-interval", "10ms"];
     const watcher = await ok(
-      "run",
-      "-d",
-      "--cap-add",
-      "SYS_PTRACE",
-      ...health,
-      "--volume",
-      `${await buildProgram("fdwatch")}:/fdwatch:ro`,
-      "busybox",
-      "/fdwatch",
+      ...["run", "-d", "--cap-add", "SYS_PTRACE", ...health],
+      ...["--volume", `${await buildProgram("fdwatch")}:/fdwatch:ro`, "busybox", "/fdwatch"],
       String(entering),
     );
     const ended = ok("wait", watcher);

@@ -35,14 +35,7 @@ test("volumes that were made before there were drivers go on as those of local",
   await daemon.ok("load", "--input", await busyboxArchiveFile());
   for (const name of ["one", "two"]) {
     const ran = await daemon.ok(
-      "run",
-      "--name",
-      name,
-      "--volume",
-      "old:/data",
-      "busybox",
-      "cat",
-      "/data/file",
+      ...["run", "--name", name, "--volume", "old:/data", "busybox", "cat", "/data/file"],
     );
     assert.equal(ran, "kept");
   }

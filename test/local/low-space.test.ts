@@ -62,26 +62,11 @@ test(
     await using daemon = await Daemon.startWithBusybox({ stateDir: join(disk.path, "sockerless") });
     await daemon.ok("volume", "create", "--driver", "block", "--opt", "size=96M", "data");
     await daemon.ok(
-      "run",
-      "--detach",
-      "--name",
-      "db",
-      "--volume",
-      "data:/data",
-      "busybox",
-      "sleep",
-      "1000000",
+      ...["run", "--detach", "--name", "db", "--volume", "data:/data", "busybox", "sleep", "1000000"],
     );
     const write = (file: string, mib: number) =>
       daemon.docker(
-        "exec",
-        "db",
-        "dd",
-        "if=/dev/urandom",
-        `of=/data/${file}`,
-        "bs=1M",
-        `count=${mib}`,
-        "conv=fsync",
+        ...["exec", "db", "dd", "if=/dev/urandom", `of=/data/${file}`, "bs=1M", `count=${mib}`, "conv=fsync"],
       );
     assert.equal((await write("kept", 8)).code, 0);
     const sum = await daemon.ok("exec", "db", "sha256sum", "/data/kept");

@@ -159,10 +159,7 @@ describe("the metrics of single containers", () => {
     await daemon.ok("create", "--name", "created", "busybox", "true");
     const run = ["run", "--detach", "--memory", "64m", "--name", "busy", "busybox"];
     const id = await daemon.ok(
-      ...run,
-      "sh",
-      "-c",
-      "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 1000",
+      ...[...run, "sh", "-c", "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 1000"],
     );
     const labels = { id, name: "busy" };
     const text = await until(async () => {

@@ -106,14 +106,7 @@ describe("a mount in something that is bound", () => {
   test("is not mounted on /proc by a link of the volume's", async () => {
     await daemon.ok("run", "--rm", "-v", "led:/v", "busybox", "ln", "-s", "/proc/self", "/v/link");
     const run = await daemon.docker(
-      "run",
-      "--rm",
-      "-v",
-      "led:/v",
-      "-v",
-      "other:/v/link/attr",
-      "busybox",
-      "true",
+      ...["run", "--rm", "-v", "led:/v", "-v", "other:/v/link/attr", "busybox", "true"],
     );
     assert.notEqual(run.code, 0);
     assert.match(run.errorText, /cannot be mounted because it is inside \/proc/);

@@ -50,14 +50,7 @@ describe("a log that is read slowly while its container is removed", () => {
   /** Reads it once the container is gone, and until its shim is, too. */
   async function outlives(begin: (path: string) => Promise<Slow>, query = ""): Promise<void> {
     const id = await ok(
-      "run",
-      "-d",
-      "--name",
-      "loud",
-      "busybox",
-      "sh",
-      "-c",
-      `seq ${lines}; touch /all; exec sleep 1000`,
+      ...["run", "-d", "--name", "loud", "busybox", "sh", "-c", `seq ${lines}; touch /all; exec sleep 1000`],
     );
     await untilTrue(async () => (await daemon.docker("exec", "loud", "ls", "/all")).code === 0);
     const all = await begin(`/v1.51/containers/loud/logs?stdout=1${query}`);

@@ -222,14 +222,7 @@ describe("a block volume", () => {
   test("is told with the bytes that it takes by df, and with its size by inspect", async () => {
     await ok("volume", "create", "--driver", "block", "--opt", "size=1G", "mydb");
     await ok(
-      "run",
-      "--volume",
-      "mydb:/data",
-      "busybox",
-      "dd",
-      "if=/dev/urandom",
-      "of=/data/x",
-      "bs=1M",
+      ...["run", "--volume", "mydb:/data", "busybox", "dd", "if=/dev/urandom", "of=/data/x", "bs=1M"],
       "count=20",
     );
     await nothingMounted();

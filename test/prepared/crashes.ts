@@ -62,22 +62,14 @@ export function killedClaims({ open, claimCall, runCalls, without }: PoolCloudKi
         await Promise.all(["one", "two"].map(untilUp));
         for (const name of ["one", "two"]) {
           const { text } = await cloud.daemon.docker(
-            "exec",
-            name,
-            "sh",
-            "-c",
-            `echo ${name} >> /mark; cat /mark`,
+            ...["exec", name, "sh", "-c", `echo ${name} >> /mark; cat /mark`],
           );
           assert.equal(text, name, "its files are its own");
           assert.equal(await cloud.daemon.ok("logs", name), "ran", "its command has run once");
         }
         t.diagnostic(
           await cloud.daemon.ok(
-            "inspect",
-            "--format",
-            "{{range .StartPhases}}{{.Name}} {{end}}",
-            "one",
-            "two",
+            ...["inspect", "--format", "{{range .StartPhases}}{{.Name}} {{end}}", "one", "two"],
           ),
         );
         await cloud.daemon.ok("rm", "--force", "one", "two");

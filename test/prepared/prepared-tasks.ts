@@ -84,14 +84,7 @@ export function preparedTasks({ open, otherOption, without, isMadeWithNetworks }
     }, async () => {
       await untilPrepared(3);
       const id = await ok(
-        "run",
-        "--detach",
-        "--cpus=0.5",
-        "--network=ci",
-        "--name=sized",
-        "busybox",
-        "sleep",
-        "600",
+        ...["run", "--detach", "--cpus=0.5", "--network=ci", "--name=sized", "busybox", "sleep", "600"],
       );
       assert.deepEqual(await phases(id), claimed);
       assert.equal(await ok("exec", "sized", "echo", "alive"), "alive");

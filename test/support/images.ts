@@ -8,6 +8,7 @@ import { existsSync } from "node:fs";
 import { mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import path from "node:path";
 
+import { checkout } from "../../src/common/built-programs.ts";
 import { type TarEntry, tarOf } from "./tar.ts";
 
 /** An image in parts: what every archive and registry of it is made from. */
@@ -221,7 +222,7 @@ async function cachedFile(name: string, make: () => Promise<Buffer>): Promise<st
     .update(await readFile(new URL(import.meta.url)))
     .update(await readFile(busyboxBinary))
     .digest("hex");
-  const directory = path.join(checkout(), "node_modules/.cache/sockerless-fixtures", version.slice(0, 16));
+  const directory = path.join(checkout, "node_modules/.cache/sockerless-fixtures", version.slice(0, 16));
   const file = path.join(directory, name);
   if (!existsSync(file)) {
     await mkdir(directory, { recursive: true });
@@ -230,15 +231,6 @@ async function cachedFile(name: string, make: () => Promise<Buffer>): Promise<st
     await rename(temporary, file);
   }
   return file;
-}
-
-/** The checkout that this file, as source or compiled, belongs to. */
-function checkout(): string {
-  let at = import.meta.dirname;
-  while (!existsSync(path.join(at, "package.json"))) {
-    at = path.dirname(at);
-  }
-  return at;
 }
 
 /** One image of a legacy archive: a layer of its own on top of its parent. */

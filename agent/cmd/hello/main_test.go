@@ -3,6 +3,8 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestTheGreetingFitsATerminal(t *testing.T) {
@@ -11,7 +13,5 @@ func TestTheGreetingFitsATerminal(t *testing.T) {
 			t.Errorf("%d characters: %q", len(line)-1, line)
 		}
 	}
-	if !strings.Contains(greeting, "docker run") {
-		t.Error("nothing to try next")
-	}
+	assert.Check(t, strings.Contains(greeting, "docker run"), "nothing to try next")
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -12,12 +13,8 @@ import (
 func sent[Message proto.Message](t *testing.T, message, received Message) Message {
 	t.Helper()
 	encoded, err := codec{}.Marshal(message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := (codec{}).Unmarshal(encoded, received); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, (codec{}).Unmarshal(encoded, received))
 	return received
 }
 

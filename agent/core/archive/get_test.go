@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
@@ -64,9 +66,8 @@ func TestStatReportsErrors(t *testing.T) {
 		"/loop/x":   unix.ELOOP,
 		"/nowhere/": ErrNotFound,
 	} {
-		if _, err := r.Stat(path); !errors.Is(err, kind) {
-			t.Errorf("%q: %v", path, err)
-		}
+		_, err := r.Stat(path)
+		assert.Check(t, is.ErrorIs(err, kind), path)
 		if errors.Is(kind, unix.ENOTDIR) {
 			if _, err := r.Stat(path); errors.Is(err, ErrNotFound) {
 				t.Errorf("%q counts as not found", path)
@@ -140,9 +141,7 @@ func TestEveryKindOfFileIsSentAsItIs(t *testing.T) {
 	if n := byName["d/null"]; n.Typeflag != tar.TypeChar || n.Devmajor != 1 || n.Devminor != 3 {
 		t.Errorf("null: %+v", n)
 	}
-	if byName["d/socket"] != nil {
-		t.Error("a socket was sent")
-	}
+	assert.Check(t, byName["d/socket"] == nil, "a socket was sent")
 }
 
 // writerFunc lets a test act in the middle of a stream.
@@ -174,9 +173,7 @@ func TestAFileThatChangesItsSizeDoesNotBreakTheStream(t *testing.T) {
 		target := openRoot(t, dest)
 		must(t, put(t, target, "/", out.Bytes(), PutOptions{}))
 		target.Close()
-		if content(t, filepath.Join(dest, "d/next")) != "whole" {
-			t.Errorf("resized to %d: the next file is not whole", newSize)
-		}
+		assert.Check(t, content(t, filepath.Join(dest, "d/next")) == "whole", "resized to %d: the next file is not whole", newSize)
 	}
 }
 
@@ -188,9 +185,7 @@ func TestGettingEndsWithItsContext(t *testing.T) {
 	defer tree.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := tree.WriteTar(ctx, &bytes.Buffer{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorIs(tree.WriteTar(ctx, &bytes.Buffer{}), context.Canceled))
 }
 
 func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
@@ -199,9 +194,7 @@ func TestATreeDeeperThanAPathCanBeIsRefused(t *testing.T) {
 	tree, err := r.Get("/d")
 	must(t, err)
 	defer tree.Close()
-	if err := tree.WriteTar(t.Context(), &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "directories deep") {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorContains(tree.WriteTar(t.Context(), &bytes.Buffer{}), "directories deep"))
 }
 
 func makeDeep(t *testing.T, dir string, depth int) {
@@ -237,9 +230,7 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 		defer tree.Close()
 		go func() { errs <- tree.WriteTar(t.Context(), stop) }()
 	}
-	if err := <-errs; !errors.Is(err, levels.ErrNoRoom) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-errs, levels.ErrNoRoom))
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil || len(entries) > 600 {
 		t.Error(len(entries), err)
@@ -251,9 +242,7 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 	tree, err := r.Get("/d")
 	must(t, err)
 	defer tree.Close()
-	if err := tree.WriteTar(t.Context(), io.Discard); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, tree.WriteTar(t.Context(), io.Discard))
 }
 
 func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {
@@ -266,7 +255,5 @@ func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {
 	if len(a.seen) != names/2 {
 		t.Errorf("%d names are remembered", len(a.seen))
 	}
-	if !a.linked(&unix.Stat_t{Nlink: 2, Ino: 0}, &tar.Header{Name: "again"}) {
-		t.Error("a remembered file is not a link")
-	}
+	assert.Check(t, a.linked(&unix.Stat_t{Nlink: 2, Ino: 0}, &tar.Header{Name: "again"}), "a remembered file is not a link")
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // newLayers makes an empty writable layer over two layers of an image.
@@ -296,7 +297,5 @@ func TestARemovedContainerIsNotExportedInPart(t *testing.T) {
 	l := newLayers(t)
 	plant(t, l.Upper, [2]string{"a", "1"})
 	err := l.Changes(t.Context(), func(Change) error { return os.RemoveAll(l.Upper) })
-	if !errors.Is(err, ErrNotFound) {
-		t.Errorf("the error is %v", err)
-	}
+	assert.Check(t, errors.Is(err, ErrNotFound), "the error is %v", err)
 }

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // live takes the inventory of a directory.
@@ -99,9 +100,7 @@ func TestWhatWasWrittenIsCountedOnceHoweverManyNamesItHas(t *testing.T) {
 		t.Helper()
 		written, err := l.WrittenBytes(t.Context())
 		must(t, err)
-		if written != bytes {
-			t.Errorf("%d bytes, want %d", written, bytes)
-		}
+		assert.Check(t, written == bytes, "%d bytes, want %d", written, bytes)
 	}
 	want(0)
 	afterwards(t, t.TempDir())
@@ -188,15 +187,12 @@ func TestADirectoryOfManyFilesIsComparedInParts(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "new"), nil, 0o644))
 	told := l.told(t)
 	slices.Sort(told)
-	if !slices.Equal(told, []string{"A /new", "D /f7"}) {
-		t.Errorf("changes %q", told)
-	}
+	assert.Check(t, slices.Equal(told, []string{"A /new", "D /f7"}), "changes %q", told)
 	root, err := os.Open(dir)
 	must(t, err)
 	defer root.Close()
-	if _, err := TakeInventory(t.Context(), root, Bounds{}, namesAtOnce); !errors.Is(err, ErrTooMany) {
-		t.Errorf("beyond the limit: %v", err)
-	}
+	_, err = TakeInventory(t.Context(), root, Bounds{}, namesAtOnce)
+	assert.Check(t, is.ErrorIs(err, ErrTooMany), "beyond the limit")
 }
 
 func TestDevicesAreComparedByTheirNumbers(t *testing.T) {
@@ -247,8 +243,6 @@ func BenchmarkInventory(b *testing.B) {
 func BenchmarkLiveChanges(b *testing.B) {
 	l := live(b, manyFiles(b, 50_000), Bounds{})
 	for b.Loop() {
-		if told := l.told(b); len(told) != 0 {
-			b.Fatal(told)
-		}
+		assert.Assert(b, is.Len(l.told(b), 0))
 	}
 }

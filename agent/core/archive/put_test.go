@@ -18,6 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/zstdstream"
 )
@@ -100,9 +102,7 @@ func TestTheDestinationMustBeADirectory(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if err := put(t, r, "/none", pack(t), PutOptions{}); !errors.Is(err, ErrNotFound) {
-		t.Errorf("missing: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(put(t, r, "/none", pack(t), PutOptions{}), ErrNotFound), "missing")
 }
 
 func TestEntriesThatLeadOutAreRefused(t *testing.T) {
@@ -146,12 +146,8 @@ func TestAbsoluteNamesAndLinksStayInTheRoot(t *testing.T) {
 	if err := put(t, r, "/d", pack(t, link(tar.TypeLink, "stolen", "up/secret")), PutOptions{}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("hard link through a link: %v", err)
 	}
-	if err := put(t, r, "/d/up", pack(t, file("evil", "")), PutOptions{}); !errors.Is(err, ErrNotFound) {
-		t.Errorf("destination through a link: %v", err)
-	}
-	if content(t, filepath.Join(outside, "secret")) != "outside" {
-		t.Error("a file outside changed")
-	}
+	assert.Check(t, is.ErrorIs(put(t, r, "/d/up", pack(t, file("evil", "")), PutOptions{}), ErrNotFound), "destination through a link")
+	assert.Check(t, content(t, filepath.Join(outside, "secret")) == "outside", "a file outside changed")
 }
 
 func TestMissingParentsAreMade(t *testing.T) {
@@ -232,9 +228,7 @@ func TestCompressedStreamsAreRecognised(t *testing.T) {
 func TestWindowsOfZstdAreBounded(t *testing.T) {
 	r, _, _ := newRoot(t)
 	quarterGiB := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 18 << 3, 3, 0, 1, 0}
-	if err := put(t, r, "/", quarterGiB, PutOptions{}); !errors.Is(err, zstdstream.ErrWindow) {
-		t.Errorf("a large one: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(put(t, r, "/", quarterGiB, PutOptions{}), zstdstream.ErrWindow), "a large one")
 	for {
 		held, err := zstdstream.Clients.Open(bufio.NewReader(bytes.NewReader(nil)), 1)
 		if err != nil {
@@ -243,9 +237,7 @@ func TestWindowsOfZstdAreBounded(t *testing.T) {
 		defer held.Close()
 	}
 	small := []byte{0x28, 0xb5, 0x2f, 0xfd, 0, 10 << 3, 1, 0, 0}
-	if err := put(t, r, "/", small, PutOptions{}); !errors.Is(err, zstdstream.ErrNoRoom) {
-		t.Errorf("one too many: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(put(t, r, "/", small, PutOptions{}), zstdstream.ErrNoRoom), "one too many")
 }
 
 func TestPuttingReadsTheStreamToItsEnd(t *testing.T) {
@@ -292,9 +284,7 @@ func TestPuttingEndsWithItsContext(t *testing.T) {
 		cancel()
 		return 0, io.EOF
 	}))
-	if err := r.Put(ctx, "/", stream, PutOptions{}); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorIs(r.Put(ctx, "/", stream, PutOptions{}), context.Canceled))
 }
 
 type readerFunc func([]byte) (int, error)

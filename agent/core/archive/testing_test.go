@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // newRoot makes a container root in a directory that holds more than the root.
@@ -32,9 +33,7 @@ func openRoot(t testing.TB, dir string) *Root {
 
 func must(t testing.TB, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 // plant makes files below dir: a name that ends in "/" is a directory, content

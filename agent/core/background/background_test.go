@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func TestOnlyItsThreadHasLowPriority(t *testing.T) {
@@ -11,9 +12,7 @@ func TestOnlyItsThreadHasLowPriority(t *testing.T) {
 	Go(func() {
 		// The system call gives 20 minus the niceness.
 		priority, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-		if err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, err)
 		priorities <- priority
 	})
 	if got := <-priorities; got != 20-niceness {

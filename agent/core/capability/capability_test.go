@@ -1,6 +1,10 @@
 package capability
 
-import "testing"
+import (
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
 
 func TestNamesAndBitsAgreeWithTheKernelsNumbers(t *testing.T) {
 	list := DockerDefault.Names()
@@ -18,9 +22,7 @@ func TestNamesAndBitsAgreeWithTheKernelsNumbers(t *testing.T) {
 
 func TestWhatIsEffectiveIsWithinTheBounds(t *testing.T) {
 	effective, err := Effective()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	bounding, err := Bounding()
 	if err != nil || effective&^bounding != 0 {
 		t.Errorf("effective %q, bounding %q, %v", effective.Names(), bounding.Names(), err)

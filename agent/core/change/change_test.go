@@ -5,6 +5,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAWaitSeesEveryChange(t *testing.T) {
@@ -16,9 +18,7 @@ func TestAWaitSeesEveryChange(t *testing.T) {
 		waiters.Add(1)
 		go func() {
 			defer waiters.Done()
-			if err := changed.Wait(t.Context(), &mu, func() bool { return count > want }); err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, changed.Wait(t.Context(), &mu, func() bool { return count > want }))
 		}()
 	}
 	for range 10 {
@@ -39,7 +39,5 @@ func TestAWaitEndsWithItsContext(t *testing.T) {
 	if err := changed.Wait(ctx, &mu, func() bool { return false }); !errors.Is(err, left) {
 		t.Fatalf("the wait ended with %v", err)
 	}
-	if err := changed.Wait(ctx, &mu, func() bool { return true }); err != nil {
-		t.Fatalf("what holds was waited for: %v", err)
-	}
+	assert.NilError(t, changed.Wait(ctx, &mu, func() bool { return true }), "what holds was waited for")
 }

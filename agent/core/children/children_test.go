@@ -1,7 +1,6 @@
 package children_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,15 +9,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/children"
 )
 
 func reaper(t *testing.T) *children.Reaper {
 	t.Helper()
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 	r := children.Start()
 	t.Cleanup(r.Stop)
 	return r
@@ -27,9 +25,7 @@ func reaper(t *testing.T) *children.Reaper {
 func spawn(t *testing.T, r *children.Reaper, script string, stdout *os.File) *children.Child {
 	t.Helper()
 	child, err := r.Spawn("/bin/sh", []string{"sh", "-c", script}, &os.ProcAttr{Env: os.Environ(), Files: []*os.File{nil, stdout, os.Stderr}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return child
 }
 
@@ -48,40 +44,30 @@ func TestEveryStatusArrives(t *testing.T) {
 	if status, _ := killed.Status(); !status.Signaled() || status.Signal() != unix.SIGKILL {
 		t.Fatal(status)
 	}
-	if err := killed.Signal(unix.SIGTERM); !errors.Is(err, os.ErrProcessDone) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, killed.Signal(unix.SIGTERM), os.ErrProcessDone)
 }
 
 // orphan leaves a process behind and returns its PID.
 func orphan(t *testing.T, r *children.Reaper, script string) int {
 	t.Helper()
 	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer reader.Close()
 	parent := spawn(t, r, "("+script+") >/dev/null & echo $!", writer)
 	writer.Close()
 	parent.Status()
 	line := make([]byte, 20)
 	n, err := reader.Read(line)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	pid, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return pid
 }
 
 func adopt(t *testing.T, r *children.Reaper, pid int) *children.Child {
 	t.Helper()
 	child, err := r.Adopt(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return child
 }
 
@@ -92,9 +78,7 @@ func TestAnOrphanIsAdoptedBeforeAndAfterItsEnd(t *testing.T) {
 		// It ends after its parent, which might otherwise reap it.
 		parentEnded := filepath.Join(t.TempDir(), strconv.Itoa(round))
 		quick := orphan(t, r, "until test -e "+parentEnded+"; do sleep 0.01; done; exit 3")
-		if err := os.WriteFile(parentEnded, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(parentEnded, nil, 0o600))
 		for unix.Kill(quick, 0) == nil {
 			runtime.Gosched()
 		}
@@ -103,9 +87,7 @@ func TestAnOrphanIsAdoptedBeforeAndAfterItsEnd(t *testing.T) {
 		}
 		slow := adopt(t, r, orphan(t, r, "exec sleep 1000"))
 		done()
-		if err := slow.Signal(unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, slow.Signal(unix.SIGKILL))
 		if status, _ := slow.Status(); status.Signal() != unix.SIGKILL {
 			t.Fatal(status)
 		}
@@ -121,7 +103,6 @@ func TestAStrangersChildIsNotAdopted(t *testing.T) {
 }
 
 func TestAProgramThatIsMissingIsNotStarted(t *testing.T) {
-	if _, err := reaper(t).Spawn("/nosuch", []string{"nosuch"}, &os.ProcAttr{}); !errors.Is(err, os.ErrNotExist) {
-		t.Fatal(err)
-	}
+	_, err := reaper(t).Spawn("/nosuch", []string{"nosuch"}, &os.ProcAttr{})
+	assert.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 const lengthVariable = "COMMAND_LINE_LENGTH"
@@ -68,16 +69,10 @@ func TestOfACommandLineOfGigabytesTheBeginningIsRead(t *testing.T) {
 	command := exec.Command("/proc/self/exe")
 	command.Env = append(os.Environ(), lengthVariable+"="+strconv.Itoa(4<<30))
 	input, err := command.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	output, err := command.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, command.Start())
 	defer func() {
 		_ = input.Close()
 		_ = command.Wait()
@@ -91,9 +86,7 @@ func TestOfACommandLineOfGigabytesTheBeginningIsRead(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	line, err := Read(command.Process.Pid)
 	runtime.ReadMemStats(&after)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if len(line) != Limit || line[0] != 'x' {
 		t.Errorf("%d bytes were read", len(line))
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 )
 
@@ -44,9 +46,7 @@ func printInherited() {
 
 func TestOnlyWhatIsKeptStaysOpenAndNothingReachesAChild(t *testing.T) {
 	reader, writer, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer reader.Close()
 	defer writer.Close()
 	process := exec.Command("/proc/self/exe")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/errortext"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -41,9 +42,7 @@ func TestALongErrorReachesTheCallerWithItsCode(t *testing.T) {
 	client := agentv1connect.NewAgentServiceClient(server.Client(), server.URL, connect.WithGRPC())
 	_, unary := client.Pause(t.Context(), connect.NewRequest(&agentv1.PauseRequest{}))
 	stream, err := client.Export(t.Context(), connect.NewRequest(&agentv1.ExportRequest{}))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for stream.Receive() {
 	}
 	for _, err := range []error{unary, stream.Err()} {

@@ -6,14 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func opened(t *testing.T, name string) *os.File {
 	t.Helper()
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { file.Close() })
 	return file
 }
@@ -21,21 +21,13 @@ func opened(t *testing.T, name string) *os.File {
 func TestALockIsWaitedForUntilItIsFreeOrTheWaitIsOver(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "lock")
 	first, second := opened(t, name), opened(t, name)
-	if err := Lock(t.Context(), first); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, Lock(t.Context(), first))
 	over := errors.New("the wait is over")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(over)
-	if err := Lock(ctx, second); !errors.Is(err, over) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, Lock(ctx, second), over)
 	taken := make(chan error, 1)
 	go func() { taken <- Lock(t.Context(), second) }()
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-taken; err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, first.Close())
+	assert.NilError(t, <-taken)
 }

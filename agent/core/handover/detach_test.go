@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
@@ -17,9 +19,7 @@ func vectors(t *testing.T, name string, into any) {
 	if err == nil {
 		err = json.Unmarshal(content, into)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func TestDetachKeysAreFoundAsInTheFrontend(t *testing.T) {
@@ -63,8 +63,6 @@ func TestFramesAreThoseOfTheFrontend(t *testing.T) {
 func unhex(t *testing.T, text string) []byte {
 	t.Helper()
 	bytes, err := hex.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return bytes
 }

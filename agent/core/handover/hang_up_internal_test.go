@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -34,31 +36,22 @@ func (q *quiet) Next(ctx context.Context) (*agentv1.SessionResponse, error) {
 
 func TestAClientThatHangsUpLeavesAQuietSession(t *testing.T) {
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer listener.Close()
 	dialled, err := net.Dial("unix", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	accepted, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	session := &quiet{output: make(chan []byte), left: make(chan struct{})}
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
 		Carry(Client{Conn: accepted.(*net.UnixConn)}, session, Way{Stdin: true})
 	}()
-	if err := dialled.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, dialled.(*net.UnixConn).CloseWrite())
 	session.output <- []byte("read on")
-	if _, err := io.ReadFull(dialled, make([]byte, len("read on"))); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(dialled, make([]byte, len("read on")))
+	assert.NilError(t, err)
 	dialled.Close()
 	select {
 	case <-over:

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -24,9 +26,8 @@ func TestOutputFollowsTheHeaderOnceItIsRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			conns := pairOf(t)
 			client, served := conns[0], conns[1]
-			if _, err := served.Write([]byte("header")); err != nil {
-				t.Fatal(err)
-			}
+			_, err := served.Write([]byte("header"))
+			assert.NilError(t, err)
 			session := recorded{unrecorded{make(chan *agentv1.SessionResponse, 2)}}
 			if c.output != "" {
 				session.last <- &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Stdout{
@@ -58,17 +59,15 @@ func TestOutputFollowsTheHeaderOnceItIsRead(t *testing.T) {
 
 func TestAClientThatDoesNotReadIsNotWaitedForForLong(t *testing.T) {
 	conns := pairOf(t)
-	if _, err := conns[1].Write([]byte("header")); err != nil {
-		t.Fatal(err)
-	}
+	_, err := conns[1].Write([]byte("header"))
+	assert.NilError(t, err)
 	AwaitRead(conns[1], time.Millisecond)
 }
 
 func TestAClientThatIsGoneIsNotWaitedFor(t *testing.T) {
 	conns := pairOf(t)
-	if _, err := conns[1].Write([]byte("header")); err != nil {
-		t.Fatal(err)
-	}
+	_, err := conns[1].Write([]byte("header"))
+	assert.NilError(t, err)
 	conns[0].Close()
 	AwaitRead(conns[1], time.Hour)
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
 
@@ -15,12 +17,10 @@ func TestOffersThatCloseLateLeaveTheirSuccessorsSocket(t *testing.T) {
 	second := handover.NewOffers(path, slog.Default())
 	defer second.Close()
 	for _, offers := range []*handover.Offers{first, second} {
-		if _, err := offers.Make(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := offers.Make()
+		assert.NilError(t, err)
 	}
 	first.Close()
-	if _, err := os.Stat(path); err != nil {
-		t.Fatal(err)
-	}
+	_, err := os.Stat(path)
+	assert.NilError(t, err)
 }

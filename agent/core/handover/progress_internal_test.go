@@ -2,13 +2,15 @@ package handover
 
 import (
 	"context"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -28,38 +30,24 @@ func TestProgressIsWhatAClientTakesOfWhatTheKernelHoldsToo(t *testing.T) {
 		}
 		return false
 	}
-	if progressed() {
-		t.Error("nothing was written")
-	}
+	assert.Check(t, !progressed(), "nothing was written")
 	const piece = 64 << 10
 	for range 2 {
-		if _, err := given.Write(make([]byte, piece)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := given.Write(make([]byte, piece))
+		assert.NilError(t, err)
 	}
-	if !progressed() {
-		t.Error("there was room for it")
-	}
-	if progressed() {
-		t.Error("the client has taken nothing since")
-	}
+	assert.Check(t, progressed(), "there was room for it")
+	assert.Check(t, !progressed(), "the client has taken nothing since")
 	for range 2 {
-		if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(reader, make([]byte, piece))
+		assert.NilError(t, err)
 		if !progressed() || progressed() {
 			t.Error("the client has taken a piece, once")
 		}
 	}
-	if err := given.End(nil); err != nil {
-		t.Fatal(err)
-	}
-	if len(offers.carried) != 0 {
-		t.Error("a client that was given all is still looked at")
-	}
-	if err := ctx.Err(); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, given.End(nil))
+	assert.Check(t, is.Len(offers.carried, 0), "a client that was given all is still looked at")
+	assert.Check(t, ctx.Err())
 }
 
 func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
@@ -74,9 +62,8 @@ func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
 		defer cancel(nil)
 		given[i] = Give(Client{Conn: conns[1], offers: offers}, cancel)
 		for range 2 {
-			if _, err := given[i].Write(make([]byte, piece)); err != nil {
-				t.Fatal(err)
-			}
+			_, err := given[i].Write(make([]byte, piece))
+			assert.NilError(t, err)
 		}
 	}
 	begin := time.Now()
@@ -88,17 +75,15 @@ func TestAClientThatGoesOnReadingIsNotCutBesideOneThatHasStopped(t *testing.T) {
 	}
 	wantCut(0, 0)
 	wantCut(limit-1, 0)
-	if _, err := io.ReadFull(reader, make([]byte, piece)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(reader, make([]byte, piece))
+	assert.NilError(t, err)
 	wantCut(limit, 1)
 	wantCut(limit, 0) // it is cut already
 	if _, err := given[0].Write([]byte("x")); err == nil {
 		t.Error("one that has stopped is not cut")
 	}
-	if _, err := given[1].Write([]byte("x")); err != nil {
-		t.Error(err)
-	}
+	_, err = given[1].Write([]byte("x"))
+	assert.Check(t, err)
 	wantCut(limit+1, 0)
 	wantCut(2*limit+1, 1)
 }
@@ -122,38 +107,26 @@ func TestASessionsClientIsLookedAtAsLongAsItIsCarried(t *testing.T) {
 	output := &agentv1.SessionResponse{Message: &agentv1.SessionResponse_Stdout{Stdout: &agentv1.Output{Data: []byte("x")}}}
 	session.last <- output
 	session.last <- output // once the first is written
-	if look() != 1 {
-		t.Error("nobody looks at it")
-	}
+	assert.Check(t, look() == 1, "nobody looks at it")
 	session.last <- last
 	if content, err := io.ReadAll(conns[0]); err != nil || string(content) != "xx" {
 		t.Fatalf("%q, %v", content, err)
 	}
 	<-over
-	if look() != 0 {
-		t.Error("it is looked at although it is over")
-	}
+	assert.Check(t, look() == 0, "it is looked at although it is over")
 }
 
 func TestAWaitForTheClientsOfOffersEndsWithTheLast(t *testing.T) {
 	offers := NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
 	defer offers.Close()
-	if err := offers.WaitTaken(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, offers.WaitTaken(t.Context()))
 	offer, err := offers.Make()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := offers.WaitTaken(over); !errors.Is(err, context.Canceled) {
-		t.Fatal("an offer is open")
-	}
+	assert.ErrorIs(t, offers.WaitTaken(over), context.Canceled, "an offer is open")
 	waited := make(chan error)
 	go func() { waited <- offers.WaitTaken(t.Context()) }()
 	offer.Withdraw()
-	if err := <-waited; err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, <-waited)
 }

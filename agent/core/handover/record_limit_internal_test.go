@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -42,9 +43,7 @@ func (s unrecorded) TellDetached(ctx context.Context) error { return s.AwaitReco
 func pairOf(t *testing.T) (conns [2]*net.UnixConn) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for i, fd := range pair {
 		if conns[i], err = ConnectionOf(fd); err != nil {
 			t.Fatal(err)
@@ -72,14 +71,10 @@ func TestAStreamWhoseEndNobodyRecordsInTimeIsCut(t *testing.T) {
 			conns := pairOf(t)
 			client := conns[0]
 			session := unrecorded{make(chan *agentv1.SessionResponse, 1)}
-			if err := end(session, client); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, end(session, client))
 			_, last := Carry(Client{Conn: conns[1]}, session, Way{DetachKeys: []byte("\x10"), Stdin: true})
 			const told = "the backend has not recorded the end of the stream in time"
-			if last.GetError().GetMessage() != told {
-				t.Fatalf("%v", last)
-			}
+			assert.Assert(t, last.GetError().GetMessage() == told, "%v", last)
 			_ = client.SetDeadline(time.Now().Add(30 * time.Second))
 			if got, err := io.ReadAll(client); err != nil || string(got) != told+"\r\n" {
 				t.Fatalf("%q, %v", got, err)

@@ -10,33 +10,25 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // upload is a client that sends a text and no more, of which some was read before.
 func upload(t *testing.T, text string, early int, length *uint64) *Upload {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	file := os.NewFile(uintptr(fds[0]), "client")
 	client, err := net.FileConn(file)
 	file.Close()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { client.Close() })
 	conn, err := ConnectionOf(fds[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	if _, err := io.WriteString(client, text[early:]); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.(*net.UnixConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(client, text[early:])
+	assert.NilError(t, err)
+	assert.NilError(t, client.(*net.UnixConn).CloseWrite())
 	u := Receive(Client{Conn: conn, Early: []byte(text[:early])}, length, false)
 	t.Cleanup(u.Close)
 	return u
@@ -79,15 +71,11 @@ func TestAnUploadIsReadToItsLastByteAndNotOneFurther(t *testing.T) {
 
 func TestAReadThatWaitsForASilentClientEndsOnceNobodyWantsIt(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	client := os.NewFile(uintptr(fds[0]), "client")
 	defer client.Close()
 	conn, err := ConnectionOf(fds[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	length := uint64(1)
 	u := Receive(Client{Conn: conn}, &length, false)
 	defer u.Close()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 )
@@ -32,9 +33,7 @@ func asOtherUser(t *testing.T, do func() error) {
 		}
 		done <- do()
 	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, <-done)
 }
 
 // opened is a directory in which anybody may make sockets and find them, as the
@@ -43,9 +42,7 @@ func opened(t *testing.T) string {
 	t.Helper()
 	directory := t.TempDir()
 	for _, each := range []string{filepath.Dir(directory), directory} {
-		if err := os.Chmod(each, 0o777); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Chmod(each, 0o777))
 	}
 	return directory
 }
@@ -58,9 +55,7 @@ func TestAConnectionOfAnotherUserIsNotTaken(t *testing.T) {
 	if err == nil {
 		err = os.Chmod(path, 0o777)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	client, fd := ends(t)
 	asOtherUser(t, func() error {
 		socket, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -111,13 +106,9 @@ func TestNoConnectionIsGivenToAnotherUser(t *testing.T) {
 func ends(t *testing.T) (*net.UnixConn, int) {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	conn, err := handover.ConnectionOf(pair[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	return conn, pair[1]

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // rootOf creates a root file system with an empty etc beside a directory of the
@@ -31,9 +33,7 @@ func rootOf(t *testing.T) (dir string, root *os.File) {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func TestResolveInStaysWithinTheRoot(t *testing.T) {
@@ -47,9 +47,8 @@ func TestResolveInStaysWithinTheRoot(t *testing.T) {
 		}
 		must(t, os.Remove(filepath.Join(dir, "etc", "passwd")))
 	}
-	if _, err := ResolveIn(root, "alice", nil); !errors.Is(err, ErrNoUserEntry) {
-		t.Errorf("without a passwd file: %v", err)
-	}
+	_, err := ResolveIn(root, "alice", nil)
+	assert.Check(t, is.ErrorIs(err, ErrNoUserEntry), "without a passwd file")
 }
 
 // within fails a test whose call hangs.
@@ -169,9 +168,7 @@ func TestTheFilesAreReadWithinBounds(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		_, err := ResolveIn(root, "1000", []string{"77"})
 		runtime.ReadMemStats(&after)
-		if !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", what, err)
-		}
+		assert.Check(t, is.ErrorIs(err, c.want), what)
 		if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > 64<<20 {
 			t.Errorf("%s took %d MiB", what, grown>>20)
 		}

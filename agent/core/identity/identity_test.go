@@ -6,6 +6,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 const (
@@ -37,9 +40,7 @@ func TestResolveFollowsDockersRules(t *testing.T) {
 	} {
 		t.Run(c.spec, func(t *testing.T) {
 			got, err := Resolve(Files{strings.NewReader(passwd), strings.NewReader(groups)}, c.spec, c.additional)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			if got.UID != c.uid || got.GID != c.gid || !reflect.DeepEqual(got.AdditionalGIDs, c.gids) {
 				t.Errorf("got %+v, want %d:%d %v", got, c.uid, c.gid, c.gids)
 			}
@@ -75,9 +76,7 @@ func TestANumberIsNeverAName(t *testing.T) {
 	}{{"99999999999999999999", nil}, {"-1", nil}, {"alice:-1", nil}, {"alice:99999999999999999999", nil}, {"4294967296", nil},
 		{"alice", []string{"99999999999999999999"}}, {"alice", []string{"-1"}}} {
 		got, err := Resolve(Files{strings.NewReader(numericPasswd), strings.NewReader(numericGroups)}, c.spec, c.additional)
-		if !errors.Is(err, ErrOutOfRange) {
-			t.Errorf("%q %q: %+v, %v", c.spec, c.additional, got, err)
-		}
+		assert.Check(t, is.ErrorIs(err, ErrOutOfRange), "%q %q: %+v", c.spec, c.additional, got)
 	}
 }
 
@@ -103,12 +102,10 @@ func TestNumbersOfTheFilesDoNotWrapAround(t *testing.T) {
 	}
 	for _, number := range []string{"4294967296", "-1"} {
 		files := func() Files { return Files{nil, strings.NewReader("big:x:" + number + ":alice\n")} }
-		if _, err := Resolve(files(), "1:big", nil); !errors.Is(err, ErrOutOfRange) {
-			t.Errorf("a main group of number %s: %v", number, err)
-		}
-		if _, err := Resolve(files(), "1", []string{"big"}); !errors.Is(err, ErrOutOfRange) {
-			t.Errorf("an additional group of number %s: %v", number, err)
-		}
+		_, err := Resolve(files(), "1:big", nil)
+		assert.Check(t, is.ErrorIs(err, ErrOutOfRange), "a main group of number %s", number)
+		_, err = Resolve(files(), "1", []string{"big"})
+		assert.Check(t, is.ErrorIs(err, ErrOutOfRange), "an additional group of number %s", number)
 	}
 }
 

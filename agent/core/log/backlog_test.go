@@ -6,6 +6,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // stalled is a disk that blocks until it is released.
@@ -41,9 +44,7 @@ func TestABacklogDropsWholeLinesWhenTheDiskStalls(t *testing.T) {
 	b := startBacklog(10, disk.write)
 	add := func(text string) {
 		t.Helper()
-		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, b.add(Stdout, time.Now(), []byte(text)))
 	}
 	add("first\n")
 	<-disk.begun         // being written, so no longer queued
@@ -63,18 +64,14 @@ func TestALineOfWhichTheBeginIsKeptEndsWhereItsRestIsDropped(t *testing.T) {
 	disk := newStalled()
 	b := startBacklog(8, disk.write)
 	for _, text := range []string{"held\n", "begin ", "of a line that ", "is long\n"} {
-		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, b.add(Stdout, time.Now(), []byte(text)))
 		if text == "held\n" {
 			<-disk.begun
 		}
 	}
 	close(disk.release)
 	b.flush()
-	if err := b.add(Stdout, time.Now(), []byte("next\n")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, b.add(Stdout, time.Now(), []byte("next\n")))
 	b.close()
 	if got := disk.text(); got != "held\nbegin \nnext\n" {
 		t.Errorf("%q was written", got)
@@ -85,9 +82,7 @@ func TestABacklogHoldsOneChunkHoweverSmallItIs(t *testing.T) {
 	disk := newStalled()
 	b := startBacklog(0, disk.write)
 	for _, text := range []string{"a\n", "long line\n", "dropped\n"} {
-		if err := b.add(Stdout, time.Now(), []byte(text)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, b.add(Stdout, time.Now(), []byte(text)))
 		if text == "a\n" {
 			<-disk.begun
 		}
@@ -125,12 +120,8 @@ func TestAFailedWriteIsReportedUntilOneSucceeds(t *testing.T) {
 	disk.err = full
 	disk.mu.Unlock()
 	add(nil)
-	if err := b.close(); !errors.Is(err, full) {
-		t.Errorf("told at the end: %v", err)
-	}
-	if err := b.close(); err != nil {
-		t.Errorf("told again: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(b.close(), full), "told at the end")
+	assert.Check(t, b.close(), "told again")
 	if err := b.add(Stdout, time.Now(), []byte("late\n")); err == nil {
 		t.Error("taken after the end")
 	}
@@ -178,9 +169,7 @@ func TestALogWhoseDiskIsSlowKeepsNobodyWaitingButThoseWhoWait(t *testing.T) {
 		mark = <-told
 	}
 	upTo, err := mark.Wait(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	r, err := w.Reader(ReadOptions{Stdout: true, UpTo: &upTo})
 	if out, _ := everything(t, r, err); out != "first\n" {
 		t.Errorf("%q is up to there", out)

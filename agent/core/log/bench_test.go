@@ -5,6 +5,8 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func benchmarkAppend(b *testing.B, size int) {
@@ -13,9 +15,7 @@ func benchmarkAppend(b *testing.B, size int) {
 	now := time.Now()
 	b.SetBytes(int64(size))
 	for b.Loop() {
-		if err := w.Append(Stdout, now, data); err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, w.Append(Stdout, now, data))
 	}
 }
 
@@ -25,9 +25,7 @@ func BenchmarkAppend100Bytes(b *testing.B) { benchmarkAppend(b, 100) }
 func filled(b *testing.B, chunk string, total int) *Writer {
 	w := open(b, b.TempDir(), Settings{})
 	for written := 0; written < total; written += len(chunk) {
-		if err := w.Append(Stdout, at(1), []byte(chunk)); err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, w.Append(Stdout, at(1), []byte(chunk)))
 	}
 	return w
 }
@@ -38,17 +36,13 @@ func benchmarkRead(b *testing.B, chunk string, options ReadOptions) {
 	b.SetBytes(total)
 	for b.Loop() {
 		r, err := w.Reader(options)
-		if err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, err)
 		for {
 			if _, err = r.Next(b.Context()); err != nil {
 				break
 			}
 		}
-		if err != io.EOF {
-			b.Fatal(err)
-		}
+		assert.Assert(b, err == io.EOF, err)
 		r.Close()
 	}
 }
@@ -70,9 +64,7 @@ func BenchmarkTail10(b *testing.B) {
 	ten := uint64(10)
 	for b.Loop() {
 		r, err := w.Reader(ReadOptions{Stdout: true, Tail: &ten})
-		if err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, err)
 		r.Close()
 	}
 }

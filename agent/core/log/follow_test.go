@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // read collects n bytes of r, or what came before its end.
@@ -22,9 +25,7 @@ func read(t *testing.T, r *Reader, n int) string {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		text.Write(chunk.Data)
 	}
 	return text.String()
@@ -35,9 +36,7 @@ var following = ReadOptions{Stdout: true, Stderr: true, Follow: true}
 func reader(t *testing.T, w *Writer, options ReadOptions) *Reader {
 	t.Helper()
 	r, err := w.Reader(options)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(r.Close)
 	return r
 }
@@ -100,9 +99,7 @@ func TestAStalledFollowerNeitherHoldsFilesNorFails(t *testing.T) {
 	}
 	w.EndRun()
 	got := read(t, r, 1<<20)
-	if !strings.HasSuffix(got, "line 199 "+strings.Repeat("x", 90)+"\n") {
-		t.Errorf("the end is missing: %q", got)
-	}
+	assert.Check(t, strings.HasSuffix(got, "line 199 "+strings.Repeat("x", 90)+"\n"), "the end is missing: %q", got)
 	r.Close()
 	if held := len(w.chain.dropped); held > 0 {
 		t.Errorf("%d dropped files are held without a reader", held)
@@ -135,17 +132,14 @@ func TestFollowingEndsWithItsContextAndAtUntil(t *testing.T) {
 	r := reader(t, w, following)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := r.Next(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("error %v", err)
-	}
+	_, err := r.Next(ctx)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	until := time.Now().Add(20 * time.Millisecond).UnixNano()
 	r = reader(t, w, ReadOptions{Stdout: true, Follow: true, Until: &until})
 	if got := read(t, r, 1); got != "" {
 		t.Errorf("%q", got)
 	}
-	if time.Now().UnixNano() < until {
-		t.Error("ended too early")
-	}
+	assert.Check(t, time.Now().UnixNano() >= until, "ended too early")
 }
 
 func TestConsecutiveRecordsOfOneStreamAreOneChunk(t *testing.T) {
@@ -166,9 +160,7 @@ func TestConsecutiveRecordsOfOneStreamAreOneChunk(t *testing.T) {
 		}
 		chunks++
 	}
-	if chunks > 4 {
-		t.Errorf("%d chunks for 3 MB", chunks)
-	}
+	assert.Check(t, chunks <= 4, "%d chunks for 3 MB", chunks)
 }
 
 func TestDecoratedChunksAreBoundedWhateverTheLinesAre(t *testing.T) {
@@ -205,17 +197,13 @@ func TestClosingTheWriterLetsReadersFinish(t *testing.T) {
 	if got := read(t, r, 1<<20); got != want {
 		t.Errorf("%q", got)
 	}
-	if _, err := w.Reader(both); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a new reader: %v", err)
-	}
-	if err := w.Append(Stdout, at(1), []byte("x")); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("append: %v", err)
-	}
+	_, err := w.Reader(both)
+	assert.Check(t, is.ErrorIs(err, os.ErrClosed), "a new reader")
+	assert.Check(t, is.ErrorIs(w.Append(Stdout, at(1), []byte("x")), os.ErrClosed), "append")
 	files := w.chain.segments
 	r.Close()
-	if _, err := files[0].file.Stat(); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a file is open after the last reader: %v", err)
-	}
+	_, err = files[0].file.Stat()
+	assert.Check(t, is.ErrorIs(err, os.ErrClosed), "a file is open after the last reader")
 }
 
 // There may be hundreds of readers: only a few get large buffers, and those with
@@ -229,22 +217,17 @@ func TestManyReadersHoldSmallBuffers(t *testing.T) {
 	held := 0
 	for range readers {
 		r, err := w.Reader(both)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer r.Close()
-		if _, err := r.Next(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		_, err = r.Next(t.Context())
+		assert.NilError(t, err)
 		held += len(r.buf.bytes)
 	}
 	if limit := maxLarge*largeBuffer + readers*smallBuffer; held > limit {
 		t.Errorf("%d readers hold %d bytes", readers, held)
 	}
 	// As an earlier version wrote it.
-	if err := w.chain.last().write(Stdout, 0, 2, []byte(text[:MaxRecord])); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.chain.last().write(Stdout, 0, 2, []byte(text[:MaxRecord])))
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); out != text+text[:MaxRecord] {
 		t.Errorf("%d of %d bytes", len(out), len(text)+MaxRecord)

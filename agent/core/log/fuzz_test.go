@@ -7,6 +7,8 @@ import (
 	"os"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // FuzzDamagedFile reads any bytes as a log file: a cloud container can write
@@ -27,15 +29,11 @@ func FuzzDamagedFile(f *testing.F) {
 	f.Add(append(whole[:30:30], whole...), uint64(100))
 	f.Fuzz(func(t *testing.T, content []byte, tail uint64) {
 		dir := t.TempDir()
-		if err := os.WriteFile(segmentPath(dir, 1), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(segmentPath(dir, 1), content, 0o600))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		drain := func(r *Reader, err error) (text string) {
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			defer r.Close()
 			for {
 				chunk, err := r.Next(ctx)

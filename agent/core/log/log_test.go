@@ -6,6 +6,8 @@ import (
 	"io"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // at is n seconds after a fixed moment.
@@ -20,18 +22,14 @@ type entry struct {
 func write(t testing.TB, w *Writer, entries ...entry) {
 	t.Helper()
 	for _, e := range entries {
-		if err := w.Append(e.stream, at(e.second), []byte(e.text)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, w.Append(e.stream, at(e.second), []byte(e.text)))
 	}
 }
 
 func open(t testing.TB, dir string, settings Settings) *Writer {
 	t.Helper()
 	w, _, err := Open(dir, settings)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { w.Close() })
 	return w
 }
@@ -39,9 +37,7 @@ func open(t testing.TB, dir string, settings Settings) *Writer {
 // everything reads r to its end, as stdout and stderr.
 func everything(t testing.TB, r *Reader, err error) (stdout, stderr string) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer r.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
@@ -50,9 +46,7 @@ func everything(t testing.TB, r *Reader, err error) (stdout, stderr string) {
 		if errors.Is(err, io.EOF) {
 			return stdout, stderr
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if chunk.Stream == Stdout {
 			stdout += string(chunk.Data)
 		} else {
@@ -82,8 +76,6 @@ func TestEveryByteOfBothStreamsComesBack(t *testing.T) {
 func endOf(t testing.TB, w *Writer) Position {
 	t.Helper()
 	end, err := w.End().Wait(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return end
 }

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 // exported reads a log's records.
@@ -47,9 +49,7 @@ func TestRecordsPutTogetherAreALogFileThatReadsTheSame(t *testing.T) {
 	}
 	records := exported(t, w, ReadOptions{})
 	elsewhere := t.TempDir()
-	if err := os.WriteFile(filepath.Join(elsewhere, "0000000000000001.log"), records, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(elsewhere, "0000000000000001.log"), records, 0o600))
 	for _, options := range []ReadOptions{both, {Stdout: true, Timestamps: true}, {Stderr: true, Timestamps: true}} {
 		r, err := w.Reader(options)
 		stdout, stderr := everything(t, r, err)

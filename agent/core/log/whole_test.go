@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // frame is a line as a client gets it.
@@ -49,9 +51,7 @@ func frames(t testing.TB, r *Reader, n int) []frame {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		all = append(all, framesOf(t, chunk)...)
 	}
 	return all
@@ -128,9 +128,7 @@ func TestWholeLinesComeWithoutFramesToo(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		got = append(got, frame{chunk.Stream, string(chunk.Data)})
 	}
 	expectFrames(t, got, frame{Stdout, "a\n"}, frame{Stderr, "error\n"}, frame{Stdout, "begin\n"})
@@ -149,9 +147,7 @@ func TestFramesOfManyReadersAreSmall(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if !r.buf.isLarge() && len(chunk.Data) > smallChunk+maxPiece {
 			t.Fatalf("a chunk of %d bytes", len(chunk.Data))
 		}

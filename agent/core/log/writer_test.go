@@ -11,19 +11,17 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func files(t *testing.T, dir string) (names []string, size int64) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, e := range entries {
 		info, err := e.Info()
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		names = append(names, e.Name())
 		size += info.Size()
 	}
@@ -70,9 +68,8 @@ func TestAContinuedLogDropsWhatALowerLimitNoLongerAllows(t *testing.T) {
 	}
 	w.Close()
 	open(t, dir, Settings{MaxSize: 100, MaxFiles: 2})
-	if names, _ := files(t, dir); len(names) != 2 {
-		t.Errorf("files %q", names)
-	}
+	names, _ := files(t, dir)
+	assert.Check(t, is.Len(names, 2))
 }
 
 func TestAWriterThatDiedLeavesNoTornRecord(t *testing.T) {
@@ -83,14 +80,10 @@ func TestAWriterThatDiedLeavesNoTornRecord(t *testing.T) {
 	names, whole := files(t, dir)
 	path := filepath.Join(dir, names[0])
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	firstRecord := int64(recordFraming + len("first\n"))
 	for cut := firstRecord; cut < whole; cut++ {
-		if err := os.WriteFile(path, content[:cut], 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, content[:cut], 0o600))
 		r, err := Stored(dir, both)
 		if out, errOut := everything(t, r, err); out != "first\n" || errOut != "" {
 			t.Fatalf("stored, cut at %d: %q and %q", cut, out, errOut)
@@ -121,17 +114,13 @@ func TestAnEndThatIsNoBeginningOfARecordIsDamage(t *testing.T) {
 	names, _ := files(t, dir)
 	path := filepath.Join(dir, names[0])
 	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	flipped := bytes.Clone(whole)
 	flipped[headerSize] ^= 1
 	for name, content := range map[string][]byte{
 		"random bytes": noise, "a few random bytes": noise[:3], "a flipped bit": flipped, "random bytes behind a record": append(bytes.Clone(whole), noise...),
 	} {
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, content, 0o600))
 		r, err := Stored(dir, both)
 		for err == nil {
 			_, err = r.Next(t.Context())
@@ -144,9 +133,7 @@ func TestAnEndThatIsNoBeginningOfARecordIsDamage(t *testing.T) {
 	for cut := range len(whole) { // The machine died: the file has its length, and its end was not written.
 		content := append(bytes.Clone(whole), whole[:cut]...)
 		content = append(content, make([]byte, len(whole)-cut)...)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, content, 0o600))
 		r, err := Stored(dir, both)
 		if out, _ := everything(t, r, err); cut <= len(whole)-trailerSize && out != "whole\n" {
 			t.Fatalf("zeros from byte %d: %q", cut, out)
@@ -167,9 +154,7 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 	names, _ := files(t, dir)
 	path := filepath.Join(dir, names[0])
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	file.WriteAt([]byte("?"), damaged+headerSize+5)
 	file.WriteAt([]byte("?"), end-1)
 	file.Close()
@@ -181,9 +166,7 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 	defer w.Close()
 	write(t, w, entry{Stdout, 9, "after\n"})
 	r, err := w.Reader(both)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer r.Close()
 	chunk, err := r.Next(t.Context())
 	if err != nil || string(chunk.Data) != "before\n" {
@@ -202,9 +185,7 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if last != "after\n" {
-		t.Errorf("after the damage: %.100q", last)
-	}
+	assert.Check(t, last == "after\n", "after the damage: %.100q", last)
 }
 
 func TestReadingGoesOnBehindDamage(t *testing.T) {
@@ -213,13 +194,10 @@ func TestReadingGoesOnBehindDamage(t *testing.T) {
 	write(t, w, entry{Stdout, 1, "first\n"})
 	damaged := endOf(t, w).offset
 	write(t, w, entry{Stdout, 2, strings.Repeat("SL", 700_000)}, entry{Stdout, 3, "third\n"}, entry{Stderr, 4, "fourth\n"})
-	if _, err := w.chain.last().file.WriteAt([]byte("?"), damaged+headerSize+30_000); err != nil {
-		t.Fatal(err)
-	}
+	_, err := w.chain.last().file.WriteAt([]byte("?"), damaged+headerSize+30_000)
+	assert.NilError(t, err)
 	r, err := w.Reader(both)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer r.Close()
 	text, damages := "", 0
 	for {
@@ -246,21 +224,15 @@ func TestALogThatSomebodyCutsDoesNotEndAsIfItWereWhole(t *testing.T) {
 	write(t, w, entry{Stdout, 1, "first\n"}, entry{Stdout, 2, "second\n"})
 	names, _ := files(t, dir)
 	for _, left := range []int64{0, recordFraming + 6, recordFraming + 10} {
-		if err := os.Truncate(filepath.Join(dir, names[0]), left); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Truncate(filepath.Join(dir, names[0]), left))
 		r, err := w.Reader(both)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		for err == nil {
 			_, err = r.Next(t.Context())
 		}
 		r.Close()
 		var corrupt *CorruptError
-		if !errors.As(err, &corrupt) {
-			t.Errorf("%d bytes left: %v", left, err)
-		}
+		assert.Check(t, errors.As(err, &corrupt), "%d bytes left: %v", left, err)
 	}
 }
 
@@ -268,9 +240,8 @@ func TestADisabledLogKeepsNothing(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "log")
 	w := open(t, dir, Settings{Disabled: true})
 	write(t, w, entry{Stdout, 1, "x"})
-	if _, err := w.Reader(both); !errors.Is(err, ErrDisabled) {
-		t.Errorf("reading: %v", err)
-	}
+	_, err := w.Reader(both)
+	assert.Check(t, is.ErrorIs(err, ErrDisabled), "reading")
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the directory was made: %v", err)
 	}
@@ -293,9 +264,7 @@ func TestALogInMemoryIsBoundedAndReads(t *testing.T) {
 func TestAChunkLargerThanARecordIsKeptWhole(t *testing.T) {
 	w := open(t, t.TempDir(), Settings{})
 	big := bytes.Repeat([]byte("0123456789abcdef"), (2*MaxRecord+100)/16)
-	if err := w.Append(Stdout, at(1), big); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.Append(Stdout, at(1), big))
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); out != string(big) {
 		t.Errorf("%d of %d bytes", len(out), len(big))
@@ -315,13 +284,9 @@ func TestAFullDiskIsReportedAndLeavesWholeRecords(t *testing.T) {
 		if err = w.Append(Stdout, at(1), bytes.Repeat([]byte("x"), 5000)); err == nil {
 			kept += 5000
 		}
-		if kept > 64<<10 {
-			t.Fatal("more was kept than fits")
-		}
+		assert.Assert(t, kept <= 64<<10, "more was kept than fits")
 	}
-	if !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("error %v", err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENOSPC))
 	r, err := w.Reader(both)
 	if out, _ := everything(t, r, err); len(out) != kept {
 		t.Errorf("%d of %d bytes", len(out), kept)

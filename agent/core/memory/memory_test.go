@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/memory"
 )
 
@@ -44,9 +46,7 @@ func TestTheFirstCollectionComesAfterTheStart(t *testing.T) {
 	for range 128 {
 		sink = make([]byte, 128<<10)
 	}
-	if collections() == before {
-		t.Error("no collection of 16 MiB that nobody holds")
-	}
+	assert.Check(t, collections() != before, "no collection of 16 MiB that nobody holds")
 }
 
 // asSmallProcess marks the process of TestASmallProcessIsCollectedOnceItGrows.
@@ -72,9 +72,7 @@ func TestASmallProcessIsCollectedOnceItGrows(t *testing.T) {
 	for range 64 {
 		sink = make([]byte, 128<<10) // 8 MiB in all
 	}
-	if collections() == 0 {
-		t.Error("no collection of 8 MiB that nobody holds")
-	}
+	assert.Check(t, collections() != 0, "no collection of 8 MiB that nobody holds")
 	for percent() != 50 {
 		time.Sleep(time.Millisecond)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/accepting"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -61,9 +62,7 @@ func (c *countedConn) Close() error {
 func resolveAt(t *testing.T, listener net.Listener, told *agentv1.NamesRequest) *Resolver {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	resolver := Serve(packets, listener, NewTable(told), Options{Upstreams: MachineUpstreams, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(resolver.Close)
 	return resolver
@@ -72,9 +71,7 @@ func resolveAt(t *testing.T, listener net.Listener, told *agentv1.NamesRequest) 
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return listener
 }
 
@@ -82,13 +79,10 @@ func listen(t *testing.T) net.Listener {
 func connect(t *testing.T, listener net.Listener, begin []byte) *net.TCPConn {
 	t.Helper()
 	conn, err := net.Dial("tcp4", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
-	if _, err := conn.Write(begin); err != nil {
-		t.Fatal(err)
-	}
+	_, err = conn.Write(begin)
+	assert.NilError(t, err)
 	_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 	return conn.(*net.TCPConn)
 }
@@ -97,9 +91,7 @@ func connect(t *testing.T, listener net.Listener, begin []byte) *net.TCPConn {
 func framed(t *testing.T, query *dns.Msg) []byte {
 	t.Helper()
 	packed, err := query.Pack()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(packed))), packed...)
 }
 
@@ -121,9 +113,8 @@ func TestConnectionsToTheResolverHavePlaces(t *testing.T) {
 	for _, conn := range all {
 		conn.Close()
 	}
-	if _, err := io.ReadFull(late, make([]byte, 2)); err != nil {
-		t.Error(err)
-	}
+	_, err := io.ReadFull(late, make([]byte, 2))
+	assert.Check(t, err)
 	// One waits for its place.
 	if most := listener.mostAtATime(); most != mostConnections+1 {
 		t.Errorf("%d connections at a time", most)
@@ -201,9 +192,8 @@ func TestTheResolverClosesWhileAClientTakesNoAnswer(t *testing.T) {
 	conns <- &writtenConn{served, written}
 	close(conns)
 	resolver := resolveAt(t, &pipeListener{listen(t), conns}, request())
-	if _, err := client.Write(framed(t, new(dns.Msg).SetQuestion("web.", dns.TypeA))); err != nil {
-		t.Fatal(err)
-	}
+	_, err := client.Write(framed(t, new(dns.Msg).SetQuestion("web.", dns.TypeA)))
+	assert.NilError(t, err)
 	<-written
 	closed := make(chan struct{})
 	go func() {

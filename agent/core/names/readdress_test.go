@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -25,12 +26,8 @@ func TestLinesOfMovedContainersGetTheirNewAddressAndNothingElseChanges(t *testin
 		t.Errorf("%q", got)
 	}
 	path := filepath.Join(t.TempDir(), "hosts")
-	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	if err := ReaddressFile(path, moved); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(path, []byte(before), 0o640))
+	assert.NilError(t, ReaddressFile(path, moved))
 	content, err := os.ReadFile(path)
 	if info, _ := os.Stat(path); err != nil || string(content) != after || info.Mode().Perm() != 0o640 {
 		t.Errorf("%q, %v, %v", content, info.Mode(), err)
@@ -41,16 +38,10 @@ func TestAHostsFileThatIsNoFileIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	moved := []*agentv1.HostsEntry{{Address: "172.17.0.7", Names: []string{"store"}}}
 	other := filepath.Join(dir, "other")
-	if err := os.WriteFile(other, []byte("172.17.0.2\tstore\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(other, filepath.Join(dir, "hosts")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(other, []byte("172.17.0.2\tstore\n"), 0o600))
+	assert.NilError(t, os.Symlink(other, filepath.Join(dir, "hosts")))
 	for _, name := range []string{"missing", "hosts"} {
-		if err := ReaddressFile(filepath.Join(dir, name), moved); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, ReaddressFile(filepath.Join(dir, name), moved), name)
 	}
 	if content, _ := os.ReadFile(other); string(content) != "172.17.0.2\tstore\n" {
 		t.Errorf("another file was changed: %q", content)
@@ -62,15 +53,11 @@ func TestAFileThatFindsNoRoomForItsNewContentKeepsTheOldOne(t *testing.T) {
 		t.Skip("needs root: mounts a file system of three pages")
 	}
 	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12k"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=12k"))
 	defer unix.Unmount(dir, 0)
 	hosts := filepath.Join(dir, "hosts")
 	before := bytes.Repeat([]byte("a"), 5000)
-	if err := os.WriteFile(hosts, before, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(hosts, before, 0o644))
 	after := bytes.Repeat([]byte("b"), 20000)
 	if err := RewriteFile(hosts, before, after); !errors.Is(err, unix.ENOSPC) {
 		t.Fatalf("got %v, want ENOSPC", err)
@@ -78,9 +65,7 @@ func TestAFileThatFindsNoRoomForItsNewContentKeepsTheOldOne(t *testing.T) {
 	if got, err := os.ReadFile(hosts); err != nil || !bytes.Equal(got, before) {
 		t.Fatalf("%d bytes of %q, %v; want the old content", len(got), got[:1], err)
 	}
-	if err := RewriteFile(hosts, before, after[:10]); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, RewriteFile(hosts, before, after[:10]))
 	if got, err := os.ReadFile(hosts); err != nil || string(got) != "bbbbbbbbbb" {
 		t.Fatalf("got %q, %v", got, err)
 	}

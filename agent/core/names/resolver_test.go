@@ -1,7 +1,6 @@
 package names
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -31,13 +31,9 @@ func request() *agentv1.NamesRequest {
 func resolve(t *testing.T, told *agentv1.NamesRequest) (*Resolver, func(network, name string, kind uint16) *dns.Msg) {
 	t.Helper()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	resolver := Serve(packets, listener, NewTable(told), Options{Upstreams: MachineUpstreams, Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(resolver.Close)
 	return resolver, func(network, name string, kind uint16) *dns.Msg {
@@ -48,9 +44,7 @@ func resolve(t *testing.T, told *agentv1.NamesRequest) (*Resolver, func(network,
 		}
 		client := dns.Client{Net: network, Timeout: 10 * time.Second}
 		response, _, err := client.Exchange(new(dns.Msg).SetQuestion(name, kind), address)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return response
 	}
 }
@@ -119,17 +113,13 @@ func listenByBoth(t *testing.T) (net.PacketConn, net.Listener) {
 	t.Helper()
 	for {
 		packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		listener, err := net.Listen("tcp4", packets.LocalAddr().String())
 		if err == nil {
 			return packets, listener
 		}
 		packets.Close()
-		if !errors.Is(err, unix.EADDRINUSE) {
-			t.Fatal(err)
-		}
+		assert.ErrorIs(t, err, unix.EADDRINUSE)
 	}
 }
 
@@ -167,9 +157,7 @@ func manyAddresses(count int) func(*dns.Msg) *dns.Msg {
 func (r *Resolver) useConfiguration(t *testing.T, content string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(file, []byte(content), 0o600))
 	r.forward.upstreams = func() ([]string, error) { return upstreamsOf(file) }
 }
 

@@ -6,19 +6,16 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 func TestRenamesElsewhereDisturbNoResolution(t *testing.T) {
 	root, elsewhere := t.TempDir(), t.TempDir()
-	if err := os.Mkdir(filepath.Join(root, "below"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Join(root, "below"), 0o755))
 	directory, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(directory)
 	over := make(chan struct{})
 	done := make(chan struct{})

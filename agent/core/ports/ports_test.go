@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -29,9 +31,7 @@ func bind(t *testing.T, ports ...shimspec.PublishedPort) (*Set, error) {
 func taken(t *testing.T) uint32 {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	return uint32(listener.Addr().(*net.TCPAddr).Port)
 }
@@ -81,61 +81,46 @@ func TestRefusalsAreInDockersWords(t *testing.T) {
 
 func TestARefusalLeavesNothingBound(t *testing.T) {
 	free, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: 80})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	port := free.Bound()[0].HostPort
 	free.Close()
 	first := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: port, ContainerPort: 80}
 	second := shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: taken(t), ContainerPort: 81}
-	if _, err := bind(t, first, second); !errors.Is(err, ErrAllocated) {
-		t.Fatal(err)
-	}
-	if _, err := bind(t, first); err != nil {
-		t.Fatalf("the first port stayed bound: %v", err)
-	}
+	_, err = bind(t, first, second)
+	assert.ErrorIs(t, err, ErrAllocated)
+	_, err = bind(t, first)
+	assert.NilError(t, err, "the first port stayed bound")
 }
 
 func TestTheSamePortServesBothProtocolsAndFamilies(t *testing.T) {
 	set, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", ContainerPort: 80})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	bound := set.Bound()
 	if len(bound) != 2 || bound[0].HostIP != "0.0.0.0" || bound[1].HostIP != "::" || bound[0].HostPort != bound[1].HostPort {
 		t.Fatalf("bound %v", bound)
 	}
-	if _, err := bind(t, shimspec.PublishedPort{Protocol: "udp", HostPort: bound[0].HostPort, ContainerPort: 80}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = bind(t, shimspec.PublishedPort{Protocol: "udp", HostPort: bound[0].HostPort, ContainerPort: 80})
+	assert.NilError(t, err)
 }
 
 // connected publishes a port and returns both ends of a connection to it.
 func connected(t *testing.T) (set *Set, client, inside net.Conn) {
 	t.Helper()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { server.Close() })
 	set, err = Bind([]shimspec.PublishedPort{{Protocol: "tcp", HostIP: "127.0.0.1", ContainerPort: uint32(server.Addr().(*net.TCPAddr).Port)}},
 		func(ctx context.Context, network, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(set.Close)
 	set.Serve()
 	client, err = net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { client.Close() })
 	inside, err = server.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { inside.Close() })
 	return set, client, inside
 }
@@ -145,24 +130,17 @@ func TestAConnectionWithNobodyBehindItEndsInOrder(t *testing.T) {
 		func(context.Context, string, string) (net.Conn, error) {
 			return nil, syscall.ECONNREFUSED
 		}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(set.Close)
 	set.Serve()
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(set.Bound()[0].HostPort)))
 	for _, said := range []int{0, 1, 300_000} {
 		for range 20 {
 			client, err := net.Dial("tcp", address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := client.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := client.Write(make([]byte, said)); err != nil {
-				t.Fatalf("write of %d bytes: %v", said, err)
-			}
+			assert.NilError(t, err)
+			assert.NilError(t, client.SetDeadline(time.Now().Add(2*time.Minute)))
+			_, err = client.Write(make([]byte, said))
+			assert.NilError(t, err, "write of %d bytes", said)
 			if heard, err := io.ReadAll(client); err != nil || len(heard) > 0 {
 				t.Fatalf("after %d bytes: heard %q, %v", said, heard, err)
 			}
@@ -175,14 +153,11 @@ func TestTheLastWordsOfAProcessArrive(t *testing.T) {
 	for range 20 {
 		set, client, inside := connected(t)
 		said := bytes.Repeat([]byte("last words"), 10_000)
-		if _, err := inside.Write(said); err != nil {
-			t.Fatal(err)
-		}
+		_, err := inside.Write(said)
+		assert.NilError(t, err)
 		inside.Close() // as the kernel does when the process ends
 		set.Close()
-		if err := client.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, client.SetDeadline(time.Now().Add(2*time.Minute)))
 		if heard, err := io.ReadAll(client); err != nil || !bytes.Equal(heard, said) {
 			t.Fatalf("%d bytes of %d arrived: %v", len(heard), len(said), err)
 		}
@@ -192,24 +167,19 @@ func TestTheLastWordsOfAProcessArrive(t *testing.T) {
 func TestAFreedPortIsFreeWhileItsConnectionsGoOn(t *testing.T) {
 	set, client, inside := connected(t)
 	set.Free()
-	if _, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: set.Bound()[0].HostPort, ContainerPort: 80}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := inside.Write([]byte("on")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.ReadFull(client, make([]byte, 2)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := bind(t, shimspec.PublishedPort{Protocol: "tcp", HostIP: "127.0.0.1", HostPort: set.Bound()[0].HostPort, ContainerPort: 80})
+	assert.NilError(t, err)
+	_, err = inside.Write([]byte("on"))
+	assert.NilError(t, err)
+	_, err = io.ReadFull(client, make([]byte, 2))
+	assert.NilError(t, err)
 }
 
 func TestCloseEndsConnections(t *testing.T) {
 	set, client, inside := connected(t)
 	set.Close()
 	for _, conn := range []net.Conn{client, inside} {
-		if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, conn.SetDeadline(time.Now().Add(2*time.Minute)))
 		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Fatal("a connection stays open")
 		}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -20,9 +22,7 @@ func small(t *testing.T, protocol string, port int) *Set {
 	t.Helper()
 	published := shimspec.PublishedPort{Protocol: protocol, HostIP: "127.0.0.1", ContainerPort: uint32(port)}
 	set, err := bindIn(roomBeside(0), []shimspec.PublishedPort{published, published}, DialInNamespace(""), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(set.Close)
 	set.Serve()
 	return set
@@ -32,18 +32,14 @@ func dial(t *testing.T, set *Set, i int) net.Conn {
 	t.Helper()
 	bound := set.Bound()[i%2]
 	client, err := net.Dial(bound.Protocol, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(bound.HostPort))))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { client.Close() })
 	return client
 }
 
 func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer server.Close()
 	inside := make(chan net.Conn, 4*leastConnections)
 	go func() {
@@ -73,9 +69,8 @@ func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
 		conn.Close()
 	}
 	last := dial(t, set, 0)
-	if _, err := io.WriteString(last, "last"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(last, "last")
+	assert.NilError(t, err)
 	for deadline := time.After(time.Minute); ; {
 		select {
 		case conn := <-inside:
@@ -94,9 +89,7 @@ func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
 
 func TestPortsWithoutRoomAreClosedAtOnce(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer server.Close()
 	set := small(t, "tcp", server.Addr().(*net.TCPAddr).Port)
 	for i := range 3 * leastConnections {
@@ -116,17 +109,14 @@ func TestPortsWithoutRoomAreClosedAtOnce(t *testing.T) {
 
 func TestClientsOfUDPPortsBeyondTheRoomAreDropped(t *testing.T) {
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer server.Close()
 	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
 	heard := map[string]bool{}
 	for i := range 3 * leastClients {
 		client := dial(t, set, i)
-		if _, err := io.WriteString(client, "x"); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.WriteString(client, "x")
+		assert.NilError(t, err)
 		server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		if _, from, err := server.ReadFrom(make([]byte, 1)); err == nil {
 			heard[from.String()] = true
@@ -139,9 +129,7 @@ func TestClientsOfUDPPortsBeyondTheRoomAreDropped(t *testing.T) {
 
 func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
 	server, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer server.Close()
 	go func() {
 		for buffer := make([]byte, 60_000); ; {
@@ -159,9 +147,7 @@ func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			ended := make(chan error)
 			go func() {
 				ended <- ForwardDatagrams(context.Background(), socket, dialServer, slog.New(slog.DiscardHandler))
@@ -171,14 +157,11 @@ func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
 			answer := make([]byte, maxDatagram)
 			for range clients {
 				client, err := net.Dial("udp4", socket.LocalAddr().String())
-				if err != nil {
-					t.Fatal(err)
-				}
+				assert.NilError(t, err)
 				_ = client.SetDeadline(time.Now().Add(10 * time.Second))
 				for range 2 {
-					if _, err := io.WriteString(client, "x"); err != nil {
-						t.Fatal(err)
-					}
+					_, err := io.WriteString(client, "x")
+					assert.NilError(t, err)
 					if n, err := client.Read(answer); n != 60_000 {
 						t.Fatal(n, err)
 					}
@@ -189,18 +172,14 @@ func TestClientsOfAUDPPortShareABuffer(t *testing.T) {
 				t.Errorf("%d clients hold %d bytes", clients, grown)
 			}
 			socket.Close()
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-ended)
 		})
 	}
 }
 
 func TestAnEmptyReplyHoldsUpNoOtherClient(t *testing.T) {
 	socket, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer socket.Close()
 	dialServer := func(context.Context) (net.Conn, error) { return newEcho(nil), nil }
 	go func() {
@@ -208,14 +187,11 @@ func TestAnEmptyReplyHoldsUpNoOtherClient(t *testing.T) {
 	}()
 	for range 2 {
 		client, err := net.Dial("udp4", socket.LocalAddr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer client.Close()
 		_ = client.SetDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.WriteString(client, "x"); err != nil {
-			t.Fatal(err)
-		}
+		_, err = io.WriteString(client, "x")
+		assert.NilError(t, err)
 		if n, err := client.Read(make([]byte, 10)); n != 0 || err != nil {
 			t.Fatal(n, err)
 		}

@@ -9,19 +9,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestAProcessStateIsRead(t *testing.T) {
 	line := "4242 (a) b (c) S 7 4242 4240 34816 4250 4194304 1 2 3 4 150 50 30 20 20 -5 3 0 123456 8192000 250 18446744073709551615 1"
 	p, err := parseStat([]byte(line))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	want := Process{PID: 4242, Parent: 7, Group: 4242, Session: 4240, Terminal: 34816, Foreground: 4250, State: 'S',
 		Command: "a) b (c", Ticks: 200, WaitedFor: 50, Nice: -5, Threads: 3, Start: 123456, Virtual: 8192000, Resident: 250 * uint64(os.Getpagesize())}
-	if p != want {
-		t.Errorf("%+v", p)
-	}
+	assert.Check(t, p == want, "%+v", p)
 	for _, broken := range []string{"", "1 (x", "1 (x) S 1 2", strings.Replace(line, "123456", "x", 1)} {
 		if _, err := parseStat([]byte(broken)); err == nil {
 			t.Errorf("%q was read", broken)
@@ -32,18 +30,12 @@ func TestAProcessStateIsRead(t *testing.T) {
 func TestDescendantsComeAfterTheirParents(t *testing.T) {
 	child := exec.Command("sh", "-c", "sleep 1000 & echo $!; wait")
 	out, err := child.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, child.Start())
 	line := make([]byte, 20)
 	n, _ := out.Read(line)
 	grandchild, err := strconv.Atoi(strings.TrimSpace(string(line[:n])))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer func() {
 		process, _ := os.FindProcess(grandchild)
 		process.Kill()
@@ -54,14 +46,10 @@ func TestDescendantsComeAfterTheirParents(t *testing.T) {
 		if name, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", grandchild)); string(name) == "sleep\n" {
 			break
 		}
-		if time.Now().After(limit) {
-			t.Fatal("the shell runs nothing")
-		}
+		assert.Assert(t, !time.Now().After(limit), "the shell runs nothing")
 	}
 	all, err := Descendants(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	at := func(pid int) int { return slices.IndexFunc(all, func(p Process) bool { return p.PID == pid }) }
 	if at(child.Process.Pid) < 0 || at(grandchild) < at(child.Process.Pid) || at(os.Getpid()) >= 0 {
 		t.Errorf("%+v", all)

@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -12,9 +11,9 @@ import (
 
 	"github.com/elastic/go-seccomp-bpf/arch"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/golden"
 )
-
-var update = flag.Bool("update", false, "write calls/ anew")
 
 func TestTheTablesAreTheLibrarys(t *testing.T) {
 	for name, of := range map[string]*arch.Info{
@@ -25,10 +24,8 @@ func TestTheTablesAreTheLibrarys(t *testing.T) {
 			fmt.Fprintln(&lines, number, of.SyscallNumbers[number])
 		}
 		path := filepath.Join("calls", name)
-		if *update {
-			if err := os.WriteFile(path, []byte(lines.String()), 0o644); err != nil {
-				t.Fatal(err)
-			}
+		if golden.FlagUpdate() {
+			assert.NilError(t, os.WriteFile(path, []byte(lines.String()), 0o644))
 		}
 		if text, err := os.ReadFile(path); err != nil || string(text) != lines.String() {
 			t.Errorf("%s is not the library's (%v): go test ./core/seccomp -run Librarys -update", path, err)
@@ -45,7 +42,5 @@ func TestTheKernelsNamesOfArchitecturesAreTheLibrarys(t *testing.T) {
 			t.Errorf("%s is %#x, not %#x", of.Name, uint32(of.ID), audit)
 		}
 	}
-	if arch.X32.ID != arch.X86_64.ID {
-		t.Error("x32 is an architecture of its own")
-	}
+	assert.Check(t, arch.X32.ID == arch.X86_64.ID, "x32 is an architecture of its own")
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -162,9 +164,8 @@ func TestWhatCannotBeCompiledIsRefused(t *testing.T) {
 			}
 		}),
 	} {
-		if _, err := Compile(own, "amd64", "6.1.0"); err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("instead of %q: %v", words, err)
-		}
+		_, err := Compile(own, "amd64", "6.1.0")
+		assert.Check(t, is.ErrorContains(err, words), "instead of %q", words)
 	}
 	if _, err := Compile(one(func(*agentv1.SeccompProfile, *agentv1.SeccompRule) {}), "riscv64", "6.1.0"); err == nil {
 		t.Error("a machine without a table of its calls is not refused")

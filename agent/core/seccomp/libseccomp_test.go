@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -218,9 +219,7 @@ func questions(goarch string, names []string, random *rand.Rand) []question {
 
 func must(t *testing.T, err error) {
 	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 }
 
 func machineFor(t *testing.T, program []unix.SockFilter) *bpf.VM {
@@ -230,9 +229,7 @@ func machineFor(t *testing.T, program []unix.SockFilter) *bpf.VM {
 		raw[i] = bpf.RawInstruction{Op: each.Code, Jt: each.Jt, Jf: each.Jf, K: each.K}
 	}
 	instructions, whole := bpf.Disassemble(raw)
-	if !whole {
-		t.Fatal("an instruction is not known")
-	}
+	assert.Assert(t, whole, "an instruction is not known")
 	vm, err := bpf.NewVM(instructions)
 	must(t, err)
 	return vm

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -31,13 +32,9 @@ func putOpen(path string) *agentv1.ArchivePutRequest {
 
 func TestAnArchiveIsKnownToBeTakenBeforeItsFirstByteComes(t *testing.T) {
 	put := serveBehind(t, NewGate(), filesContainer{root: t.TempDir()}).ArchivePut(contextFor(t))
-	if err := put.Send(putOpen("/")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, put.Send(putOpen("/")))
 	conn, err := put.Conn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if header := conn.ResponseHeader(); header.Get(archiveOpenHeader) == "" {
 		t.Fatal(header)
 	}
@@ -48,13 +45,9 @@ func TestAnArchiveIsKnownToBeTakenBeforeItsFirstByteComes(t *testing.T) {
 
 func TestAnArchiveThatALeavingAgentRefusesWasNotTaken(t *testing.T) {
 	put := serveBehind(t, NewGate(), filesContainer{err: ErrLeaving}).ArchivePut(contextFor(t))
-	if err := put.Send(putOpen("/")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, put.Send(putOpen("/")))
 	conn, err := put.Conn()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if header := conn.ResponseHeader(); header.Get(archiveOpenHeader) != "" {
 		t.Fatal(header)
 	}
@@ -65,12 +58,8 @@ func TestAnArchiveThatALeavingAgentRefusesWasNotTaken(t *testing.T) {
 
 func TestAnArchiveComesIntoAWorkingDirectoryThatIsMadeForIt(t *testing.T) {
 	root := t.TempDir()
-	if err := os.Symlink("/real", filepath.Join(root, "link")); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Join(root, "real", "there"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink("/real", filepath.Join(root, "link")))
+	assert.NilError(t, os.MkdirAll(filepath.Join(root, "real", "there"), 0o700))
 	client := serveBehind(t, NewGate(), filesContainer{root: root})
 	empty := func(into, workingDirectory string) error {
 		put := client.ArchivePut(contextFor(t))
@@ -82,9 +71,7 @@ func TestAnArchiveComesIntoAWorkingDirectoryThatIsMadeForIt(t *testing.T) {
 		return err
 	}
 	for into, workingDirectory := range map[string]string{"/new": "/new/dir", "/link/made": "/link/made", "/real/there": "/real/there"} {
-		if err := empty(into, workingDirectory); err != nil {
-			t.Errorf("%s: %v", into, err)
-		}
+		assert.Check(t, empty(into, workingDirectory), into)
 	}
 	for made, mode := range map[string]os.FileMode{"new/dir": 0o755, "real/made": 0o755, "real/there": 0o700} {
 		if info, err := os.Lstat(filepath.Join(root, made)); err != nil || info.Mode() != os.ModeDir|mode {

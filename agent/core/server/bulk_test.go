@@ -8,6 +8,7 @@ import (
 	"testing/iotest"
 
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -17,9 +18,7 @@ func framed(t *testing.T, messages ...*agentv1.SessionRequest) []byte {
 	var stream []byte
 	for _, message := range messages {
 		encoded, err := proto.Marshal(message)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		stream = append(stream, 0)
 		stream = binary.BigEndian.AppendUint32(stream, uint32(len(encoded)))
 		stream = append(stream, encoded...)
@@ -49,14 +48,10 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 			for {
 				offset, length, bulk := body.next(func(error) {})
 				if bulk {
-					if offset != uint64(len(data)) {
-						t.Fatalf("offset %d after %d bytes", offset, len(data))
-					}
+					assert.Assert(t, offset == uint64(len(data)), "offset %d after %d bytes", offset, len(data))
 					for end := len(data) + length; len(data) < end; {
 						n, err := body.data(func(error) {}, buffer)
-						if err != nil {
-							t.Fatal(err)
-						}
+						assert.NilError(t, err)
 						data = append(data, buffer[:n]...)
 					}
 					continue
@@ -69,9 +64,8 @@ func TestBulkDataIsTakenOutAndOtherMessagesAreConnects(t *testing.T) {
 					t.Fatal(err)
 				}
 				message := make([]byte, binary.BigEndian.Uint32(prefix[1:]))
-				if _, err := io.ReadFull(body, message); err != nil {
-					t.Fatal(err)
-				}
+				_, err := io.ReadFull(body, message)
+				assert.NilError(t, err)
 				others = append(append(others, prefix...), message...)
 			}
 			if want := "a" + string(long) + "bc"; string(data) != want {

@@ -16,6 +16,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
+	"gotest.tools/v3/assert"
 )
 
 const settingsType, dataType = 4, 0
@@ -45,9 +46,7 @@ func frames(t *testing.T, written []byte) (credit map[uint32]uint32, times int, 
 	credit = map[uint32]uint32{}
 	for len(written) > 0 {
 		length := frameHead + int(binary.BigEndian.Uint32(written)>>8)
-		if len(written) < length {
-			t.Fatalf("a frame of %d bytes has %d", length, len(written))
-		}
+		assert.Assert(t, len(written) >= length, "a frame of %d bytes has %d", length, len(written))
 		if written[3] == windowUpdateType {
 			credit[binary.BigEndian.Uint32(written[5:])] += binary.BigEndian.Uint32(written[frameHead:])
 			times++
@@ -79,9 +78,7 @@ func TestCreditIsGivenBackInLargePiecesHoweverFramesAreWritten(t *testing.T) {
 			rest = rest[n:]
 		}
 		credit, times, others := frames(t, sink.Bytes())
-		if !bytes.Equal(others, wanted) {
-			t.Errorf("writes of %d: other frames were changed", most)
-		}
+		assert.Check(t, bytes.Equal(others, wanted), "writes of %d: other frames were changed", most)
 		if kept := reads*each - credit[0]; kept >= connectionCredit {
 			t.Errorf("writes of %d: %d bytes of the connection's window were kept", most, kept)
 		}
@@ -145,9 +142,7 @@ func TestInputIsReadWithoutAPacketForEachFrame(t *testing.T) {
 	container := &fakeContainer{Unimplemented: Unimplemented{Mode: "a test"}, session: s}
 	socket := filepath.Join(t.TempDir(), "s")
 	inner, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	listener := &countingListener{Listener: inner}
 	server := NewServer(NewHandler(func(context.Context, string) (Container, error) { return container, nil }), slog.New(slog.DiscardHandler))
 	go server.Serve(Buffered(listener))

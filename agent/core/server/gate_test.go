@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
@@ -78,13 +80,9 @@ func TestACallerThatTakesPartOfAMessageIsNotCutBesideOneThatHasStopped(t *testin
 	for left > 0 {
 		take()
 	}
-	if err := <-reading.over; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-reading.over)
 	<-needing.pieces
-	if err := <-needing.over; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-needing.over)
 }
 
 func TestCallsThatNeedTheContainerAreCutAlone(t *testing.T) {
@@ -96,13 +94,9 @@ func TestCallsThatNeedTheContainerAreCutAlone(t *testing.T) {
 	if err := <-needing.over; err == nil {
 		t.Error("it is not cut")
 	}
-	if err := gate.WaitReleased(contextFor(t)); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, gate.WaitReleased(contextFor(t)))
 	for _, other := range []*slowCaller{reading, watching} {
 		<-other.pieces
-		if err := <-other.over; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-other.over)
 	}
 }

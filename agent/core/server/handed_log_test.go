@@ -18,6 +18,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
@@ -50,9 +51,7 @@ func serveHandedLog(t *testing.T, settings log.Settings) handedLogs {
 	t.Helper()
 	dir := t.TempDir()
 	writer, _, err := log.Open(dir, settings)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { _ = writer.Close() })
 	offers := handover.NewOffers(filepath.Join(t.TempDir(), "hand.sock"), slog.New(slog.DiscardHandler))
 	t.Cleanup(offers.Close)
@@ -207,15 +206,12 @@ func TestALogComesWholeThoughItsCallerIsGoneAndItsFilesAreMeanwhile(t *testing.T
 	l.write(30_000)
 	handed := l.hand(&agentv1.LogsRequest{Stdout: true, Stderr: true, Form: inLines})
 	first := make([]byte, 2)
-	if _, err := io.ReadFull(handed.body, first); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(handed.body, first)
+	assert.NilError(t, err)
 	handed.vanish()
 	l.write(100_000) // the files of which some was read are gone
 	rest, err := io.ReadAll(handed.body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	last := 0
 	for line := range strings.Lines(string(first) + string(rest)) {
 		number, _, _ := strings.Cut(line, " ")
@@ -223,9 +219,7 @@ func TestALogComesWholeThoughItsCallerIsGoneAndItsFilesAreMeanwhile(t *testing.T
 			t.Fatalf("the line %q", line)
 		}
 	}
-	if last == 0 {
-		t.Fatal("no line has come")
-	}
+	assert.Assert(t, last != 0, "no line has come")
 }
 
 func TestALogWhoseClientLeavesIsOverWithoutAComplaint(t *testing.T) {
@@ -233,9 +227,7 @@ func TestALogWhoseClientLeavesIsOverWithoutAComplaint(t *testing.T) {
 	l.write(20_000)
 	for _, leave := range []func(*net.UnixConn) error{(*net.UnixConn).Close, (*net.UnixConn).CloseWrite} {
 		handed := l.hand(&agentv1.LogsRequest{Stdout: true, Form: inFrames})
-		if err := leave(handed.client); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, leave(handed.client))
 		if total, err := handed.end(); connect.CodeOf(err) != connect.CodeCanceled {
 			t.Fatalf("%d bytes went nowhere: %v", total, err)
 		}
@@ -286,9 +278,7 @@ func TestALogThatIsNotHandedOnHasNoOffer(t *testing.T) {
 			t.Errorf("a small one: %q in place of %q, %v, %v", small, want, offer, err)
 		}
 		info, err := l.file().Stat()
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		l.write(1)
 		l.damage(info.Size())
 	}

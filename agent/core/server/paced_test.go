@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // byHand is a client's side of a connection of HTTP/2 to a server of
@@ -33,12 +35,9 @@ func neighbourByHand(t *testing.T, handler http.Handler) *byHand {
 	t.Cleanup(func() { near.Close(); server.Close() })
 	_ = near.SetReadDeadline(time.Now().Add(30 * time.Second))
 	b := &byHand{t, near}
-	if _, err := io.WriteString(b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	if err := b.send(settingsType, 0, 0, nil); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.WriteString(b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+	assert.NilError(t, err)
+	assert.NilError(t, b.send(settingsType, 0, 0, nil))
 	return b
 }
 
@@ -99,9 +98,7 @@ func TestANeighbourThatReadsIsRead(t *testing.T) {
 	const pings = 2 * mostOwed
 	b := neighbourByHand(t, http.NotFoundHandler())
 	ping := func() {
-		if err := b.send(pingType, 0, 0, make([]byte, 8)); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, b.send(pingType, 0, 0, make([]byte, 8)))
 	}
 	answered := func() {
 		for b.receive() != pingType {

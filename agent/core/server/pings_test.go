@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // A peer on TCP may vanish with its machine; on a unix socket the kernel reports
@@ -24,32 +26,25 @@ func TestAQuietPeerIsPingedOnTCPOnly(t *testing.T) {
 	}
 	server := WithPings(newServer())
 	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	connection, err := net.Dial("unix", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { connection.Close() })
 	emptySettings := "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
-	if _, err := io.WriteString(connection, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+emptySettings); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.WriteString(connection, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"+emptySettings)
+	assert.NilError(t, err)
 	for {
 		var header [9]byte // length, type, flags, stream
-		if _, err := io.ReadFull(connection, header[:]); err != nil {
-			t.Fatal(err)
-		}
+		_, err := io.ReadFull(connection, header[:])
+		assert.NilError(t, err)
 		const ping = 6
 		if header[3] == ping {
 			return
 		}
 		length := int64(header[0])<<16 | int64(header[1])<<8 | int64(header[2])
-		if _, err := io.CopyN(io.Discard, connection, length); err != nil {
-			t.Fatal(err)
-		}
+		_, err = io.CopyN(io.Discard, connection, length)
+		assert.NilError(t, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -56,9 +57,7 @@ func stats(t *testing.T, meter *fakeMeter, request *agentv1.StatsRequest) *conne
 	t.Cleanup(server.Close)
 	client := agentv1connect.NewAgentServiceClient(server.Client(), server.URL)
 	stream, err := client.Stats(contextFor(t), connect.NewRequest(request))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { stream.Close() })
 	return stream
 }

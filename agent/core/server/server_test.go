@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
@@ -75,9 +76,7 @@ func serveBehind(t *testing.T, gate *Gate, container Container) agentv1connect.A
 	t.Helper()
 	socket := filepath.Join(t.TempDir(), "s")
 	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	server := NewServer(gate.Wrap(NewHandler(func(_ context.Context, id string) (Container, error) {
 		if id == "unknown" {
 			return nil, connect.NewError(connect.CodeNotFound, errors.New("no such container"))
@@ -119,9 +118,7 @@ func stdin(offset uint64, data string) *agentv1.SessionRequest {
 func send(t *testing.T, stream *connect.BidiStreamForClient[agentv1.SessionRequest, agentv1.SessionResponse], requests ...*agentv1.SessionRequest) {
 	t.Helper()
 	for _, request := range requests {
-		if err := stream.Send(request); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, stream.Send(request))
 	}
 }
 
@@ -136,9 +133,7 @@ func TestAQuietSessionBeatsAndEndsWithItsLastMessage(t *testing.T) {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if response.GetHeartbeat() != nil {
 			send(t, stream, heartbeat)
 		}
@@ -175,18 +170,15 @@ func TestAHalfCloseLeavesStdinOpenAndTheSessionAlive(t *testing.T) {
 	s, _, client := serve(t)
 	stream := client.Session(contextFor(t))
 	send(t, stream, openAttach, stdin(0, "abc"), stdin(3, "d"))
-	if err := stream.CloseRequest(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, stream.CloseRequest())
 	for _, want := range []string{"abc", "d"} {
 		if got := <-s.stdin; got != want {
 			t.Fatalf("stdin %q", got)
 		}
 	}
 	for begun := time.Now(); time.Since(begun) < silenceLimit+500*time.Millisecond; {
-		if _, err := stream.Receive(); err != nil {
-			t.Fatal(err)
-		}
+		_, err := stream.Receive()
+		assert.NilError(t, err)
 	}
 	if len(s.stdin) != 0 {
 		t.Fatalf("stdin got %q", <-s.stdin)
@@ -220,9 +212,7 @@ func TestABrokenSessionIsRefused(t *testing.T) {
 			for err == nil {
 				_, err = stream.Receive()
 			}
-			if connect.CodeOf(err) != test.code {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == test.code, err)
 		})
 	}
 }
@@ -248,18 +238,15 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	s, gate, client := serve(t)
 	stream := client.Session(contextFor(t))
 	send(t, stream, openAttach)
-	if _, err := stream.Receive(); err != nil {
-		t.Fatal(err)
-	}
+	_, err := stream.Receive()
+	assert.NilError(t, err)
 	gate.Close()
 	if _, err := client.Pause(contextFor(t), connect.NewRequest(&agentv1.PauseRequest{})); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Fatal(err)
 	}
 	short, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if gate.WaitIdle(short) == nil {
-		t.Fatal("a session is under way")
-	}
+	assert.Assert(t, gate.WaitIdle(short) != nil, "a session is under way")
 	if err := gate.WaitReleased(contextFor(t)); err != nil {
 		t.Fatal("it gives output, and needs nothing else")
 	}
@@ -267,9 +254,7 @@ func TestAnAgentThatLeavesFinishesItsCallsAndTakesNoMore(t *testing.T) {
 	if response, err := stream.Receive(); err != nil || response.GetExit() == nil {
 		t.Fatal(response, err)
 	}
-	if err := gate.WaitIdle(contextFor(t)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, gate.WaitIdle(contextFor(t)))
 }
 
 func TestWhatManyCallsTookIsGivenBack(t *testing.T) {
@@ -293,9 +278,7 @@ func (z *zeros) Read(p []byte) (int, error) {
 
 func TestAServerHoldsLittleOfWhatNeighboursSend(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	idle := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	server := ForNeighbours(NewServer(idle, slog.New(slog.DiscardHandler)), 100)
 	go server.Serve(listener)
@@ -306,9 +289,7 @@ func TestAServerHoldsLittleOfWhatNeighboursSend(t *testing.T) {
 	sent := &zeros{}
 	for range 8 {
 		request, err := http.NewRequestWithContext(contextFor(t), http.MethodPost, "http://"+listener.Addr().String(), io.NopCloser(sent))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		go client.Do(request)
 	}
 	for sent.taken.Load() < neighbourWindow {

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -29,9 +31,7 @@ func TestAnUnsavedStateIsReportedAndSavedLater(t *testing.T) {
 	}
 	for told := false; !told; {
 		event, err := watcher.Next(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		told = event.GetExited().GetCode() == 3
 	}
 	kept := make(chan error)
@@ -40,7 +40,5 @@ func TestAnUnsavedStateIsReportedAndSavedLater(t *testing.T) {
 		t.Fatal(state)
 	}
 	answers <- nil
-	if err := <-kept; err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, <-kept)
 }

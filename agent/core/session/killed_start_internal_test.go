@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -75,12 +76,8 @@ func TestTheEndOfAStartedRunIsItsOwnThoughWhatWaitedForTheStartDiedJustBefore(t 
 			ready.Load()
 		}
 		response, err := c.Start(t.Context(), &agentv1.StartRequest{Generation: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.WaitEnded(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
+		assert.NilError(t, c.WaitEnded(t.Context()))
 		<-told
 		want := int32(7)
 		if response.GetStarted() == nil {

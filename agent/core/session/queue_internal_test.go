@@ -3,6 +3,8 @@ package session
 import (
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -26,9 +28,8 @@ func TestQueuesOfSlowClientsShareABound(t *testing.T) {
 	for i, q := range queues {
 		if i%2 == 0 {
 			for q.size > 0 {
-				if _, err := q.next(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				_, err := q.next(t.Context())
+				assert.NilError(t, err)
 			}
 		}
 		q.finish(&agentv1.SessionResponse{})

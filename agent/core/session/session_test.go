@@ -13,6 +13,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -110,9 +112,7 @@ func TestTokensOfTheLastSignalsAreKnown(t *testing.T) {
 		t.Fatalf("%d signals", len(main.signals))
 	}
 	send(1)
-	if len(main.signals) != 1001 {
-		t.Fatal("all tokens are kept")
-	}
+	assert.Assert(t, is.Len(main.signals, 1001), "all tokens are kept")
 }
 
 func TestASignalThatFailedIsSentWhenItIsRepeated(t *testing.T) {
@@ -206,9 +206,7 @@ func TestTheStateIsSavedBeforeItIsReported(t *testing.T) {
 			break
 		}
 	}
-	if kept.GetExit().GetCode() != 3 {
-		t.Fatalf("kept %v", kept)
-	}
+	assert.Assert(t, kept.GetExit().GetCode() == 3, "kept %v", kept)
 }
 
 func TestAStartThatFailsIsAnswerStateAndSessionsEnd(t *testing.T) {
@@ -220,9 +218,7 @@ func TestAStartThatFailsIsAnswerStateAndSessionsEnd(t *testing.T) {
 	for range 2 {
 		response, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
 		must(t, err)
-		if response.GetFailure().GetExitCode() != 127 {
-			t.Fatal(response)
-		}
+		assert.Assert(t, response.GetFailure().GetExitCode() == 127, response)
 	}
 	if all := collect(t, s); all.last.GetError().GetExitCode() != 127 {
 		t.Fatal(all.last)
@@ -245,9 +241,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 		}
 		_, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 2, AwaitAttachIds: []string{"a"}, AwaitAttachTimeoutMs: 1})
 		if !restartable {
-			if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-				t.Fatal(err)
-			}
+			assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, err)
 			continue
 		}
 		must(t, err)
@@ -259,9 +253,7 @@ func TestALaterGenerationStartsWhereThatIsAllowed(t *testing.T) {
 		}
 		early.Close()
 		_, err = c.Start(contextFor(t), &agentv1.StartRequest{Generation: 1})
-		if connect.CodeOf(err) != connect.CodeFailedPrecondition {
-			t.Fatal(err)
-		}
+		assert.Assert(t, connect.CodeOf(err) == connect.CodeFailedPrecondition, err)
 	}
 }
 
@@ -297,9 +289,7 @@ func (s sayer) WithGroup(string) slog.Handler      { return s }
 
 func TestAStartThatNobodyWaitsForIsWithdrawnWithoutRunning(t *testing.T) {
 	c, runtime, request := waitingAlone(t)
-	if !c.WithdrawStart(1, &session.StartError{ExitCode: 128, Message: "withdrawn"}) {
-		t.Fatal("it was not withdrawn")
-	}
+	assert.Assert(t, c.WithdrawStart(1, &session.StartError{ExitCode: 128, Message: "withdrawn"}), "it was not withdrawn")
 	response, err := c.Start(contextFor(t), request)
 	must(t, err)
 	if response.GetFailure().GetMessage() != "withdrawn" || len(runtime.launched) > 0 {
@@ -311,9 +301,7 @@ func TestAStartThatNobodyWaitsForIsMadeOnceACallerIsThere(t *testing.T) {
 	c, runtime, request := waitingAlone(t)
 	response, err := c.Start(contextFor(t), request)
 	must(t, err)
-	if response.GetStarted() == nil {
-		t.Fatal(response)
-	}
+	assert.Assert(t, response.GetStarted() != nil, response)
 	(<-runtime.launched).exit(0)
 }
 
@@ -369,9 +357,7 @@ func TestARunThatGoesOnIsNotTheLast(t *testing.T) {
 	}
 	second.exit(0)
 	must(t, c.WaitEnded(contextFor(t)))
-	if !c.EndAfter(2) {
-		t.Fatal("none has started since")
-	}
+	assert.Assert(t, c.EndAfter(2), "none has started since")
 	if _, err := c.Start(contextFor(t), &agentv1.StartRequest{Generation: 3}); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Fatal(err)
 	}
@@ -424,16 +410,12 @@ func TestAnExecThatIsRefusedIsNotOpenedLater(t *testing.T) {
 	if all := collect(t, open("late")); all.last.GetError().GetReason() != agentv1.SessionErrorReason_SESSION_ERROR_REASON_EXISTS {
 		t.Fatal(all.last)
 	}
-	if len(runtime.execs) != 0 {
-		t.Fatal("it runs")
-	}
+	assert.Assert(t, is.Len(runtime.execs, 0), "it runs")
 	inTime := open("in time")
 	exec := <-runtime.execs
 	known, err := c.ExecInspect("in time", true)
 	must(t, err)
-	if !known.Running {
-		t.Fatal(known)
-	}
+	assert.Assert(t, known.Running, known)
 	exec.exit(4)
 	if all := collect(t, inTime); all.last.GetExit().GetCode() != 4 {
 		t.Fatal(all.last)
@@ -452,9 +434,7 @@ func TestAWriterWhoLeavesLeavesNoTraceForTheNext(t *testing.T) {
 	go func() { blocked <- first.WriteStdin(left, make([]byte, 1<<20)) }() // nobody reads
 	gone := errors.New("the client left")
 	cancel(gone)
-	if err := <-blocked; !errors.Is(err, gone) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, <-blocked, gone)
 	first.Close()
 	// The part that the first one wrote is read, then the second's comes whole.
 	go func() {
@@ -526,7 +506,5 @@ func TestTheTerminalOfAProcessThatHasEndedIsNotSized(t *testing.T) {
 	defer (<-runtime.launched).exit(0)
 	_ = runtime.terminal.Close() // as at the process's end, before that is known; the pump may have closed it
 	err = c.Resize(&agentv1.ResizeRequest{Size: &agentv1.ConsoleSize{Height: 24, Width: 80}})
-	if !errors.Is(err, session.ErrNotRunning) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, err, session.ErrNotRunning)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -23,9 +24,7 @@ func sent(t *testing.T, data []byte) (socket int) {
 	t.Cleanup(func() { _ = errors.Join(unix.Close(pair[0]), unix.Close(pair[1])) })
 	n, err := unix.Write(pair[1], data)
 	must(t, err)
-	if n != len(data) {
-		t.Fatal("the socket has too little room")
-	}
+	assert.Assert(t, n == len(data), "the socket has too little room")
 	return pair[0]
 }
 
@@ -102,9 +101,7 @@ func TestAClientWhoLeavesWhileItsInputIsSplicedLeavesNoTraceForTheNext(t *testin
 	time.Sleep(20 * time.Millisecond) // most likely it waits by then
 	gone := errors.New("the client left")
 	cancel(gone)
-	if err := <-blocked; !errors.Is(err, gone) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, <-blocked, gone)
 	first.Close()
 	go func() { _, _ = io.Copy(io.Discard, main.stdin) }()
 	must(t, second.WriteStdin(contextFor(t), make([]byte, 1<<20)))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/session"
 )
@@ -13,27 +14,20 @@ import (
 func isNull(t *testing.T, file *os.File) bool {
 	t.Helper()
 	var null, st unix.Stat_t
-	if err := unix.Stat(os.DevNull, &null); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Stat(os.DevNull, &null))
+	assert.NilError(t, unix.Fstat(int(file.Fd()), &st))
 	return st.Rdev == null.Rdev
 }
 
 func TestOnlyWantedStreamsAreWired(t *testing.T) {
 	w, err := Pipes(session.Streams{Stdout: true}, OpenNull)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer w.Close()
 	if w.Ours.Stdin != nil || w.Ours.Stderr != nil || !isNull(t, w.Child[0]) || isNull(t, w.Child[1]) || !isNull(t, w.Child[2]) {
 		t.Errorf("wiring %+v", w)
 	}
-	if _, err := w.Child[1].WriteString("out"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = w.Child[1].WriteString("out")
+	assert.NilError(t, err)
 	w.CloseChild()
 	if got, err := io.ReadAll(w.Ours.Stdout); err != nil || string(got) != "out" {
 		t.Errorf("%q, %v", got, err)
@@ -46,9 +40,8 @@ func TestATerminalTurnsLinesIntoTerminalLines(t *testing.T) {
 		t.Skipf("no pseudo-terminals here: %v", err)
 	}
 	defer w.Close()
-	if _, err := w.Child[1].WriteString("out\n"); err != nil {
-		t.Fatal(err)
-	}
+	_, err = w.Child[1].WriteString("out\n")
+	assert.NilError(t, err)
 	got := make([]byte, 5)
 	if _, err := io.ReadFull(w.Ours.Terminal, got); err != nil || string(got) != "out\r\n" {
 		t.Errorf("%q, %v", got, err)

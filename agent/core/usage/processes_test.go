@@ -3,6 +3,8 @@ package usage
 import (
 	"slices"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 const psOutput = `UID        PID  PPID  C STIME TTY          TIME CMD
@@ -13,9 +15,7 @@ root        71    70  0 09:10 ?        00:00:00 sleep 2
 
 func TestOnlyTheContainersProcessesAreInTheTable(t *testing.T) {
 	table, err := ProcessTable(psOutput, []int{70, 71})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if want := []string{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"}; !slices.Equal(table.Titles, want) {
 		t.Error(table.Titles)
 	}
@@ -49,9 +49,7 @@ func TestTitlesThatPoseAsProcessNumbersAreRefused(t *testing.T) {
 		t.Error(err)
 	}
 	for _, fine := range []string{"", "aux", "-o pid=PID -o cmd", "ae -o ppid"} {
-		if err := CheckPsArguments(fine); err != nil {
-			t.Error(fine, err)
-		}
+		assert.Check(t, CheckPsArguments(fine), fine)
 	}
 }
 

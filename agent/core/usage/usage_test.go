@@ -1,7 +1,6 @@
 package usage
 
 import (
-	"errors"
 	"io/fs"
 	"maps"
 	"os"
@@ -10,6 +9,8 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -17,9 +18,7 @@ import (
 func recorded(t *testing.T, name string) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return content
 }
 
@@ -50,9 +49,7 @@ func TestVersion1HasACounterFileForEachThing(t *testing.T) {
 		group.controllers[controller] = filepath.Join("testdata/v1", controller)
 	}
 	got := empty()
-	if err := group.read(got); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, group.read(got))
 	mustEqual(t, got.Cpu, &agentv1.CpuStats{
 		TotalUsageNs: 389782218, PerCpuUsageNs: []uint64{102209115, 289912841},
 		KernelNs: 10_000_000, UserNs: 380_000_000,
@@ -74,9 +71,7 @@ func TestVersion1HasACounterFileForEachThing(t *testing.T) {
 
 func TestVersion2CountsInOneDirectory(t *testing.T) {
 	got := empty()
-	if err := (Cgroup{unified: "testdata/v2"}).read(got); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, (Cgroup{unified: "testdata/v2"}).read(got))
 	mustEqual(t, got.Cpu, &agentv1.CpuStats{
 		TotalUsageNs: 389_782_000, KernelNs: 37_672_000, UserNs: 352_110_000,
 		Periods: 20, ThrottledPeriods: 19, ThrottledNs: 1_309_693_000,
@@ -95,9 +90,7 @@ func TestAGroupThatIsGoneHasNoReading(t *testing.T) {
 		{unified: "testdata/gone"},
 		{controllers: map[string]string{"memory": "testdata/gone"}},
 	} {
-		if err := group.read(empty()); !errors.Is(err, fs.ErrNotExist) {
-			t.Error(err)
-		}
+		assert.Check(t, is.ErrorIs(group.read(empty()), fs.ErrNotExist))
 	}
 }
 
@@ -139,13 +132,9 @@ func TestNetworkUseLeavesLoopbackOut(t *testing.T) {
 
 func TestAReadingOfOurselvesHasTheMachinesBounds(t *testing.T) {
 	group, err := CgroupOf(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	reading, err := Meter{Cgroup: group, NetworkOf: os.Getpid()}.Read()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if reading.Cpu.SystemNs == 0 || reading.Cpu.OnlineCpus == 0 || reading.Memory.Limit == 0 || reading.Read == nil {
 		t.Error(reading)
 	}

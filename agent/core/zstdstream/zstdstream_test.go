@@ -7,6 +7,9 @@ import (
 	"errors"
 	"io"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // frame returns one that demands a window of 2^log bytes, with a content of
@@ -57,9 +60,7 @@ func TestWindowsAreBounded(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			plain, err := open(t, newRoom(), c.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			got, err := io.Copy(io.Discard, plain)
 			if c.bytes < 0 && !errors.Is(err, ErrWindow) {
 				t.Errorf("%d bytes, %v", got, err)
@@ -83,17 +84,13 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			shared := newRoom()
 			for range c.most - 1 {
-				if _, err := open(t, shared, c.stream); err != nil {
-					t.Fatal(err)
-				}
+				_, err := open(t, shared, c.stream)
+				assert.NilError(t, err)
 			}
 			last, err := open(t, shared, c.stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := open(t, shared, c.stream); !errors.Is(err, ErrNoRoom) {
-				t.Errorf("one more: %v", err)
-			}
+			assert.NilError(t, err)
+			_, err = open(t, shared, c.stream)
+			assert.Check(t, is.ErrorIs(err, ErrNoRoom), "one more")
 			inTurn := make(chan error)
 			go func() {
 				plain, err := shared.OpenInTurn(context.Background(), bufio.NewReader(bytes.NewReader(c.stream)), 2)
@@ -104,18 +101,15 @@ func TestWindowsShareTheirRoom(t *testing.T) {
 			}()
 			last.Close()
 			last.Close()
-			if err := <-inTurn; err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, <-inTurn)
 			ended, end := context.WithCancelCause(context.Background())
 			cause := errors.New("enough")
 			end(cause)
 			if _, err := open(t, shared, c.stream); err != nil {
 				t.Error("the room is not given back")
 			}
-			if _, err := shared.OpenInTurn(ended, bufio.NewReader(bytes.NewReader(c.stream)), 2); !errors.Is(err, cause) {
-				t.Errorf("after the end: %v", err)
-			}
+			_, err = shared.OpenInTurn(ended, bufio.NewReader(bytes.NewReader(c.stream)), 2)
+			assert.Check(t, is.ErrorIs(err, cause), "after the end")
 		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 // recorded is a queue that records its batches.
@@ -77,9 +79,7 @@ func TestSettleWaitsForAllAndGathersNothing(t *testing.T) {
 		q.Add("a")
 		q.Add("b")
 		q.Settle(time.Hour)
-		if len(done) != 2*round {
-			t.Errorf("worked on are %q", done)
-		}
+		assert.Check(t, len(done) == 2*round, "worked on are %q", done)
 	}
 }
 

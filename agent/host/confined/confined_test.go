@@ -11,18 +11,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func openRoot(t *testing.T) (*Root, string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "root")
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(dir, 0o755))
 	root, err := Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { root.Close() })
 	return root, dir
 }
@@ -32,33 +30,28 @@ func TestMakeDirectoriesMakesTheTargetOfADanglingLinkInside(t *testing.T) {
 	os.Mkdir(filepath.Join(dir, "var"), 0o755)
 	os.Symlink("/../../run", filepath.Join(dir, "var", "run"))
 	fd, err := root.MakeDirectories("var/run/a/../b", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	unix.Close(fd)
 	if info, err := os.Lstat(filepath.Join(dir, "run", "b")); err != nil || !info.IsDir() {
 		t.Errorf("run/b: %v", err)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(dir)); len(entries) != 1 {
-		t.Errorf("something was made outside: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(dir))
+	assert.Check(t, is.Len(entries, 1), "something was made outside")
 }
 
 func TestMakeDirectoriesGivesUpOnCircularLinks(t *testing.T) {
 	root, dir := openRoot(t)
 	os.Symlink("b", filepath.Join(dir, "a"))
 	os.Symlink("a", filepath.Join(dir, "b"))
-	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ELOOP) {
-		t.Errorf("got %v", err)
-	}
+	_, err := root.MakeDirectories("a/x", nil)
+	assert.Check(t, is.ErrorIs(err, unix.ELOOP))
 }
 
 func TestMakeDirectoriesRefusesAFileInTheWay(t *testing.T) {
 	root, dir := openRoot(t)
 	os.WriteFile(filepath.Join(dir, "a"), nil, 0o644)
-	if _, err := root.MakeDirectories("a/x", nil); !errors.Is(err, unix.ENOTDIR) {
-		t.Errorf("got %v", err)
-	}
+	_, err := root.MakeDirectories("a/x", nil)
+	assert.Check(t, is.ErrorIs(err, unix.ENOTDIR))
 }
 
 func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
@@ -77,9 +70,7 @@ func TestCleanRefusesNamesThatLeaveTheRoot(t *testing.T) {
 func enter(t *testing.T, current int, name string) int {
 	t.Helper()
 	next, err := openDirectory(current, name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	unix.Close(current)
 	return next
 }
@@ -87,12 +78,9 @@ func enter(t *testing.T, current int, name string) int {
 // removeWhole removes a tree and checks that it is gone.
 func removeWhole(t *testing.T, dir string) {
 	t.Helper()
-	if err := RemovePath(dir); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(dir); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("still there: %v", err)
-	}
+	assert.NilError(t, RemovePath(dir))
+	_, err := os.Lstat(dir)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "still there")
 }
 
 func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
@@ -100,9 +88,7 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	outside := filepath.Join(filepath.Dir(dir), "outside")
 	os.WriteFile(outside, nil, 0o644)
 	current, err := openDirectory(int(root.Directory().Fd()), ".")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 3000 {
 		unix.Symlinkat(outside, current, "link")
 		unix.Mkdirat(current, "b", 0o755)
@@ -111,12 +97,9 @@ func TestRemoveTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 	}
 	unix.Close(current)
 	removeWhole(t, dir)
-	if _, err := os.Stat(outside); err != nil {
-		t.Errorf("a link was followed: %v", err)
-	}
-	if err := RemovePath(dir); err != nil {
-		t.Errorf("again: %v", err)
-	}
+	_, err = os.Stat(outside)
+	assert.Check(t, err, "a link was followed")
+	assert.Check(t, RemovePath(dir), "again")
 }
 
 // A container has a volume's directory mounted, and moves what is being emptied to
@@ -129,9 +112,7 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 		emptied := filepath.Join(data, "file", "volume", "data", "emptied")
 		precious := filepath.Join(volumes, "other", "precious")
 		for _, name := range []string{emptied, precious} {
-			if err := os.MkdirAll(name, 0o755); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, os.MkdirAll(name, 0o755))
 		}
 		for n := range entries {
 			os.Mkdir(filepath.Join(emptied, strconv.Itoa(n)), 0o755)
@@ -147,25 +128,20 @@ func TestRemoveTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
 			}
 		}()
 		parent, err := unix.Open(data, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		err = RemoveTree(parent, "file")
 		unix.Close(parent)
 		if moved = <-renamed == nil; moved && !errors.Is(err, errMoved) {
 			t.Error(err)
 		}
-		if _, err := os.Stat(precious); err != nil {
-			t.Fatalf("another's: %v", err)
-		}
+		_, err = os.Stat(precious)
+		assert.NilError(t, err, "another's")
 	}
 }
 
 func TestRemoveTreeTakesATimeThatGrowsWithTheDirectoriesAlone(t *testing.T) {
 	own, usual := removalTime(t, RemovePath), removalTime(t, os.RemoveAll)
-	if own > 3*usual {
-		t.Errorf("%v, but os.RemoveAll takes %v", own, usual)
-	}
+	assert.Check(t, own <= 3*usual, "%v, but os.RemoveAll takes %v", own, usual)
 }
 
 // removalTime returns the processor's time that 12,000 directories with one directory
@@ -174,24 +150,18 @@ func removalTime(t *testing.T, remove func(string) error) time.Duration {
 	_, dir := openRoot(t)
 	longName := strings.Repeat("n", 240)
 	for n := range 12_000 {
-		if err := os.MkdirAll(filepath.Join(dir, longName+strconv.Itoa(n), "d"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Join(dir, longName+strconv.Itoa(n), "d"), 0o755))
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before := threadTime(t)
-	if err := remove(dir); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, remove(dir))
 	return threadTime(t) - before
 }
 
 func threadTime(t *testing.T) time.Duration {
 	var used unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_THREAD, &used); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Getrusage(unix.RUSAGE_THREAD, &used))
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
@@ -199,9 +169,7 @@ func threadTime(t *testing.T) time.Duration {
 func TestRemoveTreeRemovesFullDirectoriesOfEachLevelOfADeepTree(t *testing.T) {
 	root, dir := openRoot(t)
 	current, err := openDirectory(int(root.Directory().Fd()), ".")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 300 {
 		for _, name := range []string{"a", "b", "deeper", "y", "z"} {
 			unix.Mkdirat(current, name, 0o755)

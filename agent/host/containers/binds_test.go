@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/userpaths"
@@ -21,31 +22,23 @@ func TestARequestsBindsLookAtVolumesOnce(t *testing.T) {
 	c := newContainers(t)
 	dir := t.TempDir()
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	paths := userpaths.New()
 	kept, err := volumes.Open(volumes.Options{
 		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: paths,
 		Drivers: []driver.Driver{block.Driver{DefaultSize: 32 << 20}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	c.volumes, c.userPaths = kept, paths
 	made, err := kept.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "disk", Driver: block.Driver{}.Traits().Name})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	opened := opens(t, filepath.Dir(made.Path))
 	var sources []string
 	launched := &launch{Containers: c, request: &hostv1.LaunchContainerRequest{}}
 	for _, name := range []string{"a", "b", "c", "a"} {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, nil, 0o600))
 		sources = append(sources, path)
 		launched.request.BindSources = append(launched.request.BindSources, &hostv1.BindSource{Path: path})
 	}
@@ -62,14 +55,11 @@ func TestARequestsBindsLookAtVolumesOnce(t *testing.T) {
 func opens(t *testing.T, directory string) (count func() int) {
 	t.Helper()
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { unix.Close(watch) })
 	// With IN_CLOSE no two openings are merged.
-	if _, err := unix.InotifyAddWatch(watch, directory, unix.IN_OPEN|unix.IN_CLOSE|unix.IN_ONLYDIR); err != nil {
-		t.Fatal(err)
-	}
+	_, err = unix.InotifyAddWatch(watch, directory, unix.IN_OPEN|unix.IN_CLOSE|unix.IN_ONLYDIR)
+	assert.NilError(t, err)
 	seen := 0
 	return func() int {
 		events := make([]byte, 64<<10)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/host/confined"
@@ -24,22 +25,16 @@ func completed(t *testing.T, config string, facts machineFacts) map[string]any {
 		facts.root = rootOf(t, t.TempDir())
 	}
 	raw, _, err := completeConfig(t.Context(), []byte(config), facts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var value map[string]any
-	if err := json.Unmarshal(raw, &value); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(raw, &value))
 	return value
 }
 
 func rootOf(t *testing.T, directory string) *confined.Root {
 	t.Helper()
 	root, err := confined.Open(directory)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { root.Close() })
 	return root
 }
@@ -47,13 +42,9 @@ func rootOf(t *testing.T, directory string) *confined.Root {
 func TestNoDestinationOfAMountIsALinkOfTheRoot(t *testing.T) {
 	directory := t.TempDir()
 	for name, target := range map[string]string{"var": "/../other", "other": "real", "sbin": "/usr/sbin", "data": "/v", "in-dev": "/dev/shm/x"} {
-		if err := os.Symlink(target, filepath.Join(directory, name)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Symlink(target, filepath.Join(directory, name)))
 	}
-	if err := os.MkdirAll(filepath.Join(directory, "v/beneath"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Join(directory, "v/beneath"), 0o755))
 	os.Symlink("/etc", filepath.Join(directory, "v/beneath/link"))
 	got := completed(t, `{"process":{},"mounts":[{"destination":"/dev"},{"destination":"/in-dev"},{"destination":"/v/beneath/link","someday":1},
 		{"destination":"/data"},{"destination":"/v/beneath/link/x"},{"destination":"/var/run/x.sock"}]}`,
@@ -63,9 +54,7 @@ func TestNoDestinationOfAMountIsALinkOfTheRoot(t *testing.T) {
 		destinations = append(destinations, mount.(map[string]any)["destination"])
 	}
 	want := []any{"/dev", "/dev/shm/x", "/etc", "/v", "/v/beneath/link/x", "/real/run/x.sock", "/usr/sbin/docker-init"}
-	if !reflect.DeepEqual(destinations, want) {
-		t.Errorf("got %q, want %q", destinations, want)
-	}
+	assert.Check(t, reflect.DeepEqual(destinations, want), "got %q, want %q", destinations, want)
 	if first := got["mounts"].([]any)[2].(map[string]any); first["someday"] != 1.0 {
 		t.Errorf("not kept: %v", first)
 	}
@@ -73,26 +62,20 @@ func TestNoDestinationOfAMountIsALinkOfTheRoot(t *testing.T) {
 
 func TestMountsAndDevicesInWhatIsBoundAreLeftToTheHook(t *testing.T) {
 	directory := t.TempDir()
-	if err := os.Symlink("/v", filepath.Join(directory, "link")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink("/v", filepath.Join(directory, "link")))
 	const bind = `,"type":"bind","source":"/x","options":["rbind"]}`
 	config := `{"process":{},"mounts":[{"destination":"/dev","type":"tmpfs"},{"destination":"/dev/shm","type":"tmpfs"},{"destination":"/v"` + bind +
 		`,{"destination":"/very"` + bind + `,{"destination":"/link/a","type":"tmpfs"},{"destination":"/v/a/b"` + bind + `,{"destination":"/dev/shm/x"` + bind + `],
 		"linux":{"devices":[{"path":"/dev/fuse","type":"c","someday":1},{"path":"/v/null","type":"c"},{"path":"/link/a/zero","type":"c"}]}}`
 	facts := machineFacts{root: rootOf(t, directory), hook: ociHook{Path: "/hook", Args: []string{"hook"}}}
 	raw, inBinds, err := completeConfig(t.Context(), []byte(config), facts)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var kept struct {
 		Mounts []ociMount
 		Hooks  map[string][]ociHook
 		Linux  struct{ Devices []map[string]any }
 	}
-	if err := json.Unmarshal(raw, &kept); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, json.Unmarshal(raw, &kept))
 	var destinations, left []string
 	for _, mount := range kept.Mounts {
 		destinations = append(destinations, mount.Destination)
@@ -141,9 +124,7 @@ func TestTheMachinesFactsAreFilledInAndTheRestIsKept(t *testing.T) {
 			{"destination": "/sbin/docker-init", "type": "bind", "source": "/agent", "options": ["bind", "ro", "rprivate"]}],
 		"linux": {"namespaces": [{"type": "pid"}, {"type": "network", "path": "/ns"}], "seccomp": {"defaultAction": "x"}, "cgroupsPath": "/sockerless/id"}
 	}`), &want)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %v\nwant %v", got, want)
 	}
@@ -172,9 +153,7 @@ func TestConfigurationsThatAreRefused(t *testing.T) {
 func TestADestinationOfTooManyNamesIsRefusedAtOnce(t *testing.T) {
 	directory := t.TempDir()
 	deep := strings.Repeat("/a", 1_000)
-	if err := os.Symlink(deep, filepath.Join(directory, "link")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink(deep, filepath.Join(directory, "link")))
 	for _, config := range []string{
 		`{"process":{},"mounts":[{"destination":"` + deep + `"}]}`,
 		`{"process":{},"mounts":[{"destination":"/link/x"}]}`,
@@ -209,17 +188,13 @@ func TestEachSecretVariableIsNotComparedWithEachOther(t *testing.T) {
 		secret = append(secret, fmt.Sprintf("A_NAME_THAT_IS_LONGER_THAN_A_STRING_ON_THE_STACK_%d=secret", i+1))
 	}
 	config, err := json.Marshal(map[string]any{"process": map[string]any{"env": own}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	facts := machineFacts{root: rootOf(t, t.TempDir()), env: secret}
 	var env []any
 	allocations := testing.AllocsPerRun(1, func() {
 		env = completed(t, string(config), facts)["process"].(map[string]any)["env"].([]any)
 	})
-	if allocations > 100*count {
-		t.Errorf("%.0f allocations for %d variables", allocations, count)
-	}
+	assert.Check(t, allocations <= 100*count, "%.0f allocations for %d variables", allocations, count)
 	if len(env) != count+1 || env[0] != own[0] || env[1] != secret[0] {
 		t.Errorf("%d variables: %q", len(env), env[:2])
 	}

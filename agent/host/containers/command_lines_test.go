@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // sleeper is a process that does nothing, as a candidate.
@@ -17,9 +19,7 @@ func sleeper(t *testing.T, cloneflags uintptr) string {
 	t.Helper()
 	command := exec.Command("sleep", "600")
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: cloneflags}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, command.Start())
 	t.Cleanup(func() {
 		_ = command.Process.Kill()
 		_ = command.Wait()
@@ -46,9 +46,7 @@ func searched(t *testing.T, lines *commandLines, candidates []string) []foundPro
 func untilFound(t *testing.T, lines *commandLines, candidates []string, count int) {
 	t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); len(searched(t, lines, candidates)) != count; {
-		if time.Now().After(deadline) {
-			t.Fatal("some stay stuck")
-		}
+		assert.Assert(t, !time.Now().After(deadline), "some stay stuck")
 	}
 }
 
@@ -99,9 +97,7 @@ func TestSearchesShareTheReadOfAProcess(t *testing.T) {
 	for range 5 {
 		processes := <-found
 		closeAll(processes)
-		if len(processes) != 1 {
-			t.Errorf("found %v", processes)
-		}
+		assert.Check(t, is.Len(processes, 1))
 	}
 	if n := reads.Load(); n != 1 {
 		t.Errorf("it was read %d times", n)
@@ -110,22 +106,14 @@ func TestSearchesShareTheReadOfAProcess(t *testing.T) {
 
 func TestAReadOfAnEndedProcessIsNotItsSuccessors(t *testing.T) {
 	ended := exec.Command("true")
-	if err := ended.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, ended.Start())
 	pidfd, err := unix.PidfdOpen(ended.Process.Pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(pidfd)
-	if err := ended.Wait(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, ended.Wait())
 	lines := newCommandLines(func(int) ([]byte, error) { return []byte("own\x00"), nil }, 100*time.Millisecond)
 	lines.pending[os.Getpid()] = &lineRead{pidfd: pidfd, done: make(chan struct{})}
-	if found := searched(t, lines, []string{strconv.Itoa(os.Getpid())}); len(found) != 1 {
-		t.Errorf("found %v", found)
-	}
+	assert.Check(t, is.Len(searched(t, lines, []string{strconv.Itoa(os.Getpid())}), 1))
 }
 
 func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
@@ -141,9 +129,7 @@ func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
 		candidates = append(candidates, sleeper(t, 0))
 	}
 	for range 2 {
-		if found := searched(t, lines, candidates); len(found) > 0 {
-			t.Errorf("found %v", found)
-		}
+		assert.Check(t, is.Len(searched(t, lines, candidates), 0))
 	}
 	if n := reads.Load(); n != 64 {
 		t.Errorf("%d are read", n)
@@ -155,9 +141,7 @@ func TestFewCommandLinesAreReadAtOnce(t *testing.T) {
 func TestNoCommandLineOfAnotherPIDNamespaceIsRead(t *testing.T) {
 	here, elsewhere := sleeper(t, 0), sleeper(t, unix.CLONE_NEWPID)
 	lines := newCommandLines(func(pid int) ([]byte, error) {
-		if strconv.Itoa(pid) == elsewhere {
-			t.Error("it is read")
-		}
+		assert.Check(t, strconv.Itoa(pid) != elsewhere, "it is read")
 		return nil, nil
 	}, time.Second)
 	found := lines.find(func([]byte) bool { return true }, []string{here, elsewhere})

@@ -5,20 +5,18 @@ import (
 	"path/filepath"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 func TestNameFilesFollowANetworkAndKeepWhatTheContainerWrote(t *testing.T) {
 	paths := shimspec.ContainerPaths{Dir: t.TempDir()}
-	if err := os.Mkdir(paths.Files(), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(paths.Files(), 0o700))
 	write := func(name, content string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(paths.Files(), name), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(paths.Files(), name), []byte(content), 0o644))
 	}
 	want := func(name, content string) {
 		t.Helper()
@@ -28,9 +26,7 @@ func TestNameFilesFollowANetworkAndKeepWhatTheContainerWrote(t *testing.T) {
 	}
 	change := func(change *hostv1.NameFileChange) {
 		t.Helper()
-		if err := changeNameFiles(paths, change); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, changeNameFiles(paths, change))
 	}
 	change(&hostv1.NameFileChange{AddHost: "10.0.0.2\tbox", ResolvConf: []byte("new")}) // no files: none are made
 	write("hosts", "127.0.0.1\tlocalhost\n10.9.9.9\town # no final newline")

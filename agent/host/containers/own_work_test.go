@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/layers"
 	"github.com/sockerless/sockerless/agent/host/network"
@@ -55,38 +56,26 @@ func TestMain(m *testing.M) {
 func newContainers(t testing.TB) *Containers {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "agent-") // short enough for sockets in it
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	layout := shimspec.Layout{StateDir: filepath.Join(dir, "s"), RunDir: filepath.Join(dir, "r")}
 	can, err := trash.Open(filepath.Join(layout.StateDir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err := layers.Open(filepath.Join(layout.StateDir, "layers"), can)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(store.Close)
 	instance, err := network.NewInstance("0123abcd", layout.NetworkNamespaces())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	kept, err := volumes.Open(volumes.Options{Dir: filepath.Join(layout.StateDir, "volumes"), RunDir: layout.RunDir, Trash: can})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	c, err := New(Options{
 		Layout: layout, Layers: store, Network: instance, Trash: can, Volumes: kept, AgentPath: "/proc/self/exe",
 		Runtime: func(context.Context) (ociruntime.Runtime, error) {
 			return ociruntime.Runtime{Path: "/bin/false", Root: layout.RuntimeRoot()}, nil
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return c
 }
 
@@ -94,14 +83,10 @@ func newContainers(t testing.TB) *Containers {
 // runtime's share, except starting a process.
 func BenchmarkOwnWork(b *testing.B) {
 	c := newContainers(b)
-	if err := c.network.Ensure(network.Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}); err != nil {
-		b.Fatal(err)
-	}
+	assert.NilError(b, c.network.Ensure(network.Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}))
 	defer c.network.Remove("skl0")
 	id := strings.Repeat("ab", 32)
-	if err := c.Create(b.Context(), &hostv1.CreateContainerRequest{ContainerId: id}); err != nil {
-		b.Fatal(err)
-	}
+	assert.NilError(b, c.Create(b.Context(), &hostv1.CreateContainerRequest{ContainerId: id}))
 	// About as long as Docker's configuration with its seccomp list.
 	config := fmt.Appendf(nil, `{"ociVersion":"1.0.2","process":{"args":["sh"],"cwd":"/"},"annotations":{"padding":%q}}`, strings.Repeat("x", 20_000))
 	request := &hostv1.LaunchContainerRequest{
@@ -112,13 +97,10 @@ func BenchmarkOwnWork(b *testing.B) {
 		Files: []*hostv1.ManagedFile{{ContainerPath: "/etc/hosts", Content: []byte("127.0.0.1 localhost\n"), Mode: 0o644}},
 	}
 	for b.Loop() {
-		if _, err := c.Launch(b.Context(), request); err != nil {
-			b.Fatal(err)
-		}
+		_, err := c.Launch(b.Context(), request)
+		assert.NilError(b, err)
 		b.StopTimer()
-		if err := c.Release(b.Context(), id); err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, c.Release(b.Context(), id))
 		b.StartTimer()
 	}
 }

@@ -9,32 +9,25 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // The namespaces of containers that it has not come to would go.
 func TestAReclaimThatIsCancelledTakesNothing(t *testing.T) {
 	c := newContainers(t)
 	left := filepath.Join(c.layout.NetworkNamespaces(), strings.Repeat("ab", 32))
-	if err := os.MkdirAll(filepath.Dir(left), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(left, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Dir(left), 0o700))
+	assert.NilError(t, os.WriteFile(left, nil, 0o600))
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.Reclaim(cancelled); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(left); err != nil {
-		t.Error(err)
-	}
-	if err := c.Reclaim(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is left by a whole one:", err)
-	}
+	assert.Check(t, is.ErrorIs(c.Reclaim(cancelled), context.Canceled))
+	_, err := os.Lstat(left)
+	assert.Check(t, err)
+	assert.Check(t, c.Reclaim(t.Context()))
+	_, err = os.Lstat(left)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is left by a whole one")
 }
 
 func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
@@ -43,16 +36,12 @@ func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
 	for index := range mostReclaimed + 1 {
 		id := fmt.Sprintf("%016x%048x", index, 0)
 		paths := c.layout.Container(id)
-		if err := errors.Join(os.MkdirAll(paths.Dir, 0o700), os.MkdirAll(paths.Run, 0o700)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(os.MkdirAll(paths.Dir, 0o700), os.MkdirAll(paths.Run, 0o700)))
 		runs = append(runs, paths.Run)
 	}
 	held := fmt.Sprintf("%064x", 0)
 	unlock, err := c.locks.Lock(t.Context(), held)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	reclaimed := make(chan error, 1)
 	go func() { reclaimed <- c.Reclaim(t.Context()) }()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -71,10 +60,7 @@ func TestAContainerThatTakesLongDelaysTheReclaimOfNoOther(t *testing.T) {
 		}
 	}
 	unlock()
-	if err := <-reclaimed; err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(runs[0]); !errors.Is(err, os.ErrNotExist) {
-		t.Error("it is not reclaimed once it can be:", err)
-	}
+	assert.Check(t, <-reclaimed)
+	_, err = os.Lstat(runs[0])
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "it is not reclaimed once it can be")
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -19,29 +21,21 @@ func TestAContainerWhoseSocketCannotBeAskedIsNotFoundDead(t *testing.T) {
 	id := strings.Repeat("ab", 32)
 	paths := c.layout.Container(id)
 	ready := shimspec.Readiness{Version: 1, Generation: 1}
-	if err := errors.Join(
+	assert.NilError(t, errors.Join(
 		os.MkdirAll(paths.Dir, 0o700), os.MkdirAll(paths.Run, 0o700),
 		jsonfile.Write(paths.Spec(), shimspec.Spec{Version: 1, Generation: 1, AgentSocket: paths.AgentSocket()}),
 		jsonfile.Write(paths.ReadyRecord(), ready),
 		os.Symlink(filepath.Base(paths.AgentSocket()), paths.AgentSocket()),
-	); err != nil {
-		t.Fatal(err)
-	}
+	))
 	if found, err := c.List([]string{id}); !errors.Is(err, unix.ELOOP) {
 		t.Error(found, err)
 	}
-	if err := c.Release(t.Context(), id); !errors.Is(err, unix.ELOOP) {
-		t.Error(err)
-	}
-	if _, err := os.Lstat(paths.ReadyRecord()); err != nil {
-		t.Error("it was released:", err)
-	}
+	assert.Check(t, is.ErrorIs(c.Release(t.Context(), id), unix.ELOOP))
+	_, err := os.Lstat(paths.ReadyRecord())
+	assert.Check(t, err, "it was released")
 	// Nor is its network one that nobody uses.
 	namespace := c.layout.NetworkNamespace(id)
-	if err := errors.Join(os.MkdirAll(filepath.Dir(namespace), 0o700), os.WriteFile(namespace, nil, 0o600), c.Reclaim(t.Context())); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Lstat(namespace); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, errors.Join(os.MkdirAll(filepath.Dir(namespace), 0o700), os.WriteFile(namespace, nil, 0o600), c.Reclaim(t.Context())))
+	_, err = os.Lstat(namespace)
+	assert.Check(t, err)
 }

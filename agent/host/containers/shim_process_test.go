@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/descriptors"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -51,9 +52,7 @@ func runtimeArguments(rootAndID string) []string {
 func launchableContainer(t *testing.T, c *Containers, number int) *launch {
 	t.Helper()
 	id := fmt.Sprintf("%016x%048x", number, os.Getpid()) // no other run's has it in its command line
-	if err := c.Create(t.Context(), &hostv1.CreateContainerRequest{ContainerId: id}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, c.Create(t.Context(), &hostv1.CreateContainerRequest{ContainerId: id}))
 	request := &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: 1, OciSpec: []byte(`{"ociVersion":"1.0.2","process":{"args":["sh"],"cwd":"/"}}`),
 		Network: &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_None{None: true}},
@@ -107,20 +106,14 @@ func TestTheRuntimesCommandOfAnEarlierHostProcessesShimIsEnded(t *testing.T) {
 	l := launchableContainer(t, c, 1)
 	arguments := runtimeArguments(c.layout.RuntimeRoot() + " " + l.request.ContainerId)
 	command := &exec.Cmd{Path: "/proc/self/exe", Args: arguments, SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: unix.SIGKILL}}
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, command.Start())
 	ended := make(chan struct{})
 	go func() { _ = command.Wait(); close(ended) }()
-	if err := os.Mkdir(l.paths.Run, 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(l.paths.Run, 0o700))
 	for len(running(l.request.ContainerId)) == 0 {
 		time.Sleep(time.Millisecond) // until it has its command line
 	}
-	if err := c.Release(t.Context(), l.request.ContainerId); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, c.Release(t.Context(), l.request.ContainerId))
 	select {
 	case <-ended:
 	case <-time.After(shimLimit):

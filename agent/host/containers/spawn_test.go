@@ -5,6 +5,8 @@ import (
 	"os"
 	"testing"
 
+	"gotest.tools/v3/assert"
+
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -19,13 +21,9 @@ func TestAShimIsReadyHoweverManyPortsItHasBound(t *testing.T) {
 		}
 	}
 	line, err := json.Marshal(ready)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer read.Close()
 	go func() {
 		defer write.Close()

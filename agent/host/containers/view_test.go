@@ -5,43 +5,30 @@ import (
 	"errors"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
 	v := newViews()
 	first, second := &shown{}, &shown{}
-	if err := errors.Join(v.reserve(first, mostViewMounts-10), v.reserve(second, 10)); err != nil {
-		t.Fatal(err)
-	}
-	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
-		t.Errorf("one more: %v", err)
-	}
+	assert.NilError(t, errors.Join(v.reserve(first, mostViewMounts-10), v.reserve(second, 10)))
+	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "one more")
 	for range 2 {
-		if err := v.close(first); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, v.close(first))
 	}
-	if err := v.reserve(first, 1); !errors.Is(err, errViewClosed) {
-		t.Errorf("a late look: %v", err)
-	}
-	if err := v.reserve(second, mostViewMounts-10); err != nil {
-		t.Errorf("once there is room: %v", err)
-	}
-	if err := v.reserve(second, 1); !errors.Is(err, errTooManyViewMounts) {
-		t.Errorf("room that was given back twice: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(v.reserve(first, 1), errViewClosed), "a late look")
+	assert.Check(t, v.reserve(second, mostViewMounts-10), "once there is room")
+	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "room that was given back twice")
 }
 
 func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {
 	c := newContainers(t)
 	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	made := &shown{Namespace: namespace}
-	if err := errors.Join(c.views.reserve(made, 10), c.views.settle(made)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(c.views.reserve(made, 10), c.views.settle(made)))
 	if made.mounts != 1 || c.views.mounts != 1 {
 		t.Errorf("%d of %d mounts", made.mounts, c.views.mounts)
 	}
@@ -57,17 +44,12 @@ func TestAViewThatWaitsForItsTurnEndsWithItsClient(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.namespaceOf(ctx, t.TempDir()); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
+	_, err := c.namespaceOf(ctx, t.TempDir())
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded))
 	<-c.views.making
 	namespace, err := c.namespaceOf(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := namespace.Close(); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, err)
+	assert.Check(t, namespace.Close())
 	if taken := len(c.views.making); taken != mostNewViews-1 {
 		t.Errorf("%d turns are taken", taken)
 	}

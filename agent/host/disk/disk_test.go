@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/disk"
@@ -15,12 +16,10 @@ import (
 
 func write(t *testing.T, name string, size int) {
 	t.Helper()
-	if err := errors.Join(
+	assert.NilError(t, errors.Join(
 		os.MkdirAll(filepath.Dir(name), 0o755),
 		os.WriteFile(name, make([]byte, size), 0o600),
-	); err != nil {
-		t.Fatal(err)
-	}
+	))
 }
 
 func TestBytesOfRegularFilesCountEachFileOnce(t *testing.T) {
@@ -29,13 +28,11 @@ func TestBytesOfRegularFilesCountEachFileOnce(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), 100)
 	write(t, filepath.Join(dir, "deep/er/b"), 23)
-	if err := errors.Join(
+	assert.NilError(t, errors.Join(
 		os.Link(filepath.Join(dir, "a"), filepath.Join(dir, "deep/same")),
 		os.Symlink(elsewhere, filepath.Join(dir, "deep/out")),
 		os.Symlink(filepath.Join(elsewhere, "large"), filepath.Join(dir, "link")),
-	); err != nil {
-		t.Fatal(err)
-	}
+	))
 	if size, err := disk.Measure(context.Background(), dir); err != nil || size != 123 {
 		t.Fatal(size, err)
 	}
@@ -50,9 +47,8 @@ func TestWhatDoesNotExistHoldsNothing(t *testing.T) {
 func TestAMeasurementEndsWithItsCaller(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := disk.Measure(ctx, t.TempDir()); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
+	_, err := disk.Measure(ctx, t.TempDir())
+	assert.ErrorIs(t, err, context.Canceled)
 }
 
 // A container chooses how deep its trees are: a walk by whole paths takes a time
@@ -61,39 +57,25 @@ func TestATreeOfAnyDepthIsMeasuredWithFewDescriptors(t *testing.T) {
 	const depth = 3000
 	dir := t.TempDir()
 	defer func() {
-		if err := confined.RemovePath(filepath.Join(dir, "d")); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, confined.RemovePath(filepath.Join(dir, "d")))
 	}()
 	fd, err := unix.Open(dir, unix.O_PATH, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range depth {
-		if err := unix.Mkdirat(fd, "d", 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, unix.Mkdirat(fd, "d", 0o755))
 		below, err := unix.Openat(fd, "d", unix.O_PATH, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		unix.Close(fd)
 		fd = below
 	}
 	file, err := unix.Openat(fd, "file", unix.O_CREAT|unix.O_WRONLY, 0o600)
-	if err := errors.Join(err, unix.Ftruncate(file, 123)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(err, unix.Ftruncate(file, 123)))
 	unix.Close(file)
 	unix.Close(fd)
 	write(t, filepath.Join(dir, "z/beside"), 1000)
 	var before unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 100, Max: before.Max}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &before))
+	assert.NilError(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 100, Max: before.Max}))
 	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before)
 	if size, err := disk.Measure(context.Background(), dir); err != nil || size != 1123 {
 		t.Fatal(size, err)

@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // walks stand for measurements, which last until they are let go.
@@ -124,14 +127,11 @@ func TestATreeThatDoesNotAnswerIsMeasuredOnceForAllWhoLeave(t *testing.T) {
 	}()
 	<-begun
 	leave()
-	if err := <-left; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-left, context.Canceled))
 	for range 2 * mostWalks {
 		ctx, leave := context.WithTimeout(t.Context(), time.Millisecond)
-		if _, err := meter.Measure(ctx, "away", stuck); !errors.Is(err, context.DeadlineExceeded) {
-			t.Error(err)
-		}
+		_, err := meter.Measure(ctx, "away", stuck)
+		assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded))
 		leave()
 	}
 	if more := len(begun); more != 0 || len(meter.places) != 1 {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"gotest.tools/v3/assert"
+
 	"github.com/sockerless/sockerless/agent/core/descriptors/descriptorstest"
 	"github.com/sockerless/sockerless/agent/host/batch"
 )
@@ -19,9 +21,7 @@ func TestSoonDurable(t *testing.T) {
 	dir := t.TempDir()
 	const records = 4 * mostGathered
 	for n := range records {
-		if err := WriteSoonDurable(filepath.Join(dir, fmt.Sprint(n%8)), n); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, WriteSoonDurable(filepath.Join(dir, fmt.Sprint(n%8)), n))
 		var read int
 		if whole, err := Read(filepath.Join(dir, fmt.Sprint(n%8)), &read); err != nil || !whole || read != n {
 			t.Fatalf("record %d: read %d, %t, %v", n, read, whole, err)
@@ -45,9 +45,7 @@ func TestRecordsThatWaitAreNotOpen(t *testing.T) {
 	})
 	const records = 8
 	for n := range records {
-		if err := writeBefore(s, filepath.Join(dir, fmt.Sprint(n)), n); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, writeBefore(s, filepath.Join(dir, fmt.Sprint(n)), n))
 	}
 	for range records {
 		<-syncing
@@ -71,9 +69,7 @@ func recordedSyncer(gathering time.Duration) (s *batch.Queue, synced chan string
 func TestSoonDurableRecordsAreSynced(t *testing.T) {
 	s, synced := recordedSyncer(0)
 	for _, record := range []string{"first", "second"} {
-		if err := writeBefore(s, filepath.Join(t.TempDir(), "record"), record); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, writeBefore(s, filepath.Join(t.TempDir(), "record"), record))
 		if content := <-synced; content != strconv.Quote(record) {
 			t.Errorf("synced is %s, not %s", content, record)
 		}
@@ -83,9 +79,7 @@ func TestSoonDurableRecordsAreSynced(t *testing.T) {
 func TestSoonDurableRecordsThatAreGoneAreNotSynced(t *testing.T) {
 	s, synced := recordedSyncer(time.Hour)
 	gone, stays := filepath.Join(t.TempDir(), "gone"), filepath.Join(t.TempDir(), "stays")
-	if err := errors.Join(writeBefore(s, gone, "gone"), os.Remove(gone), writeBefore(s, stays, "stays")); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(writeBefore(s, gone, "gone"), os.Remove(gone), writeBefore(s, stays, "stays")))
 	s.Settle(time.Hour)
 	if found := len(synced); found != 1 {
 		t.Errorf("%d records are synced", found)
@@ -102,9 +96,7 @@ func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 	s.Settle(time.Hour) // nothing waits
 	for range 2 {
 		for _, name := range []string{"a", "b"} {
-			if err := writeBefore(s, filepath.Join(dir, name), name); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, writeBefore(s, filepath.Join(dir, name), name))
 		}
 		s.Settle(time.Hour)
 		if found := len(synced); found != 2 {
@@ -119,9 +111,7 @@ func TestWhoLeavesWaitsForSoonDurableRecords(t *testing.T) {
 func TestWhoLeavesWaitsForAMomentOnly(t *testing.T) {
 	release := make(chan struct{})
 	s := newSyncer(0, func(*os.File) error { <-release; return nil })
-	if err := writeBefore(s, filepath.Join(t.TempDir(), "record"), 1); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, writeBefore(s, filepath.Join(t.TempDir(), "record"), 1))
 	s.Settle(time.Millisecond)
 	close(release)
 	s.Settle(time.Hour)

@@ -2,9 +2,11 @@ package keylock
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestOneHolderPerKey(t *testing.T) {
@@ -34,17 +36,12 @@ func TestOtherKeysAreFreeAndWaitersGiveUp(t *testing.T) {
 	var locks Locks
 	unlock, _ := locks.Lock(t.Context(), "a")
 	other, err := locks.Lock(t.Context(), "b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	other()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := locks.Lock(ctx, "a"); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
+	_, err = locks.Lock(ctx, "a")
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	unlock()
-	if len(locks.held) != 0 {
-		t.Error("a lock was kept")
-	}
+	assert.Check(t, is.Len(locks.held, 0), "a lock was kept")
 }

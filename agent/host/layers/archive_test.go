@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
+	"gotest.tools/v3/assert"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -20,9 +21,7 @@ import (
 func layerPart(t testing.TB, blob, plain []byte) *hostv1.LayerTar {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(path, blob, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(path, blob, 0o600))
 	digest := sha256.Sum256(plain)
 	return &hostv1.LayerTar{BlobPath: path, DiffId: "sha256:" + hex.EncodeToString(digest[:]), Size: uint64(len(plain))}
 }
@@ -36,17 +35,13 @@ func written(t testing.TB, layer *hostv1.LayerTar) (string, error) {
 		{Part: &hostv1.ArchivePart_Layer{Layer: layer}},
 		{Part: &hostv1.ArchivePart_Content{Content: []byte("behind")}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if _, err := store.OfferArchive("id", nil); connect.CodeOf(err) != connect.CodeAlreadyExists {
 		t.Errorf("offered again: %v", err)
 	}
 	archive := store.FindArchive("id")
 	forget()
-	if store.FindArchive("id") != nil {
-		t.Error("it is found when it is forgotten")
-	}
+	assert.Check(t, store.FindArchive("id") == nil, "it is found when it is forgotten")
 	var out bytes.Buffer
 	err = archive.WriteTar(t.Context(), &out)
 	return out.String(), err
@@ -79,9 +74,7 @@ func TestAnArchiveWhoseLayerIsDamagedIsCut(t *testing.T) {
 		}
 	}
 	gone := layerPart(t, plain, plain)
-	if err := os.Remove(gone.BlobPath); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Remove(gone.BlobPath))
 	if out, err := written(t, gone); err == nil || out != "before" {
 		t.Errorf("gone: %q, %v", out, err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
 )
@@ -22,18 +23,15 @@ func unpackedLayer(t *testing.T, entries ...entry) (store *Store, diffID string)
 	t.Helper()
 	store, _ = openStore(t)
 	plain := tarOf(t, entries...)
-	if _, _, err := unpack(t, store, plain, plain); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := unpack(t, store, plain, plain)
+	assert.NilError(t, err)
 	return store, digestOf(plain)
 }
 
 func containerStack(t *testing.T, store *Store, diffIDs ...string) Stack {
 	t.Helper()
 	stack, err := store.ContainerStack(diffIDs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return stack
 }
 
@@ -41,9 +39,7 @@ func containerStack(t *testing.T, store *Store, diffIDs ...string) Stack {
 func givenIn(t *testing.T, store *Store) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(store.dir, "*", "*given-*"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return found
 }
 
@@ -59,13 +55,9 @@ func TestContainersOfAnImageShareWhatTheyAreGiven(t *testing.T) {
 		}()
 	}
 	wait.Wait()
-	if err := errors.Join(failures...); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(failures...))
 	image, err := store.Stack([]string{diffID})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, stack := range stacks {
 		if len(stack.Lower) != 2 || stack.Lower[0] != stacks[0].Lower[0] || stack.Lower[1] != image.Lower[0] {
 			t.Fatalf("a container stands on %q", stack.Lower)
@@ -86,18 +78,15 @@ func TestImagesThatEndWithOneLayerAreGivenTheirOwn(t *testing.T) {
 	of := map[string]bool{}
 	for _, mode := range []int64{0o700, 0o755} {
 		plain := tarOf(t, entry{Name: "etc/", Typeflag: '5', Mode: mode})
-		if _, _, err := unpack(t, store, plain, plain); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err := unpack(t, store, plain, plain)
+		assert.NilError(t, err)
 		given := containerStack(t, store, digestOf(plain), top).Lower[0]
 		of[given] = true
 		if info, err := os.Stat(filepath.Join(given, "etc")); err != nil || info.Mode().Perm() != os.FileMode(mode) {
 			t.Errorf("over mode %o: %v, %v", mode, info, err)
 		}
 	}
-	if len(of) != 2 {
-		t.Errorf("both have %v", of)
-	}
+	assert.Check(t, len(of) == 2, "both have %v", of)
 }
 
 func TestAnImageWithoutLayersHasAContainerStack(t *testing.T) {
@@ -112,9 +101,8 @@ func TestAnImageWithoutLayersHasAContainerStack(t *testing.T) {
 func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
 	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
 	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
-	if _, _, err := unpack(t, store, plain, plain); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := unpack(t, store, plain, plain)
+	assert.NilError(t, err)
 	bottom := digestOf(plain)
 	alone := filepath.Dir(containerStack(t, store, top).Lower[0])
 	containerStack(t, store, bottom, top)
@@ -122,9 +110,7 @@ func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
 		removed string
 		left    []string
 	}{{bottom, []string{alone}}, {top, nil}} {
-		if err := store.Remove(context.Background(), step.removed); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, store.Remove(context.Background(), step.removed))
 		if left := givenIn(t, store); !slices.Equal(left, step.left) {
 			t.Errorf("left are %q, not %q", left, step.left)
 		}
@@ -135,28 +121,19 @@ func TestWhatContainersAreGivenGoesWithEachLayerOfTheImage(t *testing.T) {
 func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
 	store, top := unpackedLayer(t, entry{Name: "top", Linkname: "content"})
 	plain := tarOf(t, entry{Name: "bottom", Linkname: "content"})
-	if _, _, err := unpack(t, store, plain, plain); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := unpack(t, store, plain, plain)
+	assert.NilError(t, err)
 	alone := filepath.Dir(containerStack(t, store, top).Lower[0])
 	bottom := filepath.Dir(containerStack(t, store, digestOf(plain), top).Lower[2])
-	if err := os.RemoveAll(bottom); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(store.dir, emptyName, givenUnfinished+"killed"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.RemoveAll(bottom))
+	assert.NilError(t, os.Mkdir(filepath.Join(store.dir, emptyName, givenUnfinished+"killed"), 0o755))
 	again, err := Open(store.dir, store.trash)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(again.Close)
 	if left := givenIn(t, again); len(left) != 1 || left[0] != alone {
 		t.Errorf("left are %q, not %s", left, alone)
 	}
-	if err := again.Remove(context.Background(), top); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, again.Remove(context.Background(), top))
 	if len(givenIn(t, again)) > 0 || len(again.given.over) > 0 {
 		t.Errorf("left are %q of %v", givenIn(t, again), again.given.over)
 	}
@@ -165,19 +142,13 @@ func TestWhatLiesOverAnImageThatIsGoneIsDeletedAtTheStart(t *testing.T) {
 func TestWhatCannotBeGivenIsAnError(t *testing.T) {
 	store, diffID := unpackedLayer(t, entry{Name: "file", Linkname: "content"})
 	image, err := store.Stack([]string{diffID})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	damaged := image.Lower[0]
-	if err := os.Rename(damaged, damaged+"-elsewhere"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Rename(damaged, damaged+"-elsewhere"))
 	if stack, err := store.ContainerStack([]string{diffID}); !errors.Is(err, os.ErrNotExist) || connect.CodeOf(err) == connect.CodeNotFound {
 		t.Errorf("over a layer without files: %q, %v", stack.Lower, err)
 	}
-	if err := store.Remove(context.Background(), diffID); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Remove(context.Background(), diffID))
 	if stack, err := store.withGiven(image, []string{diffID}); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("over a layer that has gone meanwhile: %q, %v", stack.Lower, err)
 	}
@@ -189,19 +160,13 @@ func TestWhatIsGivenToContainersNeedsRoom(t *testing.T) {
 		t.Skip("tmpfs needs root: ", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, unix.Unmount(dir, unix.MNT_DETACH))
 	})
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err := Open(filepath.Join(dir, "layers"), can)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(store.Close)
 	if stack, err := store.ContainerStack(nil); err == nil || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("without an inode: %q, %v", stack.Lower, err)
@@ -226,13 +191,10 @@ func storeWithGiven(t *testing.T) (store *Store, images [][]string, given []stri
 	}
 	dir := filepath.Join(t.TempDir(), "layers")
 	store, err := Open(dir, newCan(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	plain := tarOf(t, entry{Name: "file", Linkname: "content"})
-	if _, _, err := unpack(t, store, plain, plain); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err = unpack(t, store, plain, plain)
+	assert.NilError(t, err)
 	images = [][]string{{digestOf(plain)}, nil}
 	for _, image := range images {
 		given = append(given, filepath.Dir(containerStack(t, store, image...).Lower[0]))
@@ -259,16 +221,13 @@ func TestWhatMayBeAPartIsMadeAnew(t *testing.T) {
 	store, images, given := storeWithGiven(t)
 	for i, image := range images {
 		part := filepath.Join(given[i], "diff", ".dockerenv")
-		if err := errors.Join(os.Remove(filepath.Join(given[i], durableName)), os.Remove(part)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(os.Remove(filepath.Join(given[i], durableName)), os.Remove(part)))
 		if stack, err := store.ContainerStack(image); err == nil {
 			t.Errorf("a part that could not be deleted is believed: %q", stack.Lower)
 		}
 		store.reviewGiven(filepath.Dir(given[i]))
 		containerStack(t, store, image...)
-		if _, err := os.Lstat(part); err != nil {
-			t.Error(err)
-		}
+		_, err := os.Lstat(part)
+		assert.Check(t, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
@@ -63,13 +64,9 @@ func TestEntriesThroughLinksStayInside(t *testing.T) {
 		entry{Name: "target", Linkname: "replaces the link"},
 	)
 	diff, _, err := unpack(t, store, plain, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, name := range []string{"through-up", "tmp/sockerless-escape/through-abs", "target"} {
-		if lstat(t, filepath.Join(diff, name)).Size == 0 {
-			t.Errorf("%s is not inside", name)
-		}
+		assert.Check(t, lstat(t, filepath.Join(diff, name)).Size != 0, "%s is not inside", name)
 	}
 	if _, err := os.Lstat("/tmp/sockerless-escape"); err == nil {
 		t.Error("a link was followed out of the layer")
@@ -114,9 +111,7 @@ func TestASparseFileKeepsItsHoles(t *testing.T) {
 	store, _ := openStore(t)
 	huge := sparseTar(1<<30, 1<<30-4, "tail")
 	diff, _, err := unpack(t, store, huge, huge)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	stat := lstat(t, diff+"/sparse")
 	if stat.Size != 1<<30 || stat.Blocks > 4096 {
 		t.Errorf("size %d in %d blocks", stat.Size, stat.Blocks)
@@ -130,18 +125,12 @@ func TestASparseFileKeepsItsHoles(t *testing.T) {
 func TestDirectoriesThatWaitForTheirTimesAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	root, err := confined.Open(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer root.Close()
 	u, err := newUnpacker(t.Context(), nil, root)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	modified := time.Unix(7, 0)
-	if err := os.Mkdir(filepath.Join(dir, "first"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Join(dir, "first"), 0o755))
 	u.keepDirectoryTime("first", modified)
 	const long, most = 4000, maxDirectoryBytes/4000 + 1
 	for n := range 3 * most {
@@ -163,18 +152,12 @@ func FuzzUnpack(f *testing.F) {
 	f.Add(sparseTar(1<<20, 100, "x"))
 	f.Fuzz(func(t *testing.T, blob []byte) {
 		dir := t.TempDir()
-		if err := os.Mkdir(filepath.Join(dir, "diff"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Mkdir(filepath.Join(dir, "diff"), 0o755))
 		root, err := confined.Open(filepath.Join(dir, "diff"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer root.Close()
 		u, err := newUnpacker(t.Context(), bytes.NewReader(blob), root)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		u.sparseAllowance = 1 << 21
 		if err = u.unpackAll(); err != nil {
 			err = classify(err)
@@ -183,12 +166,8 @@ func FuzzUnpack(f *testing.F) {
 			t.Errorf("unclassified: %v", err)
 		}
 		for _, e := range entriesOf(t, dir) {
-			if e != "diff" {
-				t.Errorf("%s was made outside", e)
-			}
+			assert.Check(t, e == "diff", "%s was made outside", e)
 		}
-		if err := confined.RemovePath(filepath.Join(dir, "diff")); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, confined.RemovePath(filepath.Join(dir, "diff")))
 	})
 }

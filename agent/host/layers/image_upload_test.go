@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -20,12 +21,8 @@ func imageUpload(t testing.TB) (upload *ImageUpload, dir string, entries <-chan 
 	store, layers := openStore(t)
 	dir = filepath.Join(filepath.Dir(layers), "archive")
 	upload, err := store.OpenImageUpload("id", dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if store.FindImageUpload("id") != upload {
-		t.Error("it is not found")
-	}
+	assert.NilError(t, err)
+	assert.Check(t, store.FindImageUpload("id") == upload, "it is not found")
 	all := make(chan []*hostv1.ArchiveEntry, 1)
 	go func() {
 		var taken []*hostv1.ArchiveEntry
@@ -40,9 +37,7 @@ func imageUpload(t testing.TB) (upload *ImageUpload, dir string, entries <-chan 
 // closed closes an upload and checks that nothing remains.
 func closed(t testing.TB, upload *ImageUpload, dir string) {
 	t.Helper()
-	if err := upload.Close(); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, upload.Close())
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("the directory is left: %v", err)
 	}
@@ -58,16 +53,11 @@ func imageTar(t testing.TB, headers ...*tar.Header) []byte {
 			content, header.Linkname = header.Linkname, ""
 			header.Size = int64(len(content))
 		}
-		if err := w.WriteHeader(header); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := io.WriteString(w, content); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, w.WriteHeader(header))
+		_, err := io.WriteString(w, content)
+		assert.NilError(t, err)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, w.Close())
 	return out.Bytes()
 }
 
@@ -84,9 +74,7 @@ func TestTheFilesOfAnArchiveAreStoredAndMeasured(t *testing.T) {
 	padded := append(gzipped(t, plain), make([]byte, 1<<20)...)
 	for _, archive := range [][]byte{plain, gzipped(t, plain), padded} {
 		upload, dir, all := imageUpload(t)
-		if err := upload.Take(t.Context(), bytes.NewReader(archive)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, upload.Take(t.Context(), bytes.NewReader(archive)))
 		if err := upload.Take(t.Context(), bytes.NewReader(archive)); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 			t.Errorf("taken again: %v", err)
 		}
@@ -115,9 +103,7 @@ func TestNamesInAnArchiveMayBeAnyBytes(t *testing.T) {
 		&tar.Header{Name: "soft", Typeflag: tar.TypeSymlink, Linkname: "caf\xe9", Format: tar.FormatGNU},
 		&tar.Header{Name: "hard", Typeflag: tar.TypeLink, Linkname: "caf\xe9", Format: tar.FormatGNU},
 	)
-	if err := upload.Take(t.Context(), bytes.NewReader(archive)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, upload.Take(t.Context(), bytes.NewReader(archive)))
 	for _, entry := range <-all {
 		if text := entry.Name + entry.GetSymlink() + entry.GetHardLink(); !strings.Contains(text, "caf\xe9") {
 			t.Errorf("%q", text)
@@ -153,9 +139,8 @@ func TestAnArchiveThatNobodyWantsAnyMoreEndsThoughItsSenderIsSilent(t *testing.T
 		reader.Close() // as the connection is
 		taken <- err
 	}()
-	if _, err := writer.Write(make([]byte, 1)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := writer.Write(make([]byte, 1))
+	assert.NilError(t, err)
 	closed(t, upload, dir)
 	if err := <-taken; connect.CodeOf(err) != connect.CodeCanceled {
 		t.Error(err)

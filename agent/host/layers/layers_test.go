@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -48,14 +49,10 @@ func tarOf(t testing.TB, entries ...entry) []byte {
 		if header.ModTime.IsZero() {
 			header.ModTime = modified
 		}
-		if err := writer.WriteHeader(&header); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, writer.WriteHeader(&header))
 		io.WriteString(writer, content)
 	}
-	if err := writer.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, writer.Close())
 	return buffer.Bytes()
 }
 
@@ -71,9 +68,7 @@ func openStore(t testing.TB) (*Store, string) {
 	}
 	dir := filepath.Join(t.TempDir(), "layers")
 	store, err := Open(dir, newCan(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(store.Close)
 	return store, dir
 }
@@ -81,9 +76,7 @@ func openStore(t testing.TB) (*Store, string) {
 func newCan(t testing.TB) *trash.Can {
 	t.Helper()
 	can, err := trash.Open(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	return can
 }
@@ -92,26 +85,20 @@ func newCan(t testing.TB) *trash.Can {
 func unpack(t testing.TB, store *Store, plain, blob []byte) (diff string, size uint64, err error) {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "blob")
-	if err := os.WriteFile(name, blob, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(name, blob, 0o600))
 	layer, _, err := store.Unpack(context.Background(), digestOf(plain), name)
 	if err != nil {
 		return "", 0, err
 	}
 	stack, err := store.Stack([]string{digestOf(plain)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return stack.Lower[0], layer.Size, nil
 }
 
 func lstat(t testing.TB, name string) unix.Stat_t {
 	t.Helper()
 	var stat unix.Stat_t
-	if err := unix.Lstat(name, &stat); err != nil {
-		t.Errorf("%s: %v", name, err)
-	}
+	assert.Check(t, unix.Lstat(name, &stat), name)
 	return stat
 }
 
@@ -139,12 +126,8 @@ func TestUnpackKeepsWhatATarSays(t *testing.T) {
 		entry{Name: strings.Repeat("long/", 60) + "name", Linkname: "y"},
 	)
 	diff, size, err := unpack(t, store, plain, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if size != 9 {
-		t.Errorf("size %d", size)
-	}
+	assert.NilError(t, err)
+	assert.Check(t, size == 9, "size %d", size)
 	root := lstat(t, diff)
 	if root.Mode&0o7777 != 0o711 || root.Uid != 5 || root.Gid != 6 {
 		t.Errorf("root: %+v", root)
@@ -200,9 +183,7 @@ func TestUnpackTurnsWhiteoutsIntoOverlayfsForm(t *testing.T) {
 		entry{Name: ".wh..wh..opq"},
 	)
 	diff, _, err := unpack(t, store, plain, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if gone := lstat(t, diff+"/a/gone"); gone.Mode&unix.S_IFMT != unix.S_IFCHR || gone.Rdev != 0 {
 		t.Errorf("a/gone: %+v", gone)
 	}
@@ -216,13 +197,11 @@ func TestUnpackTurnsWhiteoutsIntoOverlayfsForm(t *testing.T) {
 			t.Errorf("%s: %q", name, content)
 		}
 	}
-	if entries, _ := os.ReadDir(diff + "/h"); len(entries) != 0 {
-		t.Errorf("h: %v", entries)
-	}
+	entries, _ := os.ReadDir(diff + "/h")
+	assert.Check(t, is.Len(entries, 0), "h")
 	below := tarOf(t, entry{Name: "below"})
-	if _, _, err := unpack(t, store, below, below); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err = unpack(t, store, below, below)
+	assert.NilError(t, err)
 	stack, err := store.Stack([]string{digestOf(below), digestOf(plain)})
 	if err != nil || len(stack.Lower) != 1 || stack.Lower[0] != diff {
 		t.Errorf("an opaque root lets the layers beneath through: %+v, %v", stack, err)
@@ -233,18 +212,13 @@ func TestALayerThatIsThereTwiceLiesWhereItIsTopmost(t *testing.T) {
 	store, _ := openStore(t)
 	twice, between := tarOf(t, entry{Name: "file", Linkname: "first"}), tarOf(t, entry{Name: "file", Linkname: "second"})
 	for _, plain := range [][]byte{twice, between} {
-		if _, _, err := unpack(t, store, plain, plain); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err := unpack(t, store, plain, plain)
+		assert.NilError(t, err)
 	}
 	stack, err := store.Stack([]string{digestOf(twice), digestOf(between), digestOf(twice)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	merged := t.TempDir()
-	if err := (mounts.Overlay{Lower: stack.Lower}).Mount(merged); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, (mounts.Overlay{Lower: stack.Lower}).Mount(merged))
 	defer mounts.Unmount(merged)
 	if content, _ := os.ReadFile(merged + "/file"); string(content) != "first" {
 		t.Errorf("file: %q", content)
@@ -260,9 +234,7 @@ func TestLaterEntriesReplaceEarlierOnes(t *testing.T) {
 		entry{Name: "d/x", Linkname: "kept"}, entry{Name: "d/", Typeflag: tar.TypeDir, Mode: 0o700},
 	)
 	diff, _, err := unpack(t, store, plain, plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	if content, _ := os.ReadFile(diff + "/b"); string(content) != "new" {
 		t.Errorf("b -> a: %q", content)
 	}
@@ -318,9 +290,7 @@ func TestUnpackAndRemoveMayBeRepeated(t *testing.T) {
 		}
 	}
 	for range 2 {
-		if err := store.Remove(t.Context(), digestOf(plain)); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, store.Remove(t.Context(), digestOf(plain)))
 	}
 	if _, err := store.Stack([]string{digestOf(plain)}); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("got %v", err)
@@ -333,14 +303,11 @@ func TestALayerWhoseRecordIsDamagedIsUnpackedAnew(t *testing.T) {
 	plain := tarOf(t, entry{Name: "a", Linkname: "four"})
 	id, name := digestOf(plain), filepath.Join(t.TempDir(), "blob")
 	os.WriteFile(name, plain, 0o600)
-	if _, _, err := store.Unpack(t.Context(), id, name); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := store.Unpack(t.Context(), id, name)
+	assert.NilError(t, err)
 	record := filepath.Join(dir, id[len("sha256:"):][:nameLength], recordName)
 	whole, err := os.ReadFile(record)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, content := range [][]byte{whole[:len(whole)/2], {}, bytes.Replace(whole, []byte(id), []byte(digestOf(nil)), 1)} {
 		os.WriteFile(record, content, 0o600)
 		if _, err := store.Stack([]string{id}); connect.CodeOf(err) != connect.CodeNotFound {
@@ -354,9 +321,7 @@ func TestALayerWhoseRecordIsDamagedIsUnpackedAnew(t *testing.T) {
 		}
 	}
 	os.WriteFile(record, whole[:1], 0o600)
-	if err := store.Remove(t.Context(), id); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, store.Remove(t.Context(), id))
 	wantNothingBut(t, dir, emptyName)
 }
 
@@ -377,9 +342,7 @@ func TestALayerThatIsThereSaysNothingOfAnotherBlob(t *testing.T) {
 func entriesOf(t testing.TB, dir string) (names []string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for _, e := range entries {
 		names = append(names, e.Name())
 	}
@@ -409,9 +372,7 @@ func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
 	}
 	os.WriteFile(filepath.Join(dir, "durable-before", durableName), nil, 0o600)
 	reopened, err := Open(dir, store.trash)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	reopened.Close()
 	wantNothingBut(t, dir, "durable-before", emptyName)
 }
@@ -420,19 +381,13 @@ func TestOpenDeletesWhatIsUnfinishedOrMayBeDamaged(t *testing.T) {
 func TestWhatIsUnfinishedIsDeletedByTheTrashAlone(t *testing.T) {
 	dir, trashed := t.TempDir(), t.TempDir()
 	for _, name := range []string{unfinished + "x", "damaged"} {
-		if err := os.MkdirAll(filepath.Join(dir, name, "diff"), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Join(dir, name, "diff"), 0o755))
 	}
 	can, err := trash.Open(trashed)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	can.Close() // what it gets stays
 	store, err := Open(dir, can)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(store.Close)
 	wantTrashed := func(trees int) {
 		t.Helper()
@@ -449,13 +404,9 @@ func TestWhatIsUnfinishedIsDeletedByTheTrashAlone(t *testing.T) {
 	wantTrashed(3)
 	for id, content := range map[string][]byte{"cut": plain[:len(plain)/2], "unwanted": plain} {
 		upload, err := store.OpenUpload(id, filepath.Join(t.TempDir(), "blob"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		_ = upload.Take(t.Context(), bytes.NewReader(content))
-		if err := upload.Close(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, upload.Close())
 	}
 	wantTrashed(5)
 }
@@ -463,18 +414,13 @@ func TestWhatIsUnfinishedIsDeletedByTheTrashAlone(t *testing.T) {
 func TestALayerBecomesDurableBehindTheAnswer(t *testing.T) {
 	first, dir := openStore(t)
 	store, err := Open(dir, first.trash)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	plain := tarOf(t, entry{Name: "a"})
 	diff, _, err := unpack(t, store, plain, plain)
 	store.flusher.Settle(time.Hour) // as Close, however busy the disk
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(diff), durableName)); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, err)
+	_, err = os.Stat(filepath.Join(filepath.Dir(diff), durableName))
+	assert.Check(t, err)
 }
 
 func TestABlobThatClaimsToBeALayerHoldsUpNobody(t *testing.T) {
@@ -484,9 +430,7 @@ func TestABlobThatClaimsToBeALayerHoldsUpNobody(t *testing.T) {
 	os.WriteFile(own, plain, 0o600)
 	// Millions of files in few bytes, all under one name.
 	var header, content bytes.Buffer
-	if err := tar.NewWriter(&header).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Mode: 0o644}); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, tar.NewWriter(&header).WriteHeader(&tar.Header{Name: "a", Typeflag: tar.TypeReg, Mode: 0o644}))
 	compressed := gzip.NewWriter(&content)
 	compressed.Write(bytes.Repeat(header.Bytes(), 1_000))
 	compressed.Close()
@@ -547,8 +491,7 @@ func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {
 	os.WriteFile(name, plain, 0o600)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := store.Unpack(ctx, digestOf(plain), name); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
+	_, _, err := store.Unpack(ctx, digestOf(plain), name)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	wantNothingBut(t, dir, emptyName)
 }

@@ -14,6 +14,8 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/klauspost/compress/zstd"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 const uploadID = "id"
@@ -23,9 +25,7 @@ func upload(t testing.TB, store *Store, dir string) (*Upload, string) {
 	t.Helper()
 	blob := filepath.Join(filepath.Dir(dir), "blob")
 	announced, err := store.OpenUpload(uploadID, blob)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return announced, blob
 }
 
@@ -33,15 +33,10 @@ func zipped(t testing.TB, plain []byte, open func(io.Writer) (io.WriteCloser, er
 	t.Helper()
 	var buffer bytes.Buffer
 	writer, err := open(&buffer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := writer.Write(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := writer.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	_, err = writer.Write(plain)
+	assert.NilError(t, err)
+	assert.NilError(t, writer.Close())
 	return buffer.Bytes()
 }
 
@@ -64,9 +59,7 @@ func TestAnUploadIsStoredMeasuredAndUnpackedAtOnce(t *testing.T) {
 		t.Run("compression "+compression, func(t *testing.T) {
 			store, dir := openStore(t)
 			announced, path := upload(t, store, dir)
-			if err := store.FindUpload(uploadID).Take(context.Background(), bytes.NewReader(blob)); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, store.FindUpload(uploadID).Take(context.Background(), bytes.NewReader(blob)))
 			<-announced.Done()
 			taken, err := announced.Taken()
 			want := Taken{digestOf(blob), uint64(len(blob)), digestOf(plain), uint64(len(plain)), compression}
@@ -82,15 +75,11 @@ func TestAnUploadIsStoredMeasuredAndUnpackedAtOnce(t *testing.T) {
 				t.Fatalf("%+v, existed %v, %v", layer, existed, err)
 			}
 			stack, err := store.Stack([]string{digestOf(plain)})
-			if err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, err)
 			if large := lstat(t, filepath.Join(stack.Lower[0], "large")); large.Size != 3_000_000 {
 				t.Errorf("%d bytes are unpacked", large.Size)
 			}
-			if err := announced.Close(); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, announced.Close())
 			wantNothingBut(t, dir, filepath.Base(filepath.Dir(stack.Lower[0])), emptyName)
 		})
 	}
@@ -99,16 +88,10 @@ func TestAnUploadIsStoredMeasuredAndUnpackedAtOnce(t *testing.T) {
 func TestAnUploadThatNobodyTakesOverLeavesNoLayer(t *testing.T) {
 	store, dir := openStore(t)
 	announced, _ := upload(t, store, dir)
-	if err := announced.Take(context.Background(), bytes.NewReader(tarOf(t, entry{Name: "a"}))); err != nil {
-		t.Fatal(err)
-	}
-	if err := announced.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, announced.Take(context.Background(), bytes.NewReader(tarOf(t, entry{Name: "a"}))))
+	assert.NilError(t, announced.Close())
 	wantNothingBut(t, dir, emptyName)
-	if store.FindUpload(uploadID) != nil {
-		t.Error("the upload is still found")
-	}
+	assert.Check(t, store.FindUpload(uploadID) == nil, "the upload is still found")
 }
 
 func TestAnUploadThatFailsLeavesNothing(t *testing.T) {
@@ -134,9 +117,7 @@ func TestAnUploadThatFailsLeavesNothing(t *testing.T) {
 			store, dir := openStore(t)
 			announced, blob := upload(t, store, dir)
 			err := announced.Take(context.Background(), c.source)
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("got %v", err)
-			}
+			assert.Check(t, is.ErrorContains(err, c.want))
 			if _, told := announced.Taken(); told != err {
 				t.Errorf("the caller is told %v", told)
 			}
@@ -144,9 +125,7 @@ func TestAnUploadThatFailsLeavesNothing(t *testing.T) {
 				t.Error("the blob is left")
 			}
 			wantNothingBut(t, dir, emptyName)
-			if err := announced.Close(); err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, announced.Close())
 			wantNothingBut(t, filepath.Dir(dir), "layers")
 		})
 	}
@@ -163,28 +142,18 @@ func TestAnUploadIsTakenOnceAndNotOverAFile(t *testing.T) {
 		t.Errorf("a second one of the same name: %v", err)
 	}
 	plain := tarOf(t, entry{Name: "a"})
-	if err := announced.Take(context.Background(), bytes.NewReader(plain)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, announced.Take(context.Background(), bytes.NewReader(plain)))
 	if err := announced.Take(context.Background(), bytes.NewReader(plain)); connect.CodeOf(err) != connect.CodeFailedPrecondition {
 		t.Errorf("a second time: %v", err)
 	}
-	if err := announced.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, announced.Close())
 	again, err := store.OpenUpload(uploadID, blob)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := again.Take(context.Background(), bytes.NewReader(plain)); !errors.Is(err, os.ErrExist) {
-		t.Errorf("over a file: %v", err)
-	}
+	assert.NilError(t, err)
+	assert.Check(t, is.ErrorIs(again.Take(context.Background(), bytes.NewReader(plain)), os.ErrExist), "over a file")
 	if stored, _ := os.ReadFile(blob); !bytes.Equal(stored, plain) {
 		t.Error("the file that was there has changed")
 	}
-	if err := again.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, again.Close())
 	wantNothingBut(t, dir, emptyName)
 }
 
@@ -200,12 +169,9 @@ func TestASilentPeerHoldsUpNobodyWhoHasLeft(t *testing.T) {
 		source.Close()
 		ended <- err
 	}()
-	if _, err := peer.Write(tarOf(t, entry{Name: "a", Typeflag: tar.TypeDir})[:512]); err != nil {
-		t.Fatal(err)
-	}
-	if err := announced.Close(); err != nil {
-		t.Fatal(err)
-	}
+	_, err := peer.Write(tarOf(t, entry{Name: "a", Typeflag: tar.TypeDir})[:512])
+	assert.NilError(t, err)
+	assert.NilError(t, announced.Close())
 	if err := <-ended; connect.CodeOf(err) != connect.CodeCanceled {
 		t.Errorf("got %v", err)
 	}

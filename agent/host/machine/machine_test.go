@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestInspectFindsControllers(t *testing.T) {
@@ -26,9 +28,7 @@ func TestAppArmorIsWhatTheKernelSays(t *testing.T) {
 
 func TestRemoveCgroupsKillsWhatIsInThem(t *testing.T) {
 	features, err := Inspect()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	root := cgroupRoot
 	if features.CgroupVersion == "1" {
 		root = filepath.Join(cgroupRoot, "pids")
@@ -39,18 +39,12 @@ func TestRemoveCgroupsKillsWhatIsInThem(t *testing.T) {
 		t.Skipf("cgroups cannot be made here: %v", err)
 	}
 	sleeper := exec.Command("sleep", "1000")
-	if err := sleeper.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, sleeper.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- sleeper.Wait() }()
-	if err := os.WriteFile(filepath.Join(nested, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(nested, "cgroup.procs"), []byte(strconv.Itoa(sleeper.Process.Pid)), 0))
 	for range 2 {
-		if err := RemoveCgroups(t.Context(), "/"+name); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, RemoveCgroups(t.Context(), "/"+name))
 	}
 	<-ended
 	if status := sleeper.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func TestANamespaceHoldsItsTreeAlone(t *testing.T) {
@@ -14,30 +15,20 @@ func TestANamespaceHoldsItsTreeAlone(t *testing.T) {
 		t.Skip("mounting needs root")
 	}
 	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "mounted"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Join(dir, "mounted"), 0o755))
 	clone := func() *os.File {
 		source, err := os.Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer source.Close()
 		tree, err := Clone(source, false)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return tree
 	}
 	namespace, err := NewNamespace(clone())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer namespace.Close()
 	root, err := namespace.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer root.Close()
 	wantCount := func(want int) {
 		t.Helper()
@@ -47,15 +38,11 @@ func TestANamespaceHoldsItsTreeAlone(t *testing.T) {
 	}
 	wantCount(1)
 	target, err := unix.Openat(int(root.Fd()), "mounted", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(target)
 	beneath := clone()
 	defer beneath.Close()
-	if err := namespace.Do(func() error { return AttachTo(int(beneath.Fd()), target) }); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, namespace.Do(func() error { return AttachTo(int(beneath.Fd()), target) }))
 	wantCount(2)
 	if machine, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(machine), dir) {
 		t.Errorf("it is among the machine's mounts (%v):\n%s", err, machine)
@@ -67,17 +54,11 @@ func TestANamespaceHoldsItsTreeAlone(t *testing.T) {
 		var stat unix.Stat_t
 		return unix.Fstatat(int(root.Fd()), "mounted/mounted", &stat, 0) == nil
 	}
-	if !sees() {
-		t.Error("the root does not show the mount")
-	}
+	assert.Check(t, sees(), "the root does not show the mount")
 	for range 2 {
-		if err := namespace.Close(); err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, namespace.Close())
 	}
-	if sees() {
-		t.Error("still mounted")
-	}
+	assert.Check(t, !sees(), "still mounted")
 	if err := namespace.Do(func() error { return nil }); err == nil {
 		t.Error("it is entered after its end")
 	}

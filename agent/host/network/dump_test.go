@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"gotest.tools/v3/assert"
 )
 
 func TestAnInterruptedListingIsBegunAgain(t *testing.T) {
@@ -19,10 +20,8 @@ func TestAnInterruptedListingIsBegunAgain(t *testing.T) {
 		t.Fatalf("%v, %v", found, err)
 	}
 	broken := errors.New("broken")
-	if _, err := dump(func() ([]int, error) { return nil, broken }); !errors.Is(err, broken) {
-		t.Fatal(err)
-	}
-	if _, err := dump(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted }); !errors.Is(err, netlink.ErrDumpInterrupted) {
-		t.Fatal(err)
-	}
+	_, err = dump(func() ([]int, error) { return nil, broken })
+	assert.ErrorIs(t, err, broken)
+	_, err = dump(func() ([]int, error) { return nil, netlink.ErrDumpInterrupted })
+	assert.ErrorIs(t, err, netlink.ErrDumpInterrupted)
 }

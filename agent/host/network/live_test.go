@@ -3,6 +3,9 @@ package network
 import (
 	"path/filepath"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestARunningContainerIsConnectedAndDisconnected(t *testing.T) {
@@ -52,7 +55,6 @@ func TestAReclaimKeepsTheLegsOfARunningContainer(t *testing.T) {
 		t.Errorf("the machine sees %q", seen)
 	}
 	l.must(l.Delete(a.ContainerID, 1, path))
-	if left, _ := filepath.Glob(path + "*"); len(left) > 0 {
-		t.Errorf("left: %v", left)
-	}
+	left, _ := filepath.Glob(path + "*")
+	assert.Check(t, is.Len(left, 0), "left")
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // TestMain runs the tests in their own network namespace, isolated from the
@@ -61,9 +62,7 @@ func newLab(t testing.TB) *lab {
 	t.Helper()
 	dir := t.TempDir()
 	instance, err := NewInstance("0123abcd", filepath.Join(dir, "netns"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	l := &lab{instance, t, dir}
 	t.Cleanup(l.wantNothingLeft)
 	return l
@@ -211,8 +210,6 @@ func (l *lab) wantNothingLeft() {
 func nft(t testing.TB, arguments ...string) string {
 	t.Helper()
 	output, err := exec.Command("nft", arguments...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("nft %v: %v: %s", arguments, err, output)
-	}
+	assert.Assert(t, err == nil, "nft %v: %v: %s", arguments, err, output)
 	return string(output)
 }

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/netns"
 )
@@ -68,9 +69,7 @@ func TestAPoolIsComparedWithAllAddressesAtOnce(t *testing.T) {
 		}
 		subnet := func(text string) *net.IPNet {
 			_, parsed, err := net.ParseCIDR(text)
-			if err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, err)
 			return parsed
 		}
 		began := time.Now()
@@ -122,9 +121,7 @@ func TestAReclaimOfManyNetworksListsTheLinksOnce(t *testing.T) {
 			return err
 		}
 		elements, err := conn.GetSetElements(l.ruleset().bridges)
-		if len(elements) != networks+1 {
-			t.Errorf("%d bridges are in the set", len(elements))
-		}
+		assert.Check(t, len(elements) == networks+1, "%d bridges are in the set", len(elements))
 		return err
 	}))
 }

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
+	"gotest.tools/v3/assert"
 )
 
 func TestContainersOfOneBridgeReachEachOtherAndTheMachine(t *testing.T) {
@@ -95,9 +96,7 @@ func TestABridgeThatIsToBeAloneTakesNoPoolOfAnothers(t *testing.T) {
 	l.must(netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 213, 2, 9), Mask: net.CIDRMask(24, 32)}}))
 	for gateway, by := range map[string]string{"10.213.1.129/25": "skl0", "10.213.0.1/16": "skl0", "10.213.2.1/24": "down0"} {
 		err := l.Ensure(Bridge{Name: "skl1", Gateway: gateway, Alone: true})
-		if connect.CodeOf(err) != connect.CodeResourceExhausted {
-			t.Errorf("%s beside %s: %v", gateway, by, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeResourceExhausted, "%s beside %s: %v", gateway, by, err)
 	}
 	if _, err := netlink.LinkByName("skl1"); err == nil {
 		t.Error("a bridge without a pool is left")
@@ -123,9 +122,7 @@ func TestInstancesThatStartAtOnceTakePoolsOfTheirOwn(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if won != 1 {
-		t.Errorf("%d of them have the pool", won)
-	}
+	assert.Check(t, won == 1, "%d of them have the pool", won)
 	for n := range instances {
 		l.must(l.Remove(fmt.Sprintf("skl%d", n)))
 	}
@@ -200,9 +197,7 @@ func iptables(t *testing.T, arguments ...string) string {
 		t.Skip("iptables is not installed")
 	}
 	output, err := exec.Command("iptables-nft", arguments...).CombinedOutput()
-	if err != nil {
-		t.Fatalf("iptables %v: %v: %s", arguments, err, output)
-	}
+	assert.Assert(t, err == nil, "iptables %v: %v: %s", arguments, err, output)
 	return string(output)
 }
 
@@ -257,9 +252,7 @@ func TestACreationThatFailsLeavesNothing(t *testing.T) {
 	} {
 		path := filepath.Join(l.netnsDir, "aaaaaaaaaaaa")
 		err := l.Create(Namespace{ContainerID: "a", Generation: 1, Path: path, Interfaces: []Interface{good, c.broken}})
-		if connect.CodeOf(err) != c.want {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == c.want, "%s: %v", name, err)
 		if _, err := os.Lstat(path); err == nil {
 			t.Errorf("%s: the namespace is left", name)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/vishvananda/netlink"
+	"gotest.tools/v3/assert"
 )
 
 // joined makes a namespace with these interfaces.
@@ -98,9 +99,7 @@ func TestAnInterfaceHasItsSysctlsAndMTU(t *testing.T) {
 	a := l.joined("aaaaaaaaaaaa", wanted)
 	l.in(a.Path, func() error {
 		value, err := os.ReadFile("/proc/sys/net/ipv4/conf/eth0/forwarding")
-		if string(value) != "0\n" {
-			t.Errorf("forwarding is %q", value)
-		}
+		assert.Check(t, string(value) == "0\n", "forwarding is %q", value)
 		return err
 	})
 	for _, path := range []string{a.Path, "/proc/self/ns/net"} {
@@ -117,9 +116,7 @@ func TestAnInterfaceHasItsSysctlsAndMTU(t *testing.T) {
 	for _, name := range []string{"nothing", "../../../../kernel/hostname", ".."} {
 		wanted.Sysctls = []Sysctl{{"ipv4", "conf", name, "x"}}
 		err := l.Create(Namespace{ContainerID: "bbbbbbbbbbbb", Path: filepath.Join(l.netnsDir, "b"), Interfaces: []Interface{wanted}})
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", name, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", name, err)
 	}
 }
 

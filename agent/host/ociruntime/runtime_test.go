@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/machine"
 )
@@ -66,16 +68,10 @@ func requireRuntime(t *testing.T) string {
 
 func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 	r := Runtime{Path: requireRuntime(t), Root: t.TempDir()}
-	if err := r.Kill(t.Context(), "unknown"); err != nil {
-		t.Error(err)
-	}
-	if err := r.Delete(t.Context(), "unknown"); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, r.Kill(t.Context(), "unknown"))
+	assert.Check(t, r.Delete(t.Context(), "unknown"))
 	// A runtime killed early leaves a directory without a state.
-	if err := os.Mkdir(filepath.Join(r.Root, "half"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Join(r.Root, "half"), 0o700))
 	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
 		t.Errorf("%v, known: %t", err, r.Knows("half"))
 	}
@@ -86,12 +82,8 @@ func TestAnUnknownContainerIsDeletedAlready(t *testing.T) {
 func TestAContainerIsDeletedWhereAKilledRuntimeLeftAMount(t *testing.T) {
 	r := Runtime{Path: requireRuntime(t), Root: t.TempDir()}
 	copied := filepath.Join(r.Root, "half", "runc.4R2jUW")
-	if err := errors.Join(os.Mkdir(filepath.Dir(copied), 0o700), os.WriteFile(copied, nil, 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mount(r.Path, copied, "", unix.MS_BIND, ""); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(os.Mkdir(filepath.Dir(copied), 0o700), os.WriteFile(copied, nil, 0o600)))
+	assert.NilError(t, unix.Mount(r.Path, copied, "", unix.MS_BIND, ""))
 	t.Cleanup(func() { unix.Unmount(copied, unix.MNT_DETACH) })
 	if err := r.Delete(t.Context(), "half"); err != nil || r.Knows("half") {
 		t.Errorf("%v, known: %t", err, r.Knows("half"))
@@ -111,9 +103,7 @@ func endedState(t *testing.T, id string) (cgroup string, state map[string]any) {
 		t.Skipf("cgroups cannot be made here: %v", err)
 	}
 	t.Cleanup(func() { os.Remove(cgroup) })
-	if err := os.Mkdir(filepath.Join(cgroup, "nested"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(filepath.Join(cgroup, "nested"), 0o755))
 	t.Cleanup(func() { os.Remove(filepath.Join(cgroup, "nested")) })
 	return cgroup, map[string]any{
 		"init_process_pid": os.Getpid(), "init_process_start": 1, // whose number we have by now
@@ -133,9 +123,7 @@ func writeState(t *testing.T, id string, state any) Runtime {
 	if err == nil {
 		err = os.WriteFile(filepath.Join(r.Root, id, "state.json"), content, 0o600)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return r
 }
 
@@ -146,9 +134,8 @@ func TestAContainerThatHasEndedIsDeletedWithoutTheRuntime(t *testing.T) {
 	if err := r.Delete(t.Context(), id); err != nil || r.Knows(id) {
 		t.Errorf("%v, known: %t", err, r.Knows(id))
 	}
-	if _, err := os.Lstat(cgroup); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("its cgroup: %v", err)
-	}
+	_, err := os.Lstat(cgroup)
+	assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "its cgroup")
 }
 
 func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
@@ -164,9 +151,7 @@ func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
 		changed := maps.Clone(state)
 		maps.Copy(changed, changes)
 		r := writeState(t, id, changed)
-		if err := r.bury(t.Context(), id); !errors.Is(err, errDeleteByRuntime) {
-			t.Errorf("one that %s: %v", what, err)
-		}
+		assert.Check(t, is.ErrorIs(r.bury(t.Context(), id), errDeleteByRuntime), "one that %s", what)
 		if _, err := os.Lstat(filepath.Join(cgroup, "nested")); err != nil || !r.Knows(id) {
 			t.Errorf("one that %s: %v, known: %t", what, err, r.Knows(id))
 		}
@@ -177,45 +162,31 @@ func TestTheRuntimeDeletesContainersThatItAloneKnows(t *testing.T) {
 func startOf(t *testing.T, pid int) uint64 {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	started, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return started
 }
 
 func TestAProbeClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
 	requireRuntime(t)
 	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	scratch := t.TempDir()
 	root := filepath.Join(scratch, "runc")
 	wanted := Wanted{Root: root, Scratch: scratch, CgroupOf: func(name string) string { return "/sockerless/" + name }}
 	id := "probe-killed-" + strconv.Itoa(os.Getpid())
 	bundle := filepath.Join(scratch, id)
-	if err := os.MkdirAll(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Join(bundle, "rootfs"), 0o755))
 	config, err := json.Marshal(probeConfig(wanted.CgroupOf(id), program, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600))
 	runc, err := lookUp("runc")
 	if err != nil {
 		t.Skip(err)
 	}
-	if err := exec.Command(runc, "--root", root, "create", "--bundle", bundle, id).Run(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, exec.Command(runc, "--root", root, "create", "--bundle", bundle, id).Run())
 	t.Cleanup(func() {
 		_ = Runtime{Path: runc, Root: root}.Delete(context.Background(), id)
 		_ = machine.RemoveCgroups(context.Background(), wanted.CgroupOf(id))
@@ -231,12 +202,9 @@ func TestAProbeClearsAwayWhatAKilledOneHasLeft(t *testing.T) {
 	if len(left()) < 3 {
 		t.Fatalf("no cgroup of it is found: %v", left())
 	}
-	if _, err := wanted.Probe(t.Context(), program, "-test.run=^$"); err != nil {
-		t.Error(err)
-	}
-	if len(left()) > 0 {
-		t.Errorf("left: %v", left())
-	}
+	_, err = wanted.Probe(t.Context(), program, "-test.run=^$")
+	assert.Check(t, err)
+	assert.Check(t, is.Len(left(), 0), "left")
 }
 
 // A runtime may be killed at work, or fail to remove a cgroup whose processes are
@@ -263,9 +231,7 @@ mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
 %[3]s
 `, groups+group, scratch, c.end)
 			runtime := filepath.Join(scratch, "runtime")
-			if err := os.WriteFile(runtime, []byte(script), 0o700); err != nil {
-				t.Fatal(err)
-			}
+			assert.NilError(t, os.WriteFile(runtime, []byte(script), 0o700))
 			t.Cleanup(func() { _ = machine.RemoveCgroups(context.Background(), group) })
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
@@ -283,15 +249,12 @@ mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
 			if _, err := wanted.Probe(ctx, runtime); (err == nil) != (c.end == "exit 0") {
 				t.Error(err)
 			}
-			if _, err := os.Lstat(filepath.Join(scratch, "busy")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := os.Lstat(groups + group); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("its cgroup: %v", err)
-			}
-			if left, _ := filepath.Glob(filepath.Join(scratch, bundlePrefix+"*")); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
-			}
+			_, err := os.Lstat(filepath.Join(scratch, "busy"))
+			assert.NilError(t, err)
+			_, err = os.Lstat(groups + group)
+			assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "its cgroup")
+			left, _ := filepath.Glob(filepath.Join(scratch, bundlePrefix+"*"))
+			assert.Check(t, is.Len(left, 0), "left behind")
 		})
 	}
 }
@@ -299,9 +262,7 @@ mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
 func TestProbeRunsAContainer(t *testing.T) {
 	requireRuntime(t)
 	program, err := os.Executable() // this test, as static as the agent
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	scratch := t.TempDir()
 	root := filepath.Join(scratch, "runc")
 	wanted := Wanted{Root: root, Scratch: scratch, CgroupOf: func(name string) string { return "/sockerless/" + name }}
@@ -321,7 +282,6 @@ func TestProbeRunsAContainer(t *testing.T) {
 	if found, err = wanted.Probe(t.Context(), program, "-test.run=^$"); err != nil || found.Name != "runc" {
 		t.Errorf("by path: %+v, %v", found, err)
 	}
-	if left, _ := filepath.Glob(filepath.Join(scratch, "*", "*")); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	left, _ := filepath.Glob(filepath.Join(scratch, "*", "*"))
+	assert.Check(t, is.Len(left, 0), "left behind")
 }

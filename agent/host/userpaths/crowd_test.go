@@ -2,7 +2,6 @@ package userpaths
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/moby/sys/mountinfo"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // manyMounts is a listing of thousands of mounts that counts its calls.
@@ -66,9 +67,7 @@ func TestACrowdOfLooksHoldsUpNoOther(t *testing.T) {
 	time.Sleep(2 * slowAfter) // until the stuck one is counted
 	for range 3 {
 		asked := time.Now()
-		if err := l.Do(t.Context(), "/etc/passwd", func() error { return nil }); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, l.Do(t.Context(), "/etc/passwd", func() error { return nil }))
 		if took := time.Since(asked); took > 3*time.Second {
 			t.Errorf("another's look took %v", took)
 		}
@@ -86,13 +85,9 @@ func TestALookThatIsStuckLeavesItsRoomWhenItsClientHasLeft(t *testing.T) {
 		ctx, leave := context.WithCancel(t.Context())
 		ended := stick(ctx, t, l, "/proc/self", hung)
 		leave()
-		if err := <-ended; !errors.Is(err, context.Canceled) {
-			t.Fatal(err)
-		}
+		assert.ErrorIs(t, <-ended, context.Canceled)
 	}
-	if err := l.Do(t.Context(), "/etc", func() error { return nil }); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, l.Do(t.Context(), "/etc", func() error { return nil }))
 }
 
 func TestLooksAtAFullFileSystemHaveTheirTurns(t *testing.T) {
@@ -125,22 +120,16 @@ func TestLooksAtAFullFileSystemHaveTheirTurns(t *testing.T) {
 		}
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 	for waits() > 2 {
 		time.Sleep(time.Millisecond)
 	}
 	close(hung)
 	for range 2 {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-ended)
 	}
 	for _, each := range stuck {
-		if err := <-each; err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, <-each)
 	}
 	for counted() > 0 {
 		time.Sleep(time.Millisecond)

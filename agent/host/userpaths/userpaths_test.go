@@ -2,7 +2,6 @@ package userpaths
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -22,22 +23,16 @@ import (
 func at(t *testing.T, request *hostv1.LookUpPathsRequest) *hostv1.LookUpPathsResponse {
 	t.Helper()
 	found, err := New().At(t.Context(), request)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return found
 }
 
 func TestPathsAreFoundWithoutLinks(t *testing.T) {
 	dir := t.TempDir()
 	link := filepath.Join(dir, "link")
-	if err := os.Symlink("/etc", link); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink("/etc", link))
 	loop := filepath.Join(dir, "loop")
-	if err := os.Symlink(loop, loop); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink(loop, loop))
 	found := at(t, &hostv1.LookUpPathsRequest{Paths: []string{link, filepath.Join(dir, "none"), "/etc/passwd/x", loop}}).Paths
 	if found[0].RealPath != "/etc" || found[0].Failure != "" {
 		t.Error(found[0])
@@ -83,9 +78,7 @@ func TestDevices(t *testing.T) {
 func TestFilesAreCountedOverAllDevices(t *testing.T) {
 	dir := t.TempDir()
 	for i := range 10 {
-		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600))
 	}
 	found := at(t, &hostv1.LookUpPathsRequest{Devices: slices.Repeat([]string{dir}, mostFiles/11+1)}).Devices
 	for i, each := range found {
@@ -99,9 +92,7 @@ func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 	hung := make(chan struct{})
 	defer close(hung)
 	link := filepath.Join(t.TempDir(), "link")
-	if err := os.Symlink("/proc/self", link); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Symlink("/proc/self", link))
 	l := New()
 	l.limit = 500 * time.Millisecond
 	var looking sync.WaitGroup
@@ -121,9 +112,7 @@ func TestAFileSystemThatDoesNotAnswerHoldsUpNoOther(t *testing.T) {
 		t.Errorf("%d looks are stuck, more than %d", stuck.Load(), most)
 	}
 	l.limit = time.Minute
-	if err := l.Do(t.Context(), filepath.Dir(link), func() error { return nil }); err != nil {
-		t.Error("beside the link:", err)
-	}
+	assert.Check(t, l.Do(t.Context(), filepath.Dir(link), func() error { return nil }), "beside the link")
 }
 
 func TestAFileSystemIsThatOfTheNearestMountPoint(t *testing.T) {
@@ -144,9 +133,7 @@ func TestWhatALinkOfProcLeadsToIsThere(t *testing.T) {
 
 func TestAPathThatIsTooLongIsRefusedUnseen(t *testing.T) {
 	err := New().Do(t.Context(), strings.Repeat("/a", unix.PathMax/2), func() error { return nil })
-	if !errors.Is(err, unix.ENAMETOOLONG) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(err, unix.ENAMETOOLONG))
 }
 
 func TestAWalkEndsWhereNothingIs(t *testing.T) {
@@ -157,7 +144,5 @@ func TestAWalkEndsWhereNothingIs(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := looks.walk(cancelled, &look{}, "/"+path); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(looks.walk(cancelled, &look{}, "/"+path), context.Canceled))
 }

@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 // opens counts how often directories are opened from now on. Closing is watched
@@ -16,14 +17,11 @@ import (
 func opens(t *testing.T, directories ...string) (count func() int) {
 	t.Helper()
 	watch, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { unix.Close(watch) })
 	for _, directory := range directories {
-		if _, err := unix.InotifyAddWatch(watch, directory, unix.IN_OPEN|unix.IN_CLOSE); err != nil {
-			t.Fatal(err)
-		}
+		_, err := unix.InotifyAddWatch(watch, directory, unix.IN_OPEN|unix.IN_CLOSE)
+		assert.NilError(t, err)
 	}
 	return func() (found int) {
 		events := make([]byte, 64<<10)
@@ -31,9 +29,7 @@ func opens(t *testing.T, directories ...string) (count func() int) {
 		if err == unix.EAGAIN {
 			return 0
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		for at := 0; at < n; {
 			mask, name := binary.NativeEndian.Uint32(events[at+4:]), binary.NativeEndian.Uint32(events[at+12:])
 			if mask&unix.IN_OPEN != 0 && name == 0 { // the directory itself, not a file in it

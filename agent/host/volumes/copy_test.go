@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/openat"
 )
@@ -19,14 +20,10 @@ func TestACopyDoesNotFollowWhatAContainerPutInItsWay(t *testing.T) {
 		os.Symlink(secret, filepath.Join(volume, "file")),
 		os.Symlink(outside, filepath.Join(volume, "directory")),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	root, err := unix.Open(volume, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer unix.Close(root)
 	if err := openat.Chmod(root, "file", 0o777); err == nil {
 		t.Error("the mode of a symlink was changed")

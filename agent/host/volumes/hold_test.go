@@ -10,6 +10,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -31,9 +33,7 @@ func openStore(t *testing.T) stored {
 	t.Helper()
 	dir := t.TempDir()
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	return stored{reopen(t, dir, can), t, dir}
 }
@@ -44,9 +44,7 @@ func reopen(t *testing.T, dir string, can *trash.Can) *Store {
 		Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(),
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 32 << 20}, tmpfs.Driver{}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return store
 }
 
@@ -166,9 +164,8 @@ func TestAVolumeThatCannotBeMadeLeavesNothing(t *testing.T) {
 		if _, err := s.Create(t.Context(), request); err == nil {
 			t.Error("it was made")
 		}
-		if _, err := os.Lstat(filepath.Join(s.Store.dir, "v")); !errors.Is(err, os.ErrNotExist) {
-			t.Error(err)
-		}
+		_, err := os.Lstat(filepath.Join(s.Store.dir, "v"))
+		assert.Check(t, is.ErrorIs(err, os.ErrNotExist))
 	}
 }
 
@@ -187,9 +184,8 @@ func TestAPlainVolumeStaysPlainWhateverOptionsAreAskedFor(t *testing.T) {
 	options := map[string]string{"type": "none", "o": "bind", "device": t.TempDir()}
 	_, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "plain", Driver: "local", Options: options})
 	store.must(err)
-	if _, err := os.Stat(recordPath(filepath.Dir(path))); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("the volume has a record of other options: %v", err)
-	}
+	_, err = os.Stat(recordPath(filepath.Dir(path)))
+	assert.ErrorIs(t, err, os.ErrNotExist, "the volume has a record of other options")
 }
 
 func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
@@ -212,14 +208,10 @@ func TestAVolumeOfOneContainerIsNotBound(t *testing.T) {
 		}
 		options := map[string]string{"type": "none", "o": "bind", "device": path}
 		_, err = s.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "other", Driver: "local", Options: options})
-		if connect.CodeOf(err) != connect.CodeInvalidArgument {
-			t.Errorf("%s: %v", path, err)
-		}
+		assert.Check(t, connect.CodeOf(err) == connect.CodeInvalidArgument, "%s: %v", path, err)
 	}
 	for _, path := range []string{shared, filepath.Dir(shared), s.dir, filepath.Join(s.dir, "volumes"), "/", "/no/such/path", link + "/../elsewhere"} {
-		if err := s.refuseBind(path); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
+		assert.Check(t, s.refuseBind(path), path)
 	}
 }
 
@@ -252,9 +244,7 @@ func TestAVolumeOfOneContainerIsNotBoundByAnotherMountOfItsDirectory(t *testing.
 		}
 	}
 	for _, path := range []string{alias(shared), alias(shared) + "/_data", all + "/plain", all} {
-		if err := s.refuseBind(path); err != nil {
-			t.Errorf("%s: %v", path, err)
-		}
+		assert.Check(t, s.refuseBind(path), path)
 	}
 }
 
@@ -314,9 +304,7 @@ func TestNoOptionLeadsIntoAVolumeOfOneContainer(t *testing.T) {
 		overlay("lowerdir=" + shared + ":/etc,upperdir=/srv/up,workdir=/srv/work"), plain(shared), plain("etc"), plain("/no/such"),
 		{"type": "nfs", "device": ":/export", "o": "addr=10.0.0.1,rw"}, {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,mode=0700"},
 	} {
-		if err := s.refusePaths(t.Context(), options); err != nil {
-			t.Errorf("%v: %v", options, err)
-		}
+		assert.Check(t, s.refusePaths(t.Context(), options), options)
 	}
 	s.must(s.Release(t.Context(), "one"))
 }
@@ -344,9 +332,7 @@ func TestAnOptionsPathIsLookedAtAgainAtTheMount(t *testing.T) {
 	})
 	s.must(err)
 	s.must(errors.Join(os.Remove(link), os.Symlink(block, link)))
-	if err := s.Hold(t.Context(), "one", made.Path); err == nil || !strings.Contains(err.Error(), "is in volume disk") {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorContains(s.Hold(t.Context(), "one", made.Path), "is in volume disk"))
 	s.isMounted(made.Path, false)
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/trash"
 	"github.com/sockerless/sockerless/agent/host/userpaths"
@@ -62,9 +64,7 @@ func TestAShortageIsReportedOnceForEachCrossing(t *testing.T) {
 func tmpfsDisk(t *testing.T) string {
 	t.Helper()
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "size=96m"))
 	t.Cleanup(func() { unix.Unmount(disk, unix.MNT_DETACH) })
 	return disk
 }
@@ -73,17 +73,13 @@ func tmpfsDisk(t *testing.T) string {
 func openStoreOn(t *testing.T, disk string, period time.Duration) stored {
 	t.Helper()
 	can, err := trash.Open(filepath.Join(disk, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err := Open(Options{
 		Dir: filepath.Join(disk, "volumes"), RunDir: t.TempDir(), Trash: can, UserPaths: userpaths.New(), RoomPeriod: period,
 		Drivers: []driver.Driver{local.Driver{}, block.Driver{DefaultSize: 64 << 20}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return stored{store, t, disk}
 }
 
@@ -108,12 +104,8 @@ func TestADiskThatFillsBelowAVolumeIsReported(t *testing.T) {
 	}
 	s.must(s.Release(t.Context(), "one"))
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	if len(told) != 0 {
-		t.Errorf("%d told again", len(told))
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
+	assert.Check(t, len(told) == 0, "%d told again", len(told))
 }
 
 // storeWithLargeVolume opens a store with a block volume too large for its disk,
@@ -200,24 +192,18 @@ func TestAVolumeThatCannotBeLookedAtHidesNoOther(t *testing.T) {
 	for _, want := range []string{"small", "tight"} {
 		select {
 		case name := <-told:
-			if name != want {
-				t.Errorf("told of %s, not %s", name, want)
-			}
+			assert.Check(t, name == want, "told of %s, not %s", name, want)
 		case err := <-ended:
 			t.Fatal(err)
 		}
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 }
 
 func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
 	roomy := t.TempDir()
-	if err := unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("tmpfs", roomy, "tmpfs", 0, "size=4g"))
 	t.Cleanup(func() { unix.Unmount(roomy, unix.MNT_DETACH) })
 	other := tmpfsDisk(t)
 	s := openStoreOn(t, roomy, time.Hour)
@@ -248,9 +234,7 @@ func TestADiskBehindAVolumesLinkIsReported(t *testing.T) {
 		t.Fatal("nothing is told")
 	}
 	leave()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(<-ended, context.Canceled))
 	if len(told) != 0 {
 		t.Error(<-told)
 	}

@@ -2,13 +2,14 @@ package volumes
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -24,29 +25,19 @@ func setUp(t *testing.T) (image *confined.Root, store *Store, volume string) {
 	for name, content := range map[string]string{"data/a": "a", "data/b/c": "c"} {
 		path := filepath.Join(dir, "image", name)
 		os.MkdirAll(filepath.Dir(path), 0o755)
-		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(path, []byte(content), 0o644))
 	}
 	image, err := confined.Open(filepath.Join(dir, "image"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { image.Close() })
 	can, err := trash.Open(filepath.Join(dir, "trash"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(can.Close)
 	store, err = Open(Options{Dir: filepath.Join(dir, "volumes"), RunDir: filepath.Join(dir, "run"), Trash: can, UserPaths: userpaths.New(), Drivers: []driver.Driver{local.Driver{}}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	for range 2 {
 		made, err := store.Create(t.Context(), &hostv1.CreateVolumeRequest{Name: "v", Driver: "local"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		volume = made.Path
 	}
 	return image, store, volume
@@ -56,54 +47,40 @@ func TestASeedingThatWasBrokenOffIsCompleted(t *testing.T) {
 	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
 	// As left by a process killed meanwhile.
 	os.WriteFile(filepath.Join(volume, "a"), []byte("half"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	for name, want := range map[string]string{"a": "a", "b/c": "c"} {
 		if content, err := os.ReadFile(filepath.Join(volume, name)); string(content) != want {
 			t.Errorf("%s: %q, %v", name, content, err)
 		}
 	}
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 		t.Errorf("a full volume was filled again: %q", content)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 }
 
 // One with the volume may have been running all the time.
 func TestASeedingThatWasBrokenOffIsNotCompletedByAnother(t *testing.T) {
 	image, store, volume := setUp(t)
-	if err := store.Hold(t.Context(), "running", volume); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Hold(t.Context(), "running", volume))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
 	for _, holder := range []string{"another", "holder"} {
-		if err := store.Seed(t.Context(), image, "/data", volume, holder); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, holder))
 		if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 			t.Errorf("%s has overwritten it: %q", holder, content)
 		}
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 }
 
 // One that has started since may have written to it.
@@ -111,16 +88,10 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 	image, store, volume := setUp(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := store.Seed(ctx, image, "/data", volume, "holder"); !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v", err)
-	}
-	if err := store.Hold(t.Context(), "another", filepath.Join(volume, "part")); err != nil {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, store.Seed(ctx, image, "/data", volume, "holder"), context.Canceled)
+	assert.NilError(t, store.Hold(t.Context(), "another", filepath.Join(volume, "part")))
 	os.WriteFile(filepath.Join(volume, "a"), []byte("mine"), 0o600)
-	if err := store.Seed(t.Context(), image, "/data", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data", volume, "holder"))
 	if content, _ := os.ReadFile(filepath.Join(volume, "a")); string(content) != "mine" {
 		t.Errorf("it is overwritten: %q", content)
 	}
@@ -128,12 +99,9 @@ func TestASeedingThatWasBrokenOffIsForgottenOnceAnotherHoldsTheVolume(t *testing
 
 func TestAFileIsNoContentForAVolume(t *testing.T) {
 	image, store, volume := setUp(t)
-	if err := store.Seed(t.Context(), image, "/data/a", volume, "holder"); err != nil {
-		t.Fatal(err)
-	}
-	if entries, _ := os.ReadDir(volume); len(entries) != 0 {
-		t.Errorf("%v", entries)
-	}
+	assert.NilError(t, store.Seed(t.Context(), image, "/data/a", volume, "holder"))
+	entries, _ := os.ReadDir(volume)
+	assert.Check(t, is.Len(entries, 0))
 }
 
 func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
@@ -144,16 +112,13 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 		os.Symlink(outside, filepath.Join(volume, "link")),
 		store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"),
 	} {
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 	}
 	if content, err := os.ReadFile(filepath.Join(volume, "part", "b/c")); string(content) != "c" {
 		t.Errorf("%q, %v", content, err)
 	}
-	if entries, _ := os.ReadDir(filepath.Dir(volume)); len(entries) != 1 {
-		t.Errorf("the marker is left: %v", entries)
-	}
+	entries, _ := os.ReadDir(filepath.Dir(volume))
+	assert.Check(t, is.Len(entries, 1), "the marker is left")
 	// Another container with the volume swaps the part for a link that leads out
 	// of it.
 	ctx, done := context.WithCancel(t.Context())
@@ -172,9 +137,8 @@ func TestAPartIsSeededBesideTheRestAndNeverOutside(t *testing.T) {
 		if err := store.Seed(t.Context(), image, "/data", filepath.Join(volume, "part"), "holder"); err != nil && connect.CodeOf(err) != connect.CodeInvalidArgument {
 			t.Fatal(err)
 		}
-		if entries, _ := os.ReadDir(outside); len(entries) > 0 {
-			t.Fatalf("written outside: %v", entries)
-		}
+		entries, _ := os.ReadDir(outside)
+		assert.Assert(t, is.Len(entries, 0), "written outside")
 	}
 	done()
 	<-swapped

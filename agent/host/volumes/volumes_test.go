@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -22,9 +23,7 @@ func mountHung(t *testing.T, directory string) {
 		t.Skip(err)
 	}
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
-	if err := unix.Mount("hung", directory, "fuse", 0, options); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, unix.Mount("hung", directory, "fuse", 0, options))
 	t.Cleanup(func() {
 		unix.Unmount(directory, unix.MNT_DETACH)
 		connection.Close() // everything that waits for it fails
@@ -39,9 +38,7 @@ func answers(t *testing.T, work func() error) {
 	go func() { done <- work() }()
 	select {
 	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
+		assert.Check(t, err)
 	case <-time.After(5 * time.Second):
 		t.Error("it waits for a file system that does not answer")
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/coder/websocket"
+	"gotest.tools/v3/assert"
 )
 
 // countedConn records the size of each write.
@@ -57,18 +58,14 @@ func TestFramesAreWrittenWhole(t *testing.T) {
 	}}
 	client := &http.Client{Transport: framing{transport}}
 	socket, _, err := websocket.Dial(t.Context(), server.URL, &websocket.DialOptions{HTTPClient: client})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer socket.CloseNow()
 	counted.mu.Lock()
 	counted.sizes = nil // of the request
 	counted.mu.Unlock()
 	var want []int
 	for _, length := range []int{1, 200, frameHead + maxFrame, 5, 100_000} {
-		if err := socket.Write(t.Context(), websocket.MessageBinary, make([]byte, length)); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, socket.Write(t.Context(), websocket.MessageBinary, make([]byte, length)))
 		if got := <-received; got != length {
 			t.Fatalf("%d bytes came, %d were sent", got, length)
 		}

@@ -7,14 +7,14 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func joined(t *testing.T) *JoinedListener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	l := Joined(listener, time.Hour, slog.New(slog.DiscardHandler))
 	t.Cleanup(func() {
 		l.Close()
@@ -26,9 +26,7 @@ func joined(t *testing.T) *JoinedListener {
 func comeTo(t *testing.T, l *JoinedListener, first ...byte) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { conn.Close() })
 	conn.Write(first)
 	return conn
@@ -56,9 +54,7 @@ func TestAConnectionThatCarriesNoLinkIsHandedOnAsItCame(t *testing.T) {
 	l := joined(t)
 	peer := comeTo(t, l, []byte("\x16hello")...)
 	agent, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	peer.(*net.TCPConn).CloseWrite()
 	if got, err := io.ReadAll(agent); err != nil || string(got) != "\x16hello" {
 		t.Errorf("%q, %v", got, err)
@@ -69,9 +65,7 @@ func TestALinkGoesOnByTheNextConnectionOfAPlatformThatHasCutOne(t *testing.T) {
 	l := joined(t)
 	first := comeTo(t, l, openingOf(opensLink)...)
 	agent, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	first.Close()
 	waitUntilCut(l)
 	go func() {
@@ -99,9 +93,7 @@ func TestAPeerThatHasEverythingIsNotWaitedForOnceItIsCut(t *testing.T) {
 	l := joined(t)
 	peer := comeTo(t, l, openingOf(opensLink)...)
 	agent, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	agent.Write([]byte("all"))
 	agent.Close()
 	if got := bring(t, peer); got != "all" {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"gotest.tools/v3/assert"
 )
 
 // linkTo gives a cut link a new carrier, and returns its peer's end.
@@ -24,13 +25,11 @@ func linkTo(l *link, arrived uint64) net.Conn {
 func readFrame(t *testing.T, peer net.Conn) (arrived uint64, data []byte) {
 	t.Helper()
 	var head [frameHead]byte
-	if _, err := io.ReadFull(peer, head[:]); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(peer, head[:])
+	assert.NilError(t, err)
 	data = make([]byte, binary.BigEndian.Uint32(head[8:]))
-	if _, err := io.ReadFull(peer, data); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(peer, data)
+	assert.NilError(t, err)
 	return binary.BigEndian.Uint64(head[:]), data
 }
 
@@ -46,9 +45,8 @@ func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
 	}
 	second := linkTo(l, 0) // The bytes of the first were still on the way as it was asked for.
 	readFrame(t, second)
-	if _, err := second.Write(frame(nil, size, 0, nil)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := second.Write(frame(nil, size, 0, nil))
+	assert.NilError(t, err)
 	go agent.Write([]byte("more"))
 	for {
 		if _, data := readFrame(t, second); string(data) == "more" {
@@ -58,9 +56,8 @@ func TestAPeerMayHaveGotMoreThanItsCarrierBrought(t *testing.T) {
 	if _, err := second.Write(frame(nil, size+5, 0, nil)); err != nil { // more than was ever sent
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(io.Discard, second); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.Copy(io.Discard, second)
+	assert.NilError(t, err)
 	second.Close()
 	agent.Close()
 	l.mu.Lock()
@@ -87,9 +84,8 @@ func openLink(t *testing.T) (l *link, agent, carrier net.Conn) {
 // confirm confirms received bytes to a link, and waits until it knows.
 func confirm(t *testing.T, l *link, peer net.Conn, arrived uint64) {
 	t.Helper()
-	if _, err := peer.Write(frame(nil, arrived, 0, nil)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := peer.Write(frame(nil, arrived, 0, nil))
+	assert.NilError(t, err)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for l.base != arrived {
@@ -114,17 +110,15 @@ func TestALostEndIsSentAgain(t *testing.T) {
 		t.Fatalf("%q", got)
 	}
 	go first.Write(frame(nil, 0, 2, []byte("hi")))
-	if _, err := io.ReadFull(agent, make([]byte, 2)); err != nil {
-		t.Fatal(err)
-	}
+	_, err := io.ReadFull(agent, make([]byte, 2))
+	assert.NilError(t, err)
 	confirm(t, l, first, 3)
 	agent.Close()
 	first.Close()
 	second := linkTo(l, 3)
 	var head [frameHead]byte
-	if _, err := io.ReadFull(second, head[:]); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(second, head[:])
+	assert.NilError(t, err)
 	arrived, length := binary.BigEndian.Uint64(head[:]), binary.BigEndian.Uint32(head[8:])
 	if arrived != 2 || length != endsLink {
 		t.Errorf("%d bytes are told to have come, and %d as the length", arrived, length)
@@ -150,9 +144,7 @@ func TestALateOpeningIsPassedOver(t *testing.T) {
 func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 	l := &Listener{taken: newTaken(context.Background())}
 	l.links = newLinks(time.Hour, l.hand, slog.New(slog.DiscardHandler))
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, l.Close())
 	carrier, peer := net.Pipe()
 	go func() {
 		opening := [openingSize]byte{opensLink}
@@ -167,9 +159,7 @@ func TestALinkThatComesWhileTheAgentLeavesIsWaitedForByNobody(t *testing.T) {
 		if links == 0 {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatal("it is still waited for")
-		}
+		assert.Assert(t, !time.Now().After(deadline), "it is still waited for")
 	}
 }
 
@@ -214,13 +204,9 @@ func TestWhatWasCutAsTheAgentLeftHasTimeForTheRest(t *testing.T) {
 }
 
 func TestOnlyTheRelaysOwnCloseFrameMeansThatTheClientHasLeft(t *testing.T) {
-	if !hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}) {
-		t.Error("a close frame without a status was taken for a cut")
-	}
+	assert.Check(t, hasLeft(websocket.CloseError{Code: websocket.StatusNoStatusRcvd}), "a close frame without a status was taken for a cut")
 	for _, code := range []websocket.StatusCode{websocket.StatusServiceRestart, websocket.StatusInternalError} {
-		if hasLeft(websocket.CloseError{Code: code}) {
-			t.Errorf("a proxy's %v was taken for the client's leaving", code)
-		}
+		assert.Check(t, !hasLeft(websocket.CloseError{Code: code}), "a proxy's %v was taken for the client's leaving", code)
 	}
 	if hasLeft(io.EOF) { // That is what 1000 and 1001 are read as.
 		t.Error("a proxy's leaving was taken for the client's")

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -10,6 +9,9 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestDatagramsThatWaitForAPartnerAreBoundedByTheirBytes(t *testing.T) {
@@ -62,14 +64,12 @@ func TestOfTooManyExchangesTheOneEndsThatHasBeenSilentForLongest(t *testing.T) {
 	_, _ = used.Write(make([]byte, 1))
 	last := link.Exchange(ctx, to)
 	_ = silent.SetReadDeadline(time.Now().Add(20 * time.Second))
-	if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Error("the silent one:", err)
-	}
+	_, err := silent.Read(make([]byte, 1))
+	assert.Check(t, is.ErrorIs(err, io.EOF), "the silent one")
 	for name, other := range map[string]net.Conn{"one that was used": used, "the last": last} {
 		_ = other.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-		if _, err := other.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: %v", name, err)
-		}
+		_, err := other.Read(make([]byte, 1))
+		assert.Check(t, is.ErrorIs(err, os.ErrDeadlineExceeded), name)
 	}
 }
 

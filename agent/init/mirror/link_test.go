@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/server"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -73,18 +75,12 @@ func (s *served) DialPort(ctx context.Context, network string, address netip.Add
 func selfSigned(t *testing.T, notAfter time.Time) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: notAfter}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
 }
 
@@ -98,9 +94,7 @@ func linkTo(t *testing.T, container *served, change func(*Partner)) Link {
 	agent, own := selfSigned(t, time.Now().Add(time.Hour)), selfSigned(t, end)
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{agent}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	handler := server.NewHandler(func(context.Context, string) (server.Container, error) { return container, nil })
 	web := server.NewServer(handler, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	web.ConnState = container.count
@@ -128,25 +122,19 @@ func TestALinkReportsThePartnersListeners(t *testing.T) {
 		})
 	}
 	good := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 80}}}
-	if err := follow(linkTo(t, &served{table: good}, nil)); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	assert.Check(t, is.ErrorIs(follow(linkTo(t, &served{table: good}, nil)), context.Canceled))
 	if listeners := <-told; len(listeners) != 1 || listeners[0].String() != "0.0.0.0:80" {
 		t.Errorf("told %v", listeners)
 	}
 	bad := &agentv1.ListenerTable{Listeners: []*agentv1.Listener{{Address: "0.0.0.0", Port: 65536}}}
-	if err := follow(linkTo(t, &served{table: bad}, nil)); err == nil || !strings.Contains(err.Error(), "65536") {
-		t.Errorf("a port that cannot be: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(follow(linkTo(t, &served{table: bad}, nil)), "65536"), "a port that cannot be")
 	nowhere := freePort(t, "127.77.0.5")
 	err := follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Agent = nowhere }))
 	if err == nil || err.Error() != "its agent is not reached at "+nowhere.String()+": connect: connection refused" {
 		t.Errorf("nobody there: %v", err)
 	}
 	err = follow(linkTo(t, &served{table: good}, func(p *Partner) { p.Pin = make([]byte, 32) }))
-	if err == nil || !strings.Contains(err.Error(), "another agent answers there") {
-		t.Errorf("another agent: %v", err)
-	}
+	assert.Check(t, is.ErrorContains(err, "another agent answers there"), "another agent")
 }
 
 // listening is a table of so many listeners.
@@ -184,9 +172,7 @@ func TestALinkOffersAPartnersAgentLittleOfItsMemory(t *testing.T) {
 	agent, own := selfSigned(t, time.Now().Add(time.Hour)), selfSigned(t, time.Now().Add(time.Hour))
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
 		Certificates: []tls.Certificate{agent}, NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert})
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	pin := sha256.Sum256(agent.Leaf.RawSubjectPublicKeyInfo)
 	partner := Partner{ContainerID: "x", Agent: listener.Addr().(*net.TCPAddr).AddrPort(), Pin: pin[:]}
@@ -194,21 +180,17 @@ func TestALinkOffersAPartnersAgentLittleOfItsMemory(t *testing.T) {
 	t.Cleanup(link.Close)
 	carriedTo(t, link, freePort(t, "127.77.0.6"))
 	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	// The preface of HTTP/2, its SETTINGS frame, and what the connection has besides.
 	begin := make([]byte, 24+9)
-	if _, err := io.ReadFull(conn, begin); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(conn, begin)
+	assert.NilError(t, err)
 	settings := make([]byte, int(begin[24])<<16|int(begin[25])<<8|int(begin[26]))
 	update := make([]byte, 9+4)
-	if _, err := io.ReadFull(conn, settings); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(conn, settings)
+	assert.NilError(t, err)
 	if _, err := io.ReadFull(conn, update); err != nil || update[3] != 8 {
 		t.Fatal(update, err)
 	}
@@ -230,9 +212,7 @@ func TestAConnectionIsCarriedWithItsHalfCloses(t *testing.T) {
 	t.Parallel()
 	link := linkTo(t, &served{}, nil)
 	process, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { process.Close() })
 	go func() { // answers what came once no more comes
 		for {
@@ -260,9 +240,8 @@ func TestAConnectionIsCarriedWithItsHalfCloses(t *testing.T) {
 func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
 	t.Parallel()
 	client := carriedTo(t, linkTo(t, &served{}, nil), freePort(t, "127.77.0.4"))
-	if _, err := client.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
-		t.Errorf("the client saw %v", err)
-	}
+	_, err := client.Read(make([]byte, 1))
+	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET), "the client saw")
 }
 
 // following follows the partner of a link until the test ends.
@@ -283,9 +262,7 @@ func following(t *testing.T, link Link) {
 func process(t *testing.T, serve func(net.Conn)) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		for {
@@ -353,9 +330,7 @@ func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
 	}
 	for range maxCarried {
 		client := carriedTo(t, link, stays)
-		if err := reads(client, patience); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, reads(client, patience))
 		client.Close()
 	}
 	var waiting []net.Conn
@@ -363,18 +338,14 @@ func TestAnAgentThatEndsNoConnectionHasSoManyOfThem(t *testing.T) {
 		waiting = append(waiting, carriedTo(t, link, stays))
 	}
 	for _, client := range waiting {
-		if err := reads(client, 100*time.Millisecond); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("one more than an agent may have does not wait: %v", err)
-		}
+		assert.Check(t, is.ErrorIs(reads(client, 100*time.Millisecond), os.ErrDeadlineExceeded), "one more than an agent may have does not wait")
 	}
 	if n := container.connections.Load(); n != maxCarried {
 		t.Errorf("%d connections to the agent", n)
 	}
 	close(over)
 	for _, client := range waiting {
-		if err := reads(client, patience); err != nil {
-			t.Errorf("a connection does not get the place of one that ended: %v", err)
-		}
+		assert.Check(t, reads(client, patience), "a connection does not get the place of one that ended")
 	}
 }
 
@@ -394,12 +365,10 @@ func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {
 		var clients []*net.TCPConn
 		for range 2 {
 			client := carriedTo(t, link, echoes)
-			if _, err := client.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := io.ReadFull(client, make([]byte, 1)); err != nil {
-				t.Fatalf("%s: %v", name, err)
-			}
+			_, err := client.Write([]byte("x"))
+			assert.NilError(t, err)
+			_, err = io.ReadFull(client, make([]byte, 1))
+			assert.NilError(t, err, name)
 			clients = append(clients, client)
 		}
 		if n := container.connections.Load(); n != c.want {
@@ -417,20 +386,14 @@ func TestACarriedConnectionHasOneToTheAgentOfItsOwn(t *testing.T) {
 func carriedTo(t *testing.T, link Link, to netip.AddrPort) *net.TCPConn {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer listener.Close()
 	client, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { client.Close() })
 	_ = client.SetDeadline(time.Now().Add(patience))
 	conn, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	go link.Carry(t.Context(), conn.(*net.TCPConn), to)
 	return client.(*net.TCPConn)
 }

@@ -12,6 +12,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // patience far exceeds every wait here.
@@ -77,9 +80,7 @@ func newMirror(t *testing.T, links map[string]*fakeLink) *Mirror {
 func freePort(t *testing.T, address string) netip.AddrPort {
 	t.Helper()
 	listener, err := net.Listen("tcp", address+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer listener.Close()
 	return listener.Addr().(*net.TCPAddr).AddrPort()
 }
@@ -95,9 +96,7 @@ func isOpen(address netip.AddrPort) bool {
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
+		assert.Assert(t, !time.Now().After(end), "not in %v: %s", patience, what)
 	}
 }
 
@@ -109,18 +108,14 @@ func TestAMirrorComesAndGoesWithTheListener(t *testing.T) {
 	go func() { told <- m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, patience) }()
 	port := freePort(t, "127.77.0.1")
 	link.tables <- []netip.AddrPort{port}
-	if failures := <-told; len(failures) > 0 {
-		t.Fatalf("told: %v", failures)
-	}
+	assert.Assert(t, is.Len(<-told, 0), "told")
 	if !isOpen(port) { // at once: the answer says that it is mirrored
 		t.Fatal("what the partner listens on is not mirrored")
 	}
 	if to := <-link.carried; to != port {
 		t.Errorf("a connection was carried to %v", to)
 	}
-	if !m.Holds(port) {
-		t.Error("the mirror does not know its listener")
-	}
+	assert.Check(t, m.Holds(port), "the mirror does not know its listener")
 	link.tables <- nil
 	until(t, "the mirror ends with the listener", func() bool { return !isOpen(port) })
 	link.tables <- []netip.AddrPort{port}
@@ -167,9 +162,7 @@ func TestMirrorsAreNotReportedToPartners(t *testing.T) {
 	link := newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": link})
 	own, err := net.Listen("tcp", "127.77.0.2:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer own.Close()
 	process := own.Addr().(*net.TCPAddr).AddrPort()
 	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}}, 0)
@@ -182,12 +175,10 @@ func TestMirrorsAreNotReportedToPartners(t *testing.T) {
 	}
 	told := make(chan []netip.AddrPort, 1)
 	enough := errors.New("enough")
-	if err := m.Watch(t.Context(), func(listeners []netip.AddrPort) error {
+	assert.ErrorIs(t, m.Watch(t.Context(), func(listeners []netip.AddrPort) error {
 		told <- listeners
 		return enough
-	}); !errors.Is(err, enough) {
-		t.Fatal(err)
-	}
+	}), enough)
 	if listeners := <-told; slices.Contains(listeners, port) || !slices.Contains(listeners, process) {
 		t.Errorf("told %v, with the mirror %v or without the process's %v", listeners, port, process)
 	}
@@ -198,15 +189,11 @@ func TestAPortThatIsTakenIsMirroredOnceItIsFree(t *testing.T) {
 	first, second := newFakeLink(), newFakeLink()
 	m := newMirror(t, map[string]*fakeLink{"x": first, "y": second})
 	own, err := net.Listen("tcp", "127.77.0.3:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	port := own.Addr().(*net.TCPAddr).AddrPort()
 	m.SetPartners(t.Context(), []Partner{{ContainerID: "x"}, {ContainerID: "y"}}, 0)
 	first.tables <- []netip.AddrPort{port}
-	if m.Holds(port) {
-		t.Error("a port was taken twice")
-	}
+	assert.Check(t, !m.Holds(port), "a port was taken twice")
 	own.Close()
 	until(t, "the port is mirrored", func() bool { return m.Holds(port) })
 	second.tables <- []netip.AddrPort{port} // as it listens in another container
@@ -238,9 +225,7 @@ func TestWhereTheAgentListensOrMayListenIsNotMirrored(t *testing.T) {
 	link.tables <- []netip.AddrPort{agents, resolvers, everywhere, free}
 	until(t, "what else the partner listens on is mirrored", func() bool { return m.Holds(free) })
 	for _, address := range []netip.AddrPort{agents, resolvers, everywhere} {
-		if m.Holds(address) {
-			t.Errorf("%v is mirrored", address)
-		}
+		assert.Check(t, !m.Holds(address), "%v is mirrored", address)
 	}
 }
 
@@ -268,9 +253,7 @@ func TestAPartnerCannotMakeTheLogGrow(t *testing.T) {
 	var taken []netip.AddrPort
 	for range 2 * portsLogged {
 		own, err := net.Listen("tcp", "127.77.0.7:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer own.Close()
 		taken = append(taken, own.Addr().(*net.TCPAddr).AddrPort())
 	}

@@ -5,6 +5,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
@@ -17,13 +20,9 @@ func TestListeningSocketsAreReadFromTheKernelsTables(t *testing.T) {
    4: 0000000000000000FFFF00000100007F:0051 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1 1
 `
 	found, err := parseSockets(strings.NewReader(table), stateListen, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	want := addresses("127.0.0.1:8080", "0.0.0.0:22", "[::1]:80", "127.0.0.1:81")
-	if !reflect.DeepEqual(found, want) {
-		t.Errorf("found %v, not %v", found, want)
-	}
+	assert.Check(t, reflect.DeepEqual(found, want), "found %v, not %v", found, want)
 	if _, err := parseSockets(strings.NewReader("heading\n0: x:y z 0A\n"), stateListen, nil); err == nil {
 		t.Error("nonsense was taken for a table")
 	}
@@ -56,13 +55,9 @@ func TestWhereAListenerIsMirrored(t *testing.T) {
 		for at, bound := range placesOf(addresses(strings.Fields(c.listeners)...), own) {
 			got[at.network+" "+at.bind.String()] = bound.String()
 		}
-		if !reflect.DeepEqual(got, c.want) {
-			t.Errorf("%s: mirrored at %v, not %v", c.listeners, got, c.want)
-		}
+		assert.Check(t, reflect.DeepEqual(got, c.want), "%s: mirrored at %v, not %v", c.listeners, got, c.want)
 	}
-	if places := placesOf(addresses("10.0.0.2:80"), netip.Addr{}); len(places) != 0 {
-		t.Errorf("without an own address: %v", places)
-	}
+	assert.Check(t, is.Len(placesOf(addresses("10.0.0.2:80"), netip.Addr{}), 0), "without an own address")
 }
 
 func TestAListenerEverywhereIsDialledInTheFamilyOfTheConnection(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
-	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/core/server"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -51,9 +52,7 @@ func (l madeConns) Addr() net.Addr { return &net.UnixAddr{} }
 func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	t.Parallel()
 	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer packets.Close()
 	go func() {
 		for buffer := make([]byte, 1200); ; {
@@ -83,9 +82,7 @@ func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	defer link.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := link.Follow(ctx, func(Listeners) { cancel() }); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
+	assert.ErrorIs(t, link.Follow(ctx, func(Listeners) { cancel() }), context.Canceled)
 	exchange := link.Exchange(t.Context(), netip.MustParseAddrPort(packets.LocalAddr().String()))
 	defer exchange.Close()
 	_ = exchange.SetReadDeadline(time.Now().Add(patience))
@@ -102,9 +99,7 @@ func TestALinkReadsWhateverItsAgentHasNotReadYet(t *testing.T) {
 	for {
 		select {
 		case err := <-answered:
-			if err != nil {
-				t.Error(err)
-			}
+			assert.Check(t, err)
 			return
 		default:
 			_, _ = exchange.Write(make([]byte, 10))

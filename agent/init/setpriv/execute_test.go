@@ -8,25 +8,18 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 )
 
 func TestProgramsAreFoundAsExecvpFindsThem(t *testing.T) {
 	dir := t.TempDir()
 	for name, mode := range map[string]os.FileMode{"first/tool": 0o755, "second/tool": 0o755, "first/text": 0o644, "second/text": 0o755, "first/only-text": 0o644} {
 		name = filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(name, nil, mode); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.MkdirAll(filepath.Dir(name), 0o755))
+		assert.NilError(t, os.WriteFile(name, nil, mode))
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "first/folder"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Mkfifo(filepath.Join(dir, "first/pipe"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.MkdirAll(filepath.Join(dir, "first/folder"), 0o755))
+	assert.NilError(t, unix.Mkfifo(filepath.Join(dir, "first/pipe"), 0o755))
 	t.Chdir(dir)
 	path := "PATH=" + dir + "/none:" + dir + "/first:" + dir + "/second"
 	for _, c := range []struct {

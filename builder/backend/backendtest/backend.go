@@ -22,6 +22,7 @@ import (
 
 	"connectrpc.com/connect"
 	digest "github.com/opencontainers/go-digest"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -93,23 +94,17 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	mux.Handle(agentv1connect.NewAgentServiceHandler(&relay{backend: made}))
 	// A socket's path is short, and a test's own directory may be too long for it.
 	dir, err := os.MkdirTemp("/tmp", "skl-builder-")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	socket := filepath.Join(dir, "backend.sock")
 	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	server := &http.Server{Handler: mux, Protocols: new(http.Protocols)}
 	server.Protocols.SetUnencryptedHTTP2(true)
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	client, err := backend.Dial("unix://" + socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	return made, client
 }
 

@@ -6,14 +6,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestABuilderWaitsForTheOneBefore(t *testing.T) {
 	dir := t.TempDir()
 	before, err := lockDirectory(context.Background(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	locked := make(chan error, 1)
 	go func() {
 		lock, err := lockDirectory(context.Background(), dir)
@@ -23,17 +23,13 @@ func TestABuilderWaitsForTheOneBefore(t *testing.T) {
 		locked <- err
 	}()
 	before.Close()
-	if err := <-locked; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-locked)
 }
 
 func TestABuilderBesideAnotherIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	before, err := lockDirectory(context.Background(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer before.Close()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"gotest.tools/v3/assert"
 )
 
 func TestMemoryIsGivenBackOnceNoRequestIsUnderWay(t *testing.T) {
@@ -20,16 +22,12 @@ func TestMemoryIsGivenBackOnceNoRequestIsUnderWay(t *testing.T) {
 		synctest.Wait()
 		over <- struct{}{}
 		time.Sleep(2 * quiet)
-		if given.Load() != 0 {
-			t.Error("given back while requests are under way")
-		}
+		assert.Check(t, given.Load() == 0, "given back while requests are under way")
 		over <- struct{}{}
 		over <- struct{}{}
 		synctest.Wait()
 		time.Sleep(quiet - 1)
-		if given.Load() != 0 {
-			t.Error("given back too soon")
-		}
+		assert.Check(t, given.Load() == 0, "given back too soon")
 		time.Sleep(2 * quiet)
 		if given.Load() != 1 {
 			t.Errorf("given back %d times", given.Load())

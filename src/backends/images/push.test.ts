@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { it, type TestContext } from "node:test";
 
 import { openImageStore, streamOf } from "../../../test/support/image-store.ts";
 import { dockerArchive } from "../../../test/support/images.ts";
+import { listenDuring } from "../../../test/support/listen-here.ts";
 import { tarOf } from "../../../test/support/tar.ts";
 
 const signal = new AbortController().signal;
@@ -15,13 +14,8 @@ async function openRegistry(context: TestContext): Promise<string> {
   const server = createServer((request, response) => {
     const status = { GET: 200, HEAD: 404, POST: 202 }[request.method ?? ""] ?? 201;
     request.resume().once("end", () => response.writeHead(status, { location: "/v2/upload" }).end());
-  }).listen(0, "127.0.0.1");
-  context.after(() => {
-    server.close();
-    server.closeAllConnections();
   });
-  await once(server, "listening");
-  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  return `127.0.0.1:${await listenDuring(context, server)}`;
 }
 
 it("a push looks at all images as often for many layers as for one", async (context) => {

@@ -16,6 +16,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
@@ -46,9 +48,7 @@ func TestMain(m *testing.M) {
 func newVolume(t *testing.T, options map[string]string) driver.Volume {
 	t.Helper()
 	v := driver.Volume{Name: "db", Dir: t.TempDir(), Options: options}
-	if err := os.Mkdir(v.Data(), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(v.Data(), 0o755))
 	t.Cleanup(func() {
 		mounts.Unmount(v.Data())
 		waitForNoLoop(t, v)
@@ -66,24 +66,18 @@ func waitForNoLoop(t *testing.T, v driver.Volume) {
 		if err == nil && !strings.Contains(string(devices), v.Dir) {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a loop device is left: %s %v", devices, err)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "a loop device is left: %s %v", devices, err)
 	}
 }
 
 func mounted(t *testing.T, v driver.Volume) {
 	t.Helper()
-	if err := small.Mount(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, small.Mount(t.Context(), v))
 }
 
 func unmounted(t *testing.T, v driver.Volume) {
 	t.Helper()
-	if err := mounts.Unmount(v.Data()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, mounts.Unmount(v.Data()))
 	waitForNoLoop(t, v)
 }
 
@@ -111,9 +105,7 @@ func TestAnImageIsSparseWholeAndEmpty(t *testing.T) {
 	v := newVolume(t, map[string]string{"size": "10G"})
 	for range 2 {
 		made, err := small.Make(t.Context(), v)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		if made.Mountpoint != filepath.Join(v.Dir, "volume.img") || made.Status["format"] != "ext4" || made.Status["size"] != "10737418240" {
 			t.Errorf("%+v", made)
 		}
@@ -143,12 +135,9 @@ func TestAnImageIsSparseWholeAndEmpty(t *testing.T) {
 
 func TestAHalfMadeImageIsMadeAnew(t *testing.T) {
 	v := newVolume(t, nil)
-	if err := os.WriteFile(imageOf(v)+".new", []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(imageOf(v)+".new", []byte("half"), 0o600))
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	mounted(t, v)
 	entries, err := os.ReadDir(v.Dir)
 	if err != nil || len(entries) != 2 {
@@ -158,18 +147,15 @@ func TestAHalfMadeImageIsMadeAnew(t *testing.T) {
 
 func TestWhatIsDeletedGoesBack(t *testing.T) {
 	v := newVolume(t, nil)
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	mounted(t, v)
 	sizes := make([]uint64, 2)
 	for i, work := range []func() error{
 		func() error { return os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 32<<20), 0o600) },
 		func() error { return os.Remove(filepath.Join(v.Data(), "file")) },
 	} {
-		if err := work(); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, work())
 		unmounted(t, v)
 		var err error
 		if sizes[i], err = small.Measure(t.Context(), v); err != nil {
@@ -180,16 +166,13 @@ func TestWhatIsDeletedGoesBack(t *testing.T) {
 	if sizes[0] < 32<<20 || sizes[1] > sizes[0]-24<<20 {
 		t.Errorf("with the file %d bytes, without %d", sizes[0], sizes[1])
 	}
-	if err := os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 65<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
-		t.Errorf("a full image: %v", err)
-	}
+	assert.Check(t, is.ErrorIs(os.WriteFile(filepath.Join(v.Data(), "file"), make([]byte, 65<<20), 0o600), unix.ENOSPC), "a full image")
 }
 
 func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 	v := newVolume(t, map[string]string{"size": "32M", "fallocate": "true"})
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	if size, err := small.Measure(t.Context(), v); err != nil || size < 32<<20 {
 		t.Errorf("%d bytes, %v", size, err)
 	}
@@ -208,9 +191,8 @@ func TestAllOfItIsAllocatedWhereThatIsAskedFor(t *testing.T) {
 		t.Errorf("the first byte that is not written: %d, %v", first, err)
 	}
 	tooLarge := newVolume(t, map[string]string{"size": "15T", "fallocate": "true"})
-	if _, err := small.Make(t.Context(), tooLarge); err == nil || !strings.Contains(err.Error(), "allocate 15TiB: no space left on device: there is room for") {
-		t.Error(err)
-	}
+	_, err = small.Make(t.Context(), tooLarge)
+	assert.Check(t, is.ErrorContains(err, "allocate 15TiB: no space left on device: there is room for"))
 }
 
 // unwritten returns the offset of the first unwritten bytes; the size: all are
@@ -226,9 +208,8 @@ func unwritten(v driver.Volume) (int64, error) {
 
 func TestAllOfItIsWrittenWhereThatIsAskedFor(t *testing.T) {
 	v := newVolume(t, map[string]string{"size": "32M", "fallocate": "full"})
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	isWritten := func() {
 		t.Helper()
 		if first, err := unwritten(v); err != nil || first != 32<<20 {
@@ -249,60 +230,43 @@ func TestAllOfItIsWrittenWhereThatIsAskedFor(t *testing.T) {
 		t.Errorf("%v: %s", err, output)
 	}
 	left := newVolume(t, map[string]string{"fallocate": "full"})
-	if _, err := small.Make(leftAlready(t), left); !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
+	_, err = small.Make(leftAlready(t), left)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
 }
 
 // A mount kept elsewhere has the device, which the next mount shares.
 func TestAnImageHasOneDevice(t *testing.T) {
 	v := newVolume(t, nil)
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	mounted(t, v)
 	kept := filepath.Join(v.Dir, "kept")
-	if err := errors.Join(os.Mkdir(kept, 0o700), unix.Mount(v.Data(), kept, "", unix.MS_BIND, ""), mounts.Unmount(v.Data())); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(os.Mkdir(kept, 0o700), unix.Mount(v.Data(), kept, "", unix.MS_BIND, ""), mounts.Unmount(v.Data())))
 	defer mounts.Unmount(kept)
 	mounted(t, v)
-	if err := os.WriteFile(filepath.Join(kept, "file"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(v.Data(), "file")); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(kept, "file"), nil, 0o600))
+	_, err = os.Stat(filepath.Join(v.Data(), "file"))
+	assert.Check(t, err)
 }
 
 func BenchmarkMountAndUnmount(b *testing.B) {
 	v := driver.Volume{Name: "db", Dir: b.TempDir()}
-	if err := os.Mkdir(v.Data(), 0o755); err != nil {
-		b.Fatal(err)
-	}
-	if _, err := (Driver{DefaultSize: 10 << 30}).Make(b.Context(), v); err != nil {
-		b.Fatal(err)
-	}
+	assert.NilError(b, os.Mkdir(v.Data(), 0o755))
+	_, err := (Driver{DefaultSize: 10 << 30}).Make(b.Context(), v)
+	assert.NilError(b, err)
 	for b.Loop() {
-		if err := errors.Join(small.Mount(b.Context(), v), mounts.Unmount(v.Data())); err != nil {
-			b.Fatal(err)
-		}
+		assert.NilError(b, errors.Join(small.Mount(b.Context(), v), mounts.Unmount(v.Data())))
 	}
 }
 
 func TestADirtyImageIsReplayed(t *testing.T) {
 	v := newVolume(t, nil)
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	mounted(t, v)
 	file, err := os.Create(filepath.Join(v.Data(), "file"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
+	assert.NilError(t, errors.Join(file.Sync(), file.Close()))
 	// As left by a crash of the machine.
 	died := newVolume(t, nil)
 	begun, _ := heldUp(t, "e2fsck", "begins")
@@ -310,9 +274,8 @@ func TestADirtyImageIsReplayed(t *testing.T) {
 		t.Fatal(string(output))
 	}
 	mounted(t, died)
-	if _, err := os.Stat(filepath.Join(died.Data(), "file")); err != nil {
-		t.Error(err)
-	}
+	_, err = os.Stat(filepath.Join(died.Data(), "file"))
+	assert.Check(t, err)
 	if _, err := os.Stat(begun); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it was checked, which the kernel had not asked for: %v", err)
 	}
@@ -320,18 +283,15 @@ func TestADirtyImageIsReplayed(t *testing.T) {
 
 func TestADamagedImageIsRefusedByName(t *testing.T) {
 	v := newVolume(t, nil)
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	overwrite := func(at int64, content []byte) {
 		t.Helper()
 		image, err := os.OpenFile(imageOf(v), os.O_WRONLY, 0)
 		if err == nil {
 			_, err = image.WriteAt(content, at)
 		}
-		if err := errors.Join(err, image.Close()); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, errors.Join(err, image.Close()))
 	}
 	refused := func(reason string) {
 		t.Helper()
@@ -341,9 +301,7 @@ func TestADamagedImageIsRefusedByName(t *testing.T) {
 			t.Error(err)
 		}
 		after, _ := os.ReadFile(imageOf(v))
-		if string(before) != string(after) {
-			t.Error("it was changed")
-		}
+		assert.Check(t, string(before) == string(after), "it was changed")
 	}
 	overwrite(superblock+0x60, []byte{0xff, 0xff, 0xff, 0xff}) // features that nobody knows
 	refused("cannot be mounted")
@@ -365,16 +323,11 @@ func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 		"pipe": func(image string) error { return errors.Join(os.Remove(image), unix.Mkfifo(image, 0o600)) },
 	} {
 		v := newVolume(t, nil)
-		if _, err := small.Make(t.Context(), v); err != nil {
-			t.Fatal(err)
-		}
+		_, err := small.Make(t.Context(), v)
+		assert.NilError(t, err)
 		waitForNoLoop(t, v)
-		if err := replace(imageOf(v)); err != nil {
-			t.Fatal(err)
-		}
-		if err := small.Mount(t.Context(), v); err == nil || !strings.Contains(err.Error(), "volume db") {
-			t.Errorf("%s: %v", what, err)
-		}
+		assert.NilError(t, replace(imageOf(v)))
+		assert.Check(t, is.ErrorContains(small.Mount(t.Context(), v), "volume db"), what)
 		if is, err := mounts.IsMountPoint(v.Data()); is || err != nil {
 			t.Errorf("%s is mounted: %t %v", what, is, err)
 		}
@@ -386,9 +339,8 @@ func TestWhatIsNoImageIsRefusedByName(t *testing.T) {
 func withNotedErrors(t *testing.T) driver.Volume {
 	t.Helper()
 	v := newVolume(t, nil)
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err := small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	waitForNoLoop(t, v)
 	if output, err := exec.Command("debugfs", "-w", "-R", "ssv state 2", imageOf(v)).CombinedOutput(); err != nil {
 		t.Fatal(string(output))
@@ -446,14 +398,10 @@ func TestAMissingProgramIsNamedWithItsPackage(t *testing.T) {
 func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
 	v := withNotedErrors(t)
 	image, err := os.OpenFile(imageOf(v), os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer image.Close()
 	lingers, err := newLoop(image)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	defer lingers.Close()
 	err = small.Mount(leftAlready(t), v)
 	if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "volume db is to be checked, and somebody has "+lingers.Name()+" open") {
@@ -461,9 +409,7 @@ func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- small.Mount(t.Context(), v) }()
-	if err := errors.Join(lingers.Close(), <-done); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(lingers.Close(), <-done))
 	cleanNow(t, v)
 }
 
@@ -472,20 +418,14 @@ func TestACheckWaitsForADeviceThatLingers(t *testing.T) {
 func heldUp(t *testing.T, program, words string) (begun string, letGo func()) {
 	t.Helper()
 	real, err := exec.LookPath(program)
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	dir := t.TempDir()
 	begun, free := filepath.Join(dir, "begun"), filepath.Join(dir, "free")
 	script := fmt.Sprintf("#!/bin/sh\necho begun >> %[1]s\nwhile [ -e %[1]s ] && [ ! -e %[2]s ]; do sleep 0.01; done\n[ -z '%[4]s' ] || echo '%[4]s'\nexec %[3]s \"$@\"\n", begun, free, real, words)
-	if err := os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, program), []byte(script), 0o700))
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	return begun, func() {
-		if err := os.WriteFile(free, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.WriteFile(free, nil, 0o600))
 	}
 }
 
@@ -495,9 +435,7 @@ func waitForFile(t *testing.T, path string) {
 		if _, err := os.Stat(path); err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s does not come", path)
-		}
+		assert.Assert(t, !time.Now().After(deadline), "%s does not come", path)
 	}
 }
 
@@ -510,9 +448,7 @@ func TestACheckThatHasBegunOutlivesItsCaller(t *testing.T) {
 	waitForFile(t, begun)
 	leave()
 	letGo()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, <-done)
 	cleanNow(t, v)
 }
 
@@ -521,13 +457,9 @@ func killedOnce(t *testing.T, begun, job string, v driver.Volume) {
 	t.Helper()
 	process := exec.Command("/proc/self/exe")
 	process.Env = append(os.Environ(), job+"="+v.Dir)
-	if err := process.Start(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, process.Start())
 	waitForFile(t, begun)
-	if err := process.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, process.Process.Kill())
 	_ = process.Wait() // It was killed.
 }
 
@@ -553,9 +485,8 @@ func TestAnImageThatIsBeingMadeIsWaitedFor(t *testing.T) {
 	_, err := small.Make(leftAlready(t), v)
 	refusedMeanwhile(t, err)
 	letGo()
-	if _, err := small.Make(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
+	_, err = small.Make(t.Context(), v)
+	assert.NilError(t, err)
 	if output, err := exec.Command("e2fsck", "-fn", imageOf(v)).CombinedOutput(); err != nil {
 		t.Errorf("%v: %s", err, output)
 	}

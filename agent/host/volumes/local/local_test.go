@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes/driver"
@@ -73,9 +74,7 @@ func TestNamesOfNetworkFileSystemsBecomeAddresses(t *testing.T) {
 // arguments.
 func TestNFSIsMountedByTheAddressOfItsServer(t *testing.T) {
 	v := driver.Volume{Name: "v", Dir: t.TempDir(), Options: map[string]string{"type": "nfs", "device": ":/export", "o": "addr=localhost,vers=9,ro"}}
-	if err := os.Mkdir(v.Data(), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.Mkdir(v.Data(), 0o755))
 	err := Driver{}.Mount(t.Context(), v)
 	want := "error while mounting volume '" + v.Data() + "': failed to mount local volume: mount :/export:" + v.Data() + ", flags: 0x1, data: addr=127.0.0.1,vers=9: "
 	if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -85,30 +84,21 @@ func TestNFSIsMountedByTheAddressOfItsServer(t *testing.T) {
 
 func TestOptionsAreMounted(t *testing.T) {
 	source := t.TempDir()
-	if err := os.WriteFile(filepath.Join(source, "file"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, os.WriteFile(filepath.Join(source, "file"), nil, 0o600))
 	mounted := func(options map[string]string) (driver.Volume, error) {
 		v := driver.Volume{Name: "v", Dir: t.TempDir(), Options: options}
-		if err := os.Mkdir(v.Data(), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, os.Mkdir(v.Data(), 0o755))
 		t.Cleanup(func() { mounts.Unmount(v.Data()) })
 		return v, Driver{}.Mount(t.Context(), v)
 	}
 	v, err := mounted(map[string]string{"type": "none", "device": source, "o": "bind"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(v.Data(), "file")); err != nil {
-		t.Error(err)
-	}
+	assert.NilError(t, err)
+	_, err = os.Stat(filepath.Join(v.Data(), "file"))
+	assert.Check(t, err)
 	v, err = mounted(map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=7"})
 	var stat unix.Stat_t
 	var disk unix.Statfs_t
-	if err := errors.Join(err, unix.Stat(v.Data(), &stat), unix.Statfs(v.Data(), &disk)); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, errors.Join(err, unix.Stat(v.Data(), &stat), unix.Statfs(v.Data(), &disk)))
 	if stat.Uid != 7 || disk.Blocks*uint64(disk.Bsize) != 1<<20 {
 		t.Errorf("uid %d, %d blocks", stat.Uid, disk.Blocks)
 	}

@@ -5,7 +5,7 @@ import { describe, it, type TestContext } from "node:test";
 import { GetCallerIdentityCommand, STSClient } from "@aws-sdk/client-sts";
 
 import { connectionsTo } from "./connections.ts";
-import { listenHere } from "../../../../test/support/listen-here.ts";
+import { listenDuring } from "../../../../test/support/listen-here.ts";
 
 /** A server that notes what it is asked, and answers nothing that the SDK understands. */
 async function listen(t: TestContext): Promise<{ readonly port: number; readonly asked: string[] }> {
@@ -18,11 +18,7 @@ async function listen(t: TestContext): Promise<{ readonly port: number; readonly
     asked.push(request.url ?? "");
     connection.end("HTTP/1.1 403 Forbidden\r\n\r\n");
   });
-  const port = await listenHere(server);
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  const port = await listenDuring(t, server);
   return { port, asked };
 }
 

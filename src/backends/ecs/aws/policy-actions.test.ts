@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { describe, it } from "node:test";
+
+import { checkout } from "../../../common/built-programs.ts";
 
 /** The prefix of the actions that AWS checks for the calls of each client of the SDK. */
 const prefixes: Readonly<Record<string, string>> = {
@@ -41,15 +42,6 @@ const checkedToo: Readonly<Record<string, readonly string[]>> = {
 /** Every caller with credentials may ask for its own identity. */
 const needsNoPermission = "sts:GetCallerIdentity";
 
-/** Compiled code lies elsewhere than what is read here. */
-function checkout(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(join(folder, "package.json"))) {
-    folder = dirname(folder);
-  }
-  return folder;
-}
-
 async function calledBy(source: string): Promise<string[]> {
   const text = await readFile(source, "utf8");
   const imports = /import (?:type )?\{([^}]*)\} from "@aws-sdk\/client-([a-z0-9-]+)"/g;
@@ -69,15 +61,15 @@ async function calledBy(source: string): Promise<string[]> {
 
 /** The actions that a document of `deploy/iam` allows. */
 async function allowedBy(name: string): Promise<Set<string>> {
-  const document = await readFile(join(checkout(), "deploy/iam", name), "utf8");
+  const document = await readFile(join(checkout, "deploy/iam", name), "utf8");
   const { Statement: statements } = JSON.parse(document) as { Statement: { Action: string | string[] }[] };
   return new Set(statements.flatMap(({ Action: action }) => action));
 }
 
 async function sourcesBelow(folder: string): Promise<string[]> {
-  return (await readdir(join(checkout(), folder), { recursive: true }))
+  return (await readdir(join(checkout, folder), { recursive: true }))
     .filter((name) => name.endsWith(".ts") && !name.endsWith(".test.ts"))
-    .map((name) => join(checkout(), folder, name));
+    .map((name) => join(checkout, folder, name));
 }
 
 function inOrder(actions: Iterable<string>): string[] {

@@ -1,24 +1,15 @@
 import assert from "node:assert/strict";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { it } from "node:test";
 
+import { checkout } from "../../../common/built-programs.ts";
 import { loadConfig } from "../../../common/config/load.ts";
 import { agentImageOf } from "./agent-image.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
-/** Compiled code lies elsewhere than what is read here. */
-function checkout(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(join(folder, "package.json"))) {
-    folder = dirname(folder);
-  }
-  return folder;
-}
-
 it("the documented example says where the agent comes from", async () => {
-  const text = await readFile(join(checkout(), "docs/configuration.md"), "utf8");
+  const text = await readFile(join(checkout, "docs/configuration.md"), "utf8");
   const [, example = ""] = /## Example\n\n```yaml\n(.*?)```/s.exec(text) ?? [];
   const directory = scratchDirectory();
   const file = join(directory, "config.yaml");

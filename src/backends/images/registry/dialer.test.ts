@@ -8,7 +8,7 @@ import { Worker } from "node:worker_threads";
 
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { junkChain } from "../../../../test/support/junk-chain.ts";
-import { listenHere } from "../../../../test/support/listen-here.ts";
+import { listenDuring, listenHere } from "../../../../test/support/listen-here.ts";
 import { childrenOf, commandLineOf, Life } from "../../../../test/support/processes.ts";
 import { until, untilTrue } from "../../../../test/support/until.ts";
 import { Dialer } from "./dialer.ts";
@@ -44,11 +44,7 @@ async function halting(t: TestContext, options: ServerOptions = {}) {
     response.writeHead(200, { "content-length": 20 }).write("x".repeat(10));
     void goOn.promise.then(() => response.end("y".repeat(10)));
   });
-  const port = await listenHere(server);
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  const port = await listenDuring(t, server);
   const url = new URL(`https://127.0.0.1:${port}/`);
   return { url, goOn: goOn.resolve };
 }

@@ -10,7 +10,7 @@ import { afterEach, describe, it, type TestContext } from "node:test";
 import { makeCertificates } from "../../../../test/support/certificates.ts";
 import { Dialer, mostIdle } from "./dialer.ts";
 import { HttpClient, type HttpRequest, type RequestStream } from "./http-client.ts";
-import { listenHere } from "../../../../test/support/listen-here.ts";
+import { listenDuring, listenHere } from "../../../../test/support/listen-here.ts";
 import { scratchDirectory } from "../../../../test/support/scratch.ts";
 
 /** A server that notes what it is asked. */
@@ -24,11 +24,7 @@ async function listen(t: TestContext): Promise<{ readonly port: number; readonly
     asked.push(`CONNECT ${request.url ?? ""}`);
     connection.end("HTTP/1.1 403 Forbidden\r\n\r\n");
   });
-  const port = await listenHere(server);
-  t.after(() => {
-    server.closeAllConnections();
-    server.close();
-  });
+  const port = await listenDuring(t, server);
   return { port, asked };
 }
 
