@@ -53,6 +53,14 @@ const announcingLength: Interceptor = (next) => (request) => {
 /** Makes the library see an error if a response ends before its announced length. */
 function readWhole(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
   const response = pendingResponse(stream, peer);
+  const write = stream.write.bind(stream);
+  Object.assign(stream, {
+    write: (...body: Parameters<typeof write>): boolean => {
+      const hasRoom = write(...body);
+      stream.end(); // The library writes all of a request at once: its last frame ends it.
+      return hasRoom;
+    },
+  });
   let leftBytes = Number.NaN;
   stream.on("response", (headers) => {
     leftBytes = Number(headers["content-length"]);
