@@ -52,18 +52,22 @@ export function callStreamOf(request: IncomingMessage | Http2ServerRequest): Con
 }
 
 /** Makes calls' signals distinguish lost callers from those that cancelled. */
-export const distinguishLostCallers: Interceptor = (next) => (request) => {
+export const distinguishLostCallers: Interceptor = (next) => async (request) => {
   const callStream = request.contextValues.get(streamOfCall);
   if (callStream === undefined) {
-    return next(request);
+    return await next(request);
   }
   const { stream, session } = callStream;
   const call = new AbortController();
-  onAbort(request.signal, () =>
+  const leaving = onAbort(request.signal, () =>
     onceKnown(session, (hasEnded) => {
       const isLost = hasEnded || stream.rstCode === resetByLostCaller;
       call.abort(isLost ? callerLost : request.signal.reason);
     }),
   );
-  return next({ ...request, signal: call.signal });
+  const response = await next({ ...request, signal: call.signal });
+  if (!response.stream) {
+    leaving[Symbol.dispose](); // The library ends the signal of a call that was answered.
+  }
+  return response;
 };

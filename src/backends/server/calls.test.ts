@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect as connectHttp2, constants, createServer as createHttp2Server } from "node:http2";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { duplexPair } from "node:stream";
 import { after, before, test } from "node:test";
 
 import { type Client, Code, createClient } from "@connectrpc/connect";
@@ -76,6 +77,37 @@ test("a message is answered with a message, headers and trailers", async () => {
   );
   assert.deepEqual([name, ...heard], ["one", "this", "word"]);
   assert.match(lines.at(-1) ?? "", /SystemService\/GetInfo.*"status":"ok"/);
+});
+
+test("an answer ends with the frame of its message", async () => {
+  info = () => Promise.resolve({ name: "one" });
+  const [ours, theirs] = duplexPair();
+  const connection = connect(socket);
+  const came: Buffer[] = [];
+  connection.on("data", (chunk: Buffer) => came.push(chunk));
+  connection.pipe(theirs).pipe(connection);
+  const caller = connectHttp2("http://backend", { createConnection: () => ours });
+  const path = `/${SystemService.typeName}/GetInfo`;
+  const header = { ":method": "POST", ":path": path, "content-type": "application/proto" };
+  const call = caller.request({ ...header, "content-length": "0" });
+  await once(call.end().resume(), "close");
+  caller.destroy();
+  const flags: number[] = [];
+  const bytes = Buffer.concat(came);
+  for (let at = 0; at < bytes.length; at += 9 + bytes.readUIntBE(at, 3)) {
+    if (bytes[at + 3] === 0) {
+      flags.push(bytes.readUInt8(at + 4));
+    }
+  }
+  assert.deepEqual(flags, [constants.NGHTTP2_FLAG_END_STREAM]);
+});
+
+test("the signal of a call that was answered aborts no more", async () => {
+  const signals: AbortSignal[] = [];
+  info = (signal) => Promise.resolve({ name: String(signals.push(signal)) });
+  await client.getInfo({});
+  await client.getInfo({});
+  assert.deepEqual(signals[0]?.aborted, false);
 });
 
 test("an error keeps its kind, and an unexpected one is logged", async () => {

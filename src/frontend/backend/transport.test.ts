@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import {
+  constants,
   createSecureServer,
   createServer,
   type Http2Server,
@@ -66,6 +67,33 @@ test("the first call after the backend came, or came back, is answered", async (
   const second = await startBackend(socket, "two");
   assert.equal((await clients.system.getInfo({})).name, "two");
   await second.stop();
+});
+
+test("a request ends with the frame of its message", async (t) => {
+  const { clients, socket } = await dialled(t);
+  let came = Buffer.alloc(0);
+  const server = createNetServer((connection) => {
+    connection
+      .on("error", () => {})
+      .on("data", (chunk: Buffer) => {
+        came = Buffer.concat([came, chunk]);
+      });
+    t.after(() => connection.destroy());
+  });
+  t.after(() => server.close());
+  await once(server.listen(socket), "listening");
+  void clients.containers.openLogs({ container: "one" }).catch(() => {});
+  const preface = 24;
+  const flags: number[] = [];
+  await untilTrue(() => {
+    for (let at = preface; at + 9 <= came.length; at += 9 + came.readUIntBE(at, 3)) {
+      if (came[at + 3] === 0) {
+        flags.push(came.readUInt8(at + 4));
+      }
+    }
+    return flags.length > 0;
+  });
+  assert.equal(flags[0], constants.NGHTTP2_FLAG_END_STREAM);
 });
 
 test("a backend that goes away in order costs no more than its connection, whatever is asked meanwhile", async (t) => {
