@@ -5,6 +5,8 @@ import (
 	"os"
 	"runtime/debug"
 	"testing"
+
+	"gotest.tools/v3/assert"
 )
 
 // Each mount from a server that is away holds a thread, and one beyond the limit would
@@ -12,17 +14,12 @@ import (
 func TestTheProcessMayHaveMostThreadsOfTheMachine(t *testing.T) {
 	before := debug.SetMaxThreads(defaultThreads)
 	defer debug.SetMaxThreads(before)
-	if err := allowThreads(); err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, allowThreads())
 	content, err := os.ReadFile("/proc/sys/kernel/threads-max")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.NilError(t, err)
 	var machine int
-	if _, err := fmt.Sscan(string(content), &machine); err != nil {
-		t.Fatal(err)
-	}
+	_, err = fmt.Sscan(string(content), &machine)
+	assert.NilError(t, err)
 	allowed := debug.SetMaxThreads(before)
 	if allowed < min(defaultThreads, machine) || allowed < machine/2 || allowed > max(defaultThreads, machine) {
 		t.Errorf("%d of %d threads", allowed, machine)

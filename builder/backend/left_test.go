@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"gotest.tools/v3/assert"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -15,9 +16,8 @@ func TestLeftContainersAreRemovedTogether(t *testing.T) {
 	server, client := backendtest.Start(t)
 	const many = 16
 	for range 2 * many {
-		if _, _, err := client.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, &backendv1.HostConfig{}); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err := client.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, &backendv1.HostConfig{})
+		assert.NilError(t, err)
 	}
 	var together sync.WaitGroup // each waits for others that are removed beside it
 	together.Add(many)
@@ -41,13 +41,10 @@ func TestLeftContainersAreRemovedTogether(t *testing.T) {
 
 func TestALeftContainerThatIsBeingRemovedHoldsUpNoBuilder(t *testing.T) {
 	server, client := backendtest.Start(t)
-	if _, _, err := client.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, &backendv1.HostConfig{}); err != nil {
-		t.Fatal(err)
-	}
+	_, _, err := client.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, &backendv1.HostConfig{})
+	assert.NilError(t, err)
 	server.RemoveContainerError = func() error {
 		return connect.NewError(connect.CodeFailedPrecondition, errors.New("removal of container a is already in progress"))
 	}
-	if err := client.RemoveLeftContainers(t.Context()); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, client.RemoveLeftContainers(t.Context()))
 }

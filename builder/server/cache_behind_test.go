@@ -265,9 +265,7 @@ func TestAllLinksOfAnImportedCacheThatAreGoneThroughAreCounted(t *testing.T) {
 	digestOf := func(level int) digest.Digest { return digest.Digest(fmt.Sprintf("step %d", level)) }
 	keys := keysOfAStep(many)
 	for at := range keys {
-		if err := stored.AddLink(keys[at].CacheKey.ID, solver.CacheInfoLink{Digest: digestOf(1)}, "found 1"); err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, stored.AddLink(keys[at].CacheKey.ID, solver.CacheInfoLink{Digest: digestOf(1)}, "found 1"))
 	}
 	for level := 1; level <= levels; level++ {
 		if err := stored.AddLink(fmt.Sprintf("found %d", level), solver.CacheInfoLink{Digest: digestOf(level + 1)}, fmt.Sprintf("found %d", level+1)); err != nil {
@@ -284,9 +282,7 @@ func TestAllLinksOfAnImportedCacheThatAreGoneThroughAreCounted(t *testing.T) {
 	ask := func() []*solver.CacheKey {
 		t.Helper()
 		found, err := made.Query(keys, 0, digestOf(levels+1), 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		return found
 	}
 	shared.shared = rate.NewLimiter(0, 2*many*many)

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	digest "github.com/opencontainers/go-digest"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/builder/backend/backendtest"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -180,9 +181,7 @@ func TestAStepWhoseContainerCannotBeRemovedHasEnded(t *testing.T) {
 	must(t, step.takeContainer(t.Context()))
 	must(t, step.end(t.Context()))
 	w.WaitForRemovals(t.Context(), "one")
-	if left := server.Containers(); len(left) > 0 {
-		t.Errorf("left %v", left)
-	}
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
@@ -231,8 +230,6 @@ func TestAStepLocksItsCachesInTheOrderOfTheirIDs(t *testing.T) {
 	for _, each := range step.host.Mounts {
 		targets = append(targets, each.Target)
 	}
-	if !slices.Equal(targets, []string{"/b", "/a", "/c"}) {
-		t.Errorf("mounted in the order %v", targets)
-	}
+	assert.Check(t, slices.Equal(targets, []string{"/b", "/a", "/c"}), "mounted in the order %v", targets)
 	must(t, step.end(t.Context()))
 }

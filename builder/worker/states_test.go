@@ -149,9 +149,7 @@ func TestALostStateThatCannotBeRemovedHoldsUpNoBuilder(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")
 	server.RemoveImageError = connect.NewError(connect.CodeInternal, errors.New("the registry refuses"))
-	if err := errors.Join(s.forget(lost.ID), s.removeLost(t.Context())); err != nil {
-		t.Error(err)
-	}
+	assert.Check(t, errors.Join(s.forget(lost.ID), s.removeLost(t.Context())))
 }
 
 func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {

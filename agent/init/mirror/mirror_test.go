@@ -143,9 +143,7 @@ func TestConnectionsThatAreNotCarriedYetAreBounded(t *testing.T) {
 	until(t, "it is mirrored", func() bool { return m.Holds(port) })
 	for range maxAccepted + more {
 		client, err := net.Dial("tcp", port.String())
-		if err != nil {
-			t.Fatal(err)
-		}
+		assert.NilError(t, err)
 		defer client.Close()
 	}
 	until(t, "as many are accepted as may be", func() bool { return link.going.Load() >= maxAccepted })
