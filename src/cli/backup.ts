@@ -55,7 +55,7 @@ const changedMeanwhile = 1;
  */
 export async function backup(stateDirectory: string, file: string, withVolumes: boolean): Promise<void> {
   const target = path.resolve(file);
-  // Of its own name, as another backup to the same file may be under way.
+  // Its name is its own, as another backup to the same file may be under way.
   const name = `.new-${randomBytes(4).toString("hex")}-${path.basename(target)}`;
   const begun = path.join(path.dirname(target), name);
   const scratch = await mkdtemp(path.join(stateDirectory, ".backup-")).catch((error: unknown) => {
