@@ -79,6 +79,6 @@ func TestAnExecOnATerminal(t *testing.T) {
 	must(t, c.resize("e", 21, 61))
 	s.write([]byte("\n"))
 	s.finish().expectExit(3)
-	assert.Assert(t, s.stderr.Len() <= 0, "a terminal has one output")
+	assert.Assert(t, s.stderr.Len() == 0, "a terminal has one output")
 	s.until("21 61\r\n")
 }

@@ -23,7 +23,7 @@ func TestADirectoryThatIsExportedIsAState(t *testing.T) {
 		states, release, err := w.statesOf(ctx, source)
 		must(t, err)
 		found, _ := states.FindRef("linux/amd64")
-		assert.Assert(t, found == nil == (source.Ref == nil && source.Refs == nil), "found %v", found)
+		assert.Assert(t, (found == nil) == (source.Ref == nil && source.Refs == nil), "found %v", found)
 		if found != nil {
 			known, err := stateOf(found)
 			must(t, err)

@@ -100,7 +100,7 @@ export async function backup(stateDirectory: string, file: string, withVolumes: 
 /** Removes what killed backups to the same file have left. */
 async function removeAbandoned(target: string): Promise<void> {
   const directory = path.dirname(target);
-  const ofTarget = new RegExp(`^\\.new-[0-9a-f]{8}-${RegExp.escape(path.basename(target))}$`);
+  const ofTarget = new RegExp(`^\\.new-(?:[0-9a-f]{8}-)?${RegExp.escape(path.basename(target))}$`);
   for (const name of (await readdir(directory)).filter((each) => ofTarget.test(each))) {
     const file = path.join(directory, name);
     const status = await stat(file).catch(unlessMissing);

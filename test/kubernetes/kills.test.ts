@@ -19,7 +19,9 @@ const sample = ["kubernetes.create pods.after", "kubernetes.delete pods.after", 
 const least = beforeAndAfter(
   ...["create pods", "delete pods", "patch pods"].map((call) => `kubernetes.${call}`),
   ...["create persistentvolumeclaims", "delete persistentvolumeclaims"].map((call) => `kubernetes.${call}`),
-  ...["create networkpolicies", "delete networkpolicies"].map((call) => `kubernetes.${call}`),
+  ...["create networkpolicies", "update networkpolicies", "delete networkpolicies"].map(
+    (call) => `kubernetes.${call}`,
+  ),
   ...["networks.connect", "networks.disconnect", "networks.ensure", "networks.remove"],
   ...["volumes.create", "volumes.remove"],
   ...["workloads.create", "workloads.launch", "workloads.release", "workloads.remove"],

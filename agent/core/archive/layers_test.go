@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // newLayers makes an empty writable layer over two layers of an image.
@@ -297,5 +298,5 @@ func TestARemovedContainerIsNotExportedInPart(t *testing.T) {
 	l := newLayers(t)
 	plant(t, l.Upper, [2]string{"a", "1"})
 	err := l.Changes(t.Context(), func(Change) error { return os.RemoveAll(l.Upper) })
-	assert.Check(t, errors.Is(err, ErrNotFound), "the error is %v", err)
+	assert.Check(t, is.ErrorIs(err, ErrNotFound))
 }

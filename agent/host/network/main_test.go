@@ -210,6 +210,6 @@ func (l *lab) wantNothingLeft() {
 func nft(t testing.TB, arguments ...string) string {
 	t.Helper()
 	output, err := exec.Command("nft", arguments...).CombinedOutput()
-	assert.Assert(t, err == nil, "nft %v: %v: %s", arguments, err, output)
+	assert.NilError(t, err, "nft %v: %s", arguments, output)
 	return string(output)
 }

@@ -197,7 +197,7 @@ func iptables(t *testing.T, arguments ...string) string {
 		t.Skip("iptables is not installed")
 	}
 	output, err := exec.Command("iptables-nft", arguments...).CombinedOutput()
-	assert.Assert(t, err == nil, "iptables %v: %v: %s", arguments, err, output)
+	assert.NilError(t, err, "iptables %v: %s", arguments, output)
 	return string(output)
 }
 

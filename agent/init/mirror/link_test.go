@@ -241,7 +241,7 @@ func TestAConnectionThatThePartnerDoesNotTakeIsReset(t *testing.T) {
 	t.Parallel()
 	client := carriedTo(t, linkTo(t, &served{}, nil), freePort(t, "127.77.0.4"))
 	_, err := client.Read(make([]byte, 1))
-	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET), "the client saw")
+	assert.Check(t, is.ErrorIs(err, unix.ECONNRESET), "what the client saw")
 }
 
 // following follows the partner of a link until the test ends.

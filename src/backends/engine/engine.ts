@@ -97,7 +97,10 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   };
   const close = async (): Promise<void> => {
     end();
-    using _patience = after(options.clock, closePatienceMs, () => abandonOthers(options.driver));
+    using _patience = after(options.clock, closePatienceMs, () => {
+      abandonOthers(options.driver);
+      live.disconnect();
+    });
     await context.freezes.settle();
     live.disconnect();
     await context.background.settle();

@@ -16,7 +16,7 @@ const unreadMs = 60_000;
 export class FileBudget {
   #free: number;
   readonly #nowMs: () => number;
-  /** Answers that wait for their readers: the end of each, and since when it would wait if it had done so at once. */
+  /** Answers that wait for their readers: the end of each, and when it would have begun to wait had it waited without a break. */
   readonly #unread = new Map<() => void, number>();
 
   constructor(total: number, nowMs: () => number = () => performance.now()) {

@@ -45,7 +45,8 @@ const acceptedFilters = ["dangling", "label", "before", "since", "reference", "u
  * The summaries of a listing, newest first. Other calls have their turns meanwhile, as there may be hundreds of
  * thousands of names.
  *
- * @throws invalid: an unknown filter or value; not-found: an unknown image in `before` or `since`
+ * @throws invalid: an unknown filter or value; not-found: an unknown image in `before` or `since`; the signal's
+ *   reason
  */
 export async function listImages(
   images: readonly ListedImage[],

@@ -93,7 +93,7 @@ export function kubernetesNetworks({
         );
         return name;
       } catch (error) {
-        // Roles of earlier versions have not the right.
+        // Roles of earlier versions lack this right.
         if (!isMissing(error) && !(error instanceof KubernetesError && error.isUnauthorized)) {
           throw error;
         }

@@ -79,7 +79,7 @@ export async function checkDatabase(stateDirectory: string, repair: boolean): Pr
 }
 
 /**
- * Keeps backends out of a state directory until disposed, where there is a database.
+ * Keeps backends out of a state directory until disposed, where one has opened its database before.
  *
  * @throws conflict if a backend has it open; as {@link openView}
  */

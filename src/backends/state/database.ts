@@ -95,7 +95,10 @@ export function refusedError(stateDirectory: string, cause: unknown): Error {
 export function openError(stateDirectory: string, error: unknown): Error {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
   if (errnoOf(cause) === "LEVEL_LOCKED") {
-    return conflict(`state directory ${stateDirectory} is in use by another sockerless backend`, error);
+    return conflict(
+      `state directory ${stateDirectory} is in use by another sockerless backend, or by \`sockerless check --repair\``,
+      error,
+    );
   }
   if (refusalIn(cause) !== undefined) {
     return refusedError(stateDirectory, cause);

@@ -84,6 +84,20 @@ describe("a backend that ends during a commit", () => {
       await committed;
     });
   }
+
+  it("waits for no agent that does not answer", { timeout: 9_000 }, async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    const agent = bench.machine.agentOf(id);
+    const answer = Promise.withResolvers<void>();
+    agent.heldAnswers.set("pause", answer.promise);
+    const committed = assert.rejects(
+      bench.containers.commitContainer({ container: id, pause: true, reference: "" }),
+    );
+    await untilTrue(() => agent.paused);
+    await bench.engine.close();
+    answer.resolve();
+    await committed;
+  });
 });
 
 describe("a container whose agent answers too late", () => {

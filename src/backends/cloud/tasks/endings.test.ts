@@ -169,9 +169,16 @@ describe("a backend that ends while a run is released", () => {
     const { tasks, book } = bookOf();
     const drain = (_id: string, _run: object, signal: AbortSignal): Promise<void> =>
       Promise.reject(signal.reason);
-    const parts = { book, stored: { drain }, logger, abandoned: ending.signal };
+    const parts = { book, stored: { drain, isLogKept: true }, logger, abandoned: ending.signal };
     await assert.rejects(releaseRun(0, parts), reason);
     assert.deepEqual([tasks.get(containerId)?.phase, warnings()], [TaskPhase.SERVING, []]);
+  });
+
+  it("takes a log that nobody else has", async () => {
+    const { book } = bookOf();
+    const drain = (_id: string, _run: object, signal: AbortSignal): Promise<void> =>
+      Promise.resolve(signal.throwIfAborted());
+    await releaseRun(0, { book, stored: { drain, isLogKept: false }, abandoned: ending.signal });
   });
 
   it("does not wait for what a cloud tells of a task's end", async () => {

@@ -185,10 +185,12 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
   // Counted from the exit, like the agent does, however long the log takes. The agent's clock may be ahead.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
+  // The next backend may come once the agent has left: a log that nobody else has is taken now.
+  const ending = stored.isLogKept ? abandoned : new AbortController().signal;
   await stored
-    .drain(task.containerId, { agent: target, generation: task.generation }, abandoned)
+    .drain(task.containerId, { agent: target, generation: task.generation }, ending)
     .catch((error: unknown) => {
-      abandoned.throwIfAborted(); // The next backend takes it.
+      ending.throwIfAborted(); // The next backend takes it.
       const { log } = context.cloud.names;
       const shown = stored.isLogKept
         ? `is read from ${log}`

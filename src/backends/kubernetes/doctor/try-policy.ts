@@ -10,7 +10,6 @@ import { ok, type Result, unknown, warning } from "../../../common/finding.ts";
 import { newId } from "../../../common/ids.ts";
 import { NetworkSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { agentPort } from "../../cloud/agents/agent-port.ts";
-import { withBody } from "../api/client.ts";
 import { memberLabel, policyName, policyOf } from "../networks/policy.ts";
 import { mainContainerName } from "../pods/pod-spec.ts";
 import { DoctorPod, type DoctorSurroundings } from "./doctor-pod.ts";
@@ -28,8 +27,7 @@ export async function tryPolicy(around: DoctorSurroundings, signal: AbortSignal)
   const body = policyOf(network, { namespace, instance, isDirect: false });
   await client.call(
     "create networkpolicies",
-    (options) =>
-      client.networking.createNamespacedNetworkPolicy({ namespace, body }, withBody(options, body)),
+    (options) => client.networking.createNamespacedNetworkPolicy({ namespace, body }, options),
     signal,
   );
   try {

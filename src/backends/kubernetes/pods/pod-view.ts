@@ -20,7 +20,7 @@ export interface PodKnowledge {
   readonly deleted: boolean;
   /** This backend has had it deleted. */
   readonly stopped: boolean;
-  /** If it {@link runsOn}: its node has still time to report the end of its container. */
+  /** If it {@link runsOn}: the node's report of its end may still come. */
   readonly isEndDue?: boolean;
 }
 
@@ -71,7 +71,7 @@ export function isEndReported(pod: V1Pod): boolean {
   return mainOf(pod)?.state?.terminated !== undefined;
 }
 
-/** Whether a pod has ended although its container runs, as far as its node has reported: it is evicted, or its node is lost. */
+/** Whether Kubernetes has given a pod up while its node still reports its container as running. */
 export function runsOn(pod: V1Pod): boolean {
   return isOver(pod) && mainOf(pod)?.state?.running !== undefined;
 }

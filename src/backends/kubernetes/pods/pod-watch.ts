@@ -91,7 +91,7 @@ export class PodWatch {
     return () => this.#ends.off(task, ended);
   }
 
-  /** Whether its node has still time to report the end of its container, if it {@link runsOn}. */
+  /** If a pod {@link runsOn}: whether the node's report of its end may still come. */
   isEndDue({ runsOnFromMs = 0 }: SeenPod): boolean {
     return this.#options.clock.nowMs() - runsOnFromMs < endDueMs;
   }
