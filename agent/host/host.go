@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -78,16 +79,20 @@ func Main(arguments []string) int {
 // defaultThreads is how many threads Go lets a process have: with more it dies.
 const defaultThreads = 10_000
 
-// allowThreads lets this process have nine tenths of the machine's threads, as dockerd
-// does: each mount from a server that is away holds one for minutes.
+// allowThreads lets this process have nine tenths of the machine's threads: each mount
+// from a server that is away holds one for minutes.
 func allowThreads() error {
-	content, err := os.ReadFile("/proc/sys/kernel/threads-max")
-	if err != nil {
-		return err
-	}
-	most, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		return err
+	most := math.MaxInt
+	for _, limit := range []string{"threads-max", "pid_max"} {
+		content, err := os.ReadFile("/proc/sys/kernel/" + limit)
+		if err != nil {
+			return err
+		}
+		number, err := strconv.Atoi(strings.TrimSpace(string(content)))
+		if err != nil {
+			return err
+		}
+		most = min(most, number)
 	}
 	debug.SetMaxThreads(max(defaultThreads, most/10*9))
 	return nil

@@ -22,12 +22,14 @@ func cancelledIn(server *backendtest.Backend, procedure string) context.Context 
 	return ctx
 }
 
-func TestACancelledCreationLeavesNoContainer(t *testing.T) {
+func TestACreationOfACancelledBuildIsAnswered(t *testing.T) {
 	server, client := backendtest.Start(t)
 	ctx := cancelledIn(server, "CreateContainer")
-	_, _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil)
-	assert.Check(t, is.ErrorIs(err, context.Canceled))
-	assert.Check(t, is.Len(server.Containers(), 0))
+	id, _, err := client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil)
+	assert.NilError(t, err)
+	assert.Check(t, is.DeepEqual(server.Containers(), []string{id}))
+	_, _, err = client.CreateContainer(ctx, &backendv1.ContainerConfig{}, nil)
+	assert.Check(t, is.ErrorIs(err, context.Canceled), "began another")
 }
 
 func TestACommitOfACancelledBuildIsAnswered(t *testing.T) {

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-	"github.com/moby/buildkit/util/bklog"
-	"golang.org/x/sync/errgroup"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -19,8 +17,8 @@ import (
 // attemptsAtAgent bounds how often the backend is asked for an agent anew because the last one was leaving.
 const attemptsAtAgent = 6
 
-// CreateContainer creates a build's container, and returns its ID and the backend's warnings. The call continues after
-// its build is cancelled, because only its response identifies the container to remove.
+// CreateContainer creates a build's container, and returns its ID and the backend's warnings. A call that has begun
+// continues after its build is cancelled, because only its response identifies the container to remove.
 func (c *Client) CreateContainer(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig) (id string, warnings []string, err error) {
 	if config.Labels == nil {
 		config.Labels = map[string]string{}
@@ -29,15 +27,11 @@ func (c *Client) CreateContainer(ctx context.Context, config *backendv1.Containe
 	if ctx.Err() != nil {
 		return "", nil, context.Cause(ctx)
 	}
-	unbound := context.WithoutCancel(ctx)
-	response, err := c.Containers.CreateContainer(unbound, connect.NewRequest(&backendv1.CreateContainerRequest{
+	response, err := c.Containers.CreateContainer(context.WithoutCancel(ctx), connect.NewRequest(&backendv1.CreateContainerRequest{
 		ClientToken: rand.Text(), Config: config, HostConfig: host,
 	}))
 	if err != nil {
 		return "", nil, err
-	}
-	if ctx.Err() != nil {
-		return "", nil, errors.Join(context.Cause(ctx), c.RemoveContainer(unbound, response.Msg.Id))
 	}
 	return response.Msg.Id, response.Msg.Warnings, nil
 }
@@ -89,29 +83,18 @@ func (c *Client) RemoveUnusedVolume(ctx context.Context, name string) error {
 	return err
 }
 
-// maxRemovals bounds the removals that a starting builder waits for together. Whoever starts it does not wait long.
-const maxRemovals = 16
-
-// RemoveLeftContainers removes containers left by an earlier builder that was killed. One that cannot be removed, as its
-// removal has begun already, is left.
-func (c *Client) RemoveLeftContainers(ctx context.Context) error {
+// LeftContainers lists the containers left by an earlier builder that was killed.
+func (c *Client) LeftContainers(ctx context.Context) (ids []string, err error) {
 	response, err := c.Containers.ListContainers(ctx, connect.NewRequest(&backendv1.ListContainersRequest{
 		All: true, Filters: map[string]*backendv1.StringList{"label": {Values: []string{Label}}},
 	}))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var all errgroup.Group
-	all.SetLimit(maxRemovals)
 	for _, container := range response.Msg.Containers {
-		all.Go(func() error {
-			if err := c.RemoveContainer(ctx, container.Id); err != nil {
-				bklog.G(ctx).WithError(err).Warnf("remove the container %s of an earlier builder", container.Id)
-			}
-			return nil
-		})
+		ids = append(ids, container.Id)
 	}
-	return all.Wait()
+	return ids, nil
 }
 
 // Secrets are given to a container for one start only.

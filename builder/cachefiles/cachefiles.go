@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 
@@ -30,7 +31,7 @@ var databases = []struct {
 
 // DropDamaged removes a directory's damaged databases and those that depend on them. Checking a damaged one may crash
 // the process, so another process does: check is its command line, to which the file's path is appended. Each removal
-// is logged with its reason. A file that cannot be checked stays, and is opened: it is checked again before the next time.
+// is logged with its reason. A file that cannot be checked stays, and is opened: it is checked again before it is opened the next time.
 func DropDamaged(ctx context.Context, directory string, check []string) error {
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
@@ -60,8 +61,9 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
-// noThread is in the last words of a Go program that gets no thread. One that crashes over its data has the same exit code.
-const noThread = "fatal error: newosproc"
+// lackWords matches the last words of a Go program that gets no thread or no memory. One that crashes over its data has the
+// same exit code.
+var lackWords = regexp.MustCompile(`fatal error: (newosproc|(runtime: )?(out of memory|cannot allocate memory))`)
 
 // damageOf returns the first line of a damage report; empty: the file is intact.
 func damageOf(ctx context.Context, file string, check []string) (string, error) {
@@ -76,7 +78,7 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	if !errors.As(err, &ended) {
 		return "", err // it was not checked
 	}
-	if !ended.Exited() || ended.ExitCode() == notChecked || strings.Contains(said.String(), noThread) {
+	if !ended.Exited() || ended.ExitCode() == notChecked || lackWords.MatchString(said.String()) {
 		return "", errors.Join(err, errors.New(said.String())) // a signal or a lack says nothing about the file
 	}
 	reason, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")

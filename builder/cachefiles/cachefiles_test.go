@@ -66,6 +66,7 @@ func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 	for name, script := range map[string]string{
 		"killed":        "kill -9 $$",
 		"no thread":     "echo 'runtime: failed to create new OS thread (have 2 already; errno=11)\nfatal error: newosproc' >&2; exit 2",
+		"no memory":     "echo 'fatal error: runtime: out of memory' >&2; exit 2",
 		"no descriptor": fmt.Sprintf("ulimit -n 6; exec 3</dev/null 4<&3 5<&3; exec %s --check-database", os.Args[0]) + ` "$0"`,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -117,7 +117,7 @@ func (i *imports) count(links int) (isWithin, isFirst bool) {
 	return false, isFirst
 }
 
-// owe counts links that have been gone through, though they may not be.
+// owe charges links that were gone through before they could be refused.
 func (i *imports) owe(links int) {
 	i.shared.ReserveN(time.Now(), min(links, i.shared.Burst()))
 }
@@ -202,7 +202,7 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	keys, err := c.linked(found, deps, input, of, output)
+	keys, err := c.linked(found, c.ownOrAll(deps), input, of, output)
 	if err == nil {
 		err = c.count(len(deps) * len(keys))
 	}
@@ -219,7 +219,7 @@ func (c *cacheBehind) Query(deps []solver.CacheKeyWithSelector, input solver.Ind
 // linked returns the cache's keys for an operation on these keys, by their IDs.
 func (c *cacheBehind) linked(found solver.CacheManager, deps []solver.CacheKeyWithSelector, input solver.Index, of digest.Digest, output solver.Index) (map[string]*solver.CacheKey, error) {
 	keys := map[string]*solver.CacheKey{}
-	for _, dep := range c.ownOrAll(deps) { // Asked with several, BuildKit's would go through each of them for each key.
+	for _, dep := range deps { // Asked with several, BuildKit's would go through each of them for each key.
 		own, err := c.own(found, dep.CacheKey.CacheKey)
 		if err != nil {
 			return nil, err
@@ -275,6 +275,9 @@ func (c *cacheBehind) own(found solver.CacheManager, key *solver.CacheKey) (*sol
 			same = linked
 		}
 		maps.DeleteFunc(same, func(id string, _ *solver.CacheKey) bool { return linked[id] == nil })
+		if len(same) == 0 {
+			break
+		}
 	}
 	var own *solver.CacheKey
 	for _, own = range same {

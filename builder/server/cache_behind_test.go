@@ -52,9 +52,9 @@ func withDeps(keys []solver.CacheKeyWithSelector, count int) []solver.CacheKeyWi
 	return keys
 }
 
-func setDeps(key solver.CacheKeyWithSelector, of []solver.CacheKeyWithSelector) {
+func setDeps(key solver.CacheKeyWithSelector, of ...[]solver.CacheKeyWithSelector) {
 	deps := reflect.ValueOf(key.CacheKey.CacheKey).Elem().FieldByName("deps")
-	reflect.NewAt(deps.Type(), deps.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf([][]solver.CacheKeyWithSelector{of}))
+	reflect.NewAt(deps.Type(), deps.Addr().UnsafePointer()).Elem().Set(reflect.ValueOf(of))
 }
 
 func testLinks() *rate.Limiter { return rate.NewLimiter(0, linkBurst) }
@@ -305,4 +305,36 @@ func TestAllLinksOfAnImportedCacheThatAreGoneThroughAreCounted(t *testing.T) {
 		}
 	}
 	t.Error("it is not found")
+}
+
+// A step's key may be of a key of its input's definition and of one of its content, which BuildKit takes both.
+func TestAKeyIsFoundByAnotherOfItsInputThanTheOneThatACacheHasGiven(t *testing.T) {
+	stored := solver.NewInMemoryCacheStorage()
+	made := newCacheBehind("cache", newImports(testLinks()), func(failure error) { t.Error(failure) })
+	made.cache = solver.NewCacheManager(t.Context(), "cache", stored, solver.NewInMemoryResultStorage())
+	close(made.described)
+	input := keysOfAStep(2)
+	definition, content := input[0], input[1]
+	made.given[definition.CacheKey.ID] = definition.CacheKey.CacheKey
+	assert.NilError(t, stored.AddLink(content.CacheKey.ID, solver.CacheInfoLink{Digest: "step 1"}, "found 1"))
+	assert.NilError(t, stored.AddLink("found 1", solver.CacheInfoLink{Digest: "step 2"}, "found 2"))
+	other := keysOfAStep(1)
+	other[0].CacheKey.CacheKey = solver.NewCacheKey("step 1", "", 0)
+	other[0].CacheKey.ID = "other 1"
+	setDeps(other[0], input)
+	found, err := made.Query(other, 0, "step 2", 0)
+	if err != nil || len(found) != 1 || found[0].ID != "found 2" {
+		t.Errorf("found %v, %v", found, err)
+	}
+}
+
+func TestFurtherInputsOfAKeyWithoutAnyAreNotGoneThrough(t *testing.T) {
+	made, _ := countingBehind(t, newImports(testLinks()), 0)
+	keys := keysOfAStep(1)
+	setDeps(keys[0], keysOfAStep(1), keysOfAStep(1000))
+	found, err := made.Query(keys, 0, "step", 0)
+	assert.NilError(t, err)
+	if links := ordinaryLinks - made.imports.links; len(found) > 0 || links > 2 {
+		t.Errorf("%d keys, %d links counted", len(found), links)
+	}
 }

@@ -79,25 +79,32 @@ func (c *cacheVolumes) takeAlone(ctx context.Context, base string, isPrivate boo
 	}
 }
 
+// volumeOf returns the name of the volume of a cache mount, and the state that it starts from, if any. A mount with an
+// owner, a mode or a source starts as a directory of a state, and has a separate volume for each combination.
+func (s *step) volumeOf(mount *pb.Mount) (name string, from *ref, err error) {
+	name = cacheVolume(mount.CacheOpt.GetID())
+	if mount.Input < 0 {
+		return name, nil, nil
+	}
+	input := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
+	if files, ok := input.(*ref); ok && !files.isState() {
+		return "", nil, fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… of a build context is not implemented by the builder: COPY it to a stage and name that", mount.Dest)
+	}
+	if from, err = stateOf(input); err != nil {
+		return "", nil, err
+	}
+	if path.Join("/", mount.Selector) == "/" {
+		return "", nil, fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… without a source is not implemented by the builder", mount.Dest)
+	}
+	return name + "-of-" + digest.FromString(from.id + ":" + mount.Selector).Encoded()[:12], from, nil
+}
+
 // mountCache mounts a volume of the backend named after the mount's ID. `locked` serialises steps; `private` gives each
-// concurrent step its own volume. A mount with an owner, a mode or a source starts as a directory of a state, and has a
-// separate volume for each combination.
+// concurrent step its own volume.
 func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
-	name := cacheVolume(mount.CacheOpt.GetID())
-	var from *ref
-	if mount.Input >= 0 {
-		input := s.inputs[mount.Input].Sys().(*bkworker.WorkerRef).ImmutableRef
-		if files, ok := input.(*ref); ok && !files.isState() {
-			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… of a build context is not implemented by the builder: COPY it to a stage and name that", mount.Dest)
-		}
-		var err error
-		if from, err = stateOf(input); err != nil {
-			return err
-		}
-		if path.Join("/", mount.Selector) == "/" {
-			return fmt.Errorf("sockerless: RUN --mount=type=cache,target=%s,from=… without a source is not implemented by the builder", mount.Dest)
-		}
-		name += "-of-" + digest.FromString(from.id + ":" + mount.Selector).Encoded()[:12]
+	name, from, err := s.volumeOf(mount)
+	if err != nil {
+		return err
 	}
 	volume, isMounted := s.caches[name]
 	if !isMounted {
@@ -112,7 +119,7 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 		s.caches[name], volume = taken, taken
 	}
 	if from != nil {
-		if err := s.worker.fillCache(ctx, volume, from.id, path.Join("/", mount.Selector)); err != nil {
+		if err := s.fillCache(ctx, volume, from.id, path.Join("/", mount.Selector)); err != nil {
 			return err
 		}
 	}
@@ -125,7 +132,8 @@ func (s *step) mountCache(ctx context.Context, mount *pb.Mount) error {
 
 // fillCache creates a volume with a directory of a state as its content, as a container's new volume gets its image's
 // content. An existing volume is unchanged.
-func (w *Worker) fillCache(ctx context.Context, volume, image, directory string) error {
+func (s *step) fillCache(ctx context.Context, volume, image, directory string) error {
+	w := s.worker
 	_, filled, err := w.caches.takeAlone(ctx, volume+" being filled", false)
 	if err != nil {
 		return err
@@ -144,7 +152,8 @@ func (w *Worker) fillCache(ctx context.Context, volume, image, directory string)
 	if err != nil {
 		return backend.Plain(err)
 	}
-	return w.backend.RemoveContainer(context.WithoutCancel(ctx), id)
+	w.removeBehind(sessionsOf(s.job.Session()), id)
+	return nil
 }
 
 // cacheVolume is the prefix of the names of an ID's volumes.

@@ -39,6 +39,16 @@ func (w *Worker) removeBehind(builds []string, container string) {
 	}()
 }
 
+// removeLeft removes the containers of an earlier builder in the background: whoever starts this one kills it if it does
+// not serve soon.
+func (w *Worker) removeLeft(ctx context.Context) error {
+	left, err := w.backend.LeftContainers(ctx)
+	for _, each := range left {
+		w.removeBehind(nil, each)
+	}
+	return err
+}
+
 // minRemovalPause and maxRemovalPause bound the pause before another try of a removal that failed.
 const (
 	minRemovalPause = time.Second
@@ -50,12 +60,12 @@ func (w *Worker) WaitForRemovals(ctx context.Context, session string) {
 	w.removals.wait(ctx, func(builds []string) bool { return slices.Contains(builds, session) })
 }
 
-// prunePatience is how long a prune waits for containers of ended builds, which keep their states in use.
-const prunePatience = 10 * time.Second
+// removalPatience is how long a prune, or a start, waits for containers of ended builds, which keep their states in use.
+const removalPatience = 10 * time.Second
 
-// waitForAll waits, at most prunePatience, for all removals pending now.
+// waitForAll waits, at most removalPatience, for all removals pending now.
 func (r *removals) waitForAll(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, prunePatience)
+	ctx, cancel := context.WithTimeout(ctx, removalPatience)
 	defer cancel()
 	r.wait(ctx, func([]string) bool { return true })
 }

@@ -57,7 +57,7 @@ func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config, s.secrets) == nil {
 		return left.container, true
 	}
-	Warn("remove the container of an earlier step", s.worker.backend.RemoveContainer(context.WithoutCancel(ctx), left.container))
+	s.worker.removeBehind(sessionsOf(s.job.Session()), left.container)
 	return "", false
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/pb"
+	bkworker "github.com/moby/buildkit/worker"
 	digest "github.com/opencontainers/go-digest"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -122,7 +123,9 @@ func TestAStepThatCannotBeContinuedBeginsAnother(t *testing.T) {
 	next := stepOf(w, build, "")
 	next.root = &ref{content: &content{id: "state"}}
 	// The server starts nothing.
-	if _, ok := next.continued(context.Background()); ok || len(server.Containers()) != 0 {
+	_, ok := next.continued(context.Background())
+	w.WaitForRemovals(context.Background(), "one")
+	if ok || len(server.Containers()) != 0 {
 		t.Errorf("it goes on, %v", server.Containers())
 	}
 }
@@ -185,51 +188,106 @@ func TestAStepWhoseContainerCannotBeRemovedHasEnded(t *testing.T) {
 }
 
 func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
-	w, server, build, _ := containerThatWaits(t)
-	var tries atomic.Int32
-	server.RemoveContainerError = func() error {
-		if tries.Add(1) == 1 {
-			return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+	for name, use := range map[string]func(t *testing.T, w *Worker, server *backendtest.Backend, build *job){
+		"of a build that has ended": func(*testing.T, *Worker, *backendtest.Backend, *job) {},
+		"of an earlier builder": func(t *testing.T, w *Worker, _ *backendtest.Backend, build *job) {
+			must(t, w.removeLeft(t.Context()))
+			build.atEnd = nil
+		},
+		"that cannot be continued": func(t *testing.T, w *Worker, _ *backendtest.Backend, build *job) {
+			next := stepOf(w, build, "")
+			next.root = &ref{content: &content{id: "state"}}
+			if id, ok := next.continued(t.Context()); ok {
+				t.Errorf("it goes on in %s", id)
+			}
+			build.atEnd = nil
+		},
+		"that has filled a cache": func(t *testing.T, w *Worker, _ *backendtest.Backend, build *job) {
+			must(t, stepOf(w, build, "").fillCache(t.Context(), "volume", "image", "/"))
+		},
+		"created for a build that was cancelled meanwhile": func(t *testing.T, w *Worker, server *backendtest.Backend, build *job) {
+			ctx, cancel := context.WithCancel(t.Context())
+			server.Before = func(called string) {
+				if called == "CreateContainer" {
+					cancel()
+				}
+			}
+			w.continuesRuns = false
+			step := stepOf(w, build, "")
+			_ = step.takeContainer(ctx)
+			must(t, step.end(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, server, build, _ := containerThatWaits(t)
+			var tries atomic.Int32
+			server.RemoveContainerError = func() error {
+				if tries.Add(1) == 1 {
+					return connect.NewError(connect.CodeInternal, errors.New("the cloud is busy"))
+				}
+				return nil
+			}
+			use(t, w, server, build)
+			w.removals.waitForAll(t.Context())
+			for _, do := range build.atEnd {
+				must(t, do())
+			}
+			for range 100 {
+				if len(server.Containers()) == 0 {
+					return
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
+			t.Errorf("left %v after %d tries", server.Containers(), tries.Load())
+		})
+	}
+}
+
+func TestAStartingBuilderIsNotHeldUpByARemovalThatHangs(t *testing.T) {
+	w, server, _, _ := containerThatWaits(t)
+	goOn := make(chan struct{})
+	server.Before = func(called string) {
+		if called == "RemoveContainer" {
+			<-goOn
 		}
-		return nil
 	}
-	for _, do := range build.atEnd {
-		must(t, do())
-	}
-	w.WaitForRemovals(context.Background(), "one")
-	for range 200 {
-		if len(server.Containers()) == 0 {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Errorf("left %v after %d tries", server.Containers(), tries.Load())
+	must(t, w.removeLeft(t.Context()))
+	close(goOn)
+	w.removals.waitForAll(t.Context())
+	assert.Check(t, is.Len(server.Containers(), 0))
 }
 
 // Two steps that lock the same caches in different orders would wait for each other without an end.
-func TestAStepLocksItsCachesInTheOrderOfTheirIDs(t *testing.T) {
+func TestAStepLocksItsCachesInTheOrderOfTheirVolumes(t *testing.T) {
 	w, _, build, _ := containerThatWaits(t)
 	step := stepOf(w, build, "")
-	for _, id := range []string{"b", "a", "c"} {
-		step.op.Mounts = append(step.op.Mounts, &pb.Mount{
-			Input: -1, Dest: "/" + id, MountType: pb.MountType_CACHE, Output: int64(pb.SkipOutput),
-			CacheOpt: &pb.CacheOpt{ID: id, Sharing: pb.CacheSharingOpt_LOCKED},
-		})
+	var volumes []string
+	for at, name := range []string{"one", "other"} {
+		step.inputs = append(step.inputs, bkworker.NewWorkerRefResult(w.stateRef(installed(t, w.states, name)), w))
+		mount := &pb.Mount{
+			Input: int64(at), Selector: "/kept", Dest: "/" + name, MountType: pb.MountType_CACHE, Output: int64(pb.SkipOutput),
+			CacheOpt: &pb.CacheOpt{ID: "id", Sharing: pb.CacheSharingOpt_LOCKED},
+		}
+		volume, _, err := step.volumeOf(mount)
+		must(t, err)
+		volumes, step.op.Mounts = append(volumes, volume), append(step.op.Mounts, mount)
 	}
-	_, giveBack, err := w.caches.take(t.Context(), cacheVolume("a"), pb.CacheSharingOpt_LOCKED)
+	if volumes[0] < volumes[1] {
+		slices.Reverse(step.op.Mounts)
+	}
+	_, giveBack, err := w.caches.take(t.Context(), min(volumes[0], volumes[1]), pb.CacheSharingOpt_LOCKED)
 	must(t, err)
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	if err := step.mountAll(left); err == nil || len(step.caches) > 0 {
-		t.Errorf("it waits for a, and has %v meanwhile: %v", step.caches, err)
+		t.Errorf("it waits for the first, and has %v meanwhile: %v", step.caches, err)
 	}
 	giveBack()
 	step.host.Mounts = nil
 	must(t, step.mountAll(t.Context()))
-	var targets []string
-	for _, each := range step.host.Mounts {
-		targets = append(targets, each.Target)
+	for at, each := range step.host.Mounts {
+		assert.Check(t, is.Equal(each.Target, step.op.Mounts[at].Dest), "the mount at %d", at)
 	}
-	assert.Check(t, slices.Equal(targets, []string{"/b", "/a", "/c"}), "mounted in the order %v", targets)
 	must(t, step.end(t.Context()))
 }

@@ -486,7 +486,7 @@ func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 }
 
 // removeLost removes state images without a record, as a builder was killed before it wrote one or records were lost, and
-// forgets records without an image.
+// forgets records without an image. An image that cannot be removed stays until the next start.
 func (s *states) removeLost(ctx context.Context) error {
 	all, err := s.list()
 	if err != nil {

@@ -105,14 +105,22 @@ func (s *step) askSecrets(ctx context.Context) error {
 	return nil
 }
 
-// mountAll mounts caches in the order of their IDs: of steps that lock several none waits for one that waits for it.
+// mountAll mounts caches in the order of their volumes: all steps lock their caches in one order, so that no two wait for
+// each other.
 func (s *step) mountAll(ctx context.Context) error {
-	order := map[string]int{}
+	order, volumes := map[string]int{}, map[*pb.Mount]string{}
 	for at, mount := range s.op.Mounts {
 		order[mount.Dest] = at
+		if mount.MountType == pb.MountType_CACHE {
+			volume, _, err := s.volumeOf(mount)
+			if err != nil {
+				return err
+			}
+			volumes[mount] = volume
+		}
 	}
 	mounts := slices.Clone(s.op.Mounts)
-	slices.SortStableFunc(mounts, func(a, b *pb.Mount) int { return cmp.Compare(a.CacheOpt.GetID(), b.CacheOpt.GetID()) })
+	slices.SortStableFunc(mounts, func(a, b *pb.Mount) int { return cmp.Compare(volumes[a], volumes[b]) })
 	for _, mount := range mounts {
 		if mount.Dest == pb.RootMount {
 			s.host.ReadonlyRootfs = mount.Readonly

@@ -170,9 +170,10 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, fmt.Errorf("ask what the backend can do: %w", err)
 	}
 	w.continuesRuns, w.mountsDirectoriesOnly = info.ContinuesRuns, info.MountsDirectoriesOnly
-	if err := client.RemoveLeftContainers(ctx); err != nil {
+	if err := w.removeLeft(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}
+	w.removals.waitForAll(ctx)
 	return w, w.states.removeLost(ctx)
 }
 

@@ -23,8 +23,8 @@ const (
 	healthCutMark = "..." // ends truncated output
 )
 
-// watchHealth probes on schedule until the returned function is called, which waits
-// for a pending probe, for a limited time. The backend interprets the results.
+// watchHealth probes on schedule until the returned function is called, which waits a
+// limited time for a pending probe. The backend interprets the results.
 func (c *Sessions) watchHealth(check *agentv1.HealthCheck, started time.Time) (stop func()) {
 	if check == nil || len(check.Args) == 0 || check.IntervalNs == 0 {
 		return func() {}

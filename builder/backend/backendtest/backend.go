@@ -119,6 +119,16 @@ func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVo
 	return connect.NewResponse(answer), nil
 }
 
+// InspectVolume finds a volume by its name.
+func (b *Backend) InspectVolume(_ context.Context, request *connect.Request[backendv1.InspectVolumeRequest]) (*connect.Response[backendv1.InspectVolumeResponse], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, isThere := b.Volumes[request.Msg.Name]; !isThere {
+		return nil, connect.NewError(connect.CodeNotFound, errors.New("no such volume"))
+	}
+	return connect.NewResponse(&backendv1.InspectVolumeResponse{}), nil
+}
+
 // RemoveVolume removes a volume; with force even one in use, as clouds do.
 func (b *Backend) RemoveVolume(_ context.Context, request *connect.Request[backendv1.RemoveVolumeRequest]) (*connect.Response[backendv1.RemoveVolumeResponse], error) {
 	b.Before("RemoveVolume")
