@@ -308,7 +308,7 @@ class LiveSession {
       this.#session.close();
       return;
     }
-    this.#idleTimer = setTimeout(() => this.#session.close(), idleCloseMs).unref();
+    this.#idleTimer = setTimeout(() => this.#session.destroy(), idleCloseMs).unref();
   }
 
   #ping(): void {

@@ -244,3 +244,27 @@ test("a ping may wait behind input for five minutes, though nothing comes", asyn
   t.mock.timers.tick(20_000);
   assert.match(String(await failed), /stopped answering/);
 });
+
+test("an idle connection to an agent that does not read ends with its time", async (t) => {
+  const path = join(directory, "unread.sock");
+  const server = createServer((socket) => {
+    // Windows of 8 MiB, of which the agent then reads nothing.
+    const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x80, 0, 0];
+    socket.on("error", () => {}).write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x80, 0, 0]));
+    t.after(() => socket.destroy());
+  });
+  await once(server.listen(path), "listening");
+  t.after(() => server.close());
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const connection = new AgentConnection({ address: { kind: "unix", path } });
+  const call = await connection.request("POST", "/", {});
+  const session = call.session ?? assert.fail();
+  t.after(() => session.destroy());
+  call.write(Buffer.alloc(8 * 1024 * 1024));
+  await setImmediate();
+  await setImmediate();
+  call.destroy();
+  await once(call, "close");
+  t.mock.timers.tick(60_000);
+  assert.ok(session.destroyed);
+});
