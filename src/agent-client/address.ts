@@ -81,6 +81,12 @@ export type AgentTarget = Omit<DialTarget, "credentials"> & {
 /** The metadata key with the container's ID, for a relay. */
 export const containerIdHeader = "sockerless-container-id";
 
+/**
+ * The metadata key by which a tunnel says that it carries datagrams: its input is read at once or dropped, so that it may
+ * share a connection with others.
+ */
+export const datagramsHeader = "sockerless-datagrams";
+
 /** Formats an address for a log line or an error message. */
 export function describeAddress(address: AgentWay): string {
   switch (address.kind) {

@@ -93,7 +93,7 @@ export interface BulkCall {
   readonly heartbeat: Uint8Array | undefined;
   /** True if the server sends heartbeats, so that its silence can be judged. */
   readonly expectsHeartbeats: boolean;
-  /** True if data comes without a pause: heartbeats alone are silence, and {@link BulkStream.resume} begins it anew. */
+  /** True if data comes without a pause: heartbeats are no sign of life; the time runs anew from each {@link BulkStream.resume}. */
   readonly comesWithoutPause?: boolean;
 }
 

@@ -15,7 +15,7 @@ import { AgentService } from "../gen/sockerless/agent/v1/agent_pb.ts";
 const maxMessageBytes = 4 * 1024 * 1024;
 
 /** Window of each call in bytes: messages are read as they come, and a window may hold a frame for each byte. */
-const usualWindow = 256 * 1024;
+export const usualWindow = 256 * 1024;
 
 /** Settings of a client besides the address. */
 export interface AgentClientOptions {

@@ -1,16 +1,16 @@
 /** Connections by address, so that streams to one agent share sessions. */
 import type { ByteBudget } from "../common/byte-budget.ts";
-import { AgentConnection } from "./connection.ts";
+import { AgentConnection, type ConnectionOptions } from "./connection.ts";
 import type { DialTarget } from "./address.ts";
 
 /** Keeps one {@link AgentConnection} per address; drops idle ones. */
 export class ConnectionPool {
   readonly #connections = new Map<string, AgentConnection>();
-  readonly #windows: ByteBudget;
+  readonly #windows: Pick<ConnectionOptions, "windows" | "window">;
 
-  /** @param windows shared budget for the receive windows of all streams */
-  constructor(windows: ByteBudget) {
-    this.#windows = windows;
+  /** @param windows shared budget for the receive windows of all streams, or the bytes of each */
+  constructor(windows: ByteBudget | number) {
+    this.#windows = typeof windows === "number" ? { window: windows } : { windows };
   }
 
   /** Number of addresses with a connection. */
@@ -31,7 +31,7 @@ export class ConnectionPool {
           this.#connections.delete(key); // The key may have another one by now.
         }
       },
-      windows: this.#windows,
+      ...this.#windows,
       outlivesCuts: true,
     });
     this.#connections.set(key, connection);

@@ -21,13 +21,17 @@ const maxStreamsPerSession = 100;
 /** Time that a connection without streams is kept. */
 const idleCloseMs = 60_000;
 /**
- * Milliseconds between pings, and of silence after one: a peer on a network may vanish silently. Its answer alone tells
- * nothing: a ping waits behind what was sent before, for minutes on a slow network.
+ * Milliseconds between pings, and of silence after one: a peer on a network may vanish silently. A missing answer alone
+ * tells nothing: a ping waits behind what was sent before, for minutes on a slow network.
  */
 const pingIntervalMs = 10_000;
 const pingTimeoutMs = 20_000;
 /** The limit if another connection then replaces this one, before the silence ends its streams. */
 const linkPingTimeoutMs = 8_000;
+/** The limit for the answer itself, whatever comes: a peer that does not read keeps all that is sent to it waiting. */
+const pongTimeoutMs = 5 * 60_000;
+/** Bytes before a ping behind which it may wait so long that silence tells nothing, either. */
+const mostBeforePing = 64 * 1024;
 
 export interface StreamOptions {
   /** True if nothing follows the header. */
@@ -205,6 +209,8 @@ class LiveSession {
   #idleTimer: NodeJS.Timeout | undefined;
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
+  /** Bytes sent before the last ping that was answered. */
+  #arrived = 0;
 
   constructor({ session, link, emptyFrames }: Dialled, isLocal: boolean, window: ReceiveWindow | undefined) {
     this.#session = session;
@@ -302,23 +308,30 @@ class LiveSession {
       this.#session.close();
       return;
     }
-    this.#idleTimer = setTimeout(() => this.#session.close(), idleCloseMs).unref();
+    this.#idleTimer = setTimeout(() => this.#session.destroy(), idleCloseMs).unref();
   }
 
   #ping(): void {
     if (this.#pongTimer !== undefined || this.#session.destroyed) {
       return;
     }
+    const limitMs = this.#link === undefined ? pingTimeoutMs : linkPingTimeoutMs;
+    const sent = this.#session.socket?.bytesWritten ?? 0;
+    const mayBeSilent = this.#link === undefined && sent - this.#arrived > mostBeforePing;
     let received = this.#received;
+    let waitedMs = 0;
     const check = (): void => {
-      if (this.#received === received) {
+      waitedMs += this.isCut ? 0 : limitMs;
+      if (waitedMs >= pongTimeoutMs) {
+        this.#session.destroy(stoppedAnswering());
+      } else if (this.#received === received && !mayBeSilent) {
         this.#giveUp();
       }
       received = this.#received;
     };
-    const limitMs = this.#link === undefined ? pingTimeoutMs : linkPingTimeoutMs;
     this.#pongTimer = setInterval(check, limitMs).unref();
     this.#session.ping(() => {
+      this.#arrived = sent;
       clearInterval(this.#pongTimer);
       this.#pongTimer = undefined;
     });
@@ -331,7 +344,7 @@ class LiveSession {
   /** Leaves a connection on which nothing comes any more. */
   #giveUp(): void {
     if (this.#link === undefined) {
-      this.#session.destroy(new ConnectError("the agent stopped answering", Code.Unavailable));
+      this.#session.destroy(stoppedAnswering());
     } else {
       this.#link.renew();
     }
@@ -343,4 +356,8 @@ class LiveSession {
     clearInterval(this.#pongTimer);
     this.#pongTimer = undefined;
   }
+}
+
+function stoppedAnswering(): ConnectError {
+  return new ConnectError("the agent stopped answering", Code.Unavailable);
 }

@@ -184,7 +184,8 @@ test("an agent that is slow to answer has more time than one that nobody reaches
   socket.destroy();
 });
 
-test("a connection on which bytes come lives on though its ping waits, and not one on which nothing comes", async (t) => {
+/** A call after whose start the connection's pings get no answer, over a clock of the test's. */
+async function unanswered(t: TestContext, input: Buffer) {
   const { port, sessions } = await serve(t);
   const connection = new AgentConnection(targetOf(port, agent.pin));
   t.after(() => connection.close());
@@ -201,14 +202,69 @@ test("a connection on which bytes come lives on though its ping waits, and not o
   while (streams.at(-1)?.id !== call.id) {
     await setImmediate();
   }
+  if (input.length > 0) {
+    streams.at(-1)?.resume();
+    await new Promise((resolve) => call.write(input, resolve));
+  }
   t.mock.timers.tick(10_000);
   assert.equal(pings.callCount(), 1);
-  for (let times = 0; times < 3; times++) {
+  const answer = async (): Promise<void> => {
     streams.at(-1)?.write("bytes");
     await once(call, "data");
+  };
+  return { session, failed, answer };
+}
+
+test("a connection on which bytes come lives on though its ping waits, and not one on which nothing comes", async (t) => {
+  const { session, failed, answer } = await unanswered(t, Buffer.alloc(0));
+  for (let times = 0; times < 3; times++) {
+    await answer();
     t.mock.timers.tick(20_000);
     assert.ok(!session.destroyed);
   }
   t.mock.timers.tick(20_000);
   assert.match(String(await failed), /stopped answering/);
+});
+
+test("a ping that gets no answer for five minutes ends its connection, whatever comes", async (t) => {
+  const { session, failed, answer } = await unanswered(t, Buffer.alloc(0));
+  for (let times = 0; times < 15; times++) {
+    assert.ok(!session.destroyed);
+    await answer();
+    t.mock.timers.tick(20_000);
+  }
+  assert.ok(session.destroyed);
+  assert.match(String(await failed), /stopped answering/);
+});
+
+test("a ping may wait behind input for five minutes, though nothing comes", async (t) => {
+  const { session, failed } = await unanswered(t, Buffer.alloc(256 * 1024));
+  t.mock.timers.tick(280_000);
+  assert.ok(!session.destroyed);
+  t.mock.timers.tick(20_000);
+  assert.match(String(await failed), /stopped answering/);
+});
+
+test("an idle connection to an agent that does not read ends with its time", async (t) => {
+  const path = join(directory, "unread.sock");
+  const server = createServer((socket) => {
+    // Windows of 8 MiB, of which the agent then reads nothing.
+    const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x80, 0, 0];
+    socket.on("error", () => {}).write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x80, 0, 0]));
+    t.after(() => socket.destroy());
+  });
+  await once(server.listen(path), "listening");
+  t.after(() => server.close());
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  const connection = new AgentConnection({ address: { kind: "unix", path } });
+  const call = await connection.request("POST", "/", {});
+  const session = call.session ?? assert.fail();
+  t.after(() => session.destroy());
+  call.write(Buffer.alloc(8 * 1024 * 1024));
+  await setImmediate();
+  await setImmediate();
+  call.destroy();
+  await once(call, "close");
+  t.mock.timers.tick(60_000);
+  assert.ok(session.destroyed);
 });

@@ -74,7 +74,7 @@ export function preparingStreams(
     request: async (method, path, ...rest) => prepared(await sessions.request(method, path, ...rest), path),
     notifyResponseByteRead: (stream) => {
       sessions.notifyResponseByteRead(stream);
-      if (stream.readableEnded && !stream.writableEnded) {
+      if (stream.readableEnded && !stream.writableFinished) {
         stream.close(constants.NGHTTP2_CANCEL);
       }
     },

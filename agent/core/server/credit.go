@@ -94,7 +94,7 @@ func (c *creditConn) withoutCredit(p []byte) []byte {
 }
 
 // hold accumulates credit until it is worth sending, for one stream at a time:
-// our clients never send two inputs on one connection.
+// our clients send one long input on a connection at most, besides datagrams.
 func (c *creditConn) hold(stream, credit uint32) {
 	if stream == 0 {
 		if c.connection += credit; c.connection >= connectionCredit {

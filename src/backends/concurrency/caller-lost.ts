@@ -67,7 +67,7 @@ export const distinguishLostCallers: Interceptor = (next) => async (request) => 
   );
   const response = await next({ ...request, signal: call.signal });
   if (!response.stream) {
-    leaving[Symbol.dispose](); // The library ends the signal of a call that was answered.
+    leaving[Symbol.dispose](); // The library aborts the signal of an answered call, too.
   }
   return response;
 };

@@ -20,7 +20,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import { listenHere } from "../../../test/support/listen-here.ts";
 import { until } from "../../../test/support/until.ts";
-import { type AgentTarget, containerIdHeader } from "../../agent-client/address.ts";
+import { type AgentTarget, containerIdHeader, datagramsHeader } from "../../agent-client/address.ts";
 import type { AgentConnection } from "../../agent-client/connection.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
@@ -129,6 +129,38 @@ test("an answer that is cut ends with the reason for which its connection did no
   ];
   assert.equal(status, String(Code.Unavailable));
   assert.equal(decodeURIComponent(String(message)), reason);
+});
+
+test("tunnels of datagrams share a connection to their agent, and others do not", async () => {
+  await using resources = new AsyncDisposableStack();
+  const path = join(scratchDirectory(), "agent.sock");
+  const calls: ServerHttp2Stream[] = [];
+  const agent = createServer().on("stream", (stream: ServerHttp2Stream) => {
+    calls.push(stream.on("error", () => {}).resume());
+  });
+  agent.listen(path);
+  await once(agent, "listening");
+  resources.defer(() => void agent.close());
+  const agents = new ConnectionPool(new ByteBudget(0));
+  resources.defer(() => agents.close());
+  const target: AgentTarget = { address: { kind: "unix", path } };
+  const backend = createServer((request, response) => {
+    void relayAgentCall(request, response, async () => target, agents);
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await listenHere(backend)}`);
+  resources.defer(() => caller.destroy());
+  const connectionsOf = async (headers: IncomingHttpHeaders): Promise<number> => {
+    const before = calls.length;
+    for (let count = 0; count < 3; count++) {
+      const tunnel = { ":method": "POST", ":path": `${relayedPrefix}Tunnel`, ...headers };
+      caller.request({ ...tunnel, [containerIdHeader]: "0".repeat(64) }).on("error", () => {});
+    }
+    await until(() => calls.length === before + 3 || undefined);
+    return new Set(calls.slice(before).map(({ session }) => session)).size;
+  };
+  assert.equal(await connectionsOf({ [datagramsHeader]: "1" }), 1);
+  assert.equal(await connectionsOf({}), 3);
 });
 
 test("an agent may send 64 KiB of an answer ahead, and more of one that is read", async () => {

@@ -18,7 +18,12 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { Code } from "@connectrpc/connect";
-import { type AgentTarget, containerIdHeader, type DialTarget } from "../../agent-client/address.ts";
+import {
+  type AgentTarget,
+  containerIdHeader,
+  datagramsHeader,
+  type DialTarget,
+} from "../../agent-client/address.ts";
 import type { AgentConnection, StreamOptions } from "../../agent-client/connection.ts";
 import type { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { errorKindHeader, fromUnknown, messageOf } from "../../common/errors.ts";
@@ -88,7 +93,7 @@ export async function relayAgentCall(
     if (isGone(stream)) {
       return;
     }
-    await forward(request, response, await agentCall(target, request.url, agents));
+    await forward(request, response, await agentCall(target, request, agents));
   } catch (error) {
     refuse(stream, Code.Unavailable, messageOf(error), error);
   }
@@ -126,12 +131,16 @@ interface Forwarding {
   readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
 }
 
-async function agentCall(target: AgentTarget, path: string, agents: ConnectionPool): Promise<Forwarding> {
+async function agentCall(
+  target: AgentTarget,
+  { url, headers }: Http2ServerRequest,
+  agents: ConnectionPool,
+): Promise<Forwarding> {
   const { credentials } = target;
   const shown = typeof credentials === "function" ? await credentials() : credentials;
   return {
     connection: agents.connectionTo({ ...target, credentials: shown }),
-    carriesInput: withInput.has(path.slice(relayedPrefix.length)),
+    carriesInput: withInput.has(url.slice(relayedPrefix.length)) && headers[datagramsHeader] === undefined,
     cutStatus: (message) => statusHeaders(Code.Unavailable, message),
   };
 }

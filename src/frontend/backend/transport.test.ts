@@ -96,6 +96,27 @@ test("a request ends with the frame of its message", async (t) => {
   assert.equal(flags[0], constants.NGHTTP2_FLAG_END_STREAM);
 });
 
+test("a request whose answer has come is sent no further", async (t) => {
+  const { clients, socket } = await dialled(t);
+  let calls = 0;
+  let reset: number | undefined;
+  const server = createServer().on("stream", (stream: ServerHttp2Stream) => {
+    calls += 1;
+    stream.on("error", () => {}).once("data", () => stream.pause());
+    stream.once("close", () => (reset = stream.rstCode));
+    stream.respond({ ":status": 200, "content-type": "application/proto", "content-length": "0" });
+    stream.end();
+  });
+  t.after(() => server.close());
+  await once(server.listen(socket), "listening");
+  await clients.containers.createContainer({ name: "a", config: { image: "x".repeat(4_000_000) } });
+  await untilTrue(() => reset === constants.NGHTTP2_CANCEL);
+  reset = undefined;
+  await clients.containers.createContainer({ name: "a" });
+  await untilTrue(() => reset !== undefined);
+  assert.deepEqual({ calls, reset }, { calls: 2, reset: constants.NGHTTP2_NO_ERROR });
+});
+
 test("a backend that goes away in order costs no more than its connection, whatever is asked meanwhile", async (t) => {
   const { clients, socket } = await dialled(t);
   const { sessions, stop } = await startBackend(socket, "leaving");

@@ -57,7 +57,7 @@ function readWhole(stream: ClientHttp2Stream, peer: string): ClientHttp2Stream {
   Object.assign(stream, {
     write: (...body: Parameters<typeof write>): boolean => {
       const hasRoom = write(...body);
-      stream.end(); // The library writes all of a request at once: its last frame ends it.
+      stream.end(); // Ended at once, so that END_STREAM goes with the last frame of the body.
       return hasRoom;
     },
   });

@@ -9,6 +9,8 @@ import { create } from "@bufbuild/protobuf";
 import { TunnelOpenSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
 import { until } from "../../../test/support/until.ts";
+import { datagramsHeader } from "../../agent-client/address.ts";
+import { usualWindow } from "../../agent-client/client.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { DatagramQueue, openDatagramTunnel } from "./datagram-tunnel.ts";
 
@@ -66,8 +68,10 @@ test("the exchanges of many clients take one connection to their agent, and each
   const path = join(scratchDirectory(), "agent.sock");
   const sessions: ServerHttp2Session[] = [];
   const calls: ServerHttp2Stream[] = [];
+  const marks = new Set<unknown>();
   const agent = createServer().on("session", (session: ServerHttp2Session) => sessions.push(session));
-  agent.on("stream", (call: ServerHttp2Stream) => {
+  agent.on("stream", (call: ServerHttp2Stream, headers) => {
+    marks.add(headers[datagramsHeader]);
     calls.push(call.on("error", () => {}).resume());
     call.respond({ ":status": 200, "content-type": "application/grpc+proto" });
   });
@@ -91,6 +95,8 @@ test("the exchanges of many clients take one connection to their agent, and each
   );
   await until(() => calls.length === flows.length || undefined);
   assert.equal(sessions.length, 1);
+  assert.deepEqual([...marks], ["1"]);
+  assert.equal(sessions[0]?.remoteSettings.initialWindowSize, usualWindow);
   flows.pop()?.close();
   await until(() => calls.filter(({ closed }) => closed).length === 1 || undefined);
   calls.find(({ closed }) => !closed)?.close(2);

@@ -1,8 +1,8 @@
 /** One exchange of datagrams through an agent's tunnel. */
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import type { DialTarget } from "../../agent-client/address.ts";
-import { agentClientOver } from "../../agent-client/client.ts";
+import { datagramsHeader, type DialTarget } from "../../agent-client/address.ts";
+import { agentClientOver, usualWindow } from "../../agent-client/client.ts";
 import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { systemError } from "../../common/errors.ts";
@@ -21,7 +21,7 @@ const mostQueuedBytes = 512 * 1024;
  * Connections to agents, which a container's exchanges share: whoever reaches a port may begin a thousand by a datagram
  * each, and a TLS handshake takes this thread milliseconds.
  */
-const connections = new ConnectionPool(new ByteBudget(0));
+const connections = new ConnectionPool(usualWindow);
 /** Bound of the protocol definition. */
 const heartbeatMs = 10_000;
 
@@ -49,7 +49,10 @@ export function openDatagramTunnel({ place, answer, ended }: DatagramTunnelOptio
     const over = new AbortController();
     const signal = AbortSignal.any([closed.signal, over.signal]);
     try {
-      const answers = agent.tunnel(queue.requests(open, signal), { signal });
+      const answers = agent.tunnel(queue.requests(open, signal), {
+        signal,
+        headers: { [datagramsHeader]: "1" },
+      });
       for await (const { message } of answers) {
         if (message.case === "data") {
           answer(message.value.data);

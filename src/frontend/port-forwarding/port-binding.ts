@@ -24,7 +24,10 @@ export type BindSocket = (address: string, port: number) => Promise<BoundSocket>
 const everyAddress = ["0.0.0.0", "::"];
 /** Maximum attempts to find a number that is free in both families. */
 const freePortTries = 64;
-/** One port's socket takes some 50 µs to bind, less to close, and nothing in it waits for the event loop. */
+/**
+ * One port's socket takes some 50 µs to bind, less to close but for a UDP port's flows, and nothing in it waits for the
+ * event loop.
+ */
 const turns = new Turns(64);
 /** True if the machine, or this interface, has no IPv6. */
 const noSuchFamily = new Set(["EAFNOSUPPORT", "EADDRNOTAVAIL"]);
