@@ -57,7 +57,7 @@ describe("over mutual TLS", () => {
       const how = [...tty, ""].join(" ");
       test(`a command ${how}whose stream is cut by the death of the ${victim} is told with an error`, async () => {
         const id = await daemon.ok("run", "--detach", "busybox", "sleep", "1d");
-        const script = "echo begun; touch /begun; sleep 4; echo lost; exit 0";
+        const script = "echo begun; touch /begun; sleep 30; echo lost; exit 0";
         const exec = overTls({}, "exec", ...tty, id, "sh", "-c", script);
         await killOnce(victim, id, "/begun");
         const told = await exec;
@@ -72,7 +72,7 @@ describe("over mutual TLS", () => {
 
       test(`a container ${how}whose attached client is cut by the death of the ${victim} is told with an error`, async () => {
         const name = `cut-${victim}-${tty.length}`;
-        const script = "echo begun; touch /begun; sleep 4; echo lost; exit 0";
+        const script = "echo begun; touch /begun; sleep 30; echo lost; exit 0";
         const run = overTls({}, "run", ...tty, "--name", name, "busybox", "sh", "-c", script);
         await killOnce(victim, name, "/begun");
         const told = await run;
