@@ -36,9 +36,10 @@ export function planLinks(state: State, { links, networkMode }: HostConfig): Lin
   if (isUserDefined(networkMode)) {
     return [];
   }
+  const owners = new Map<string, ContainerRecord>();
   return links.map((text) => {
     const { name, alias } = parseLink(text);
-    const other = ownerOfNetwork(state, linkedContainer(state, name));
+    const other = ownerOfNetwork(state, linkedContainer(state, name), owners);
     if (hostConfigOf(other).networkMode === "host") {
       throw invalid(
         "conflicting options: host type networking can't be used with links. This would result in undefined behavior",
@@ -48,18 +49,31 @@ export function planLinks(state: State, { links, networkMode }: HostConfig): Lin
   });
 }
 
-/** The container whose network a container shares (`--network container:…`), or itself. @throws invalid */
-function ownerOfNetwork(state: State, record: ContainerRecord): ContainerRecord {
+/**
+ * The container whose network a container shares (`--network container:…`), or itself.
+ *
+ * @param owners those found so far, by ID: the containers of several links may share one chain
+ * @throws invalid
+ */
+function ownerOfNetwork(
+  state: State,
+  record: ContainerRecord,
+  owners: Map<string, ContainerRecord>,
+): ContainerRecord {
   const passed = new Set<string>();
-  let owner = record;
+  let owner = owners.get(record.id) ?? record;
   let reference = containerOfMode(hostConfigOf(owner).networkMode);
   while (reference !== undefined) {
     if (passed.has(owner.id)) {
       throw invalid(`cannot link to /${record.name}: the network modes of containers form a cycle`);
     }
     passed.add(owner.id);
-    owner = linkedContainer(state, reference);
+    const next = linkedContainer(state, reference);
+    owner = owners.get(next.id) ?? next;
     reference = containerOfMode(hostConfigOf(owner).networkMode);
+  }
+  for (const id of passed) {
+    owners.set(id, owner);
   }
   return owner;
 }
