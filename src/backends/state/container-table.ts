@@ -5,15 +5,10 @@ import { isContainerMode } from "../model/container-mode.ts";
 import { isRemoved, isUp } from "../model/records.ts";
 import { type ForReaders, RecordTable } from "./table.ts";
 
-/** Digits of the longest prefix of IDs that is indexed. */
-const indexedDigits = 3;
-
 /** Committed containers; the indexes let a start read only those that concern it. */
 export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
   readonly #byName = this.indexed(({ name }) => [name]);
-  readonly #byPrefix = this.indexed(({ id }) =>
-    Array.from({ length: indexedDigits }, (_, index) => id.slice(0, index + 1)),
-  );
+  readonly #byPrefix = this.indexedByPrefix();
   readonly #byNetwork = this.indexed(addressedNetworks);
   readonly #byEndpoint = this.indexed(({ endpoints }) =>
     activeEndpointsOf(endpoints).map(({ networkId }) => networkId),
@@ -43,7 +38,7 @@ export class ContainerTable extends RecordTable<typeof ContainerRecordSchema> {
 
   /** Containers whose IDs begin with a prefix, which is not empty. */
   startingWith(prefix: string): readonly ContainerRecord[] {
-    return this.#byPrefix.get(prefix.slice(0, indexedDigits)).filter(({ id }) => id.startsWith(prefix));
+    return this.#byPrefix.startingWith(prefix);
   }
 
   /** Containers with an address on a network, by network name. */

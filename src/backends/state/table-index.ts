@@ -49,3 +49,25 @@ export class TableIndex<T> {
     }
   }
 }
+
+/** Digits of the longest beginning of IDs that is a key. */
+const indexedDigits = 3;
+
+/** Records by what their IDs begin with. */
+export class PrefixIndex<T> extends TableIndex<T> {
+  readonly #idOfRecord: (record: T) => string;
+
+  constructor(idOf: (record: T) => string) {
+    super(idOf, (record) =>
+      Array.from({ length: indexedDigits }, (_, index) => idOf(record).slice(0, index + 1)),
+    );
+    this.#idOfRecord = idOf;
+  }
+
+  /** The records whose IDs begin with a prefix, which is not empty. */
+  startingWith(prefix: string): readonly T[] {
+    return this.get(prefix.slice(0, indexedDigits)).filter((record) =>
+      this.#idOfRecord(record).startsWith(prefix),
+    );
+  }
+}

@@ -5,7 +5,7 @@ import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Operation } from "./database.ts";
 import { recordKey, type TableName } from "./keys.ts";
 import { creatorOf } from "../model/inner-socket-labels.ts";
-import { TableIndex } from "./table-index.ts";
+import { PrefixIndex, TableIndex } from "./table-index.ts";
 import { Weights } from "./weights.ts";
 
 /** The committed records of one kind. Records are shared with all readers: to change one, commit a copy. */
@@ -166,7 +166,15 @@ export class RecordTable<Desc extends DescMessage> implements Table<MessageShape
   protected indexed(
     keysOf: (record: MessageShape<Desc>) => Iterable<string>,
   ): TableIndex<MessageShape<Desc>> {
-    const index = new TableIndex(this.#idOf, keysOf);
+    return this.#added(new TableIndex(this.#idOf, keysOf));
+  }
+
+  /** As {@link indexed}, by what IDs begin with. */
+  protected indexedByPrefix(): PrefixIndex<MessageShape<Desc>> {
+    return this.#added(new PrefixIndex(this.#idOf));
+  }
+
+  #added<Index extends TableIndex<MessageShape<Desc>>>(index: Index): Index {
     this.#indexes.push(index);
     return index;
   }

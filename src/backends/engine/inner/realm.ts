@@ -17,7 +17,7 @@ import { imagesOf } from "../../state/container-table.ts";
 import { hasEndpointOn } from "../../model/endpoints.ts";
 import { configOf, hostConfigOf, isVisible } from "../../model/records.ts";
 import type { EngineContext } from "../context.ts";
-import { isMade as isNetworkMade, type KnownNetwork } from "../networks/decisions/networks.ts";
+import { findNetwork, isMade as isNetworkMade, type KnownNetwork } from "../networks/decisions/networks.ts";
 import { isMade as isVolumeMade } from "../volumes/decisions/volumes.ts";
 import type { PulledImages } from "./pulled-images.ts";
 
@@ -167,21 +167,12 @@ export class Realm {
       .filter(({ network }) => this.seesNetwork(network));
   }
 
-  /** As {@link container}. @throws not-found */
+  /** As {@link container}. @throws not-found; invalid: ambiguous among the visible ones */
   network(reference: string): Network {
-    const networks = this.networks().map(({ network }) => network);
-    const [begun, ...others] = networks.filter(({ id }) => reference !== "" && id.startsWith(reference));
-    const found =
-      networks.find(({ id }) => id === reference) ??
-      networks.find(({ name }) => name === reference) ??
-      (others.length === 0 ? begun : undefined);
-    if (found === undefined) {
-      throw notFound(`network ${reference} not found`);
-    }
-    return found;
+    return findNetwork(this.context.state, reference, (network) => this.seesNetwork(network)).network;
   }
 
-  /** A network that was created through the socket. @throws not-found */
+  /** A network that was created through the socket. @throws as {@link network} */
   madeNetwork(reference: string): Network {
     const network = this.network(reference);
     if (!this.hasMade(network.labels)) {

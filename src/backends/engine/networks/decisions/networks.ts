@@ -32,18 +32,24 @@ export type KnownNetwork = NetworkRecord & { network: Network };
 /**
  * Resolves a user's reference to a network: full ID, name or unambiguous prefix of the ID.
  *
+ * @param sees selects networks; default all
  * @throws not-found; invalid: ambiguous
  */
-export function findNetwork(state: State, reference: string): KnownNetwork {
-  for (const exact of [state.networks.get(reference), state.networks.named(reference)]) {
-    if (exact !== undefined && isMade(exact)) {
+export function findNetwork(
+  state: State,
+  reference: string,
+  sees: (network: Network) => boolean = () => true,
+): KnownNetwork {
+  const { networks } = state;
+  for (const exact of [networks.get(reference), networks.named(reference)]) {
+    if (exact !== undefined && isMade(exact) && sees(exact.network)) {
       return exact;
     }
   }
-  const begun =
-    reference === ""
-      ? []
-      : [...state.networks.values()].filter(isMade).filter(({ network }) => network.id.startsWith(reference));
+  const begun = networks
+    .startingWith(reference)
+    .filter(isMade)
+    .filter(({ network }) => sees(network));
   if (begun.length > 1) {
     throw invalid(`network ${reference} is ambiguous (${begun.length} matches found based on ID prefix)`);
   }
