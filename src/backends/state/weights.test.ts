@@ -31,6 +31,26 @@ test("changes of all records of a kind that is full add 16 MiB together, as many
   assert.equal(weights.set("0", { text: "" }), undefined, "what takes away is no growth");
 });
 
+test("a record counts a kibibyte at least, so that a kind has no more than its list can show at once", () => {
+  const weights = new Weights("networks");
+  let refused = 0;
+  for (let n = 0; n < 2 ** 17; n++) {
+    refused += weights.set(`${n}`, {}) === undefined ? 0 : 1;
+  }
+  assert.equal(refused, 2 ** 16);
+  assert.equal(weights.set("0", { text: "x".repeat(800) }), undefined, "what stays as light is no growth");
+  for (let n = 2 ** 16; n < 2 ** 17; n++) {
+    weights.delete(`${n}`);
+  }
+  assert.match(
+    weights.set("more", {}) ?? "",
+    /^the networks may hold at most 64 MiB together: remove some first$/,
+  );
+  weights.delete("more");
+  weights.delete("0");
+  assert.equal(weights.set("more", {}), undefined);
+});
+
 test("records that are read anew may add no more than before", () => {
   const reached = new Weights("volumes");
   for (let n = 0; n < 80; n++) {

@@ -13,6 +13,9 @@ const creatorLimit = weightLimit / 8;
 /** Bytes that an entry of a list or map counts besides its text: it costs time to decode and to write. */
 const entryBytes = 128;
 
+/** The least bytes that a record counts: a list of the kind decodes, sorts and shows it at once with all others. */
+const leastRecordBytes = 1_024;
+
 /** Bytes of the keys and texts in a value, and {@link entryBytes} for each entry of its lists and maps. */
 export function weightOf(value: unknown): number {
   if (typeof value === "string" || value instanceof Uint8Array) {
@@ -46,7 +49,7 @@ export class Weights {
    */
   set(id: string, record: unknown, creator?: string): string | undefined {
     const before = this.#weights.get(id);
-    const weight = weightOf(record);
+    const weight = Math.max(leastRecordBytes, weightOf(record));
     this.delete(id);
     this.#weights.set(id, { weight, creator });
     this.#total += weight;
