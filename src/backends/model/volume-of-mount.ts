@@ -27,8 +27,8 @@ export function volumeOfMount(
   if (root !== undefined && isMountedBy(root)) {
     return volume;
   }
-  const isAnonymous = [...containers.values()].some(
-    (each) => creatorOf(configOf(each).labels) === creator && each.anonymousVolumes.includes(name),
-  );
+  const isAnonymous = containers
+    .withVolume(name)
+    .some((each) => creatorOf(configOf(each).labels) === creator && each.anonymousVolumes.includes(name));
   return isAnonymous ? volume : undefined;
 }
