@@ -100,6 +100,7 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
   const mode = hostConfig?.networkMode ?? "";
   const donor = containerOfMode(mode);
   const endpoints = networking?.endpoints ?? {};
+  const names: string[] = [];
   for (const reference of new Set([
     ...(donor === undefined && mode !== "none" ? [mode || "bridge"] : []),
     ...Object.keys(endpoints),
@@ -108,7 +109,8 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
       throw notFound(`network ${reference} not found`);
     }
     const network = realm.network(reference);
-    admitEndpoint(realm, network, ownValue(endpoints, reference), request.name);
+    admitEndpoint(realm, network, ownValue(endpoints, reference));
+    names.push(network.name);
     if (network.name !== reference) {
       rename(endpoints, reference, network.name);
     }
@@ -116,6 +118,7 @@ export async function admitCreation(realm: Realm, request: CreateContainerReques
       hostConfig.networkMode = network.name;
     }
   }
+  refuseNameIn(realm, names, request.name);
   if (hostConfig !== undefined) {
     await admitMounts(realm, hostConfig, innerSocketLabels(config?.labels ?? {}));
   }
@@ -213,19 +216,11 @@ function admitVolumesFrom(realm: Realm, from: string): string {
 
 /**
  * Checks how a container joins a network. A network that was not created through the socket has other users: there the
- * container gets no name, address or link of its own choice.
- *
- * @param name the container's own, which is also its name in the network
+ * container gets no name ({@link refuseNameIn}), address or link of its own choice.
  */
-export function admitEndpoint(
-  realm: Realm,
-  network: Network,
-  endpoint: EndpointConfig | undefined,
-  name: string,
-): void {
+export function admitEndpoint(realm: Realm, network: Network, endpoint: EndpointConfig | undefined): void {
   if (!realm.hasMade(network.labels)) {
     allowFields(EndpointConfigSchema, endpoint, ["hasIpamConfig", "gwPriority"]);
-    refuseNameIn(realm, new Set([network.name]), name);
     return;
   }
   allowFields(EndpointConfigSchema, endpoint, [
@@ -244,8 +239,14 @@ export function admitEndpoint(
   }
 }
 
-/** Refuses a name by which other containers of networks are reached. @throws conflict */
-export function refuseNameIn(realm: Realm, networks: ReadonlySet<string>, asked: string): void {
+/**
+ * Refuses a name by which other containers are reached in those of the networks that were not created through the
+ * socket.
+ *
+ * @throws conflict
+ */
+export function refuseNameIn(realm: Realm, joined: readonly string[], asked: string): void {
+  const networks = realm.othersNetworks(joined);
   const name = asked.replace(/^\//, "").toLowerCase();
   for (const record of networks.size === 0 ? [] : realm.context.state.containers.values()) {
     for (const [network, { dnsNames, config }] of Object.entries(record.endpoints)) {

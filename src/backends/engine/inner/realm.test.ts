@@ -5,8 +5,9 @@ import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import type { HostConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
 import { CreateContainerRequestSchema } from "../../../gen/sockerless/backend/v1/container_pb.ts";
-import { ContainerRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { ContainerTable } from "../../state/container-table.ts";
+import { NetworkTable } from "../../state/network-table.ts";
 import type { State } from "../../state/state.ts";
 import { findContainer } from "../containers/decisions/lookup.ts";
 import type { EngineContext } from "../context.ts";
@@ -60,6 +61,37 @@ async function admitted(hostConfig: MessageInitShape<typeof HostConfigSchema>) {
   await admitCreation(realm, request);
   return { request, reads: containers.reads };
 }
+
+it("a creation at a container's Docker socket reads the containers of all networks that it joins once", async (test) => {
+  const steps = { operations: [], undo: [], grows: new Set<never>(), overfills: new Set<string>() };
+  const [containers, networks] = [new ContainerTable(), new NetworkTable()];
+  const names = Array.from({ length: 100 }, (_, index) => `n${index}`);
+  const endpoints = Object.fromEntries(
+    names.map((name, index) => [name, { networkId: idOf(index), dnsNames: ["db"] }]),
+  );
+  for (const [name, { networkId }] of Object.entries(endpoints)) {
+    networks.changeInto(steps).put(create(NetworkRecordSchema, { network: { id: networkId, name } }));
+  }
+  for (const id of [rootId, idOf(0)]) {
+    const record = create(ContainerRecordSchema, { ...{ id, name: id, imageId, config: {} }, endpoints });
+    containers.changeInto(steps).put(record);
+  }
+  const context = {
+    state: { containers, networks, volumes: new Map() },
+    images: { resolve: async () => ({ record: { id: imageId } }) },
+  } as unknown as EngineContext;
+  const passes = test.mock.method(containers, "values");
+  const admit = (name: string) => {
+    const realm = new Realm(context, new PulledImages(() => true), rootId);
+    const networking = { endpoints: Object.fromEntries(names.map((each) => [each, {}])) };
+    const hostConfig = { networkMode: "n0" };
+    const request = { name, config: { image: "x" }, hostConfig, networking };
+    return admitCreation(realm, create(CreateContainerRequestSchema, request));
+  };
+  await admit("new");
+  assert.ok(passes.mock.callCount() < 5, `${passes.mock.callCount()} passes over all containers`);
+  await assert.rejects(admit("DB"), /the name "db" is in use in network n0/);
+});
 
 const shortIds = Array.from({ length: count }, (_, index) => idOf(index).slice(0, 12));
 

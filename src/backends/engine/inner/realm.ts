@@ -154,11 +154,11 @@ export class Realm {
     }
   }
 
-  /** Names of a container's networks that were not created through the socket. */
-  othersNetworks({ endpoints }: ContainerRecord): ReadonlySet<string> {
+  /** Those of the networks with these names that were not created through the socket. */
+  othersNetworks(names: readonly string[]): ReadonlySet<string> {
     const isOthers = (name: string): boolean =>
       !this.hasMade(this.context.state.networks.named(name)?.network?.labels ?? {});
-    return new Set(Object.keys(endpoints).filter(isOthers));
+    return new Set(names.filter(isOthers));
   }
 
   networks(): KnownNetwork[] {

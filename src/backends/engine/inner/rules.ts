@@ -136,7 +136,7 @@ const containers: readonly Row[] = [
   row(ContainerService.method.renameContainer, (realm, request) => {
     const record = realm.container(request.container);
     refuseTakenName(realm, request.name);
-    refuseNameIn(realm, realm.othersNetworks(record), request.name);
+    refuseNameIn(realm, Object.keys(record.endpoints), request.name);
     request.container = record.id;
   }),
   row(ContainerService.method.listContainers, (realm, request) => {
@@ -179,7 +179,8 @@ const networks: readonly Row[] = [
   row(NetworkService.method.connectNetwork, (realm, request) => {
     const container = realm.container(request.container);
     const network = realm.network(request.network);
-    admitEndpoint(realm, network, request.endpoint, container.name);
+    admitEndpoint(realm, network, request.endpoint);
+    refuseNameIn(realm, [network.name], container.name);
     request.network = network.id;
     request.container = container.id;
   }),
