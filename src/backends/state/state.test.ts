@@ -466,7 +466,8 @@ describe("the state of a backend", () => {
     await open();
     const options = { directory, clock: new ManualClock(), lockWaitMs: 0 };
     await assert.rejects(openState(options), (error: Error) => {
-      assert.equal(error.message, `state directory ${directory} is in use by another sockerless backend`);
+      const users = "another sockerless backend, or by `sockerless check --repair`";
+      assert.equal(error.message, `state directory ${directory} is in use by ${users}`);
       return isErrorKind(error, "conflict");
     });
   });
