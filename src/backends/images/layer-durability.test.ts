@@ -55,7 +55,7 @@ describe("layers of a new image", () => {
 
   it("are synced also if an image beside it finds no room for its name", async (context) => {
     const store = await openImageStore(context, { boot: "first" });
-    const names = ["x".repeat(64 * 2 ** 20 - 1000)];
+    const names = ["x".repeat(64 * 2 ** 20 - 2_000)];
     const holder = create(ImageRecordSchema, { id: "sha256:1", names });
     await store.state.commit((change) => change.images.put(holder), "happened");
     const [kept, refused] = await Promise.all(
