@@ -26,16 +26,16 @@ type Stdio struct {
 }
 
 // RunAttached creates a container with an open stdin, starts it attached to its main process from the first byte on,
-// returns the exit code, and removes it. If the backend goes away meanwhile, another container is created and gets the
+// returns the exit code, and calls remove with its ID at its end. If the backend goes away meanwhile, another container is created and gets the
 // input from its start, unless the first one's output was already passed on: then it is an error, because the dialogue
 // cannot be repeated. A reader of stdin that blocks does so beyond the return.
-func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig, secrets Secrets, stdio Stdio, started func()) (code int64, err error) {
+func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig, secrets Secrets, stdio Stdio, started func(), remove func(id string)) (code int64, err error) {
 	config.OpenStdin, config.StdinOnce = true, true
 	from := readAhead(stdio.Stdin)
 	defer close(from.done)
 	var once sync.Once
 	err = patiently(ctx, func() error {
-		run := &attached{Client: c, from: from, secrets: secrets, started: func() { once.Do(started) }}
+		run := &attached{Client: c, from: from, secrets: secrets, started: func() { once.Do(started) }, remove: remove}
 		run.stdio = Stdio{Stdout: &heard{stdio.Stdout, &run.talk}, Stderr: &heard{stdio.Stderr, &run.talk}}
 		code, err = run.run(ctx, config, host)
 		if isAway(err) && ctx.Err() == nil && (run.talk.isHeard() || from.isPast) {
@@ -53,6 +53,7 @@ type attached struct {
 	secrets Secrets
 	stdio   Stdio
 	started func()
+	remove  func(id string)
 	talk    talk
 }
 
@@ -78,7 +79,7 @@ func (a *attached) run(ctx context.Context, config *backendv1.ContainerConfig, h
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, a.RemoveContainer(context.WithoutCancel(ctx), id)) }()
+	defer a.remove(id)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	reservation, err := a.Containers.AttachContainer(ctx, connect.NewRequest(&backendv1.AttachContainerRequest{

@@ -37,7 +37,7 @@ func speaking(server *backendtest.Backend, client *backend.Client, cut func(proc
 	// The input is read in two pieces.
 	stdio := backend.Stdio{Stdin: io.MultiReader(strings.NewReader("one "), strings.NewReader("two")), Stdout: &out, Stderr: &out}
 	secrets := backend.Secrets{Env: []string{"A=1"}}
-	_, err = client.RunAttached(context.Background(), &backendv1.ContainerConfig{}, nil, secrets, stdio, func() {})
+	_, err = client.RunAttached(context.Background(), &backendv1.ContainerConfig{}, nil, secrets, stdio, func() {}, func(id string) { _ = client.RemoveContainer(context.Background(), id) })
 	mu.Lock()
 	defer mu.Unlock()
 	return out.String(), times["before CreateContainer"], err

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"syscall"
 
@@ -61,9 +60,9 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
-// lackWords matches the last words of a Go program that gets no thread or no memory. One that crashes over its data has the
-// same exit code.
-var lackWords = regexp.MustCompile(`fatal error: (newosproc|(runtime: )?(out of memory|cannot allocate memory))`)
+// noThread is in the last words of a Go program that gets no thread. One that crashes over its data has the same exit code,
+// and so has one whose data make it ask for more memory than there is.
+const noThread = "fatal error: newosproc"
 
 // damageOf returns the first line of a damage report; empty: the file is intact.
 func damageOf(ctx context.Context, file string, check []string) (string, error) {
@@ -78,7 +77,7 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	if !errors.As(err, &ended) {
 		return "", err // it was not checked
 	}
-	if !ended.Exited() || ended.ExitCode() == notChecked || lackWords.MatchString(said.String()) {
+	if !ended.Exited() || ended.ExitCode() == notChecked || strings.Contains(said.String(), noThread) {
 		return "", errors.Join(err, errors.New(said.String())) // a signal or a lack says nothing about the file
 	}
 	reason, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n")
@@ -88,32 +87,31 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	return reason, nil
 }
 
-// Check reads a whole database and returns its errors. A damaged one may crash the process.
+// Check reads a database until its first error, which it returns. A damaged one may crash the process, and stays open.
 func Check(file string) error {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	tx, err := db.Begin(false)
+	if err != nil {
+		return err
+	}
 	info, err := os.Stat(file)
 	if err != nil {
 		return err
 	}
-	return db.View(func(tx *bolt.Tx) error {
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("it has %d of %d bytes", info.Size(), tx.Size())
-		}
-		var first error
-		for wrong := range tx.Check() { // reading to the end releases the transaction
-			if first == nil {
-				first = wrong
-			}
-		}
-		if first != nil {
-			return first
-		}
-		return tx.ForEach(walk)
-	})
+	if info.Size() < tx.Size() {
+		return fmt.Errorf("it has %d of %d bytes", info.Size(), tx.Size())
+	}
+	// A cycle of pages has no last error, and the check reads on until its second.
+	if first := <-tx.Check(); first != nil {
+		return first
+	}
+	if err := tx.ForEach(walk); err != nil {
+		return err
+	}
+	return errors.Join(tx.Rollback(), db.Close())
 }
 
 // walk reads a bucket and those within it: the check of pages leaves out buckets that are kept within another's page.

@@ -83,7 +83,7 @@ func (f frontends) Run(ctx context.Context, _ string, root executor.Mount, mount
 		if started != nil {
 			close(started)
 		}
-	})
+	}, func(id string) { f.removeBehind([]string{session}, id) })
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/buildkit/session"
+	"golang.org/x/sync/semaphore"
 )
 
 // removals are containers being removed in the background: BuildKit releases a build's resources under a lock that all
@@ -25,28 +26,44 @@ type removal struct {
 
 // removeBehind removes a container in the background, once even if several steps of a build used it.
 func (w *Worker) removeBehind(builds []string, container string) {
-	if !w.removals.begin(builds, container) {
+	w.removals.behind(builds, container, w.backend.RemoveContainer)
+}
+
+// removeLeft removes the containers of an earlier builder in the background, maxLeftRemovals at a time: whoever starts
+// this one kills it if it does not serve soon. Until one is removed, its command may still use a cache volume that a step
+// of this builder locks: the former builder's locks ended with it.
+func (w *Worker) removeLeft(ctx context.Context) error {
+	left, err := w.backend.LeftContainers(ctx)
+	free := semaphore.NewWeighted(maxLeftRemovals)
+	for _, each := range left {
+		w.removals.behind(nil, each, func(ctx context.Context, container string) error {
+			if err := free.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			defer free.Release(1)
+			return w.backend.RemoveContainer(ctx, container)
+		})
+	}
+	return err
+}
+
+// maxLeftRemovals bounds how many containers of an earlier builder are removed at once.
+const maxLeftRemovals = 16
+
+// behind removes a container in the background, and tries until it is removed.
+func (r *removals) behind(builds []string, container string, remove func(ctx context.Context, container string) error) {
+	if !r.begin(builds, container) {
 		return
 	}
 	go func() {
-		err := w.backend.RemoveContainer(context.Background(), container)
-		w.removals.end(container) // Nobody waits for further tries.
+		err := remove(context.Background(), container)
+		r.end(container) // Nobody waits for further tries.
 		for pause := minRemovalPause; err != nil; pause = min(2*pause, maxRemovalPause) {
-			Warn("remove the container of a step, tried again in "+pause.String(), err)
+			Warn("remove a build's container, tried again in "+pause.String(), err)
 			time.Sleep(pause)
-			err = w.backend.RemoveContainer(context.Background(), container)
+			err = remove(context.Background(), container)
 		}
 	}()
-}
-
-// removeLeft removes the containers of an earlier builder in the background: whoever starts this one kills it if it does
-// not serve soon.
-func (w *Worker) removeLeft(ctx context.Context) error {
-	left, err := w.backend.LeftContainers(ctx)
-	for _, each := range left {
-		w.removeBehind(nil, each)
-	}
-	return err
 }
 
 // minRemovalPause and maxRemovalPause bound the pause before another try of a removal that failed.

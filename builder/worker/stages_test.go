@@ -244,6 +244,30 @@ func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 	}
 }
 
+func TestOnlySoManyLeftContainersAreRemovedAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	for range maxLeftRemovals + 1 {
+		_, _, err := w.backend.CreateContainer(t.Context(), &backendv1.ContainerConfig{}, nil)
+		must(t, err)
+	}
+	goOn, begun := make(chan struct{}), make(chan struct{}, maxLeftRemovals+1)
+	server.Before = func(called string) {
+		if called == "RemoveContainer" {
+			begun <- struct{}{}
+			<-goOn
+		}
+	}
+	must(t, w.removeLeft(t.Context()))
+	for range maxLeftRemovals {
+		<-begun
+	}
+	time.Sleep(100 * time.Millisecond) // for another one to begin
+	assert.Check(t, is.Len(begun, 0))
+	close(goOn)
+	w.removals.waitForAll(t.Context())
+	assert.Check(t, is.Len(server.Containers(), 0))
+}
+
 func TestAStartingBuilderIsNotHeldUpByARemovalThatHangs(t *testing.T) {
 	w, server, _, _ := containerThatWaits(t)
 	goOn := make(chan struct{})
