@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"runtime"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/moby/buildkit/util/bklog"
 	digest "github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/sockerless/sockerless/builder/backend"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -29,6 +31,7 @@ type states struct {
 
 	// References by image ID: referenced states are not pruned.
 	*holds
+	pruning *semaphore.Weighted
 
 	mu sync.Mutex
 	// Running commits, with the image IDs whose removal has ended meanwhile.
@@ -61,7 +64,7 @@ func openStates(client *backend.Client, db *bolt.DB) (*states, error) {
 		}
 		return dropDamaged(bucket, db.Path())
 	})
-	return &states{backend: client, db: db, holds: newHolds(), commits: map[*commitUnderWay]struct{}{}}, err
+	return &states{backend: client, db: db, holds: newHolds(), pruning: semaphore.NewWeighted(1), commits: map[*commitUnderWay]struct{}{}}, err
 }
 
 // dropDamaged removes records that cannot be read, or that are another state's: bbolt has no checksum of them.
@@ -403,47 +406,75 @@ func (s *states) infoOf(r record) *client.UsageInfo {
 	return info
 }
 
-// prune removes matching, unused states, least recently used first, until the options' limits are met. A parent stays
-// as long as its children, because its layers would too.
-func (s *states) prune(ctx context.Context, removed func(client.UsageInfo), options client.PruneInfo) error {
+// prune removes matching, unused states, least recently used first, until the options' limits are met, and returns them,
+// on errors too. A parent stays as long as its children, because its layers would too. Prunes take turns: each has all
+// records in memory.
+func (s *states) prune(ctx context.Context, options client.PruneInfo) (gone []client.UsageInfo, err error) {
 	matches, err := parseFilters(options.Filter)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	left, err := s.list()
+	if err := s.pruning.Acquire(ctx, 1); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer s.pruning.Release(1)
+	all, err := s.list()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	slices.SortFunc(left, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
+	slices.SortFunc(all, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
 	var total int64
 	children := map[string]int{}
-	for _, r := range left {
+	for _, r := range all {
 		total += r.Size
 		children[r.Parent]++
 	}
 	keep := max(options.ReservedSpace, options.MaxUsedSpace)
-	for keep <= 0 || total > keep {
-		at := slices.IndexFunc(left, func(r record) bool { return children[r.ID] == 0 })
-		if at < 0 {
-			return nil
+	for r := range leaves(all, func(id string) bool { return children[id] > 0 }) {
+		if keep > 0 && total <= keep {
+			return gone, nil
 		}
-		r := left[at]
-		left = slices.Delete(left, at, at+1)
+		if err := ctx.Err(); err != nil {
+			return gone, err
+		}
 		info := s.infoOf(r)
 		if info.InUse || !matches(info) || (options.KeepDuration > 0 && time.Since(r.LastUsedAt) < options.KeepDuration) {
 			continue
 		}
 		isGone, err := s.remove(ctx, r.ID)
 		if err != nil {
-			return err
+			return gone, err
 		}
 		if isGone {
 			total -= r.Size
 			children[r.Parent]--
-			removed(*info)
+			gone = append(gone, *info)
 		}
 	}
-	return nil
+	return gone, nil
+}
+
+// leaves yields each record that has no children, in the records' order. A parent whose turn has passed follows the last
+// of its children that the loop removes.
+func leaves(records []record, hasChildren func(id string) bool) iter.Seq[record] {
+	return func(yield func(record) bool) {
+		places := make(map[string]int, len(records))
+		for at, r := range records {
+			places[r.ID] = at
+		}
+		for turn, r := range records {
+			for !hasChildren(r.ID) {
+				if !yield(r) {
+					return
+				}
+				parent, isRecorded := places[r.Parent]
+				if !isRecorded || parent >= turn {
+					break
+				}
+				r = records[parent]
+			}
+		}
+	}
 }
 
 // remove removes a state, unless a build or another image needs it.

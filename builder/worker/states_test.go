@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/moby/buildkit/client"
@@ -40,8 +42,12 @@ func installed(t *testing.T, s *states, name string) record {
 
 func pruned(t *testing.T, s *states, options client.PruneInfo) []string {
 	t.Helper()
+	infos, err := s.prune(context.Background(), options)
+	assert.NilError(t, err)
 	var gone []string
-	assert.NilError(t, s.prune(context.Background(), func(info client.UsageInfo) { gone = append(gone, info.Description) }, options))
+	for _, info := range infos {
+		gone = append(gone, info.Description)
+	}
 	slices.Sort(gone)
 	return gone
 }
@@ -236,6 +242,72 @@ func TestTheCacheRemovesChildrenBeforeTheirParents(t *testing.T) {
 	}
 	if there := server.Images(); !slices.Equal(there, []string{made["other"].ID}) {
 		t.Errorf("the backend has %v", there)
+	}
+}
+
+// left is the context of a client that leaves once its prune has begun.
+type left struct{ context.Context }
+
+func (left) Err() error { return context.Canceled }
+
+func TestAPruneWhoseClientHasLeftEnds(t *testing.T) {
+	s, _ := statesOf(t)
+	s.letGo(installed(t, s, "free").ID)
+	_, err := s.prune(left{t.Context()}, client.PruneInfo{Filter: []string{"id==none"}})
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
+}
+
+func TestPrunesTakeTurnsAndOneWhoseClientLeavesWaitsNoLonger(t *testing.T) {
+	s, server := statesOf(t)
+	s.letGo(installed(t, s, "free").ID)
+	w := &Worker{states: s}
+	removing, goOn := make(chan struct{}), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "RemoveImage" {
+			close(removing)
+			<-goOn
+		}
+	}
+	first, next := make(chan error, 1), make(chan error, 1)
+	removed := make(chan client.UsageInfo)
+	go func() { first <- w.Prune(t.Context(), removed, client.PruneInfo{All: true}) }()
+	<-removing
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	assert.Check(t, is.ErrorIs(w.Prune(ctx, nil, client.PruneInfo{All: true}), context.DeadlineExceeded))
+	go func() { next <- w.Prune(t.Context(), nil, client.PruneInfo{All: true}) }()
+	close(goOn)
+	assert.Check(t, <-next, "while the first one's report is not read")
+	<-removed
+	assert.Check(t, <-first)
+}
+
+func TestTheOrderOfAPruneLooksAtEachRecordTwice(t *testing.T) {
+	const parents = 500
+	var records []record
+	for at := range parents {
+		records = append(records, record{ID: fmt.Sprintf("parent %d", at)})
+	}
+	for at := range parents {
+		records = append(records, record{ID: fmt.Sprintf("child %d", at), Parent: records[at].ID})
+	}
+	for _, each := range []struct {
+		removes bool
+		yielded int
+	}{{false, parents}, {true, 2 * parents}} {
+		children := map[string]int{}
+		for _, r := range records {
+			children[r.Parent]++
+		}
+		yielded, looks := 0, 0
+		for r := range leaves(records, func(id string) bool { looks++; return children[id] > 0 }) {
+			yielded++
+			if each.removes {
+				children[r.Parent]--
+			}
+		}
+		assert.Check(t, is.Equal(yielded, each.yielded))
+		assert.Check(t, looks <= 2*len(records), "%d looks at %d records", looks, len(records))
 	}
 }
 

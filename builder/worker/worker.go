@@ -312,11 +312,12 @@ func (w *Worker) DiskUsage(_ context.Context, info client.DiskUsageInfo) ([]*cli
 func (w *Worker) Prune(ctx context.Context, removed chan client.UsageInfo, options ...client.PruneInfo) error {
 	w.removals.waitForAll(ctx)
 	for _, each := range options {
-		err := w.states.prune(ctx, func(info client.UsageInfo) {
-			if removed != nil {
-				removed <- info
+		gone, err := w.states.prune(ctx, each)
+		if removed != nil {
+			for _, info := range gone {
+				removed <- info // A client that reads slowly keeps no other's prune waiting.
 			}
-		}, each)
+		}
 		if err != nil {
 			return err
 		}

@@ -145,6 +145,27 @@ test("a flood of slow uploads, whatever calls they are, is refused beyond its pa
   }
 });
 
+test("prunes of the build cache are refused beyond the part of calls, and pings are answered", async (t) => {
+  const limits = { working: 256, workingMs: 250, descriptors: 16 };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const over = Promise.withResolvers<void>();
+  const routes = allRoutes
+    .filter(({ path }) => path === "/build/prune")
+    .map((route) => ({ ...route, hijack: false as const, handler: async () => await over.promise }));
+  const api = await serveApi(t, () => {}, [...pings, ...routes], logger, systemClock, undefined, limits);
+  const prune = (): RawClient =>
+    new RawClient(api.socket).send("POST /build/prune HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n");
+  const clients = Array.from({ length: 5 }, prune);
+  await until(
+    () => clients.filter(({ header }) => header.startsWith("HTTP/1.1 503 ")).length === 2 || undefined,
+  );
+  assert.equal((await api.call("GET", "/_ping")).status, 200);
+  over.resolve();
+  for (const client of clients) {
+    client.close();
+  }
+});
+
 test("an upload that an agent reads is under way until it is answered", async (t) => {
   const over = Promise.withResolvers<number>();
   let taken = 0;

@@ -24,7 +24,10 @@ interface RouteDescription {
   readonly since?: ApiVersionText;
   /** The last API version that has the endpoint. */
   readonly until?: ApiVersionText;
-  /** The frontend alone, or nobody: it is refused. Undefined: every backend, as the engine behaves the same on all. */
+  /**
+   * The frontend alone, without a call to another process, which is admitted at once; or nobody: it is refused.
+   * Undefined: every backend, as the engine behaves the same on all.
+   */
   readonly answeredBy?: "frontend" | "nobody";
   /** Undefined: a call. */
   readonly kind?: RequestKind;

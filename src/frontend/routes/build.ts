@@ -29,7 +29,6 @@ export const buildRoutes: readonly Route[] = [
   {
     method: "POST",
     path: "/build/prune",
-    answeredBy: "frontend",
     note: "Where nothing was built there is no cache: nothing is found.",
     handler: postBuildPrune,
   },
