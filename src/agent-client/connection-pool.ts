@@ -13,14 +13,18 @@ export class ConnectionPool {
     this.#windows = typeof windows === "number" ? { window: windows } : { windows };
   }
 
-  /** Number of addresses with a connection. */
+  /** Number of connections. */
   get size(): number {
     return this.#connections.size;
   }
 
-  /** The connection to a target's address; it may not be open yet. */
-  connectionTo(target: DialTarget): AgentConnection {
-    const key = keyOf(target);
+  /**
+   * The connection to a target's address; it may not be open yet.
+   *
+   * @param use calls of different uses share no connection
+   */
+  connectionTo(target: DialTarget, use = ""): AgentConnection {
+    const key = `${use}\n${keyOf(target)}`;
     const known = this.#connections.get(key);
     if (known !== undefined) {
       return known;

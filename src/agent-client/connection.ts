@@ -30,8 +30,11 @@ const pingTimeoutMs = 20_000;
 const linkPingTimeoutMs = 8_000;
 /** The limit for the answer itself, whatever comes: a peer that does not read keeps all that is sent to it waiting. */
 const pongTimeoutMs = 5 * 60_000;
-/** Bytes before a ping behind which it may wait so long that silence tells nothing, either. */
-const mostBeforePing = 64 * 1024;
+/**
+ * Bytes sent before a ping, above which it may wait so long that silence tells nothing either: an agent that has vanished
+ * is then noticed after five minutes, or by heartbeats where a session's streams have them.
+ */
+const patientAboveBytes = 64 * 1024;
 
 export interface StreamOptions {
   /** True if nothing follows the header. */
@@ -300,12 +303,8 @@ class LiveSession {
       return;
     }
     this.#session.unref();
-    if (this.isCut) {
-      this.#session.destroy();
-      return;
-    }
-    if (this.#leaving) {
-      this.#session.close();
+    if (this.isCut || this.#leaving) {
+      this.#session.destroy(); // Closing would wait for the peer to read what it was sent.
       return;
     }
     this.#idleTimer = setTimeout(() => this.#session.destroy(), idleCloseMs).unref();
@@ -317,7 +316,9 @@ class LiveSession {
     }
     const limitMs = this.#link === undefined ? pingTimeoutMs : linkPingTimeoutMs;
     const sent = this.#session.socket?.bytesWritten ?? 0;
-    const mayBeSilent = this.#link === undefined && sent - this.#arrived > mostBeforePing;
+    // After a GOAWAY no ping is sent.
+    const mayBeSilent =
+      this.#leaving || (this.#link === undefined && sent - this.#arrived > patientAboveBytes);
     let received = this.#received;
     let waitedMs = 0;
     const check = (): void => {
@@ -330,7 +331,10 @@ class LiveSession {
       received = this.#received;
     };
     this.#pongTimer = setInterval(check, limitMs).unref();
-    this.#session.ping(() => {
+    this.#session.ping((error) => {
+      if (error !== null) {
+        return; // It was not sent.
+      }
       this.#arrived = sent;
       clearInterval(this.#pongTimer);
       this.#pongTimer = undefined;

@@ -184,32 +184,38 @@ test("an agent that is slow to answer has more time than one that nobody reaches
   socket.destroy();
 });
 
-/** A call after whose start the connection's pings get no answer, over a clock of the test's. */
-async function unanswered(t: TestContext, input: Buffer) {
+/** A call over a clock of the test's. */
+async function begun(t: TestContext) {
   const { port, sessions } = await serve(t);
   const connection = new AgentConnection(targetOf(port, agent.pin));
   t.after(() => connection.close());
   const before = await connection.request("POST", "/", {});
   const streams: ServerHttp2Stream[] = [];
-  (await until(() => sessions[0])).on("stream", (stream) => streams.push(stream));
+  const peer = await until(() => sessions[0]);
+  peer.on("stream", (stream) => streams.push(stream.on("error", () => {})));
   before.close();
   await once(before, "close");
   t.mock.timers.enable({ apis: ["setInterval", "setTimeout"] });
   const call = await connection.request("POST", "/", {});
   const failed = once(call, "error");
-  const session = call.session ?? assert.fail();
-  const pings = t.mock.method(session, "ping", () => true).mock;
   while (streams.at(-1)?.id !== call.id) {
     await setImmediate();
   }
+  return { peer, call, failed, session: call.session ?? assert.fail(), answers: streams.at(-1) };
+}
+
+/** A call after whose start the connection's pings get no answer. */
+async function unanswered(t: TestContext, input: Buffer) {
+  const { call, failed, session, answers } = await begun(t);
+  const pings = t.mock.method(session, "ping", () => true).mock;
   if (input.length > 0) {
-    streams.at(-1)?.resume();
+    answers?.resume();
     await new Promise((resolve) => call.write(input, resolve));
   }
   t.mock.timers.tick(10_000);
   assert.equal(pings.callCount(), 1);
   const answer = async (): Promise<void> => {
-    streams.at(-1)?.write("bytes");
+    answers?.write("bytes");
     await once(call, "data");
   };
   return { session, failed, answer };
@@ -245,13 +251,30 @@ test("a ping may wait behind input for five minutes, though nothing comes", asyn
   assert.match(String(await failed), /stopped answering/);
 });
 
-test("an idle connection to an agent that does not read ends with its time", async (t) => {
-  const path = join(directory, "unread.sock");
+test("a call that an agent finishes after a GOAWAY may be silent for five minutes, and no longer", async (t) => {
+  const { peer, session, failed } = await begun(t);
+  const left = once(session, "goaway");
+  peer.goaway(0, 2 ** 31 - 1);
+  await left;
+  for (let seconds = 0; seconds < 310; seconds += 10) {
+    assert.ok(!session.destroyed);
+    t.mock.timers.tick(10_000);
+    await setImmediate(); // A ping has failed.
+  }
+  assert.ok(session.destroyed);
+  assert.match(String(await failed), /stopped answering/);
+});
+
+/** A call of whose input an agent reads nothing, once much of it waits. */
+async function unread(t: TestContext, name: string) {
+  const path = join(directory, name);
+  const sockets: Socket[] = [];
   const server = createServer((socket) => {
     // Windows of 8 MiB, of which the agent then reads nothing.
     const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0, 0x80, 0, 0];
     socket.on("error", () => {}).write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0, 0x80, 0, 0]));
     t.after(() => socket.destroy());
+    sockets.push(socket);
   });
   await once(server.listen(path), "listening");
   t.after(() => server.close());
@@ -263,8 +286,23 @@ test("an idle connection to an agent that does not read ends with its time", asy
   call.write(Buffer.alloc(8 * 1024 * 1024));
   await setImmediate();
   await setImmediate();
+  return { call, session, socket: sockets[0] ?? assert.fail() };
+}
+
+test("an idle connection to an agent that does not read ends with its time", async (t) => {
+  const { call, session } = await unread(t, "unread.sock");
   call.destroy();
   await once(call, "close");
   t.mock.timers.tick(60_000);
+  assert.ok(session.destroyed);
+});
+
+test("a connection to an agent that does not read ends with its last call after a GOAWAY", async (t) => {
+  const { call, session, socket } = await unread(t, "left.sock");
+  const left = once(session, "goaway");
+  socket.write(Buffer.from([0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]));
+  await left;
+  call.destroy();
+  await once(call, "close");
   assert.ok(session.destroyed);
 });

@@ -131,7 +131,7 @@ test("an answer that is cut ends with the reason for which its connection did no
   assert.equal(decodeURIComponent(String(message)), reason);
 });
 
-test("tunnels of datagrams share a connection to their agent, and others do not", async () => {
+test("tunnels of datagrams share a connection to their agent, and no others do", async () => {
   await using resources = new AsyncDisposableStack();
   const path = join(scratchDirectory(), "agent.sock");
   const calls: ServerHttp2Stream[] = [];
@@ -161,6 +161,7 @@ test("tunnels of datagrams share a connection to their agent, and others do not"
   };
   assert.equal(await connectionsOf({ [datagramsHeader]: "1" }), 1);
   assert.equal(await connectionsOf({}), 3);
+  assert.equal(new Set(calls.map(({ session }) => session)).size, 4);
 });
 
 test("an agent may send 64 KiB of an answer ahead, and more of one that is read", async () => {

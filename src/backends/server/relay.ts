@@ -138,9 +138,12 @@ async function agentCall(
 ): Promise<Forwarding> {
   const { credentials } = target;
   const shown = typeof credentials === "function" ? await credentials() : credentials;
+  const isForDatagrams = headers[datagramsHeader] !== undefined;
+  // Input of a process would wait behind a flood of datagrams.
+  const use = isForDatagrams ? "datagrams" : undefined;
   return {
-    connection: agents.connectionTo({ ...target, credentials: shown }),
-    carriesInput: withInput.has(url.slice(relayedPrefix.length)) && headers[datagramsHeader] === undefined,
+    connection: agents.connectionTo({ ...target, credentials: shown }, use),
+    carriesInput: withInput.has(url.slice(relayedPrefix.length)) && !isForDatagrams,
     cutStatus: (message) => statusHeaders(Code.Unavailable, message),
   };
 }

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { isErrorKind } from "../../../common/errors.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import { LatestOnly } from "../../concurrency/latest-only.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -179,6 +180,21 @@ describe("a backend that ends while a run is released", () => {
     const drain = (_id: string, _run: object, signal: AbortSignal): Promise<void> =>
       Promise.resolve(signal.throwIfAborted());
     await releaseRun(0, { book, stored: { drain, isLogKept: false }, abandoned: ending.signal });
+  });
+
+  it("leaves that to the next one, too, where it takes long", async () => {
+    const { logger, warnings } = capturedLogger();
+    const { tasks, book } = bookOf();
+    const clock = new ManualClock();
+    const drain = (_id: string, _run: object, signal: AbortSignal): Promise<void> =>
+      new Promise((_, reject) => void onAbort(signal, () => reject(signal.reason)));
+    const stored = { drain, isLogKept: false };
+    const released = releaseRun(0, { book, stored, logger, clock, abandoned: ending.signal });
+    const left = assert.rejects(released, reason);
+    await new Promise(setImmediate); // The log is asked for.
+    await clock.advance(15_000);
+    await left;
+    assert.deepEqual([tasks.get(containerId)?.phase, warnings()], [TaskPhase.SERVING, []]);
   });
 
   it("does not wait for what a cloud tells of a task's end", async () => {

@@ -1,6 +1,7 @@
 /** Handles a container's task after the end of its main process, or the container's removal. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
+import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
@@ -20,6 +21,8 @@ const knownAfterMs = 10_000;
 const untoldLimitMs = 60_000;
 /** Time after which a released agent's task has ended and the cloud has reported it. */
 const toldAfterMs = 30_000;
+/** Time that a log which the cloud does not keep holds up the end of the backend, whose supervisor waits for 30 s. */
+const lastLogMs = 15_000;
 
 /**
  * Copies the log of an ended run, and lets its task linger or ends it.
@@ -185,8 +188,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   await book.noteEnd(task.containerId, { ...exit, error: error ?? "" }, task.phase);
   // Counted from the exit, like the agent does, however long the log takes. The agent's clock may be ahead.
   const leavesAtMs = Math.min(exit.finishedAt.getTime(), clock.nowMs()) + context.startSettings.lingerMs;
-  // The next backend may come once the agent has left: a log that nobody else has is taken now.
-  const ending = stored.isLogKept ? abandoned : new AbortController().signal;
+  // The next backend may come once the agent has left: a log that nobody else has is taken now if it comes soon.
+  using later = laterThan(abandoned, lastLogMs, clock);
+  const ending = stored.isLogKept ? abandoned : later.signal;
   await stored
     .drain(task.containerId, { agent: target, generation: task.generation }, ending)
     .catch((error: unknown) => {
@@ -216,6 +220,18 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     leavesAt: timestampFromMs(leavesAtMs),
   });
   watchDeparture(context, lingering);
+}
+
+/** Aborts so many milliseconds after a signal, with its reason, unless disposed before. */
+function laterThan(
+  signal: AbortSignal,
+  ms: number,
+  clock: Clock,
+): Disposable & { readonly signal: AbortSignal } {
+  const later = new AbortController();
+  const pending = new DisposableStack();
+  pending.use(onAbort(signal, () => void pending.use(after(clock, ms, () => later.abort(signal.reason)))));
+  return { signal: later.signal, [Symbol.dispose]: () => pending.dispose() };
 }
 
 /**
