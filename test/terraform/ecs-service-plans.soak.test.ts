@@ -242,6 +242,16 @@ describe("the ECS service module", () => {
       assert.ok(String(body["description"] ?? "").length > 10, name);
     }
   });
+
+  it("has memory for all that clients may have held at once, with Terraform and without", async () => {
+    const { variables } = await HclModule.parse(readSources("modules/ecs-service"));
+    const path = join(checkout, "deploy/container/task-definition.json");
+    const { cpu, memory } = JSON.parse(await readFile(path, "utf8")) as { cpu: string; memory: string };
+    const defaults = ["cpu", "memory"].map((name) => String(variables.get(name)?.["default"]));
+    assert.deepEqual(defaults, [cpu, memory]);
+    const [windowsMib, documentsMib] = [1024, 640]; // docs/security.md
+    assert.ok(Number(memory) >= 2 * (windowsMib + documentsMib), memory);
+  });
 });
 
 const applied = new Map<string, Promise<readonly PlannedResource[]>>();

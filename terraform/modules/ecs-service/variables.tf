@@ -186,9 +186,9 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of the service in MiB; Fargate has 2 to 8 GiB for each processor."
+  description = "Memory of the service in MiB; Fargate has 2 to 8 GiB for each processor. With less than the default, clients whose archives and registries demand all that they may have can end the service."
   type        = number
-  default     = 1024
+  default     = 4096
 
   validation {
     condition     = var.memory >= 512 && var.memory <= 30720 && var.memory % 512 == 0

@@ -414,6 +414,10 @@ describe("a task", () => {
       await assert.rejects(describeTask(task), refused);
       await assert.rejects(scene.client.send(new StopTaskCommand({ cluster, task })), refused);
     }
+    const elsewhere = "arn:aws:ecs:us-east-1:123456789012:task/other/0123456789abcdef0123456789abcdef";
+    const refused = isError("InvalidParameterException", /is for cluster other. Your cluster is sockerless/);
+    await assert.rejects(describeTask(elsewhere), refused);
+    await assert.rejects(scene.client.send(new StopTaskCommand({ cluster, task: elsewhere })), refused);
     const unknown = "arn:aws:ecs:us-east-1:123456789012:task/sockerless/0123456789abcdef0123456789abcdef";
     const { failures } = await describeTask(unknown);
     assert.deepEqual(failures, [{ arn: unknown, reason: "MISSING" }]);

@@ -106,6 +106,8 @@ export interface CloudTasks {
   readonly names: CloudNames;
   /** Maximum number of tasks that one call describes; calls fail or hang as a whole. */
   readonly describedAtOnce: number;
+  /** The place of a task, where one call describes those of one place only. */
+  placeOf?(task: string): string;
   /**
    * Whether it reports, some time after the agent has answered, when a task's images were pulled and its containers
    * started.
@@ -131,7 +133,7 @@ export interface CloudTasks {
    * @returns ends the listening
    */
   onEnd(task: string, ended: () => void): () => void;
-  /** Describes tasks, at most {@link describedAtOnce}. */
+  /** Describes tasks, at most {@link describedAtOnce}, of one {@link placeOf place}. */
   describe(tasks: readonly string[], signal: AbortSignal): Promise<DescribedTasks>;
   /** The names of this instance's tasks that should be running; may include ended ones. */
   listOwn(): Promise<readonly string[]>;

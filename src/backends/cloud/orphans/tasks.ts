@@ -9,7 +9,7 @@ const agentLimitMs = 5_000;
 
 /** An instance's running tasks; a cloud's list may include ended ones. @throws CloudError */
 export async function runningTasks(
-  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce">,
+  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce" | "placeOf">,
 ): Promise<readonly TaskView[]> {
   const listed = await describeAll(cloud, await cloud.listOwn(), new AbortController().signal);
   return whole(listed).filter(({ stopping, stopped }) => !stopping && !stopped);
@@ -20,7 +20,7 @@ export async function runningTasks(
  * another one's agent may just be unreachable.
  */
 export async function orphanedTasks(
-  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce" | "stop">,
+  cloud: Pick<CloudTasks, "listOwn" | "describe" | "describedAtOnce" | "placeOf" | "stop">,
   finder: Pick<AgentFinder, "meet">,
   own: string,
   known: Known,

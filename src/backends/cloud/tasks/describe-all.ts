@@ -8,12 +8,15 @@ export interface AllDescribed {
 }
 
 /** The part of a cloud that describes tasks. */
-export type Describing = Pick<CloudTasks, "describe" | "describedAtOnce">;
+export type Describing = Pick<CloudTasks, "describe" | "describedAtOnce" | "placeOf">;
 
 /** Splits tasks into batches of one call each. */
-export function byCall(tasks: readonly string[], { describedAtOnce }: Describing): readonly string[][] {
-  return Array.from({ length: Math.ceil(tasks.length / describedAtOnce) }, (_, call) =>
-    tasks.slice(call * describedAtOnce, (call + 1) * describedAtOnce),
+export function byCall(tasks: readonly string[], cloud: Describing): readonly string[][] {
+  const { describedAtOnce } = cloud;
+  return [...Map.groupBy(tasks, (task) => cloud.placeOf?.(task)).values()].flatMap((alike) =>
+    Array.from({ length: Math.ceil(alike.length / describedAtOnce) }, (_, call) =>
+      alike.slice(call * describedAtOnce, (call + 1) * describedAtOnce),
+    ),
   );
 }
 

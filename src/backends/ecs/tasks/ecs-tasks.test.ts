@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { ConflictException, type ECSClient } from "@aws-sdk/client-ecs";
 
 import { RequestStale, type TaskAnswer } from "../../cloud/contract/cloud-tasks.ts";
+import { describeAll } from "../../cloud/tasks/describe-all.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { AwsError } from "../aws/errors.ts";
 import { fakeClient, type Operations, refusal } from "../testing/fake-client.ts";
@@ -128,6 +129,40 @@ describe("the tasks of an instance", () => {
     await tasks.stop("arn:a", "the container has ended");
     await tasks.stop("arn:gone", "the container has ended");
     assert.equal(made("StopTask")[0]?.["reason"], "sockerless: the container has ended");
+  });
+
+  it("are described and stopped in the cluster that they were started in", async () => {
+    const of = (path: string): string => `arn:aws:ecs:eu-west-1:123456789012:task/${path}`;
+    const { tasks, made } = setUp({
+      DescribeTasks: ({ tasks: asked, cluster }) => {
+        const names = asked as string[];
+        if (names.some((task) => task !== of("old") && task !== of(`${cluster}/${task.at(-1)}`))) {
+          refusing(refusal("ecs", "DescribeTasks", "InvalidParameterException", "another cluster"))();
+        }
+        return { tasks: names.map((taskArn) => ({ taskArn })) };
+      },
+      StopTask: ({ cluster }) =>
+        cluster === "before"
+          ? refusing(refusal("ecs", "StopTask", "ClusterNotFoundException", "Cluster not found."))()
+          : {},
+    });
+    const all = [of("cluster/1"), of("before/2"), of("old"), of("before/3"), of("cluster/4")];
+    const { views, failed } = await describeAll(tasks, all, signal);
+    assert.deepEqual([new Set(views.map(({ task }) => task)), failed.size], [new Set(all), 0]);
+    assert.deepEqual(
+      made("DescribeTasks").map(({ cluster, tasks: asked }) => [cluster, asked]),
+      [
+        ["cluster", [of("cluster/1"), of("old"), of("cluster/4")]],
+        ["before", [of("before/2"), of("before/3")]],
+      ],
+    );
+    for (const task of all) {
+      await tasks.stop(task, "the container has ended");
+    }
+    assert.deepEqual(
+      made("StopTask").map(({ cluster }) => cluster),
+      ["cluster", "before", "cluster", "before", "cluster"],
+    );
   });
 
   it("write to streams of their own", () => {

@@ -1,4 +1,4 @@
-/** Tasks of one ECS cluster. */
+/** Tasks of an ECS cluster, and those that were started in another before the setting was changed. */
 import {
   ConflictException,
   DescribeTaskDefinitionCommand,
@@ -46,6 +46,9 @@ const grantDelayMs = 10_000;
 
 /** The tasks of a cluster, named by their ARNs. Every call throws AwsError. */
 export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
+  /** AWS refuses a call that names a task of another cluster. */
+  const clusterOf = (task: string): string => /:task\/([^/]+)\//.exec(task)?.[1] ?? cluster;
+
   const list = async (filter: Omit<ListTasksCommandInput, "cluster">): Promise<readonly string[]> => {
     const found: string[] = [];
     const pages = pagesOf(
@@ -88,6 +91,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
   return {
     names: { service: "ECS", run: "RunTask", place: "cluster", log: "CloudWatch", section: "ecs" },
     describedAtOnce: pageSize,
+    placeOf: clusterOf,
     tellsPhases: true,
 
     async run(request, abortSignal): Promise<TaskAnswer> {
@@ -113,9 +117,10 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
 
     async stop(task, reason) {
       try {
-        await ecs.send(new StopTaskCommand({ cluster, task, reason: ownReason + reason }));
+        await ecs.send(new StopTaskCommand({ cluster: clusterOf(task), task, reason: ownReason + reason }));
       } catch (error) {
-        if (!isAwsError(error, "InvalidParameterException", "ResourceNotFoundException")) {
+        const gone = ["InvalidParameterException", "ResourceNotFoundException", "ClusterNotFoundException"];
+        if (!isAwsError(error, ...gone)) {
           throw error;
         }
       }
@@ -124,7 +129,11 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
     onEnd: endsUnreported,
 
     async describe(asked, abortSignal) {
-      const command = new DescribeTasksCommand({ cluster, tasks: [...asked], include: ["TAGS"] });
+      const [first = ""] = asked;
+      const command = new DescribeTasksCommand({
+        ...{ cluster: clusterOf(first), tasks: [...asked] },
+        include: ["TAGS"],
+      });
       const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
       return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
     },

@@ -1,4 +1,7 @@
-/** Pods that have ended are deleted, once their containers have done with them: Kubernetes keeps them for long. */
+/**
+ * Pods that have ended, or cannot begin, are deleted, once their containers have done with them: Kubernetes keeps them for
+ * long, and what those request that cannot begin.
+ */
 import type { V1Pod } from "@kubernetes/client-node";
 
 import type { Clock } from "../../../common/clock.ts";
@@ -7,7 +10,7 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import { EndedTasks } from "../../cloud/tasks/ended-tasks.ts";
 import { containerAnnotation, formatTask } from "../names.ts";
 import { nameIn } from "./pod-requests.ts";
-import { isOver } from "./pod-view.ts";
+import { failedWait, isOver } from "./pod-view.ts";
 
 /** Parts of {@link EndedPods}. */
 export interface EndedPodsOptions {
@@ -19,9 +22,11 @@ export interface EndedPodsOptions {
   readonly logger: Logger;
 }
 
-/** Deletes pods that have ended. */
+/** Deletes pods that have ended, or cannot begin. */
 export class EndedPods {
   readonly #options: EndedPodsOptions;
+  /** The tasks of pods to be deleted: one that could not begin may have begun since. */
+  readonly #over = new Set<string>();
   readonly #ended: EndedTasks;
 
   constructor(options: EndedPodsOptions) {
@@ -29,20 +34,27 @@ export class EndedPods {
     this.#ended = new EndedTasks(options.clock, options.logger);
   }
 
-  /** Hears of a pod, which may have ended. */
+  /** Hears of a pod, which may have ended, or fail to begin. */
   hear(pod: V1Pod): void {
     const { name = "", uid = "", annotations = {}, deletionTimestamp } = pod.metadata ?? {};
     const task = formatTask({ pod: name, uid });
-    if (isOver(pod) && deletionTimestamp === undefined) {
-      const containerId = annotations[containerAnnotation] ?? "";
-      this.#ended.watch(task, async () => {
-        if (this.#isNeeded(task, name, containerId)) {
-          return false;
-        }
-        await this.#options.remove(task);
-        return true;
-      });
+    if (deletionTimestamp !== undefined || !(isOver(pod) || failedWait(pod) !== undefined)) {
+      this.#over.delete(task);
+      return;
     }
+    this.#over.add(task);
+    const containerId = annotations[containerAnnotation] ?? "";
+    this.#ended.watch(task, async () => {
+      if (!this.#over.has(task)) {
+        return true;
+      }
+      if (this.#isNeeded(task, name, containerId)) {
+        return false;
+      }
+      await this.#options.remove(task);
+      this.#over.delete(task);
+      return true;
+    });
   }
 
   async close(): Promise<void> {

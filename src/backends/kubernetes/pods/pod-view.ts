@@ -84,8 +84,7 @@ export function viewOf(pod: V1Pod, { deleted, stopped: isOurs, isEndDue = false 
   const ended = main?.state?.terminated;
   const over = deleted || isOver(pod);
   const leaving = over || metadata?.deletionTimestamp !== undefined;
-  const isUp = main?.state?.running !== undefined; // Then a failing sidecar does not end the pod.
-  const failed = over || isUp ? undefined : failedWait(pod);
+  const failed = over ? undefined : failedWait(pod);
   const interruption = isOurs || !leaving ? "" : interruptionOf(pod);
   const reason = failed ?? reasonOf(pod, over, interruption);
   return {
@@ -137,9 +136,15 @@ function quotesNode(reason: string): boolean {
   return /\bdeleted in Kubernetes\b/.test(reason);
 }
 
-/** The words of a container that waits for what does not come; undefined: none does. */
-function failedWait({ status }: V1Pod): string | undefined {
-  for (const { name, state } of statusesOf(status)) {
+/**
+ * The words of a container that waits for what does not come, and keeps main from starting; undefined: none does. While main
+ * runs, a failing sidecar does not end the pod.
+ */
+export function failedWait(pod: V1Pod): string | undefined {
+  if (mainOf(pod)?.state?.running !== undefined) {
+    return undefined;
+  }
+  for (const { name, state } of statusesOf(pod.status)) {
     const { reason = "", message = "" } = state?.waiting ?? {};
     if (failedWaits.test(reason)) {
       const of = name === mainContainerName ? "" : ` (${name})`;

@@ -33,6 +33,14 @@ export function taskOperations(
       context: { ...inCluster(cluster), ...resourceTagContext(tags.of(resource)) },
     };
   };
+  const checkReference = (reference: string, cluster: string | undefined): void => {
+    checkTaskReference(reference);
+    const named = /:task\/([^/]+)\//.exec(reference)?.[1];
+    const name = clusters.get(cluster).name;
+    if (named !== undefined && named !== name) {
+      throw invalid(`Invalid identifier: Identifier is for cluster ${named}. Your cluster is ${name}`);
+    }
+  };
   const visible = (clusterArn: string, reference: string): TaskRun | undefined => {
     const run = tasks.find(clusterArn, reference);
     return run !== undefined && tasks.isVisible(run.task) ? run : undefined;
@@ -86,8 +94,7 @@ export function taskOperations(
     StopTask: {
       access: ({ cluster, task = "" }) => [onTask("StopTask", cluster, task)],
       run: ({ cluster, task = "", reason = "Task stopped by user" }) => {
-        clusters.get(cluster);
-        checkTaskReference(task);
+        checkReference(task, cluster);
         const run = visible(clusters.arnOf(cluster), task);
         if (run === undefined) {
           throw invalid("The referenced task was not found.");
@@ -134,7 +141,9 @@ export function taskOperations(
         if (references.length > 100) {
           throw invalid("tasks can have at most 100 items.");
         }
-        references.forEach(checkTaskReference);
+        for (const reference of references) {
+          checkReference(reference, cluster);
+        }
         const clusterArn = clusters.arnOf(cluster);
         const found = [];
         const failures = [];
