@@ -63,6 +63,19 @@ test("streams share a session, but no two that carry input", async (t) => {
   assert.equal(sessions.length, 3);
 });
 
+test("opening streams that carry input takes looks that grow with the sessions only", async (t) => {
+  const { path, sessions } = await serve(t);
+  const connection = connectionTo(t, path);
+  const prototype: object = Object.getPrototypeOf(
+    Object.getPrototypeOf((await open(connection)).session ?? assert.fail("no session")),
+  );
+  const { get: closed } = Object.getOwnPropertyDescriptor(prototype, "closed") ?? {};
+  const looks = t.mock.getter(prototype as { closed: unknown }, "closed", closed);
+  const opened = await Promise.all(Array.from({ length: 100 }, () => open(connection, true)));
+  assert.ok(looks.mock.callCount() < 4 * opened.length ** 2, `${looks.mock.callCount()} looks`);
+  await until(() => sessions.length === opened.length || undefined);
+});
+
 test("the session of input that has ended takes the next input", async (t) => {
   const { path, sessions } = await serve(t);
   const connection = connectionTo(t, path);

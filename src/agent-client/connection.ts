@@ -75,7 +75,7 @@ export class AgentConnection {
   readonly #target: AgentTarget;
   readonly #options: ConnectionOptions;
   readonly #sessions = new Set<LiveSession>();
-  #dialling: Promise<void> | undefined;
+  #dialling: Promise<LiveSession> | undefined;
   #closed: boolean = false;
   readonly #sessionOf = new WeakMap<ClientHttp2Stream, LiveSession>();
 
@@ -105,6 +105,7 @@ export class AgentConnection {
     headers: OutgoingHttpHeaders,
     options: StreamOptions = {},
   ): Promise<ClientHttp2Stream> {
+    let dialled: LiveSession | undefined;
     for (;;) {
       if (this.#closed) {
         throw new ConnectError(
@@ -112,10 +113,12 @@ export class AgentConnection {
           Code.Unavailable,
         );
       }
-      const session = [...this.#sessions].find((live) => live.hasRoomFor(options));
+      // Thousands may wait: each looks at the new session only, and the one that dials next at all of them.
+      const mayDial = dialled === undefined || this.#dialling === undefined;
+      const session = [dialled, ...(mayDial ? this.#sessions : [])].find((live) => live?.hasRoomFor(options));
       if (session === undefined) {
         this.#dialling ??= this.#dial();
-        await this.#dialling;
+        dialled = await this.#dialling;
         continue;
       }
       try {
@@ -161,7 +164,7 @@ export class AgentConnection {
     }
   }
 
-  async #dial(): Promise<void> {
+  async #dial(): Promise<LiveSession> {
     try {
       const { credentials } = this.#target;
       const shown = typeof credentials === "function" ? await credentials() : credentials;
@@ -185,6 +188,7 @@ export class AgentConnection {
           Code.Unavailable,
         );
       }
+      return live;
     } finally {
       this.#dialling = undefined;
       this.#noteIdle();

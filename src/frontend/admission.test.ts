@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { serveApi } from "../../test/support/docker-api.ts";
-import { RawClient } from "../../test/support/raw-client.ts";
+import { hijackRequest, RawClient } from "../../test/support/raw-client.ts";
 import { until } from "../../test/support/until.ts";
 import { systemClock } from "../common/clock.ts";
 import { createLogger } from "../common/logger.ts";
@@ -16,9 +21,13 @@ import {
   TooManyRequests,
   usualLimits,
 } from "./admission.ts";
+import type { Outcome } from "../agent-client/agent-stream.ts";
+import { HijackedConnection } from "./hijack.ts";
 import { routes as allRoutes } from "./route-table.ts";
-import type { ReplyRoute } from "./router.ts";
+import type { HijackRoute, ReplyRoute } from "./router.ts";
 import type { HandOver } from "./streams/hand-over.ts";
+import { StreamError, type StreamLink } from "./streams/stream-link.ts";
+import { streamToClient } from "./streams/stream-to-client.ts";
 
 const never = 2 ** 30;
 
@@ -201,6 +210,64 @@ test("an upload that an agent reads is under way until it is answered", async (t
   clients.push(put());
   await until(() => answers(200) === 11 || undefined);
   assert.equal(taken, 11);
+  for (const client of clients) {
+    client.close();
+  }
+});
+
+test("a stream is under way until the agent that has its client is done, however it ends", async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), "agent-offers-"));
+  t.after(() => rm(directory, { recursive: true }));
+  const living = join(directory, "agent.sock");
+  const agent = createServer().listen(living);
+  t.after(() => agent.close());
+  await once(agent, "listening");
+  const ends: PromiseWithResolvers<Outcome>[] = [];
+  let offeredAt = living;
+  const handOver = { mayHandOver: () => false, give: async () => undefined } as unknown as HandOver;
+  const unknown = (): Promise<never> => Promise.reject(new Error("the backend is gone"));
+  const route: HijackRoute = {
+    method: "POST",
+    path: "/start",
+    kind: "exec",
+    hijack: true,
+    async handler(context) {
+      const end = Promise.withResolvers<Outcome>();
+      ends.push(end);
+      const link = { offer: { socket: offeredAt, token: "t" }, ended: end.promise } as unknown as StreamLink;
+      const shown = { stdin: true, multiplexed: false, onExit: unknown, onCut: unknown, onDetach: unknown };
+      await streamToClient(context, new HijackedConnection(context).accept(false), link, shown);
+    },
+  };
+  const limits = { working: 256, workingMs: never, descriptors: 16 };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const api = await serveApi(t, () => {}, [route], logger, systemClock, handOver, limits);
+  const clients: RawClient[] = [];
+  const started = async (): Promise<boolean> => {
+    const client = new RawClient(api.socket).send(hijackRequest("/start"));
+    clients.push(client);
+    await client.answered();
+    return client.header.startsWith("HTTP/1.1 101 ");
+  };
+  for (let n = 0; n < 3; n++) {
+    assert.ok(await started());
+  }
+  assert.equal(await started(), false);
+  const lost = new StreamError({ kind: "unavailable", message: "the agent was silent", exitCode: 0 });
+  const endings: readonly ((end: PromiseWithResolvers<Outcome> | undefined) => void)[] = [
+    (end) => end?.resolve({ kind: "detached" }),
+    (end) => end?.resolve({ kind: "exit", exitCode: 0 }), // It cannot be recorded.
+    (end) => end?.reject(lost), // Its agent lives.
+  ];
+  for (const [at, finish] of endings.entries()) {
+    offeredAt = at === endings.length - 1 ? join(directory, "dead.sock") : living;
+    finish(ends[at]);
+    await until(async () => (await started()) || undefined);
+    assert.equal(await started(), false);
+  }
+  ends.at(-1)?.reject(lost);
+  await until(async () => (await started()) || undefined);
+  assert.equal(await started(), false);
   for (const client of clients) {
     client.close();
   }

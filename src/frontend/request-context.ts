@@ -100,6 +100,8 @@ export interface HijackContext extends RequestContext {
   readonly head: Buffer;
   /** Headers of every answer. */
   readonly headers: Readonly<Record<string, string>>;
+  /** Counts the request as under way after its handler has returned, until a promise settles. */
+  readonly keepTurn: (until: Promise<unknown>) => void;
   /**
    * Called by the handler right before its first byte of the answer. Until then an error that the handler throws is
    * written as an HTTP error and the connection is closed; from then on errors travel in the stream, the socket belongs to

@@ -267,10 +267,7 @@ export class DockerApiServer {
       using turns = new DisposableStack();
       const turn = raw.taken === undefined ? await this.#turnOf(match, request, exchange) : admittedAtOnce;
       turns.use(turn);
-      const keepTurn = (until: Promise<unknown>): void => {
-        const kept = turns.move();
-        void until.finally(() => kept.dispose()).catch(() => {});
-      };
+      const keepTurn = keeperOf(turns);
       response.beforeHeader = turn.answers;
       using held = new DisposableStack();
       const context = this.#context(request, match, exchange);
@@ -314,14 +311,16 @@ export class DockerApiServer {
         throw new Error("a connection handed over for nothing"); // #mayHijack has ruled this out.
       }
       isText = match.route.refusesInText === true;
-      using turn = await this.#turnOf(match, request, exchange);
+      using turns = new DisposableStack();
+      const turn = turns.use(await this.#turnOf(match, request, exchange));
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
         status = 101;
         turn.answers();
       };
-      await match.route.handler({ ...context, socket, head, headers, takeOver });
+      const keepTurn = keeperOf(turns);
+      await match.route.handler({ ...context, socket, head, headers, keepTurn, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -445,4 +444,12 @@ function hasArrivedWhole(request: IncomingMessage): boolean {
 /** Why a request failed: our abort's reason says more than the "cancelled" that it caused. */
 function failureOf(caught: unknown, { end: { signal } }: Exchange): unknown {
   return signal.aborted && signal.reason instanceof SockerlessError ? signal.reason : caught;
+}
+
+/** Lets a request's handler keep its turn until a promise settles, however it does. */
+function keeperOf(turns: DisposableStack): (until: Promise<unknown>) => void {
+  return (until) => {
+    const kept = turns.move();
+    void until.finally(() => kept.dispose()).catch(() => {});
+  };
 }

@@ -50,7 +50,8 @@ test("what a client sent while there was no room for it arrives, also when its c
   const exchange = new AbortController();
   socket.once("close", () => exchange.abort(new Error("the client is gone")));
   const logger = createLogger({ level: "silent", process: "test" });
-  const context = { logger, signal: exchange.signal, services: { handOver: undefined } };
+  const keepTurn = (): void => assert.fail("nothing is handed on");
+  const context = { logger, signal: exchange.signal, keepTurn, services: { handOver: undefined } };
   const onDetach = (): Promise<void> => Promise.resolve();
   const ended = streamToClient(context, socket, link, { stdin: true, multiplexed: false, onDetach });
 

@@ -93,7 +93,8 @@ async function handed(t: TestContext) {
     onExit: (code: number) => Promise.resolve(void told.push(`exit ${code}`)),
     onCut: () => Promise.resolve(told.push("cut") === 0),
   };
-  const context = { logger, signal: new AbortController().signal, services: { handOver } };
+  const { signal } = new AbortController();
+  const context = { logger, signal, keepTurn: () => {}, services: { handOver } };
   const onDetach = (): Promise<void> => Promise.resolve();
   await streamToClient(context, socket, link, { stdin: true, multiplexed: false, ...ends, onDetach });
   return { agent, client, server, worker, told, received: () => received };
@@ -258,7 +259,8 @@ for (const ends of ["before", "behind"] as const) {
         () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
       );
     }
-    const context = { logger, signal: new AbortController().signal, services: { handOver } };
+    const { signal } = new AbortController();
+    const context = { logger, signal, keepTurn: () => {}, services: { handOver } };
     const onDetach = (): Promise<void> => Promise.resolve();
     const over = streamToClient(context, socket, link, { stdin: true, multiplexed: false, onDetach });
     await inputEnded;

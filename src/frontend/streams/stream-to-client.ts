@@ -28,10 +28,10 @@ export interface StreamToClient {
 /**
  * Copies both ways, then closes the client's connection: normally if the process ended or the client detached, else
  * with an error message and abnormally, so that a cut stream is not taken for success. Returns as soon as the agent has
- * taken the client's connection.
+ * taken the client's connection; the request then stays under way until the agent is done.
  */
 export async function streamToClient(
-  context: Pick<HijackContext, "logger" | "signal"> & {
+  context: Pick<HijackContext, "keepTurn" | "logger" | "signal"> & {
     readonly services: Pick<FrontendServices, "handOver">;
   },
   socket: Duplex,
@@ -48,7 +48,7 @@ export async function streamToClient(
       early = await handOver.give(socket, link.offer, link.handed);
       if (early === undefined) {
         context.logger.debug("a stream is handed on");
-        void followHanded(context, socket, link, link.offer.socket, shown);
+        context.keepTurn(followHanded(context, socket, link, link.offer.socket, shown));
         return;
       }
       link.keep();
