@@ -105,7 +105,7 @@ func TestDockerfilesThatMayExceedALimitAreRefused(t *testing.T) {
 		"labels of many variables":                {"FROM busybox\nARG " + strings.ReplaceAll(numbered(5000, "a%d=x"), "\n", " ") + "\nLABEL " + strings.ReplaceAll(numbered(5000, "b%d=$z"), "\n", " ") + "\n", nil, instructions},
 		"a label of many unset variables":         {"FROM busybox\nARG " + strings.ReplaceAll(numbered(5000, "a%d=x"), "\n", " ") + "\nLABEL b=" + strings.ReplaceAll(numbered(5000, "$b%d"), "\n", ""), nil, instructions},
 		"steps after many assignments":            {"FROM busybox\nENV " + strings.Repeat("a=x ", 11000) + "\n" + repeated("RUN true", 100), nil, instructions},
-		"instructions of many variables":        {"FROM busybox\n" + variablesOfLines(5, 5000), nil, instructions},
+		"instructions of many variables":          {"FROM busybox\n" + variablesOfLines(5, 5000), nil, instructions},
 		"deep nesting":                            {"FROM busybox\nLABEL y=" + strings.Repeat("${y:-", 1000) + strings.Repeat("}", 1000), nil, "more than 100 deep"},
 		"a named context's variables":             {"FROM busybox\n" + repeated("ENV a=$a$a", 12), options{"input-metadata:1": metadataOf(t, []string{"a=" + large}, nil)}, `"a"`},
 		"a named context's triggers":              {"FROM busybox\n", options{"input-metadata:1": metadataOf(t, nil, doubling("ENV", 25))}, variable},
