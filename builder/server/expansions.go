@@ -166,6 +166,7 @@ func (e *expansions) addConfig(config []byte) error {
 			return err
 		}
 	}
+	e.images.assigned = max(e.images.assigned, int64(len(image.Config.Env)))
 	for name, value := range map[string]string{workdir: image.Config.WorkingDir, user: image.Config.User, shellWords: strings.Join(image.Config.Shell, " ")} {
 		if err := e.images.set(name, int64(len(value))); err != nil {
 			return err
@@ -214,7 +215,9 @@ type stageBound struct {
 	// Longest value of the variables whose names are expanded: any name may be one of them.
 	unnamed int64
 	// Bound of all variables with their names.
-	sum      int64
+	sum int64
+	// Assignments so far. BuildKit lists them all, repeated ones too, wherever it looks a variable up.
+	assigned int64
 	triggers []*instruction
 	history  int64
 }
@@ -250,6 +253,9 @@ func (s *stageBound) setUnnamed(name string, length, value int64) error {
 	return nil
 }
 
+// listed bounds a list of all assignments.
+func (s *stageBound) listed() int64 { return times(s.assigned, variableBytes) }
+
 func (s *stageBound) value(name string) int64 {
 	value, ok := s.variables[name]
 	if !ok {
@@ -267,6 +273,7 @@ func (s *stageBound) add(base *stageBound) {
 		s.unnamed = max(s.unnamed, base.unnamed)
 		s.sum = max(s.sum, base.sum)
 	}
+	s.assigned = max(s.assigned, base.assigned)
 	s.triggers = append(s.triggers, base.triggers...)
 	s.history = max(s.history, base.history)
 }
@@ -390,6 +397,7 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 			if err := stage.set(argument.Key, max(given, value)); err != nil {
 				return err
 			}
+			stage.assigned++
 		}
 		return nil
 	case *instructions.EnvCommand:
@@ -407,7 +415,7 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		}
 		for _, file := range command.Files { // displayed with its first line
 			first, _, _ := strings.Cut(strings.TrimSpace(file.Data), "\n")
-			if _, err := e.word(command.String()+" ("+first+")", stage, e.escape, false); err != nil {
+			if err := e.displayed(command.String()+" ("+first+")", stage); err != nil {
 				return err
 			}
 		}
@@ -451,10 +459,10 @@ func (e *estimate) run(each *instruction, stage *stageBound) error {
 		}
 	}
 	// A step is displayed with its expanded text, and contains what its stage has.
-	if _, err := e.word(each.node.Original, stage, e.escape, false); err != nil {
+	if err := e.displayed(each.node.Original, stage); err != nil {
 		return err
 	}
-	return e.add(plus(stage.sum, e.shared))
+	return e.add(plus(max(stage.sum, stage.listed()), e.shared))
 }
 
 // addSources adds what the linter matches of a COPY or an ADD; other instructions have no sources.
@@ -501,6 +509,11 @@ func (e *estimate) runEnv(command *instructions.EnvCommand, stage *stageBound) e
 		if err != nil {
 			return err
 		}
+		// The image's configuration compares its name with all others.
+		if err := e.add(stage.assigned); err != nil {
+			return err
+		}
+		stage.assigned++
 	}
 	return nil
 }
@@ -554,8 +567,22 @@ func stepOptions(options map[string]string) (sum int64) {
 	return sum
 }
 
-// word adds a word and returns its bound.
+// word adds a word and returns its bound. The linter compares each variable that is unset with all names.
 func (e *estimate) word(text string, stage *stageBound, escape rune, raw bool) (int64, error) {
+	return e.expanded(text, stage, escape, raw, strings.Count(text, "$"))
+}
+
+// displayed adds a text that is displayed, which the linter leaves.
+func (e *estimate) displayed(text string, stage *stageBound) error {
+	_, err := e.expanded(text, stage, e.escape, false, min(strings.Count(text, "$"), 1))
+	return err
+}
+
+// expanded adds a text for which all assignments are listed so many times, and returns its bound.
+func (e *estimate) expanded(text string, stage *stageBound, escape rune, raw bool, lists int) (int64, error) {
+	if err := e.add(times(int64(lists), stage.listed())); err != nil {
+		return 0, err
+	}
 	word := &wordBound{text: []rune(text), escape: escape, raw: raw, value: stage.value}
 	length, _ := word.until(-1)
 	if word.tooDeep {

@@ -251,7 +251,7 @@ var maxWebConnections = func() int64 {
 }()
 
 // webDialer connects builds to the web.
-var webDialer = &dialer{silence: 5 * time.Minute, patience: 30 * time.Second, places: semaphore.NewWeighted(maxWebConnections)}
+var webDialer = &dialer{silence: 5 * time.Minute, patience: 30 * time.Second, grace: 30 * time.Second, places: semaphore.NewWeighted(maxWebConnections)}
 
 // dialer bounds connections, refuses those to metadata services, and ends those on which nothing is read or written for
 // too long: a server that falls silent would hold up every build with the same step.
@@ -259,14 +259,65 @@ type dialer struct {
 	silence time.Duration
 	// Bounds the wait for a place: net/http dials on when a request has ended.
 	patience time.Duration
-	places   *semaphore.Weighted
+	// A connection without progress for longer gives its place to one that waits.
+	grace  time.Duration
+	places *semaphore.Weighted
+
+	mu    sync.Mutex
+	conns map[*impatientConn]struct{}
+}
+
+// progressBytes is how much a connection moves to make progress: a server may send a byte now and then for ever.
+const progressBytes = 16 << 10
+
+// makePlace closes the connection that has made no progress for longest, if that is longer than the grace, or returns the
+// time until it will be.
+func (d *dialer) makePlace() time.Duration {
+	d.mu.Lock()
+	var oldest *impatientConn
+	for each := range d.conns {
+		if oldest == nil || each.progressed.Before(oldest.progressed) {
+			oldest = each
+		}
+	}
+	left := d.grace
+	if oldest != nil {
+		left -= time.Since(oldest.progressed)
+	}
+	if left <= 0 {
+		delete(d.conns, oldest)
+	}
+	d.mu.Unlock()
+	if left > 0 {
+		return left
+	}
+	_ = oldest.Close()
+	return d.grace
+}
+
+// wait takes a place.
+func (d *dialer) wait(ctx context.Context) error {
+	if d.places.TryAcquire(1) {
+		return nil
+	}
+	for {
+		again, cancel := context.WithTimeout(ctx, d.makePlace())
+		err := d.places.Acquire(again, 1)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
 }
 
 func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
 	defer cancel()
-	if d.places.Acquire(waiting, 1) != nil {
-		return nil, context.Cause(waiting)
+	if err := d.wait(waiting); err != nil {
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -283,14 +334,30 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 	if err != nil {
 		return nil, err
 	}
-	return &impatientConn{Conn: conn, silence: d.silence, leave: sync.OnceFunc(func() { d.places.Release(1) })}, nil
+	made := &impatientConn{Conn: conn, dialer: d, progressed: time.Now()}
+	made.leave = sync.OnceFunc(func() {
+		d.mu.Lock()
+		delete(d.conns, made)
+		d.mu.Unlock()
+		d.places.Release(1)
+	})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conns == nil {
+		d.conns = map[*impatientConn]struct{}{}
+	}
+	d.conns[made] = struct{}{}
+	return made, nil
 }
 
 // impatientConn fails once its peer is silent for too long. Written bytes count as well: a server answers an upload at
 // its end.
 type impatientConn struct {
 	net.Conn
-	silence time.Duration
+	dialer *dialer
+	// The last progress, and the bytes since.
+	progressed time.Time
+	moved      int
 	// Gives the place back.
 	leave func()
 }
@@ -301,17 +368,29 @@ func (c *impatientConn) Close() error {
 }
 
 func (c *impatientConn) Read(into []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(c.silence)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.dialer.silence)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Read(into)
+	n, err := c.Conn.Read(into)
+	c.progress(n)
+	return n, err
+}
+
+func (c *impatientConn) progress(bytes int) {
+	c.dialer.mu.Lock()
+	defer c.dialer.mu.Unlock()
+	if c.moved += bytes; c.moved >= progressBytes {
+		c.moved, c.progressed = 0, time.Now()
+	}
 }
 
 func (c *impatientConn) Write(from []byte) (int, error) {
-	if err := c.SetDeadline(time.Now().Add(c.silence)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(c.dialer.silence)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(from)
+	n, err := c.Conn.Write(from)
+	c.progress(n)
+	return n, err
 }
 
 // Download downloads a file, up to the limit of contexts.

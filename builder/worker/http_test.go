@@ -266,7 +266,7 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	}))
 	defer server.Close()
 	transport := webTransport(nil)
-	transport.DialContext = (&dialer{200 * time.Millisecond, webDialer.patience, webDialer.places}).DialContext
+	transport.DialContext = (&dialer{silence: 200 * time.Millisecond, patience: webDialer.patience, grace: webDialer.grace, places: webDialer.places}).DialContext
 	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
 	must(t, err)
 	defer answer.Body.Close()
@@ -320,7 +320,7 @@ func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	must(t, err)
 	defer listener.Close()
 	address := listener.Addr().String()
-	bounded := &dialer{silence: time.Minute, patience: 10 * time.Millisecond, places: semaphore.NewWeighted(2)}
+	bounded := &dialer{silence: time.Minute, patience: 10 * time.Millisecond, grace: time.Hour, places: semaphore.NewWeighted(2)}
 	dial := func() (net.Conn, error) { return bounded.DialContext(t.Context(), "tcp", address) }
 	first, err := dial()
 	must(t, err)
@@ -340,6 +340,42 @@ func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	}
 	must(t, first.Close())
 	must(t, third.Close())
+}
+
+func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := &dialer{silence: time.Minute, patience: time.Minute, grace: time.Hour, places: semaphore.NewWeighted(2)}
+	dial := func() (*impatientConn, net.Conn) {
+		conn, err := bounded.DialContext(t.Context(), "tcp", listener.Addr().String())
+		must(t, err)
+		there, err := listener.Accept()
+		must(t, err)
+		t.Cleanup(func() { conn.Close(); there.Close() })
+		return conn.(*impatientConn), there
+	}
+	busy, busyThere := dial()
+	slow, slowThere := dial()
+	for _, each := range []*impatientConn{busy, slow} {
+		each.progressed = time.Now().Add(-2 * time.Hour)
+	}
+	_, err = busyThere.Write(make([]byte, progressBytes))
+	must(t, err)
+	_, err = io.ReadFull(busy, make([]byte, progressBytes))
+	must(t, err)
+	_, err = slowThere.Write([]byte{0})
+	must(t, err)
+	_, err = io.ReadFull(slow, make([]byte, 1))
+	must(t, err)
+	dial()
+	_, err = slow.Write([]byte{0})
+	assert.Check(t, is.ErrorIs(err, net.ErrClosed), "the one of a byte now and then")
+	_, err = busy.Write([]byte{0})
+	assert.Check(t, err, "the busy one")
+	if left := bounded.makePlace(); left <= 0 || bounded.places.TryAcquire(1) {
+		t.Error("a connection within its grace gave way")
+	}
 }
 
 func TestConnectionsOfAllTransportsCount(t *testing.T) {
