@@ -3,14 +3,14 @@ import { it } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
-import { ContainerRecordSchema, NetworkRecordSchema } from "../../../../gen/sockerless/state/v1/state_pb.ts";
-import { ContainerTable } from "../../../state/container-table.ts";
-import { NetworkTable } from "../../../state/network-table.ts";
-import type { State } from "../../../state/state.ts";
-import type { EngineContext } from "../../context.ts";
-import { PulledImages } from "../../inner/pulled-images.ts";
-import { Realm } from "../../inner/realm.ts";
-import { findNetwork } from "./networks.ts";
+import { ContainerRecordSchema, NetworkRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { ContainerTable } from "../../state/container-table.ts";
+import { NetworkTable } from "../../state/network-table.ts";
+import type { State } from "../../state/state.ts";
+import type { EngineContext } from "../context.ts";
+import { PulledImages } from "./pulled-images.ts";
+import { Realm } from "./realm.ts";
+import { findNetwork } from "../networks/decisions/networks.ts";
 
 const rootId = "f".repeat(64);
 const idOf = (index: number): string => index.toString(16).padStart(4, "0").repeat(16);
