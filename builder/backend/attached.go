@@ -25,10 +25,11 @@ type Stdio struct {
 	Stdout, Stderr io.Writer
 }
 
-// RunAttached creates a container with an open stdin, starts it attached to its main process from the first byte on,
-// returns the exit code, and calls remove with its ID at its end. If the backend goes away meanwhile, another container is created and gets the
-// input from its start, unless the first one's output was already passed on: then it is an error, because the dialogue
-// cannot be repeated. A reader of stdin that blocks does so beyond the return.
+// RunAttached creates a container with an open stdin, starts it attached to its main process from the first byte on, and
+// returns the exit code. When the run ends it calls remove with the container's ID, once for each container. If the backend
+// goes away meanwhile, another container is created and gets the input from its start, unless the first one's output was
+// already passed on: then it is an error, because the dialogue cannot be repeated. A reader of stdin that blocks does so
+// beyond the return.
 func (c *Client) RunAttached(ctx context.Context, config *backendv1.ContainerConfig, host *backendv1.HostConfig, secrets Secrets, stdio Stdio, started func(), remove func(id string)) (code int64, err error) {
 	config.OpenStdin, config.StdinOnce = true, true
 	from := readAhead(stdio.Stdin)

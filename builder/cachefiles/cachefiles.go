@@ -60,8 +60,8 @@ func DropDamaged(ctx context.Context, directory string, check []string) error {
 	return nil
 }
 
-// noThread is in the last words of a Go program that gets no thread. One that crashes over its data has the same exit code,
-// and so has one whose data make it ask for more memory than there is.
+// noThread is printed by a Go program that gets no thread. Its exit code is that of a crash over damaged data; a lack of
+// memory counts as damage, because damaged data may ask for any amount.
 const noThread = "fatal error: newosproc"
 
 // damageOf returns the first line of a damage report; empty: the file is intact.
@@ -87,7 +87,8 @@ func damageOf(ctx context.Context, file string, check []string) (string, error) 
 	return reason, nil
 }
 
-// Check reads a database until its first error, which it returns. A damaged one may crash the process, and stays open.
+// Check returns a database's first error. On an error the file stays open, since its process ends; a damaged file may also
+// crash it.
 func Check(file string) error {
 	db, err := bolt.Open(file, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {

@@ -572,7 +572,7 @@ func (e *estimate) word(text string, stage *stageBound, escape rune, raw bool) (
 	return e.expanded(text, stage, escape, raw, strings.Count(text, "$"))
 }
 
-// displayed adds a text that is displayed, which the linter leaves.
+// displayed adds a text that is displayed, which the linter does not look at: one list, however many variables it has.
 func (e *estimate) displayed(text string, stage *stageBound) error {
 	_, err := e.expanded(text, stage, e.escape, false, min(strings.Count(text, "$"), 1))
 	return err
@@ -667,7 +667,7 @@ func (e *estimate) addImage(name string) {
 func (e *estimate) add(length int64) error {
 	e.sum = plus(e.sum, length)
 	if sum := times(e.sum, e.platforms); sum > maxExpanded {
-		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, once expanded, with their ports and history, more than the %d that they may have", sum, maxExpanded)
+		return fmt.Errorf("the Dockerfile's instructions may have %d bytes or more, once expanded, with their ports, history and lists of variables, more than the %d that they may have", sum, maxExpanded)
 	}
 	return nil
 }

@@ -320,7 +320,7 @@ class LiveSession {
     }
     const limitMs = this.#link === undefined ? pingTimeoutMs : linkPingTimeoutMs;
     const sent = this.#session.socket?.bytesWritten ?? 0;
-    // After a GOAWAY no ping is sent.
+    // After a GOAWAY no ping is sent: its streams have five minutes, whatever comes.
     const mayBeSilent =
       this.#leaving || (this.#link === undefined && sent - this.#arrived > patientAboveBytes);
     let received = this.#received;

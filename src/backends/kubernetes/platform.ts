@@ -73,7 +73,7 @@ export async function kubernetesPlatform(
     },
   });
   const endedPods = new EndedPods({
-    remove: (task) => tasks.stop(task, "it has ended"),
+    remove: (task) => tasks.stop(task, "it is not needed any more"),
     recordOf: (containerId, task) =>
       containerId === ""
         ? [...state.tasks.values()].find((record) => record.task === task)

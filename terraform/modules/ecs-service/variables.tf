@@ -186,7 +186,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "Memory of the service in MiB; Fargate has 2 to 8 GiB for each processor. With less than the default, clients whose archives and registries demand all that they may have can end the service."
+  description = "Memory of the service in MiB; Fargate has 2 to 8 GiB for each processor: with 256 CPU units, set 2048 at most. With less than the default, clients whose archives and registries demand all that they may have can end the service."
   type        = number
   default     = 4096
 

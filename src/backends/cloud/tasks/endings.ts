@@ -21,7 +21,7 @@ const knownAfterMs = 10_000;
 const untoldLimitMs = 60_000;
 /** Time after which a released agent's task has ended and the cloud has reported it. */
 const toldAfterMs = 30_000;
-/** Time that a log which the cloud does not keep holds up the end of the backend, whose supervisor waits for 30 s. */
+/** The longest that a log which the cloud does not keep holds up the end of the backend, whose supervisor waits for 30 s. */
 const lastLogMs = 15_000;
 
 /**

@@ -165,6 +165,21 @@ describe("the tasks of an instance", () => {
     );
   });
 
+  it("are gone with the cluster that they were started in, unless that is the configured one", async () => {
+    const DescribeTasks = refusing(
+      refusal("ecs", "DescribeTasks", "ClusterNotFoundException", "Cluster not found."),
+    );
+    const { tasks } = setUp({ DescribeTasks });
+    const of = (path: string): string => `arn:aws:ecs:eu-west-1:123456789012:task/${path}`;
+    assert.deepEqual(await tasks.describe([of("before/1")], signal), {
+      views: [],
+      missing: [of("before/1")],
+    });
+    for (const task of [of("cluster/1"), of("old")]) {
+      await assert.rejects(tasks.describe([task], signal), /Cluster not found/);
+    }
+  });
+
   it("write to streams of their own", () => {
     const task = "arn:aws:ecs:eu-west-1:123456789012:task/cluster/0123";
     assert.equal(setUp({}).tasks.logStreamOf(task), "sockerless/main/0123");

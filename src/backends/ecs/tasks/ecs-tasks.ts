@@ -134,8 +134,17 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
         ...{ cluster: clusterOf(first), tasks: [...asked] },
         include: ["TAGS"],
       });
-      const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
-      return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
+      try {
+        const { tasks = [], failures = [] } = await ecs.send(command, { abortSignal });
+        return { views: tasks.map(viewOf), missing: failures.map(({ arn = "" }) => arn) };
+      } catch (error) {
+        const isFormer = clusterOf(first) !== cluster && !cluster.endsWith(`/${clusterOf(first)}`);
+        // AWS deletes no cluster whose tasks run.
+        if (isFormer && isAwsError(error, "ClusterNotFoundException")) {
+          return { views: [], missing: [...asked] };
+        }
+        throw error;
+      }
     },
 
     listOwn: () => list({ startedBy: instance }), // AWS allows no other filter in addition.
