@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { duplexPair } from "node:stream";
 import { after, before, test } from "node:test";
 
-import { type Client, Code, createClient } from "@connectrpc/connect";
+import { type Client, Code, createClient, createHandlerContext } from "@connectrpc/connect";
 import { createConnectTransport, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import pino from "pino";
 
@@ -100,6 +100,39 @@ test("an answer ends with the frame of its message", async () => {
     }
   }
   assert.deepEqual(flags, [constants.NGHTTP2_FLAG_END_STREAM]);
+});
+
+test("calls that end make no error each", async () => {
+  info = () => Promise.resolve({ name: "one" });
+  const signals: AbortSignal[] = [];
+  const keeping = createClient(
+    SystemService,
+    createConnectTransport({
+      httpVersion: "2",
+      baseUrl: "http://backend",
+      sessionManager: session,
+      interceptors: [
+        (next) => (request) => {
+          signals.push(request.signal);
+          return next(request);
+        },
+      ],
+    }),
+  );
+  for (let call = 0; call < 2; call += 1) {
+    await keeping.getInfo({});
+    const context = createHandlerContext({
+      service: SystemService,
+      method: SystemService.method.getInfo,
+      protocolName: "connect",
+      requestMethod: "POST",
+      url: "http://backend",
+    });
+    context.abort();
+    signals.push(context.signal);
+  }
+  assert.equal(signals.length, 4);
+  assert.ok(signals.every(({ reason }) => reason !== undefined && reason === signals[0]?.reason));
 });
 
 test("the signal of a call that was answered aborts no more", async () => {
