@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import type { RequestOptions } from "node:http";
 import { join } from "node:path";
 
-import { invalid, systemError } from "../common/errors.ts";
+import { invalid, notFound, systemError } from "../common/errors.ts";
 import { connectionTo, get } from "./http-get.ts";
 
 /**
@@ -13,7 +13,7 @@ import { connectionTo, get } from "./http-get.ts";
  * @param path and query, without an API version
  * @param environment read for Docker's TLS variables
  * @returns the parsed JSON answer
- * @throws system: with the message of the answer, or if nothing answers
+ * @throws not-found, system: with the message of the answer; system: nothing answers
  */
 export async function askDocker(
   host: string,
@@ -32,7 +32,8 @@ export async function askDockerText(
   const { status, body } = await get("the Docker API", { ...(await addressOf(host, environment)), path });
   if (status !== 200) {
     const { message } = JSON.parse(body) as { readonly message?: string };
-    throw systemError(message ?? `the Docker API answered ${status}`);
+    const refused = status === 404 ? notFound : systemError;
+    throw refused(message ?? `the Docker API answered ${status}`);
   }
   return body;
 }

@@ -60,10 +60,19 @@ export class ServiceManager {
 
   #tell(...lines: readonly string[]): void {
     if (this.#notifier === undefined || hasExited(this.#notifier)) {
-      this.#notifier = startNotifier(this.#socket, this.#logger);
+      try {
+        this.#notifier = startNotifier(this.#socket, this.#logger);
+      } catch (error) {
+        toldNothing(this.#logger, error); // Node throws some errors and emits others as an event.
+        return;
+      }
     }
     this.#notifier.stdin?.write(`${lines.join("\n")}\n\n`);
   }
+}
+
+function toldNothing(logger: LineLogger, error: unknown): void {
+  logger.error({ err: error }, "the service manager is told nothing");
 }
 
 function startNotifier(socket: string, logger: LineLogger): ChildProcess {
@@ -73,7 +82,7 @@ function startNotifier(socket: string, logger: LineLogger): ChildProcess {
   });
   new ProcessLog(logger, "notify").follow(notifier.stderr);
   notifier.stdin?.on("error", () => {}); // It has ended, and has said why.
-  notifier.on("error", (error) => logger.error({ err: error }, "the service manager is told nothing"));
+  notifier.on("error", (error) => toldNothing(logger, error));
   // It ends with this process, and does not keep it.
   notifier.unref();
   for (const pipe of [notifier.stdin, notifier.stderr] as readonly unknown[]) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { SystemClock } from "./clock.ts";
 import { ManualClock } from "./manual-clock.ts";
@@ -19,6 +20,14 @@ describe("the system clock", () => {
     const sleep = new SystemClock().sleep(60_000, controller.signal);
     controller.abort(reason);
     await assert.rejects(sleep, (error) => error === reason);
+  });
+
+  it("sleeps for longer than one of Node's timers can, which would end at once", async () => {
+    const controller = new AbortController();
+    const sleep = new SystemClock().sleep(2 ** 31, controller.signal);
+    await delay(20);
+    controller.abort(new Error("still asleep"));
+    await assert.rejects(sleep, /still asleep/);
   });
 });
 

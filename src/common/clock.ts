@@ -23,6 +23,9 @@ const nsPerMs = 1_000_000n;
  */
 const toleranceNs = 2n * nsPerMs;
 
+/** Milliseconds of the longest of Node's timers: a longer one ends at once. */
+const longestTimerMs = 2 ** 31 - 1;
+
 /** The machine's clock. */
 export class SystemClock implements Clock {
   /** Wall-clock nanoseconds minus the monotonic clock's; Node has no wall clock finer than a millisecond. */
@@ -49,7 +52,12 @@ export class SystemClock implements Clock {
 
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     try {
-      await delay(ms, undefined, signal === undefined ? {} : { signal });
+      const options = signal === undefined ? {} : { signal };
+      let left = ms;
+      for (; left > longestTimerMs; left -= longestTimerMs) {
+        await delay(longestTimerMs, undefined, options);
+      }
+      await delay(left, undefined, options);
     } catch (error) {
       // Node wraps the reason in an AbortError of its own.
       throw signal?.aborted === true ? signal.reason : error;

@@ -8,7 +8,7 @@ import { taskSizeOf } from "../../backends/ecs/definitions/sizes.ts";
 import { systemClock } from "../../common/clock.ts";
 import type { Config } from "../../common/config/load.ts";
 import { mustRead, object, timestamp, wholeNumber } from "../../common/documents.ts";
-import { invalid } from "../../common/errors.ts";
+import { invalid, isErrorKind } from "../../common/errors.ts";
 import { HostConfigSchema, type HostConfig } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import { columns } from "../columns.ts";
 import { askDocker, askDockerText } from "../docker-api.ts";
@@ -134,7 +134,15 @@ async function usedContainers(
   ]);
   const containers = new Map<string, UsedContainer>();
   for (const { Id } of mustRead(listSchema, listed)) {
-    const container = mustRead(inspectSchema, await askDocker(host, `/containers/${Id}/json`, environment));
+    const inspected = await askDocker(host, `/containers/${Id}/json`, environment).catch((error: unknown) => {
+      if (!isErrorKind(error, "not-found")) {
+        throw error;
+      }
+    });
+    if (inspected === undefined) {
+      continue; // It has gone since it was listed.
+    }
+    const container = mustRead(inspectSchema, inspected);
     const { Running, StartedAt } = container.State;
     containers.set(Id, {
       id: Id,

@@ -125,9 +125,8 @@ async function reach(
 ): Promise<void> {
   try {
     const ms = Number((untilNs - clock.nowNs()) / 1_000_000n) + 1;
-    // Timers are limited to 2^31 ms.
-    for (let left = ms; left > 0; left -= 1e9) {
-      await clock.sleep(Math.min(left, 1e9), ended);
+    if (ms > 0) {
+      await clock.sleep(ms, ended);
     }
     until.abort();
   } catch {

@@ -84,17 +84,21 @@ export function sweepExecsRegularly(context: EngineContext): void {
   every(context.clock, sweepEveryMs, sweep, context.shutdown);
 }
 
-/** Drops execs of ended runs that were never started; the next start of their container forgets them too. */
-async function sweepExecs(context: EngineContext): Promise<void> {
-  const { containers, execs } = context.state;
-  const dead = [...containers.values()]
-    .filter((container) => !hasProcess(container))
-    .flatMap(({ id }) => execs.inPhase(id, ExecPhase.CREATED));
-  if (dead.length > 0) {
-    await context.state.commit((change) => {
-      for (const exec of dead) {
-        change.execs.delete(exec.id);
-      }
-    });
+/**
+ * Drops execs of ended runs that were never started; the next start of their container forgets them too. Each container's
+ * are a change of their own: those of all together would take a turn of seconds.
+ */
+async function sweepExecs({ state }: EngineContext): Promise<void> {
+  const { containers, execs } = state;
+  for (const id of [...containers.keys()]) {
+    const container = containers.get(id);
+    const dead = container === undefined || hasProcess(container) ? [] : execs.inPhase(id, ExecPhase.CREATED);
+    if (dead.length > 0) {
+      await state.commit((change) => {
+        for (const exec of dead) {
+          change.execs.delete(exec.id);
+        }
+      });
+    }
   }
 }
