@@ -83,6 +83,7 @@ type taskOptions struct {
 	writable  bool // the root file system
 	noCgroup  bool // the platform does not show the control group
 	network   bool // a network of its own, with files of names as the platform mounts them
+	mount     func(root string)
 }
 
 var taskCount atomic.Int64
@@ -110,6 +111,9 @@ func startTask(t *testing.T, options taskOptions) *task {
 		k.address = "127.0.0.1:9111"
 	}
 	k.prepare(dir, options)
+	if options.mount != nil {
+		options.mount(filepath.Join(dir, "rootfs"))
+	}
 	output, err := os.Create(k.output)
 	must(t, err)
 	defer output.Close()

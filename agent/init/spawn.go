@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +20,10 @@ import (
 // ownBinary is the agent's executable, even after its file is deleted.
 const ownBinary = "/proc/self/exe"
 
+// startGrace is how long a pause, and the end of a run, waits for a process that does
+// not become its program, as in a volume whose server is away.
+const startGrace = time.Second
+
 // maxReport bounds the reports of the process, which may be the user's by then.
 const maxReport = 64 << 10
 
@@ -25,7 +31,8 @@ const maxReport = 64 << 10
 // reported an error.
 func (l *launcher) spawn(program *setpriv.Spec, spec *agentv1.ProcessSpec, streams session.Streams) (_ *children.Child, _ session.Stdio, err error) {
 	l.spawning.RLock()
-	defer l.spawning.RUnlock()
+	made := sync.OnceFunc(l.spawning.RUnlock)
+	defer made()
 	if l.paused {
 		return nil, session.Stdio{}, errPaused
 	}
@@ -60,6 +67,7 @@ func (l *launcher) spawn(program *setpriv.Spec, spec *agentv1.ProcessSpec, strea
 		return nil, session.Stdio{}, err
 	}
 	l.watch(child)
+	defer time.AfterFunc(startGrace, made).Stop()
 	// If it dies early, the pipe breaks; its reports show why.
 	_ = json.NewEncoder(tell).Encode(program)
 	tell.Close()

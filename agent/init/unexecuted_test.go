@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/exechold"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -38,4 +40,22 @@ func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T
 			t.Errorf("as %s: exit code %d", user, code)
 		}
 	}
+}
+
+func TestAStartThatHangsHoldsUpNoPause(t *testing.T) {
+	t.Parallel()
+	k := startTask(t, taskOptions{})
+	startForever(t, k, nobody())
+	hold, err := exechold.Executions(filepath.Join(filepath.Dir(k.output), "rootfs/probe"))
+	must(t, err)
+	defer hold.End()
+	client := k.client()
+	hung := execute(t, client, "hung", &agentv1.ProcessSpec{Args: []string{"/probe", "who"}, User: "alice"})
+	must(t, hold.Next(2*time.Minute, func(int) {
+		_, err := client.Pause(patience(t), connect.NewRequest(&agentv1.PauseRequest{}))
+		must(t, err)
+		_, err = client.Resume(patience(t), connect.NewRequest(&agentv1.ResumeRequest{}))
+		must(t, err)
+	}))
+	assert.Check(t, is.Equal(hung.exit(), 0))
 }
