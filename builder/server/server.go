@@ -163,6 +163,7 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 	}
 	return withinMemory(ctx, s.memory, func(ctx context.Context) (any, error) {
 		if solve, ok := request.(*controlapi.SolveRequest); ok {
+			ctx = worker.ForBuilds(ctx, session.NewGroup(solve.Session)) // for the connections of exports
 			// BuildKit has released its containers by then.
 			defer s.worker.WaitForRemovals(ctx, solve.Session)
 		}
