@@ -116,6 +116,19 @@ func TestAPruneOfBuildxLeavesTheKeysOfTheRest(t *testing.T) {
 	}
 }
 
+func TestListsOfTheCacheTakeTurns(t *testing.T) {
+	s, _ := running(t)
+	assert.NilError(t, s.listing.Acquire(t.Context(), 1))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/build/usage", nil))
+	assert.Check(t, answer.Body.Len() == 0, "answered while another list is made: %s", answer.Body)
+	s.listing.Release(1)
+	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
+	assert.Check(t, answer.Body.Len() > 0, "not answered")
+}
+
 func TestARestartIsNoUseOfTheCache(t *testing.T) {
 	s, ids, keysLeft := cacheOf(t)
 	answer := httptest.NewRecorder()

@@ -32,6 +32,7 @@ import (
 	"github.com/moby/buildkit/util/throttle"
 	bkworker "github.com/moby/buildkit/worker"
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
@@ -58,6 +59,7 @@ type Server struct {
 	builds map[*namedBuild]struct{}
 
 	uploads uploads
+	listing *semaphore.Weighted
 	memory  *memory
 	counts  *counts // nil: not counted
 	history history
@@ -97,7 +99,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s := &Server{
 		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
+		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
 	s.releaseKeys = throttle.After(5*time.Minute, func() {
@@ -297,6 +299,8 @@ func writeError(w http.ResponseWriter, status int, message string) {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
 	// A client that has left needs no response.
-	_ = json.NewEncoder(w).Encode(body)
+	_ = encoder.Encode(body)
 }

@@ -179,14 +179,22 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 	}
 }
 
-// maxDescription bounds a state's description: whoever lists the build cache gets all of them.
-const maxDescription = 4 << 10
+// maxDescription bounds a state's description, and maxDescriptions those in a list of the build cache together.
+const (
+	maxDescription  = 4 << 10
+	maxDescriptions = 16 << 20
+)
+
+func shortened(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
 
 // keep records a new state of the backend, or the use of a known one.
 func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, error) {
-	if len(from.description) > maxDescription {
-		from.description = strings.ToValidUTF8(from.description[:maxDescription], "") + "…"
-	}
+	from.description = shortened(from.description, maxDescription)
 	if known, err := s.recorded(id); err == nil {
 		return known, s.note(id, func(r *record) {
 			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {
@@ -388,6 +396,7 @@ func (s *states) usage(filters []string) ([]*client.UsageInfo, error) {
 	var infos []*client.UsageInfo
 	for _, r := range all {
 		if info := s.infoOf(r); matches(info) {
+			info.Description = shortened(info.Description, maxDescriptions/len(all))
 			infos = append(infos, info)
 		}
 	}

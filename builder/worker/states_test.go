@@ -447,6 +447,28 @@ func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {
 	}
 }
 
+func TestTheDescriptionsOfAListAreBoundedTogether(t *testing.T) {
+	s, _ := statesOf(t)
+	const states = maxDescriptions/maxDescription + 1000
+	assert.NilError(t, s.db.Update(func(tx *bolt.Tx) error {
+		bucket := tx.Bucket(recordsBucket)
+		for at := range states {
+			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat("x", maxDescription))
+			if err := bucket.Put(fmt.Append(nil, at), data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	infos, err := s.usage(nil)
+	assert.NilError(t, err)
+	bytes := 0
+	for _, info := range infos {
+		bytes += len(info.Description) - len("…")
+	}
+	assert.Check(t, len(infos) == states && bytes <= maxDescriptions, "%d states with %d bytes", len(infos), bytes)
+}
+
 func TestADescriptionIsBounded(t *testing.T) {
 	s, _ := statesOf(t)
 	made := installed(t, s, strings.Repeat("ü", 3<<20))
