@@ -46,8 +46,10 @@ type Server struct {
 	cache      solver.CacheManager
 	// Removes the keys of removed states, as often as BuildKit does.
 	releaseKeys func()
-	sessions    *session.Manager
-	grpc        *grpc.Server
+	// Prunes the cache to its size. Builds that end while it does have one prune more, together.
+	keepToSize func()
+	sessions   *session.Manager
+	grpc       *grpc.Server
 	// Connections of BuildKit's clients.
 	connections *connections
 	scratch     string
@@ -105,6 +107,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	s.releaseKeys = throttle.After(5*time.Minute, func() {
 		worker.Warn("remove the keys of removed states", s.cache.ReleaseUnreferenced(context.Background()))
 	})
+	s.keepToSize = throttle.After(0, s.pruneToSize)
 	if err := s.boundHistory(ctx); err != nil {
 		return nil, err
 	}
@@ -198,20 +201,23 @@ func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
 		worker.Warn("let go of what the last build has left", letGo())
-		removed := make(chan client.UsageInfo)
-		go func() {
-			defer close(removed)
-			worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), removed, s.worker.GCPolicy()...))
-		}()
-		go func() {
-			count := 0
-			for range removed {
-				count++
-			}
-			if count > 0 {
-				s.releaseKeys()
-			}
-		}()
+		s.keepToSize()
+	}
+}
+
+// pruneToSize removes from the cache what exceeds its size, and the keys of that.
+func (s *Server) pruneToSize() {
+	removed := make(chan client.UsageInfo)
+	go func() {
+		defer close(removed)
+		worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), removed, s.worker.GCPolicy()...))
+	}()
+	count := 0
+	for range removed {
+		count++
+	}
+	if count > 0 {
+		s.releaseKeys()
 	}
 }
 
