@@ -97,7 +97,8 @@ func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk fu
 	return err
 }
 
-// Walk does nothing where BuildKit opens the cache, since nobody would be served while it looks at each key.
+// Walk does nothing where BuildKit opens the cache, since nobody would be served while it looks at each key: those of removed
+// states are released where they are found, or after the next prune.
 func (b *boundedLinks) Walk(walk func(id string) error) error {
 	if !b.isOpen.Swap(true) {
 		return nil

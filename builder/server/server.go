@@ -144,7 +144,6 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	go func() { worker.Warn("remove the keys of removed states", cache.ReleaseUnreferenced(ctx)) }()
 	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
