@@ -182,7 +182,7 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 // maxDescription bounds a state's description, and maxDescriptions those in a list of the build cache together.
 const (
 	maxDescription  = 4 << 10
-	maxDescriptions = 16 << 20
+	maxDescriptions = 8 << 20
 )
 
 func shortened(text string, most int) string {
