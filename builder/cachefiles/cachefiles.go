@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/moby/buildkit/util/bklog"
 	bolt "go.etcd.io/bbolt"
@@ -30,14 +31,17 @@ var databases = []struct {
 
 // DropDamaged removes a directory's damaged databases and those that depend on them. Checking a damaged one may crash
 // the process, so another process does: check is its command line, to which the file's path is appended. Each removal
-// is logged with its reason. A file that cannot be checked stays, and is opened: it is checked again before it is opened the next time.
-func DropDamaged(ctx context.Context, directory string, check []string) error {
+// is logged with its reason. A file that cannot be checked, within the limit for all of them, stays, and is opened: it is
+// checked again before it is opened the next time.
+func DropDamaged(ctx context.Context, directory string, check []string, limit time.Duration) error {
+	checking, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		reason, err := damageOf(ctx, file, check)
+		reason, err := damageOf(checking, file, check)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -10,11 +10,15 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
+
+// limit is more than a check takes.
+const limit = time.Minute
 
 // innerBucket is the name of a bucket that is kept within another's page.
 const innerBucket = "the inner bucket"
@@ -72,11 +76,19 @@ func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "states.db")
 			assert.NilError(t, os.WriteFile(file, []byte("whole"), 0o600))
-			assert.Check(t, DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}), "the builder does not start")
+			assert.Check(t, DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", script}, limit), "the builder does not start")
 			_, err := os.Stat(file)
 			assert.Check(t, err)
 		})
 	}
+}
+
+func TestAFileWhoseCheckTakesTooLongIsOpened(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "keys.db")
+	assert.NilError(t, os.WriteFile(file, []byte("large"), 0o600))
+	assert.Check(t, DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", "exec sleep 30"}, 10*time.Millisecond), "the builder does not start")
+	_, err := os.Stat(file)
+	assert.Check(t, err)
 }
 
 func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
@@ -96,7 +108,7 @@ func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {
 	check := []string{os.Args[0], "--check-database"}
 	said, err := exec.Command(check[0], append(check[1:], damaged)...).CombinedOutput()
 	assert.Assert(t, bytes.Contains(said, []byte("unexpected fault address")), "%v: %s", err, said)
-	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check))
+	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check, limit))
 	_, err = os.Stat(damaged)
 	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist), "it is there")
 }
@@ -117,7 +129,7 @@ func TestAFileThatAsksForMoreMemoryThanThereIsIsDropped(t *testing.T) {
 	check := []string{os.Args[0], "--check-database"}
 	said, err := exec.Command(check[0], append(check[1:], damaged)...).CombinedOutput()
 	assert.Assert(t, bytes.Contains(said, []byte("fatal error: out of memory")), "%v: %s", err, said)
-	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check))
+	assert.NilError(t, DropDamaged(t.Context(), filepath.Dir(file), check, limit))
 	_, err = os.Stat(damaged)
 	assert.Check(t, is.ErrorIs(err, fs.ErrNotExist), "it is there")
 }

@@ -27,7 +27,12 @@ type cacheRecord struct {
 	UsageCount  int
 }
 
+// usage lists the build cache, for one request at a time: each has all records in memory.
 func (s *Server) usage(w http.ResponseWriter, r *http.Request) {
+	if err := s.listing.Acquire(r.Context(), 1); err != nil {
+		return
+	}
+	defer s.listing.Release(1)
 	infos, err := s.worker.DiskUsage(r.Context(), client.DiskUsageInfo{})
 	if err != nil {
 		writeError(w, http.StatusInternalServerError, err.Error())

@@ -20,6 +20,8 @@ import (
 	"github.com/moby/buildkit/util/resolver/limited"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // cacheSource is where a build cache is, with the descriptor of its manifest.
@@ -39,21 +41,24 @@ func registryCache(sessions *session.Manager, hosts func(insecure bool) docker.R
 			}
 		}
 		ref := reference.TagNameOnly(named).String()
+		ctx = worker.ForBuilds(ctx, group)
 		registry := resolver.DefaultPool.GetResolver(hosts(scope.Insecure), ref, scope, sessions, group)
 		name, manifest, err := registry.Resolve(ctx, ref)
-		return &registryProvider{registry, ref, name}, manifest, err
+		return &registryProvider{registry, group, ref, name}, manifest, err
 	}
 }
 
 // registryProvider reads blobs of a repository with the credentials of a session.
 type registryProvider struct {
 	registry *resolver.Resolver
+	group    session.Group
 	ref      string
 	// The reference as the registry resolved it.
 	name string
 }
 
 func (p *registryProvider) ReaderAt(ctx context.Context, desc ocispecs.Descriptor) (content.ReaderAt, error) {
+	ctx = worker.ForBuilds(ctx, p.group)
 	fetcher, err := p.registry.Fetcher(ctx, p.name)
 	if err != nil {
 		return nil, err
@@ -62,7 +67,7 @@ func (p *registryProvider) ReaderAt(ctx context.Context, desc ocispecs.Descripto
 }
 
 func (p *registryProvider) ProviderForSession(group session.Group) content.Provider {
-	return &registryProvider{p.registry.WithSession(group), p.ref, p.name}
+	return &registryProvider{p.registry.WithSession(group), group, p.ref, p.name}
 }
 
 // sessionLimit bounds the wait for the session of a cache's client.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -24,9 +25,9 @@ import (
 
 // cacheOf serves a cache of two states of a byte each with a key for each, last used an hour ago, which builds bound to one, and returns the keys that the server
 // has at its end.
-func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
+func cacheOf(t *testing.T) (s *Server, server *backendtest.Backend, ids []string, keysLeft func() []string) {
 	t.Helper()
-	_, client := backendtest.Start(t)
+	server, client := backendtest.Start(t)
 	dir := t.TempDir()
 	db, err := bolt.Open(filepath.Join(dir, "states.db"), 0o600, nil)
 	assert.NilError(t, err)
@@ -55,7 +56,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 	if s, err = New(context.Background(), built, dir, 0, true); err != nil {
 		t.Fatal(err)
 	}
-	return s, ids, func() []string {
+	return s, server, ids, func() []string {
 		s.Close()
 		built.Close()
 		keys, err := bboltcachestorage.NewStore(filepath.Join(dir, "keys.db"))
@@ -69,7 +70,7 @@ func cacheOf(t *testing.T) (s *Server, ids []string, keysLeft func() []string) {
 }
 
 func TestAPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
-	s, ids, keysLeft := cacheOf(t)
+	s, _, ids, keysLeft := cacheOf(t)
 	answer := httptest.NewRecorder()
 	s.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, `/build/prune?all=1&filters={"id":["`+ids[0]+`"]}`, nil))
 	if answer.Code != http.StatusOK {
@@ -93,13 +94,38 @@ func (c releasedCache) ReleaseUnreferenced(ctx context.Context) error {
 }
 
 func TestTheLastBuildsPruneTakesTheKeysOfWhatItRemovesAlong(t *testing.T) {
-	s, _, keysLeft := cacheOf(t)
+	s, _, _, keysLeft := cacheOf(t)
 	released := make(chan error, 1)
 	s.cache = releasedCache{s.cache, released}
 	_, end := s.beginBuild(t.Context())
 	end()
 	assert.NilError(t, <-released)
 	assert.Check(t, is.Len(keysLeft(), 1))
+}
+
+func TestBuildsThatEndDuringAPruneHaveOneMoreTogether(t *testing.T) {
+	s, server, _, keysLeft := cacheOf(t)
+	removing, goOn := make(chan struct{}, 10), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "RemoveImage" {
+			removing <- struct{}{}
+			<-goOn
+		}
+	}
+	const builds = 100
+	before := 0
+	for at := range builds {
+		_, end := s.beginBuild(t.Context())
+		end()
+		if at == 0 {
+			<-removing
+			before = runtime.NumGoroutine()
+		}
+	}
+	more := runtime.NumGoroutine() - before
+	assert.Check(t, more < builds/2, "%d goroutines wait", more)
+	close(goOn)
+	keysLeft()
 }
 
 // pruneStream receives BuildKit's responses to a prune.
@@ -109,15 +135,28 @@ func (pruneStream) Context() context.Context           { return context.Backgrou
 func (pruneStream) Send(*controlapi.UsageRecord) error { return nil }
 
 func TestAPruneOfBuildxLeavesTheKeysOfTheRest(t *testing.T) {
-	s, ids, keysLeft := cacheOf(t)
+	s, _, ids, keysLeft := cacheOf(t)
 	assert.NilError(t, s.controller.Prune(&controlapi.PruneRequest{All: true, Filter: []string{"id==" + ids[0]}}, pruneStream{}))
 	if left := keysLeft(); !slices.Equal(left, []string{"second"}) {
 		t.Errorf("left %q", left)
 	}
 }
 
+func TestListsOfTheCacheTakeTurns(t *testing.T) {
+	s, _ := running(t)
+	assert.NilError(t, s.listing.Acquire(t.Context(), 1))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	answer := httptest.NewRecorder()
+	s.ServeHTTP(answer, httptest.NewRequestWithContext(ctx, http.MethodGet, "/build/usage", nil))
+	assert.Check(t, answer.Body.Len() == 0, "answered while another list is made: %s", answer.Body)
+	s.listing.Release(1)
+	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
+	assert.Check(t, answer.Body.Len() > 0, "not answered")
+}
+
 func TestARestartIsNoUseOfTheCache(t *testing.T) {
-	s, ids, keysLeft := cacheOf(t)
+	s, _, ids, keysLeft := cacheOf(t)
 	answer := httptest.NewRecorder()
 	s.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/build/usage", nil))
 	var records []cacheRecord

@@ -54,12 +54,13 @@ func (h *history) bound(ctx context.Context) (bool, error) {
 			break
 		}
 		total -= each.size
-		err := h.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(historyRecords).Delete([]byte(each.ref)) })
-		if err != nil {
+		// BuildKit's lease of what belongs to the record. Without it BuildKit drops the record at its start; without the record
+		// nobody would drop the lease.
+		if err := h.leases.Delete(ctx, leases.Lease{ID: "ref_" + each.ref}); err != nil && !cerrdefs.IsNotFound(err) {
 			return true, err
 		}
-		// BuildKit's lease of what belongs to the record.
-		if err := h.leases.Delete(ctx, leases.Lease{ID: "ref_" + each.ref}); err != nil && !cerrdefs.IsNotFound(err) {
+		err := h.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(historyRecords).Delete([]byte(each.ref)) })
+		if err != nil {
 			return true, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/identity"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 func TestTheHistoryIsBounded(t *testing.T) {
@@ -33,4 +34,16 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	if size > 20_000 || !hasSmall {
 		t.Errorf("the history has %d bytes, a small record: %t", size, hasSmall)
 	}
+}
+
+func TestARecordOfTheHistoryStaysWhereItsLeaseDoes(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: "a", Frontend: "unknown"})
+	assert.Check(t, err != nil, "an unknown frontend has built")
+	assert.NilError(t, s.worker.Close())
+	s.history.limit = 0
+	_, err = s.history.bound(t.Context())
+	assert.Check(t, err != nil, "a lease is deleted in a closed database")
+	assert.Check(t, is.Len(listed(t, connect()), 1))
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/moby/buildkit/solver"
@@ -42,6 +43,8 @@ type boundedLinks struct {
 	refused map[solver.CacheInfoLink]struct{}
 	// How many links the keys with too many had.
 	sizes map[keyLink]int
+	// BuildKit has opened the cache.
+	isOpen atomic.Bool
 	// Links that a result needs: BuildKit looks whether there is one before it adds it, which it does with no alias.
 	needed map[keyLink]struct{}
 }
@@ -92,6 +95,15 @@ func (b *boundedLinks) WalkLinks(from string, link solver.CacheInfoLink, walk fu
 		}
 	}
 	return err
+}
+
+// Walk does nothing where BuildKit opens the cache, since nobody would be served while it looks at each key: those of removed
+// states are released where they are found, or after the next prune.
+func (b *boundedLinks) Walk(walk func(id string) error) error {
+	if !b.isOpen.Swap(true) {
+		return nil
+	}
+	return b.CacheKeyStorage.Walk(walk)
 }
 
 func (b *boundedLinks) mayWalk(walked keyLink) bool {

@@ -59,10 +59,15 @@ func (r plainResult) Release(context.Context) error { return nil }
 func (r plainResult) Sys() any                      { return nil }
 func (r plainResult) Clone() solver.Result          { return r }
 
-// countingLinks counts the links that are stored.
+// countingLinks counts the links that are stored, and how often all keys are gone through.
 type countingLinks struct {
 	solver.CacheKeyStorage
-	links int
+	links, walks int
+}
+
+func (c *countingLinks) Walk(walk func(id string) error) error {
+	c.walks++
+	return c.CacheKeyStorage.Walk(walk)
 }
 
 func (c *countingLinks) AddLink(from string, link solver.CacheInfoLink, to string) error {
@@ -242,4 +247,12 @@ func TestACopyOfMuchCopiedContentRunsWhereItsKeyIsNotGoneThrough(t *testing.T) {
 	if results := build(copyOf("much", "from somewhere", "base 0", new(int))); results[0] != much[0].name && results[0] != again().name {
 		t.Errorf("%s", results[0])
 	}
+}
+
+func TestTheCacheOpensHoweverManyKeysItHas(t *testing.T) {
+	counting := &countingLinks{CacheKeyStorage: solver.NewInMemoryCacheStorage()}
+	cache := solver.NewCacheManager(t.Context(), "local", newBoundedLinks(counting, rate.NewLimiter(linkRate, linkBurst)), solver.NewInMemoryResultStorage())
+	assert.Check(t, counting.walks == 0, "it looks at all keys")
+	assert.Check(t, cache.ReleaseUnreferenced(t.Context()))
+	assert.Check(t, counting.walks == 1, "it looks at no key")
 }

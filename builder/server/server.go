@@ -32,6 +32,7 @@ import (
 	"github.com/moby/buildkit/util/throttle"
 	bkworker "github.com/moby/buildkit/worker"
 	"go.opentelemetry.io/otel/metric"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 
@@ -45,8 +46,10 @@ type Server struct {
 	cache      solver.CacheManager
 	// Removes the keys of removed states, as often as BuildKit does.
 	releaseKeys func()
-	sessions    *session.Manager
-	grpc        *grpc.Server
+	// Prunes the cache to its size. Builds that end while it does have one prune more, together.
+	keepToSize func()
+	sessions   *session.Manager
+	grpc       *grpc.Server
 	// Connections of BuildKit's clients.
 	connections *connections
 	scratch     string
@@ -58,6 +61,7 @@ type Server struct {
 	builds map[*namedBuild]struct{}
 
 	uploads uploads
+	listing *semaphore.Weighted
 	memory  *memory
 	counts  *counts // nil: not counted
 	history history
@@ -97,12 +101,13 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s := &Server{
 		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
+		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
 	s.releaseKeys = throttle.After(5*time.Minute, func() {
 		worker.Warn("remove the keys of removed states", s.cache.ReleaseUnreferenced(context.Background()))
 	})
+	s.keepToSize = throttle.After(0, s.pruneToSize)
 	if err := s.boundHistory(ctx); err != nil {
 		return nil, err
 	}
@@ -163,6 +168,7 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 	}
 	return withinMemory(ctx, s.memory, func(ctx context.Context) (any, error) {
 		if solve, ok := request.(*controlapi.SolveRequest); ok {
+			ctx = worker.ForBuilds(ctx, session.NewGroup(solve.Session)) // for the connections of exports
 			// BuildKit has released its containers by then.
 			defer s.worker.WaitForRemovals(ctx, solve.Session)
 		}
@@ -194,20 +200,23 @@ func (s *Server) beginBuild(ctx context.Context) (context.Context, func()) {
 		letGo := s.worker.TakeReferences()
 		s.mu.Unlock()
 		worker.Warn("let go of what the last build has left", letGo())
-		removed := make(chan client.UsageInfo)
-		go func() {
-			defer close(removed)
-			worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), removed, s.worker.GCPolicy()...))
-		}()
-		go func() {
-			count := 0
-			for range removed {
-				count++
-			}
-			if count > 0 {
-				s.releaseKeys()
-			}
-		}()
+		s.keepToSize()
+	}
+}
+
+// pruneToSize removes from the cache what exceeds its size, and the keys of that.
+func (s *Server) pruneToSize() {
+	removed := make(chan client.UsageInfo)
+	go func() {
+		defer close(removed)
+		worker.Warn("keep to the cache's size", s.worker.Prune(context.Background(), removed, s.worker.GCPolicy()...))
+	}()
+	count := 0
+	for range removed {
+		count++
+	}
+	if count > 0 {
+		s.releaseKeys()
 	}
 }
 
@@ -295,6 +304,8 @@ func writeError(w http.ResponseWriter, status int, message string) {
 func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
 	// A client that has left needs no response.
-	_ = json.NewEncoder(w).Encode(body)
+	_ = encoder.Encode(body)
 }

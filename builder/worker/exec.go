@@ -77,6 +77,6 @@ func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	defer leave()
 	step := &step{execOp: o, job: job, inputs: inputs}
 	defer func() { err = errors.Join(err, step.end(context.WithoutCancel(ctx))) }()
-	outputs, err = step.run(forBuilds(ctx, job.Session()))
+	outputs, err = step.run(ForBuilds(ctx, job.Session()))
 	return unlessCancelled(ctx, outputs, err)
 }

@@ -180,7 +180,7 @@ func TestAStateThatWasReadIsLetGoWithoutWaitingForTheBackend(t *testing.T) {
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
 	build := &job{session: "one"}
-	_, err := state.files.reader(forBuilds(ctx, build.Session()))
+	_, err := state.files.reader(ForBuilds(ctx, build.Session()))
 	must(t, err)
 	goOn := make(chan struct{})
 	server.Before = func(string) { <-goOn }
@@ -194,7 +194,7 @@ func TestAPruneWaitsForTheContainersOfEndedBuilds(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
-	_, err := state.files.reader(forBuilds(ctx, nil))
+	_, err := state.files.reader(ForBuilds(ctx, nil))
 	must(t, err)
 	early := make(chan struct{})
 	server.Before = func(called string) {

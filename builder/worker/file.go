@@ -68,7 +68,7 @@ func (o *fileOp) CacheMap(ctx context.Context, job solver.JobContext, index int)
 // overFetched computes a checksum of a state after fetching the paths that it reads.
 func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
 	return func(ctx context.Context, result solver.Result, group session.Group) (digest.Digest, error) {
-		scoped, err := w.scoped(forBuilds(ctx, group), result, paths)
+		scoped, err := w.scoped(ForBuilds(ctx, group), result, paths)
 		if err != nil {
 			return "", err
 		}
@@ -152,7 +152,7 @@ func withoutWildcards(name string, allowed bool) string {
 }
 
 func (o *fileOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) (outputs []solver.Result, err error) {
-	ctx = forBuilds(ctx, job.Session())
+	ctx = ForBuilds(ctx, job.Session())
 	scoped := make([]solver.Result, len(inputs))
 	for at, input := range inputs {
 		if scoped[at], err = o.worker.scoped(ctx, input, o.pathsRead(at)); err != nil {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -81,7 +82,7 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 // begin waits until a client's builds may download one more file, and passes their sessions to the transport.
 func (s *httpSource) begin(ctx context.Context, sessions *session.Manager, group session.Group) (context.Context, func(), error) {
 	leave, err := s.clients.take(ctx, sessionsOf(group)[0])
-	return context.WithValue(ctx, sendersOfBuild{}, &senders{sessions, group}), leave, err
+	return context.WithValue(ForBuilds(ctx, group), sendersOfBuild{}, &senders{sessions, group}), leave, err
 }
 
 // boundedURL routes a session's files through the transport, whatever the scheme or user of the URL.
@@ -251,7 +252,7 @@ var maxWebConnections = func() int64 {
 }()
 
 // webDialer connects builds to the web.
-var webDialer = &dialer{silence: 5 * time.Minute, patience: 30 * time.Second, grace: 30 * time.Second, places: semaphore.NewWeighted(maxWebConnections)}
+var webDialer = newDialer(5*time.Minute, 30*time.Second, 30*time.Second, maxWebConnections)
 
 // dialer bounds connections, refuses those to metadata services, and ends those on which nothing is read or written for
 // too long: a server that falls silent would hold up every build with the same step.
@@ -262,9 +263,18 @@ type dialer struct {
 	// A connection without progress for longer gives its place to one that waits.
 	grace  time.Duration
 	places *semaphore.Weighted
+	// Those who wait for a place stand in a line, in which each session has one, and whose first makes the places.
+	sessions, first slots
 
 	mu    sync.Mutex
 	conns map[*impatientConn]struct{}
+}
+
+func newDialer(silence, patience, grace time.Duration, places int64) *dialer {
+	return &dialer{
+		silence: silence, patience: patience, grace: grace, places: semaphore.NewWeighted(places),
+		sessions: slots{size: 1}, first: slots{size: 1}, conns: map[*impatientConn]struct{}{},
+	}
 }
 
 // progressBytes is how much a connection moves to make progress: a server may send a byte now and then for ever.
@@ -286,23 +296,31 @@ func (d *dialer) makePlace() time.Duration {
 	}
 	if left <= 0 {
 		delete(d.conns, oldest)
+		oldest.gaveWay = true
 	}
 	d.mu.Unlock()
-	if left > 0 {
-		return left
+	if left <= 0 {
+		_ = oldest.Close()
 	}
-	_ = oldest.Close()
-	return min(d.grace, time.Second) // Others may have waited for longer: they get its place.
+	return left
 }
 
 // wait takes a place.
 func (d *dialer) wait(ctx context.Context) error {
-	if d.places.TryAcquire(1) {
-		return nil
+	builds, _ := ctx.Value(buildsOfContext{}).([]string)
+	leave, err := d.sessions.take(ctx, cmp.Or(builds...))
+	if err != nil {
+		return err
 	}
-	for {
-		again, cancel := context.WithTimeout(ctx, d.makePlace())
-		err := d.places.Acquire(again, 1)
+	defer leave()
+	leaveFirst, err := d.first.take(ctx, "")
+	if err != nil {
+		return err
+	}
+	defer leaveFirst()
+	for !d.places.TryAcquire(1) {
+		until, cancel := context.WithTimeout(ctx, d.makePlace())
+		err := d.places.Acquire(until, 1)
 		cancel()
 		if err == nil {
 			return nil
@@ -311,6 +329,7 @@ func (d *dialer) wait(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	return nil
 }
 
 func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
@@ -343,9 +362,6 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.conns == nil {
-		d.conns = map[*impatientConn]struct{}{}
-	}
 	d.conns[made] = struct{}{}
 	return made, nil
 }
@@ -358,6 +374,7 @@ type impatientConn struct {
 	// The last progress, and the bytes since.
 	progressed time.Time
 	moved      int
+	gaveWay    bool
 	// Gives the place back.
 	leave func()
 }
@@ -369,28 +386,33 @@ func (c *impatientConn) Close() error {
 
 func (c *impatientConn) Read(into []byte) (int, error) {
 	if err := c.SetReadDeadline(time.Now().Add(c.dialer.silence)); err != nil {
-		return 0, err
+		return 0, c.progress(0, err)
 	}
 	n, err := c.Conn.Read(into)
-	c.progress(n)
-	return n, err
+	return n, c.progress(n, err)
 }
 
-func (c *impatientConn) progress(bytes int) {
+var errGaveWay = fmt.Errorf("the connection moved too little, and gave way to one that waited: %w", net.ErrClosed)
+
+// progress counts bytes, and returns the error of a read or a write with its reason.
+func (c *impatientConn) progress(bytes int, err error) error {
 	c.dialer.mu.Lock()
 	defer c.dialer.mu.Unlock()
 	if c.moved += bytes; c.moved >= progressBytes {
 		c.moved, c.progressed = 0, time.Now()
 	}
+	if err != nil && c.gaveWay {
+		return errGaveWay
+	}
+	return err
 }
 
 func (c *impatientConn) Write(from []byte) (int, error) {
 	if err := c.SetDeadline(time.Now().Add(c.dialer.silence)); err != nil {
-		return 0, err
+		return 0, c.progress(0, err)
 	}
 	n, err := c.Conn.Write(from)
-	c.progress(n)
-	return n, err
+	return n, c.progress(n, err)
 }
 
 // Download downloads a file, up to the limit of contexts.

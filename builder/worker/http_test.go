@@ -19,7 +19,6 @@ import (
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/source/http"
 	"golang.org/x/net/dns/dnsmessage"
-	"golang.org/x/sync/semaphore"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -266,7 +265,7 @@ func TestAServerThatFallsSilentIsLeft(t *testing.T) {
 	}))
 	defer server.Close()
 	transport := webTransport(nil)
-	transport.DialContext = (&dialer{silence: 200 * time.Millisecond, patience: webDialer.patience, grace: webDialer.grace, places: webDialer.places}).DialContext
+	transport.DialContext = newDialer(200*time.Millisecond, time.Minute, time.Minute, 1).DialContext
 	answer, err := (&nethttp.Client{Transport: transport}).Get(server.URL)
 	must(t, err)
 	defer answer.Body.Close()
@@ -320,7 +319,7 @@ func TestConnectionsToTheWebAreBounded(t *testing.T) {
 	must(t, err)
 	defer listener.Close()
 	address := listener.Addr().String()
-	bounded := &dialer{silence: time.Minute, patience: 10 * time.Millisecond, grace: time.Hour, places: semaphore.NewWeighted(2)}
+	bounded := newDialer(time.Minute, 10*time.Millisecond, time.Hour, 2)
 	dial := func() (net.Conn, error) { return bounded.DialContext(t.Context(), "tcp", address) }
 	first, err := dial()
 	must(t, err)
@@ -346,7 +345,7 @@ func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer listener.Close()
-	bounded := &dialer{silence: time.Minute, patience: time.Minute, grace: time.Hour, places: semaphore.NewWeighted(2)}
+	bounded := newDialer(time.Minute, time.Minute, time.Hour, 2)
 	dial := func() (*impatientConn, net.Conn) {
 		conn, err := bounded.DialContext(t.Context(), "tcp", listener.Addr().String())
 		must(t, err)
@@ -370,12 +369,60 @@ func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
 	must(t, err)
 	dial()
 	_, err = slow.Write([]byte{0})
-	assert.Check(t, is.ErrorIs(err, net.ErrClosed), "the one of a byte now and then")
+	assert.Check(t, is.ErrorIs(err, errGaveWay), "the one of a byte now and then")
 	_, err = busy.Write([]byte{0})
 	assert.Check(t, err, "the busy one")
 	if left := bounded.makePlace(); left <= 0 || bounded.places.TryAcquire(1) {
 		t.Error("a connection within its grace gave way")
 	}
+}
+
+func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := newDialer(time.Minute, time.Minute, time.Hour, 1)
+	type made struct {
+		session string
+		conn    net.Conn
+	}
+	all := make(chan made)
+	dial := func(session string) {
+		ctx := context.WithValue(t.Context(), buildsOfContext{}, []string{session})
+		conn, err := bounded.DialContext(ctx, "tcp", listener.Addr().String())
+		assert.Check(t, err)
+		all <- made{session, conn}
+	}
+	inLine := func(line *slots) (count int) {
+		line.mu.Lock()
+		defer line.mu.Unlock()
+		for _, each := range line.of {
+			count += each.users
+		}
+		return count
+	}
+	waitFor := func(line *slots, waiting int) {
+		for tries := 0; inLine(line) < waiting && tries < 1000; tries++ {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	go dial("many")
+	last := <-all
+	for at := range 3 {
+		go dial("many")
+		waitFor(&bounded.sessions, at+1)
+	}
+	go dial("another")
+	waitFor(&bounded.first, 2)
+	assert.Check(t, inLine(&bounded.first) == 2, "more than one makes places")
+	var order []string
+	for range 4 {
+		must(t, last.conn.Close())
+		last = <-all
+		order = append(order, last.session)
+	}
+	must(t, last.conn.Close())
+	assert.Check(t, is.DeepEqual(order, []string{"many", "another", "many", "many"}))
 }
 
 func TestConnectionsOfAllTransportsCount(t *testing.T) {

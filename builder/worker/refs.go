@@ -184,7 +184,7 @@ func (r *ref) Mount(ctx context.Context, _ bool, group session.Group) (snapshot.
 	if r.context != nil {
 		return directory(r.context.path), nil
 	}
-	if err := r.files.fetch(forBuilds(ctx, group), "/"); err != nil {
+	if err := r.files.fetch(ForBuilds(ctx, group), "/"); err != nil {
 		return nil, err
 	}
 	return directory(r.files.dir), nil

@@ -47,7 +47,7 @@ func TestTheEndOfTheLastBuildLetsGoOfWhatIsLeft(t *testing.T) {
 	w, server := workerOf(t)
 	ctx := context.Background()
 	state := w.stateRef(installed(t, w.states, "state"))
-	_, err := state.files.reader(forBuilds(ctx, nil))
+	_, err := state.files.reader(ForBuilds(ctx, nil))
 	assert.NilError(t, err)
 	dir := t.TempDir()
 	write(t, dir, "file", "")

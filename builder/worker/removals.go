@@ -151,7 +151,7 @@ func sessionsOf(group session.Group) []string {
 
 type buildsOfContext struct{}
 
-// forBuilds marks a context with the builds for which containers read files.
-func forBuilds(ctx context.Context, group session.Group) context.Context {
+// ForBuilds marks a context with the builds for which containers read files, or the web is asked.
+func ForBuilds(ctx context.Context, group session.Group) context.Context {
 	return context.WithValue(ctx, buildsOfContext{}, sessionsOf(group))
 }

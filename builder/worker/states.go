@@ -179,14 +179,22 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 	}
 }
 
-// maxDescription bounds a state's description: whoever lists the build cache gets all of them.
-const maxDescription = 4 << 10
+// maxDescription bounds a state's description, and maxDescriptions those in a list of the build cache together.
+const (
+	maxDescription  = 4 << 10
+	maxDescriptions = 8 << 20
+)
+
+func shortened(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
 
 // keep records a new state of the backend, or the use of a known one.
 func (s *states) keep(id string, diffIDs []digest.Digest, from origin) (record, error) {
-	if len(from.description) > maxDescription {
-		from.description = strings.ToValidUTF8(from.description[:maxDescription], "") + "…"
-	}
+	from.description = shortened(from.description, maxDescription)
 	if known, err := s.recorded(id); err == nil {
 		return known, s.note(id, func(r *record) {
 			if from.kind != client.UsageRecordTypeInternal && r.Type == client.UsageRecordTypeInternal {
@@ -388,6 +396,7 @@ func (s *states) usage(filters []string) ([]*client.UsageInfo, error) {
 	var infos []*client.UsageInfo
 	for _, r := range all {
 		if info := s.infoOf(r); matches(info) {
+			info.Description = shortened(info.Description, maxDescriptions/len(all))
 			infos = append(infos, info)
 		}
 	}
@@ -505,6 +514,20 @@ func (s *states) removeInternal(ctx context.Context, id string) error {
 	return err
 }
 
+// removeUnrecorded removes a state that has no record, unless a build uses it or has recorded it meanwhile.
+func (s *states) removeUnrecorded(ctx context.Context, id string) error {
+	release, ok := s.claim(id)
+	if !ok {
+		return nil
+	}
+	defer release()
+	if _, err := s.recorded(id); !errors.Is(err, errNoState) {
+		return err
+	}
+	_, err := s.removeClaimed(ctx, id)
+	return err
+}
+
 // removeClaimed leaves a state that a container or another image stands on, and only forgets one that has become a user's.
 func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 	if err := s.backend.RemoveImage(ctx, id); err != nil {
@@ -517,7 +540,7 @@ func (s *states) removeClaimed(ctx context.Context, id string) (bool, error) {
 }
 
 // removeLost removes state images without a record, as a builder was killed before it wrote one or records were lost, and
-// forgets records without an image. An image that cannot be removed stays until the next start.
+// forgets records without an image. An image that cannot be removed stays until the next start. Builds run meanwhile.
 func (s *states) removeLost(ctx context.Context) error {
 	all, err := s.list()
 	if err != nil {
@@ -535,16 +558,20 @@ func (s *states) removeLost(ctx context.Context) error {
 	}
 	for _, image := range response.Msg.Images {
 		if image.OfBuild && !recorded[image.Id] {
-			_, err := s.removeClaimed(ctx, image.Id)
-			Warn("remove the lost state "+image.Id, err)
+			Warn("remove the lost state "+image.Id, s.removeUnrecorded(ctx, image.Id))
 		}
 		delete(recorded, image.Id)
 	}
 	for id := range recorded {
+		release, ok := s.claim(id)
+		if !ok {
+			continue
+		}
 		// A list leaves out images that could not be read.
 		if _, err := s.find(ctx, id); err != nil && !errors.Is(err, errNoState) {
 			bklog.G(ctx).WithError(err).Warnf("whether the state %s of the build cache is gone cannot be told", id)
 		}
+		release()
 	}
 	return nil
 }

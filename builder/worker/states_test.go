@@ -118,6 +118,9 @@ func TestAStateWhoseImageIsGoneIsForgotten(t *testing.T) {
 func TestStatesAndRecordsThatLackTheOtherAreRemovedAtTheStart(t *testing.T) {
 	s, server := statesOf(t)
 	whole, gone, lost := installed(t, s, "whole"), installed(t, s, "gone"), installed(t, s, "lost")
+	for _, each := range []record{whole, gone, lost} {
+		s.letGo(each.ID)
+	}
 	assert.NilError(t, errors.Join(s.backend.RemoveImage(t.Context(), gone.ID), s.forget(lost.ID), s.removeLost(t.Context())))
 	if left, err := s.list(); err != nil || len(left) != 1 || left[0].ID != whole.ID {
 		t.Errorf("records %v, %v", left, err)
@@ -144,6 +147,7 @@ func TestAStateThatAUserHasNamedIsForgottenOnly(t *testing.T) {
 func TestALostStateInUseStays(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")
+	s.letGo(lost.ID)
 	server.RemoveImageError = connect.NewError(connect.CodeAlreadyExists, errors.New("conflict: unable to delete (must be forced)"))
 	assert.NilError(t, errors.Join(s.forget(lost.ID), s.removeLost(t.Context())))
 	if there := server.Images(); !slices.Equal(there, []string{lost.ID}) {
@@ -154,8 +158,49 @@ func TestALostStateInUseStays(t *testing.T) {
 func TestALostStateThatCannotBeRemovedHoldsUpNoBuilder(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")
+	s.letGo(lost.ID)
 	server.RemoveImageError = connect.NewError(connect.CodeInternal, errors.New("the registry refuses"))
 	assert.Check(t, errors.Join(s.forget(lost.ID), s.removeLost(t.Context())))
+}
+
+func TestABuilderStartsWhileLostStatesAreRemoved(t *testing.T) {
+	s, server := statesOf(t)
+	lost := installed(t, s, "lost")
+	assert.NilError(t, s.forget(lost.ID))
+	started, removed := make(chan struct{}), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "RemoveImage" {
+			select {
+			case <-started:
+			case <-time.After(time.Second):
+				t.Error("the builder waits")
+			}
+			close(removed)
+		}
+	}
+	w, err := New(t.Context(), s.backend, t.TempDir(), Limits{Context: wide}, nil)
+	assert.NilError(t, err)
+	defer w.Close()
+	close(started)
+	<-removed
+}
+
+func TestALostStateThatABuildHasRecordedMeanwhileStays(t *testing.T) {
+	s, server := statesOf(t)
+	lost := installed(t, s, "lost")
+	s.letGo(lost.ID)
+	assert.NilError(t, s.forget(lost.ID))
+	server.Before = func(procedure string) {
+		if procedure == "ListImages" {
+			s.letGo(installed(t, s, "lost").ID)
+		}
+	}
+	assert.NilError(t, s.removeLost(t.Context()))
+	if there := server.Images(); !slices.Equal(there, []string{lost.ID}) {
+		t.Errorf("the backend has %v", there)
+	}
+	_, err := s.recorded(lost.ID)
+	assert.Check(t, err)
 }
 
 func TestADamagedRecordIsDroppedAndItsStateIsMadeAnew(t *testing.T) {
@@ -400,6 +445,28 @@ func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {
 	if there := server.Images(); !slices.Equal(there, []string{made.ID}) || len(s.commits) != 0 {
 		t.Errorf("the backend has %v, %d commits are under way", there, len(s.commits))
 	}
+}
+
+func TestTheDescriptionsOfAListAreBoundedTogether(t *testing.T) {
+	s, _ := statesOf(t)
+	const states = maxDescriptions/maxDescription + 1000
+	assert.NilError(t, s.db.Update(func(tx *bolt.Tx) error {
+		bucket := tx.Bucket(recordsBucket)
+		for at := range states {
+			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat("x", maxDescription))
+			if err := bucket.Put(fmt.Append(nil, at), data); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	infos, err := s.usage(nil)
+	assert.NilError(t, err)
+	bytes := 0
+	for _, info := range infos {
+		bytes += len(info.Description) - len("…")
+	}
+	assert.Check(t, len(infos) == states && bytes <= maxDescriptions, "%d states with %d bytes", len(infos), bytes)
 }
 
 func TestADescriptionIsBounded(t *testing.T) {

@@ -174,7 +174,9 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}
 	w.removals.waitForAll(ctx)
-	return w, w.states.removeLost(ctx)
+	// All states are lost with their records, as where a backup is restored: whoever starts a builder does not wait so long.
+	go func() { Warn("remove lost states of the build cache", w.states.removeLost(ctx)) }()
+	return w, nil
 }
 
 func (w *Worker) openDB(file string) (*bolt.DB, error) {

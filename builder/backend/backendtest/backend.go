@@ -426,6 +426,7 @@ func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.
 
 // ListImages lists all as states of builds.
 func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
+	b.Before("ListImages")
 	answer := &backendv1.ListImagesResponse{}
 	for _, id := range b.Images() {
 		answer.Images = append(answer.Images, &backendv1.ImageSummary{Id: id, OfBuild: true})

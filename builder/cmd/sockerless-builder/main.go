@@ -96,7 +96,7 @@ func run(address, listen, state string, memoryBytes int64, limits worker.Limits,
 	if err != nil {
 		return err
 	}
-	if err := cachefiles.DropDamaged(ctx, state, []string{own, "--check-database"}); err != nil {
+	if err := cachefiles.DropDamaged(ctx, state, []string{own, "--check-database"}, checkLimit); err != nil {
 		return err
 	}
 	client, err := backend.Dial(address)
@@ -178,6 +178,10 @@ const reportTimeout = 2 * time.Second
 
 // lockTimeout bounds the wait for an orphaned builder's exit. The starter of a builder waits 30 seconds.
 const lockTimeout = shutdownTimeout + 15*time.Second
+
+// checkLimit bounds the time for checking the build cache's files, whose size nothing bounds. The starter of a builder waits
+// 30 seconds.
+const checkLimit = 10 * time.Second
 
 // lockPoll is the interval of attempts to get another builder's lock.
 const lockPoll = 20 * time.Millisecond
