@@ -162,8 +162,8 @@ export class AgentConnection {
   }
 
   /** Cancels a stream of {@link request}, and drops what it has not sent: its peer may never read that. */
-  cancel(stream: ClientHttp2Stream): void {
-    this.#sessionOf.get(stream)?.cancel(stream);
+  cancel(stream: ClientHttp2Stream, code: number = constants.NGHTTP2_CANCEL): void {
+    this.#sessionOf.get(stream)?.cancel(stream, code);
   }
 
   /** Ends every stream with an error and refuses new ones; closing again is harmless. */
@@ -293,9 +293,9 @@ class LiveSession {
   }
 
   /** A reset alone would wait behind what the peer does not read, and so would further calls. */
-  cancel(stream: ClientHttp2Stream): void {
+  cancel(stream: ClientHttp2Stream, code: number): void {
     this.#leaving ||= stream.writableLength > 0;
-    stream.close(constants.NGHTTP2_CANCEL);
+    stream.close(code);
     stream.destroy();
   }
 
