@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { type ClientHttp2Stream, constants, createServer, type ServerHttp2Stream } from "node:http2";
+import { createServer as createSocketServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { setImmediate } from "node:timers/promises";
@@ -371,3 +372,49 @@ test("no heartbeats wait behind input that an agent does not read", async (t) =>
   assert.deepEqual([writes.callCount(), call?.writableLength], [sent, waiting]);
   stream.cancel();
 });
+
+for (const [how, calls, end] of [
+  ["is cancelled", 1, (stream: AgentStream) => stream.cancel()],
+  ["gives way to others whose clients have left", 17, (stream: AgentStream) => stream.leave()],
+] as const) {
+  test(`input that an agent does not read is dropped with a call that ${how}, and no other call waits behind it`, async (t) => {
+    const path = join(scratchDirectory(), "deaf.sock");
+    const connections: Socket[] = [];
+    const server = createSocketServer((socket) => {
+      // Windows of 2 GiB, of which nothing is read.
+      const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+      socket
+        .on("error", () => {})
+        .write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]));
+      connections.push(socket);
+    });
+    await once(server.listen(path), "listening");
+    const connection = new AgentConnection({ address: { kind: "unix", path } });
+    t.after(() => {
+      connection.close();
+      connections.map((socket) => socket.destroy());
+      server.close();
+    });
+    const open = async (): Promise<AgentStream> =>
+      await AgentStream.open(
+        connection,
+        sessionStream,
+        { containerId: undefined, first: encodeOpenExec({}), carriesInput: true },
+        { opened: () => {}, outputEnded: () => {}, data: () => {}, ended: () => {}, failed: () => {} },
+      );
+    let dropped = 0;
+    for (let call = 0; call < calls; call += 1) {
+      const stream = await open();
+      stream.sendInput(new Uint8Array(1024 * 1024), () => {});
+      stream.sendInput(new Uint8Array(1024), () => (dropped += 1));
+      await setImmediate();
+      end(stream);
+    }
+    for (let turn = 0; turn < 1_000 && dropped === 0; turn += 1) {
+      await setImmediate();
+    }
+    assert.notEqual(dropped, 0);
+    await open();
+    await until(() => connections.length === calls + 1 || undefined);
+  });
+}

@@ -29,28 +29,28 @@ const requests = new LongRequests();
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
-  readonly #calls = new Map<ClientHttp2Stream, number>();
+  readonly #calls = new Map<ClientHttp2Stream, { readonly bytes: number; readonly of: AgentConnection }>();
   #bytes = 0;
 
   /** Adds a call until it ends; of too many the oldest is cancelled. */
-  add(call: ClientHttp2Stream): void {
+  add(call: ClientHttp2Stream, connection: AgentConnection): void {
     if (call.destroyed || this.#calls.has(call)) {
       return;
     }
-    this.#calls.set(call, call.writableLength);
+    this.#calls.set(call, { bytes: call.writableLength, of: connection });
     this.#bytes += call.writableLength;
     call.once("close", () => this.#remove(call));
-    for (const oldest of this.#calls.keys()) {
+    for (const [oldest, { of }] of this.#calls) {
       if (this.#calls.size <= mostUnawaitedCalls && this.#bytes <= mostUnawaitedBytes) {
         return;
       }
       this.#remove(oldest);
-      oldest.close(constants.NGHTTP2_CANCEL);
+      of.cancel(oldest);
     }
   }
 
   #remove(call: ClientHttp2Stream): void {
-    this.#bytes -= this.#calls.get(call) ?? 0;
+    this.#bytes -= this.#calls.get(call)?.bytes ?? 0;
     this.#calls.delete(call);
   }
 }
@@ -145,10 +145,7 @@ export class BulkStream {
       throw error;
     }
     const opened = new BulkStream(connection, stream, call, receiver);
-    cut.promise.catch((error: unknown) => {
-      opened.#fail(ConnectError.from(error));
-      stream.destroy(); // A reset alone waits behind what the agent does not read.
-    });
+    cut.promise.catch((error: unknown) => opened.#fail(ConnectError.from(error)));
     stream.once("close", taken); // A write that has not begun by then has no end.
     opened.send(first, taken);
     if (call.inputTag === undefined) {
@@ -247,7 +244,7 @@ export class BulkStream {
   /** Cancels the call; `closed` is not called. */
   cancel(): void {
     this.#finish();
-    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#connection.cancel(this.#stream);
   }
 
   /**
@@ -259,7 +256,7 @@ export class BulkStream {
     this.endSending();
     this.#hasLeft = true;
     this.#stream.resume();
-    left.add(this.#stream);
+    left.add(this.#stream, this.#connection);
   }
 
   /** Ends a call whose result is known: further messages are read and ignored, so that it ends cleanly. */
@@ -267,7 +264,7 @@ export class BulkStream {
     this.#finish();
     this.endSending();
     this.#stream.resume();
-    released.add(this.#stream);
+    released.add(this.#stream, this.#connection);
   }
 
   #receive(chunk: Buffer): void {
@@ -287,7 +284,7 @@ export class BulkStream {
 
   #fail(error: ConnectError): void {
     this.#error ??= error;
-    this.#stream.close(constants.NGHTTP2_CANCEL);
+    this.#connection.cancel(this.#stream);
     this.#close();
   }
 

@@ -1,5 +1,10 @@
 /** An HTTP/2 connection to an agent, opened on demand and closed when idle. */
-import type { ClientHttp2Session, ClientHttp2Stream, OutgoingHttpHeaders } from "node:http2";
+import {
+  type ClientHttp2Session,
+  type ClientHttp2Stream,
+  constants,
+  type OutgoingHttpHeaders,
+} from "node:http2";
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
@@ -156,6 +161,11 @@ export class AgentConnection {
     return failure === undefined ? undefined : new ConnectError(failure.message, Code.Unavailable);
   }
 
+  /** Cancels a stream of {@link request}, and drops what it has not sent: its peer may never read that. */
+  cancel(stream: ClientHttp2Stream, code: number = constants.NGHTTP2_CANCEL): void {
+    this.#sessionOf.get(stream)?.cancel(stream, code);
+  }
+
   /** Ends every stream with an error and refuses new ones; closing again is harmless. */
   close(): void {
     this.#closed = true;
@@ -280,6 +290,13 @@ class LiveSession {
       }
     });
     return stream;
+  }
+
+  /** A reset alone would wait behind what the peer does not read, and so would further calls. */
+  cancel(stream: ClientHttp2Stream, code: number): void {
+    this.#leaving ||= stream.writableLength > 0;
+    stream.close(code);
+    stream.destroy();
   }
 
   /** Counts bytes read from a stream, but for those in small frames beyond the allowance: they earn no larger window. */

@@ -79,12 +79,22 @@ export async function dial(
     maxSessionMemory,
     settings: { maxFrameSize, initialWindowSize: window, enablePush: false },
   });
+  closeAtOnce(session, socket);
   // Errors reach the waiting callers elsewhere; without this listener they would end the process.
   session.on("error", () => {});
   const emptyFrames = new EmptyFrames(session);
   await settled(session, socket, target);
   session.setLocalWindowSize(connectionWindow);
   return { session, link, emptyFrames };
+}
+
+/** Has a session end with its connection: Node waits for what is being written, which a peer may never read. */
+function closeAtOnce(session: ClientHttp2Session, socket: Socket): void {
+  const destroy = session.destroy.bind(session);
+  session.destroy = (...reason) => {
+    destroy(...reason);
+    setImmediate(() => socket.destroy());
+  };
 }
 
 /** Resolves once the peer has sent its limit of concurrent streams, which is unknown before. */

@@ -124,6 +124,21 @@ test("a compressed message is refused", () => {
   assert.throws(() => read(sessionOutput, [Buffer.from([1, 0, 0, 0, 0])]), /compressed/);
 });
 
+test("messages without data are few at once, however long a stream lasts, and those of its time are taken", (t) => {
+  const [empty, text] = [Buffer.alloc(5), framed(new Uint8Array(64 * 1024).fill(0x0a))];
+  const many = Buffer.concat(Array<Buffer>(3_000).fill(empty));
+  assert.throws(() => read(sessionOutput, [many]), /messages that carry nothing/);
+  assert.throws(() => read(sessionOutput, [text, text]), /messages that carry nothing/);
+  let now = performance.now();
+  t.mock.method(performance, "now", () => now);
+  let heard = 0;
+  const reader = new FrameReader(sessionOutput, { data: () => {}, message: () => (heard += 1) });
+  now += 3_600_000;
+  reader.push(many); // Waited for its reader.
+  reader.push(text);
+  assert.equal(heard, 3_001);
+});
+
 test("arbitrary bytes end in an error or in messages, never in a loop or a crash", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {

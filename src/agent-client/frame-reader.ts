@@ -9,6 +9,10 @@ import { announcedLength, prefixLength } from "./grpc-request.ts";
 const maxBulkMessage = 1024 * 1024 + 64;
 /** Size limit for messages that are decoded whole; the longest is an error's text. */
 const maxOtherMessage = 64 * 1024;
+/** Bytes that such a message counts besides its own: to decode it takes as long as to pass on a thousand bytes of data. */
+const otherMessageCost = 64;
+/** The most of a stream's other messages at once, and for each second that it lasts: heartbeats may wait for hours. */
+const [othersAtOnce, othersPerSecond] = [maxOtherMessage + 8 * 1024, 64];
 
 /** Receives the messages. Slices are only valid during the call. */
 export interface FrameReceiver {
@@ -40,6 +44,8 @@ export class FrameReader {
    * channel.
    */
   readonly #nextOffsets = new Map<number, number>();
+  readonly #begunAt = performance.now();
+  #others = 0;
 
   constructor(shape: BulkShape, receiver: FrameReceiver) {
     this.#shape = shape;
@@ -54,7 +60,8 @@ export class FrameReader {
   /**
    * Decodes the next chunk.
    *
-   * @throws ConnectError `DataLoss` for anything but valid messages; the stream cannot be read further
+   * @throws ConnectError `DataLoss` for anything but valid messages, `ResourceExhausted` for too many other messages; the
+   *   stream cannot be read further
    */
   push(chunk: Uint8Array): void {
     let position = 0;
@@ -135,6 +142,11 @@ export class FrameReader {
   #beginWhole(head: Uint8Array, length: number): void {
     if (length > maxOtherMessage) {
       throw new ConnectError(`the agent sent a message of ${length} bytes`, Code.DataLoss);
+    }
+    this.#others += length + otherMessageCost;
+    const seconds = (performance.now() - this.#begunAt) / 1_000;
+    if (this.#others > othersAtOnce + seconds * othersPerSecond) {
+      throw new ConnectError("the agent sends messages that carry nothing", Code.ResourceExhausted);
     }
     const whole = new FillingBytes(length);
     this.#whole = whole;

@@ -350,6 +350,37 @@ test("long headers share their room while their requests are under way, whatever
   assert.equal((await api.call("GET", "/ordinary", { headers: long })).status, 200);
 });
 
+test("a header counts what its pieces take: parameters, names and values", async (t) => {
+  const end = Promise.withResolvers<void>();
+  t.after(() => end.resolve());
+  let [begun, refused] = [0, 0];
+  const api = await serveApi(t, () => {}, [
+    route("/wait", async ({ response }) => {
+      begun += 1;
+      await end.promise;
+      replyEmpty(response, 200);
+    }),
+    route("/ordinary", async ({ response }) => replyEmpty(response, 200)),
+  ]);
+  const parameters = Array.from({ length: 4_000 }, (_, n) => n.toString(36)).join("&");
+  const pending = Array.from({ length: 500 }, async () => {
+    const { status } = await api.call("GET", `/wait?${parameters}`);
+    refused += Number(status === 503);
+  });
+  await untilTrue(() => begun + refused === pending.length);
+  assert.ok(refused > 0, "none was refused");
+  const connectionOf = async (path: string, headers: number): Promise<unknown> => {
+    const many = Object.fromEntries(Array.from({ length: headers }, (_, n) => [`x${n}`, "a"]));
+    const answer = await api.call("GET", path, { headers: { Connection: "keep-alive", ...many } });
+    assert.equal(answer.status, 200);
+    return answer.headers["connection"];
+  };
+  assert.equal(await connectionOf(`/ordinary?x=${"a".repeat(1_000)}`, 20), "keep-alive");
+  assert.equal(await connectionOf("/ordinary", 150), "close");
+  end.resolve();
+  await Promise.all(pending);
+});
+
 test("long headers keep their room until their requests are answered, whether or not their clients have left", async (t) => {
   const end = Promise.withResolvers<void>();
   t.after(() => end.resolve());

@@ -164,6 +164,41 @@ test("tunnels of datagrams share a connection to their agent, and no others do",
   assert.equal(new Set(calls.map(({ session }) => session)).size, 4);
 });
 
+test("a call whose caller has left ends at an agent that does not read it, and with it their connection", async () => {
+  await using resources = new AsyncDisposableStack();
+  const path = join(scratchDirectory(), "deaf.sock");
+  const agent = createSocketServer((socket) => {
+    resources.defer(() => void socket.destroy());
+    // Windows of 2 GiB, of which nothing is read.
+    const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+    socket.on("error", () => {}).write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]));
+  });
+  resources.defer(() => void agent.close());
+  await once(agent.listen(path), "listening");
+  const agents = new ConnectionPool(new ByteBudget(relayedWindows));
+  resources.defer(() => agents.close());
+  const backend = createServer((request, response) => {
+    void relayAgentCall(request, response, async () => ({ address: { kind: "unix", path } }), agents);
+  });
+  resources.defer(() => void backend.close());
+  const caller = connect(`http://127.0.0.1:${await listenHere(backend)}`);
+  resources.defer(() => caller.destroy());
+  const call = caller.request({
+    ":method": "POST",
+    ":path": `${relayedPrefix}Tunnel`,
+    [containerIdHeader]: "0".repeat(64),
+  });
+  call.on("error", () => {}).write(Buffer.alloc(8 * 1024 * 1024));
+  await until(() => agents.size || undefined);
+  let [sent, before] = [0, 0];
+  await until(() => {
+    [before, sent] = [sent, caller.socket?.bytesWritten ?? 0];
+    return (sent > 256 * 1024 && sent === before) || undefined; // The agent's connection takes no more.
+  });
+  call.close(constants.NGHTTP2_CANCEL);
+  await until(() => agents.size === 0 || undefined);
+});
+
 test("an agent may send 64 KiB of an answer ahead, and more of one that is read", async () => {
   await using resources = new AsyncDisposableStack();
   const directory = scratchDirectory();

@@ -6,6 +6,8 @@ import { imageSummaryToJson } from "./images.ts";
 import { volumeToJson } from "./volumes.ts";
 
 /**
+ * Its lists are iterators, which make an object when it is written.
+ *
  * @param buildCache as the builder reports it
  * @param wants the requested types; all others are `null`
  */
@@ -19,13 +21,15 @@ export function diskUsageToJson(
   return {
     LayersSize: usage.layersSize,
     Images: wants("image")
-      ? usage.images.map((image) => ({ ...imageSummaryToJson(image, version), Containers: image.containers }))
+      ? usage.images
+          .values()
+          .map((image) => ({ ...imageSummaryToJson(image, version), Containers: image.containers }))
       : null,
     Containers: wants("container")
-      ? usage.containers.map((container) => containerSummaryToJson(container, version, now))
+      ? usage.containers.values().map((container) => containerSummaryToJson(container, version, now))
       : null,
     Volumes: wants("volume")
-      ? usage.volumes.map(({ volume, size, referenceCount }) => ({
+      ? usage.volumes.values().map(({ volume, size, referenceCount }) => ({
           ...(volume === undefined ? {} : volumeToJson(volume)),
           UsageData: { RefCount: referenceCount, Size: size },
         }))

@@ -19,8 +19,14 @@ export function hasLongHeader(request: IncomingMessage): boolean {
   return lengthOf(request) > ordinaryBytes;
 }
 
+/** Bytes that a name and a value of a header take besides their text, each. */
+const textBytes = 64;
+/** Bytes that a query's parameters, and values of filters, take for each character, and at most: they are few enough. */
+const [queryFactor, mostOfQuery] = [12, 512 * 1024];
+
 function lengthOf({ url = "", rawHeaders }: IncomingMessage): number {
-  return rawHeaders.reduce((sum, text) => sum + text.length, url.length);
+  const target = url.length + Math.min(queryFactor * url.length, mostOfQuery);
+  return rawHeaders.reduce((sum, text) => sum + text.length + textBytes, target);
 }
 
 /** A finished header that is counted. */

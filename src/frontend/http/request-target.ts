@@ -70,7 +70,9 @@ function queryOf(source: string): URLSearchParams {
  *
  * @throws SockerlessError of kind `invalid`, in the words of Go's server
  */
-export function checkHost({ headersDistinct: { host = [] } }: IncomingMessage): void {
+export function checkHost({ rawHeaders }: IncomingMessage): void {
+  // Not of `headersDistinct`, whose lists would be kept with the request.
+  const host = rawHeaders.filter((_, at) => at % 2 === 1 && rawHeaders[at - 1]?.toLowerCase() === "host");
   if (host.length > 1) {
     throw invalid("too many Host headers");
   }

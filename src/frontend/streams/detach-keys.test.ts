@@ -54,6 +54,8 @@ test("Docker's notation is read as Docker reads it", () => {
   for (const wrong of ["ctrl-A", "ctrl-", "ctrl-ab", "ab", "a,", "é", "del"]) {
     assert.equal(parseDetachKeys(wrong), undefined, wrong);
   }
+  assert.equal(parseDetachKeys("a,".repeat(511).concat("a"))?.length, 512);
+  assert.equal(parseDetachKeys("a,".repeat(512).concat("a")), undefined, "more than 1,024 characters");
   assert.throws(() => detachKeysOf("ctrl-!"), {
     kind: "invalid",
     message: "Invalid detach keys (ctrl-!) provided",

@@ -7,13 +7,19 @@ export const defaultDetachKeys: Uint8Array = Uint8Array.of(0x10, 0x11);
 /** The characters that can follow `ctrl-`, in the order of their control codes 0 to 31. */
 const controlCharacters = "@abcdefghijklmnopqrstuvwxyz[\\]^_";
 
+/** Maximum characters of keys in Docker's notation: the thread that serves everybody reads them, at each inspect of an exec. */
+const maxCharacters = 1_024;
+
 /**
  * Reads Docker's notation: single characters, `ctrl-` and one of `@`, a to z, `[`, `\`, `]`, `^`, `_`, or `DEL`,
  * separated by commas.
  *
- * @returns undefined for any other notation
+ * @returns undefined for any other notation, and a longer text
  */
 export function parseDetachKeys(text: string): Uint8Array | undefined {
+  if (text.length > maxCharacters) {
+    return undefined;
+  }
   const codes: number[] = [];
   for (const key of text.split(",")) {
     const bytes = Buffer.from(key);
