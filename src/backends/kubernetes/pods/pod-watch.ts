@@ -20,7 +20,7 @@ import { isEndReported, partsRead, runsOn } from "./pod-view.ts";
 export interface PodWatchOptions {
   readonly client: KubernetesClient;
   readonly selector: string;
-  /** Refuses the namespace, before each list of its pods, if it is another than theirs. */
+  /** Refuses, before each list, to tell of pods that are not the state's. */
   readonly refuse?: () => Promise<void>;
   /** Hears of each pod that is new, or has changed. */
   readonly changed: (pod: V1Pod) => void;

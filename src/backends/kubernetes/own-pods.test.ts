@@ -7,14 +7,14 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ManualClock } from "../../common/manual-clock.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
-import { refuseOtherNamespace } from "./own-namespace.ts";
+import { refuseOthersPods } from "./own-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { standIn } from "./testing/stand-in.ts";
 
 const task = "sockerless-cccccccccccc-1/uid";
 
-describe("a namespace without the pods of a state", () => {
+describe("a place without the pods of a state", () => {
   let directory: string;
   beforeEach(async () => {
     directory = await mkdtemp(path.join(tmpdir(), "sockerless-namespace-"));
@@ -24,7 +24,11 @@ describe("a namespace without the pods of a state", () => {
   });
 
   /** Looks for a pod as a backend that has begun. @param namespace its UID, or the status of a refusal */
-  async function look(namespace: string | number, hasRunning: boolean): Promise<"missing" | string> {
+  async function look(
+    namespace: string | number,
+    hasRunning: boolean,
+    instance = "sockerless/0123456789abcdef",
+  ): Promise<"missing" | string> {
     const answer: RequestListener = (request, response) => {
       const isList = request.url?.startsWith("/api/v1/namespaces/docker/pods") === true;
       const refusal = typeof namespace === "number" && !isList ? namespace : undefined;
@@ -42,8 +46,8 @@ describe("a namespace without the pods of a state", () => {
     const watch = new PodWatch({
       ...{ client, clock, logger: capturedLogger().logger, selector: "", changed: () => {} },
       refuse: () =>
-        refuseOtherNamespace({
-          client,
+        refuseOthersPods({
+          ...{ client, instance },
           file: path.join(directory, "namespace"),
           hasRunning: () => hasRunning,
         }),
@@ -60,12 +64,22 @@ describe("a namespace without the pods of a state", () => {
     }
   }
 
-  it("tells nothing of those that run if it is another one", async () => {
+  it("tells nothing of those that run if it is another namespace", async () => {
     assert.equal(await look("one", true), "missing");
     for (const other of ["two", 404]) {
       assert.match(await look(other, true), /run in another namespace than docker at http/);
     }
     assert.equal(await look("one", true), "missing");
+  });
+
+  it("tells nothing of them to another instance, also where it may not be read", async () => {
+    for (const namespace of [403, "one"]) {
+      assert.equal(await look(namespace, true), "missing");
+      assert.match(await look(namespace, true, "sockerless/other"), /know another authority: set kubernetes/);
+      assert.equal(await look(namespace, true), "missing");
+    }
+    assert.equal(await look("one", false, "sockerless/other"), "missing");
+    assert.match(await look("one", true), /another authority/);
   });
 
   it("is theirs where none runs, and where it may not be read", async () => {
