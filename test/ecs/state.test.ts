@@ -105,7 +105,9 @@ describe("the ECS backend", () => {
   it("has containers run on while its authority is another one, and has them again behind that", async () => {
     const { aws, daemon, directory } = ecs;
     const command = ["busybox", "sh", "-c", "echo written >/file; exec sleep 1000"];
-    await daemon.ok("run", "--detach", "--name", "kept", ...command);
+    for (const name of ["kept", "removed"]) {
+      await daemon.ok("run", "--detach", "--name", name, ...command);
+    }
     const written = async () => (await daemon.docker("exec", "kept", "cat", "/file")).text;
     await until(async () => (await written()) || undefined);
     const state = () => daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}}", "kept");
@@ -119,12 +121,13 @@ describe("the ECS backend", () => {
     const told = /the agent of a container (cannot be reached, and may live|is gone)/;
     await until(async () => told.test(daemon.output.slice(since)) || (await state()) !== before || undefined);
     assert.equal(await state(), before);
+    await daemon.ok("rm", "--force", "removed");
     await daemon.shutDown();
     await rename(`${authority}.aside`, authority);
     await daemon.launch();
     assert.equal(await state(), before);
     assert.equal(await written(), "written");
-    assert.equal(aws.calls.count("ecs.StopTask"), 0);
+    assert.equal(aws.calls.count("ecs.StopTask"), 1);
     await daemon.ok("rm", "--force", "kept");
   });
 
