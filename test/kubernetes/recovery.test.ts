@@ -114,7 +114,7 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     assert.doesNotMatch(daemon.output, /a task that should have ended/, "agents wait for nobody who is gone");
   });
 
-  test("containers run on while the configuration leads to another namespace, and are there again behind it", async () => {
+  test("containers run on while the configuration leads to another namespace or authority, and are there again behind it", async () => {
     await using own = await KubernetesDaemon.start(cluster);
     const { daemon } = own;
     const command = ["busybox", "sh", "-c", "echo written >/file; exec sleep 1d"];
@@ -125,17 +125,24 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
       daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}} {{.RestartCount}}", "lives");
     const before = await stateOf();
     const configuration = await readFile(own.config, "utf8");
-    await daemon.shutDown();
-    await writeFile(own.config, configuration.replace(JSON.stringify(own.namespace), '"default"'));
-    await daemon.launch();
-    await until(() => daemon.output.includes("run in another namespace than default at") || undefined);
-    await until(() => daemon.output.includes("cannot ask for the end of a container") || undefined);
-    assert.equal(await stateOf(), before);
-    await daemon.shutDown();
-    await writeFile(own.config, configuration);
-    await daemon.launch();
-    assert.equal(await stateOf(), before);
-    assert.equal(await written(), "written");
+    for (const [given, other, told] of [
+      [own.namespace, "default", "run in another namespace than default at"],
+      [own.agentCa, `${own.agentCa}.other`, "know another authority"],
+    ] as const) {
+      await daemon.shutDown();
+      await writeFile(own.config, configuration.replace(JSON.stringify(given), JSON.stringify(other)));
+      const since = daemon.output.length;
+      const isTold = (words: string) => daemon.output.slice(since).includes(words);
+      await daemon.launch();
+      await until(() => isTold(told) || undefined);
+      await until(() => isTold("cannot ask for the end of a container") || undefined);
+      assert.equal(await stateOf(), before);
+      await daemon.shutDown();
+      await writeFile(own.config, configuration);
+      await daemon.launch();
+      assert.equal(await stateOf(), before);
+      assert.equal(await written(), "written");
+    }
     assert.equal(await cluster.kubectl("--namespace", "default", "get", "pods", "--output", "name"), "");
   });
 
