@@ -1,5 +1,5 @@
 /**
- * Where a state's pods are, and which authority their agents know. A kubeconfig whose current context was changed leads to another
+ * The place of a state's pods, and the authority that their agents know. A kubeconfig whose current context was changed leads to another
  * namespace, and another `agent_ca` selects other pods: containers that run would count as ended, and their pods be deleted.
  */
 import { readFile, writeFile } from "node:fs/promises";
