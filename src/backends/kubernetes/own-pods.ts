@@ -1,6 +1,7 @@
 /**
- * The place of a state's pods, and the authority that their agents know. A kubeconfig whose current context was changed leads to another
- * namespace, and another `agent_ca` selects other pods: containers that run would count as ended, and their pods be deleted.
+ * The place of a state's pods, and the authority that their agents know. A kubeconfig whose current context was changed leads
+ * to another namespace, and another `agent_ca` selects other pods: containers that run would count as ended, and their pods be
+ * deleted.
  */
 import { readFile, writeFile } from "node:fs/promises";
 
