@@ -58,6 +58,19 @@ export class ManualClock implements Clock {
     await settle();
   }
 
+  /** Advances, a tenth of a second at a time, until a promise has settled. */
+  async settled<T>(promise: Promise<T>): Promise<T> {
+    let open = true;
+    const close = (): void => {
+      open = false;
+    };
+    promise.then(close, close);
+    while (open) {
+      await this.advance(100);
+    }
+    return await promise;
+  }
+
   #setMs(ms: number): void {
     const ns = BigInt(Math.round(ms)) * 1_000_000n;
     if (ns > this.#nowNs) {

@@ -1,5 +1,7 @@
 /** Tests of the ECS backend's records of containers, images, networks, volumes and execs, and of these in AWS. */
 import assert from "node:assert/strict";
+import { rename } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 
 import { DescribeAccessPointsCommand, EFSClient } from "@aws-sdk/client-efs";
@@ -9,6 +11,7 @@ import { systemClock } from "../../src/common/clock.ts";
 import { callApi } from "../support/call-api.ts";
 import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
+import { until } from "../support/until.ts";
 
 describe("the ECS backend", () => {
   const ecs = duringTests(() => EcsDaemon.start({ daemon: { args: ["--log-level", "debug"] } }));
@@ -97,6 +100,35 @@ describe("the ECS backend", () => {
     await daemon.ok("rm", "--force", "kept");
     await daemon.ok("network", "rm", "apart");
     await daemon.ok("volume", "rm", "data");
+  });
+
+  it("has containers run on while its authority is another one, and has them again behind that", async () => {
+    const { aws, daemon, directory } = ecs;
+    const command = ["busybox", "sh", "-c", "echo written >/file; exec sleep 1000"];
+    for (const name of ["kept", "removed"]) {
+      await daemon.ok("run", "--detach", "--name", name, ...command);
+    }
+    const written = async () => (await daemon.docker("exec", "kept", "cat", "/file")).text;
+    await until(async () => (await written()) || undefined);
+    const state = () => daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}}", "kept");
+    const before = await state();
+    const authority = join(directory, "agent-ca.pem");
+    aws.calls.clear();
+    await daemon.shutDown();
+    await rename(authority, `${authority}.aside`);
+    const since = daemon.output.length;
+    await daemon.launch();
+    const told = /the agent of a container (cannot be reached, and may live|is gone)/;
+    await until(async () => told.test(daemon.output.slice(since)) || (await state()) !== before || undefined);
+    assert.equal(await state(), before);
+    await daemon.ok("rm", "--force", "removed");
+    await daemon.shutDown();
+    await rename(`${authority}.aside`, authority);
+    await daemon.launch();
+    assert.equal(await state(), before);
+    assert.equal(await written(), "written");
+    assert.equal(aws.calls.count("ecs.StopTask"), 1);
+    await daemon.ok("rm", "--force", "kept");
   });
 
   it("logs what AWS is asked with AWS's request IDs", async () => {

@@ -1,6 +1,6 @@
 /** A backend on Kubernetes that has lost its state, or is lost itself. */
 import assert from "node:assert/strict";
-import { rm } from "node:fs/promises";
+import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { suite, test } from "node:test";
 
@@ -112,6 +112,38 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     await daemon.ok("rm", "--force", "stopped", "ends", "before");
     await untilTrue(async () => (await own.kubectl("get", "pods", "--output", "name")).trim() === "");
     assert.doesNotMatch(daemon.output, /a task that should have ended/, "agents wait for nobody who is gone");
+  });
+
+  test("containers run on while the configuration leads to another namespace or authority, and are there again behind it", async () => {
+    await using own = await KubernetesDaemon.start(cluster);
+    const { daemon } = own;
+    const command = ["busybox", "sh", "-c", "echo written >/file; exec sleep 1d"];
+    await daemon.ok("run", "--detach", "--name", "lives", "--restart", "always", ...command);
+    const written = async () => (await daemon.docker("exec", "lives", "cat", "/file")).text;
+    await until(async () => (await written()) || undefined);
+    const stateOf = () =>
+      daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}} {{.RestartCount}}", "lives");
+    const before = await stateOf();
+    const configuration = await readFile(own.config, "utf8");
+    for (const [given, other, told] of [
+      [own.namespace, "default", "run in another namespace than default at"],
+      [own.agentCa, `${own.agentCa}.other`, "know another authority"],
+    ] as const) {
+      await daemon.shutDown();
+      await writeFile(own.config, configuration.replace(JSON.stringify(given), JSON.stringify(other)));
+      const since = daemon.output.length;
+      const isTold = (words: string) => daemon.output.slice(since).includes(words);
+      await daemon.launch();
+      await until(() => isTold(told) || undefined);
+      await until(() => isTold("cannot ask for the end of a container") || undefined);
+      assert.equal(await stateOf(), before);
+      await daemon.shutDown();
+      await writeFile(own.config, configuration);
+      await daemon.launch();
+      assert.equal(await stateOf(), before);
+      assert.equal(await written(), "written");
+    }
+    assert.equal(await cluster.kubectl("--namespace", "default", "get", "pods", "--output", "name"), "");
   });
 
   test("what an instance has left that is lost for good is shown and removed by gc", async () => {

@@ -45,7 +45,11 @@ class FakeCloudMap {
     },
     RegisterInstance: ({ ServiceId, InstanceId, Attributes }) => {
       const [address = ""] = Object.values(Attributes as Record<string, string>);
-      this.services.get(String(ServiceId))?.instances.set(String(InstanceId), address);
+      const service = this.services.get(String(ServiceId));
+      if (service === undefined) {
+        throw refusal("servicediscovery", "RegisterInstance", "ServiceNotFound");
+      }
+      service.instances.set(String(InstanceId), address);
       return {};
     },
     DeregisterInstance: ({ ServiceId, InstanceId }) => {
@@ -115,6 +119,18 @@ describe("names in Cloud Map", () => {
     discovery.forgetNetwork(net);
     await clock.advance(1);
     assert.deepEqual(cloud.names, {});
+    await discovery.close();
+  });
+
+  it("are there again once another container has one whose service somebody has deleted", async () => {
+    const discovery = start();
+    discovery.announce(container("1", "api"), "10.0.0.1");
+    await clock.advance(1);
+    cloud.services.clear();
+    discovery.announce(container("2", "api"), "10.0.0.2");
+    await clock.advance(1);
+    await clock.advance(60_000);
+    assert.deepEqual(cloud.names, { [`api.${net12}`]: ["10.0.0.1", "10.0.0.2"] });
     await discovery.close();
   });
 

@@ -238,6 +238,9 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     try {
       await this.#bringNow(name);
     } catch (error) {
+      if (isAwsError(error, "ServiceNotFound")) {
+        this.#present.delete(name); // Somebody has deleted it: another one is created.
+      }
       if (this.#closing.signal.aborted || this.#changed.has(name)) {
         return;
       }

@@ -687,6 +687,16 @@ describe("networks on ECS", () => {
     assert.deepEqual(await fabric.found?.(), []);
   });
 
+  it("that were names alone go with the groups that they have since, also in another process", async () => {
+    const web = { ...network("web", "a"), driverReference: "shared" };
+    for (const isSame of [true, false]) {
+      const fabric = networks();
+      await fabric.ensure(web);
+      await (isSame ? fabric : networks()).remove(web);
+      assert.deepEqual([...ec2.groups.keys()], ["sg-default", "sg-efs"]);
+    }
+  });
+
   it("have small virtual address ranges", () => {
     assert.deepEqual(networks().addressPools?.slice(0, 2), [
       { base: "172.17.0.0/16", size: 16 },

@@ -151,8 +151,9 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     },
     async remove(record) {
       discovery.forgetNetwork(record.network?.id ?? "");
-      if (isUserDefined(record) && record.driverReference !== sharedReference) {
-        await networkGroups.remove(record);
+      const isNamed = record.driverReference !== sharedReference; // Else its group was made as the setting was changed.
+      if (isNamed ? isUserDefined(record) : !isShared) {
+        await networkGroups.remove(isNamed ? record : { ...record, driverReference: "" });
       }
     },
     found: () => (isShared ? Promise.resolve([]) : networkGroups.found()),

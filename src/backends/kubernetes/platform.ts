@@ -3,6 +3,7 @@ import { join } from "node:path";
 import type { KubernetesConfig } from "../../common/config/load.ts";
 import { invalid } from "../../common/errors.ts";
 import { componentLogger } from "../../common/logger.ts";
+import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudLog } from "../cloud/contract/cloud-log.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
@@ -18,6 +19,7 @@ import { kubernetesMachine } from "./machine.ts";
 import { instanceLabel, instanceValue } from "./names.ts";
 import { internalNetworks, kubernetesNetworks } from "./networks.ts";
 import { networkLabel } from "./networks/policy.ts";
+import { refuseOthersPods } from "./own-pods.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
 import { podRequests } from "./pods/pod-requests.ts";
 import type { PodSettings } from "./pods/pod-spec.ts";
@@ -57,6 +59,12 @@ export async function kubernetesPlatform(
   const watch = new PodWatch({
     client,
     selector: `${instanceLabel}=${instanceValue(instance)}`,
+    refuse: () =>
+      refuseOthersPods({
+        ...{ client, instance },
+        file: join(stateDir, "namespace"),
+        hasRunning: () => [...state.tasks.values()].some(({ phase }) => phase === TaskPhase.SERVING),
+      }),
     changed: (pod) => endedPods.hear(pod),
     clock,
     logger: componentLogger(logger, "pods"),

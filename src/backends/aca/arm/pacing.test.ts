@@ -46,40 +46,26 @@ function setUp(rates: Partial<Record<RateName, Rate>> = {}) {
   return { clock, send, sentMs, ending };
 }
 
-/** Moves the clock until the promise has settled. */
-async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  let open = true;
-  const done = promise.finally(() => {
-    open = false;
-  });
-  done.catch(() => {});
-  while (open) {
-    await clock.advance(100);
-    await setImmediate();
-  }
-  return await done;
-}
-
 const unanswered = /^Error: Azure has not answered within 30 s$/;
 const cut = new RestError("socket hang up", { code: "ECONNRESET" });
 
 describe("requests to Azure", () => {
   it("that are not answered are lost after half a minute, and made once more, but a start", async () => {
     const { clock, send, sentMs } = setUp();
-    const { status } = await settled(clock, send("GET", job, "never", 200));
+    const { status } = await clock.settled(send("GET", job, "never", 200));
     assert.equal(status, 200);
     assert.equal(sentMs.length, 2);
     const begunMs = clock.nowMs();
-    await assert.rejects(settled(clock, send("GET", job, "never")), unanswered);
+    await assert.rejects(clock.settled(send("GET", job, "never")), unanswered);
     assert.ok(clock.nowMs() - begunMs < 65_000);
     assert.equal(sentMs.length, 4);
-    await assert.rejects(settled(clock, send("POST", `${job}/start`, "never")), unanswered);
+    await assert.rejects(clock.settled(send("POST", `${job}/start`, "never")), unanswered);
     assert.equal(sentMs.length, 5);
   });
 
   it("that are throttled wait as long as Azure says", async () => {
     const { clock, send, sentMs } = setUp();
-    const { status } = await settled(clock, send("GET", job, { status: 429, retryAfter: "7" }, 200));
+    const { status } = await clock.settled(send("GET", job, { status: 429, retryAfter: "7" }, 200));
     assert.equal(status, 200);
     const [first = 0, second = 0] = sentMs;
     assert.ok(second - first >= 7_000 && second - first < 8_000);
@@ -87,29 +73,29 @@ describe("requests to Azure", () => {
 
   it("that are lost, or fail in Azure, are made again a few times", async () => {
     const { clock, send, sentMs } = setUp();
-    assert.equal((await settled(clock, send("PUT", job, cut, 503, 201))).status, 201);
+    assert.equal((await clock.settled(send("PUT", job, cut, 503, 201))).status, 201);
     assert.equal(sentMs.length, 3);
-    await assert.rejects(settled(clock, send("GET", job, cut)), /socket hang up/);
+    await assert.rejects(clock.settled(send("GET", job, cut)), /socket hang up/);
     assert.equal(sentMs.length, 7);
   });
 
   it("that start a job are made once, unless Azure has certainly not done it", async () => {
     const { clock, send, sentMs } = setUp();
-    await assert.rejects(settled(clock, send("POST", `${job}/start`, cut)), /socket hang up/);
-    assert.equal((await settled(clock, send("POST", `${job}/start`, 500))).status, 500);
+    await assert.rejects(clock.settled(send("POST", `${job}/start`, cut)), /socket hang up/);
+    assert.equal((await clock.settled(send("POST", `${job}/start`, 500))).status, 500);
     assert.equal(sentMs.length, 2);
-    assert.equal((await settled(clock, send("POST", `${job}/start`, 429, 202))).status, 202);
+    assert.equal((await clock.settled(send("POST", `${job}/start`, 429, 202))).status, 202);
   });
 
   it("that are refused are made once", async () => {
     const { clock, send, sentMs } = setUp();
-    assert.equal((await settled(clock, send("GET", job, 404))).status, 404);
+    assert.equal((await clock.settled(send("GET", job, 404))).status, 404);
     assert.equal(sentMs.length, 1);
   });
 
   it("keep to the rates, starts before clearing away", async () => {
     const { clock, send, sentMs } = setUp(parseRates(["writes=1/1", "deletes=1/1"]));
-    await settled(clock, Promise.all([send("PUT", job), send("POST", `${job}/start`), send("DELETE", job)]));
+    await clock.settled(Promise.all([send("PUT", job), send("POST", `${job}/start`), send("DELETE", job)]));
     const sorted = sentMs.toSorted((a, b) => a - b);
     assert.ok((sorted.at(-1) ?? 0) > (sorted[0] ?? 0));
     assert.equal(sorted.filter((ms) => ms === sorted[0]).length, 2); // The deletion has a rate of its own.
@@ -121,7 +107,7 @@ describe("requests to Azure", () => {
     await setImmediate();
     assert.equal(sentMs.length, 50);
     await send("GET", job);
-    await settled(clock, Promise.all(looks));
+    await clock.settled(Promise.all(looks));
     const [first = 0] = sentMs;
     const last = sentMs.at(-1) ?? 0;
     assert.ok(last - first >= 4_000, `60 looks came within ${last - first} ms`);
@@ -141,14 +127,14 @@ describe("requests to Azure", () => {
       count("volumes", `${account}/storageAccounts/a/fileServices/default/shares/sk-${volume}`);
       count("volumes", `${app}/managedEnvironments/e/storages/sk-${volume}`);
     }
-    await settled(clock, send("PUT", job));
+    await clock.settled(send("PUT", job));
     assert.ok(made.volumes < 50, `${made.volumes} writes of volumes went before a start`);
     for (let start = 0; start < 300; start++) {
       count("starts", job);
     }
-    await settled(clock, send("POST", `${job}/executions/e/stop`));
+    await clock.settled(send("POST", `${job}/executions/e/stop`));
     assert.ok(made.starts < 170, `${made.starts} starts went before the stop`);
-    await settled(clock, Promise.all(all));
+    await clock.settled(Promise.all(all));
   });
 
   it("that import images, and look at that again and again, come after all others", async () => {
@@ -167,7 +153,7 @@ describe("requests to Azure", () => {
     ask("execution", "GET", `${job}/executions/e`);
     ask("job", "GET", job);
     ask("start", "PUT", job);
-    await settled(clock, Promise.all(all));
+    await clock.settled(Promise.all(all));
     const isOthers = (what: string): boolean => ["execution", "job", "start"].includes(what);
     assert.ok(made.findLastIndex(isOthers) < 8, `they came in this order: ${made.join()}`);
   });
@@ -178,7 +164,7 @@ describe("requests to Azure", () => {
     waiting.catch(() => {});
     await setImmediate();
     ending.abort(new Error("the backend is shutting down"));
-    await assert.rejects(settled(clock, waiting), /shutting down/);
+    await assert.rejects(clock.settled(waiting), /shutting down/);
   });
 
   it("have rates that can be configured, by their names", () => {

@@ -31,7 +31,10 @@ export async function findTasks(
 ): Promise<FoundTasks> {
   const tasks = new Set([...known, ...(await cloud.listOwn())]);
   const { views, failed } = await poller.describe([...tasks]);
-  const own = views.filter((view) => view.instance === instance).map((view) => claimedBy(view, book));
+  const recorded = new Set(known); // One of another authority, as with another agent_ca, runs all the same.
+  const own = views
+    .filter((view) => view.instance === instance || recorded.has(view.task))
+    .map((view) => claimedBy(view, book));
   return {
     views: own.filter(({ containerId }) => containerId !== ""),
     waiting: own.filter(({ containerId, prepared }) => containerId === "" && prepared !== undefined),

@@ -109,6 +109,14 @@ const stopped = (containerId: string, task: string) =>
 const lost = () => Promise.reject(failedCall("unknown", "the answer was lost"));
 
 describe("a listing of tasks", () => {
+  it("has a container run whose recorded task was started under another authority", async () => {
+    const view = taskView({ containerId: readable, task: "task/1", generation: 1n, instance: "another" });
+    const { listed, seenOff, warnings } = setUp({ [readable]: serving("task/1") }, [view]);
+    assert.notEqual((await listed()).get(readable)?.agent, undefined);
+    assert.deepEqual(seenOff, []);
+    assert.deepEqual(warnings(), ["a task runs under the authority of another: agent_ca is another one"]);
+  });
+
   it("has a task end that its container has done with, but where the state is damaged", async () => {
     const views = [taskView({ containerId: readable, task: "task/2", generation: 2n })];
     const whole = setUp({ [readable]: serving("task/1") }, views);

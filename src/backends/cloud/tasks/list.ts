@@ -38,6 +38,14 @@ export async function list(
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
   context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
+  for (const { containerId: container, task, instance } of views) {
+    if (instance !== context.instance) {
+      context.logger.warn(
+        { container, task },
+        `a task runs under the authority of ${instance}: agent_ca is another one`,
+      );
+    }
+  }
   const forgotten = present.filter(
     ({ phase, task }) =>
       phase === TaskPhase.SERVING && !failed.has(task) && !views.some((view) => view.task === task),

@@ -51,19 +51,6 @@ function setUp(region = "eu-north-1", rates: CallerOptions["rates"] = {}) {
   return { clock, lines, call, ending };
 }
 
-/** Moves the clock until the promise has settled. */
-async function settled<T>(clock: ManualClock, promise: Promise<T>): Promise<T> {
-  let open = true;
-  const done = promise.finally(() => {
-    open = false;
-  });
-  done.catch(() => {});
-  while (open) {
-    await clock.advance(1_000);
-  }
-  return await done;
-}
-
 describe("a call of AWS", () => {
   it("is logged with AWS's request ID", async () => {
     const { lines, call } = setUp();
@@ -77,7 +64,7 @@ describe("a call of AWS", () => {
     const { clock, call } = setUp();
     const throttled = failure("ThrottlingException", 400);
     const client = scripted(throttled, throttled, throttled, throttled, throttled, { tasks: [] });
-    await settled(clock, call("ecs", client, command));
+    await clock.settled(call("ecs", client, command));
     assert.equal(client.made, 6);
   });
 
@@ -96,7 +83,7 @@ describe("a call of AWS", () => {
     );
     await clock.advance(0);
     assert.equal(client.made, 105);
-    await settled(clock, Promise.all([permitted, created]));
+    await clock.settled(Promise.all([permitted, created]));
     assert.equal(client.made, 120);
   });
 
@@ -113,7 +100,7 @@ describe("a call of AWS", () => {
     );
     await clock.advance(0);
     assert.equal(client.made, 4);
-    await settled(clock, Promise.all([...onSpot, ...onDemand]));
+    await clock.settled(Promise.all([...onSpot, ...onDemand]));
   });
 
   it("is made once more with credentials that are read anew where AWS does not take them any more", async () => {
@@ -136,10 +123,10 @@ describe("a call of AWS", () => {
         },
       });
       const rotated = client(failure(name, 403), {});
-      await settled(clock, call("ecs", rotated, command));
+      await clock.settled(call("ecs", rotated, command));
       assert.deepEqual([rotated.made, read], [2, 1], name);
       const revoked = client(failure(name, 403));
-      await assert.rejects(settled(clock, call("ecs", revoked, command)), { code: name });
+      await assert.rejects(clock.settled(call("ecs", revoked, command)), { code: name });
       assert.deepEqual([revoked.made, read], [2, 2], name);
     }
   });
@@ -156,14 +143,14 @@ describe("a call of AWS", () => {
       );
       await clock.advance(0);
       assert.equal(client.made, atOnce);
-      await settled(clock, Promise.all(reads));
+      await clock.settled(Promise.all(reads));
     }
   });
 
   it("that AWS fails is repeated a few times", async () => {
     const { clock, call } = setUp();
     const client = scripted(failure("ServerException", 500));
-    await assert.rejects(settled(clock, call("ecs", client, command)), (error) => {
+    await assert.rejects(clock.settled(call("ecs", client, command)), (error) => {
       assert.ok(error instanceof AwsError);
       assert.equal(error.kind, "system");
       return true;
@@ -175,10 +162,10 @@ describe("a call of AWS", () => {
     const { clock, call } = setUp();
     const registration = new RegisterTaskDefinitionCommand({ family: "a", containerDefinitions: [] });
     const failed = scripted(failure("ServerException", 500));
-    await assert.rejects(settled(clock, call("ecs", failed, registration)), /ServerException/);
+    await assert.rejects(clock.settled(call("ecs", failed, registration)), /ServerException/);
     assert.equal(failed.made, 1);
     const throttled = scripted(failure("ThrottlingException", 400), {});
-    await settled(clock, call("ecs", throttled, registration));
+    await clock.settled(call("ecs", throttled, registration));
     assert.equal(throttled.made, 2);
   });
 
@@ -261,7 +248,7 @@ describe("a call of AWS", () => {
         }
         return answer;
       };
-      await assert.rejects(settled(clock, call("ecs", client, command, gone.signal)), expected);
+      await assert.rejects(clock.settled(call("ecs", client, command, gone.signal)), expected);
       assert.equal(client.made, answers.length);
     }
   });
@@ -275,7 +262,7 @@ describe("a call of AWS", () => {
     ] as const) {
       const { clock, call } = setUp();
       const client = scripted(...answers);
-      await assert.rejects(settled(clock, call("ecs", client, command)), { code: expected });
+      await assert.rejects(clock.settled(call("ecs", client, command)), { code: expected });
       assert.equal(client.made, answers.length);
     }
   });

@@ -20,6 +20,8 @@ import { isEndReported, partsRead, runsOn } from "./pod-view.ts";
 export interface PodWatchOptions {
   readonly client: KubernetesClient;
   readonly selector: string;
+  /** Refuses, before each list, to tell of pods that are not the state's. */
+  readonly refuse?: () => Promise<void>;
   /** Hears of each pod that is new, or has changed. */
   readonly changed: (pod: V1Pod) => void;
   readonly clock: Clock;
@@ -173,7 +175,8 @@ export class PodWatch {
 
   /** Lists all pods. @returns the version that the list is of */
   async #list(): Promise<string> {
-    const { client, selector: labelSelector } = this.#options;
+    const { client, selector: labelSelector, refuse } = this.#options;
+    await refuse?.();
     const known = [...this.#pods.keys()]; // A pod that is noted meanwhile may be newer than the list.
     const found = new Set<string>();
     let version = "";

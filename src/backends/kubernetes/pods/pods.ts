@@ -1,4 +1,6 @@
 /** Containers' tasks: pods of one namespace. */
+import { hostname } from "node:os";
+
 import type { V1Pod } from "@kubernetes/client-node";
 
 import type { CloudTasks, DescribedTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
@@ -108,8 +110,10 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
     },
 
     async isAnyRunning() {
+      const others = client.isInCluster ? `,metadata.name!=${hostname()}` : ""; // This backend's own pod makes no room.
+      const fieldSelector = `status.phase=Running${others}`;
       const { items } = await client.call("list pods", (options) =>
-        core.listNamespacedPod({ namespace, fieldSelector: "status.phase=Running", limit: 1 }, options),
+        core.listNamespacedPod({ namespace, fieldSelector, limit: 1 }, options),
       );
       return items.length > 0;
     },

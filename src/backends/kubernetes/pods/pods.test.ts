@@ -1,0 +1,30 @@
+import assert from "node:assert/strict";
+import type { RequestListener } from "node:http";
+import { hostname } from "node:os";
+import { describe, it } from "node:test";
+
+import { ManualClock } from "../../../common/manual-clock.ts";
+import { standIn } from "../testing/stand-in.ts";
+import { podTasks } from "./pods.ts";
+import type { PodWatch } from "./pod-watch.ts";
+
+describe("pods whose end makes room", () => {
+  it("are those that run, but for the backend's own", async () => {
+    const running = [hostname()];
+    const answer: RequestListener = (request, response) => {
+      const asked = new URL(request.url ?? "", "http://localhost").searchParams.get("fieldSelector") ?? "";
+      const [, left] = /metadata\.name!=(.+)$/.exec(asked) ?? [];
+      const items = running.filter((name) => name !== left).map((name) => ({ metadata: { name } }));
+      response.setHeader("content-type", "application/json");
+      response.end(JSON.stringify({ items }));
+    };
+    await using server = await standIn(answer, new ManualClock());
+    const { client } = server;
+    const tasks = podTasks({ client, watch: {} as PodWatch });
+    assert.equal(await tasks.isAnyRunning(), true);
+    Object.defineProperty(client, "isInCluster", { value: true });
+    assert.equal(await tasks.isAnyRunning(), false);
+    running.push("another");
+    assert.equal(await tasks.isAnyRunning(), true);
+  });
+});
