@@ -86,6 +86,12 @@ func dropDamaged(records *bolt.Bucket, file string) error {
 	return err
 }
 
+// maxConfigs bounds the configurations of all states: half of what the backend lets those of all images hold.
+const maxConfigs = 32 << 20
+
+// configWeight is some more than what the backend counts for a state's configuration.
+func (r record) configWeight() int { return 2<<10 + 200*len(r.DiffIDs) }
+
 // stateConfig is the configuration of a state's image: equal layers make equal images.
 func stateConfig(diffIDs []digest.Digest) ([]byte, error) {
 	return json.Marshal(map[string]any{
@@ -415,9 +421,9 @@ func (s *states) infoOf(r record) *client.UsageInfo {
 	return info
 }
 
-// prune removes matching, unused states, least recently used first, until the options' limits are met, and returns them,
-// on errors too. A parent stays as long as its children, because its layers would too. Prunes take turns: each has all
-// records in memory.
+// prune removes matching, unused states, least recently used first, until the options' limits and maxConfigs are met, and
+// returns them, on errors too. A parent stays as long as its children, because its layers would too. Prunes take turns:
+// each has all records in memory.
 func (s *states) prune(ctx context.Context, options client.PruneInfo) (gone []client.UsageInfo, err error) {
 	matches, err := parseFilters(options.Filter)
 	if err != nil {
@@ -433,14 +439,16 @@ func (s *states) prune(ctx context.Context, options client.PruneInfo) (gone []cl
 	}
 	slices.SortFunc(all, func(a, b record) int { return a.LastUsedAt.Compare(b.LastUsedAt) })
 	var total int64
+	configs := 0
 	children := map[string]int{}
 	for _, r := range all {
 		total += r.Size
+		configs += r.configWeight()
 		children[r.Parent]++
 	}
 	keep := max(options.ReservedSpace, options.MaxUsedSpace)
 	for r := range leaves(all, func(id string) bool { return children[id] > 0 }) {
-		if keep > 0 && total <= keep {
+		if keep > 0 && total <= keep && configs <= maxConfigs {
 			return gone, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -456,6 +464,7 @@ func (s *states) prune(ctx context.Context, options client.PruneInfo) (gone []cl
 		}
 		if isGone {
 			total -= r.Size
+			configs -= r.configWeight()
 			children[r.Parent]--
 			gone = append(gone, *info)
 		}

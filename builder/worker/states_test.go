@@ -260,6 +260,29 @@ func TestTheCacheKeepsWhatWasUsedLastWithinItsSize(t *testing.T) {
 	}
 }
 
+func TestTheCacheKeepsWhatWasUsedLastWithinHalfOfImagesConfigurations(t *testing.T) {
+	for _, size := range []int64{0, 1 << 30} {
+		s, _ := statesOf(t)
+		for at, name := range []string{"oldest", "old", "new"} {
+			made := installed(t, s, name)
+			made.DiffIDs, made.LastUsedAt = make([]digest.Digest, maxConfigs/3/200), made.LastUsedAt.AddDate(0, 0, at-10)
+			assert.NilError(t, s.put(made))
+			s.letGo(made.ID)
+		}
+		w := &Worker{states: s, limits: Limits{CacheBytes: size}}
+		removed := make(chan client.UsageInfo, 3)
+		assert.NilError(t, w.Prune(t.Context(), removed, w.GCPolicy()...))
+		close(removed)
+		var gone []string
+		for info := range removed {
+			gone = append(gone, info.Description)
+		}
+		if !slices.Equal(gone, []string{"oldest"}) {
+			t.Errorf("pruned %v of a cache of %d bytes", gone, size)
+		}
+	}
+}
+
 func TestTheCacheRemovesChildrenBeforeTheirParents(t *testing.T) {
 	s, server := statesOf(t)
 	made := map[string]record{}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	nethttp "net/http"
 	"net/netip"
@@ -221,12 +222,13 @@ func (w *Worker) BuildkitVersion() client.BuildkitVersion {
 	return client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion}
 }
 
-// GCPolicy makes BuildKit prune the cache to its limit after builds.
+// GCPolicy makes BuildKit prune the cache to its limits after builds.
 func (w *Worker) GCPolicy() []client.PruneInfo {
-	if w.limits.CacheBytes == 0 {
-		return nil
+	most := w.limits.CacheBytes
+	if most == 0 {
+		most = math.MaxInt64
 	}
-	return []client.PruneInfo{{All: true, MaxUsedSpace: w.limits.CacheBytes}}
+	return []client.PruneInfo{{All: true, MaxUsedSpace: most}}
 }
 
 // LoadRef returns a state of the build cache; not found if its record is gone or, unless hidden, its image. A hidden one is
