@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,4 +80,24 @@ func endOf(t testing.TB, w *Writer) Position {
 	end, err := w.End().Wait(t.Context())
 	assert.NilError(t, err)
 	return end
+}
+
+func TestTheLastLinesOfALogTakeNoMemoryForTheirRecords(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, strings.Repeat("line\n", 10_000)})
+	w.Close()
+	const reads = 100
+	line := uint64(1)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range reads {
+		r, err := Stored(dir, ReadOptions{Stdout: true, Tail: &line})
+		if out, _ := everything(t, r, err); out != "line\n" {
+			t.Fatalf("got %q", out)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	taken := (after.TotalAlloc - before.TotalAlloc) / reads
+	assert.Check(t, taken < smallBuffer/2, "%d bytes each", taken)
 }

@@ -102,7 +102,9 @@ func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
 	if size == 0 {
 		return 0, false, nil
 	}
-	if _, _, err := s.recordBefore(size, nil); err == nil {
+	last := newBuffer(0)
+	defer last.release()
+	if _, _, err := s.recordBefore(size, last.bytes); err == nil {
 		return size, false, nil // the usual case: no need to read the whole file
 	} else if !errors.Is(err, errTorn) {
 		return 0, false, err

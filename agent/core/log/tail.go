@@ -34,7 +34,9 @@ func findTail(segments []*segment, end Position, n uint64) *tailStarts {
 	none := start{position: end}
 	t.starts[Stdout], t.starts[Stderr] = none, none
 	at := &tailStarts{segment: segments[0]}
-	var buf []byte
+	pooled := newBuffer(0)
+	defer pooled.release()
+	buf := pooled.bytes
 walk:
 	for i := len(segments) - 1; i >= 0; i-- {
 		s := segments[i]

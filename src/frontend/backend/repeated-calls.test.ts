@@ -275,6 +275,23 @@ test("a request of a call without side effects is in its header, unless that wou
   assert.deepEqual(asked, ["GET, none", "GET, none", "GET, none", "POST, 9003", "POST, 900004", "POST, 3"]);
 });
 
+test("a call without side effects is no GET where a backend of an earlier version takes none", async (t) => {
+  const asked: (string | undefined)[] = [];
+  const library = fromLibrary((router) =>
+    router.service(ContainerService, { openLogs: ({ container }) => ({ tty: container === "a" }) }),
+  );
+  const { containers } = await clientsOf(t, (request, response) => {
+    asked.push(request.method);
+    if (request.method === "GET") {
+      response.writeHead(405).end();
+    } else {
+      library(request, response);
+    }
+  });
+  assert.equal((await containers.openLogs({ container: "a" })).tty, true);
+  assert.deepEqual(asked, ["GET", "POST"]);
+});
+
 test("what answers and does not speak the protocol is an error with its status", async (t) => {
   const clients = await clientsOf(t, (_, response) => {
     response.writeHead(503, { "content-type": "text/html" });

@@ -82,7 +82,7 @@ test("a request ends with the frame of its message", async (t) => {
   });
   t.after(() => server.close());
   await once(server.listen(socket), "listening");
-  void clients.containers.openLogs({ container: "one" }).catch(() => {});
+  void clients.containers.pauseContainer({ container: "one" }).catch(() => {});
   const preface = 24;
   const flags: number[] = [];
   await untilTrue(() => {

@@ -7,7 +7,7 @@ import type { ClientHttp2Stream } from "node:http2";
 
 import { create, toBinary } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
-import type { Interceptor, Transport } from "@connectrpc/connect";
+import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 
 import type { GrpcTransportOptions } from "../../agent-client/grpc-transport.ts";
@@ -29,15 +29,26 @@ export function unaryTransport(
   const gets = createConnectTransport({ ...options, interceptors: calls, useHttpGet: true });
   const posts = createConnectTransport({ ...options, interceptors: [...calls, announcingLength] });
   return {
-    unary: (method, signal, timeoutMs, header, input, contextValues) => {
+    unary: async (method, signal, timeoutMs, header, input, contextValues) => {
       const request = create(method.input, input);
       const isGet =
         method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS &&
         toBinary(method.input, request).length <= mostInHeader;
-      return (isGet ? gets : posts).unary(method, signal, timeoutMs, header, request, contextValues);
+      const call = (by: Transport) => by.unary(method, signal, timeoutMs, header, request, contextValues);
+      try {
+        return await call(isGet ? gets : posts);
+      } catch (error) {
+        if (isGet && error instanceof ConnectError && error.rawMessage === getRefused) {
+          return await call(posts);
+        }
+        throw error;
+      }
     },
   };
 }
+
+/** The error of a backend of an earlier version, which takes no GET of a call that had no mark. */
+const getRefused = "HTTP 405";
 
 /** The most bytes of a request in a header, which Node limits to 64 KiB by default. */
 const mostInHeader = 8 * 1024;

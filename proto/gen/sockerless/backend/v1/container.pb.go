@@ -5262,7 +5262,7 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\x16STREAM_USE_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13STREAM_USE_DETACHED\x10\x01\x12\x1b\n" +
 	"\x17STREAM_USE_ARCHIVE_READ\x10\x02\x12\x1e\n" +
-	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xca\x16\n" +
+	"\x1aSTREAM_USE_ARCHIVE_WRITTEN\x10\x032\xde\x16\n" +
 	"\x10ContainerService\x12p\n" +
 	"\x0fCreateContainer\x12-.sockerless.backend.v1.CreateContainerRequest\x1a..sockerless.backend.v1.CreateContainerResponse\x12m\n" +
 	"\x0eStartContainer\x12,.sockerless.backend.v1.StartContainerRequest\x1a-.sockerless.backend.v1.StartContainerResponse\x12j\n" +
@@ -5276,19 +5276,19 @@ const file_sockerless_backend_v1_container_proto_rawDesc = "" +
 	"\n" +
 	"AwaitStart\x12(.sockerless.backend.v1.AwaitStartRequest\x1a).sockerless.backend.v1.AwaitStartResponse\"\x03\x90\x02\x01\x12r\n" +
 	"\x0fAttachContainer\x12-.sockerless.backend.v1.AttachContainerRequest\x1a..sockerless.backend.v1.AttachContainerResponse0\x01\x12o\n" +
-	"\rDescribePorts\x12+.sockerless.backend.v1.DescribePortsRequest\x1a,.sockerless.backend.v1.DescribePortsResponse\"\x03\x90\x02\x01\x12a\n" +
+	"\rDescribePorts\x12+.sockerless.backend.v1.DescribePortsRequest\x1a,.sockerless.backend.v1.DescribePortsResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\n" +
-	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\x12u\n" +
-	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\"\x03\x90\x02\x02\x12[\n" +
-	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\x12d\n" +
-	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\x12p\n" +
+	"OpenTunnel\x12(.sockerless.backend.v1.OpenTunnelRequest\x1a).sockerless.backend.v1.OpenTunnelResponse\"\x03\x90\x02\x01\x12u\n" +
+	"\x0fResizeContainer\x12-.sockerless.backend.v1.ResizeContainerRequest\x1a..sockerless.backend.v1.ResizeContainerResponse\"\x03\x90\x02\x02\x12`\n" +
+	"\bOpenLogs\x12&.sockerless.backend.v1.OpenLogsRequest\x1a'.sockerless.backend.v1.OpenLogsResponse\"\x03\x90\x02\x01\x12i\n" +
+	"\vOpenArchive\x12).sockerless.backend.v1.OpenArchiveRequest\x1a*.sockerless.backend.v1.OpenArchiveResponse\"\x03\x90\x02\x01\x12p\n" +
 	"\x0fRecordStreamUse\x12-.sockerless.backend.v1.RecordStreamUseRequest\x1a..sockerless.backend.v1.RecordStreamUseResponse\x12m\n" +
 	"\x0ePauseContainer\x12,.sockerless.backend.v1.PauseContainerRequest\x1a-.sockerless.backend.v1.PauseContainerResponse\x12s\n" +
 	"\x10UnpauseContainer\x12..sockerless.backend.v1.UnpauseContainerRequest\x1a/.sockerless.backend.v1.UnpauseContainerResponse\x12p\n" +
 	"\x0fRenameContainer\x12-.sockerless.backend.v1.RenameContainerRequest\x1a..sockerless.backend.v1.RenameContainerResponse\x12p\n" +
 	"\x0fUpdateContainer\x12-.sockerless.backend.v1.UpdateContainerRequest\x1a..sockerless.backend.v1.UpdateContainerResponse\x12l\n" +
-	"\fTopContainer\x12*.sockerless.backend.v1.TopContainerRequest\x1a+.sockerless.backend.v1.TopContainerResponse\"\x03\x90\x02\x01\x12^\n" +
-	"\tOpenStats\x12'.sockerless.backend.v1.OpenStatsRequest\x1a(.sockerless.backend.v1.OpenStatsResponse\x12d\n" +
+	"\fTopContainer\x12*.sockerless.backend.v1.TopContainerRequest\x1a+.sockerless.backend.v1.TopContainerResponse\"\x03\x90\x02\x01\x12c\n" +
+	"\tOpenStats\x12'.sockerless.backend.v1.OpenStatsRequest\x1a(.sockerless.backend.v1.OpenStatsResponse\"\x03\x90\x02\x01\x12d\n" +
 	"\vOpenChanges\x12).sockerless.backend.v1.OpenChangesRequest\x1a*.sockerless.backend.v1.OpenChangesResponse\x12p\n" +
 	"\x0fCommitContainer\x12-.sockerless.backend.v1.CommitContainerRequest\x1a..sockerless.backend.v1.CommitContainerResponse\x12p\n" +
 	"\x0fPruneContainers\x12-.sockerless.backend.v1.PruneContainersRequest\x1a..sockerless.backend.v1.PruneContainersResponseB\xed\x01\n" +

@@ -281,6 +281,7 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			httpClient,
 			baseURL+ContainerServiceOpenTunnelProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("OpenTunnel")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		resizeContainer: connect.NewClient[v1.ResizeContainerRequest, v1.ResizeContainerResponse](
@@ -294,12 +295,14 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			httpClient,
 			baseURL+ContainerServiceOpenLogsProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("OpenLogs")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		openArchive: connect.NewClient[v1.OpenArchiveRequest, v1.OpenArchiveResponse](
 			httpClient,
 			baseURL+ContainerServiceOpenArchiveProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		recordStreamUse: connect.NewClient[v1.RecordStreamUseRequest, v1.RecordStreamUseResponse](
@@ -343,6 +346,7 @@ func NewContainerServiceClient(httpClient connect.HTTPClient, baseURL string, op
 			httpClient,
 			baseURL+ContainerServiceOpenStatsProcedure,
 			connect.WithSchema(containerServiceMethods.ByName("OpenStats")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
 		openChanges: connect.NewClient[v1.OpenChangesRequest, v1.OpenChangesResponse](
@@ -679,6 +683,7 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceOpenTunnelProcedure,
 		svc.OpenTunnel,
 		connect.WithSchema(containerServiceMethods.ByName("OpenTunnel")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceResizeContainerHandler := connect.NewUnaryHandler(
@@ -692,12 +697,14 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceOpenLogsProcedure,
 		svc.OpenLogs,
 		connect.WithSchema(containerServiceMethods.ByName("OpenLogs")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceOpenArchiveHandler := connect.NewUnaryHandler(
 		ContainerServiceOpenArchiveProcedure,
 		svc.OpenArchive,
 		connect.WithSchema(containerServiceMethods.ByName("OpenArchive")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceRecordStreamUseHandler := connect.NewUnaryHandler(
@@ -741,6 +748,7 @@ func NewContainerServiceHandler(svc ContainerServiceHandler, opts ...connect.Han
 		ContainerServiceOpenStatsProcedure,
 		svc.OpenStats,
 		connect.WithSchema(containerServiceMethods.ByName("OpenStats")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
 	containerServiceOpenChangesHandler := connect.NewUnaryHandler(
