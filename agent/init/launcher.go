@@ -220,8 +220,12 @@ func (l *launcher) SignalAll(_ context.Context, signal unix.Signal) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for child := range l.living {
-		// Each has its own session and process group.
-		if err := unix.Kill(-child.PID(), signal); err != nil && err != unix.ESRCH {
+		// Each has its own session and process group, but one that was paused before it made them.
+		err := unix.Kill(-child.PID(), signal)
+		if err == unix.ESRCH {
+			err = child.Signal(signal)
+		}
+		if err != nil && !errors.Is(err, os.ErrProcessDone) {
 			return fmt.Errorf("signal a process group: %w", err)
 		}
 	}

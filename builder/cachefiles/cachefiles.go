@@ -3,6 +3,7 @@
 package cachefiles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,10 +32,10 @@ var databases = []struct {
 
 // DropDamaged removes a directory's damaged databases and those that depend on them. Checking a damaged one may crash
 // the process, so another process does: check is its command line, to which the file's path is appended. Each removal
-// is logged with its reason. A file that cannot be checked, within the limit for all of them, stays, and is opened: it is
-// checked again before it is opened the next time.
+// is logged with its reason. A file that cannot be checked, or not before the limit for all of them is over, stays and is opened;
+// the next start checks it again.
 func DropDamaged(ctx context.Context, directory string, check []string, limit time.Duration) error {
-	checking, cancel := context.WithTimeout(ctx, limit)
+	checking, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("all checks together took longer than %s", limit))
 	defer cancel()
 	for _, database := range databases {
 		file := filepath.Join(directory, database.file)
@@ -46,6 +47,7 @@ func DropDamaged(ctx context.Context, directory string, check []string, limit ti
 			return ctx.Err()
 		}
 		if err != nil {
+			err = cmp.Or(context.Cause(checking), err)
 			bklog.G(ctx).Warnf("the build cache's %s is not checked: %s", file, err)
 		}
 		if reason == "" {

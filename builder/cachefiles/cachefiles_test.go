@@ -9,9 +9,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/buildkit/util/bklog"
+	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -86,9 +89,14 @@ func TestACheckThatSaysNothingAboutTheFileDropsNothing(t *testing.T) {
 func TestAFileWhoseCheckTakesTooLongIsOpened(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "keys.db")
 	assert.NilError(t, os.WriteFile(file, []byte("large"), 0o600))
-	assert.Check(t, DropDamaged(t.Context(), filepath.Dir(file), []string{"sh", "-c", "exec sleep 30"}, 10*time.Millisecond), "the builder does not start")
+	logger := logrus.New()
+	var log strings.Builder
+	logger.SetOutput(&log)
+	ctx := bklog.WithLogger(t.Context(), logrus.NewEntry(logger))
+	assert.Check(t, DropDamaged(ctx, filepath.Dir(file), []string{"sh", "-c", "exec sleep 30"}, 10*time.Millisecond), "the builder does not start")
 	_, err := os.Stat(file)
 	assert.Check(t, err)
+	assert.Check(t, is.Contains(log.String(), "longer than 10ms"))
 }
 
 func TestAFileWhoseCheckCrashesIsDropped(t *testing.T) {

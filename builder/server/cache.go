@@ -30,6 +30,7 @@ type cacheRecord struct {
 // usage lists the build cache, for one request at a time: each has all records in memory.
 func (s *Server) usage(w http.ResponseWriter, r *http.Request) {
 	if err := s.listing.Acquire(r.Context(), 1); err != nil {
+		writeError(w, http.StatusServiceUnavailable, "the builder is shutting down") // or the client has left
 		return
 	}
 	defer s.listing.Release(1)

@@ -119,7 +119,7 @@ func (s *Server) buildOf(r *http.Request, out *messages) error {
 			return &refused{http.StatusBadRequest, "a build of a session's files names no session"}
 		}
 	} else {
-		directory, release, err := s.contextOf(ctx, remote, body, request.FrontendAttrs)
+		directory, release, err := s.contextOf(ctx, request.Session, remote, body, request.FrontendAttrs)
 		if err != nil {
 			return err
 		}
@@ -215,7 +215,7 @@ func (s *statusStream) SetTrailer(metadata.MD)       {}
 
 // contextOf unpacks a request's context into a directory: the one at `remote`, or the body. A remote Dockerfile becomes
 // the build's, whatever its name in the attributes.
-func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, attributes map[string]string) (directory string, release func() error, err error) {
+func (s *Server) contextOf(ctx context.Context, sessionID, remote string, body io.Reader, attributes map[string]string) (directory string, release func() error, err error) {
 	if remote != "" {
 		directory, release, err = s.worker.CheckOut(ctx, remote)
 		if err != nil {
@@ -227,7 +227,7 @@ func (s *Server) contextOf(ctx context.Context, remote string, body io.Reader, a
 		if !strings.HasPrefix(remote, "http://") && !strings.HasPrefix(remote, "https://") {
 			return "", nil, wrong("remoteURL (%s) could not be recognized as URL", urlutil.RedactCredentials(remote))
 		}
-		downloaded, err := s.worker.Download(ctx, remote)
+		downloaded, err := s.worker.Download(ctx, sessionID, remote)
 		if err != nil {
 			return "", nil, fmt.Errorf("error downloading remote context %s: %w", urlutil.RedactCredentials(remote), err)
 		}

@@ -46,7 +46,7 @@ type Server struct {
 	cache      solver.CacheManager
 	// Removes the keys of removed states, as often as BuildKit does.
 	releaseKeys func()
-	// Prunes the cache to its size. Builds that end while it does have one prune more, together.
+	// Prunes the cache to its size. Builds that end during one share one more.
 	keepToSize func()
 	sessions   *session.Manager
 	grpc       *grpc.Server

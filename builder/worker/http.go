@@ -19,6 +19,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/identity"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/upload"
 	"github.com/moby/buildkit/solver"
@@ -263,7 +264,7 @@ type dialer struct {
 	// A connection without progress for longer gives its place to one that waits.
 	grace  time.Duration
 	places *semaphore.Weighted
-	// Those who wait for a place stand in a line, in which each session has one, and whose first makes the places.
+	// Those who wait form a line with one place for each session; only the first of the line closes connections.
 	sessions, first slots
 
 	mu    sync.Mutex
@@ -392,7 +393,13 @@ func (c *impatientConn) Read(into []byte) (int, error) {
 	return n, c.progress(n, err)
 }
 
-var errGaveWay = fmt.Errorf("the connection moved too little, and gave way to one that waited: %w", net.ErrClosed)
+// gaveWay is net.ErrClosed with its reason.
+type gaveWay struct{}
+
+func (gaveWay) Error() string {
+	return "the connection moved too little, and gave way to one that waited"
+}
+func (gaveWay) Is(target error) bool { return target == net.ErrClosed }
 
 // progress counts bytes, and returns the error of a read or a write with its reason.
 func (c *impatientConn) progress(bytes int, err error) error {
@@ -402,7 +409,7 @@ func (c *impatientConn) progress(bytes int, err error) error {
 		c.moved, c.progressed = 0, time.Now()
 	}
 	if err != nil && c.gaveWay {
-		return errGaveWay
+		return gaveWay{}
 	}
 	return err
 }
@@ -415,8 +422,9 @@ func (c *impatientConn) Write(from []byte) (int, error) {
 	return n, c.progress(n, err)
 }
 
-// Download downloads a file, up to the limit of contexts.
-func (w *Worker) Download(ctx context.Context, address string) (io.ReadCloser, error) {
+// Download downloads a file for a build of a session, or of none, up to the limit of contexts.
+func (w *Worker) Download(ctx context.Context, sessionID, address string) (io.ReadCloser, error) {
+	ctx = ForBuilds(ctx, session.NewGroup(cmp.Or(sessionID, identity.NewID())))
 	request, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, address, nil)
 	if err != nil {
 		return nil, errors.New("the URL could not be parsed") // The error's own text has a password in full.

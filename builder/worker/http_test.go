@@ -369,7 +369,7 @@ func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
 	must(t, err)
 	dial()
 	_, err = slow.Write([]byte{0})
-	assert.Check(t, is.ErrorIs(err, errGaveWay), "the one of a byte now and then")
+	assert.Check(t, is.ErrorIs(err, gaveWay{}), "the one of a byte now and then")
 	_, err = busy.Write([]byte{0})
 	assert.Check(t, err, "the busy one")
 	if left := bounded.makePlace(); left <= 0 || bounded.places.TryAcquire(1) {
@@ -423,6 +423,29 @@ func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {
 	}
 	must(t, last.conn.Close())
 	assert.Check(t, is.DeepEqual(order, []string{"many", "another", "many", "many"}))
+}
+
+// transportOf is a transport that a function stands for.
+type transportOf func(*nethttp.Request) (*nethttp.Response, error)
+
+func (t transportOf) RoundTrip(request *nethttp.Request) (*nethttp.Response, error) {
+	return t(request)
+}
+
+func TestADownloadOfABuildWithoutASessionHasAPlaceInLineOfItsOwn(t *testing.T) {
+	var places []string
+	w := &Worker{web: transportOf(func(request *nethttp.Request) (*nethttp.Response, error) {
+		builds, _ := request.Context().Value(buildsOfContext{}).([]string)
+		places = append(places, builds...)
+		return nil, io.EOF
+	})}
+	for _, session := range []string{"one", "", ""} {
+		_, err := w.Download(t.Context(), session, "http://files.example/context.tar")
+		assert.Check(t, is.ErrorIs(err, io.EOF))
+	}
+	if len(places) != 3 || places[0] != "one" || places[1] == places[2] || places[1] == "" {
+		t.Errorf("places %q", places)
+	}
 }
 
 func TestConnectionsOfAllTransportsCount(t *testing.T) {

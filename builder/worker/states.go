@@ -185,7 +185,8 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 	}
 }
 
-// maxDescription bounds a state's description, and maxDescriptions those in a list of the build cache together.
+// maxDescription bounds a state's description, and maxDescriptions those in a list of the build cache, or of what
+// a prune has removed, together.
 const (
 	maxDescription  = 4 << 10
 	maxDescriptions = 8 << 20
@@ -466,6 +467,7 @@ func (s *states) prune(ctx context.Context, options client.PruneInfo) (gone []cl
 			total -= r.Size
 			configs -= r.configWeight()
 			children[r.Parent]--
+			info.Description = shortened(info.Description, maxDescriptions/len(all))
 			gone = append(gone, *info)
 		}
 	}
@@ -566,12 +568,18 @@ func (s *states) removeLost(ctx context.Context) error {
 		return err
 	}
 	for _, image := range response.Msg.Images {
+		if ctx.Err() != nil {
+			return nil // the builder ends
+		}
 		if image.OfBuild && !recorded[image.Id] {
 			Warn("remove the lost state "+image.Id, s.removeUnrecorded(ctx, image.Id))
 		}
 		delete(recorded, image.Id)
 	}
 	for id := range recorded {
+		if ctx.Err() != nil {
+			return nil
+		}
 		release, ok := s.claim(id)
 		if !ok {
 			continue

@@ -13,7 +13,10 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/util/bklog"
 	digest "github.com/opencontainers/go-digest"
+	"github.com/sirupsen/logrus"
+	logrustest "github.com/sirupsen/logrus/hooks/test"
 	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -470,13 +473,14 @@ func TestTheRemovalOfAnotherStateRepeatsNoCommit(t *testing.T) {
 	}
 }
 
-func TestTheDescriptionsOfAListAreBoundedTogether(t *testing.T) {
+func TestTheDescriptionsOfAListAndOfAPruneAreBoundedTogether(t *testing.T) {
+	// Fewer and longer than a build makes them: each is removed by a call.
+	const states = 20
 	s, _ := statesOf(t)
-	const states = maxDescriptions/maxDescription + 1000
 	assert.NilError(t, s.db.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(recordsBucket)
 		for at := range states {
-			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat("x", maxDescription))
+			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat("x", 2*maxDescriptions/states))
 			if err := bucket.Put(fmt.Append(nil, at), data); err != nil {
 				return err
 			}
@@ -485,11 +489,36 @@ func TestTheDescriptionsOfAListAreBoundedTogether(t *testing.T) {
 	}))
 	infos, err := s.usage(nil)
 	assert.NilError(t, err)
-	bytes := 0
+	gone, err := s.prune(t.Context(), client.PruneInfo{All: true})
+	assert.NilError(t, err)
+	listed, removed := 0, 0
 	for _, info := range infos {
-		bytes += len(info.Description) - len("…")
+		listed += len(info.Description) - len("…")
 	}
-	assert.Check(t, len(infos) == states && bytes <= maxDescriptions, "%d states with %d bytes", len(infos), bytes)
+	for _, info := range gone {
+		removed += len(info.Description) - len("…")
+	}
+	assert.Check(t, len(infos) == states && listed <= maxDescriptions, "%d states with %d bytes", len(infos), listed)
+	assert.Check(t, len(gone) == states && removed <= maxDescriptions, "%d states with %d bytes", len(gone), removed)
+}
+
+func TestTheRemovalOfLostStatesEndsWithTheBuilder(t *testing.T) {
+	s, server := statesOf(t)
+	for _, name := range []string{"first", "second", "third"} {
+		lost := installed(t, s, name)
+		s.letGo(lost.ID)
+		assert.NilError(t, s.forget(lost.ID))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	server.Before = func(procedure string) {
+		if procedure == "RemoveImage" {
+			cancel()
+		}
+	}
+	defer bklog.L.Logger.ReplaceHooks(bklog.L.Logger.ReplaceHooks(logrus.LevelHooks{}))
+	warnings := logrustest.NewLocal(bklog.L.Logger)
+	assert.NilError(t, s.removeLost(ctx))
+	assert.Check(t, len(warnings.AllEntries()) <= 1, "%d warnings", len(warnings.AllEntries()))
 }
 
 func TestADescriptionIsBounded(t *testing.T) {

@@ -175,7 +175,8 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}
 	w.removals.waitForAll(ctx)
-	// All states are lost with their records, as where a backup is restored: whoever starts a builder does not wait so long.
+	// Where the records are lost, as after a backup is restored, this removes every state: too long for whoever waits for
+	// the builder.
 	go func() { Warn("remove lost states of the build cache", w.states.removeLost(ctx)) }()
 	return w, nil
 }

@@ -70,6 +70,8 @@ type Backend struct {
 	made       int
 	containers map[string]*backendv1.CreateContainerRequest
 	images     map[string]*backendv1.ImageDetail
+	// The images that were committed or loaded.
+	ofBuild map[string]bool
 	// Closed once the container has been started.
 	started map[string]chan struct{}
 	// The layer being received, the layers held, by diff ID, and the archives' files.
@@ -83,7 +85,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 	t.Helper()
 	made := &Backend{
 		Before: func(string) {}, After: func(string) {},
-		containers: map[string]*backendv1.CreateContainerRequest{}, started: map[string]chan struct{}{}, images: map[string]*backendv1.ImageDetail{},
+		containers: map[string]*backendv1.CreateContainerRequest{}, started: map[string]chan struct{}{}, images: map[string]*backendv1.ImageDetail{}, ofBuild: map[string]bool{},
 		uploaded: make(chan []byte, 1), layers: map[string][]byte{}, archived: map[string]bool{},
 	}
 	mux := http.NewServeMux()
@@ -216,7 +218,7 @@ func (b *Backend) CommitContainer(_ context.Context, request *connect.Request[ba
 	id := digest.FromString(string(request.Msg.ImageConfig) + diffIDs[0]).String()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.images[id] = &backendv1.ImageDetail{Id: id, DiffIds: diffIDs}
+	b.images[id], b.ofBuild[id] = &backendv1.ImageDetail{Id: id, DiffIds: diffIDs}, true
 	return connect.NewResponse(&backendv1.CommitContainerResponse{ImageId: id, DiffIds: diffIDs, ChangesSize: 1024}), nil
 }
 
@@ -336,7 +338,7 @@ func (b *Backend) LoadImage(_ context.Context, stream *connect.BidiStream[backen
 		image.DiffIds = append(image.DiffIds, "sha256:"+strings.TrimPrefix(layer, "blobs/sha256/"))
 	}
 	b.mu.Lock()
-	b.images[image.Id] = image
+	b.images[image.Id], b.ofBuild[image.Id] = image, true
 	b.mu.Unlock()
 	b.After("LoadImage")
 	return stream.Send(&backendv1.LoadImageResponse{Message: &backendv1.LoadImageResponse_End{End: &backendv1.LoadImageEnd{}}})
@@ -424,12 +426,14 @@ func (b *Backend) WaitContainer(_ context.Context, _ *connect.Request[backendv1.
 	return stream.Send(&backendv1.WaitContainerResponse{Message: exited})
 }
 
-// ListImages lists all as states of builds.
+// ListImages lists those that were committed or loaded as states of builds.
 func (b *Backend) ListImages(context.Context, *connect.Request[backendv1.ListImagesRequest]) (*connect.Response[backendv1.ListImagesResponse], error) {
 	b.Before("ListImages")
 	answer := &backendv1.ListImagesResponse{}
-	for _, id := range b.Images() {
-		answer.Images = append(answer.Images, &backendv1.ImageSummary{Id: id, OfBuild: true})
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for id := range b.images {
+		answer.Images = append(answer.Images, &backendv1.ImageSummary{Id: id, OfBuild: b.ofBuild[id]})
 	}
 	return connect.NewResponse(answer), nil
 }

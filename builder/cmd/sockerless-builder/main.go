@@ -33,7 +33,7 @@ func main() {
 	address := flag.String("backend-address", "", "the backend's socket, unix:///path")
 	listen := flag.String("listen", "", "path of the socket to serve on")
 	state := flag.String("state-dir", "", "directory of the build cache's records")
-	cacheBytes := flag.Int64("cache-size", 0, "bytes that the build cache may hold; 0: any")
+	cacheBytes := flag.Int64("cache-size", 0, "bytes that the build cache may hold; 0: any, within half of what images' configurations may hold")
 	contextBytes := flag.Int64("context-size", 32<<30, "bytes that a build context may hold, unpacked")
 	memoryBytes := flag.Int64("memory", 0, "bytes of memory that builds may take together; 0: any")
 	insecure := flag.String("insecure-registries", "", "registries that caches and images may be at without TLS, with commas between")

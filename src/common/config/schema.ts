@@ -393,7 +393,7 @@ export const kubernetesSchema = object({
 export const builderSchema = object({
   cache_size: describe(
     withDefault(size(), 20 * 1024 ** 3),
-    "The most that the build cache holds; what was used longest ago goes first. 0: as much as there is.",
+    "The most that the build cache holds; what was used longest ago goes first. 0: as much as there is, within half of what images' configurations may hold.",
   ),
   context_size: describe(
     withDefault(size(), 32 * 1024 ** 3),
