@@ -136,10 +136,13 @@ describe("a place without the pods of a state", () => {
     assert.equal(await look("one", true), "missing");
     assert.match(await stop("two"), /another namespace .* delete .*own-pods: the containers have ended/);
     assert.match(await stop("two", "sockerless/other"), /another namespace/);
+    await begun("two", {}, (tasks) =>
+      assert.rejects(tasks.stop(task, "it is removed"), { kind: "system" }),
+    ).then((failure) => assert.equal(failure, undefined, "a conflict is a container that has ended"));
     assert.equal(await stop("one", "sockerless/other"), "stopped");
     await rm(file);
     assert.equal(await stop("two"), "stopped");
     assert.equal(await look("two", true), "missing");
-    assert.equal(changes.length, 4);
+    assert.equal(changes.length, 5);
   });
 });

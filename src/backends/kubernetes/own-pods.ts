@@ -15,7 +15,7 @@ export class OtherPlace extends SockerlessError {
   readonly isElsewhere: boolean;
 
   constructor(isElsewhere: boolean, message: string) {
-    super("conflict", message);
+    super("system", message); // A forced removal takes a conflict for a container that has ended meanwhile, and goes on.
     this.isElsewhere = isElsewhere;
   }
 }
