@@ -179,9 +179,10 @@ suite("the doctor on Kubernetes", { skip: withoutCluster }, () => {
     for (const right of rightsOf(rules)) {
       await giveRights(cluster, own.namespace, withoutRight(rules, right));
       const found = statusesOf(await look());
-      assert.equal(found[right], "wrong", JSON.stringify(found));
+      const isNeeded = right !== "get namespaces";
+      assert.equal(found[right], isNeeded ? "wrong" : "warning", JSON.stringify(found));
       const wrong = Object.entries(found).filter(([, status]) => status === "wrong");
-      assert.deepEqual(wrong, [[right, "wrong"]]);
+      assert.deepEqual(wrong, isNeeded ? [[right, "wrong"]] : []);
     }
     await giveRights(cluster, own.namespace, rules);
   });

@@ -136,6 +136,10 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
       await daemon.launch();
       await until(() => isTold(told) || undefined);
       await until(() => isTold("cannot ask for the end of a container") || undefined);
+      assert.match((await daemon.docker("run", "--rm", "busybox", "true")).errorText, new RegExp(told));
+      if (given === own.namespace) {
+        assert.match((await daemon.docker("rm", "--force", "lives")).errorText, new RegExp(told));
+      }
       assert.equal(await stateOf(), before);
       await daemon.shutDown();
       await writeFile(own.config, configuration);

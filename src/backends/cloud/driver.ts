@@ -127,6 +127,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
       abandoned: abandoned.signal,
     }),
     silences: silencesOfTasks(),
+    toldOfOthers: new Set(),
     exitKey: sealer.exitKey,
     instance: instanceOf(authority),
     settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },

@@ -151,9 +151,10 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     },
     async remove(record) {
       discovery.forgetNetwork(record.network?.id ?? "");
-      const isNamed = record.driverReference !== sharedReference; // Else its group was made as the setting was changed.
-      if (isNamed ? isUserDefined(record) : !isShared) {
-        await networkGroups.remove(isNamed ? record : { ...record, driverReference: "" });
+      // A network from before the setting was changed has its group under its name alone.
+      const hasOwnGroup = record.driverReference !== sharedReference;
+      if (hasOwnGroup ? isUserDefined(record) : !isShared) {
+        await networkGroups.remove(hasOwnGroup ? record : { ...record, driverReference: "" });
       }
     },
     found: () => (isShared ? Promise.resolve([]) : networkGroups.found()),

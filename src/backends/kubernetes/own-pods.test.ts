@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { link, mkdtemp, readFile, rm } from "node:fs/promises";
 import type { RequestListener } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
 import { ManualClock } from "../../common/manual-clock.ts";
+import type { CloudTasks } from "../cloud/contract/cloud-tasks.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
-import { refuseOthersPods } from "./own-pods.ts";
+import { refuseOtherPlace } from "./own-pods.ts";
 import { podTasks } from "./pods/pods.ts";
 import { PodWatch } from "./pods/pod-watch.ts";
 import { standIn } from "./testing/stand-in.ts";
@@ -16,21 +17,34 @@ const task = "sockerless-cccccccccccc-1/uid";
 
 describe("a place without the pods of a state", () => {
   let directory: string;
+  let file: string;
+  let changes: string[];
   beforeEach(async () => {
-    directory = await mkdtemp(path.join(tmpdir(), "sockerless-namespace-"));
+    directory = await mkdtemp(path.join(tmpdir(), "sockerless-own-pods-"));
+    file = path.join(directory, "own-pods");
+    changes = [];
   });
   afterEach(async () => {
     await rm(directory, { recursive: true });
   });
 
-  /** Looks for a pod as a backend that has begun. @param namespace its UID, or the status of a refusal */
-  async function look(
+  /** Has a backend that has begun do something. @param namespace its UID, or the status of a refusal */
+  async function begun<T>(
     namespace: string | number,
-    hasRunning: boolean,
-    instance = "sockerless/0123456789abcdef",
-  ): Promise<"missing" | string> {
+    {
+      hasRunning = true,
+      instance = "sockerless/0123456789abcdef",
+    }: { readonly hasRunning?: boolean; readonly instance?: string | undefined },
+    act: (tasks: CloudTasks) => Promise<T>,
+  ): Promise<T | string> {
     const answer: RequestListener = (request, response) => {
       const isList = request.url?.startsWith("/api/v1/namespaces/docker/pods") === true;
+      if (request.method !== "GET") {
+        changes.push(`${request.method} ${request.url}`);
+        response.writeHead(404, { "content-type": "application/json" });
+        response.end(JSON.stringify({ kind: "Status", code: 404, message: "no such pod" }));
+        return;
+      }
       const refusal = typeof namespace === "number" && !isList ? namespace : undefined;
       const body = isList
         ? { items: [], metadata: { resourceVersion: "1" } }
@@ -46,16 +60,13 @@ describe("a place without the pods of a state", () => {
     const watch = new PodWatch({
       ...{ client, clock, logger: capturedLogger().logger, selector: "", changed: () => {} },
       refuse: () =>
-        refuseOthersPods({
-          ...{ client, instance },
-          file: path.join(directory, "namespace"),
+        refuseOtherPlace({
+          ...{ client, instance, file },
           hasRunning: () => hasRunning,
         }),
     });
     try {
-      const { missing } = await podTasks({ client, watch }).describe([task], AbortSignal.timeout(5_000));
-      assert.deepEqual(missing, [task]);
-      return "missing";
+      return await act(podTasks({ client, watch }));
     } catch (error) {
       return String(error);
     } finally {
@@ -63,6 +74,14 @@ describe("a place without the pods of a state", () => {
       await watch.close();
     }
   }
+
+  /** Looks for a pod. */
+  const look = (namespace: string | number, hasRunning: boolean, instance?: string): Promise<string> =>
+    begun(namespace, { hasRunning, instance }, async (tasks) => {
+      const { missing } = await tasks.describe([task], AbortSignal.timeout(5_000));
+      assert.deepEqual(missing, [task]);
+      return "missing";
+    });
 
   it("tells nothing of those that run if it is another namespace", async () => {
     assert.equal(await look("one", true), "missing");
@@ -84,8 +103,46 @@ describe("a place without the pods of a state", () => {
 
   it("is theirs where none runs, and where it may not be read", async () => {
     assert.equal(await look("one", true), "missing");
-    assert.equal(await look(403, true), "missing");
+    for (const refusal of [401, 403, 405]) {
+      assert.equal(await look(refusal, true), "missing", String(refusal));
+    }
+    const former = path.join(directory, "former");
+    await link(file, former);
     assert.equal(await look("two", false), "missing");
+    assert.match(await readFile(former, "utf8"), /^one /, "it is replaced as a whole");
     assert.match(await look("one", true), /another namespace/);
+  });
+
+  it("starts none there, and tells why at once", async () => {
+    assert.equal(await look("one", true), "missing");
+    for (const [uid, other, told] of [
+      ["two", {}, /run in another namespace/],
+      ["one", { instance: "sockerless/other" }, /know another authority/],
+    ] as const) {
+      const answer = await begun(uid, other, (tasks) => tasks.run("{}", AbortSignal.timeout(5_000)));
+      assert.ok(typeof answer === "object" && "reason" in answer, String(answer));
+      assert.match(answer.reason, told);
+      assert.equal(answer.prospect, "lasts");
+      assert.deepEqual(changes, []);
+    }
+  });
+
+  it("has none of them stopped that another namespace does not have, until the file is deleted", async () => {
+    const stop = (namespace: string, instance?: string) =>
+      begun(namespace, { instance }, async (tasks) => {
+        await tasks.stop(task, "its container is removed");
+        return "stopped";
+      });
+    assert.equal(await look("one", true), "missing");
+    assert.match(await stop("two"), /another namespace .* delete .*own-pods: the containers have ended/);
+    assert.match(await stop("two", "sockerless/other"), /another namespace/);
+    await begun("two", {}, (tasks) =>
+      assert.rejects(tasks.stop(task, "it is removed"), { kind: "system" }),
+    ).then((failure) => assert.equal(failure, undefined, "a conflict is a container that has ended"));
+    assert.equal(await stop("one", "sockerless/other"), "stopped");
+    await rm(file);
+    assert.equal(await stop("two"), "stopped");
+    assert.equal(await look("two", true), "missing");
+    assert.equal(changes.length, 5);
   });
 });

@@ -3,13 +3,24 @@
  * to another namespace, and another `agent_ca` selects other pods: containers that run would count as ended, and their pods be
  * deleted.
  */
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile, rename, writeFile } from "node:fs/promises";
 
-import { conflict, unlessMissing } from "../../common/errors.ts";
+import { SockerlessError, unlessMissing } from "../../common/errors.ts";
 import type { KubernetesClient } from "./api/client.ts";
 import { isMissing, KubernetesError } from "./api/errors.ts";
 
-/** Parts of {@link refuseOthersPods}. */
+/** A place or an authority other than that of the state's running containers. */
+export class OtherPlace extends SockerlessError {
+  /** Whether it is another namespace: calls reach none of the state's pods. */
+  readonly isElsewhere: boolean;
+
+  constructor(isElsewhere: boolean, message: string) {
+    super("system", message); // A forced removal takes a conflict for a container that has ended meanwhile, and goes on.
+    this.isElsewhere = isElsewhere;
+  }
+}
+
+/** Parts of {@link refuseOtherPlace}. */
 export interface OwnPodsOptions {
   readonly client: Pick<KubernetesClient, "call" | "core" | "namespace" | "server">;
   /** Name of this instance: `sockerless/<hex>`. */
@@ -24,9 +35,9 @@ export interface OwnPodsOptions {
  * Refuses a namespace or an instance other than that of the state's running containers. Namespaces that may not be read are not
  * told apart.
  *
- * @throws conflict; KubernetesError
+ * @throws OtherPlace; KubernetesError
  */
-export async function refuseOthersPods({
+export async function refuseOtherPlace({
   client,
   instance,
   file,
@@ -38,15 +49,21 @@ export async function refuseOthersPods({
   const isElsewhere = knownUid !== "" && uid !== knownUid;
   const isAnother = knownInstance !== "" && instance !== knownInstance;
   if ((isElsewhere || isAnother) && hasRunning()) {
-    throw conflict(
-      isAnother
-        ? `the agents of this state's containers know another authority: set kubernetes.agent_ca to that, or delete ${file} if it is lost, and their pods be deleted`
-        : `the containers of this state run in another namespace than ${client.namespace} at ${client.server}: set kubernetes.context and kubernetes.namespace to theirs, or delete ${file} if that is gone`,
+    throw new OtherPlace(
+      isElsewhere,
+      isElsewhere
+        ? `the containers of this state run in another namespace than ${client.namespace} at ${client.server}: set kubernetes.context and kubernetes.namespace to theirs; if that is gone, delete ${file}: the containers have ended then`
+        : `the agents of this state's containers know another authority: set kubernetes.agent_ca to that one; if it is lost, delete ${file}: the containers have ended then, and sockerless gc --remove --instance ${knownInstance} deletes their pods`,
     );
   }
   const own = `${uid} ${instance}`;
   if (own !== known) {
-    await writeFile(file, own, { mode: 0o600 }).catch(() => {}); // With a full disk they are not told apart.
+    try {
+      await writeFile(`${file}.new`, own, { mode: 0o600, flush: true });
+      await rename(`${file}.new`, file);
+    } catch {
+      // With a full disk they are not told apart.
+    }
   }
 }
 
@@ -58,8 +75,8 @@ async function uidOf({ call, core, namespace: name }: OwnPodsOptions["client"]):
     if (isMissing(error)) {
       return "";
     }
-    if (error instanceof KubernetesError && error.isDenied) {
-      return undefined;
+    if (error instanceof KubernetesError && error.outcome === "refused") {
+      return undefined; // The right is missing, or a proxy lets no such call pass.
     }
     throw error;
   }

@@ -19,7 +19,7 @@ import { kubernetesMachine } from "./machine.ts";
 import { instanceLabel, instanceValue } from "./names.ts";
 import { internalNetworks, kubernetesNetworks } from "./networks.ts";
 import { networkLabel } from "./networks/policy.ts";
-import { refuseOthersPods } from "./own-pods.ts";
+import { refuseOtherPlace } from "./own-pods.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
 import { podRequests } from "./pods/pod-requests.ts";
 import type { PodSettings } from "./pods/pod-spec.ts";
@@ -60,9 +60,9 @@ export async function kubernetesPlatform(
     client,
     selector: `${instanceLabel}=${instanceValue(instance)}`,
     refuse: () =>
-      refuseOthersPods({
+      refuseOtherPlace({
         ...{ client, instance },
-        file: join(stateDir, "namespace"),
+        file: join(stateDir, "own-pods"),
         hasRunning: () => [...state.tasks.values()].some(({ phase }) => phase === TaskPhase.SERVING),
       }),
     changed: (pod) => endedPods.hear(pod),

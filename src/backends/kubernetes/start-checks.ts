@@ -50,12 +50,17 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
   ];
 }
 
+/** Tells the namespace from another of its name: nothing fails without it. */
+export const guardRight: Right = { verb: "get", resource: "namespaces" };
+/** What a backend without {@link guardRight} does not have. */
+export const unguarded = "a configuration that leads to another namespace is not noticed";
+
 /** A right's name: `create pods/portforward`. */
 export function nameOfRight({ verb, resource, subresource }: Right): string {
   return [`${verb} ${resource}`, ...(subresource === undefined ? [] : [subresource])].join("/");
 }
 
-/** The check of all rights together. */
+/** The checks of rights, all together. */
 export const rightsCheck = "the rights in the namespace";
 
 /** How agents are reached. @throws invalid: they are to call, and nothing says where */
@@ -116,6 +121,13 @@ export function kubernetesChecks(
           ? undefined
           : `this backend may not ${missing.join(", ")} in namespace ${namespace}: what needs it will fail`;
       },
+    },
+    {
+      what: rightsCheck,
+      run: async (signal) =>
+        (await client.may(guardRight, signal))
+          ? undefined
+          : `this backend may not ${nameOfRight(guardRight)} in namespace ${namespace}: ${unguarded}`,
     },
     {
       what: "the settings of pods",

@@ -84,6 +84,7 @@ function setUp(
       stop: async (task: string) => void stops.push(task),
     },
     silences: silencesOfTasks(),
+    toldOfOthers: new Set(),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),
@@ -111,10 +112,16 @@ const lost = () => Promise.reject(failedCall("unknown", "the answer was lost"));
 describe("a listing of tasks", () => {
   it("has a container run whose recorded task was started under another authority", async () => {
     const view = taskView({ containerId: readable, task: "task/1", generation: 1n, instance: "another" });
-    const { listed, seenOff, warnings } = setUp({ [readable]: serving("task/1") }, [view]);
-    assert.notEqual((await listed()).get(readable)?.agent, undefined);
+    const ended = { ...stopped(unreadable, "task/2"), exitCode: 0, instance: "another" };
+    const tasks = { [readable]: serving("task/1"), [unreadable]: serving("task/2") };
+    const { listed, seenOff, warnings } = setUp(tasks, [view, ended]);
+    for (let times = 0; times < 2; times++) {
+      assert.notEqual((await listed()).get(readable)?.agent, undefined);
+    }
     assert.deepEqual(seenOff, []);
-    assert.deepEqual(warnings(), ["a task runs under the authority of another: agent_ca is another one"]);
+    assert.deepEqual(warnings(), [
+      "a task was started under another authority (another): its agent is not reached until agent_ca is that one",
+    ]);
   });
 
   it("has a task end that its container has done with, but where the state is damaged", async () => {

@@ -38,11 +38,13 @@ export async function list(
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
   context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
-  for (const { containerId: container, task, instance } of views) {
-    if (instance !== context.instance) {
+  for (const view of views) {
+    const { containerId: container, task, instance } = view;
+    if (instance !== context.instance && !hasEnded(view) && !context.toldOfOthers.has(task)) {
+      context.toldOfOthers.add(task); // Whoever asks for readiness has all listed.
       context.logger.warn(
         { container, task },
-        `a task runs under the authority of ${instance}: agent_ca is another one`,
+        `a task was started under another authority (${instance}): its agent is not reached until agent_ca is that one`,
       );
     }
   }

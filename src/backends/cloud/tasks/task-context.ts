@@ -45,6 +45,8 @@ export interface TaskContext {
   readonly ends: Pick<ReportedEnds, "of">;
   /** Tasks without news from agent and cloud. */
   readonly silences: SinceWhen;
+  /** Tasks of another authority that the log has told of. */
+  readonly toldOfOthers: Set<string>;
   readonly exitKey: Sealer["exitKey"];
   /** This instance's name, which identifies its tasks. */
   readonly instance: string;

@@ -19,7 +19,15 @@ import { KubernetesClient } from "../api/client.ts";
 import { isMissing } from "../api/errors.ts";
 import { agentImageChecks, agentImageOf } from "../images.ts";
 import { checkQuotas } from "../namespace-quotas.ts";
-import { kubernetesChecks, agentModeOf, nameOfRight, rightsCheck, rightsFor } from "../start-checks.ts";
+import {
+  kubernetesChecks,
+  agentModeOf,
+  guardRight,
+  nameOfRight,
+  rightsCheck,
+  rightsFor,
+  unguarded,
+} from "../start-checks.ts";
 import { startPod } from "./start-pod.ts";
 import { tryPolicy } from "./try-policy.ts";
 
@@ -93,6 +101,13 @@ export function doctorChecks(
               `the backend may not do it in namespace ${client.namespace}: deploy/kubernetes/role.yaml has it`,
             ),
     })),
+    {
+      check: nameOfRight(guardRight),
+      look: async (signal: AbortSignal) =>
+        (await client.may(guardRight, signal))
+          ? ok()
+          : warning(`${unguarded}: deploy/kubernetes/role.yaml has the right`),
+    },
   ];
   return { checks, close: () => client.abandon() };
 }

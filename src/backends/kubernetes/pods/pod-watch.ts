@@ -66,7 +66,7 @@ export class PodWatch {
   /**
    * The pods that are known, by task.
    *
-   * @throws KubernetesError: the API server does not tell; the signal's reason
+   * @throws KubernetesError: the API server does not tell; what refuses the list; the signal's reason
    */
   async pods(signal: AbortSignal): Promise<ReadonlyMap<string, SeenPod>> {
     this.#running ??= this.#run();

@@ -13,6 +13,7 @@ import {
   parseTask,
   preparedAnnotation,
 } from "../names.ts";
+import { OtherPlace } from "../own-pods.ts";
 import { parseRequest } from "./pod-requests.ts";
 import { isOver, viewOf } from "./pod-view.ts";
 import type { PodWatch } from "./pod-watch.ts";
@@ -28,7 +29,7 @@ export interface PodTasksOptions {
 /** How many tasks one look tells of: it makes no call. */
 const describedAtOnce = 10_000;
 
-/** The pods of a namespace. Every call throws KubernetesError. */
+/** The pods of a namespace. Every call throws KubernetesError, or OtherPlace. */
 export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): CloudTasks {
   const { core, namespace } = client;
   const find = async (name: string): Promise<V1Pod> =>
@@ -45,9 +46,10 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
     describedAtOnce,
     tellsPhases: false,
 
-    async run(request): Promise<TaskAnswer> {
+    async run(request, signal): Promise<TaskAnswer> {
       const body = parseRequest(request);
       try {
+        await watch.pods(signal); // It refuses a place that is not the state's.
         await ensurePolicies?.(body.metadata?.labels ?? {});
         const pod = await client
           .call("create pods", (options) =>
@@ -66,6 +68,9 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
         if (error instanceof KubernetesError) {
           return { reason: error.message, cause: error, prospect: error.prospect };
         }
+        if (error instanceof OtherPlace) {
+          return { reason: error.message, cause: error, prospect: "lasts" };
+        }
         throw error;
       }
     },
@@ -80,9 +85,11 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
           core.deleteNamespacedPod({ name, namespace, body: { preconditions: { uid } } }, options),
         );
       } catch (error) {
-        if (!isMissing(error) && !isConflict(error)) {
+        const isThere = !isMissing(error) && !isConflict(error);
+        const failure = isThere ? error : await refusalElsewhere(watch, client.abandoned);
+        if (failure !== undefined) {
           watch.forgetStop(task);
-          throw error;
+          throw failure;
         }
       }
     },
@@ -121,6 +128,18 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
     logStreamOf: (task) => parseTask(task).pod,
     grantDelayMs: 0, // A right holds as soon as it is given.
   };
+}
+
+/** Why a pod that is not in this namespace may be in another; undefined: this one is the state's. */
+async function refusalElsewhere(watch: PodWatch, signal: AbortSignal): Promise<OtherPlace | undefined> {
+  try {
+    await watch.pods(signal);
+  } catch (error) {
+    if (error instanceof OtherPlace && error.isElsewhere) {
+      return error;
+    }
+  }
+  return undefined;
 }
 
 function isSameStart(one: V1Pod, other: V1Pod): boolean {
