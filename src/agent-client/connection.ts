@@ -223,6 +223,8 @@ class LiveSession {
   #streams = 0;
   #carriesInput: boolean = false;
   #leaving: boolean = false;
+  /** Whether a cancelled stream had input that the peer may never read: nothing further is to wait behind it. */
+  #holdsUnsent: boolean = false;
   #idleTimer: NodeJS.Timeout | undefined;
   #pingTimer: NodeJS.Timeout | undefined;
   #pongTimer: NodeJS.Timeout | undefined;
@@ -257,7 +259,7 @@ class LiveSession {
 
   /** True if the session takes another stream now. */
   hasRoomFor({ carriesInput = false }: StreamOptions): boolean {
-    if (this.#leaving || this.isCut || this.#session.closed || this.#session.destroyed) {
+    if (this.#leaving || this.#holdsUnsent || this.isCut || this.#session.closed || this.#session.destroyed) {
       return false;
     }
     if (carriesInput && this.#carriesInput) {
@@ -294,7 +296,7 @@ class LiveSession {
 
   /** A reset alone would wait behind what the peer does not read, and so would further calls. */
   cancel(stream: ClientHttp2Stream, code: number): void {
-    this.#leaving ||= stream.writableLength > 0;
+    this.#holdsUnsent ||= stream.writableLength > 0;
     stream.close(code);
     stream.destroy();
   }
@@ -324,7 +326,7 @@ class LiveSession {
       return;
     }
     this.#session.unref();
-    if (this.isCut || this.#leaving) {
+    if (this.isCut || this.#leaving || this.#holdsUnsent) {
       this.#session.destroy(); // Closing would wait for the peer to read what it was sent.
       return;
     }

@@ -201,7 +201,7 @@ async function begun(t: TestContext) {
   while (streams.at(-1)?.id !== call.id) {
     await setImmediate();
   }
-  return { peer, call, failed, session: call.session ?? assert.fail(), answers: streams.at(-1) };
+  return { connection, peer, call, failed, session: call.session ?? assert.fail(), answers: streams.at(-1) };
 }
 
 /** A call after whose start the connection's pings get no answer. */
@@ -261,6 +261,19 @@ test("a call that an agent finishes after a GOAWAY may be silent for five minute
     t.mock.timers.tick(10_000);
     await setImmediate(); // A ping has failed.
   }
+  assert.ok(session.destroyed);
+  assert.match(String(await failed), /stopped answering/);
+});
+
+test("a connection on which nothing comes is left, whether or not a call of it was cancelled before it was sent", async (t) => {
+  const { connection, call, session, failed } = await begun(t);
+  const cancelled = await connection.request("POST", "/", {});
+  assert.equal(cancelled.session, call.session);
+  cancelled.write("input");
+  connection.cancel(cancelled);
+  t.mock.method(session, "ping", () => true);
+  t.mock.timers.tick(10_000);
+  t.mock.timers.tick(20_000);
   assert.ok(session.destroyed);
   assert.match(String(await failed), /stopped answering/);
 });

@@ -88,7 +88,10 @@ export async function dial(
   return { session, link, emptyFrames };
 }
 
-/** Has a session end with its connection: Node waits for what is being written, which a peer may never read. */
+/**
+ * Closes the connection as soon as its session is destroyed: Node would wait for what is being written, which a peer may
+ * never read.
+ */
 function closeAtOnce(session: ClientHttp2Session, socket: Socket): void {
   const destroy = session.destroy.bind(session);
   session.destroy = (...reason) => {

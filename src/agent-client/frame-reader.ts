@@ -9,9 +9,9 @@ import { announcedLength, prefixLength } from "./grpc-request.ts";
 const maxBulkMessage = 1024 * 1024 + 64;
 /** Size limit for messages that are decoded whole; the longest is an error's text. */
 const maxOtherMessage = 64 * 1024;
-/** Bytes that such a message counts besides its own: to decode it takes as long as to pass on a thousand bytes of data. */
+/** Bytes that such a message counts besides its own: a stream has a thousand short ones at once, and about one a second. */
 const otherMessageCost = 64;
-/** The most of a stream's other messages at once, and for each second that it lasts: heartbeats may wait for hours. */
+/** The most of a stream's other messages at once, and what each second adds: heartbeats may wait for hours. */
 const [othersAtOnce, othersPerSecond] = [maxOtherMessage + 8 * 1024, 64];
 
 /** Receives the messages. Slices are only valid during the call. */
@@ -60,8 +60,8 @@ export class FrameReader {
   /**
    * Decodes the next chunk.
    *
-   * @throws ConnectError `DataLoss` for anything but valid messages, `ResourceExhausted` for too many other messages; the
-   *   stream cannot be read further
+   * @throws ConnectError `DataLoss` for anything but valid messages, and for too many without data; the stream cannot be
+   *   read further
    */
   push(chunk: Uint8Array): void {
     let position = 0;
@@ -131,6 +131,9 @@ export class FrameReader {
       return;
     }
     const dataLength = length - bulk.dataStart;
+    if (dataLength === 0) {
+      this.#countOther(length);
+    }
     this.#checkOffset(bulk.channel, bulk.offset, dataLength);
     this.#channel = bulk.channel;
     this.#dataLeft = length - head.length;
@@ -143,14 +146,18 @@ export class FrameReader {
     if (length > maxOtherMessage) {
       throw new ConnectError(`the agent sent a message of ${length} bytes`, Code.DataLoss);
     }
-    this.#others += length + otherMessageCost;
-    const seconds = (performance.now() - this.#begunAt) / 1_000;
-    if (this.#others > othersAtOnce + seconds * othersPerSecond) {
-      throw new ConnectError("the agent sends messages that carry nothing", Code.ResourceExhausted);
-    }
+    this.#countOther(length);
     const whole = new FillingBytes(length);
     this.#whole = whole;
     this.#collect(whole, head, 0);
+  }
+
+  #countOther(length: number): void {
+    this.#others += length + otherMessageCost;
+    const seconds = (performance.now() - this.#begunAt) / 1_000;
+    if (this.#others > othersAtOnce + seconds * othersPerSecond) {
+      throw new ConnectError("the agent sends too many messages besides its data", Code.DataLoss);
+    }
   }
 
   #checkOffset(channel: number, offset: number, length: number): void {

@@ -160,6 +160,10 @@ const ending: Readonly<Record<string, (stream: number) => Lie>> = {
   }),
   "empty messages": (stream) =>
     answered(stream, repeated(frame(frameTypes.data, 0, stream, Buffer.alloc(5)))),
+  "messages of empty output": (stream) => {
+    const outputs = repeated(Buffer.from([0, 0, 0, 0, 4, 0x12, 2, 0x12, 0]));
+    return { ...answered(stream, frame(frameTypes.data, 0, stream, outputs)), data: outputs.length };
+  },
   "empty messages in frames of one byte": (stream) =>
     answered(stream, repeated(frame(frameTypes.data, 0, stream, Buffer.alloc(1)))),
   "a frame of 2^24 bytes": (stream) =>

@@ -14,25 +14,32 @@ const ordinaryBytes = 16 * 1024;
 /** Bytes of a finished header that always have room. */
 const sureBytes = 64 * 1024;
 
-/** Whether a request's target and header are longer than usual. */
+/** Whether the text of a request's target and header is longer than usual. */
 export function hasLongHeader(request: IncomingMessage): boolean {
-  return lengthOf(request) > ordinaryBytes;
+  return textOf(request) > ordinaryBytes;
+}
+
+function textOf({ url = "", rawHeaders }: IncomingMessage): number {
+  return rawHeaders.reduce((sum, text) => sum + text.length, url.length);
 }
 
 /** Bytes that a name and a value of a header take besides their text, each. */
 const textBytes = 64;
-/** Bytes that a query's parameters, and values of filters, take for each character, and at most: they are few enough. */
+/**
+ * What parameters and filter values take besides their text: bytes for each character of the target, and the most, as
+ * their number is bounded.
+ */
 const [queryFactor, mostOfQuery] = [12, 512 * 1024];
 
-function lengthOf({ url = "", rawHeaders }: IncomingMessage): number {
-  const target = url.length + Math.min(queryFactor * url.length, mostOfQuery);
-  return rawHeaders.reduce((sum, text) => sum + text.length + textBytes, target);
+function lengthOf(request: IncomingMessage): number {
+  const { url = "", rawHeaders } = request;
+  return textOf(request) + Math.min(queryFactor * url.length, mostOfQuery) + rawHeaders.length * textBytes;
 }
 
 /** A finished header that is counted. */
 interface Held {
   readonly bytes: number;
-  /** Its connection, while it is open, and its answers under way: a handler keeps its request when the client has left. */
+  /** Its connection, until it is forgotten, and its answers under way: a handler keeps its request when the client has left. */
   users: number;
 }
 
@@ -82,8 +89,8 @@ export class LongHeaders {
   }
 
   /**
-   * Counts a finished header, if it is long, until its connection has closed and every {@link use} has ended. The
-   * connection serves no other request.
+   * Counts a finished header, if it is long with what its pieces take, until it is forgotten and every {@link use} has
+   * ended.
    *
    * @throws TooManyRequests
    */
@@ -96,26 +103,32 @@ export class LongHeaders {
     if (bytes > this.#room.share(sureBytes, this.#mostBytes)) {
       throw new TooManyRequests(`long headers of requests have at most ${this.#mostBytes} bytes together`);
     }
-    const held = { bytes, users: 1 };
-    this.#held.set(socket, held);
+    this.#held.set(socket, { bytes, users: 1 });
     this.#room.take(bytes);
-    socket.once("close", () => this.#leave(socket, held));
   }
 
-  /** Counts a request's header, if it is long, until the result is disposed of. Called before its connection closes. */
+  /** Forgets the finished header of a connection that has closed, or whose request is over. */
+  forget(socket: Socket): void {
+    const held = this.#held.get(socket);
+    if (held !== undefined) {
+      this.#held.delete(socket);
+      this.#leave(held);
+    }
+  }
+
+  /** Counts a request's header, if it is long, until the result is disposed of. Called before it is forgotten. */
   use({ socket }: IncomingMessage): Disposable {
     const held = this.#held.get(socket);
     if (held === undefined) {
       return { [Symbol.dispose]: () => {} };
     }
     held.users += 1;
-    return { [Symbol.dispose]: () => this.#leave(socket, held) };
+    return { [Symbol.dispose]: () => this.#leave(held) };
   }
 
-  #leave(socket: Socket, held: Held): void {
+  #leave(held: Held): void {
     held.users -= 1;
     if (held.users === 0) {
-      this.#held.delete(socket);
       this.#room.give(held.bytes);
     }
   }

@@ -76,6 +76,7 @@ export class RequestPace {
     this.#parse = interceptParser(socket, {
       data,
       header: (request) => {
+        this.#forgetAnswered(); // Its body may have ended after its answer.
         this.#request = request;
         this.#response = undefined;
         this.#headerBytes = 0;
@@ -105,6 +106,7 @@ export class RequestPace {
     socket.once("close", () => {
       clearTimeout(this.#cut);
       longHeaders.delete(socket);
+      longHeaders.forget(socket);
     });
   }
 
@@ -277,6 +279,7 @@ export class RequestPace {
       this.#request = undefined;
       this.#push = undefined;
       this.#response = undefined;
+      this.#longHeaders.forget(this.#socket);
     }
   }
 

@@ -14,7 +14,7 @@ const maxCharacters = 1_024;
  * Reads Docker's notation: single characters, `ctrl-` and one of `@`, a to z, `[`, `\`, `]`, `^`, `_`, or `DEL`,
  * separated by commas.
  *
- * @returns undefined for any other notation, and a longer text
+ * @returns undefined for any other notation, and for a longer text
  */
 export function parseDetachKeys(text: string): Uint8Array | undefined {
   if (text.length > maxCharacters) {
