@@ -175,8 +175,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}
 	w.removals.waitForAll(ctx)
-	// Where the records are lost, as after a backup is restored, this removes every state: too long for whoever waits for
-	// the builder.
+	// After a backup is restored there are no records, and this removes every state: too long for a start.
 	go func() { Warn("remove lost states of the build cache", w.states.removeLost(ctx)) }()
 	return w, nil
 }

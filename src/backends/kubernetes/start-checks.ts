@@ -52,7 +52,7 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
 
 /** Tells the namespace from another of its name: nothing fails without it. */
 export const guardRight: Right = { verb: "get", resource: "namespaces" };
-/** What a backend without {@link guardRight} does not have. */
+/** The lack of {@link guardRight}, in words. */
 export const unguarded = "a configuration that leads to another namespace is not noticed";
 
 /** A right's name: `create pods/portforward`. */

@@ -26,7 +26,7 @@ function textOf({ url = "", rawHeaders }: IncomingMessage): number {
 /** Bytes that a name and a value of a header take besides their text, each. */
 const textBytes = 64;
 /**
- * What parameters and filter values take besides their text: bytes for each character of the target, and the most, as
+ * Memory of parameters and filter values besides their text: bytes for each character of the target, and the most, as
  * their number is bounded.
  */
 const [queryFactor, mostOfQuery] = [12, 512 * 1024];

@@ -41,7 +41,7 @@ export async function list(
   for (const view of views) {
     const { containerId: container, task, instance } = view;
     if (instance !== context.instance && !hasEnded(view) && !context.toldOfOthers.has(task)) {
-      context.toldOfOthers.add(task); // Whoever asks for readiness has all listed.
+      context.toldOfOthers.add(task); // Each look at the readiness lists them all.
       context.logger.warn(
         { container, task },
         `a task was started under another authority (${instance}): its agent is not reached until agent_ca is that one`,
