@@ -220,7 +220,7 @@ func (l *launcher) SignalAll(_ context.Context, signal unix.Signal) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for child := range l.living {
-		// Each has its own session and process group, but one that was paused before it made them.
+		// Each has its own session and process group, unless it was paused before it made them.
 		err := unix.Kill(-child.PID(), signal)
 		if err == unix.ESRCH {
 			err = child.Signal(signal)

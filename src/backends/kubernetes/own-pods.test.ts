@@ -127,6 +127,13 @@ describe("a place without the pods of a state", () => {
     }
   });
 
+  it("starts some while the watch is broken, as it may be for a moment", async () => {
+    const answer = await begun(500, {}, (tasks) => tasks.run("{}", AbortSignal.timeout(5_000)));
+    assert.ok(typeof answer === "object" && "reason" in answer, String(answer));
+    assert.match(answer.reason, /^create pods: no such pod/);
+    assert.equal(changes.length, 1);
+  });
+
   it("has none of them stopped that another namespace does not have, until the file is deleted", async () => {
     const stop = (namespace: string, instance?: string) =>
       begun(namespace, { instance }, async (tasks) => {

@@ -47,7 +47,7 @@ export function unaryTransport(
   };
 }
 
-/** The error of a backend of an earlier version, which takes no GET of a call that had no mark. */
+/** The error of a backend of an earlier version, which does not know the call as one without side effects. */
 const getRefused = "HTTP 405";
 
 /** The most bytes of a request in a header, which Node limits to 64 KiB by default. */

@@ -48,8 +48,11 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
 
     async run(request, signal): Promise<TaskAnswer> {
       const body = parseRequest(request);
+      const refusal = await refusalOf(watch, signal);
+      if (refusal !== undefined) {
+        return { reason: refusal.message, cause: refusal, prospect: "lasts" };
+      }
       try {
-        await watch.pods(signal); // It refuses a place that is not the state's.
         await ensurePolicies?.(body.metadata?.labels ?? {});
         const pod = await client
           .call("create pods", (options) =>
@@ -68,9 +71,6 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
         if (error instanceof KubernetesError) {
           return { reason: error.message, cause: error, prospect: error.prospect };
         }
-        if (error instanceof OtherPlace) {
-          return { reason: error.message, cause: error, prospect: "lasts" };
-        }
         throw error;
       }
     },
@@ -86,10 +86,10 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
         );
       } catch (error) {
         const isThere = !isMissing(error) && !isConflict(error);
-        const failure = isThere ? error : await refusalElsewhere(watch, client.abandoned);
-        if (failure !== undefined) {
+        const refusal = isThere ? undefined : await refusalOf(watch, client.abandoned);
+        if (isThere || refusal?.isElsewhere === true) {
           watch.forgetStop(task);
-          throw failure;
+          throw refusal ?? error;
         }
       }
     },
@@ -130,14 +130,12 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
   };
 }
 
-/** Why a pod that is not in this namespace may be in another; undefined: this one is the state's. */
-async function refusalElsewhere(watch: PodWatch, signal: AbortSignal): Promise<OtherPlace | undefined> {
+/** The refusal of a place that is not the state's. A watch that is broken knows of none, and keeps no call from being made. */
+async function refusalOf(watch: PodWatch, signal: AbortSignal): Promise<OtherPlace | undefined> {
   try {
     await watch.pods(signal);
   } catch (error) {
-    if (error instanceof OtherPlace && error.isElsewhere) {
-      return error;
-    }
+    return error instanceof OtherPlace ? error : undefined;
   }
   return undefined;
 }
