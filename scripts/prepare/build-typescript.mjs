@@ -6,7 +6,7 @@ import { bundle } from "./bundle.mjs";
 import { fingerprint, isStamped, writeStamp } from "./fingerprint.mjs";
 import { announce, Failure, root, run } from "./run.mjs";
 
-const inputs = ["src", "test", "tsconfig.json", "package-lock.json", "scripts/prepare/bundle.mjs"];
+const inputs = ["src", "test", "tsconfig.json", "package-lock.json", "patches", "scripts/prepare/bundle.mjs"];
 const stamp = "dist/.inputs";
 
 /** Compiles unless nothing has changed. */
