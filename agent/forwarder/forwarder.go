@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,8 @@ type answer struct {
 // Main is `sockerless-agent forwarder`. It returns the exit code once the
 // frontend is gone, its connections are passed on, and no client waits.
 func Main([]string) int {
+	// Its work is short and in turns: waking a second thread costs more than that does.
+	runtime.GOMAXPROCS(1)
 	var f *forwarder
 	code := nodechannel.Run("no connections can be handed on", func(channel *nodechannel.Channel) (err error) {
 		if f, err = newForwarder(channel); err != nil {
