@@ -174,3 +174,7 @@ type jsonCodec struct{}
 func (jsonCodec) Name() string                             { return "json" }
 func (jsonCodec) Marshal(message any) ([]byte, error)      { return json.Marshal(message) }
 func (jsonCodec) Unmarshal(data []byte, message any) error { return json.Unmarshal(data, message) }
+
+// MarshalStable is for calls without side effects, whose request is in their URL.
+func (jsonCodec) MarshalStable(message any) ([]byte, error) { return json.Marshal(message) }
+func (jsonCodec) IsBinary() bool                            { return false }

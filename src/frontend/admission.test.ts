@@ -344,7 +344,6 @@ test("requests that somebody else may answer take turns too", async (t) => {
         asked += 1;
         return await over.promise;
       },
-      contentType: () => "text/plain",
     },
   };
   const logger = createLogger({ level: "silent", process: "test" });

@@ -145,7 +145,7 @@ export class HandedRequests {
   async #isHeld(
     request: IncomingMessage,
     { match, socket }: TakenConnection,
-    { call: callOf, contentType }: Handing<"answer">,
+    { call: callOf }: Handing<"answer">,
   ): Promise<boolean> {
     const { handOver, exchanges, server } = this.#options;
     const started = performance.now();
@@ -161,9 +161,9 @@ export class HandedRequests {
       if (call === undefined || handOver === undefined) {
         return false;
       }
-      const type = contentType(context, call);
-      const head = chunksHead({ ...this.#options.headers, ...headers, "Content-Type": type });
-      if (!(await handOver.hold(socket, { call, headers, head }))) {
+      const headOf = (type: string): string =>
+        chunksHead({ ...this.#options.headers, ...headers, "Content-Type": type });
+      if (!(await handOver.hold(socket, { call, headers, headOf }))) {
         return false;
       }
       server.trace(request, 200, started);

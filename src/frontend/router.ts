@@ -41,12 +41,8 @@ interface RouteDescription {
  * a worker.
  */
 export type HandsOver =
-  /** The call by which the forwarder answers; if undefined or rejected, the handler answers. */
-  | {
-      readonly part: "answer";
-      readonly call: (context: RequestContext) => Promise<HeldCall | undefined>;
-      readonly contentType: (context: RequestContext, call: HeldCall) => string;
-    }
+  /** The call by which the forwarder answers; if undefined, rejected or refused, the handler answers. */
+  | { readonly part: "answer"; readonly call: (context: RequestContext) => Promise<HeldCall | undefined> }
   /** An agent writes the body after the handler's header. */
   | { readonly part: "body" }
   /** An agent reads the body; if undefined or rejected, the handler does. */

@@ -44,7 +44,7 @@ export const containerRoutes: readonly Route[] = [
     method: "POST",
     path: "/containers/{name}/wait",
     kind: "stream",
-    handsOver: { part: "answer", call: heldWait, contentType: () => "application/json" },
+    handsOver: { part: "answer", call: heldWait },
     handler: postContainersWait,
   },
   { method: "POST", path: "/containers/{name}/resize", handler: postContainersResize },
@@ -217,7 +217,11 @@ async function heldWait({ parameters, query, version }: RequestContext): Promise
     return undefined;
   }
   const wait = create(WaitContainerRequestSchema, { container: parameters["name"] ?? "", condition });
-  return { kind: "wait", request: toJson(WaitContainerRequestSchema, wait) };
+  return {
+    kind: "wait",
+    request: toJson(WaitContainerRequestSchema, wait),
+    contentType: "application/json",
+  };
 }
 
 /**

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { type IncomingMessage, request } from "node:http";
 import { once } from "node:events";
+import { join } from "node:path";
 import { finished } from "node:stream/promises";
 import { text } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
 import { test, type TestContext } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 
 import {
   type AgentService,
@@ -18,9 +19,14 @@ import {
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { builtPrograms } from "../../common/built-programs.ts";
 import { createLogger } from "../../common/logger.ts";
-import { ContainerService } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  ContainerService,
+  type OpenLogsResponseSchema,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
+import { serveBackend } from "../../../test/support/made-backend.ts";
 import { framesOf } from "../../../test/support/raw-client.ts";
+import { scratchDirectory } from "../../../test/support/scratch.ts";
 import { type ScriptedAgent, serveAgent } from "../../../test/support/scripted-agent.ts";
 
 import { HandOver } from "../streams/hand-over.ts";
@@ -49,22 +55,28 @@ async function serveLogs(
 ): Promise<{ readonly api: ApiUnderTest; readonly agent: ScriptedAgent; readonly opened: () => number }> {
   const agent = await serveAgent(t, { logs });
   let opened = 0;
-  const logger = createLogger({ level: "silent", process: "test" });
-  const handOver = byWorkers ? undefined : new HandOver(builtPrograms.agent, "/nowhere", logger);
-  t.after(() => handOver?.close());
-  const api = await serveApi(
-    t,
-    (router) =>
-      router.service(ContainerService, {
-        openLogs: () => {
-          opened++;
-          return { endpoint: agent.endpoint, ...answer };
-        },
-      }),
-    ...([undefined, logger, undefined] as const),
-    handOver,
-  );
+  const openLogs = (): MessageInitShape<typeof OpenLogsResponseSchema> => {
+    opened++;
+    return { endpoint: agent.endpoint, ...answer };
+  };
+  const { api } = await serveBackendOf(t, openLogs, !byWorkers);
   return { api, agent, opened: () => opened };
+}
+
+/** An API whose logs are opened by a backend. */
+async function serveBackendOf(
+  t: TestContext,
+  openLogs: ServiceImpl<typeof ContainerService>["openLogs"],
+  hasForwarder = true,
+): Promise<{ readonly api: ApiUnderTest; readonly handOver: HandOver | undefined }> {
+  const logger = createLogger({ level: "silent", process: "test" });
+  const path = join(scratchDirectory(), "backend.sock");
+  const routes = (router: ConnectRouter): ConnectRouter => router.service(ContainerService, { openLogs });
+  t.after(await serveBackend(path, routes));
+  const handOver = hasForwarder ? new HandOver(builtPrograms.agent, path, logger) : undefined;
+  t.after(() => handOver?.close());
+  const api = await serveApi(t, routes, ...([undefined, logger, undefined] as const), handOver);
+  return { api, handOver };
 }
 
 /** By the forwarder, or by a worker where there is none. */
@@ -276,20 +288,12 @@ test("a followed log goes on without its frontend", async (t) => {
       yield end(13);
     },
   });
-  const logger = createLogger({ level: "silent", process: "test" });
-  const handOver = new HandOver(builtPrograms.agent, "/nowhere", logger);
-  const api = await serveApi(
-    t,
-    (router) =>
-      router.service(ContainerService, { openLogs: () => ({ endpoint: agent.endpoint, tty: true }) }),
-    ...([undefined, logger, undefined] as const),
-    handOver,
-  );
+  const { api, handOver } = await serveBackendOf(t, () => ({ endpoint: agent.endpoint, tty: true }));
   const path = "/containers/c/logs?stdout=1&follow=1";
   const outgoing = request({ socketPath: api.socket, path, agent: false }).end();
   const [response] = (await once(outgoing, "response")) as [IncomingMessage];
   await api.server.close();
-  handOver.close();
+  handOver?.close();
   goOn.resolve();
   assert.equal(await text(response), "before, after");
 });

@@ -1,8 +1,13 @@
 /** `/containers/{id}/logs`: what a container wrote. */
+import { create, toJson } from "@bufbuild/protobuf";
+
 import { encodeLogsRequest } from "../../agent-client/logs.ts";
 import { messageOf } from "../../common/errors.ts";
 import { LogForm } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { OpenLogsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
+import {
+  OpenLogsRequestSchema,
+  type OpenLogsResponse,
+} from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { detailsPrefix, logsQueryOf } from "../convert/logs.ts";
 import { streamContentType } from "../hijack.ts";
 import type { ReplyContext, RequestContext } from "../request-context.ts";
@@ -18,11 +23,7 @@ export const logsRoutes: readonly Route[] = [
     method: "GET",
     path: "/containers/{id}/logs",
     kind: "stream",
-    handsOver: {
-      part: "answer",
-      call: heldLog,
-      contentType: (asked, call) => streamContentType(asked, call.kind === "log" && call.frames),
-    },
+    handsOver: { part: "answer", call: heldLog },
     handler: getContainersLogs,
   },
 ];
@@ -46,20 +47,19 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   );
 }
 
-/** A log that the forwarder reads from an agent on this machine. */
+/** The forwarder's log, if it is read from an agent on this machine. */
 async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
-  const { request, details } = logsQueryOf(context.query);
-  const place = await openLogs(context, context.parameters["id"] ?? "", context.services.agents.access);
-  const { endpoint, tty } = place;
-  if (endpoint?.address.case !== "unixPath") {
-    return undefined;
-  }
+  const { query, parameters, services } = context;
+  const { request, details } = logsQueryOf(query);
+  const { access } = services.agents;
+  const open = create(OpenLogsRequestSchema, { container: parameters["id"] ?? "", access });
   return {
     kind: "log",
-    socket: endpoint.address.value,
-    containerId: endpoint.containerId,
-    request: encodeLogsRequest({ ...requestFor(place, request, details), handOver: request.follow !== true }),
-    frames: !tty,
+    open: toJson(OpenLogsRequestSchema, open),
+    request: encodeLogsRequest({ ...request, handOver: request.follow !== true }),
+    details,
+    contentType: streamContentType(context, true),
+    ttyContentType: streamContentType(context, false),
   };
 }
 

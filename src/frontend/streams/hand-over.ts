@@ -12,7 +12,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import type { JsonValue } from "@bufbuild/protobuf";
 
-import { containerIdHeader } from "../../agent-client/address.ts";
 import type { HandOverOffer } from "../../agent-client/agent-stream.ts";
 import { ChannelProcess } from "../../common/channel-process.ts";
 import { handleOf, type SocketHandle } from "../../common/socket-handle.ts";
@@ -50,17 +49,22 @@ export type HandedPart =
 /** A call that answers a request. */
 export type HeldCall =
   /** A wait for the end of a container: the backend's request as JSON. */
-  | { readonly kind: "wait"; readonly request: JsonValue }
+  | { readonly kind: "wait"; readonly request: JsonValue; readonly contentType: string }
   /**
-   * A log from the agent at a socket, to which the forwarder hands the client if the agent offers to take it: the
-   * encoded request, and whether its lines have Docker's frame headers.
+   * A log. The forwarder opens it at the backend, reads it from an agent on this machine, and hands the client to the
+   * agent if that offers to take it.
    */
   | {
       readonly kind: "log";
-      readonly socket: string;
-      readonly containerId: string;
+      /** The backend's request as JSON. */
+      readonly open: JsonValue;
+      /** The agent's request, encoded; the forwarder adds what the backend tells of the container. */
       readonly request: Uint8Array;
-      readonly frames: boolean;
+      /** True if lines begin with the log driver's attributes. */
+      readonly details: boolean;
+      readonly contentType: string;
+      /** In its place for a container with a terminal. */
+      readonly ttyContentType: string;
     };
 
 /** An answer that the forwarder writes. */
@@ -68,8 +72,8 @@ export interface HeldAnswer {
   readonly call: HeldCall;
   /** Headers of the call. */
   readonly headers: Readonly<Record<string, string>>;
-  /** The beginning of the answer, up to its chunked body. */
-  readonly head: string;
+  /** The beginning of an answer with a content type, up to its chunked body. */
+  readonly headOf: (contentType: string) => string;
 }
 
 /** A request that the forwarder guards. */
@@ -198,14 +202,21 @@ export class HandOver {
    * @returns false if the forwarder is gone or the call is refused: the request must be answered here
    * @throws SockerlessError if it is unknown whether the client was answered
    */
-  async hold(client: Socket, { call, headers, head }: HeldAnswer): Promise<boolean> {
-    const held =
-      call.kind === "wait"
-        ? { wait: { backend: this.#backend, request: call.request } }
-        : { log: { ...call, request: Buffer.from(call.request).toString("base64") } };
-    const allHeaders = call.kind === "log" ? { ...headers, [containerIdHeader]: call.containerId } : headers;
-    const answer = await this.#pass(client, { held: { head, headers: allHeaders, ...held } });
+  async hold(client: Socket, { call, headers, headOf }: HeldAnswer): Promise<boolean> {
+    const held = { head: headOf(call.contentType), headers, ...this.#heldCallOf(call, headOf) };
+    const answer = await this.#pass(client, { held });
     return answer.sent;
+  }
+
+  /** A call, as sent to the forwarder. */
+  #heldCallOf(call: HeldCall, headOf: HeldAnswer["headOf"]): object {
+    const backend = this.#backend;
+    if (call.kind === "wait") {
+      return { wait: { backend, request: call.request } };
+    }
+    const { open, details } = call;
+    const request = Buffer.from(call.request).toString("base64");
+    return { log: { backend, open, request, details, tty_head: headOf(call.ttyContentType) } };
   }
 
   /**

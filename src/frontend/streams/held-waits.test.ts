@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { createServer, type ServerHttp2Session } from "node:http2";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { test, type TestContext } from "node:test";
 
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { builtPrograms } from "../../common/built-programs.ts";
 import { createLogger } from "../../common/logger.ts";
@@ -17,6 +15,7 @@ import {
   type WaitContainerRequest,
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
+import { serveBackend } from "../../../test/support/made-backend.ts";
 import { untilTrue } from "../../../test/support/until.ts";
 import { HandOver } from "./hand-over.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
@@ -42,22 +41,7 @@ async function held(t: TestContext) {
   /** Starts a backend in place of the one before, which ends without a word. */
   const startBackend = async (waitContainer: Wait): Promise<void> => {
     end();
-    const sessions = new Set<ServerHttp2Session>();
-    const server = createServer(
-      connectNodeAdapter({
-        routes: (router) => router.service(ContainerService, { waitContainer }),
-        jsonOptions: { useProtoFieldName: true, alwaysEmitImplicit: true },
-      }),
-    );
-    server.on("session", (session) => sessions.add(session));
-    server.listen(path);
-    await once(server, "listening");
-    end = () => {
-      server.close();
-      for (const session of sessions) {
-        session.destroy();
-      }
-    };
+    end = await serveBackend(path, (router) => router.service(ContainerService, { waitContainer }));
   };
   const api = await serveApi(
     t,
