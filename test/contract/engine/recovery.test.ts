@@ -151,6 +151,17 @@ describe("a backend that is started again", () => {
     assert.deepEqual(await bench.pastEvents({ type: ["volume"] }), []);
   });
 
+  it("keeps an anonymous volume that a container mounts, though the end of its creation is lost", async () => {
+    await bench.createScript("true", { config: { volumes: ["/data"] } });
+    const [volume] = bench.state.volumes.values();
+    assert.ok(volume?.anonymous);
+    await bench.state.commit((change) => change.volumes.put({ ...volume, phase: Phase.CREATING }));
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.equal(bench.state.volumes.get(volume.name)?.phase, Phase.UNSPECIFIED);
+  });
+
   it("leaves a volume alone whose record is lost and which cannot be used at the start", async () => {
     await bench.volumes.createVolume({ name: "data" });
     await bench.state.commit((change) => change.volumes.delete("data"));
