@@ -1,6 +1,6 @@
 /** Pulls from Debian's `docker-registry` over loopback. */
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { before, describe, it, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
 
@@ -256,6 +256,18 @@ describe("a pull", () => {
     assert.deepEqual(lines.at(-1)?.status, `Status: Image is up to date for ${proxy.host}/again:1`);
     assert.equal(lines.filter(({ id }) => id !== "").length, 1);
     assert.match(digest, /^sha256:/);
+  });
+
+  it("of what is there already brings back a layer that was put aside as damaged", async (context) => {
+    const wanted = await image("damaged");
+    await open.push("damaged", "1", wanted);
+    const store = await openImageStore(context);
+    await pull(store, `${open.host}/damaged:1`);
+    const whole = await store.blobs();
+    const [layer] = wanted.layers.map((each) => blobOf(each).digest);
+    await rm(store.images.content.path(layer ?? ""));
+    await pull(store, `${open.host}/damaged:1`);
+    assert.deepEqual(await store.blobs(), whole);
   });
 
   it("shares layers with the images that are there", async (context) => {

@@ -85,6 +85,12 @@ export class ContentStore {
     return found && { digest, size: found.size };
   }
 
+  /** Whether all of these blobs are here. */
+  async hasAll(digests: readonly string[]): Promise<boolean> {
+    const found = await Promise.all(digests.map((digest) => this.find(digest)));
+    return !found.includes(undefined);
+  }
+
   /** Reads a small blob. @throws invalid if it is larger than `maxBytes` */
   async read(digest: string, maxBytes: number): Promise<Buffer> {
     const { size } = await stat(this.path(digest));

@@ -19,6 +19,7 @@ import {
   SealedImageSchema,
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { sha256Of } from "./digest.ts";
+import { blobsOf } from "../state/image-table.ts";
 import { readDocuments } from "./image-documents.ts";
 
 const signal = new AbortController().signal;
@@ -516,6 +517,18 @@ describe("the built-in image", () => {
 });
 
 describe("a start", () => {
+  it("behind lost records keeps content that only work which fails has looked at", async (context) => {
+    const { store, id } = await storeOf(context, "lost:1");
+    const { images, state, preparer } = store;
+    const needed = new Set(blobsOf(state.images.get(id) ?? create(ImageRecordSchema)));
+    state.suspect("records are lost");
+    await state.commit((change) => change.images.delete(id));
+    preparer.failure = new Error("not now");
+    await assert.rejects(load(store, await image("x"), "again:1"), /not now/);
+    await images.close();
+    assert.ok(needed.isSubsetOf(new Set(await store.blobs())), "the lost image's content is there");
+  });
+
   it("deletes unreferenced blobs and the remains of interrupted work", async (context) => {
     const { store } = await storeOf(context, "a:1");
     const blobs = await store.blobs();

@@ -97,7 +97,7 @@ export async function createImages(options: ImagesOptions): Promise<Images> {
     ),
     durability: new LayerDurability({ content, index, logger, boot }),
     prepared: new PreparedImages(content, preparer),
-    work: new ImageWork({ content, index, logger }),
+    work: new ImageWork({ state, content, index, logger }),
     credentials: new KnownCredentials(options.credentialsFor),
     downloads: new Limiter(parallelDownloads),
     uploads: new Limiter(parallelUploads),

@@ -285,7 +285,9 @@ class Pull {
     const isCompared = (known?.layerSizes.length ?? 0) === manifest.layers.length;
     // Nobody knows yet which of two manifests has the layers that the configuration names.
     const isDisputed = known !== undefined && known.manifestDigest !== fetched.digest;
-    const fetchLayers = !isCompared && (this.#parts.unpacking.kind === "driver" || isDisputed);
+    const fetchLayers = isCompared
+      ? !(await this.#parts.content.hasAll(known?.layerDigests ?? [])) // A check has put damaged ones aside.
+      : this.#parts.unpacking.kind === "driver" || isDisputed;
     const layers = fetchLayers
       ? await this.#layers.fetch(manifest.layers, config)
       : manifest.layers.map(({ digest, size }, index) => ({

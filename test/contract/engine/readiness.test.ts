@@ -24,6 +24,16 @@ describe("the readiness of a backend", () => {
     assert.equal(list.mock.callCount(), 2);
   });
 
+  it("is not kept for longer where the clock is set back", async (context) => {
+    const list = context.mock.method(bench.engine.context.driver.workloads, "list");
+    await problems();
+    await clock.advance(5_000);
+    const now = clock.nowMs();
+    context.mock.method(clock, "nowMs", () => now - 8 * 3_600_000);
+    await problems();
+    assert.equal(list.mock.callCount(), 2);
+  });
+
   it("does not depend on how many containers there are at hand", async (context) => {
     await bench.close();
     await bench.begin();

@@ -151,6 +151,37 @@ describe("a backend that is started again", () => {
     assert.deepEqual(await bench.pastEvents({ type: ["volume"] }), []);
   });
 
+  it("keeps an anonymous volume that a container mounts, though the end of its creation is lost", async () => {
+    await bench.createScript("true", { config: { volumes: ["/data"] } });
+    const [volume] = bench.state.volumes.values();
+    assert.ok(volume?.anonymous);
+    await bench.state.commit((change) => change.volumes.put({ ...volume, phase: Phase.CREATING }));
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.equal(bench.state.volumes.get(volume.name)?.phase, Phase.UNSPECIFIED);
+  });
+
+  it("keeps a container that was started, and its volume, though the end of its creation is lost", async () => {
+    const id = await bench.runScript("exec sleep 1000", { config: { volumes: ["/data"] } });
+    const record = bench.state.containers.get(id) ?? assert.fail();
+    const [volume = assert.fail()] = bench.state.volumes.values();
+    await bench.state.commit((change) => {
+      change.containers.put({ ...record, phase: Phase.CREATING, generation: 0n, mounts: [] });
+      change.volumes.put({ ...volume, phase: Phase.CREATING });
+    });
+    await bench.stopBackend();
+    await bench.startBackend();
+    await bench.engine.context.background.settle();
+    assert.deepEqual([...bench.machine.workloads.keys()], [id]);
+    assert.deepEqual([...bench.machine.volumes], [volume.name]);
+    await bench.state.commit((change) => change.containers.put(record));
+    await bench.stopBackend();
+    await bench.startBackend();
+    assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
+    await bench.volumes.inspectVolume({ name: volume.name });
+  });
+
   it("leaves a volume alone whose record is lost and which cannot be used at the start", async () => {
     await bench.volumes.createVolume({ name: "data" });
     await bench.state.commit((change) => change.volumes.delete("data"));

@@ -1,5 +1,6 @@
 /** Allocation of networks' addresses. */
 import { forbidden, invalid, unavailable } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import type { IpamPool, Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { type Cidr, formatAddress, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
 
@@ -33,9 +34,8 @@ export class AddressBook {
     if (pool === undefined || subnet === undefined) {
       return undefined;
     }
-    const held = this.#heldOf(network.id);
     const answer = (address: number): HeldAddress => {
-      held.add(address);
+      this.#hold(network.id, address);
       const gateway = network.internal ? "" : pool.gateway; // An internal network has no default route.
       return { address: formatAddress(address), prefixLength: subnet.prefix, gateway };
     };
@@ -44,7 +44,7 @@ export class AddressBook {
       if (address === undefined || address < subnet.base || address >= subnet.base + sizeOf(subnet)) {
         throw invalid(`no configured subnet contains IP address ${wanted}`);
       }
-      if (reservedOf(pool).has(address) || held.has(address)) {
+      if (reservedOf(pool).has(address) || this.#held.get(network.id)?.has(address) === true) {
         throw forbidden("Address already in use");
       }
       return answer(address);
@@ -59,7 +59,7 @@ export class AddressBook {
 
   /** The lowest address that may be allocated. */
   #lowestFree(networkId: string, pool: IpamPool, subnet: Cidr): number | undefined {
-    const held = this.#heldOf(networkId);
+    const held = this.#held.get(networkId);
     const reserved = reservedOf(pool);
     const range = parseCidr(pool.ipRange) ?? subnet;
     // A subnet of two addresses has neither a network nor a broadcast address (RFC 3021).
@@ -67,7 +67,7 @@ export class AddressBook {
     const broadcast = subnet.prefix < 31 ? subnet.base + sizeOf(subnet) - 1 : undefined;
     const first = Math.max(range.base, this.#full.get(networkId) ?? 0);
     for (let address = first; address < range.base + sizeOf(range); address++) {
-      if (address !== own && address !== broadcast && !reserved.has(address) && !held.has(address)) {
+      if (address !== own && address !== broadcast && !reserved.has(address) && held?.has(address) !== true) {
         return address;
       }
     }
@@ -118,22 +118,25 @@ export class AddressBook {
   hold(networkId: string, address: string): void {
     const number = parseAddress(address);
     if (number !== undefined) {
-      this.#heldOf(networkId).add(number);
+      this.#hold(networkId, number);
     }
   }
 
   /** Frees an address; no error if it is not allocated. */
   release(networkId: string, address: string): void {
     const number = parseAddress(address);
-    if (number !== undefined && this.#held.get(networkId)?.delete(number) === true) {
+    const held = this.#held.get(networkId);
+    if (number !== undefined && held?.delete(number) === true) {
       this.#full.set(networkId, Math.min(number, this.#full.get(networkId) ?? number));
+      if (held.size === 0) {
+        this.#held.delete(networkId);
+        this.#full.delete(networkId); // The network may be gone.
+      }
     }
   }
 
-  #heldOf(networkId: string): Set<number> {
-    const held = this.#held.get(networkId) ?? new Set<number>();
-    this.#held.set(networkId, held);
-    return held;
+  #hold(networkId: string, address: number): void {
+    getOrInsert(this.#held, networkId, () => new Set<number>()).add(address);
   }
 }
 

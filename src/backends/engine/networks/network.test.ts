@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -129,6 +131,27 @@ describe("addresses", () => {
       () => book.take(network, "10.10.0.5"),
       (error) => isErrorKind(error, "invalid"),
     );
+  });
+
+  it("keep nothing of a network on which none is given any more", () => {
+    setFlagsFromString("--expose-gc");
+    const collectGarbage = runInNewContext("gc") as () => void;
+    const book = new AddressBook();
+    const heap = (): number => {
+      collectGarbage();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = heap();
+    const networks = 10_000;
+    for (let number = 0; number < networks; number++) {
+      const id = String(number).padStart(64, "0");
+      const { address = "" } = book.take({ ...network, id }, "") ?? {};
+      book.release(id, address);
+      assert.throws(() => book.take({ ...network, id }, "10.10.0.5"));
+    }
+    const bytes = (heap() - before) / networks;
+    assert.ok(bytes < 100, `${bytes} bytes for each`);
+    assert.equal(book.take(network, "")?.address, "10.9.0.2");
   });
 
   it("are waited for while a run that has ended lets them go", async () => {

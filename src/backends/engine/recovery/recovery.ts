@@ -122,6 +122,7 @@ export async function recoverContainers(
 ): Promise<void> {
   const { state } = context;
   const found = await foundWorkloads(context, start, lost);
+  await forgetStale(context, found);
   await start.do("look for volumes that the state does not know", () => adoptVolumes(context, lost));
   await adoptContainers(context, lost, found);
   await recoverEach(context, [...state.containers.values()], found);
@@ -129,6 +130,27 @@ export async function recoverContainers(
   for (const { name, phase } of [...state.volumes.values()]) {
     if (phase !== Phase.UNSPECIFIED) {
       await start.do(`finish what was begun with volume ${name}`, () => settleVolume(context, name));
+    }
+  }
+}
+
+/**
+ * Forgets the creation of containers that have been started: a damaged database has lost what followed. What there is of
+ * them is then unknown, and kept.
+ */
+async function forgetStale({ state }: EngineContext, found: readonly FoundWorkload[]): Promise<void> {
+  for (const { containerId, generation } of found) {
+    const record = state.containers.get(containerId);
+    if (record?.phase === Phase.CREATING && generation > 0n) {
+      const begun = record.anonymousVolumes.filter(
+        (name) => state.volumes.get(name)?.phase === Phase.CREATING,
+      );
+      await state.commit((change) => {
+        change.containers.delete(containerId);
+        for (const name of begun) {
+          change.volumes.delete(name);
+        }
+      }, "happened");
     }
   }
 }

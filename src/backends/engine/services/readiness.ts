@@ -20,22 +20,27 @@ export async function partsOf(context: EngineContext): Promise<readonly Part[]> 
 const platformPauseMs = 5_000;
 /** How long a query without an answer is waited for before another one is made. */
 const silenceMs = 60_000;
-const answers = new WeakMap<EngineContext, { readonly problem: Promise<string>; countsUntilMs: number }>();
+const answers = new WeakMap<
+  EngineContext,
+  { readonly problem: Promise<string>; fromMs: number; countsMs: number }
+>();
 
 /** Queries the platform, unless it is being queried or has just answered. @returns its problem; empty if there is none */
 function queryPlatform(context: EngineContext): Promise<string> {
   const { driver, clock } = context;
   const known = answers.get(context);
-  if (known !== undefined && clock.nowMs() < known.countsUntilMs) {
+  const ageMs = clock.nowMs() - (known?.fromMs ?? 0); // Negative where the clock was set back.
+  if (known !== undefined && ageMs >= 0 && ageMs < known.countsMs) {
     return known.problem;
   }
   const isAtHand = driver.site.kind === "at-hand";
   const query: Promise<unknown> = isAtHand ? driver.workloads.storedServed() : driver.workloads.list();
   const problem = query.then(() => "", messageOf);
-  const answer = { problem, countsUntilMs: clock.nowMs() + silenceMs };
+  const answer = { problem, fromMs: clock.nowMs(), countsMs: silenceMs };
   answers.set(context, answer);
   void problem.then(() => {
-    answer.countsUntilMs = clock.nowMs() + (isAtHand ? 0 : platformPauseMs);
+    answer.fromMs = clock.nowMs();
+    answer.countsMs = isAtHand ? 0 : platformPauseMs;
   });
   return problem;
 }

@@ -165,11 +165,16 @@ async function settleLocked(context: EngineContext, name: string): Promise<void>
   if (record === undefined || isMade(record)) {
     return;
   }
-  if (record.phase === Phase.CREATING && !record.anonymous) {
+  if (record.phase === Phase.CREATING && (!record.anonymous || isMounted(context, name))) {
     await finishCreation(context, record);
   } else {
     await finishAskedRemoval(context, record);
   }
+}
+
+/** Whether a container mounts it: such a volume was made, and a damaged database has lost the end of its creation. */
+function isMounted({ state }: EngineContext, name: string): boolean {
+  return usersOf(state, name).length > 0;
 }
 
 /**
@@ -198,7 +203,7 @@ async function settleForReuse(context: EngineContext, name: string): Promise<voi
   } catch (error) {
     throwIfShuttingDown(context, error);
     const record = context.state.volumes.get(name);
-    if (record?.phase !== Phase.CREATING || error instanceof UnsettledError) {
+    if (record?.phase !== Phase.CREATING || error instanceof UnsettledError || isMounted(context, name)) {
       throw error;
     }
     context.logger.warn({ err: error, volume: name }, "a volume whose creation was cut off cannot be made");
