@@ -172,11 +172,14 @@ async function findOne(
     await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
     return workloadOf(task);
   }
-  if (!view.stopping && !context.book.isWhole) {
+  // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
+  const isLater = view.generation > task.launchGeneration;
+  if (!view.stopping && (isLater || !context.book.isWhole)) {
     const about = { container: view.containerId, task: view.task };
+    const why = isLater ? "older" : "damaged";
     context.logger.warn(
       about,
-      "a task runs that the state, which is damaged, does not know; it is left alone",
+      `a task runs that the state, which is ${why}, does not know; it is left alone`,
     );
   } else if (!view.stopping) {
     // A task that its container no longer uses, or never knew.
