@@ -85,6 +85,7 @@ function setUp(
     },
     silences: silencesOfTasks(),
     toldOfOthers: new Set(),
+    later: new Map(),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),

@@ -177,6 +177,9 @@ async function findOne(
   if (!view.stopping && (isLater || !context.book.isWhole)) {
     const about = { container: view.containerId, task: view.task };
     const why = isLater ? "older" : "damaged";
+    if (isLater) {
+      context.later.set(view.containerId, view.task);
+    }
     context.logger.warn(
       about,
       `a task runs that the state, which is ${why}, does not know; it is left alone`,
