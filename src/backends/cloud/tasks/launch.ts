@@ -236,7 +236,7 @@ async function prepare(
   );
   const isTriedAgain = known !== undefined && known.launchGeneration === generation && known.task !== "";
   const request = isTriedAgain ? context.requests.another(made, known.task) : made;
-  if (known !== undefined && (await canServe(context, known, request))) {
+  if (known !== undefined && found === undefined && (await canServe(context, known, request))) {
     return await reuse(context, spec, known);
   }
   await bounds.limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
