@@ -106,6 +106,7 @@ describe("the job of a start, in an Azure that", () => {
       registryPassword: undefined,
       containerTimeMs: 600_000,
       isOnBooks: () => false,
+      environmentOf: () => undefined,
       isContainer: (id) => id !== "",
       ended() {},
       failed: (job) => failed.push(job),

@@ -334,6 +334,47 @@ describe("a backend that is killed", () => {
     await until(() => running().length === 0 || undefined);
   });
 
+  it("finds containers that were started again since the backup that its state is restored from", async () => {
+    const { daemon } = ecs;
+    const backup = join(ecs.directory, "backup.tar");
+    const sockerless = async (...args: string[]): Promise<void> => {
+      const program = join(checkout, "dist/bundle/cli/main.js");
+      const { code, errorText } = await runCommand(process.execPath, [
+        ...[program, ...args, "--state-dir", daemon.stateDir],
+      ]);
+      assert.equal(code, 0, errorText);
+    };
+    const containers = { policy: "--restart=always", plain: "--restart=no" };
+    for (const [name, restart] of Object.entries(containers)) {
+      await daemon.ok("run", "--detach", `--name=${name}`, restart, "busybox", "sleep", "1000");
+    }
+    await sockerless("backup", backup);
+    for (let times = 0; times < 2; times++) {
+      await daemon.ok("stop", "--time=0", "policy", "plain");
+      await until(() => running().length === 0 || undefined);
+      await daemon.ok("start", "policy", "plain");
+    }
+    const names = () => running().map(({ state }) => state.taskArn);
+    const since = names();
+    for (const name of Object.keys(containers)) {
+      await daemon.ok("exec", name, "sh", "-c", "echo written >/file");
+    }
+    await daemon.shutDown();
+    await rm(daemon.stateDir, { recursive: true });
+    await sockerless("restore", backup);
+    await daemon.launch();
+    assert.match((await daemon.docker("start", "plain")).errorText, /start 3 of the container runs in arn:/);
+    await daemon.ok("start", "plain");
+    for (const name of Object.keys(containers)) {
+      await until(
+        async () => (await daemon.docker("exec", name, "cat", "/file")).text === "written" || undefined,
+      );
+    }
+    assert.deepEqual(names(), since);
+    await daemon.ok("rm", "--force", "policy", "plain");
+    await until(() => running().length === 0 || undefined);
+  });
+
   it("is rebuilt from what runs when its state is lost too", async () => {
     const { daemon } = ecs;
     await daemon.ok("network", "create", "lane");

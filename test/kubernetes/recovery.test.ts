@@ -150,6 +150,24 @@ suite("recovery on Kubernetes", { skip: withoutCluster }, () => {
     assert.equal(await cluster.kubectl("--namespace", "default", "get", "pods", "--output", "name"), "");
   });
 
+  test("a namespace that is deleted and made again under a backend is its own, also for the next one", async () => {
+    await using own = await KubernetesDaemon.start(cluster);
+    const { daemon, namespace } = own;
+    await daemon.ok("run", "--detach", "--name", "ends", "busybox", "sleep", "1d");
+    await cluster.kubectl("delete", "namespace", namespace);
+    assert.match(await daemon.ok("wait", "ends"), /^[1-9]/);
+    await cluster.kubectl("create", "namespace", namespace);
+    await until(
+      async () =>
+        (await daemon.docker("run", "--rm", "busybox", "echo", "anew")).text === "anew" || undefined,
+    );
+    await daemon.ok("run", "--detach", "--name", "lives", "busybox", "sleep", "1d");
+    await daemon.shutDown();
+    await daemon.launch();
+    assert.equal(await daemon.ok("exec", "lives", "echo", "alive"), "alive");
+    assert.equal(await daemon.ok("run", "--rm", "busybox", "echo", "again"), "again");
+  });
+
   test("what an instance has left that is lost for good is shown and removed by gc", async () => {
     await using own = await KubernetesDaemon.start(cluster, { kubernetes: { linger: "1s" } });
     const { daemon } = own;

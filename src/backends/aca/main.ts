@@ -1,6 +1,7 @@
 import type { AcaConfig } from "../../common/config/load.ts";
 import type { HeldSockets } from "../../common/held-sockets.ts";
 import type { RunningService } from "../../common/running-service.ts";
+import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import { type CloudSurroundings, startCloudBackend } from "../cloud/main.ts";
 import type { CloudPlatform } from "../cloud/contract/platform.ts";
@@ -9,6 +10,7 @@ import { acaAgents, callbackSecrets } from "./agents.ts";
 import { createAzureClients } from "./arm/clients.ts";
 import { parseRates } from "./arm/rates.ts";
 import { IdleJobs, isOf } from "./jobs/idle-jobs.ts";
+import { parseRequest } from "./jobs/job-requests.ts";
 import { ContainerJobs } from "./jobs/jobs.ts";
 import { acaPlatform, environmentIdOf } from "./platform.ts";
 
@@ -56,6 +58,12 @@ export async function acaPlatformOf(
     registryPassword: aca.registryPassword,
     containerTimeMs: aca.replicaTimeout,
     isOnBooks: (job) => [...state.tasks.values()].some((task) => task.task !== "" && isOf(task, job)),
+    environmentOf(job) {
+      const record = [...state.tasks.values()].find(
+        (task) => task.phase === TaskPhase.SERVING && task.request !== "" && isOf(task, job),
+      );
+      return record && parseRequest(record.request).job.environmentId;
+    },
     isContainer: (containerId) => state.tasks.get(containerId) !== undefined,
     ended: (job, containerId) => idleJobs.ended(job, containerId),
     failed: (job, containerId) => idleJobs.failed(job, containerId),

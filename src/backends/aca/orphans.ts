@@ -54,6 +54,7 @@ function jobsOf(
     registryPassword: undefined,
     containerTimeMs: aca.replicaTimeout,
     isOnBooks: () => false,
+    environmentOf: () => undefined,
     isContainer: () => false,
     ended() {},
     failed() {},

@@ -128,6 +128,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     }),
     silences: silencesOfTasks(),
     toldOfOthers: new Set(),
+    later: new Map(),
     exitKey: sealer.exitKey,
     instance: instanceOf(authority),
     settings: { startTimeoutMs: section.startTimeout, quotaTimeoutMs: section.quotaTimeout },

@@ -14,7 +14,7 @@ import { orphanedGroups } from "./orphans/security-groups.ts";
 import { orphanedServices } from "./orphans/services.ts";
 import { agentsOfOrphans } from "./agent-finder.ts";
 import { SecurityGroups } from "./security-groups/security-groups.ts";
-import { ecsTasks } from "./tasks/ecs-tasks.ts";
+import { ecsTasks, placeOfTasks } from "./tasks/ecs-tasks.ts";
 
 /** Searches for orphans in AWS by {@link collectOrphans}. */
 export async function collect(config: EcsConfig, request: CollectRequest): Promise<void> {
@@ -29,7 +29,7 @@ export async function collect(config: EcsConfig, request: CollectRequest): Promi
         ...{ clock, logger },
       });
       return {
-        tasksOf: (instance) => ecsTasks({ ecs: aws.ecs, cluster, instance }),
+        tasksOf: (instance) => ecsTasks({ ecs: aws.ecs, cluster, place: placeOfTasks(config.ecs), instance }),
         finder: agentsOfOrphans(config.ecs, { authority, clock }),
         orphans: (known) => findOrphans(config, aws, surroundings, known),
         close: () => aws.close(),

@@ -23,7 +23,7 @@ import type { EcsAgents } from "./agent-finder.ts";
 import { ecsChecks } from "./start-checks.ts";
 import { ecsRequests, vcpusOf } from "./tasks/ecs-requests.ts";
 import { ecsPreparedTasks } from "./tasks/prepared-tasks.ts";
-import { ecsTasks } from "./tasks/ecs-tasks.ts";
+import { ecsTasks, placeOfTasks } from "./tasks/ecs-tasks.ts";
 import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
 
@@ -83,7 +83,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
       hasFileSystem: config.efsFilesystemId !== undefined,
       hasDockerSocket: config.innerSocket !== "off",
     }),
-    tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, instance }),
+    tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, place: placeOfTasks(config), instance }),
     requests: ecsRequests({
       definitions,
       quotas,

@@ -5,6 +5,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import type { V1Pod } from "@kubernetes/client-node";
+
 import { ManualClock } from "../../common/manual-clock.ts";
 import type { CloudTasks } from "../cloud/contract/cloud-tasks.ts";
 import { capturedLogger } from "../cloud/testing/captured-logger.ts";
@@ -34,7 +36,14 @@ describe("a place without the pods of a state", () => {
     {
       hasRunning = true,
       instance = "sockerless/0123456789abcdef",
-    }: { readonly hasRunning?: boolean; readonly instance?: string | undefined },
+      server = "https://one",
+      pods = [],
+    }: {
+      readonly hasRunning?: boolean;
+      readonly instance?: string | undefined;
+      readonly server?: string;
+      readonly pods?: readonly V1Pod[];
+    },
     act: (tasks: CloudTasks) => Promise<T>,
   ): Promise<T | string> {
     const answer: RequestListener = (request, response) => {
@@ -47,7 +56,7 @@ describe("a place without the pods of a state", () => {
       }
       const refusal = typeof namespace === "number" && !isList ? namespace : undefined;
       const body = isList
-        ? { items: [], metadata: { resourceVersion: "1" } }
+        ? { items: pods, metadata: { resourceVersion: "1" } }
         : refusal === undefined
           ? { metadata: { name: "docker", uid: namespace } }
           : { kind: "Status", code: refusal, message: "no" };
@@ -55,15 +64,16 @@ describe("a place without the pods of a state", () => {
       response.end(JSON.stringify(body));
     };
     const clock = new ManualClock();
-    await using server = await standIn(answer, clock);
-    const { client } = server;
+    await using there = await standIn(answer, clock);
+    const { client } = there;
     const watch = new PodWatch({
       ...{ client, clock, logger: capturedLogger().logger, selector: "", changed: () => {} },
-      refuse: () =>
-        refuseOtherPlace({
-          ...{ client, instance, file },
-          hasRunning: () => hasRunning,
-        }),
+      refuse: (found) => {
+        const { call, core, namespace: name } = client;
+        const running = () => (hasRunning ? [task] : []);
+        const place = { call, core, namespace: name, server };
+        return refuseOtherPlace({ client: place, instance, file, running }, found);
+      },
     });
     try {
       return await act(podTasks({ client, watch }));
@@ -111,6 +121,50 @@ describe("a place without the pods of a state", () => {
     assert.equal(await look("two", false), "missing");
     assert.match(await readFile(former, "utf8"), /^one /, "it is replaced as a whole");
     assert.match(await look("one", true), /another namespace/);
+  });
+
+  it("is told apart by its server and name where it may not be read", async () => {
+    const at = (namespace: string | number, server: string, hasRunning = true) =>
+      begun(namespace, { hasRunning, server }, async (tasks) => {
+        const { missing } = await tasks.describe([task], AbortSignal.timeout(5_000));
+        return missing.join();
+      });
+    for (const namespace of ["one", 403]) {
+      await rm(file, { force: true });
+      assert.equal(await at(namespace, "https://one"), task);
+      assert.match(
+        String(await at(403, "https://two")),
+        /run in another namespace than docker at https:\/\/two/,
+      );
+      assert.equal(await at(403, "https://one"), task);
+      assert.equal(await at("one", "https://one"), task);
+    }
+    assert.equal(await at(403, "https://two", false), task);
+    assert.equal(await at("two", "https://two"), task, "of another place no UID is kept");
+    assert.equal(await at("two", "https://three"), task, "a UID tells more than a server");
+  });
+
+  it("is theirs, made anew and behind another server, where it has a pod of theirs", async () => {
+    const pod = {
+      metadata: {
+        name: "sockerless-cccccccccccc-1",
+        uid: "uid",
+        annotations: { "sockerless/container-id": "c".repeat(64), "sockerless/generation": "1" },
+      },
+    };
+    assert.equal(await look("one", true), "missing");
+    for (const [namespace, server] of [
+      ["two", "https://one"],
+      [403, "https://two"],
+    ] as const) {
+      assert.match(
+        String(await begun(namespace, { server }, (tasks) => tasks.listOwn())),
+        /another namespace/,
+      );
+      const there = { server, pods: [pod] };
+      assert.deepEqual(await begun(namespace, there, (tasks) => tasks.listOwn()), [task]);
+      assert.deepEqual(await begun(namespace, { server }, (tasks) => tasks.listOwn()), []);
+    }
   });
 
   it("starts none there, and tells why at once", async () => {

@@ -25,30 +25,33 @@ export interface OwnPodsOptions {
   readonly client: Pick<KubernetesClient, "call" | "core" | "namespace" | "server">;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
-  /** Keeps the UID of the namespace, and the instance. */
+  /** Keeps the UID of the namespace, the instance, and the namespace's name and server. */
   readonly file: string;
-  /** Whether the state has containers that run. */
-  readonly hasRunning: () => boolean;
+  /** The tasks of the state's running containers. */
+  readonly running: () => readonly string[];
 }
 
 /**
- * Refuses a namespace or an instance other than that of the state's running containers. Namespaces that may not be read are not
- * told apart.
+ * Refuses a namespace or an instance other than that of the state's running containers, and without a pod of theirs. A
+ * namespace that may not be read is told from others by its name and server.
  *
+ * @param found the tasks of this instance's pods there
  * @throws OtherPlace; KubernetesError
  */
-export async function refuseOtherPlace({
-  client,
-  instance,
-  file,
-  hasRunning,
-}: OwnPodsOptions): Promise<void> {
+export async function refuseOtherPlace(
+  { client, instance, file, running }: OwnPodsOptions,
+  found: Pick<ReadonlySet<string>, "has">,
+): Promise<void> {
   const known = (await readFile(file, "utf8").catch(unlessMissing)) ?? "";
-  const [knownUid = "", knownInstance = ""] = known.split(" ");
-  const uid = (await uidOf(client)) ?? knownUid;
-  const isElsewhere = knownUid !== "" && uid !== knownUid;
+  const [knownUid = "", knownInstance = "", knownPlace = ""] = known.split(" ");
+  const place = `${client.server}/${client.namespace}`;
+  const told = await uidOf(client);
+  const isElsewhere =
+    told === undefined || knownUid === "" ? knownPlace !== "" && place !== knownPlace : told !== knownUid;
   const isAnother = knownInstance !== "" && instance !== knownInstance;
-  if ((isElsewhere || isAnother) && hasRunning()) {
+  const tasks = running();
+  const isTheirs = tasks.length === 0 || tasks.some((task) => found.has(task));
+  if ((isElsewhere || isAnother) && !isTheirs) {
     throw new OtherPlace(
       isElsewhere,
       isElsewhere
@@ -56,7 +59,8 @@ export async function refuseOtherPlace({
         : `the agents of this state's containers know another authority: set kubernetes.agent_ca to that one; if it is lost, delete ${file}: the containers have ended then, and sockerless gc --remove --instance ${knownInstance} deletes their pods`,
     );
   }
-  const own = `${uid} ${instance}`;
+  const uid = told ?? (isElsewhere ? "" : knownUid);
+  const own = `${uid} ${instance} ${place}`;
   if (own !== known) {
     try {
       await writeFile(`${file}.new`, own, { mode: 0o600, flush: true });

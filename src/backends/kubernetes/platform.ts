@@ -59,12 +59,18 @@ export async function kubernetesPlatform(
   const watch = new PodWatch({
     client,
     selector: `${instanceLabel}=${instanceValue(instance)}`,
-    refuse: () =>
-      refuseOtherPlace({
-        ...{ client, instance },
-        file: join(stateDir, "own-pods"),
-        hasRunning: () => [...state.tasks.values()].some(({ phase }) => phase === TaskPhase.SERVING),
-      }),
+    refuse: (found) =>
+      refuseOtherPlace(
+        {
+          ...{ client, instance },
+          file: join(stateDir, "own-pods"),
+          running: () =>
+            [...state.tasks.values()].flatMap(({ phase, task }) =>
+              phase === TaskPhase.SERVING ? [task] : [],
+            ),
+        },
+        found,
+      ),
     changed: (pod) => endedPods.hear(pod),
     clock,
     logger: componentLogger(logger, "pods"),

@@ -50,10 +50,10 @@ export function rightsFor({ isDirect, policies, services }: NeededRights): reado
   ];
 }
 
-/** Tells the namespace from another of its name: nothing fails without it. */
+/** Tells the namespace from another of its name at the same URL: nothing fails without it. */
 export const guardRight: Right = { verb: "get", resource: "namespaces" };
 /** The lack of {@link guardRight}, in words. */
-export const unguarded = "a configuration that leads to another namespace is not noticed";
+export const unguarded = "another namespace of that name at the same URL is not noticed";
 
 /** A right's name: `create pods/portforward`. */
 export function nameOfRight({ verb, resource, subresource }: Right): string {

@@ -174,6 +174,7 @@ async function runJob(
     registryPassword: aca.registryPassword,
     containerTimeMs: replicaTimeoutMs,
     isOnBooks: () => false,
+    environmentOf: () => undefined,
     isContainer: () => false,
     ended() {},
     failed() {},

@@ -5,6 +5,7 @@ import type { Job } from "@azure/arm-appcontainers";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
+import { AzureError } from "../arm/errors.ts";
 import { orphanedJobs } from "../orphans.ts";
 import { jobNameOf, nextJobName, preparedJobName } from "../tags.ts";
 import { IdleJobs } from "./idle-jobs.ts";
@@ -77,7 +78,12 @@ describe("jobs with our tags", () => {
     const jobs = new ContainerJobs({
       ...{ azure: azure as unknown as ContainerJobsOptions["azure"], clock, logger, instance },
       ...{ resourceGroup: "g", environmentId: "e", registryPassword: undefined, containerTimeMs: 1 },
-      ...{ secretOf: () => "", isOnBooks: () => false, isContainer: () => true },
+      ...{
+        secretOf: () => "",
+        isOnBooks: () => false,
+        environmentOf: () => undefined,
+        isContainer: () => true,
+      },
       ...{ ended() {}, failed() {} },
     });
     assert.deepEqual(
@@ -94,5 +100,31 @@ describe("jobs with our tags", () => {
     await idle.sweep();
     assert.deepEqual([...there.keys()], namesOf(copies));
     await idle.close();
+  });
+});
+
+describe("a job that Azure does not have", () => {
+  it("is gone, unless it was made in another resource group than the configured one", async () => {
+    const missing = new AzureError("JobExecution", { statusCode: 404, message: "not found" });
+    const refuse = () => Promise.reject(missing);
+    const environmentIn = (group: string): string =>
+      `/subscriptions/s/resourceGroups/${group}/providers/Microsoft.App/managedEnvironments/e`;
+    const look = async (environment: string | undefined) => {
+      const azure = { call: refuse } as unknown as ContainerJobsOptions["azure"];
+      const jobs = new ContainerJobs({
+        ...{ azure, clock: new ManualClock(), logger: capturedLogger().logger, instance },
+        ...{ resourceGroup: "g", environmentId: environmentIn("g"), registryPassword: undefined },
+        ...{ secretOf: () => "", isOnBooks: () => true, isContainer: () => true, containerTimeMs: 1 },
+        ...{ environmentOf: () => environment, ended() {}, failed() {} },
+      });
+      return (await jobs.describe(["job/execution"], AbortSignal.timeout(5_000))).missing;
+    };
+    for (const here of [undefined, environmentIn("g"), environmentIn("G")]) {
+      assert.deepEqual(await look(here), ["job/execution"]);
+    }
+    await assert.rejects(
+      look(environmentIn("before")),
+      /the job job was made in \/subscriptions\/s\/resourcegroups\/before/,
+    );
   });
 });

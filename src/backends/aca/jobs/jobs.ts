@@ -2,7 +2,7 @@
 import type { Job, JobExecution } from "@azure/arm-appcontainers";
 
 import type { Clock } from "../../../common/clock.ts";
-import { conflict } from "../../../common/errors.ts";
+import { conflict, systemError } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../cloud/contract/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
@@ -41,6 +41,8 @@ export interface ContainerJobsOptions {
   readonly containerTimeMs: number;
   /** Whether a job's execution is recorded, so that it need not be searched for. */
   readonly isOnBooks: (job: string) => boolean;
+  /** Resource ID of the environment that the job of a container that runs was requested in; undefined if it is not recorded. */
+  readonly environmentOf: (job: string) => string | undefined;
   /** Whether a container has a task record. */
   readonly isContainer: (containerId: string) => boolean;
   /** Called with jobs whose execution has ended. */
@@ -452,9 +454,19 @@ export class ContainerJobs implements CloudTasks {
       return view;
     } catch (error) {
       if (isMissing(error)) {
+        this.#refuseElsewhere(name.job, error);
         return undefined;
       }
       throw error;
+    }
+  }
+
+  /** @throws system: a job that is missing runs in another resource group than the configured one */
+  #refuseElsewhere(job: string, cause: AzureError): void {
+    const { environmentId, environmentOf } = this.#options;
+    const former = groupOf(environmentOf(job) ?? environmentId);
+    if (former !== groupOf(environmentId)) {
+      throw systemError(`${cause.message}: the job ${job} was made in ${former}`, cause);
     }
   }
 
@@ -527,6 +539,11 @@ function refuseOther(name: string, found: JobFacts, wanted: JobFacts): void {
       `Azure has a job ${name} already, which by its tags is not for this start (${startOf(found)}): remove it there`,
     );
   }
+}
+
+/** `/subscriptions/<ID>/resourcegroups/<name>` of a resource ID, which has no case. */
+function groupOf(id: string): string {
+  return id.toLowerCase().split("/").slice(0, 5).join("/");
 }
 
 /** Compares resource IDs case-insensitively, like Azure. */

@@ -13,6 +13,7 @@ import type { WorkloadSpec } from "../../driver/workload-spec.ts";
 import type { AgentFinder } from "../contract/agent-finder.ts";
 import { agentsDialled, directTraffic } from "../../driver/ready-made-roles.ts";
 import { TaskAgents } from "../agents/task-agents.ts";
+import type { CloudAuthority } from "../authority/authority.ts";
 import type { CallOutcome } from "../contract/cloud-error.ts";
 import type { StartStep, TaskAnswer, TaskView } from "../contract/cloud-tasks.ts";
 import type { State } from "../../state/state.ts";
@@ -78,6 +79,7 @@ function setUp(parts: object, known?: TaskFields) {
     unanswered: new UnansweredRequests(),
     searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
+    later: new Map(),
     requests,
     abandoned: new AbortController().signal,
     settings,
@@ -310,6 +312,41 @@ describe("a start", () => {
     assert.deepEqual(met, ["rendezvous"]);
     const { address, agentPin, phase } = tasks.get(container) ?? {};
     assert.deepEqual([address, agentPin, phase], ["rendezvous", pin, TaskPhase.SERVING]);
+  });
+
+  it("takes up its task that an older state does not know, and makes none beside that of a later start", async () => {
+    const pin = new Uint8Array(32).fill(1);
+    const finder = {
+      addressOf: ({ address }: { address: string }) => ({ kind: "unix", path: address }),
+      containerAddressOf: () => "",
+      await: async () => ({ address: "rendezvous", pin }),
+    } as unknown as AgentFinder;
+    const since = (view: Partial<TaskView>) =>
+      setUp({
+        ...unhurried,
+        finder,
+        cloud: testCloud({ run: async () => ({ task: "task/new" }) }),
+        agents: agentsThatAnswer(new TaskAgents(finder, {} as CloudAuthority, {} as Sealer)),
+        stored: { applyStaged: () => Promise.resolve() },
+        later: new Map([[container, "task/since"]]),
+        poller: {
+          look: async (task: string) => taskView({ task, containerId: container, ...view }),
+          listen(task: string, told: TaskListener) {
+            setImmediate(() => told(taskView({ task, address: "rendezvous" })));
+            return () => {};
+          },
+        },
+      });
+    const { generation } = workloadSpec().record;
+    assert.equal((await since({ generation }).start()).reference, "task/since");
+    await assert.rejects(since({ generation: generation + 1n }).start(), {
+      kind: "unavailable",
+      message: /^start \d+ of the container runs in task\/since, which the state does not know/,
+    });
+    const ended = { generation: generation + 1n, stopping: true };
+    for (const gone of [ended, { generation: generation - 1n }]) {
+      assert.equal((await since(gone).start()).reference, "task/new");
+    }
   });
 
   describe("that fails for a reason that passes", () => {

@@ -1,5 +1,12 @@
 /** Launches a container, up to an agent that waits for its start. */
-import { conflict, invalid, isErrorKind, messageOf, systemError } from "../../../common/errors.ts";
+import {
+  conflict,
+  invalid,
+  isErrorKind,
+  messageOf,
+  systemError,
+  unavailable,
+} from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
@@ -122,8 +129,10 @@ async function launchOnce(
     const found = await made(context, known, limit, reached); // A crash may have interrupted the start here.
     return found ?? launched(context, known); // The caller determines whether the agent was told to run.
   }
+  const bounds = { limit, tries, phase };
+  const later = await laterTask(context, spec, bounds);
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
-  const asked = isResumed ? known : await prepare(context, spec, known, { limit, tries, phase });
+  const asked = isResumed ? known : await prepare(context, spec, known, later, bounds);
   if (asked.phase === TaskPhase.SERVING) {
     await giveFiles(context, asked, limit);
     return launched(context, asked);
@@ -140,6 +149,39 @@ async function launchOnce(
       await stopOthers(context, asked);
     }
   }
+}
+
+/**
+ * The task of this start that runs although the state, which is older, does not know it.
+ *
+ * @throws unavailable: that of a later start runs, which the start of that number takes up
+ */
+async function laterTask(
+  context: TaskContext,
+  spec: WorkloadSpec,
+  bounds: StartBounds,
+): Promise<string | undefined> {
+  const { cloud, later, poller } = context;
+  const { id, generation } = spec.record;
+  const task = later.get(id);
+  if (task === undefined) {
+    return undefined;
+  }
+  const view = await stepsOf(
+    context,
+    spec,
+    bounds,
+  )(`${cloud.names.service} does not tell of ${task}`, () => poller.look(task));
+  if (view === "missing" || view.stopping || view.generation < generation) {
+    later.delete(id);
+    return undefined;
+  }
+  if (view.generation > generation) {
+    throw unavailable(
+      `start ${view.generation} of the container runs in ${task}, which the state does not know: it is older, and this is start ${generation}; start it again`,
+    );
+  }
+  return task;
 }
 
 /** Checks the size of a start, which is sent to the agent in one message. @throws invalid */
@@ -171,12 +213,14 @@ async function timed<T>(
 /**
  * Records the request to the cloud.
  *
+ * @param found the task that it has been given before
  * @returns the lingering task of the container's last start, if it can be reused
  */
 async function prepare(
   context: TaskContext,
   spec: WorkloadSpec,
   known: TaskRecord | undefined,
+  found: string | undefined,
   bounds: StartBounds,
 ): Promise<TaskRecord> {
   const { book } = context;
@@ -192,11 +236,11 @@ async function prepare(
   );
   const isTriedAgain = known !== undefined && known.launchGeneration === generation && known.task !== "";
   const request = isTriedAgain ? context.requests.another(made, known.task) : made;
-  if (known !== undefined && (await canServe(context, known, request))) {
+  if (known !== undefined && found === undefined && (await canServe(context, known, request))) {
     return await reuse(context, spec, known);
   }
   await bounds.limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
-  return await book.note(id, {
+  const asked = await book.note(id, {
     ...anew,
     launchGeneration: generation,
     generation,
@@ -205,6 +249,7 @@ async function prepare(
     task: "",
     prepared: "",
   });
+  return found === undefined ? asked : await book.noteTask(id, found);
 }
 
 /** Reuses the last start's task for this one. */

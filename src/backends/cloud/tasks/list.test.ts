@@ -85,6 +85,7 @@ function setUp(
     },
     silences: silencesOfTasks(),
     toldOfOthers: new Set(),
+    later: new Map(),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
       targetOf: () => ({}),
@@ -125,7 +126,7 @@ describe("a listing of tasks", () => {
   });
 
   it("has a task end that its container has done with, but where the state is damaged", async () => {
-    const views = [taskView({ containerId: readable, task: "task/2", generation: 2n })];
+    const views = [taskView({ containerId: readable, task: "task/2", generation: 1n })];
     const whole = setUp({ [readable]: serving("task/1") }, views);
     await whole.listed();
     assert.deepEqual(whole.seenOff, ["task/2"]);
@@ -133,6 +134,20 @@ describe("a listing of tasks", () => {
     await damaged.listed();
     assert.deepEqual(damaged.seenOff, []);
     assert.match(damaged.warnings().join(), /a task runs that the state, which is damaged, does not know/);
+  });
+
+  it("leaves a task alone that was started later than the state knows, as after the restore of a backup", async () => {
+    const views = [taskView({ containerId: readable, task: "task/2", generation: 2n })];
+    for (const before of [serving("task/1"), { task: "task/1", phase: TaskPhase.GONE }]) {
+      const { listed, seenOff, warnings } = setUp({ [readable]: before }, views);
+      for (let times = 0; times < 2; times++) {
+        await listed();
+      }
+      assert.deepEqual(seenOff, []);
+      assert.deepEqual(warnings(), [
+        "a task runs that the state, which is older, does not know; it is left alone",
+      ]);
+    }
   });
 
   for (const [what, views] of [

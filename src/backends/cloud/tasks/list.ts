@@ -172,13 +172,20 @@ async function findOne(
     await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
     return workloadOf(task);
   }
-  if (!view.stopping && !context.book.isWhole) {
-    const about = { container: view.containerId, task: view.task };
+  if (view.stopping) {
+    return undefined;
+  }
+  // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
+  const isLater = view.generation > task.launchGeneration;
+  if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
     context.logger.warn(
-      about,
-      "a task runs that the state, which is damaged, does not know; it is left alone",
+      { container: view.containerId, task: view.task },
+      `a task runs that the state, which is ${isLater ? "older" : "damaged"}, does not know; it is left alone`,
     );
-  } else if (!view.stopping) {
+  }
+  if (isLater) {
+    context.later.set(view.containerId, view.task);
+  } else if (context.book.isWhole) {
     // A task that its container no longer uses, or never knew.
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }

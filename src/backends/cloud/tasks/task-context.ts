@@ -47,6 +47,8 @@ export interface TaskContext {
   readonly silences: SinceWhen;
   /** Tasks of another authority that the log has told of. */
   readonly toldOfOthers: Set<string>;
+  /** Tasks of later starts than the state knew, by container: none is started beside them. */
+  readonly later: Map<string, string>;
   readonly exitKey: Sealer["exitKey"];
   /** This instance's name, which identifies its tasks. */
   readonly instance: string;

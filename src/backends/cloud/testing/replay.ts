@@ -267,6 +267,7 @@ export async function replay(
     unanswered: new UnansweredRequests(),
     searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
+    later: new Map(),
     abandoned: new AbortController().signal,
     settings: { startTimeoutMs: hourMs, quotaTimeoutMs: hourMs },
   } as unknown as TaskContext;

@@ -65,7 +65,12 @@ describe("what nobody's state knows", () => {
         return { address, pin: new Uint8Array(32) };
       },
     };
-    const tasks = ecsTasks({ ecs: client, cluster: "cluster", instance: "one" });
+    const tasks = ecsTasks({
+      ecs: client,
+      cluster: "cluster",
+      place: "eu-west-1:123456789012",
+      instance: "one",
+    });
     const found = await orphanedTasks(tasks, finder, "one", known(["a"]));
     assert.deepEqual(
       found.map(({ id, purpose }) => [id, purpose]),

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 
 import { ConflictException, type ECSClient } from "@aws-sdk/client-ecs";
 
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { RequestStale, type TaskAnswer } from "../../cloud/contract/cloud-tasks.ts";
 import { describeAll } from "../../cloud/tasks/describe-all.ts";
 import type { AwsService } from "../aws/clients.ts";
@@ -11,12 +12,13 @@ import { fakeClient, type Operations, refusal } from "../testing/fake-client.ts"
 import { ecsTasks } from "./ecs-tasks.ts";
 
 const quota = "You've reached the limit on the number of vCPUs you can run concurrently";
+const place = "eu-west-1:123456789012";
 const { signal } = new AbortController();
 const request = JSON.stringify({ clientToken: "token", taskDefinition: "definition:1" });
 
 function setUp(operations: Operations) {
   const { client, made } = fakeClient<AwsService<ECSClient>>(operations);
-  return { tasks: ecsTasks({ ecs: client, cluster: "cluster", instance: "one" }), made };
+  return { tasks: ecsTasks({ ecs: client, cluster: "cluster", place, instance: "one" }), made };
 }
 
 function run(answer: () => unknown): Promise<TaskAnswer> {
@@ -177,6 +179,27 @@ describe("the tasks of an instance", () => {
     });
     for (const task of [of("cluster/1"), of("old")]) {
       await assert.rejects(tasks.describe([task], signal), /Cluster not found/);
+    }
+  });
+
+  it("are neither gone nor given up where the credentials lead to another account or region", async () => {
+    const of = (where: string): string => `arn:aws:ecs:${where}/1`;
+    for (const [code, words] of [
+      ["ClusterNotFoundException", "Cluster not found."],
+      ["InvalidParameterException", "Identifier is for 123456789012. Your accountId is 999999999999"],
+    ] as const) {
+      const { tasks } = setUp({ DescribeTasks: refusing(refusal("ecs", "DescribeTasks", code, words)) });
+      const all = [
+        of("us-east-1:123456789012:task/cluster"),
+        of("eu-west-1:999999999999:task/before"),
+        of("eu-west-1:123456789012:task/cluster"),
+      ];
+      const { views, failed } = await describeAll(tasks, all, signal);
+      assert.deepEqual([views, [...failed.keys()]], [[], all]);
+      for (const [task, failure] of failed) {
+        assert.match(String(failure), new RegExp(`${words} .*the credentials must lead to ${task}`));
+        assert.equal(isRefusal(failure), false);
+      }
     }
   });
 

@@ -12,6 +12,8 @@ import {
   StopTaskCommand,
 } from "@aws-sdk/client-ecs";
 
+import type { EcsSection } from "../../../common/config/load.ts";
+import { systemError } from "../../../common/errors.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
 import {
   type CloudTasks,
@@ -33,6 +35,8 @@ import { viewOf } from "./task-view.ts";
 export interface EcsTasksOptions {
   readonly ecs: AwsService<ECSClient>;
   readonly cluster: string;
+  /** Region and account, as in its tasks' ARNs: `eu-west-1:123456789012`. */
+  readonly place: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
 }
@@ -44,8 +48,17 @@ const pageSize = 100;
 /** A change of an IAM policy takes some seconds to be effective everywhere. */
 const grantDelayMs = 10_000;
 
-/** The tasks of a cluster, named by their ARNs. Every call throws AwsError. */
-export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTasks {
+/** Region and account of a backend's tasks, whose execution role is of the same account. */
+export function placeOfTasks({
+  region,
+  executionRoleArn,
+}: Pick<EcsSection, "region" | "executionRoleArn">): string {
+  return `${region}:${executionRoleArn.split(":")[4]}`;
+}
+
+/** The tasks of a cluster, named by their ARNs. Every call throws AwsError; a look at those of another account or region, system. */
+export function ecsTasks({ ecs, cluster, place, instance }: EcsTasksOptions): CloudTasks {
+  const placeIn = (arn: string): string => arn.split(":").slice(3, 5).join(":") || place;
   /** AWS refuses a call that names a task of another cluster. */
   const clusterOf = (task: string): string => /:task\/([^/]+)\//.exec(task)?.[1] ?? cluster;
 
@@ -91,7 +104,7 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
   return {
     names: { service: "ECS", run: "RunTask", place: "cluster", log: "CloudWatch", section: "ecs" },
     describedAtOnce: pageSize,
-    placeOf: clusterOf,
+    placeOf: (task) => `${placeIn(task)} ${clusterOf(task)}`,
     tellsPhases: true,
 
     async run(request, abortSignal): Promise<TaskAnswer> {
@@ -140,8 +153,12 @@ export function ecsTasks({ ecs, cluster, instance }: EcsTasksOptions): CloudTask
       } catch (error) {
         const isFormer = clusterOf(first) !== cluster && !cluster.endsWith(`/${clusterOf(first)}`);
         // AWS deletes no cluster whose tasks run.
-        if (isFormer && isAwsError(error, "ClusterNotFoundException")) {
+        if (isFormer && placeIn(first) === place && isAwsError(error, "ClusterNotFoundException")) {
           return { views: [], missing: [...asked] };
+        }
+        if (isAwsError(error, "ClusterNotFoundException", "InvalidParameterException")) {
+          // As no refusal: after one, a task whose agent is silent would be given up in time.
+          throw systemError(`${error.message}: ecs.region and the credentials must lead to ${first}`, error);
         }
         throw error;
       }

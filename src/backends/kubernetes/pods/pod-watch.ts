@@ -20,8 +20,8 @@ import { isEndReported, partsRead, runsOn } from "./pod-view.ts";
 export interface PodWatchOptions {
   readonly client: KubernetesClient;
   readonly selector: string;
-  /** Refuses, before each list, to tell of pods that are not the state's. */
-  readonly refuse?: () => Promise<void>;
+  /** Refuses, by the tasks of each list, to tell of pods that are not the state's. */
+  readonly refuse?: (found: Pick<ReadonlySet<string>, "has">) => Promise<void>;
   /** Hears of each pod that is new, or has changed. */
   readonly changed: (pod: V1Pod) => void;
   readonly clock: Clock;
@@ -176,18 +176,21 @@ export class PodWatch {
   /** Lists all pods. @returns the version that the list is of */
   async #list(): Promise<string> {
     const { client, selector: labelSelector, refuse } = this.#options;
-    await refuse?.();
     const known = [...this.#pods.keys()]; // A pod that is noted meanwhile may be newer than the list.
-    const found = new Set<string>();
+    const found = new Map<string, V1Pod>();
     let version = "";
     const pages = client.pages("list pods", (page, options) =>
       client.core.listNamespacedPod({ ...page, labelSelector }, options),
     );
     for await (const { items, metadata } of pages) {
       for (const pod of items.filter(isOurs)) {
-        found.add(this.#put(partsRead(pod), false));
+        found.set(taskOf(pod), partsRead(pod));
       }
       version = metadata?.resourceVersion ?? "";
+    }
+    await refuse?.(found);
+    for (const pod of found.values()) {
+      this.#put(pod, false);
     }
     for (const task of known) {
       const seen = this.#pods.get(task);
@@ -246,7 +249,7 @@ export class PodWatch {
     }
   }
 
-  #put(pod: V1Pod, deleted: boolean): string {
+  #put(pod: V1Pod, deleted: boolean): void {
     const task = taskOf(pod);
     const seen = this.#pods.get(task);
     if (seen?.deleted !== true) {
@@ -261,7 +264,6 @@ export class PodWatch {
         this.#ends.emit(task);
       }
     }
-    return task;
   }
 }
 

@@ -3,6 +3,7 @@ import { hostname } from "node:os";
 
 import type { V1Pod } from "@kubernetes/client-node";
 
+import { unavailable } from "../../../common/errors.ts";
 import type { CloudTasks, DescribedTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
 import { type KubernetesClient, withBody } from "../api/client.ts";
 import { isConflict, isMissing, KubernetesError } from "../api/errors.ts";
@@ -97,7 +98,12 @@ export function podTasks({ client, watch, ensurePolicies }: PodTasksOptions): Cl
     onEnd: (task, ended) => watch.onEnd(task, ended),
 
     async describe(tasks, signal): Promise<DescribedTasks> {
-      const pods = await watch.pods(signal);
+      const pods = await watch.pods(signal).catch((error: unknown) => {
+        // As no refusal, after which a silent pod is deleted in time: by then the credentials may be taken again.
+        throw error instanceof KubernetesError && error.status === 401
+          ? unavailable(error.message, error)
+          : error;
+      });
       const views: TaskView[] = [];
       const missing: string[] = [];
       for (const task of tasks) {
