@@ -38,6 +38,13 @@ func dial(t *testing.T, set *Set, i int) net.Conn {
 	return client
 }
 
+// setLeastSilence is called before ports are bound, which see it until they are closed.
+func setLeastSilence(t *testing.T, silence time.Duration) {
+	before := leastSilence
+	t.Cleanup(func() { leastSilence = before })
+	leastSilence = silence
+}
+
 func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NilError(t, err)
@@ -113,6 +120,7 @@ func TestOfTooManyUDPClientsTheOneGivesWayThatHasBeenSilentForLongest(t *testing
 	assert.NilError(t, err)
 	defer server.Close()
 	assert.NilError(t, server.SetReadDeadline(time.Now().Add(time.Minute)))
+	setLeastSilence(t, 0)
 	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
 	// ask sends a datagram, and returns where it comes from inside.
 	ask := func(client net.Conn) string {
@@ -137,6 +145,27 @@ func TestOfTooManyUDPClientsTheOneGivesWayThatHasBeenSilentForLongest(t *testing
 			f.mu.Unlock()
 		}
 		assert.Assert(t, clients <= leastClients, "%d clients where there is room for %d", clients, leastClients)
+	}
+}
+
+func TestClientsOfUDPPortsThatGoOnGiveWayToNone(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	defer server.Close()
+	setLeastSilence(t, time.Hour)
+	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
+	heard := map[string]bool{}
+	for i := range 3 * leastClients {
+		client := dial(t, set, i)
+		_, err := io.WriteString(client, "x")
+		assert.NilError(t, err)
+		server.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		if _, from, err := server.ReadFrom(make([]byte, 1)); err == nil {
+			heard[from.String()] = true
+		}
+	}
+	if len(heard) == 0 || len(heard) > leastClients {
+		t.Fatalf("%d clients are forwarded where there is room for %d", len(heard), leastClients)
 	}
 }
 

@@ -27,6 +27,10 @@ const (
 	maxDatagram = 64 << 10
 )
 
+// leastSilence is how long a client has been silent that gives way to another: one that
+// goes on does not, however many come. A variable for tests.
+var leastSilence = time.Second
+
 // datagrams holds buffers for one datagram each.
 var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 
@@ -54,6 +58,7 @@ type udpClient struct {
 	source []byte
 	server net.Conn
 	place  *list.Element // among the silent
+	used   time.Time     // when a datagram came or went last
 }
 
 // ForwardDatagrams gives every client of an IPv4 socket its own connection from
@@ -123,11 +128,11 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 	known := f.clients[address]
 	f.mu.Unlock()
 	if known != nil {
-		f.used(known)
+		f.use(known)
 		return known
 	}
 	if !f.takePlace() {
-		f.logger.Debug("other ports have all places for clients of forwarded UDP ports")
+		f.logger.Debug("too many clients of forwarded UDP ports")
 		return nil
 	}
 	server, err := f.dial(ctx)
@@ -136,7 +141,7 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 		f.logger.Debug("connect to a forwarded port's target", "error", err)
 		return nil
 	}
-	client := &udpClient{address: address, source: answerFrom(control), server: server}
+	client := &udpClient{address: address, source: answerFrom(control), server: server, used: time.Now()}
 	f.mu.Lock()
 	f.clients[address], client.place = client, f.silent.PushBack(client)
 	f.mu.Unlock()
@@ -150,7 +155,7 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 }
 
 // takePlace takes a place for one more client. Of too many the one gives way that has
-// been silent for longest.
+// been silent for longest, if that is long enough.
 func (f *udpForwarder) takePlace() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -158,10 +163,10 @@ func (f *udpForwarder) takePlace() bool {
 		return true
 	}
 	longest := f.silent.Front()
-	if longest != nil {
-		f.forget(longest.Value.(*udpClient))
+	if longest == nil || time.Since(longest.Value.(*udpClient).used) < leastSilence {
+		return false
 	}
-	return longest != nil
+	return f.forget(longest.Value.(*udpClient))
 }
 
 // forget ends an association, and reports whether its place is free by that: it may
@@ -176,10 +181,11 @@ func (f *udpForwarder) forget(client *udpClient) bool {
 	return true
 }
 
-// used notes that a datagram has come or gone.
-func (f *udpForwarder) used(client *udpClient) {
+// use notes that a datagram has come or gone.
+func (f *udpForwarder) use(client *udpClient) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	client.used = time.Now()
 	f.silent.MoveToBack(client.place)
 }
 
@@ -200,7 +206,7 @@ func (f *udpForwarder) answer(client *udpClient) {
 		if err != nil {
 			return // idle, or closed
 		}
-		f.used(client)
+		f.use(client)
 		_ = client.server.SetReadDeadline(time.Now().Add(udpIdle))
 	}
 }
