@@ -16,6 +16,7 @@ import (
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
+	"github.com/sockerless/sockerless/agent/core/server/servertest"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -463,4 +464,10 @@ func wantQuickRelease(t *testing.T, h *hostProcess, id string) {
 		t.Errorf("the release took %v", took)
 	}
 	h.wantNothingLeft(t, id)
+}
+
+func TestAnArchivesBytesThatNobodyReadsTakeLittle(t *testing.T) {
+	h := startHost(t)
+	window := servertest.StreamWindow(t, h.layout().StoredSocket())
+	assert.Check(t, window <= 256<<10, "the host process holds %d bytes", window)
 }

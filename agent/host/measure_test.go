@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
 
+	"github.com/sockerless/sockerless/agent/core/hungfs"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
@@ -51,7 +52,7 @@ func TestVolumesThatDoNotAnswerKeepNobodyFromMeasuringContainers(t *testing.T) {
 	id := h.create(t, h.unpackImage(t))
 	for n := range 10 {
 		name := fmt.Sprint("away", n)
-		hangAt(t, h.volume(t, name))
+		hungfs.Mount(t, h.volume(t, name))
 		ctx, leave := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer leave()
 		if _, err := h.MeasureDisk(ctx, connect.NewRequest(&hostv1.MeasureDiskRequest{VolumeNames: []string{name}})); connect.CodeOf(err) != connect.CodeDeadlineExceeded {

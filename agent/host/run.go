@@ -149,7 +149,7 @@ func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 		// Ours, or that of a killed predecessor: a successor waits for our lock.
 		_ = os.Remove(layout.HandOverSocket())
 	}()
-	storedServer := server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default())
+	storedServer := server.ForLocal(server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default()))
 	failed := make(chan error, 2)
 	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
 		listener, err := listenPrivately(socket)

@@ -19,6 +19,7 @@ import (
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
+	"github.com/sockerless/sockerless/agent/core/hungfs"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -335,22 +336,8 @@ func TestASeedingThatWasBrokenOffIsForgottenByWhoWritesToAStoppedContainer(t *te
 func hang(t testing.TB) (directory string) {
 	t.Helper()
 	directory = t.TempDir()
-	hangAt(t, directory)
+	hungfs.Mount(t, directory)
 	return directory
-}
-
-func hangAt(t testing.TB, directory string) {
-	t.Helper()
-	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
-	assert.NilError(t, unix.Mount("hung", directory, "fuse", 0, options))
-	t.Cleanup(func() {
-		unix.Unmount(directory, unix.MNT_DETACH)
-		connection.Close() // everything that waits for it fails
-	})
 }
 
 func TestABindThatDoesNotAnswerHoldsUpNothingElseOfItsContainer(t *testing.T) {

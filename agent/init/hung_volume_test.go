@@ -2,7 +2,6 @@ package containerinit_test
 
 import (
 	"encoding/binary"
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,11 +11,11 @@ import (
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
+	"github.com/sockerless/sockerless/agent/core/hungfs"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// hungVolume is a file system of FUSE whose server answers what its root is, and
-// nothing else. A process that asks it cannot be killed until the server is closed.
+// hungVolume is a file system whose server answers what its root is, and nothing else.
 type hungVolume struct {
 	server *os.File
 	asked  chan struct{} // has an element once somebody hangs
@@ -24,14 +23,8 @@ type hungVolume struct {
 
 func mountHungVolume(t *testing.T, at string) *hungVolume {
 	t.Helper()
-	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		t.Skip("needs FUSE: ", err)
-	}
 	must(t, os.Mkdir(at, 0o755))
-	must(t, unix.Mount("hung", at, "fuse", 0, fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", fd)))
-	t.Cleanup(func() { must(t, unix.Unmount(at, unix.MNT_DETACH)) })
-	v := &hungVolume{os.NewFile(uintptr(fd), "fuse"), make(chan struct{}, 1)}
+	v := &hungVolume{hungfs.Mount(t, at), make(chan struct{}, 1)}
 	go v.serve()
 	return v
 }

@@ -13,17 +13,25 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/exechold"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 )
 
-func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T) {
-	t.Parallel()
+// startHeld starts a task that runs, and suspends its execs.
+func startHeld(t *testing.T) (client agentv1connect.AgentServiceClient, hold *exechold.Hold) {
+	t.Helper()
 	k := startTask(t, taskOptions{})
 	startForever(t, k, nobody())
 	hold, err := exechold.Executions(filepath.Join(filepath.Dir(k.output), "rootfs/probe"))
 	must(t, err)
-	defer hold.End()
+	t.Cleanup(hold.End)
+	return k.client(), hold
+}
+
+func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T) {
+	t.Parallel()
+	client, hold := startHeld(t)
 	for _, user := range []string{"root", "alice"} {
-		c := execute(t, k.client(), user, &agentv1.ProcessSpec{Args: []string{"/probe", "who"}, User: user})
+		c := execute(t, client, user, &agentv1.ProcessSpec{Args: []string{"/probe", "who"}, User: user})
 		must(t, hold.Next(2*time.Minute, func(pid int) {
 			directory := fmt.Sprintf("/proc/%d/fd", pid)
 			entries, err := os.ReadDir(directory)
@@ -44,12 +52,7 @@ func TestAStageHasTheProgramsStreamsAndItsStatusAndIsClosedToOthers(t *testing.T
 
 func TestAStartThatHangsHoldsUpNoPause(t *testing.T) {
 	t.Parallel()
-	k := startTask(t, taskOptions{})
-	startForever(t, k, nobody())
-	hold, err := exechold.Executions(filepath.Join(filepath.Dir(k.output), "rootfs/probe"))
-	must(t, err)
-	defer hold.End()
-	client := k.client()
+	client, hold := startHeld(t)
 	hung := execute(t, client, "hung", &agentv1.ProcessSpec{Args: []string{"/probe", "who"}, User: "alice"})
 	must(t, hold.Next(2*time.Minute, func(int) {
 		_, err := client.Pause(patience(t), connect.NewRequest(&agentv1.PauseRequest{}))

@@ -254,7 +254,7 @@ func (s *shim) serve(handler http.Handler, served chan<- error) error {
 		hosts:    filepath.Join(s.container.paths().Files(), "hosts"),
 	}
 	s.gate = server.NewGate()
-	s.http = server.NewServer(s.gate.Wrap(handler), s.logger)
+	s.http = server.ForLocal(server.NewServer(s.gate.Wrap(handler), s.logger))
 	go func() {
 		err := s.http.Serve(server.Buffered(listener))
 		if errors.Is(err, http.ErrServerClosed) {

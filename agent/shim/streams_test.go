@@ -11,6 +11,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/sockerless/sockerless/agent/core/server/servertest"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -185,4 +186,11 @@ func TestLogsFollowToTheEnd(t *testing.T) {
 	if got := string(logs.finish()); !strings.Contains(got, "one\n") || !strings.Contains(got, "two\n") || !strings.Contains(got, "three") {
 		t.Fatalf("log %q", got)
 	}
+}
+
+// There are thousands of them, each of which may send to a process that does not read.
+func TestAClientsUnreadInputTakesLittle(t *testing.T) {
+	c := launch(t, launchOptions{args: sleeper})
+	window := servertest.StreamWindow(t, c.spec.AgentSocket)
+	assert.Check(t, window <= 256<<10, "a shim holds %d bytes", window)
 }

@@ -138,12 +138,13 @@ func (x *extractor) createDir(parent int, base, full string, header *tar.Header,
 	if err := x.finish(fd, full, header); err != nil {
 		return err
 	}
+	const besidesName = 64
 	x.dirs = append(x.dirs, dirTime{full, headerTimes(header)})
-	if len(x.dirs) < maxDirTimes {
+	if x.dirText += len(full) + besidesName; x.dirText < maxDirText {
 		return nil
 	}
 	err = x.setDirTimes()
-	x.dirs = nil
+	x.dirs, x.dirText = nil, 0
 	return err
 }
 

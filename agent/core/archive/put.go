@@ -165,6 +165,7 @@ type extractor struct {
 	source  *sourceReader
 	in      *tar.Reader
 	dirs    []dirTime
+	dirText int // bytes that they take
 
 	made      map[string]bool // paths that this layer has created, and their parents
 	givesAway bool            // entries may belong to other users
@@ -172,8 +173,9 @@ type extractor struct {
 	parentFD  int
 }
 
-// maxDirTimes bounds how many directories wait to get their times.
-const maxDirTimes = 1 << 18
+// maxDirText bounds the bytes of directories that wait to get their times, which a tar
+// stream may name as often and as long as it likes.
+const maxDirText = 32 << 20
 
 // dirTime holds a directory's times, which are set when nothing more goes into
 // it.

@@ -295,3 +295,16 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 const bzip2Tar = "" +
 	"QlpoOTFBWSZTWY0vVAoAAHX7hMoAAEBAAH+AAADvAt4AAACACCAAdQ0p4piNNNGgHpqCSmk0eoNNAAH3m7tFCDaQCRTFxpuSMIJI" +
 	"GUBu2aKSpooFlqk97GNFWGBxQxs/l69N8gMM15xlk8gjwIiD8XckU4UJCNL1QKA="
+
+func TestDirectoriesThatWaitForTheirTimesHaveABound(t *testing.T) {
+	r, _, _ := newRoot(t)
+	x := &extractor{ctx: t.Context(), root: r, dest: "/", parentFD: -1}
+	defer x.forgetParent()
+	name := strings.Repeat(strings.Repeat("d", 250)+"/", 15)
+	most := 0
+	for range 10_000 {
+		must(t, x.extract(&tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: 0o755}))
+		most = max(most, len(x.dirs)*len(name))
+	}
+	assert.Check(t, most <= 32<<20, "%d bytes of names wait", most)
+}

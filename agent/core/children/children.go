@@ -139,16 +139,18 @@ func (r *Reaper) Adopt(pid int) (*Child, error) {
 	if child, known := r.children[pid]; known {
 		return child, nil
 	}
-	if ended, gone := r.orphans[pid]; gone {
-		delete(r.orphans, pid)
-		child := newChild(pid)
-		child.finish(ended)
-		return child, nil
-	}
-	if err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil); err != nil {
+	ended, gone := r.orphans[pid]
+	delete(r.orphans, pid)
+	// One that lives has the number of an orphan that was not adopted.
+	err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	if err != nil && !gone {
 		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
 	}
 	child := newChild(pid)
-	r.children[pid] = child
+	if err != nil {
+		child.finish(ended)
+	} else {
+		r.children[pid] = child
+	}
 	return child, nil
 }

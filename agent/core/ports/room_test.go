@@ -1,6 +1,7 @@
 package ports
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"log/slog"
@@ -35,6 +36,13 @@ func dial(t *testing.T, set *Set, i int) net.Conn {
 	assert.NilError(t, err)
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// setLeastSilence is called before ports are bound, which see it until they are closed.
+func setLeastSilence(t *testing.T, silence time.Duration) {
+	before := leastSilence
+	t.Cleanup(func() { leastSilence = before })
+	leastSilence = silence
 }
 
 func TestConnectionsBeyondTheRoomWaitForOthersToEnd(t *testing.T) {
@@ -107,10 +115,44 @@ func TestPortsWithoutRoomAreClosedAtOnce(t *testing.T) {
 	}
 }
 
-func TestClientsOfUDPPortsBeyondTheRoomAreDropped(t *testing.T) {
+func TestOfTooManyUDPClientsTheOneGivesWayThatHasBeenSilentForLongest(t *testing.T) {
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	assert.NilError(t, err)
 	defer server.Close()
+	assert.NilError(t, server.SetReadDeadline(time.Now().Add(time.Minute)))
+	setLeastSilence(t, 0)
+	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
+	// ask sends a datagram, and returns where it comes from inside.
+	ask := func(client net.Conn) string {
+		_, err := io.WriteString(client, "x")
+		assert.NilError(t, err)
+		_, from, err := server.ReadFrom(make([]byte, 1))
+		assert.NilError(t, err, "a client has no place")
+		return from.String()
+	}
+	busy, first := dial(t, set, 0), ""
+	for i := range 3 * leastClients {
+		from := ask(busy)
+		if first = cmp.Or(first, from); from != first {
+			t.Fatalf("one that goes on gave way to client %d", i)
+		}
+		ask(dial(t, set, i))
+		clients := 0
+		for _, f := range set.forwarders {
+			f := f.(*udpForwarder)
+			f.mu.Lock()
+			clients += len(f.clients)
+			f.mu.Unlock()
+		}
+		assert.Assert(t, clients <= leastClients, "%d clients where there is room for %d", clients, leastClients)
+	}
+}
+
+func TestClientsOfUDPPortsThatGoOnGiveWayToNone(t *testing.T) {
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	defer server.Close()
+	setLeastSilence(t, time.Hour)
 	set := small(t, "udp", server.LocalAddr().(*net.UDPAddr).Port)
 	heard := map[string]bool{}
 	for i := range 3 * leastClients {

@@ -2,6 +2,7 @@ package ports
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -20,11 +21,15 @@ const (
 	// udpIdle is how long an association lives without a datagram; dockerd's
 	// value.
 	udpIdle = 90 * time.Second
-	// udpClients bounds the associations of one port; datagrams of further
-	// clients are dropped.
+	// udpClients bounds the associations of one port: many clients ask once, each
+	// time from another port.
 	udpClients  = 1024
 	maxDatagram = 64 << 10
 )
+
+// leastSilence is how long a client has been silent that gives way to another: one that
+// goes on does not, however many come. A variable for tests.
+var leastSilence = time.Second
 
 // datagrams holds buffers for one datagram each.
 var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
@@ -43,6 +48,7 @@ type udpForwarder struct {
 
 	mu      sync.Mutex
 	clients map[netip.AddrPort]*udpClient
+	silent  list.List // the clients, longest silent first
 }
 
 type udpClient struct {
@@ -51,6 +57,8 @@ type udpClient struct {
 	// the client wrote: a machine has several.
 	source []byte
 	server net.Conn
+	place  *list.Element // among the silent
+	used   time.Time     // when a datagram came or went last
 }
 
 // ForwardDatagrams gives every client of an IPv4 socket its own connection from
@@ -117,13 +125,14 @@ func (f *udpForwarder) serve(ctx context.Context) {
 // client finds or creates the association of an address; nil drops the datagram.
 func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, control []byte, answering *sync.WaitGroup) *udpClient {
 	f.mu.Lock()
-	known, count := f.clients[address], len(f.clients)
+	known := f.clients[address]
 	f.mu.Unlock()
 	if known != nil {
+		f.use(known)
 		return known
 	}
-	if count >= udpClients || !f.room.TryAcquire(1) {
-		f.logger.Debug("too many clients of forwarded UDP ports", "of this one", count)
+	if !f.takePlace() {
+		f.logger.Debug("too many clients of forwarded UDP ports")
 		return nil
 	}
 	server, err := f.dial(ctx)
@@ -132,9 +141,9 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 		f.logger.Debug("connect to a forwarded port's target", "error", err)
 		return nil
 	}
-	client := &udpClient{address: address, source: answerFrom(control), server: server}
+	client := &udpClient{address: address, source: answerFrom(control), server: server, used: time.Now()}
 	f.mu.Lock()
-	f.clients[address] = client
+	f.clients[address], client.place = client, f.silent.PushBack(client)
 	f.mu.Unlock()
 	_ = server.SetReadDeadline(time.Now().Add(udpIdle))
 	answering.Add(1)
@@ -145,14 +154,49 @@ func (f *udpForwarder) client(ctx context.Context, address netip.AddrPort, contr
 	return client
 }
 
+// takePlace takes a place for one more client. Of too many the one gives way that has
+// been silent for longest, if that is long enough.
+func (f *udpForwarder) takePlace() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.clients) < udpClients && f.room.TryAcquire(1) {
+		return true
+	}
+	longest := f.silent.Front()
+	if longest == nil || time.Since(longest.Value.(*udpClient).used) < leastSilence {
+		return false
+	}
+	return f.forget(longest.Value.(*udpClient))
+}
+
+// forget ends an association, and reports whether its place is free by that: it may
+// have given way. f.mu is held.
+func (f *udpForwarder) forget(client *udpClient) bool {
+	if f.clients[client.address] != client {
+		return false
+	}
+	delete(f.clients, client.address)
+	f.silent.Remove(client.place)
+	client.server.Close()
+	return true
+}
+
+// use notes that a datagram has come or gone.
+func (f *udpForwarder) use(client *udpClient) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	client.used = time.Now()
+	f.silent.MoveToBack(client.place)
+}
+
 // answer sends the container's datagrams to the client until it is idle.
 func (f *udpForwarder) answer(client *udpClient) {
 	defer func() {
-		client.server.Close()
-		f.room.Release(1)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		delete(f.clients, client.address)
+		if f.forget(client) {
+			f.room.Release(1)
+		}
 	}()
 	for {
 		err := await(client.server, func(receive func([]byte) (int, error)) error { return f.reply(client, receive) })
@@ -162,6 +206,7 @@ func (f *udpForwarder) answer(client *udpClient) {
 		if err != nil {
 			return // idle, or closed
 		}
+		f.use(client)
 		_ = client.server.SetReadDeadline(time.Now().Add(udpIdle))
 	}
 }

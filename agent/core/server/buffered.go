@@ -10,8 +10,8 @@ import (
 // with a buffer one system call reads several frames.
 const readBuffer = 64 << 10
 
-// Buffered wraps a listener so that its connections read ahead and hold back
-// credit. It is for connections without TLS, which has its own buffer.
+// Buffered wraps a listener of a server of ForLocal so that its connections read ahead
+// and hold back credit.
 func Buffered(listener net.Listener) net.Listener { return bufferedListener{listener} }
 
 type bufferedListener struct{ net.Listener }
@@ -21,7 +21,8 @@ func (l bufferedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return HoldCredit(&bufferedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}), nil
+	buffered := &bufferedConn{Conn: conn, reader: bufio.NewReaderSize(conn, readBuffer)}
+	return &creditConn{Conn: buffered, most: localCredit}, nil
 }
 
 type bufferedConn struct {

@@ -15,6 +15,8 @@ const (
 	// quarter, so that a client always has the rest.
 	streamCredit     = streamWindow / 4
 	connectionCredit = connectionWindow / 4
+	// localCredit is half of the smaller window, of which a quarter takes many packets.
+	localCredit = localWindow / 2
 )
 
 // creditConn is an HTTP/2 server's connection that returns the client's
@@ -25,6 +27,7 @@ const (
 // Only one goroutine writes at a time, as net/http does.
 type creditConn struct {
 	net.Conn
+	most uint32 // that is held back of a stream
 
 	begun      bool
 	other      bool   // it is not HTTP/2
@@ -37,7 +40,7 @@ type creditConn struct {
 }
 
 // HoldCredit wraps a connection to be served by a server of NewServer.
-func HoldCredit(conn net.Conn) net.Conn { return &creditConn{Conn: conn} }
+func HoldCredit(conn net.Conn) net.Conn { return &creditConn{Conn: conn, most: streamCredit} }
 
 func (c *creditConn) Write(p []byte) (int, error) {
 	if !c.begun {
@@ -109,7 +112,7 @@ func (c *creditConn) hold(stream, credit uint32) {
 		}
 		c.stream, c.credit = stream, 0
 	}
-	if c.credit += credit; c.credit >= streamCredit {
+	if c.credit += credit; c.credit >= c.most {
 		c.give(stream, c.credit)
 		c.credit = 0
 	}

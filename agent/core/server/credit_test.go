@@ -144,7 +144,7 @@ func TestInputIsReadWithoutAPacketForEachFrame(t *testing.T) {
 	inner, err := net.Listen("unix", socket)
 	assert.NilError(t, err)
 	listener := &countingListener{Listener: inner}
-	server := NewServer(NewHandler(func(context.Context, string) (Container, error) { return container, nil }), slog.New(slog.DiscardHandler))
+	server := ForLocal(NewServer(NewHandler(func(context.Context, string) (Container, error) { return container, nil }), slog.New(slog.DiscardHandler)))
 	go server.Serve(Buffered(listener))
 	t.Cleanup(func() { server.Close() })
 	protocols := new(http.Protocols)

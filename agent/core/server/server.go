@@ -25,6 +25,10 @@ const (
 	streamWindow     = 2 << 20
 	connectionWindow = 4<<20 - 1
 
+	// localWindow is that of a stream on this machine, where a larger one is no faster:
+	// thousands of clients may send what no process reads.
+	localWindow = 256 << 10
+
 	// The same for clients that are other containers' agents, which may want this
 	// one's memory to be full. Their connections are many: each carried one has its
 	// own.
@@ -112,6 +116,13 @@ func NewServer(handler http.Handler, logger *slog.Logger) *http.Server {
 func WithPings(server *http.Server) *http.Server {
 	server.HTTP2.SendPingTimeout = pingAfter
 	server.HTTP2.PingTimeout = pingTimeout
+	return server
+}
+
+// ForLocal makes a server hold less for each call: its clients are on this machine.
+// Connections are those of a Buffered listener, or hold back no credit.
+func ForLocal(server *http.Server) *http.Server {
+	server.HTTP2.MaxReceiveBufferPerStream = localWindow
 	return server
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"sort"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +18,17 @@ import (
 
 type inode struct{ device, number uint64 }
 
+// mostLinkText bounds the bytes of the names of files with several, which an image has
+// as many and as long as it likes: further ones are copied once for each name. It is a
+// variable for tests.
+var mostLinkText = 64 << 20
+
 // copier copies a tree that does not change. Links are never followed.
 type copier struct {
-	ctx   context.Context
-	root  int              // of the copy
-	links map[inode]string // first copy of a file with several names, relative to root
+	ctx      context.Context
+	root     int              // of the copy
+	links    map[inode]string // first copy of a file with several names, relative to root
+	linkText int              // bytes of these
 }
 
 // directory copies the content and then the attributes of the open directory
@@ -34,17 +39,17 @@ func (c *copier) directory(source, target int, name string, depth int) error {
 		return err
 	}
 	defer leave()
-	entries, err := namesIn(source)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
+	err = eachName(source, func(entry string) error {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
 		if err := c.entry(source, target, entry, path.Join(name, entry), depth); err != nil {
 			return fmt.Errorf("%s: %w", entry, err)
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	var stat unix.Stat_t
 	if err := unix.Fstat(source, &stat); err != nil {
@@ -70,8 +75,10 @@ func (c *copier) entry(source, target int, entry, name string, depth int) error 
 	if first, ok := c.links[key]; ok {
 		return linkBeneath(c.root, first, target, entry)
 	}
-	if stat.Nlink > 1 {
+	const besidesName = 64
+	if text := len(name) + besidesName; stat.Nlink > 1 && c.linkText+text <= mostLinkText {
 		c.links[key] = name
+		c.linkText += text
 	}
 	var err error
 	switch kind {
@@ -108,19 +115,20 @@ func (c *copier) subdirectory(source, target int, entry, name string, depth int)
 	return c.directory(from, to, name, depth+1)
 }
 
-func namesIn(directory int) ([]string, error) {
-	var names []string
-	buffer := make([]byte, 32<<10)
+// eachName visits the names of a directory, some at a time: an image may have millions.
+func eachName(directory int, visit func(name string) error) error {
+	buffer := make([]byte, 8<<10)
 	for {
 		n, err := unix.ReadDirent(directory, buffer)
-		if err != nil {
-			return nil, err
+		if n <= 0 || err != nil {
+			return err
 		}
-		if n == 0 {
-			sort.Strings(names)
-			return names, nil
+		_, _, names := unix.ParseDirent(buffer[:n], -1, nil)
+		for _, name := range names {
+			if err := visit(name); err != nil {
+				return err
+			}
 		}
-		_, _, names = unix.ParseDirent(buffer[:n], -1, names)
 	}
 }
 

@@ -9,26 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
+	"github.com/sockerless/sockerless/agent/core/hungfs"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
-
-// mountHung mounts a file system that answers nothing.
-func mountHung(t *testing.T, directory string) {
-	t.Helper()
-	connection, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", connection.Fd())
-	assert.NilError(t, unix.Mount("hung", directory, "fuse", 0, options))
-	t.Cleanup(func() {
-		unix.Unmount(directory, unix.MNT_DETACH)
-		connection.Close() // everything that waits for it fails
-	})
-}
 
 // answers fails the test unless the work ends although a file system does not
 // answer.
@@ -51,7 +36,7 @@ func TestAMountedVolumeThatDoesNotAnswerIsListedAndCreatedAgain(t *testing.T) {
 	made, err := s.Create(t.Context(), request)
 	s.must(err)
 	s.make("plain", "local")
-	mountHung(t, made.Path)
+	hungfs.Mount(t, made.Path)
 	answers(t, func() error {
 		listed, err := s.List()
 		if err == nil && len(listed) != 2 {
@@ -71,7 +56,7 @@ func TestAMountedVolumeThatDoesNotAnswerIsListedAndCreatedAgain(t *testing.T) {
 func TestACreationDoesNotWaitForAPathThatDoesNotAnswer(t *testing.T) {
 	s := openStore(t)
 	away := t.TempDir()
-	mountHung(t, away)
+	hungfs.Mount(t, away)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	answers(t, func() error {

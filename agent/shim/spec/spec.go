@@ -22,7 +22,6 @@
 // shim that fails undoes what it did, writes a Readiness with Error, and exits
 // with a code other than 0. A pipe that closes without a line means that the shim
 // crashed.
-// the shim crashed.
 //
 // How a shim ends: after the main process has exited it writes the exit record
 // (atomically), and serves on until SIGTERM, which means that the host process
@@ -35,13 +34,11 @@
 // main process still runs waits for its exit first: the host process kills
 // through the runtime, never through the shim. The host process deletes the OCI
 // container.
-// the OCI container.
 // With Spec.Keep, if Readiness.Keeps confirms it, the shim does not leave then
 // but waits, for a bounded time, for a Start of a later generation: by then the
 // host process has mounted its root at Spec.Rootfs, and rewritten config.json and
 // shim.json. The shim creates that main process itself, so the runtime does not
 // know that the container runs: the host process kills what is in its cgroups.
-// control groups.
 //
 // `docker run --init`: the host process binds the agent's executable over
 // /sbin/docker-init and puts `/sbin/docker-init --` before process.args; an

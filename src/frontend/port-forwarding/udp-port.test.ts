@@ -43,4 +43,54 @@ describe("a published UDP port", () => {
     const [received] = (await once(client, "message")) as [Buffer];
     assert.equal(received.toString(), "sent");
   });
+
+  it("ends the flow that has been silent for longest, where there is no room for another", async (t) => {
+    let now = 0;
+    t.mock.method(performance, "now", () => now);
+    const flows: { sent: string[]; isClosed: boolean }[] = [];
+    const port = await listenUdp("127.0.0.1", 0, new SharedRoom(2).share(), (answer, ended) => {
+      const flow = { sent: [] as string[], isClosed: false };
+      flows.push(flow);
+      return {
+        send: (datagram) => {
+          flow.sent.push(Buffer.from(datagram).toString());
+          answer(Buffer.from("heard"));
+        },
+        close: () => {
+          flow.isClosed = true;
+          setImmediate(ended); // A tunnel ends later.
+        },
+      };
+    });
+    t.after(() => port.close());
+    const newClient = (): Socket => {
+      const client = createSocket("udp4");
+      t.after(() => client.close());
+      return client;
+    };
+    const [first, second, third] = [newClient(), newClient(), newClient()];
+    const ask = async (client: Socket, question: string): Promise<void> => {
+      client.send(question, port.port, "127.0.0.1");
+      await once(client, "message", { signal: AbortSignal.timeout(10_000) });
+    };
+    await ask(first, "1");
+    await ask(second, "2");
+    now = 500;
+    third.send("dropped", port.port, "127.0.0.1");
+    await ask(first, "3");
+    now = 1_000;
+    await ask(third, "4");
+    assert.deepEqual(flows, [
+      { sent: ["1", "3"], isClosed: false },
+      { sent: ["2"], isClosed: true },
+      { sent: ["4"], isClosed: false },
+    ]);
+    now = 2_000;
+    await ask(third, "5");
+    await ask(second, "6");
+    assert.deepEqual(
+      flows.map(({ sent, isClosed }) => `${sent.join(" ")}${isClosed ? ", closed" : ""}`),
+      ["1 3, closed", "2, closed", "4 5", "6"],
+    );
+  });
 });

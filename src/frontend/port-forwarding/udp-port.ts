@@ -21,18 +21,25 @@ export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => voi
 
 /** How long a flow lives without a datagram, as in dockerd. */
 const idleMs = 90_000;
-/** Maximum flows of one port; datagrams of further clients are dropped. */
+/** Maximum flows of one port: many clients ask once, each time from another port. */
 const maxFlows = 1024;
+/** How long a flow has been silent that ends for another one. */
+const leastSilenceMs = 1_000;
 /** Bytes of a port's answers that wait for a slow link; further ones are dropped. */
 const mostUnsent = 256 * 1024;
 
 interface Flow {
   readonly way: DatagramFlow;
   readonly timer: NodeJS.Timeout;
+  /** Ends it at once. */
+  readonly end: () => void;
+  /** When a datagram came or went last. */
+  usedAt: number;
 }
 
 /**
- * Listens, and opens a flow for each client that sends, if there is room for it.
+ * Listens, and opens a flow for each client that sends. Of too many the one ends that has been silent for longest,
+ * if that is long enough.
  *
  * @param port 0: any
  * @throws the error of the system, with its `code`
@@ -45,28 +52,56 @@ export async function listenUdp(
 ): Promise<BoundSocket> {
   const isIpv6 = address.includes(":");
   const socket = createSocket({ type: isIpv6 ? "udp6" : "udp4", ipv6Only: isIpv6 });
+  /** By client, the longest silent first. */
   const flows = new Map<string, Flow>();
   let isClosed = false;
 
   const flowOf = (client: string, answer: (datagram: Uint8Array) => void): Flow | undefined => {
     const known = flows.get(client);
-    if (known !== undefined || flows.size >= maxFlows) {
+    if (known !== undefined) {
       return known;
     }
-    const place = room.enter(() => flows.get(client)?.way.close());
+    const enter = (): Disposable | undefined =>
+      flows.size < maxFlows ? room.enter(() => flows.get(client)?.end()) : undefined;
+    let place = enter();
+    const longest = flows.values().next().value;
+    if (
+      place === undefined &&
+      longest !== undefined &&
+      performance.now() - longest.usedAt >= leastSilenceMs
+    ) {
+      longest.end();
+      place = enter();
+    }
     if (place === undefined) {
       return undefined;
     }
+    const held = place;
+    let flow: Flow | undefined;
     const forget = (): void => {
-      place[Symbol.dispose]();
-      const flow = flows.get(client);
+      held[Symbol.dispose]();
       clearTimeout(flow?.timer);
-      flows.delete(client);
+      if (flows.get(client) === flow) {
+        flows.delete(client);
+      }
     };
     const way = open(answer, forget);
-    const flow = { way, timer: setTimeout(() => way.close(), idleMs).unref() };
+    const end = (): void => {
+      forget();
+      way.close();
+    };
+    flow = { way, timer: setTimeout(end, idleMs).unref(), end, usedAt: performance.now() };
     flows.set(client, flow);
     return flow;
+  };
+
+  const use = (client: string, flow: Flow): void => {
+    if (flows.get(client) === flow) {
+      flow.timer.refresh();
+      flow.usedAt = performance.now();
+      flows.delete(client);
+      flows.set(client, flow);
+    }
   };
 
   try {
@@ -78,17 +113,20 @@ export async function listenUdp(
   }
   socket.on("error", () => {}); // An answer that could not be sent is lost, as datagrams are.
   socket.on("message", (datagram, { address: host, port: from }) => {
-    const flow = flowOf(`${host} ${from}`, (answer) => {
-      if (isClosed) {
+    const client = `${host} ${from}`;
+    const flow = flowOf(client, (answer) => {
+      if (isClosed || flow === undefined) {
         return;
       }
-      flow?.timer.refresh();
+      use(client, flow);
       if (socket.getSendQueueSize() <= mostUnsent) {
         socket.send(answer, from, host);
       }
     });
-    flow?.timer.refresh();
-    flow?.way.send(datagram);
+    if (flow !== undefined) {
+      use(client, flow);
+      flow.way.send(datagram);
+    }
   });
   return {
     address,
