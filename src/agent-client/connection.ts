@@ -100,7 +100,8 @@ export class AgentConnection {
   }
 
   /**
-   * Opens a stream, and dials first if necessary.
+   * Opens a stream, and dials first if necessary. Closed with an error, it drops what it has not sent, which its peer may
+   * never read.
    *
    * @throws ConnectError `Unavailable` if the agent cannot be reached, or after {@link close}
    */
@@ -159,11 +160,6 @@ export class AgentConnection {
   failureOf(stream: ClientHttp2Stream): ConnectError | undefined {
     const failure = this.#sessionOf.get(stream)?.failure;
     return failure === undefined ? undefined : new ConnectError(failure.message, Code.Unavailable);
-  }
-
-  /** Cancels a stream of {@link request}, and drops what it has not sent: its peer may never read that. */
-  cancel(stream: ClientHttp2Stream, code: number = constants.NGHTTP2_CANCEL): void {
-    this.#sessionOf.get(stream)?.cancel(stream, code);
   }
 
   /** Ends every stream with an error and refuses new ones; closing again is harmless. */
@@ -275,6 +271,7 @@ class LiveSession {
     { endStream = false, carriesInput = false }: StreamOptions,
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
+    this.#dropWhenReset(stream);
     packWaiting(stream);
     this.#emptyFrames.watch(stream);
     this.#smallFrames?.watch(stream);
@@ -295,10 +292,15 @@ class LiveSession {
   }
 
   /** A reset alone would wait behind what the peer does not read, and so would further calls. */
-  cancel(stream: ClientHttp2Stream, code: number): void {
-    this.#holdsUnsent ||= stream.writableLength > 0;
-    stream.close(code);
-    stream.destroy();
+  #dropWhenReset(stream: ClientHttp2Stream): void {
+    const close = stream.close.bind(stream);
+    stream.close = (code = constants.NGHTTP2_NO_ERROR, closed) => {
+      this.#holdsUnsent ||= code !== constants.NGHTTP2_NO_ERROR && stream.writableLength > 0;
+      close(code, closed);
+      if (code !== constants.NGHTTP2_NO_ERROR) {
+        stream.destroy();
+      }
+    };
   }
 
   /** Counts bytes read from a stream, but for those in small frames beyond the allowance: they earn no larger window. */
