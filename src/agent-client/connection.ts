@@ -54,7 +54,7 @@ export interface StreamOptions {
 
 /** Settings of a connection. */
 export interface ConnectionOptions {
-  /** Called when the last session has closed, or none could be opened. */
+  /** Called when the last session has closed, or none could be opened, and at once when the connection is closed. */
   readonly onIdle?: (() => void) | undefined;
   /** Shared budget for the streams' receive windows; undefined: each has a window of its own. */
   readonly windows?: ByteBudget | undefined;
@@ -168,6 +168,7 @@ export class AgentConnection {
     for (const session of this.#sessions) {
       session.destroy();
     }
+    this.#options.onIdle?.();
   }
 
   async #dial(): Promise<LiveSession> {
