@@ -29,28 +29,28 @@ const requests = new LongRequests();
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
-  readonly #calls = new Map<ClientHttp2Stream, { readonly bytes: number; readonly of: AgentConnection }>();
+  readonly #calls = new Map<ClientHttp2Stream, number>();
   #bytes = 0;
 
   /** Adds a call until it ends; of too many the oldest is cancelled. */
-  add(call: ClientHttp2Stream, connection: AgentConnection): void {
+  add(call: ClientHttp2Stream): void {
     if (call.destroyed || this.#calls.has(call)) {
       return;
     }
-    this.#calls.set(call, { bytes: call.writableLength, of: connection });
+    this.#calls.set(call, call.writableLength);
     this.#bytes += call.writableLength;
     call.once("close", () => this.#remove(call));
-    for (const [oldest, { of }] of this.#calls) {
+    for (const oldest of this.#calls.keys()) {
       if (this.#calls.size <= mostUnawaitedCalls && this.#bytes <= mostUnawaitedBytes) {
         return;
       }
       this.#remove(oldest);
-      of.cancel(oldest);
+      oldest.close(constants.NGHTTP2_CANCEL);
     }
   }
 
   #remove(call: ClientHttp2Stream): void {
-    this.#bytes -= this.#calls.get(call)?.bytes ?? 0;
+    this.#bytes -= this.#calls.get(call) ?? 0;
     this.#calls.delete(call);
   }
 }
@@ -244,7 +244,7 @@ export class BulkStream {
   /** Cancels the call; `closed` is not called. */
   cancel(): void {
     this.#finish();
-    this.#connection.cancel(this.#stream);
+    this.#stream.close(constants.NGHTTP2_CANCEL);
   }
 
   /**
@@ -256,7 +256,7 @@ export class BulkStream {
     this.endSending();
     this.#hasLeft = true;
     this.#stream.resume();
-    left.add(this.#stream, this.#connection);
+    left.add(this.#stream);
   }
 
   /** Ends a call whose result is known: further messages are read and ignored, so that it ends cleanly. */
@@ -264,7 +264,7 @@ export class BulkStream {
     this.#finish();
     this.endSending();
     this.#stream.resume();
-    released.add(this.#stream, this.#connection);
+    released.add(this.#stream);
   }
 
   #receive(chunk: Buffer): void {
@@ -284,7 +284,7 @@ export class BulkStream {
 
   #fail(error: ConnectError): void {
     this.#error ??= error;
-    this.#connection.cancel(this.#stream);
+    this.#stream.close(constants.NGHTTP2_CANCEL);
     this.#close();
   }
 

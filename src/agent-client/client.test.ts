@@ -6,7 +6,7 @@ import {
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
-import { createServer as createNetServer } from "node:net";
+import { createServer as createNetServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, it } from "node:test";
 
@@ -15,6 +15,7 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { answerInBytes } from "../../test/support/frame-by-frame-agent.ts";
+import { until } from "../../test/support/until.ts";
 import { isErrorKind } from "../common/errors.ts";
 import { containerIdHeader } from "./address.ts";
 import { type AgentClient, createAgentClient } from "./client.ts";
@@ -163,6 +164,36 @@ describe("the agent client", () => {
     agent.close();
     await assert.rejects(next);
     await assert.rejects(agent.client.hello({}), /closed/);
+  });
+
+  it("drops what an agent does not read of a call that is given up, and makes the next call elsewhere", async (t) => {
+    const path = nextPath();
+    const sockets: Socket[] = [];
+    const server = createNetServer((socket) => {
+      // Windows of 2 GiB, of which nothing is read.
+      const settings = [0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0xff, 0xff, 0xff];
+      socket.on("error", () => {});
+      socket.write(Buffer.from([...settings, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0]));
+      sockets.push(socket);
+    }).listen(path);
+    cleanups.push(() => {
+      server.close();
+      sockets.map((socket) => socket.destroy());
+    });
+    const opened = t.mock.method(AgentConnection.prototype, "request").mock;
+    const { client } = clientOf(path);
+    for (const connections of [1, 2]) {
+      const left = new AbortController();
+      const failed = assert.rejects(
+        client.names({ upstreams: ["x".repeat(1024 * 1024)] }, { signal: left.signal }),
+      );
+      const stream = await until(() => opened.calls[connections - 1]?.result);
+      await until(() => stream.writableLength > 0 || undefined);
+      assert.equal(sockets.length, connections);
+      left.abort();
+      await failed;
+      assert.ok(stream.destroyed);
+    }
   });
 
   it("refuses a message beyond the bound", async () => {

@@ -43,12 +43,20 @@ export function createAgentClient(address: AgentWay, options: AgentClientOptions
   return { client: agentClientOver(connection, options), close: () => connection.close() };
 }
 
-/** Creates a typed client over a connection that others use, too, and which stays theirs to close. */
+/**
+ * Creates a typed client over a connection that others use, too, and which stays theirs to close.
+ *
+ * @param ended ends its calls
+ */
 export function agentClientOver(
   connection: AgentConnection,
   { containerId, readMaxBytes = maxMessageBytes }: Pick<AgentClientOptions, "containerId" | "readMaxBytes">,
+  ended?: AbortSignal,
 ): AgentClient["client"] {
-  const interceptors = containerId === undefined ? [] : [nameContainer(containerId)];
+  const interceptors = [
+    ...(containerId === undefined ? [] : [nameContainer(containerId)]),
+    ...(ended === undefined ? [] : [endWith(ended)]),
+  ];
   const transport = grpcTransport(connection, {
     peer: connection.peer,
     readMaxBytes,
@@ -56,6 +64,13 @@ export function agentClientOver(
     interceptors,
   });
   return createClient(AgentService, transport);
+}
+
+function endWith(ended: AbortSignal): Interceptor {
+  return (next) => (request) => {
+    const signal = AbortSignal.any([request.signal, ended]);
+    return next(request.stream ? { ...request, signal } : { ...request, signal });
+  };
 }
 
 function nameContainer(containerId: string): Interceptor {

@@ -6,11 +6,15 @@ import type { DialTarget } from "./address.ts";
 /** Keeps one {@link AgentConnection} per address; drops idle ones. */
 export class ConnectionPool {
   readonly #connections = new Map<string, AgentConnection>();
-  readonly #windows: Pick<ConnectionOptions, "windows" | "window">;
+  readonly #borrowers = new Map<AgentConnection, number>();
+  readonly #settings: ConnectionOptions;
 
-  /** @param windows shared budget for the receive windows of all streams, or the bytes of each */
-  constructor(windows: ByteBudget | number) {
-    this.#windows = typeof windows === "number" ? { window: windows } : { windows };
+  /**
+   * @param windows shared budget for the receive windows of all streams, or the bytes of each
+   * @param outlivesCuts as of {@link ConnectionOptions}
+   */
+  constructor(windows: ByteBudget | number, outlivesCuts = true) {
+    this.#settings = { ...(typeof windows === "number" ? { window: windows } : { windows }), outlivesCuts };
   }
 
   /** Number of connections. */
@@ -35,11 +39,27 @@ export class ConnectionPool {
           this.#connections.delete(key); // The key may have another one by now.
         }
       },
-      ...this.#windows,
-      outlivesCuts: true,
+      ...this.#settings,
     });
     this.#connections.set(key, connection);
     return connection;
+  }
+
+  /** As {@link connectionTo}; the last of those who have it at the same time closes it. Leaving again is harmless. */
+  borrow(target: DialTarget): { readonly connection: AgentConnection; readonly leave: () => void } {
+    const connection = this.connectionTo(target);
+    const borrowers = (): number => this.#borrowers.get(connection) ?? 0;
+    this.#borrowers.set(connection, borrowers() + 1);
+    let hasLeft = false;
+    const leave = (): void => {
+      this.#borrowers.set(connection, borrowers() - Number(!hasLeft));
+      hasLeft = true;
+      if (borrowers() === 0) {
+        this.#borrowers.delete(connection);
+        connection.close();
+      }
+    };
+    return { connection, leave };
   }
 
   /** Closes every connection; their streams end with an error. */

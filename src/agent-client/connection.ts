@@ -54,7 +54,7 @@ export interface StreamOptions {
 
 /** Settings of a connection. */
 export interface ConnectionOptions {
-  /** Called when the last session has closed, or none could be opened. */
+  /** Called when the last session has closed, or none could be opened, and at once when the connection is closed. */
   readonly onIdle?: (() => void) | undefined;
   /** Shared budget for the streams' receive windows; undefined: each has a window of its own. */
   readonly windows?: ByteBudget | undefined;
@@ -100,7 +100,8 @@ export class AgentConnection {
   }
 
   /**
-   * Opens a stream, and dials first if necessary.
+   * Opens a stream, and dials first if necessary. Closed with an error, it drops what it has not sent, which its peer may
+   * never read.
    *
    * @throws ConnectError `Unavailable` if the agent cannot be reached, or after {@link close}
    */
@@ -161,17 +162,13 @@ export class AgentConnection {
     return failure === undefined ? undefined : new ConnectError(failure.message, Code.Unavailable);
   }
 
-  /** Cancels a stream of {@link request}, and drops what it has not sent: its peer may never read that. */
-  cancel(stream: ClientHttp2Stream, code: number = constants.NGHTTP2_CANCEL): void {
-    this.#sessionOf.get(stream)?.cancel(stream, code);
-  }
-
   /** Ends every stream with an error and refuses new ones; closing again is harmless. */
   close(): void {
     this.#closed = true;
     for (const session of this.#sessions) {
       session.destroy();
     }
+    this.#options.onIdle?.();
   }
 
   async #dial(): Promise<LiveSession> {
@@ -275,6 +272,7 @@ class LiveSession {
     { endStream = false, carriesInput = false }: StreamOptions,
   ): ClientHttp2Stream {
     const stream = this.#session.request(headers, { endStream });
+    this.#dropWhenReset(stream);
     packWaiting(stream);
     this.#emptyFrames.watch(stream);
     this.#smallFrames?.watch(stream);
@@ -295,10 +293,15 @@ class LiveSession {
   }
 
   /** A reset alone would wait behind what the peer does not read, and so would further calls. */
-  cancel(stream: ClientHttp2Stream, code: number): void {
-    this.#holdsUnsent ||= stream.writableLength > 0;
-    stream.close(code);
-    stream.destroy();
+  #dropWhenReset(stream: ClientHttp2Stream): void {
+    const close = stream.close.bind(stream);
+    stream.close = (code = constants.NGHTTP2_NO_ERROR, closed) => {
+      this.#holdsUnsent ||= code !== constants.NGHTTP2_NO_ERROR && stream.writableLength > 0;
+      close(code, closed);
+      if (code !== constants.NGHTTP2_NO_ERROR) {
+        stream.destroy();
+      }
+    };
   }
 
   /** Counts bytes read from a stream, but for those in small frames beyond the allowance: they earn no larger window. */

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import fs from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -50,6 +52,27 @@ const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolv
 
 test("the TLS terminator has descriptors for both ends of all connections", () => {
   assert.ok(2 * mostConnections(usualLimits()) < openFilesLimit());
+});
+
+test("requests of all kinds leave connections to others, however few descriptors there are", async (t) => {
+  for (const limit of [1_024, 4_096, 20_000, 25_000, 1_048_576]) {
+    const read = t.mock.method(fs, "readFileSync", () => `Max open files            ${limit}     ${limit}\n`);
+    syncBuiltinESMExports();
+    const limits = usualLimits();
+    const [admission, connections] = [new Admission(limits), mostConnections(limits)];
+    read.mock.restore();
+    syncBuiltinESMExports();
+    let admitted = 0;
+    for (const kind of ["call", "exec", "stream", "session", "transfer"] as const) {
+      for (let isOpen = true; isOpen && admitted <= connections; admitted += Number(isOpen)) {
+        isOpen = await new Promise<boolean>((resolve) => {
+          admission.enter(kind).catch(() => resolve(false));
+          queueMicrotask(() => resolve(true));
+        });
+      }
+    }
+    assert.ok(admitted < 0.9 * connections, `${admitted} of ${connections} with ${limit}`);
+  }
 });
 
 test("as many requests as there are places are worked on; the others follow in their order", async () => {

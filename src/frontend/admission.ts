@@ -23,7 +23,7 @@ export type RequestKind = "call" | "exec" | "stream" | "session" | "transfer";
 
 /** Descriptor budget of one kind. */
 interface KindBound {
-  /** Share of the clients' descriptors that all requests of the kind may take together. */
+  /** Share of the clients' connections that all requests of the kind may take together. */
   readonly share: number;
   /** Descriptors per request, its connection included. */
   readonly descriptors: number;
@@ -84,12 +84,15 @@ export class TooManyRequests extends SockerlessError {
 /** Admits requests. */
 export class Admission {
   readonly #limits: AdmissionLimits;
+  /** Requests of all kinds must leave some of them to others. */
+  readonly #connections: number;
   readonly #slots: Slots;
   readonly #yielding = new Yielding();
   readonly #underWay: Record<RequestKind, number> = { call: 0, exec: 0, stream: 0, session: 0, transfer: 0 };
 
   constructor(limits: AdmissionLimits) {
     this.#limits = limits;
+    this.#connections = mostConnections(limits);
     this.#slots = new Slots(limits.working);
   }
 
@@ -105,7 +108,7 @@ export class Admission {
    */
   async enter(kind: RequestKind): Promise<Admitted> {
     const { share, descriptors, yields } = kinds[kind];
-    const most = Math.floor((this.#limits.descriptors * share) / descriptors);
+    const most = Math.floor((this.#connections * share) / descriptors);
     if (this.#underWay[kind] >= most) {
       throw new TooManyRequests(
         `${most} requests of this kind (${kind}) are under way, and no more are taken`,

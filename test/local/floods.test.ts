@@ -1,5 +1,5 @@
 /**
- * Floods of one kind of request: what is beyond that kind's part of the descriptors is refused, everybody else is answered
+ * Floods of one kind of request: what is beyond that kind's part of the connections is refused, everybody else is answered
  * meanwhile, no process comes near its limit of descriptors, and afterwards each has as many as before, and has given its
  * memory back. A sample with a low limit; whole sizes and the usual limit with SOCKERLESS_SOAK=1 (`npm run soak`), which
  * also prints times and memory.
@@ -97,7 +97,7 @@ interface FloodCase {
   readonly request: (n: number) => string;
   /** Requests, in the sample and whole. */
   readonly counts: readonly [sample: number, whole: number];
-  /** Part of the descriptors that its kind has, for each request. */
+  /** Part of the connections that its kind has, for each request. */
   readonly share: number;
   readonly takesAnswers?: boolean;
 }
@@ -189,7 +189,7 @@ for (const { name, request, counts, share, takesAnswers = true } of floods) {
     const former = descriptors();
     atFirst ??= mebibytes();
     const count = counts[isSoak ? 1 : 0];
-    const most = Math.floor(((limit * 3) / 4) * share);
+    const most = Math.floor(Math.floor(limit * 0.45) * share);
     const opening = Flood.of(daemon.socket, count, request, takesAnswers);
     const ping = await longestPing(opening);
     using flood = await opening;

@@ -125,7 +125,7 @@ export async function forwardCall(
 
 /** How a call is forwarded. */
 interface Forwarding {
-  readonly connection: Pick<AgentConnection, "request" | "cancel" | "failureOf" | "notifyRead">;
+  readonly connection: Pick<AgentConnection, "request" | "failureOf" | "notifyRead">;
   readonly carriesInput?: boolean;
   /** Status for a cut response, sent in its trailers, or as the response; undefined: the stream is reset. */
   readonly cutStatus?: (message: string) => OutgoingHttpHeaders;
@@ -186,7 +186,7 @@ async function forward(
     try {
       answered(answer, flags);
     } catch {
-      connection.cancel(upstream, constants.NGHTTP2_PROTOCOL_ERROR); // A malicious agent's response, for example with an invalid status.
+      upstream.close(constants.NGHTTP2_PROTOCOL_ERROR); // A malicious agent's response, for example with an invalid status.
     }
   });
   upstream.on("trailers", (sent) => {
@@ -223,7 +223,7 @@ async function forward(
   const leave = (): void =>
     onceKnown(caller, (hasEnded) => {
       if (!upstream.closed) {
-        connection.cancel(upstream, hasEnded ? resetByLostCaller : constants.NGHTTP2_CANCEL);
+        upstream.close(hasEnded ? resetByLostCaller : constants.NGHTTP2_CANCEL);
       }
     });
   // A stream that the caller resets without an error closes only once everything it sent is read.

@@ -480,27 +480,39 @@ test("of a connection that was closed amid a body nothing more is parsed", async
   assert.equal(parsed(), before);
 });
 
-test("a header counts until its body has ended, also after its answer, and then the connection's next one does", async () => {
+test("a header counts until its body has ended, also after its answer, and no longer, until the connection's next one does", async () => {
   const longHeaders = new LongHeaders(800_000, () => {}); // One header has an eighth of what is free.
   const requestOf = (characters: number, socket: Socket): IncomingMessage =>
     Object.assign(new IncomingMessage(socket), { url: "/".repeat(characters) });
   const hold = (characters: number): void => longHeaders.hold(requestOf(characters, new Socket()));
-  const parser = { onIncoming: (_request: IncomingMessage): unknown => undefined };
-  const socket = Object.assign(new Socket(), { parser }).on("data", () => {});
+  const responses: ServerResponse[] = [];
+  const parser = {
+    onIncoming(request: IncomingMessage): unknown {
+      const response = new ServerResponse(request);
+      responses.push(response);
+      return pace.began(response);
+    },
+  };
+  const socket: Socket = Object.assign(new Socket(), { parser });
+  const first = requestOf(2_000, socket);
+  socket.on("data", () => {
+    first.complete = true;
+  });
   const mayHijack = (request: IncomingMessage): boolean => {
     longHeaders.hold(request);
     return false;
   };
-  const pace = new RequestPace(socket, mayHijack, longHeaders);
-  const first = requestOf(2_000, socket);
+  const pace: RequestPace = new RequestPace(socket, mayHijack, longHeaders);
   parser.onIncoming(first);
-  const response = new ServerResponse(first);
-  pace.began(response);
-  response.destroy();
-  await once(response, "close");
+  const [response] = responses;
+  response?.destroy();
+  await once(response ?? assert.fail(), "close");
   await nextTurn();
   assert.throws(() => hold(7_600), /long headers of requests/);
-  first.complete = true;
+  socket.emit("data", Buffer.from("the end of its body"));
+  const other = new Socket();
+  longHeaders.hold(requestOf(7_600, other));
+  longHeaders.forget(other);
   parser.onIncoming(requestOf(4_000, socket));
   assert.throws(() => hold(7_300), /long headers of requests/);
 });

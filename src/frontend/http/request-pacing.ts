@@ -76,7 +76,6 @@ export class RequestPace {
     this.#parse = interceptParser(socket, {
       data,
       header: (request) => {
-        this.#forgetAnswered(); // Its body may have ended after its answer.
         this.#request = request;
         this.#response = undefined;
         this.#headerBytes = 0;
@@ -169,6 +168,7 @@ export class RequestPace {
         this.#noteTrailer(this.#content.length > before || !this.#isInBody() ? 0 : slice.length);
         bodyTurns.count(this.#piecesOf(slice, before));
       }
+      this.#forgetAnswered(); // Its body may end after its answer.
     }
     this.#passContent();
   }

@@ -5,7 +5,8 @@ import { urlToHttpOptions } from "node:url";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import type { ClientCredentials, DialTarget } from "../../agent-client/address.ts";
-import { type AgentClient, createAgentClient } from "../../agent-client/client.ts";
+import { type AgentClient, agentClientOver, usualWindow } from "../../agent-client/client.ts";
+import { ConnectionPool } from "../../agent-client/connection-pool.ts";
 import { wayTo } from "../../agent-client/endpoint.ts";
 import type { TlsFiles } from "../../common/config/load.ts";
 import { systemError } from "../../common/errors.ts";
@@ -35,6 +36,8 @@ export interface BackendReach {
 /** Targets that the frontend can dial, with its credentials towards agents. */
 export class AgentTargets {
   readonly #relay: Pick<DialTarget, "address" | "credentials">;
+  /** Of calls, which share them: thousands may be made at once, and a TLS handshake takes this thread milliseconds. */
+  readonly #connections = new ConnectionPool(usualWindow, false);
   /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
   readonly #key: string;
   /** The public key and the reach that every call for an endpoint carries. */
@@ -73,8 +76,15 @@ export class AgentTargets {
    * @throws as {@link targetOf}
    */
   clientOf(endpoint: AgentEndpoint | undefined): AgentClient {
-    const { address, ...options } = this.targetOf(endpoint);
-    return createAgentClient(address, { ...options, readMaxBytes: smallMessageBytes });
+    const target = this.targetOf(endpoint);
+    const { connection, leave } = this.#connections.borrow(target);
+    const ended = new AbortController();
+    const close = (): void => {
+      ended.abort();
+      leave();
+    };
+    const options = { containerId: target.containerId, readMaxBytes: smallMessageBytes };
+    return { client: agentClientOver(connection, options, ended.signal), close };
   }
 
   #credentials(certificates: readonly Uint8Array[]): ClientCredentials {

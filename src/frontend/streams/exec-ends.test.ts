@@ -25,3 +25,24 @@ test("of an exec whose container is gone the end is remembered, and a command on
     assert.deepEqual([exitCode, config?.cmd], [255, kept ? cmd : undefined], id);
   }
 });
+
+test("streams that were cut keep half of the 10,000 slots for streams, however many they are", async () => {
+  let taken = 0;
+  const leave = (): void => {
+    taken -= 1;
+  };
+  const streamingExec = (): Disposable => {
+    taken += 1;
+    return { [Symbol.dispose]: leave };
+  };
+  const gone = (): Promise<never> => Promise.reject(new ConnectError("no such exec", Code.NotFound));
+  const ends = new ExecEnds({ awaitExec: gone } as never, { cutExecs: [], streamingExec } as never);
+  const { signal } = new AbortController();
+  const logger = createLogger({ level: "silent", process: "test" });
+  for (let number = 0; number < 6_000; number += 1) {
+    const exec = create(InspectExecResponseSchema, { id: String(number) });
+    using _streaming = ends.streaming(exec.id);
+    await ends.of(exec, { logger, signal }).cut();
+  }
+  assert.equal(taken, 5_000);
+});

@@ -27,6 +27,9 @@ const cutLimitMs = 5_000;
 /** Maximum number of remembered ends of all clients; the oldest are dropped first, as clients ask immediately. */
 const maxRemembered = 10_000;
 
+/** Cut streams that stay registered: half of the slots for streams, since a hostile agent cuts as many as it likes. */
+const maxCutNotes = 5_000;
+
 /** Bytes of an exec beyond which only its end is remembered: a command may be megabytes long. */
 const maxBytes = 4_096;
 /** Bytes that a word of a command counts besides its own. */
@@ -74,6 +77,10 @@ export class ExecEnds {
         if (note !== undefined && isCut(this.#remembered.get(execId))) {
           this.#forgetNote(execId);
           this.#cutNotes.set(execId, note);
+          const [oldest = ""] = this.#cutNotes.keys();
+          if (this.#cutNotes.size > maxCutNotes) {
+            this.#forgetNote(oldest);
+          }
         } else {
           note?.[Symbol.dispose]();
         }
