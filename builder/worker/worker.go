@@ -351,12 +351,16 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 // uses, or is about to mount, stays.
 func (w *Worker) PruneCacheMounts(ctx context.Context, ids map[string]bool) error {
 	w.removals.waitForAll(ctx)
+	isWanted := map[string]bool{}
 	for id := range ids {
-		volumes, err := w.backend.VolumesOf(ctx, cacheVolume(id))
-		if err != nil {
-			return backend.Plain(err)
-		}
-		for _, volume := range volumes {
+		isWanted[cacheVolume(id)] = true
+	}
+	volumes, err := w.backend.VolumesOf(ctx, cacheVolumePrefix)
+	if err != nil {
+		return backend.Plain(err)
+	}
+	for _, volume := range volumes {
+		if isWanted[volume[:min(len(volume), cacheVolumeLength)]] {
 			if err := w.pruneCache(ctx, volume); err != nil {
 				return backend.Plain(err)
 			}

@@ -112,6 +112,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 
 // ListVolumes ignores filters.
 func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVolumesRequest]) (*connect.Response[backendv1.ListVolumesResponse], error) {
+	b.Before("ListVolumes")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	answer := &backendv1.ListVolumesResponse{}
