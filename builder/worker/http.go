@@ -82,7 +82,7 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 
 // begin waits until a client's builds may download one more file, and passes their sessions to the transport.
 func (s *httpSource) begin(ctx context.Context, sessions *session.Manager, group session.Group) (context.Context, func(), error) {
-	leave, err := s.clients.take(ctx, sessionsOf(group)[0])
+	leave, err := s.clients.takeOf(ctx, group)
 	return context.WithValue(ForBuilds(ctx, group), sendersOfBuild{}, &senders{sessions, group}), leave, err
 }
 

@@ -2,9 +2,12 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
@@ -92,4 +95,29 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	pulled = baseImage("second")
 	_, err := instance.Snapshot(context.Background(), aJob{})
 	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
+}
+
+func TestOnlySoManyImagesOfAClientArePulledAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	pulling, goOn := make(chan struct{}, 100), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "PullImage" {
+			pulling <- struct{}{}
+			<-goOn
+		}
+	}
+	var all sync.WaitGroup
+	for at := range maxPulling + 5 {
+		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, nil, nil) })
+	}
+	for range maxPulling {
+		<-pulling
+	}
+	select {
+	case <-pulling:
+		t.Error("one more is pulled")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(goOn)
+	all.Wait()
 }

@@ -54,6 +54,10 @@ const maxRunning = 8
 // itself. BuildKit ends one that does not begin to talk for ten seconds.
 const maxTalking = 64
 
+// maxPulling bounds the images that a client's builds have the backend pull at once: a silent registry has a connection
+// of it for each.
+const maxPulling = 4
+
 // buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
 
@@ -81,6 +85,7 @@ type Worker struct {
 	gitProxy *gitProxy
 	running  slots // of steps
 	talking  slots // of containers of frontends
+	pulling  slots // of images
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
@@ -109,7 +114,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, pulling: slots{size: maxPulling}, caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {
