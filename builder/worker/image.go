@@ -181,7 +181,7 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 }
 
 func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, sessions *session.Manager, group session.Group) error {
-	leave, err := w.pulling.takeOf(ctx, group)
+	leave, err := w.transfers.takeOf(ctx, group)
 	if err != nil {
 		return err
 	}

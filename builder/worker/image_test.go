@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
@@ -97,25 +98,29 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
 }
 
-func TestOnlySoManyImagesOfAClientArePulledAtOnce(t *testing.T) {
+func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
 	w, server := workerOf(t)
-	pulling, goOn := make(chan struct{}, 100), make(chan struct{})
+	transferring, goOn := make(chan struct{}, 100), make(chan struct{})
 	server.Before = func(procedure string) {
-		if procedure == "PullImage" {
-			pulling <- struct{}{}
+		if procedure == "PullImage" || procedure == "PushImage" {
+			transferring <- struct{}{}
 			<-goOn
 		}
 	}
 	var all sync.WaitGroup
-	for at := range maxPulling + 5 {
+	export := &imageExport{imageExporter: &imageExporter{worker: w}}
+	name, err := reference.ParseNormalizedNamed("pushed:1")
+	assert.NilError(t, err)
+	for at := range maxTransfers {
 		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, nil, nil) })
+		all.Go(func() { _, _ = export.pushImage(t.Context(), name, "") })
 	}
-	for range maxPulling {
-		<-pulling
+	for range maxTransfers {
+		<-transferring
 	}
 	select {
-	case <-pulling:
-		t.Error("one more is pulled")
+	case <-transferring:
+		t.Error("one more is pulled or pushed")
 	case <-time.After(50 * time.Millisecond):
 	}
 	close(goOn)

@@ -54,9 +54,9 @@ const maxRunning = 8
 // itself. BuildKit ends one that does not begin to talk for ten seconds.
 const maxTalking = 64
 
-// maxPulling bounds the images that a client's builds have the backend pull at once: a silent registry has a connection
-// of it for each.
-const maxPulling = 4
+// maxTransfers bounds the images that a client's builds have the backend pull and push at once: a silent registry has a
+// connection of it for each.
+const maxTransfers = 4
 
 // buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
@@ -85,7 +85,8 @@ type Worker struct {
 	gitProxy *gitProxy
 	running  slots // of steps
 	talking  slots // of containers of frontends
-	pulling  slots // of images
+	// Of images, from and to registries.
+	transfers slots
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
@@ -114,7 +115,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, pulling: slots{size: maxPulling}, caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {

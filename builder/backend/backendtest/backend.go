@@ -171,6 +171,12 @@ func (b *Backend) PullImage(_ context.Context, _ *connect.Request[backendv1.Pull
 	return stream.Send(&backendv1.PullImageResponse{Message: &backendv1.PullImageResponse_End{End: &backendv1.PullEnd{}}})
 }
 
+// PushImage pushes nothing.
+func (b *Backend) PushImage(_ context.Context, _ *connect.Request[backendv1.PushImageRequest], stream *connect.ServerStream[backendv1.PushImageResponse]) error {
+	b.Before("PushImage")
+	return stream.Send(&backendv1.PushImageResponse{Message: &backendv1.PushImageResponse_End{End: &backendv1.PushEnd{}}})
+}
+
 // GetInfo returns an empty response.
 func (b *Backend) GetInfo(context.Context, *connect.Request[backendv1.GetInfoRequest]) (*connect.Response[backendv1.GetInfoResponse], error) {
 	return connect.NewResponse(&backendv1.GetInfoResponse{}), nil
