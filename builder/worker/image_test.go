@@ -108,12 +108,13 @@ func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
 		}
 	}
 	var all sync.WaitGroup
-	export := &imageExport{imageExporter: &imageExporter{worker: w}}
+	_, sessions, client, _ := sending(t)
+	export := &imageExport{imageExporter: &imageExporter{worker: w, sessions: sessions}}
 	name, err := reference.ParseNormalizedNamed("pushed:1")
 	assert.NilError(t, err)
 	for at := range maxTransfers {
-		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, nil, nil) })
-		all.Go(func() { _, _ = export.pushImage(t.Context(), name, "") })
+		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, sessions, session.NewGroup(client.ID())) })
+		all.Go(func() { _, _ = export.pushImage(t.Context(), name, client.ID()) })
 	}
 	for range maxTransfers {
 		<-transferring
