@@ -15,6 +15,8 @@ import (
 
 	"connectrpc.com/connect"
 	"golang.org/x/net/http2"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1/agentv1connect"
 	backendv1 "github.com/sockerless/sockerless/proto/gen/sockerless/backend/v1"
@@ -27,6 +29,9 @@ const Label = "sockerless.build"
 // containerIDKey is the metadata key of the container for a relay.
 const containerIDKey = "sockerless-container-id"
 
+// maxImages bounds the images that the backend describes at once: each description has up to half a mebibyte.
+const maxImages = 16
+
 // Client is a connection to one backend, which may restart: calls that are safe to repeat are repeated then. It is safe
 // for concurrent use.
 type Client struct {
@@ -36,6 +41,10 @@ type Client struct {
 	System     backendv1connect.SystemServiceClient
 	// uploads sends calls in the form that the backend reads without copying: Connect's without compression.
 	uploads backendv1connect.ImageServiceClient
+
+	// Bound the answers that the backend makes at once: it makes all that it is asked for in one turn of its event loop.
+	images, volumes *semaphore.Weighted
+	lists           singleflight.Group
 
 	socket string
 	mu     sync.Mutex
@@ -48,7 +57,9 @@ func Dial(address string) (*Client, error) {
 	if !ok {
 		return nil, fmt.Errorf("the backend's address must be unix:///path, not %q", address)
 	}
-	client := &Client{socket: socket, dialed: map[string]*http.Client{}}
+	client := &Client{
+		images: semaphore.NewWeighted(maxImages), volumes: semaphore.NewWeighted(1), socket: socket, dialed: map[string]*http.Client{},
+	}
 	over := client.over(socket)
 	options := []connect.ClientOption{connect.WithGRPC(), connect.WithInterceptors(connect.UnaryInterceptorFunc(waitingForRestarts))}
 	client.Containers = backendv1connect.NewContainerServiceClient(over, baseURL, options...)

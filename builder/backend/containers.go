@@ -56,8 +56,27 @@ func (c *Client) HasVolume(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// VolumesOf lists the volumes with a name prefix.
+// VolumesOf lists the volumes with a name prefix. Those who ask while others are being listed share the next list.
 func (c *Client) VolumesOf(ctx context.Context, prefix string) ([]string, error) {
+	shared := context.WithoutCancel(ctx)
+	listed := c.lists.DoChan(prefix, func() (any, error) {
+		if err := c.volumes.Acquire(shared, 1); err != nil {
+			return nil, err
+		}
+		defer c.volumes.Release(1)
+		c.lists.Forget(prefix) // This list may lack what was made before somebody else asks.
+		return c.listVolumes(shared, prefix)
+	})
+	select {
+	case list := <-listed:
+		names, _ := list.Val.([]string)
+		return names, list.Err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (c *Client) listVolumes(ctx context.Context, prefix string) ([]string, error) {
 	response, err := c.Volumes.ListVolumes(ctx, connect.NewRequest(&backendv1.ListVolumesRequest{
 		Filters: map[string]*backendv1.StringList{"name": {Values: []string{prefix}}},
 	}))

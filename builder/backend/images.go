@@ -247,6 +247,10 @@ func endArchive(ctx context.Context, stream *loadStream, isWhole func() bool) er
 
 // Image returns the backend's description of an image; a missing one is an error with code not-found.
 func (c *Client) Image(ctx context.Context, reference string) (*backendv1.ImageDetail, error) {
+	if c.images.Acquire(ctx, 1) != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer c.images.Release(1)
 	response, err := c.Images.InspectImage(ctx, connect.NewRequest(&backendv1.InspectImageRequest{Image: reference}))
 	if err != nil {
 		return nil, err
@@ -341,6 +345,10 @@ func (w *chunkWriter) Flush() error {
 
 // ImageConfig returns an image's configuration, byte for byte.
 func (c *Client) ImageConfig(ctx context.Context, id string) ([]byte, error) {
+	if c.images.Acquire(ctx, 1) != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer c.images.Release(1)
 	response, err := c.Images.GetImageConfig(ctx, connect.NewRequest(&backendv1.GetImageConfigRequest{Image: id}))
 	if err != nil {
 		return nil, err

@@ -156,7 +156,13 @@ func (s *step) fillCache(ctx context.Context, volume, image, directory string) e
 	return nil
 }
 
+// cacheVolumePrefix is that of the names of all cache mounts' volumes, and cacheVolumeLength the length of an ID's.
+const (
+	cacheVolumePrefix = "sockerless-build-"
+	cacheVolumeLength = len(cacheVolumePrefix) + 24
+)
+
 // cacheVolume is the prefix of the names of an ID's volumes.
 func cacheVolume(id string) string {
-	return "sockerless-build-" + digest.FromString(id).Encoded()[:24]
+	return (cacheVolumePrefix + digest.FromString(id).Encoded())[:cacheVolumeLength]
 }

@@ -70,7 +70,7 @@ func (o *execOp) Exec(ctx context.Context, job solver.JobContext, inputs []solve
 	if o.op.Security == pb.SecurityMode_INSECURE {
 		return nil, errors.New("sockerless: RUN --security=insecure is not implemented by the builder: no step is privileged")
 	}
-	leave, err := o.worker.running.take(ctx, sessionsOf(job.Session())[0])
+	leave, err := o.worker.running.takeOf(ctx, job.Session())
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -265,14 +266,34 @@ func TestACacheThatAStepHasIsNotEmptied(t *testing.T) {
 	}
 }
 
+func TestVolumesAreListedOnceHoweverManyCachesAreEmptied(t *testing.T) {
+	w, server := workerOf(t)
+	ids := map[string]bool{}
+	server.Volumes = map[string]bool{"sockerless-build": false, "other": false}
+	for at := range 100 {
+		ids[fmt.Sprint(at)] = true
+		server.Volumes[cacheVolume(fmt.Sprint(at))] = false
+	}
+	lists := 0
+	server.Before = func(procedure string) {
+		if procedure == "ListVolumes" {
+			lists++
+		}
+	}
+	must(t, w.PruneCacheMounts(t.Context(), ids))
+	assert.Check(t, lists == 1 && len(server.Volumes) == 2, "%d lists, left %v", lists, server.Volumes)
+}
+
 func TestACacheThatIsBeingEmptiedIsWaitedFor(t *testing.T) {
 	w, server := workerOf(t)
 	volume := cacheVolume("id")
 	server.Volumes = map[string]bool{volume: false}
 	removing, goOn := make(chan struct{}), make(chan struct{})
-	server.Before = func(string) {
-		close(removing)
-		<-goOn
+	server.Before = func(procedure string) {
+		if procedure == "RemoveVolume" {
+			close(removing)
+			<-goOn
+		}
 	}
 	pruned := make(chan error, 1)
 	go func() { pruned <- w.PruneCacheMounts(context.Background(), map[string]bool{"id": true}) }()

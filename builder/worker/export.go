@@ -389,6 +389,11 @@ func withLayers(history []ocispecs.History, times []time.Time) []ocispecs.Histor
 }
 
 func (e *imageExport) pushImage(ctx context.Context, named reference.Named, sessionID string) (string, error) {
+	leave, err := e.worker.transfers.take(ctx, sessionID)
+	if err != nil {
+		return "", err
+	}
+	defer leave()
 	credentials, err := credentialsFor(ctx, named, e.sessions, session.NewGroup(sessionID))
 	if err != nil {
 		return "", err

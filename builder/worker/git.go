@@ -82,7 +82,7 @@ func (t *gitTurns) take(ctx context.Context, remote string, job solver.JobContex
 	}
 	leaveClient := func() {}
 	if job != nil {
-		if leaveClient, err = t.clients.take(ctx, sessionsOf(job.Session())[0]); err != nil {
+		if leaveClient, err = t.clients.takeOf(ctx, job.Session()); err != nil {
 			leaveRemote()
 			return nil, err
 		}

@@ -82,7 +82,7 @@ func (s *httpSource) ResolveMetadata(ctx context.Context, id *http.HTTPIdentifie
 
 // begin waits until a client's builds may download one more file, and passes their sessions to the transport.
 func (s *httpSource) begin(ctx context.Context, sessions *session.Manager, group session.Group) (context.Context, func(), error) {
-	leave, err := s.clients.take(ctx, sessionsOf(group)[0])
+	leave, err := s.clients.takeOf(ctx, group)
 	return context.WithValue(ForBuilds(ctx, group), sendersOfBuild{}, &senders{sessions, group}), leave, err
 }
 
@@ -281,19 +281,30 @@ func newDialer(silence, patience, grace time.Duration, places int64) *dialer {
 // progressBytes is how much a connection moves to make progress: a server may send a byte now and then for ever.
 const progressBytes = 16 << 10
 
-// makePlace closes the connection that has made no progress for longest, if that is longer than the grace, or returns the
-// time until it will be.
-func (d *dialer) makePlace() time.Duration {
+// makePlace closes the connection that has made no progress for longest, if that is longer than the grace, or else one of
+// the session that has most, if it keeps as many as the session that waits will have; or it returns the time until one has
+// made none for that long.
+func (d *dialer) makePlace(session string) time.Duration {
 	d.mu.Lock()
-	var oldest *impatientConn
+	of := map[string]int{}
+	for each := range d.conns {
+		of[each.session]++
+	}
+	var oldest, surplus *impatientConn
 	for each := range d.conns {
 		if oldest == nil || each.progressed.Before(oldest.progressed) {
 			oldest = each
+		}
+		if surplus == nil || of[each.session] > of[surplus.session] || each.session == surplus.session && each.progressed.Before(surplus.progressed) {
+			surplus = each
 		}
 	}
 	left := d.grace
 	if oldest != nil {
 		left -= time.Since(oldest.progressed)
+	}
+	if left > 0 && surplus != nil && of[surplus.session] > of[session]+1 {
+		oldest, left = surplus, 0
 	}
 	if left <= 0 {
 		delete(d.conns, oldest)
@@ -306,10 +317,9 @@ func (d *dialer) makePlace() time.Duration {
 	return left
 }
 
-// wait takes a place.
-func (d *dialer) wait(ctx context.Context) error {
-	builds, _ := ctx.Value(buildsOfContext{}).([]string)
-	leave, err := d.sessions.take(ctx, cmp.Or(builds...))
+// wait takes a place for a session.
+func (d *dialer) wait(ctx context.Context, session string) error {
+	leave, err := d.sessions.take(ctx, session)
 	if err != nil {
 		return err
 	}
@@ -320,7 +330,7 @@ func (d *dialer) wait(ctx context.Context) error {
 	}
 	defer leaveFirst()
 	for !d.places.TryAcquire(1) {
-		until, cancel := context.WithTimeout(ctx, d.makePlace())
+		until, cancel := context.WithTimeout(ctx, d.makePlace(session))
 		err := d.places.Acquire(until, 1)
 		cancel()
 		if err == nil {
@@ -336,7 +346,9 @@ func (d *dialer) wait(ctx context.Context) error {
 func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
 	defer cancel()
-	if err := d.wait(waiting); err != nil {
+	builds, _ := ctx.Value(buildsOfContext{}).([]string)
+	session := cmp.Or(builds...)
+	if err := d.wait(waiting, session); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -354,7 +366,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 	if err != nil {
 		return nil, err
 	}
-	made := &impatientConn{Conn: conn, dialer: d, progressed: time.Now()}
+	made := &impatientConn{Conn: conn, dialer: d, session: session, progressed: time.Now()}
 	made.leave = sync.OnceFunc(func() {
 		d.mu.Lock()
 		delete(d.conns, made)
@@ -371,7 +383,8 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 // its end.
 type impatientConn struct {
 	net.Conn
-	dialer *dialer
+	dialer  *dialer
+	session string
 	// The last progress, and the bytes since.
 	progressed time.Time
 	moved      int
@@ -397,7 +410,7 @@ func (c *impatientConn) Read(into []byte) (int, error) {
 type gaveWay struct{}
 
 func (gaveWay) Error() string {
-	return "the connection moved too little, and gave way to one that waited"
+	return "the connection moved too little, or was one of too many of its client, and gave way to one that waited"
 }
 func (gaveWay) Is(target error) bool { return target == net.ErrClosed }
 

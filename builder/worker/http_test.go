@@ -372,8 +372,41 @@ func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
 	assert.Check(t, is.ErrorIs(err, gaveWay{}), "the one of a byte now and then")
 	_, err = busy.Write([]byte{0})
 	assert.Check(t, err, "the busy one")
-	if left := bounded.makePlace(); left <= 0 || bounded.places.TryAcquire(1) {
+	if left := bounded.makePlace(""); left <= 0 || bounded.places.TryAcquire(1) {
 		t.Error("a connection within its grace gave way")
+	}
+}
+
+func TestAConnectionOfTheSessionThatHasMostGivesWay(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := newDialer(time.Minute, 200*time.Millisecond, time.Hour, 3)
+	dial := func(session string) (net.Conn, error) {
+		ctx := context.WithValue(t.Context(), buildsOfContext{}, []string{session})
+		conn, err := bounded.DialContext(ctx, "tcp", listener.Addr().String())
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return conn, err
+	}
+	var many []net.Conn
+	for range 3 {
+		conn, err := dial("many")
+		must(t, err)
+		many = append(many, conn)
+	}
+	_, err = dial("another")
+	must(t, err)
+	_, err = many[0].Write([]byte{0})
+	assert.Check(t, is.ErrorIs(err, gaveWay{}), "the one that has moved something least recently")
+	for _, session := range []string{"another", "many"} {
+		_, err = dial(session)
+		assert.Check(t, is.ErrorContains(err, "too many connections to the web"), "%q has its share", session)
+	}
+	for _, each := range many[1:] {
+		_, err = each.Write([]byte{0})
+		must(t, err)
 	}
 }
 

@@ -181,6 +181,11 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 }
 
 func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, sessions *session.Manager, group session.Group) error {
+	leave, err := w.transfers.takeOf(ctx, group)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	credentials, err := credentialsFor(ctx, named, sessions, group)
 	if err != nil {
 		return err

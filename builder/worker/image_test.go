@@ -2,10 +2,14 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/distribution/reference"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	digest "github.com/opencontainers/go-digest"
@@ -92,4 +96,34 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	pulled = baseImage("second")
 	_, err := instance.Snapshot(context.Background(), aJob{})
 	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
+}
+
+func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
+	w, server := workerOf(t)
+	transferring, goOn := make(chan struct{}, 100), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "PullImage" || procedure == "PushImage" {
+			transferring <- struct{}{}
+			<-goOn
+		}
+	}
+	var all sync.WaitGroup
+	_, sessions, client, _ := sending(t)
+	export := &imageExport{imageExporter: &imageExporter{worker: w, sessions: sessions}}
+	name, err := reference.ParseNormalizedNamed("pushed:1")
+	assert.NilError(t, err)
+	for at := range maxTransfers {
+		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, sessions, session.NewGroup(client.ID())) })
+		all.Go(func() { _, _ = export.pushImage(t.Context(), name, client.ID()) })
+	}
+	for range maxTransfers {
+		<-transferring
+	}
+	select {
+	case <-transferring:
+		t.Error("one more is pulled or pushed")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(goOn)
+	all.Wait()
 }

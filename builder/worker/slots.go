@@ -3,7 +3,9 @@ package worker
 import (
 	"context"
 	"sync"
+	"time"
 
+	"github.com/moby/buildkit/session"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -32,6 +34,39 @@ func (s *slots) take(ctx context.Context, session string) (func(), error) {
 		own.free.Release(1)
 		s.leave(session)
 	}, nil
+}
+
+// sharedPoll is how often who waits for a slot looks whose work it is by now.
+const sharedPoll = time.Second
+
+// takeOf is take for any session of a group: who shares work with a client that has no slot free has it done by his own.
+// BuildKit names a group's sessions in a random order, the first of them at once.
+func (s *slots) takeOf(ctx context.Context, group session.Group) (func(), error) {
+	for {
+		session := firstOf(group)
+		if session == "" {
+			return s.take(ctx, session)
+		}
+		waiting, cancel := context.WithTimeout(ctx, sharedPoll)
+		leave, err := s.take(waiting, session)
+		cancel()
+		if err == nil {
+			return leave, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// firstOf returns a session of a group; "": it has none.
+func firstOf(group session.Group) string {
+	if group != nil {
+		if all := group.SessionIterator(); all != nil {
+			return all.NextSession()
+		}
+	}
+	return ""
 }
 
 func (s *slots) enter(session string) *slotsOf {

@@ -3,8 +3,10 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
+	"github.com/moby/buildkit/session"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 )
@@ -41,4 +43,42 @@ func TestSlotsAreASessionsOwn(t *testing.T) {
 	if len(all.of) != 0 {
 		t.Errorf("left are %v", all.of)
 	}
+}
+
+// sharedWork is a group that others join.
+type sharedWork struct {
+	of *atomic.Pointer[session.Group]
+}
+
+func (w sharedWork) SessionIterator() session.Iterator { return (*w.of.Load()).SessionIterator() }
+
+func TestSharedWorkTakesASlotOfAnyOfItsSessions(t *testing.T) {
+	all := &slots{size: 1}
+	leave, err := all.take(t.Context(), "of sleepers")
+	must(t, err)
+	defer leave()
+	alone, joined := session.NewGroup("of sleepers"), session.NewGroup("another", "of sleepers")
+	work := sharedWork{&atomic.Pointer[session.Group]{}}
+	work.of.Store(&alone)
+	taken := make(chan error, 1)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	go func() {
+		leave, err := all.takeOf(ctx, work)
+		if err == nil {
+			leave()
+		}
+		taken <- err
+	}()
+	for users := 0; users < 2; {
+		all.mu.Lock()
+		users = all.of["of sleepers"].users
+		all.mu.Unlock()
+	}
+	work.of.Store(&joined)
+	assert.Check(t, <-taken)
+	cause := errors.New("the build is cancelled")
+	cancel(cause)
+	_, err = all.takeOf(ctx, alone)
+	assert.Check(t, is.ErrorIs(err, cause))
 }

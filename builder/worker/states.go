@@ -189,7 +189,7 @@ func (s *states) commit(ctx context.Context, container string, mountPoints []str
 // a prune has removed, together.
 const (
 	maxDescription  = 4 << 10
-	maxDescriptions = 8 << 20
+	maxDescriptions = 2 << 20
 )
 
 func shortened(text string, most int) string {

@@ -3,6 +3,7 @@ package worker
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -480,7 +481,7 @@ func TestTheDescriptionsOfAListAndOfAPruneAreBoundedTogether(t *testing.T) {
 	assert.NilError(t, s.db.Update(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(recordsBucket)
 		for at := range states {
-			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat("x", 2*maxDescriptions/states))
+			data := fmt.Appendf(nil, `{"id":"%d","description":"%s"}`, at, strings.Repeat(`\u0001`, 2*maxDescriptions/states))
 			if err := bucket.Put(fmt.Append(nil, at), data); err != nil {
 				return err
 			}
@@ -498,6 +499,9 @@ func TestTheDescriptionsOfAListAndOfAPruneAreBoundedTogether(t *testing.T) {
 	for _, info := range gone {
 		removed += len(info.Description) - len("…")
 	}
+	// The frontend parses a list in one turn of its event loop.
+	answer, err := json.Marshal(infos)
+	assert.Check(t, err == nil && len(answer) <= 16<<20, "an answer of %d bytes, %v", len(answer), err)
 	assert.Check(t, len(infos) == states && listed <= maxDescriptions, "%d states with %d bytes", len(infos), listed)
 	assert.Check(t, len(gone) == states && removed <= maxDescriptions, "%d states with %d bytes", len(gone), removed)
 }

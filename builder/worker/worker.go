@@ -54,6 +54,10 @@ const maxRunning = 8
 // itself. BuildKit ends one that does not begin to talk for ten seconds.
 const maxTalking = 64
 
+// maxTransfers bounds the images that a client's builds have the backend pull and push at once: a silent registry has a
+// connection of it for each.
+const maxTransfers = 4
+
 // buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
 
@@ -81,6 +85,8 @@ type Worker struct {
 	gitProxy *gitProxy
 	running  slots // of steps
 	talking  slots // of containers of frontends
+	// Of images, from and to registries.
+	transfers slots
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
@@ -109,7 +115,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	if err := os.RemoveAll(w.scratch); err != nil {
@@ -351,12 +357,16 @@ func (w *Worker) Exporter(name string, sessions *session.Manager) (exporter.Expo
 // uses, or is about to mount, stays.
 func (w *Worker) PruneCacheMounts(ctx context.Context, ids map[string]bool) error {
 	w.removals.waitForAll(ctx)
+	isWanted := map[string]bool{}
 	for id := range ids {
-		volumes, err := w.backend.VolumesOf(ctx, cacheVolume(id))
-		if err != nil {
-			return backend.Plain(err)
-		}
-		for _, volume := range volumes {
+		isWanted[cacheVolume(id)] = true
+	}
+	volumes, err := w.backend.VolumesOf(ctx, cacheVolumePrefix)
+	if err != nil {
+		return backend.Plain(err)
+	}
+	for _, volume := range volumes {
+		if isWanted[volume[:min(len(volume), cacheVolumeLength)]] {
 			if err := w.pruneCache(ctx, volume); err != nil {
 				return backend.Plain(err)
 			}

@@ -112,6 +112,7 @@ func Start(t *testing.T) (*Backend, *backend.Client) {
 
 // ListVolumes ignores filters.
 func (b *Backend) ListVolumes(context.Context, *connect.Request[backendv1.ListVolumesRequest]) (*connect.Response[backendv1.ListVolumesResponse], error) {
+	b.Before("ListVolumes")
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	answer := &backendv1.ListVolumesResponse{}
@@ -168,6 +169,12 @@ func (b *Backend) Name(name string, image *backendv1.ImageDetail) {
 func (b *Backend) PullImage(_ context.Context, _ *connect.Request[backendv1.PullImageRequest], stream *connect.ServerStream[backendv1.PullImageResponse]) error {
 	b.Before("PullImage")
 	return stream.Send(&backendv1.PullImageResponse{Message: &backendv1.PullImageResponse_End{End: &backendv1.PullEnd{}}})
+}
+
+// PushImage pushes nothing.
+func (b *Backend) PushImage(_ context.Context, _ *connect.Request[backendv1.PushImageRequest], stream *connect.ServerStream[backendv1.PushImageResponse]) error {
+	b.Before("PushImage")
+	return stream.Send(&backendv1.PushImageResponse{Message: &backendv1.PushImageResponse_End{End: &backendv1.PushEnd{}}})
 }
 
 // GetInfo returns an empty response.
