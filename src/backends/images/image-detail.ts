@@ -4,7 +4,7 @@ import { create } from "@bufbuild/protobuf";
 import { type ImageDetail, ImageDetailSchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImageConfig } from "./image-config.ts";
-import { familiarString, parseNamed } from "./reference.ts";
+import { familiarForms } from "./reference.ts";
 
 /** The description of an image. */
 export function describeImage(
@@ -13,11 +13,10 @@ export function describeImage(
   parentId: string,
   driver: string,
 ): ImageDetail {
-  const familiar = (reference: string): string => familiarString(parseNamed(reference));
   return create(ImageDetailSchema, {
     id: record.id,
-    repoTags: record.names.map(familiar),
-    repoDigests: record.digests.map(familiar),
+    repoTags: record.names.map((name) => familiarForms(name).text),
+    repoDigests: record.digests.map((digest) => familiarForms(digest).text),
     ...(config.created === undefined ? {} : { created: config.created }),
     comment: config.comment,
     author: config.author,

@@ -6,7 +6,7 @@ import { systemError } from "../../common/errors.ts";
 import { type ImageHistoryEntry, ImageHistoryEntrySchema } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ImageConfig } from "./image-config.ts";
-import { familiarString, parseNamed } from "./reference.ts";
+import { familiarForms } from "./reference.ts";
 
 /**
  * The history of an image. Steps without an image here only have the text of the history.
@@ -39,7 +39,7 @@ export function historyOf(
     const entry = newestFirst[index];
     if (entry !== undefined) {
       entry.id = image.id;
-      entry.tags = image.names.map((name) => familiarString(parseNamed(name)));
+      entry.tags = image.names.map((name) => familiarForms(name).text);
     }
   }
   return newestFirst;
