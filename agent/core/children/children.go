@@ -141,7 +141,7 @@ func (r *Reaper) Adopt(pid int) (*Child, error) {
 	}
 	ended, gone := r.orphans[pid]
 	delete(r.orphans, pid)
-	// One that lives has the number of an orphan that was not adopted.
+	// If it lives, a status kept under its number is that of an earlier process.
 	err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 	if err != nil && !gone {
 		return nil, fmt.Errorf("adopt process %d: %w", pid, err)

@@ -21,8 +21,8 @@ const (
 	// udpIdle is how long an association lives without a datagram; dockerd's
 	// value.
 	udpIdle = 90 * time.Second
-	// udpClients bounds the associations of one port: many clients ask once, each
-	// time from another port.
+	// udpClients bounds the associations of one port; of more, the one that has been
+	// silent for longest gives way.
 	udpClients  = 1024
 	maxDatagram = 64 << 10
 )

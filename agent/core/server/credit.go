@@ -15,7 +15,8 @@ const (
 	// quarter, so that a client always has the rest.
 	streamCredit     = streamWindow / 4
 	connectionCredit = connectionWindow / 4
-	// localCredit is half of the smaller window, of which a quarter takes many packets.
+	// localCredit is half of a local window: returned by quarters, it would take twice
+	// the packets.
 	localCredit = localWindow / 2
 )
 
@@ -39,7 +40,7 @@ type creditConn struct {
 	out        []byte
 }
 
-// HoldCredit wraps a connection to be served by a server of NewServer.
+// HoldCredit wraps a connection to be served by a server of NewServer, not of ForLocal.
 func HoldCredit(conn net.Conn) net.Conn { return &creditConn{Conn: conn, most: streamCredit} }
 
 func (c *creditConn) Write(p []byte) (int, error) {

@@ -120,7 +120,8 @@ func WithPings(server *http.Server) *http.Server {
 }
 
 // ForLocal makes a server hold less for each call: its clients are on this machine.
-// Connections are those of a Buffered listener, or hold back no credit.
+// Its connections come from a Buffered listener or are plain: HoldCredit would hold
+// back more than this window.
 func ForLocal(server *http.Server) *http.Server {
 	server.HTTP2.MaxReceiveBufferPerStream = localWindow
 	return server

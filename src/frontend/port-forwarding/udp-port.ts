@@ -23,7 +23,7 @@ export type OpenFlow = (answer: (datagram: Uint8Array) => void, ended: () => voi
 const idleMs = 90_000;
 /** Maximum flows of one port: many clients ask once, each time from another port. */
 const maxFlows = 1024;
-/** How long a flow has been silent that ends for another one. */
+/** How long a flow must have been silent to end for another one. */
 const leastSilenceMs = 1_000;
 /** Bytes of a port's answers that wait for a slow link; further ones are dropped. */
 const mostUnsent = 256 * 1024;
