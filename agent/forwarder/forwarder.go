@@ -65,7 +65,7 @@ type answer struct {
 // Main is `sockerless-agent forwarder`. It returns the exit code once the
 // frontend is gone, its connections are passed on, and no client waits.
 func Main([]string) int {
-	// Its work is short and in turns: waking a second thread costs more than that does.
+	// Its work comes in short turns: to wake a second thread would cost more than the work.
 	runtime.GOMAXPROCS(1)
 	var f *forwarder
 	code := nodechannel.Run("no connections can be handed on", func(channel *nodechannel.Channel) (err error) {

@@ -87,8 +87,6 @@ func (f *forwarder) readLog(ctx context.Context, headers map[string]string, l *l
 
 // openLog asks the backend for the agent that serves a log.
 func (f *forwarder) openLog(ctx context.Context, headers map[string]string, l *logCall) (*openedLog, error) {
-	ctx, cancel := context.WithTimeout(at(ctx, l.Backend), acceptance)
-	defer cancel()
 	call := connect.NewRequest(&l.Open)
 	for name, value := range headers {
 		call.Header().Set(name, value)
@@ -96,7 +94,7 @@ func (f *forwarder) openLog(ctx context.Context, headers map[string]string, l *l
 	const procedure = "http://backend/sockerless.backend.v1.ContainerService/OpenLogs"
 	client := connect.NewClient[json.RawMessage, openedLog](f, procedure,
 		connect.WithCodec(jsonCodec{}), connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHTTPGet())
-	answer, err := client.CallUnary(ctx, call)
+	answer, err := client.CallUnary(at(ctx, l.Backend), call)
 	if err != nil {
 		return nil, err
 	}
@@ -123,9 +121,9 @@ func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, log
 	}
 	lost := time.AfterFunc(silence, cancel)
 	defer lost.Stop()
-	const url = "http://agent" + agentv1connect.AgentServiceLogsProcedure
+	const procedure = "http://agent" + agentv1connect.AgentServiceLogsProcedure
 	// The service's generated client would prepare every other call too.
-	client := connect.NewClient[agentv1.LogsRequest, agentv1.LogsResponse](f, url, connect.WithGRPC())
+	client := connect.NewClient[agentv1.LogsRequest, agentv1.LogsResponse](f, procedure, connect.WithGRPC())
 	responses, err := client.CallServerStream(ctx, call)
 	if err != nil {
 		return err

@@ -1,6 +1,6 @@
 /**
- * Admission control: bounds on open requests and on requests in progress. Each kind has a share of the process's
- * descriptors of its own, so that no kind starves another. Admitted requests wait for a slot in order of arrival; since
+ * Admission control: bounds on open requests and on requests in progress. Each kind has a share of the clients'
+ * connections of its own, so that no kind starves another. Admitted requests wait for a slot in order of arrival; since
  * a connection has one request under way, clients take turns.
  *
  * Why: every request in progress costs time of the single thread, here and in the backend. Thousands that begin
@@ -84,7 +84,7 @@ export class TooManyRequests extends SockerlessError {
 /** Admits requests. */
 export class Admission {
   readonly #limits: AdmissionLimits;
-  /** Requests of all kinds must leave some of them to others. */
+  /** Most connections of clients; all kinds together take three quarters of them. */
   readonly #connections: number;
   readonly #slots: Slots;
   readonly #yielding = new Yielding();

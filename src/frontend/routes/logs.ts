@@ -47,7 +47,7 @@ async function getContainersLogs(context: ReplyContext): Promise<void> {
   );
 }
 
-/** The forwarder's log, if it is read from an agent on this machine. */
+/** The call by which the forwarder reads a log; it refuses one whose agent is not on this machine. */
 async function heldLog(context: RequestContext): Promise<HeldCall | undefined> {
   const { query, parameters, services } = context;
   const { request, details } = logsQueryOf(query);

@@ -2,8 +2,9 @@
  * Hand-over of clients' connections: the agent beside a local container holds the bytes and takes over the client's
  * unix socket. The forwarder, a separate process, passes the descriptor on, as Node can pass one only to a child. Only
  * this module decides which connections are handed over, before a route runs ({@link HandOver.mayHandOver}) and by the
- * location of the bytes ({@link HandOver.mayTake}); all others go through the workers. For those the forwarder detects
- * when the answer's header was read ({@link HandOver.isRead}).
+ * location of the bytes ({@link HandOver.mayTake}), which for a log the forwarder looks at: it refuses one that is
+ * elsewhere. All others go through the workers. For those the forwarder detects when the answer's header was read
+ * ({@link HandOver.isRead}).
  */
 import type { IncomingMessage } from "node:http";
 import { connect, Socket } from "node:net";
