@@ -36,7 +36,7 @@ export interface BackendReach {
 /** Targets that the frontend can dial, with its credentials towards agents. */
 export class AgentTargets {
   readonly #relay: Pick<DialTarget, "address" | "credentials">;
-  /** Of calls, which share them: thousands may be made at once, and a TLS handshake takes this thread milliseconds. */
+  /** Shared by calls: thousands may be made at once, and a TLS handshake takes this thread milliseconds. */
   readonly #connections = new ConnectionPool(usualWindow, false);
   /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
   readonly #key: string;
