@@ -113,7 +113,9 @@ func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
 	name, err := reference.ParseNormalizedNamed("pushed:1")
 	assert.NilError(t, err)
 	for at := range maxTransfers {
-		all.Go(func() { _, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, sessions, session.NewGroup(client.ID())) })
+		all.Go(func() {
+			_, _ = w.ensureImage(t.Context(), fmt.Sprintf("base:%d", at), false, sessions, session.NewGroup(client.ID()))
+		})
 		all.Go(func() { _, _ = export.pushImage(t.Context(), name, client.ID()) })
 	}
 	for range maxTransfers {
