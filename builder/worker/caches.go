@@ -156,7 +156,8 @@ func (s *step) fillCache(ctx context.Context, volume, image, directory string) e
 	return nil
 }
 
-// cacheVolumePrefix is that of the names of all cache mounts' volumes, and cacheVolumeLength the length of an ID's.
+// cacheVolumePrefix is that of the names of all cache mounts' volumes, and cacheVolumeLength the length of what
+// cacheVolume returns.
 const (
 	cacheVolumePrefix = "sockerless-build-"
 	cacheVolumeLength = len(cacheVolumePrefix) + 24
