@@ -152,7 +152,7 @@ func (s *step) fillCache(ctx context.Context, volume, image, directory string) e
 	if err != nil {
 		return backend.Plain(err)
 	}
-	w.removeBehind(sessionsOf(s.job.Session()), id)
+	w.removeBehind(SessionsOf(s.job.Session()), id)
 	return nil
 }
 

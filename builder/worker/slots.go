@@ -56,7 +56,7 @@ const sharedPoll = time.Second
 // takeOf is take for any session of a group, so work that several clients share needs a slot of one of them only.
 func (s *slots) takeOf(ctx context.Context, group session.Group) (func(), error) {
 	for {
-		sessions := sessionsOf(group)
+		sessions := SessionsOf(group)
 		for _, each := range sessions {
 			if leave := s.tryTake(each); leave != nil {
 				return leave, nil
