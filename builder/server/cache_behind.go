@@ -20,6 +20,8 @@ import (
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/time/rate"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 const (
@@ -131,7 +133,7 @@ type importerBehind struct {
 
 func (i *importerBehind) Resolve(ctx context.Context, _ ocispecs.Descriptor, id string, w bkworker.Worker) (solver.CacheManager, error) {
 	started := time.Now()
-	made := newCacheBehind(id, i.all.get(sessionOf(i.group)), func(failure error) { tellImport(ctx, id, started, failure) })
+	made := newCacheBehind(id, i.all.get(worker.SessionsOf(i.group)[0]), func(failure error) { tellImport(ctx, id, started, failure) })
 	go func() {
 		defer close(made.described)
 		importer, desc, err := i.resolve(ctx, i.group, i.attributes)
@@ -143,13 +145,6 @@ func (i *importerBehind) Resolve(ctx context.Context, _ ocispecs.Descriptor, id 
 		}
 	}()
 	return made, nil
-}
-
-func sessionOf(group session.Group) string {
-	if group == nil {
-		return ""
-	}
-	return group.SessionIterator().NextSession()
 }
 
 // tellImport tells the build's client of a failure, in BuildKit's own vertex of the import, which has ended.

@@ -152,11 +152,12 @@ func (s *step) fillCache(ctx context.Context, volume, image, directory string) e
 	if err != nil {
 		return backend.Plain(err)
 	}
-	w.removeBehind(sessionsOf(s.job.Session()), id)
+	w.removeBehind(SessionsOf(s.job.Session()), id)
 	return nil
 }
 
-// cacheVolumePrefix is that of the names of all cache mounts' volumes, and cacheVolumeLength the length of an ID's.
+// cacheVolumePrefix is that of the names of all cache mounts' volumes, and cacheVolumeLength the length of what
+// cacheVolume returns.
 const (
 	cacheVolumePrefix = "sockerless-build-"
 	cacheVolumeLength = len(cacheVolumePrefix) + 24

@@ -143,7 +143,7 @@ func (f frontends) imageOf(ctx context.Context, root executor.Mount) (image, ses
 	if !ok {
 		return "", "", nil, fmt.Errorf("sockerless: a container of a frontend on a %T is not implemented by the builder", mounted)
 	}
-	session = sessionsOf(on.group)[0]
+	session = SessionsOf(on.group)[0]
 	if on.base != nil {
 		return on.base.id, session, func(context.Context) error { return nil }, nil
 	}

@@ -269,33 +269,35 @@ type dialer struct {
 
 	mu    sync.Mutex
 	conns map[*impatientConn]struct{}
+	// The places of each session, those of its dials too.
+	held map[string]int
 }
 
 func newDialer(silence, patience, grace time.Duration, places int64) *dialer {
 	return &dialer{
 		silence: silence, patience: patience, grace: grace, places: semaphore.NewWeighted(places),
-		sessions: slots{size: 1}, first: slots{size: 1}, conns: map[*impatientConn]struct{}{},
+		sessions: slots{size: 1}, first: slots{size: 1}, conns: map[*impatientConn]struct{}{}, held: map[string]int{},
 	}
 }
 
 // progressBytes is how much a connection moves to make progress: a server may send a byte now and then for ever.
 const progressBytes = 16 << 10
 
-// makePlace closes the connection that has made no progress for longest, if that is longer than the grace, or else one of
-// the session that has most, if it keeps as many as the session that waits will have; or it returns the time until one has
-// made none for that long.
+// makePlace closes the connection without progress for longest, if for the grace at least; else one of the session that has
+// most places, if it then still has as many as the waiting one. If none gives way it returns the time until one has made no
+// progress for the grace.
 func (d *dialer) makePlace(session string) time.Duration {
 	d.mu.Lock()
-	of := map[string]int{}
-	for each := range d.conns {
-		of[each.session]++
+	most := 0
+	for _, places := range d.held {
+		most = max(most, places)
 	}
 	var oldest, surplus *impatientConn
 	for each := range d.conns {
 		if oldest == nil || each.progressed.Before(oldest.progressed) {
 			oldest = each
 		}
-		if surplus == nil || of[each.session] > of[surplus.session] || each.session == surplus.session && each.progressed.Before(surplus.progressed) {
+		if d.held[each.session] == most && (surplus == nil || each.progressed.Before(surplus.progressed)) {
 			surplus = each
 		}
 	}
@@ -303,7 +305,7 @@ func (d *dialer) makePlace(session string) time.Duration {
 	if oldest != nil {
 		left -= time.Since(oldest.progressed)
 	}
-	if left > 0 && surplus != nil && of[surplus.session] > of[session]+1 {
+	if left > 0 && surplus != nil && most > d.held[session]+1 {
 		oldest, left = surplus, 0
 	}
 	if left <= 0 {
@@ -334,13 +336,26 @@ func (d *dialer) wait(ctx context.Context, session string) error {
 		err := d.places.Acquire(until, 1)
 		cancel()
 		if err == nil {
-			return nil
+			break
 		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held[session]++
 	return nil
+}
+
+// leave gives a session's place back.
+func (d *dialer) leave(session string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held[session]--; d.held[session] == 0 {
+		delete(d.held, session)
+	}
+	d.places.Release(1)
 }
 
 func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
@@ -353,7 +368,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 	}
 	defer func() {
 		if err != nil {
-			d.places.Release(1)
+			d.leave(session)
 		}
 	}()
 	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
@@ -371,7 +386,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 		d.mu.Lock()
 		delete(d.conns, made)
 		d.mu.Unlock()
-		d.places.Release(1)
+		d.leave(session)
 	})
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -410,7 +425,7 @@ func (c *impatientConn) Read(into []byte) (int, error) {
 type gaveWay struct{}
 
 func (gaveWay) Error() string {
-	return "the connection moved too little, or was one of too many of its client, and gave way to one that waited"
+	return "the builder's web connections are all taken: this one moved too little, or its build had most, and it was closed for one that waited"
 }
 func (gaveWay) Is(target error) bool { return target == net.ErrClosed }
 

@@ -410,6 +410,40 @@ func TestAConnectionOfTheSessionThatHasMostGivesWay(t *testing.T) {
 	}
 }
 
+func TestPlacesOfDialsCountForTheirSession(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := newDialer(time.Minute, 50*time.Millisecond, time.Hour, 5)
+	dial := func(session string) (net.Conn, error) {
+		return bounded.DialContext(context.WithValue(t.Context(), buildsOfContext{}, []string{session}), "tcp", listener.Addr().String())
+	}
+	var moving []net.Conn
+	for range 2 {
+		conn, err := dial("ordinary")
+		must(t, err)
+		moving = append(moving, conn)
+	}
+	for range 3 {
+		must(t, bounded.wait(t.Context(), "dialing"))
+	}
+	for _, session := range []string{"dialing", "third"} {
+		_, err = dial(session)
+		assert.Check(t, is.ErrorContains(err, "too many connections to the web"), session)
+	}
+	for _, each := range moving {
+		_, err = each.Write([]byte{0})
+		assert.Check(t, err, "not of the session that has most")
+		must(t, each.Close())
+	}
+	for range 3 {
+		bounded.leave("dialing")
+	}
+	if len(bounded.held) != 0 || !bounded.places.TryAcquire(5) {
+		t.Errorf("held are %v", bounded.held)
+	}
+}
+
 func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)

@@ -166,7 +166,7 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 	}
 	image, err := w.backend.Image(ctx, wanted)
 	if anew || backend.Is(err, connect.CodeNotFound) {
-		if pullErr := w.pull(ctx, named, wanted, sessions, group); pullErr != nil {
+		if pullErr := w.pull(ctx, named, wanted, anew, sessions, group); pullErr != nil {
 			return nil, fmt.Errorf("%s: %w", name, pullErr)
 		}
 		image, err = w.backend.Image(ctx, wanted)
@@ -180,12 +180,17 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 	return image, nil
 }
 
-func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, sessions *session.Manager, group session.Group) error {
+func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, anew bool, sessions *session.Manager, group session.Group) error {
 	leave, err := w.transfers.takeOf(ctx, group)
 	if err != nil {
 		return err
 	}
 	defer leave()
+	if !anew { // Another stage may have pulled it during the wait.
+		if _, err := w.backend.Image(ctx, wanted); !backend.Is(err, connect.CodeNotFound) {
+			return backend.Plain(err)
+		}
+	}
 	credentials, err := credentialsFor(ctx, named, sessions, group)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -128,4 +129,39 @@ func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
 	}
 	close(goOn)
 	all.Wait()
+}
+
+func TestAnImageThatWasPulledDuringTheWaitForASlotIsNotPulledAgain(t *testing.T) {
+	w, server := workerOf(t)
+	var pulls atomic.Int32
+	server.Before = func(procedure string) {
+		if procedure == "PullImage" {
+			pulls.Add(1)
+			server.Name(baseName, baseImage("first"))
+		}
+	}
+	var leaves []func()
+	for range maxTransfers {
+		leave, err := w.transfers.take(t.Context(), "")
+		assert.NilError(t, err)
+		leaves = append(leaves, leave)
+	}
+	const stages = 30
+	var all sync.WaitGroup
+	for range stages {
+		all.Go(func() {
+			_, err := w.ensureImage(t.Context(), baseName, false, nil, nil)
+			assert.Check(t, err)
+		})
+	}
+	for users := 0; users < maxTransfers+stages; {
+		w.transfers.mu.Lock()
+		users = w.transfers.of[""].users
+		w.transfers.mu.Unlock()
+	}
+	for _, leave := range leaves {
+		leave()
+	}
+	all.Wait()
+	assert.Check(t, pulls.Load() <= maxTransfers, "%d pulls", pulls.Load())
 }

@@ -131,8 +131,8 @@ func (r *removals) of(isWanted func(builds []string) bool) (wanted []chan struct
 	return wanted
 }
 
-// sessionsOf returns the builds of a group by their clients' sessions; "" is a build without a session.
-func sessionsOf(group session.Group) []string {
+// SessionsOf returns the builds of a group by their clients' sessions; "" is a build without a session.
+func SessionsOf(group session.Group) []string {
 	var all []string
 	if group != nil {
 		for iterator := group.SessionIterator(); iterator != nil; {
@@ -153,5 +153,5 @@ type buildsOfContext struct{}
 
 // ForBuilds marks a context with the builds for which containers read files, or the web is asked.
 func ForBuilds(ctx context.Context, group session.Group) context.Context {
-	return context.WithValue(ctx, buildsOfContext{}, sessionsOf(group))
+	return context.WithValue(ctx, buildsOfContext{}, SessionsOf(group))
 }

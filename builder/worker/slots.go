@@ -30,25 +30,40 @@ func (s *slots) take(ctx context.Context, session string) (func(), error) {
 		s.leave(session)
 		return nil, context.Cause(ctx)
 	}
+	return s.giving(own, session), nil
+}
+
+// tryTake is take without a wait; nil: none is free.
+func (s *slots) tryTake(session string) func() {
+	own := s.enter(session)
+	if !own.free.TryAcquire(1) {
+		s.leave(session)
+		return nil
+	}
+	return s.giving(own, session)
+}
+
+func (s *slots) giving(own *slotsOf, session string) func() {
 	return func() {
 		own.free.Release(1)
 		s.leave(session)
-	}, nil
+	}
 }
 
 // sharedPoll is how often who waits for a slot looks whose work it is by now.
 const sharedPoll = time.Second
 
-// takeOf is take for any session of a group: who shares work with a client that has no slot free has it done by his own.
-// BuildKit names a group's sessions in a random order, the first of them at once.
+// takeOf is take for any session of a group, so work that several clients share needs a slot of one of them only.
 func (s *slots) takeOf(ctx context.Context, group session.Group) (func(), error) {
 	for {
-		session := firstOf(group)
-		if session == "" {
-			return s.take(ctx, session)
+		sessions := SessionsOf(group)
+		for _, each := range sessions {
+			if leave := s.tryTake(each); leave != nil {
+				return leave, nil
+			}
 		}
 		waiting, cancel := context.WithTimeout(ctx, sharedPoll)
-		leave, err := s.take(waiting, session)
+		leave, err := s.take(waiting, sessions[0])
 		cancel()
 		if err == nil {
 			return leave, nil
@@ -57,16 +72,6 @@ func (s *slots) takeOf(ctx context.Context, group session.Group) (func(), error)
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-// firstOf returns a session of a group; "": it has none.
-func firstOf(group session.Group) string {
-	if group != nil {
-		if all := group.SessionIterator(); all != nil {
-			return all.NextSession()
-		}
-	}
-	return ""
 }
 
 func (s *slots) enter(session string) *slotsOf {

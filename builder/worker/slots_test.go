@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 
@@ -53,32 +54,53 @@ type sharedWork struct {
 func (w sharedWork) SessionIterator() session.Iterator { return (*w.of.Load()).SessionIterator() }
 
 func TestSharedWorkTakesASlotOfAnyOfItsSessions(t *testing.T) {
-	all := &slots{size: 1}
-	leave, err := all.take(t.Context(), "of sleepers")
-	must(t, err)
-	defer leave()
-	alone, joined := session.NewGroup("of sleepers"), session.NewGroup("another", "of sleepers")
-	work := sharedWork{&atomic.Pointer[session.Group]{}}
-	work.of.Store(&alone)
-	taken := make(chan error, 1)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
-	go func() {
-		leave, err := all.takeOf(ctx, work)
-		if err == nil {
-			leave()
+	for _, first := range []string{"of sleepers", ""} {
+		all := &slots{size: 1}
+		leave, err := all.take(t.Context(), first)
+		must(t, err)
+		defer leave()
+		alone, joined := session.NewGroup(first), session.NewGroup("another", "of sleepers")
+		work := sharedWork{&atomic.Pointer[session.Group]{}}
+		work.of.Store(&alone)
+		taken := make(chan error, 1)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*sharedPoll)
+		defer cancel()
+		go func() {
+			leave, err := all.takeOf(ctx, work)
+			if err == nil {
+				leave()
+			}
+			taken <- err
+		}()
+		for users := 0; users < 2; {
+			all.mu.Lock()
+			users = all.of[first].users
+			all.mu.Unlock()
 		}
-		taken <- err
-	}()
-	for users := 0; users < 2; {
-		all.mu.Lock()
-		users = all.of["of sleepers"].users
-		all.mu.Unlock()
+		work.of.Store(&joined)
+		assert.Check(t, <-taken, "%q", first)
+		cause := errors.New("the build is cancelled")
+		cancelled, cancelIt := context.WithCancelCause(t.Context())
+		cancelIt(cause)
+		_, err = all.takeOf(cancelled, alone)
+		assert.Check(t, is.ErrorIs(err, cause))
 	}
-	work.of.Store(&joined)
-	assert.Check(t, <-taken)
-	cause := errors.New("the build is cancelled")
-	cancel(cause)
-	_, err = all.takeOf(ctx, alone)
-	assert.Check(t, is.ErrorIs(err, cause))
+}
+
+func TestSharedWorkLooksForAFreeSlotOfAllItsSessionsAtOnce(t *testing.T) {
+	all := &slots{size: 1}
+	var sessions []string
+	for at := range 100 {
+		name := fmt.Sprint("of sleepers ", at)
+		leave, err := all.take(t.Context(), name)
+		must(t, err)
+		defer leave()
+		sessions = append(sessions, name)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*sharedPoll)
+	defer cancel()
+	leave, err := all.takeOf(ctx, session.NewGroup(append(sessions, "another")...))
+	must(t, err)
+	leave()
+	assert.Check(t, is.Len(all.of, len(sessions)))
 }

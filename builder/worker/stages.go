@@ -38,7 +38,7 @@ func (s *step) stage() (_ stage, ok bool) {
 	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
-	build := sessionsOf(s.job.Session())[0]
+	build := SessionsOf(s.job.Session())[0]
 	settings, err := proto.MarshalOptions{Deterministic: true}.Marshal(s.host)
 	return stage{build, s.config.Hostname + "/" + string(settings)}, build != "" && err == nil
 }
@@ -57,7 +57,7 @@ func (s *step) continued(ctx context.Context) (id string, ok bool) {
 	if s.worker.backend.ContinueContainer(ctx, left.container, left.state.ID, s.root.id, s.config, s.secrets) == nil {
 		return left.container, true
 	}
-	s.worker.removeBehind(sessionsOf(s.job.Session()), left.container)
+	s.worker.removeBehind(SessionsOf(s.job.Session()), left.container)
 	return "", false
 }
 
@@ -67,7 +67,7 @@ func (s *step) leave(state record, container string) bool {
 	if !ok {
 		return false
 	}
-	all, builds := &s.worker.stages, sessionsOf(s.job.Session())
+	all, builds := &s.worker.stages, SessionsOf(s.job.Session())
 	if surplus := all.leave(waiting{container, at, state}); surplus != "" {
 		s.worker.removeBehind(builds, surplus)
 	}

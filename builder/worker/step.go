@@ -162,7 +162,7 @@ func (s *step) takeContainer(ctx context.Context) error {
 		}
 		if err := s.worker.backend.RemoveContainer(ctx, s.container); err != nil {
 			Warn("remove the container of a step", err) // The step has ended nevertheless.
-			s.worker.removeBehind(sessionsOf(s.job.Session()), s.container)
+			s.worker.removeBehind(SessionsOf(s.job.Session()), s.container)
 		}
 		return nil
 	})
@@ -234,7 +234,7 @@ func (s *step) removeBehind(container string) bool {
 	if len(s.atEnd) > 1 {
 		return false
 	}
-	s.worker.removeBehind(sessionsOf(s.job.Session()), container)
+	s.worker.removeBehind(SessionsOf(s.job.Session()), container)
 	return true
 }
 

@@ -54,8 +54,8 @@ const maxRunning = 8
 // itself. BuildKit ends one that does not begin to talk for ten seconds.
 const maxTalking = 64
 
-// maxTransfers bounds the images that a client's builds have the backend pull and push at once: a silent registry has a
-// connection of it for each.
+// maxTransfers bounds the images that a client's builds have the backend pull and push at once: each holds a connection of
+// the backend while its registry is silent.
 const maxTransfers = 4
 
 // buildkitVersion is the module's version, by which clients know its features.
@@ -81,12 +81,11 @@ type Worker struct {
 	git        *gitSource
 	downloads  *httpSource
 	// How this process, and git, access the web.
-	web      nethttp.RoundTripper
-	gitProxy *gitProxy
-	running  slots // of steps
-	talking  slots // of containers of frontends
-	// Of images, from and to registries.
-	transfers slots
+	web       nethttp.RoundTripper
+	gitProxy  *gitProxy
+	running   slots // of steps
+	talking   slots // of containers of frontends
+	transfers slots // of images that are pulled and pushed
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
