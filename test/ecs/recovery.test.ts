@@ -344,34 +344,45 @@ describe("a backend that is killed", () => {
       ]);
       assert.equal(code, 0, errorText);
     };
-    const containers = { policy: "--restart=always", plain: "--restart=no" };
-    for (const [name, restart] of Object.entries(containers)) {
+    const taken = ["policy", "plain", "reused"];
+    const all = [...taken, "left"];
+    for (const name of all) {
+      const restart = `--restart=${name === "policy" ? "always" : "no"}`;
       await daemon.ok("run", "--detach", `--name=${name}`, restart, "busybox", "sleep", "1000");
     }
     await sockerless("backup", backup);
     for (let times = 0; times < 2; times++) {
-      await daemon.ok("stop", "--time=0", "policy", "plain");
+      await daemon.ok("stop", "--time=0", ...all);
       await until(() => running().length === 0 || undefined);
-      await daemon.ok("start", "policy", "plain");
+      await daemon.ok("start", ...all);
     }
+    await daemon.ok("restart", "--time=0", "reused"); // Its task, which lingers, is tagged with the start before.
     const names = () => running().map(({ state }) => state.taskArn);
     const since = names();
-    for (const name of Object.keys(containers)) {
+    for (const name of taken) {
       await daemon.ok("exec", name, "sh", "-c", "echo written >/file");
     }
     await daemon.shutDown();
     await rm(daemon.stateDir, { recursive: true });
     await sockerless("restore", backup);
     await daemon.launch();
-    assert.match((await daemon.docker("start", "plain")).errorText, /start 3 of the container runs in arn:/);
-    await daemon.ok("start", "plain");
-    for (const name of Object.keys(containers)) {
+    for (const [name, last] of [
+      ["plain", 3],
+      ["reused", 4],
+    ] as const) {
+      for (let start = 2; start < last; start++) {
+        const { errorText } = await daemon.docker("start", name);
+        assert.match(errorText, new RegExp(`start ${last} of the container, .*; this is start ${start}: `));
+      }
+      await daemon.ok("start", name);
+    }
+    for (const name of taken) {
       await until(
         async () => (await daemon.docker("exec", name, "cat", "/file")).text === "written" || undefined,
       );
     }
     assert.deepEqual(names(), since);
-    await daemon.ok("rm", "--force", "policy", "plain");
+    await daemon.ok("rm", "--force", ...all);
     await until(() => running().length === 0 || undefined);
   });
 

@@ -38,11 +38,14 @@ describe("a place without the pods of a state", () => {
       instance = "sockerless/0123456789abcdef",
       server = "https://one",
       pods = [],
+      listed = 200,
     }: {
       readonly hasRunning?: boolean;
       readonly instance?: string | undefined;
       readonly server?: string;
       readonly pods?: readonly V1Pod[];
+      /** The status of the list of pods. */
+      readonly listed?: number;
     },
     act: (tasks: CloudTasks) => Promise<T>,
   ): Promise<T | string> {
@@ -54,13 +57,12 @@ describe("a place without the pods of a state", () => {
         response.end(JSON.stringify({ kind: "Status", code: 404, message: "no such pod" }));
         return;
       }
-      const refusal = typeof namespace === "number" && !isList ? namespace : undefined;
-      const body = isList
+      const status = isList ? listed : typeof namespace === "number" ? namespace : 200;
+      const there = isList
         ? { items: pods, metadata: { resourceVersion: "1" } }
-        : refusal === undefined
-          ? { metadata: { name: "docker", uid: namespace } }
-          : { kind: "Status", code: refusal, message: "no" };
-      response.writeHead(refusal ?? 200, { "content-type": "application/json" });
+        : { metadata: { name: "docker", uid: namespace } };
+      const body = status === 200 ? there : { kind: "Status", code: status, message: "no" };
+      response.writeHead(status, { "content-type": "application/json" });
       response.end(JSON.stringify(body));
     };
     const clock = new ManualClock();
@@ -99,6 +101,14 @@ describe("a place without the pods of a state", () => {
       assert.match(await look(other, true), /run in another namespace than docker at http/);
     }
     assert.equal(await look("one", true), "missing");
+  });
+
+  it("is told to be another one where its pods may not be listed", async () => {
+    assert.equal(await look("one", true), "missing");
+    const listless = (namespace: string) =>
+      begun(namespace, { listed: 403 }, (tasks) => tasks.describe([task], AbortSignal.timeout(5_000)));
+    assert.match(String(await listless("two")), /run in another namespace than docker at http/);
+    assert.match(String(await listless("one")), /list pods: no/);
   });
 
   it("tells nothing of them to another instance, also where it may not be read", async () => {

@@ -156,6 +156,7 @@ describe("a backend that is started again", () => {
     const [volume] = bench.state.volumes.values();
     assert.ok(volume?.anonymous);
     await bench.state.commit((change) => change.volumes.put({ ...volume, phase: Phase.CREATING }));
+    await assert.rejects(bench.volumes.removeVolume({ name: volume.name }), /no such volume/);
     await bench.stopBackend();
     await bench.startBackend();
     await bench.engine.context.background.settle();

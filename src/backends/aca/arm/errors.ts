@@ -177,8 +177,8 @@ function loginOf(error: unknown): FailedLogin {
   };
 }
 
-/** Retryable, as credentials may be renewed and clocks set meanwhile. */
-function isRefusedLogin({ code }: AzureError): boolean {
+/** Whether Entra ID has refused the login: retryable, as credentials may be renewed and clocks set meanwhile. */
+export function isRefusedLogin({ code }: AzureError): boolean {
   return code.startsWith("AADSTS");
 }
 

@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import type { Job } from "@azure/arm-appcontainers";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { capturedLogger } from "../../cloud/testing/captured-logger.ts";
 import { AzureError } from "../arm/errors.ts";
 import { orphanedJobs } from "../orphans.ts";
@@ -126,5 +127,25 @@ describe("a job that Azure does not have", () => {
       look(environmentIn("before")),
       /the job job was made in \/subscriptions\/s\/resourcegroups\/before/,
     );
+  });
+});
+
+describe("a look at a job", () => {
+  it("is refused where a right is missing, not where the credentials are not taken for a while", async () => {
+    for (const [statusCode, isRefused] of [
+      [401, false],
+      [403, true],
+    ] as const) {
+      const refuse = () => Promise.reject(new AzureError("JobExecution", { statusCode, message: "no" }));
+      const azure = { call: refuse } as unknown as ContainerJobsOptions["azure"];
+      const jobs = new ContainerJobs({
+        ...{ azure, clock: new ManualClock(), logger: capturedLogger().logger, instance },
+        ...{ resourceGroup: "g", environmentId: "e", registryPassword: undefined },
+        ...{ secretOf: () => "", isOnBooks: () => true, isContainer: () => true, containerTimeMs: 1 },
+        ...{ environmentOf: () => undefined, ended() {}, failed() {} },
+      });
+      const look = jobs.describe(["job/execution"], AbortSignal.timeout(5_000));
+      await assert.rejects(look, (error) => isRefusal(error) === isRefused);
+    }
   });
 });

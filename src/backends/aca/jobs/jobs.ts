@@ -9,7 +9,7 @@ import type { CloudTasks, TaskAnswer, TaskView } from "../../cloud/contract/clou
 import type { Claimant } from "../../cloud/contract/prepared-tasks.ts";
 import { endsUnreported } from "../../driver/ready-made-roles.ts";
 import type { AzureClients } from "../arm/clients.ts";
-import { AzureError, isMissing, isUntold, UntoldOutcome } from "../arm/errors.ts";
+import { AzureError, isMissing, isRefusedLogin, isUntold, UntoldOutcome } from "../arm/errors.ts";
 import {
   containerTag,
   firstJobName,
@@ -456,6 +456,10 @@ export class ContainerJobs implements CloudTasks {
       if (isMissing(error)) {
         this.#refuseElsewhere(name.job, error);
         return undefined;
+      }
+      if (error instanceof AzureError && (error.status === 401 || isRefusedLogin(error))) {
+        // As no refusal, after which a silent task is stopped in time: by then the credentials may be taken again.
+        throw systemError(error.message, error);
       }
       throw error;
     }

@@ -13,7 +13,7 @@ import type { State } from "../../state/state.ts";
 import { LinesLate } from "../contract/cloud-log.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
-import { end, release, resumeDepartures } from "./endings.ts";
+import { end, release, remove, resumeDepartures } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
 import { TaskBook } from "./task-book.ts";
@@ -326,6 +326,40 @@ describe("a start that came to nothing", () => {
       assert.deepEqual(stopped, typeof late === "object" ? [late.task] : []);
       assert.equal(tasks.get(containerId)?.phase, TaskPhase.GONE);
       assert.equal(await unanswered.answerTo(containerId), "none");
+    });
+  }
+});
+
+describe("a removed container of which a later task runs than the state knew", () => {
+  for (const [what, refused, left] of [
+    ["has that stopped before its record is forgotten", undefined, []],
+    ["stays where the cloud refuses that", new Error("refused"), [containerId]],
+  ] as const) {
+    it(what, async () => {
+      const done: string[] = [];
+      const later = new Map([[containerId, "task/2"]]);
+      const tasks = new Map([[containerId, create(TaskRecordSchema, { ...serving, phase: TaskPhase.GONE })]]);
+      const changes = { tasks: { delete: (id: string) => void tasks.delete(id) } };
+      const commit = async (change: (tables: object) => void): Promise<void> => change(changes);
+      const context = {
+        ...{ later, clock: new ManualClock() },
+        book: new TaskBook({ tasks, commit } as unknown as State, testCloud()),
+        departures: {
+          expect: (task: string) => void done.push(`expects ${task}`),
+          async stop(task: string) {
+            if (refused !== undefined) {
+              throw refused;
+            }
+            done.push(`stops ${task}`);
+          },
+        },
+        stored: { remove: async () => void done.push("removes what is stored") },
+      } as unknown as TaskContext;
+      const removed = remove(context, containerId);
+      await (refused === undefined ? removed : assert.rejects(removed, refused));
+      const all = ["expects task/2", "stops task/2", "removes what is stored"];
+      assert.deepEqual(done, refused === undefined ? all : all.slice(0, 1));
+      assert.deepEqual([[...tasks.keys()], [...later.keys()]], [left, left]);
     });
   }
 });

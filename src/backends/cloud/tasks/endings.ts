@@ -103,9 +103,24 @@ export async function remove(context: TaskContext, containerId: string): Promise
   } else if (task !== undefined && task.phase !== TaskPhase.GONE) {
     await sendAway(context, task);
   }
+  await endLater(context, containerId, "the container is removed");
   await context.stored.remove(containerId);
   if (task !== undefined) {
     await context.book.forget(containerId);
+  }
+}
+
+/** Ends the task, if any, of a later start than the state knew. */
+export async function endLater(
+  { clock, departures, later }: TaskContext,
+  containerId: string,
+  reason: string,
+): Promise<void> {
+  const task = later.get(containerId);
+  if (task !== undefined) {
+    departures.expect(task, clock.nowMs(), () => Promise.resolve());
+    await departures.stop(task, reason);
+    later.delete(containerId);
   }
 }
 

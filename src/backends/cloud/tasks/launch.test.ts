@@ -10,7 +10,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
-import type { AgentFinder } from "../contract/agent-finder.ts";
+import type { AgentFinder, TaskPlace } from "../contract/agent-finder.ts";
 import { agentsDialled, directTraffic } from "../../driver/ready-made-roles.ts";
 import { TaskAgents } from "../agents/task-agents.ts";
 import type { CloudAuthority } from "../authority/authority.ts";
@@ -314,39 +314,99 @@ describe("a start", () => {
     assert.deepEqual([address, agentPin, phase], ["rendezvous", pin, TaskPhase.SERVING]);
   });
 
-  it("takes up its task that an older state does not know, and makes none beside that of a later start", async () => {
+  describe("whose state is older than the cloud", () => {
     const pin = new Uint8Array(32).fill(1);
     const finder = {
       addressOf: ({ address }: { address: string }) => ({ kind: "unix", path: address }),
       containerAddressOf: () => "",
       await: async () => ({ address: "rendezvous", pin }),
     } as unknown as AgentFinder;
-    const since = (view: Partial<TaskView>) =>
-      setUp({
+
+    /** One for which a task of a later start than the state knew runs, whose agent was told another number last. */
+    function since(view: Partial<TaskView>, serves: bigint | "nothing", silences = 0) {
+      const clock = new ManualClock();
+      const stopped: string[] = [];
+      const seenOff: string[] = [];
+      const places: TaskPlace[] = [];
+      const describe = async (_containerId: string, place: TaskPlace) => {
+        places.push(place);
+        if (places.length <= silences) {
+          throw unavailable("it does not answer");
+        }
+        const { record } = workloadSpec({ generation: serves === "nothing" ? 0n : serves });
+        return { address: place.address, pin, record: serves === "nothing" ? undefined : record, images: [] };
+      };
+      const later = new Map([[container, "task/since"]]);
+      const { start, tasks } = setUp({
         ...unhurried,
-        finder,
+        ...{ clock, finder, later },
         cloud: testCloud({ run: async () => ({ task: "task/new" }) }),
-        agents: agentsThatAnswer(new TaskAgents(finder, {} as CloudAuthority, {} as Sealer)),
+        agents: Object.assign(agentsThatAnswer(new TaskAgents(finder, {} as CloudAuthority, {} as Sealer)), {
+          describe,
+        }),
         stored: { applyStaged: () => Promise.resolve() },
-        later: new Map([[container, "task/since"]]),
+        departures: {
+          expect: (task: string) => void seenOff.push(task),
+          stop: async (task: string) => void stopped.push(task),
+        },
         poller: {
-          look: async (task: string) => taskView({ task, containerId: container, ...view }),
+          look: async (task: string) =>
+            taskView({ task, containerId: container, address: "192.0.2.1", ...view }),
           listen(task: string, told: TaskListener) {
             setImmediate(() => told(taskView({ task, address: "rendezvous" })));
             return () => {};
           },
         },
       });
-    const { generation } = workloadSpec().record;
-    assert.equal((await since({ generation }).start()).reference, "task/since");
-    await assert.rejects(since({ generation: generation + 1n }).start(), {
-      kind: "unavailable",
-      message: /^start \d+ of the container runs in task\/since, which the state does not know/,
-    });
-    const ended = { generation: generation + 1n, stopping: true };
-    for (const gone of [ended, { generation: generation - 1n }]) {
-      assert.equal((await since(gone).start()).reference, "task/new");
+      const started = (generation: bigint) => passing(clock, start({}, workloadSpec({ generation })));
+      return { started, tasks, later, stopped, seenOff, places };
     }
+
+    for (const [what, serves] of [
+      ["its agent runs", 5n],
+      ["its agent was never told to run", "nothing"],
+    ] as const) {
+      it(`takes up the task that ${what}, and starts none beside it`, async () => {
+        const generation = serves === "nothing" ? 3n : serves;
+        const { started, tasks, later, stopped, places } = since({ generation: 3n }, serves);
+        const { reference, reused } = await started(generation);
+        assert.deepEqual([reference, reused], ["task/since", serves !== "nothing"]);
+        assert.deepEqual(places, [{ task: "task/since", address: "192.0.2.1" }]);
+        const { phase, launchGeneration, generation: noted, address } = tasks.get(container) ?? {};
+        assert.deepEqual([phase, launchGeneration, noted], [TaskPhase.SERVING, 3n, generation]);
+        assert.equal(address, "192.0.2.1");
+        assert.deepEqual([later.size, stopped], [0, []]);
+      });
+    }
+
+    it("is refused beside a run of a later start, be its task of this one", async () => {
+      const { started, tasks, later, stopped } = since({ generation: 3n }, 5n);
+      await assert.rejects(started(3n), {
+        kind: "unavailable",
+        message: /^start 5 of the container, which the state does not know, .*task\/since; this is start 3: /,
+      });
+      assert.deepEqual([tasks.size, later.size, stopped], [0, 1, []]);
+    });
+
+    it("has the task of an earlier start end, whose number has passed, and runs in another", async () => {
+      const { started, later, stopped, seenOff } = since({ generation: 3n }, 5n);
+      assert.equal((await started(6n)).reference, "task/new");
+      assert.deepEqual([later.size, stopped, seenOff], [0, ["task/since"], ["task/since"]]);
+    });
+
+    it("waits until the agent tells which start it serves, or its task has ended", async () => {
+      const { started, places, stopped } = since({ generation: 3n }, 5n, 4);
+      assert.equal((await started(5n)).reference, "task/since");
+      assert.equal(places.length, 5);
+      const silent = since({ generation: 3n }, 5n, Infinity);
+      await assert.rejects(silent.started(3n), /start_timeout\): it does not answer$/);
+      assert.deepEqual([stopped, silent.stopped, silent.tasks.size], [[], [], 0]);
+      for (const end of [{ stopping: true }, { stopped: true }]) {
+        const ended = since({ generation: 3n, ...end }, 5n, Infinity);
+        assert.equal((await ended.started(3n)).reference, "task/new");
+        assert.deepEqual(ended.stopped, []);
+      }
+    });
   });
 
   describe("that fails for a reason that passes", () => {

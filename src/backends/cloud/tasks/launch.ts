@@ -1,6 +1,7 @@
 /** Launches a container, up to an agent that waits for its start. */
 import {
   conflict,
+  fromUnknown,
   invalid,
   isErrorKind,
   messageOf,
@@ -8,11 +9,13 @@ import {
   unavailable,
 } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
+import { hasEnded, RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { ClaimFailure, finishClaim, takePrepared } from "../pool/claim.ts";
+import type { Described } from "../agents/task-agents.ts";
 import { awaitAgent } from "./await-agent.ts";
+import { endLater } from "./endings.ts";
 import { tasksOfStart } from "./find-tasks.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { leaveAgent, unmet } from "./lost-agent.ts";
@@ -124,15 +127,14 @@ async function launchOnce(
   { limit, tries, phase }: StartBounds,
 ): Promise<Launched> {
   const { id, generation } = spec.record;
-  const known = context.book.of(id);
+  const bounds = { limit, tries, phase };
+  const known = (await takeUp(context, spec, bounds, { waits, goesOn })) ?? context.book.of(id);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
     const found = await made(context, known, limit, reached); // A crash may have interrupted the start here.
     return found ?? launched(context, known); // The caller determines whether the agent was told to run.
   }
-  const bounds = { limit, tries, phase };
-  const later = await laterTask(context, spec, bounds);
   const isResumed = known?.phase === TaskPhase.UNSPECIFIED && known.launchGeneration === generation;
-  const asked = isResumed ? known : await prepare(context, spec, known, later, bounds);
+  const asked = isResumed ? known : await prepare(context, spec, known, bounds);
   if (asked.phase === TaskPhase.SERVING) {
     await giveFiles(context, asked, limit);
     return launched(context, asked);
@@ -152,36 +154,73 @@ async function launchOnce(
 }
 
 /**
- * The task of this start that runs although the state, which is older, does not know it.
+ * Records the task of this start that runs although the state, which is older, does not know it. The number is the one
+ * that its agent was told last, as a task may have been reused. A task of an earlier start is stopped.
  *
- * @throws unavailable: that of a later start runs, which the start of that number takes up
+ * @throws unavailable: that of a later start runs, which the start of that number takes up; system: its agent has not
+ *   answered within the start's time
  */
-async function laterTask(
+async function takeUp(
   context: TaskContext,
   spec: WorkloadSpec,
   bounds: StartBounds,
-): Promise<string | undefined> {
-  const { cloud, later, poller } = context;
+  { waits, goesOn }: Pick<LaunchProgress, "waits" | "goesOn">,
+): Promise<TaskRecord | undefined> {
+  const { agents, book, cloud, later, poller } = context;
+  const { service } = cloud.names;
   const { id, generation } = spec.record;
-  const task = later.get(id);
-  if (task === undefined) {
-    return undefined;
-  }
-  const view = await stepsOf(
-    context,
-    spec,
-    bounds,
-  )(`${cloud.names.service} does not tell of ${task}`, () => poller.look(task));
-  if (view === "missing" || view.stopping || view.generation < generation) {
+  const told = (reason: string): void => waits(reason, "try");
+  const step = stepsOf(context, spec, bounds);
+  for (let task = later.get(id); task !== undefined; task = later.get(id)) {
+    const asked = task;
+    const view = await step(`${service} does not tell of ${asked}`, () => poller.look(asked));
+    if (view === "missing" || view.stopping || hasEnded(view)) {
+      later.delete(id);
+      return undefined;
+    }
+    let found: Described;
+    try {
+      const place = { task, address: view.address ?? "" };
+      found = await bounds.limit.meanwhile("its agent does not say which start it serves", () =>
+        view.address === undefined
+          ? Promise.reject(unavailable(`${service} does not tell the address of ${asked}`))
+          : agents.describe(id, place),
+      );
+    } catch (error) {
+      if (bounds.limit.signal.aborted) {
+        throw error;
+      }
+      // A start that fails has spent its number: the next one would end what runs.
+      await pauseBeforeAsking(fromUnknown(error), bounds.limit, context, told);
+      goesOn();
+      continue;
+    }
+    const number = found.record?.generation ?? view.generation;
+    if (number > generation) {
+      throw unavailable(
+        `start ${number} of the container, which the state does not know, runs in ${task}; this is start ${generation}: start it again`,
+      );
+    }
+    if (number < generation) {
+      await step(`${service} has not stopped ${asked}`, () =>
+        endLater(context, id, "a later start of the container takes its place"),
+      );
+      return undefined;
+    }
+    await book.noteTask(id, task);
+    const taken = await book.note(id, {
+      ...anew,
+      launchGeneration: view.generation,
+      generation,
+      request: "",
+      address: found.address,
+      agentPin: found.pin,
+      phase: TaskPhase.SERVING,
+    });
     later.delete(id);
-    return undefined;
+    return taken;
   }
-  if (view.generation > generation) {
-    throw unavailable(
-      `start ${view.generation} of the container runs in ${task}, which the state does not know: it is older, and this is start ${generation}; start it again`,
-    );
-  }
-  return task;
+  return undefined;
 }
 
 /** Checks the size of a start, which is sent to the agent in one message. @throws invalid */
@@ -213,14 +252,12 @@ async function timed<T>(
 /**
  * Records the request to the cloud.
  *
- * @param found the task that it has been given before
  * @returns the lingering task of the container's last start, if it can be reused
  */
 async function prepare(
   context: TaskContext,
   spec: WorkloadSpec,
   known: TaskRecord | undefined,
-  found: string | undefined,
   bounds: StartBounds,
 ): Promise<TaskRecord> {
   const { book } = context;
@@ -236,11 +273,11 @@ async function prepare(
   );
   const isTriedAgain = known !== undefined && known.launchGeneration === generation && known.task !== "";
   const request = isTriedAgain ? context.requests.another(made, known.task) : made;
-  if (known !== undefined && found === undefined && (await canServe(context, known, request))) {
+  if (known !== undefined && (await canServe(context, known, request))) {
     return await reuse(context, spec, known);
   }
   await bounds.limit.meanwhile("the task of its last run is still there", () => endLingering(context, known));
-  const asked = await book.note(id, {
+  return await book.note(id, {
     ...anew,
     launchGeneration: generation,
     generation,
@@ -249,7 +286,6 @@ async function prepare(
     task: "",
     prepared: "",
   });
-  return found === undefined ? asked : await book.noteTask(id, found);
 }
 
 /** Reuses the last start's task for this one. */

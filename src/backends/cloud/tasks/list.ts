@@ -180,7 +180,9 @@ async function findOne(
   if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
     context.logger.warn(
       { container: view.containerId, task: view.task },
-      `a task runs that the state, which is ${isLater ? "older" : "damaged"}, does not know; it is left alone`,
+      isLater
+        ? "a task of a later start than the state knows runs; it is left alone"
+        : "a task runs that the state, which is damaged, does not know; it is left alone",
     );
   }
   if (isLater) {

@@ -47,7 +47,10 @@ export interface TaskContext {
   readonly silences: SinceWhen;
   /** Tasks of another authority that the log has told of. */
   readonly toldOfOthers: Set<string>;
-  /** Tasks of later starts than the state knew, by container: none is started beside them. */
+  /**
+   * Tasks of later starts than the state knew, by container: none is started beside them, and the container's removal
+   * ends them.
+   */
   readonly later: Map<string, string>;
   readonly exitKey: Sealer["exitKey"];
   /** This instance's name, which identifies its tasks. */

@@ -203,6 +203,17 @@ describe("the tasks of an instance", () => {
     }
   });
 
+  it("are refused a look where a right is missing, not where the credentials are not taken for a while", async () => {
+    for (const [code, isRefused] of [
+      ["ExpiredTokenException", false],
+      ["UnrecognizedClientException", false],
+      ["AccessDeniedException", true],
+    ] as const) {
+      const { tasks } = setUp({ DescribeTasks: refusing(refusal("ecs", "DescribeTasks", code, "no")) });
+      await assert.rejects(tasks.describe(["1"], signal), (error) => isRefusal(error) === isRefused);
+    }
+  });
+
   it("write to streams of their own", () => {
     const task = "arn:aws:ecs:eu-west-1:123456789012:task/cluster/0123";
     assert.equal(setUp({}).tasks.logStreamOf(task), "sockerless/main/0123");

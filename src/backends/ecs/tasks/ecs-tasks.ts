@@ -25,7 +25,7 @@ import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import type { Prospect } from "../../cloud/contract/start-prospect.ts";
 import { endsUnreported } from "../../driver/ready-made-roles.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { AwsError, isAwsError } from "../aws/errors.ts";
+import { AwsError, isAwsError, mayHaveNewCredentials } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
 import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts";
 import { ownReason } from "./reasons.ts";
@@ -159,6 +159,9 @@ export function ecsTasks({ ecs, cluster, place, instance }: EcsTasksOptions): Cl
         if (isAwsError(error, "ClusterNotFoundException", "InvalidParameterException")) {
           // As no refusal: after one, a task whose agent is silent would be given up in time.
           throw systemError(`${error.message}: ecs.region and the credentials must lead to ${first}`, error);
+        }
+        if (error instanceof AwsError && mayHaveNewCredentials(error)) {
+          throw systemError(error.message, error); // No refusal either: by then others may be given.
         }
         throw error;
       }

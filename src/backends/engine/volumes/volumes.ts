@@ -126,7 +126,7 @@ export async function removeVolume(
     const holder = context.state.volumes.get(name);
     const record = holder !== undefined && admits(holder) ? holder : undefined;
     if (record === undefined || !isMade(record)) {
-      if (record?.phase === Phase.CREATING) {
+      if (record?.phase === Phase.CREATING && !isMounted(context, name)) {
         await finishRemoval(context, record); // It may exist although its creation failed.
       }
       if (force) {

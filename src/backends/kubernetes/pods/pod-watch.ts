@@ -10,6 +10,7 @@ import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
+import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
 import type { KubernetesClient } from "../api/client.ts";
 import { KubernetesError } from "../api/errors.ts";
@@ -182,11 +183,18 @@ export class PodWatch {
     const pages = client.pages("list pods", (page, options) =>
       client.core.listNamespacedPod({ ...page, labelSelector }, options),
     );
-    for await (const { items, metadata } of pages) {
-      for (const pod of items.filter(isOurs)) {
-        found.set(taskOf(pod), partsRead(pod));
+    try {
+      for await (const { items, metadata } of pages) {
+        for (const pod of items.filter(isOurs)) {
+          found.set(taskOf(pod), partsRead(pod));
+        }
+        version = metadata?.resourceVersion ?? "";
       }
-      version = metadata?.resourceVersion ?? "";
+    } catch (error) {
+      if (isRefusal(error)) {
+        await refuse?.(new Set()); // Another place, rather than a missing right, may be the reason.
+      }
+      throw error;
     }
     await refuse?.(found);
     for (const pod of found.values()) {
