@@ -425,7 +425,7 @@ func (c *impatientConn) Read(into []byte) (int, error) {
 type gaveWay struct{}
 
 func (gaveWay) Error() string {
-	return "the builder's web connections are all taken: this one moved too little, or its build had most, and it was closed for one that waited"
+	return "the builder's web connections are all taken: this one moved too little, or the build that opened it had most, and it was closed for one that waited"
 }
 func (gaveWay) Is(target error) bool { return target == net.ErrClosed }
 
