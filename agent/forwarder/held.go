@@ -88,6 +88,15 @@ func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, req
 	return err
 }
 
+// requestOf returns the request of a call that has headers.
+func requestOf[T any](message *T, headers map[string]string) *connect.Request[T] {
+	request := connect.NewRequest(message)
+	for name, value := range headers {
+		request.Header().Set(name, value)
+	}
+	return request
+}
+
 // socketKey is the context key of a call's socket path.
 type socketKey struct{}
 

@@ -87,10 +87,7 @@ func (f *forwarder) readLog(ctx context.Context, headers map[string]string, l *l
 
 // openLog asks the backend for the agent that serves a log.
 func (f *forwarder) openLog(ctx context.Context, headers map[string]string, l *logCall) (*openedLog, error) {
-	call := connect.NewRequest(&l.Open)
-	for name, value := range headers {
-		call.Header().Set(name, value)
-	}
+	call := requestOf(&l.Open, headers)
 	const procedure = "http://backend/sockerless.backend.v1.ContainerService/OpenLogs"
 	client := connect.NewClient[json.RawMessage, openedLog](f, procedure,
 		connect.WithCodec(jsonCodec{}), connect.WithIdempotency(connect.IdempotencyNoSideEffects), connect.WithHTTPGet())
@@ -114,11 +111,8 @@ func detailsPrefix(details map[string]string) string {
 func (f *forwarder) callLogs(ctx context.Context, headers map[string]string, log *openedLog, request *agentv1.LogsRequest, to *client) error {
 	ctx, cancel := context.WithCancel(at(ctx, log.Endpoint.UnixPath))
 	defer cancel()
-	call := connect.NewRequest(request)
+	call := requestOf(request, headers)
 	call.Header().Set(server.ContainerIDKey, log.Endpoint.ContainerID)
-	for name, value := range headers {
-		call.Header().Set(name, value)
-	}
 	lost := time.AfterFunc(silence, cancel)
 	defer lost.Stop()
 	const procedure = "http://agent" + agentv1connect.AgentServiceLogsProcedure

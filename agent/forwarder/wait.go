@@ -129,10 +129,7 @@ func (f *forwarder) ask(ctx context.Context, headers map[string]string, request 
 	defer cancel()
 	silence := time.AfterFunc(time.Until(limit), cancel)
 	defer silence.Stop()
-	call := connect.NewRequest(&request)
-	for name, value := range headers {
-		call.Header().Set(name, value)
-	}
+	call := requestOf(&request, headers)
 	const procedure = "http://backend/sockerless.backend.v1.ContainerService/WaitContainer"
 	client := connect.NewClient[waitRequest, waitResponse](f, procedure, connect.WithCodec(jsonCodec{}))
 	responses, err := client.CallServerStream(ctx, call)
