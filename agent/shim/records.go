@@ -64,12 +64,14 @@ func (e *exitRecords) write(state *agentv1.ContainerState) error {
 		return fmt.Errorf("encode the container's state: %w", err)
 	}
 	spec := e.spec()
-	err = writeJSON(spec.ExitRecord, shimspec.ExitRecord{
+	record, err := shimspec.ExitRecord{
 		Version:     shimspec.Version,
 		ContainerID: spec.ContainerID,
 		Generation:  spec.Generation,
-		State:       encoded,
-	})
+	}.WithState(encoded)
+	if err == nil {
+		err = writeJSON(spec.ExitRecord, record)
+	}
 	faultpoint.Reached("shim.end.recorded")
 	if err == nil {
 		e.syncSoon()

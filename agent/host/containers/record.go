@@ -3,6 +3,7 @@ package containers
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -88,6 +89,10 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 	}
 	if _, err := jsonfile.Read(paths.ExitRecord(), &l.exit); err != nil {
 		return nil, err
+	}
+	if !l.exit.IsWhole() {
+		slog.Warn("a damaged record is not believed", "path", paths.ExitRecord())
+		l.exit = shimspec.ExitRecord{}
 	}
 	if _, err := jsonfile.Read(paths.ReadyRecord(), &l.ready); err != nil {
 		return nil, err

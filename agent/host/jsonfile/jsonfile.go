@@ -6,23 +6,38 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
-// Read returns false if the file is missing or incomplete: a crash of the machine
-// can truncate a file that was not synced.
+// Read returns false if the file is missing, incomplete or damaged: a crash of the
+// machine can truncate a file that was not synced, and a disk can lose a block.
 func Read(path string, value any) (bool, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
+	if err == nil {
+		err = json.Unmarshal(content, value)
+	} else if !isDamage(err) {
 		return false, err
 	}
-	if err := json.Unmarshal(content, value); err != nil {
+	if err != nil {
 		slog.Warn("a damaged record is not believed", "path", path, "error", err)
 		return false, nil
 	}
 	return true, nil
+}
+
+// isDamage reports whether an error is the file's own, and not of this process, which
+// may lack descriptors or memory.
+func isDamage(err error) bool {
+	for _, errno := range []unix.Errno{unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.EISDIR} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // Write replaces the file atomically.

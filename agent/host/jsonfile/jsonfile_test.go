@@ -116,3 +116,17 @@ func TestWhoLeavesWaitsForAMomentOnly(t *testing.T) {
 	close(release)
 	s.Settle(time.Hour)
 }
+
+func TestARecordThatTheDiskHasLostIsNotThere(t *testing.T) {
+	var read int
+	if whole, err := Read(t.TempDir(), &read); whole || err != nil {
+		t.Errorf("a directory: %t, %v", whole, err)
+	}
+	// The first page of this process cannot be read: EIO.
+	if whole, err := Read("/proc/self/mem", &read); whole || err != nil {
+		t.Errorf("a lost block: %t, %v", whole, err)
+	}
+	if whole, err := Read("/proc/self/exe/record", &read); whole || err == nil {
+		t.Errorf("an error of another kind: %t, %v", whole, err)
+	}
+}

@@ -20,14 +20,17 @@ export type ImageAction =
  *
  * @param actorId the image's ID; for a pull its reference
  * @param name value of the attribute `name`
+ * @param events of one change that are as this one
  */
 export function imageEvent(
   action: ImageAction,
   actorId: string,
   name: string,
   config: ImageConfig | undefined,
+  events = 1,
 ): NewEvent {
-  return { type: "image", action, actorId, attributes: { ...eventLabels(config?.config.labels), name } };
+  const labels = eventLabels(config?.config.labels, events);
+  return { type: "image", action, actorId, attributes: { ...labels, name } };
 }
 
 /** The event of a prune. */

@@ -80,7 +80,8 @@ export async function listImages(
         ? dangling !== true || tags.length === 0
         : dangling !== false && !filters.has("reference");
     })
-    .sort((a, b) => compareTimes(b.image.config.created, a.image.config.created))
+    .map((each) => ({ ...each, ns: createdNs(each.image) })) // Each time once: there may be thousands.
+    .sort((a, b) => (a.ns === b.ns ? 0 : a.ns < b.ns ? 1 : -1))
     .map(({ image, tags, digests }) =>
       create(ImageSummarySchema, {
         id: image.record.id,
@@ -132,9 +133,8 @@ function preciseMs(timestamp: Timestamp): number {
   return millisecondsOf(timestamp) + (timestamp.nanos % 1e6) / 1e6;
 }
 
-function compareTimes(a: Timestamp | undefined, b: Timestamp | undefined): number {
-  const [left, right] = [a, b].map((each) => (each === undefined ? 0n : nanosecondsOf(each)));
-  return left === right ? 0 : (left ?? 0n) < (right ?? 0n) ? -1 : 1;
+function createdNs({ config: { created } }: ListedImage): bigint {
+  return created === undefined ? 0n : nanosecondsOf(created);
 }
 
 /** Bytes of the layers that an image has in common with another listed one. */

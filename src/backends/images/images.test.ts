@@ -4,6 +4,7 @@ import { writeFile } from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import path from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -250,6 +251,24 @@ describe("a removal", () => {
     assert.deepEqual([...store.preparer.layers], []);
     assert.deepEqual(store.events(), ["load", "untag", "delete"]);
     assert.equal(images.containers.idOf(id), undefined);
+  });
+
+  it("leaves others a turn before the next one begins", async (context) => {
+    const { store, images } = await storeOf(context, "a:1");
+    for (const name of ["b:1", "c:1", "d:1"]) {
+      await load(store, await image(name), name);
+    }
+    let [most, before] = [0, store.state.images.size];
+    const removals = Promise.all(
+      ["a:1", "b:1", "c:1", "d:1"].map((name) => images.removal.remove(name, false)),
+    );
+    while (before > 0) {
+      await nextTurn();
+      most = Math.max(most, before - store.state.images.size);
+      before = store.state.images.size;
+    }
+    await removals;
+    assert.ok(most <= 2, `${most} in a turn`); // The look of this test is in one of the turns.
   });
 
   it("keeps content that other images need", async (context) => {

@@ -2,6 +2,7 @@
 import type { Clock } from "../../common/clock.ts";
 import type { Logger } from "../../common/logger.ts";
 import { notFound } from "../../common/errors.ts";
+import { Turns } from "../../common/turns.ts";
 import type { Platform, StringList } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { OneAtATime } from "../concurrency/one-at-a-time.ts";
@@ -46,6 +47,8 @@ export interface RemovalParts {
 export class ImageRemoval {
   readonly #parts: RemovalParts;
   readonly #prunes = new OneAtATime();
+  /** Removals that clients ask for: of an image with a thousand names, one takes many milliseconds. */
+  readonly #turns = new Turns(1);
 
   constructor(parts: RemovalParts) {
     this.#parts = parts;
@@ -67,6 +70,7 @@ export class ImageRemoval {
     ofBuild = false,
   ): Promise<RemovedEntry[]> {
     const { catalog, index } = this.#parts;
+    await this.#turns.next();
     const record = platform === undefined ? index.find(reference) : catalog.find(reference, platform);
     if (ofBuild && !record.ofBuild) {
       throw notFound(`No such state of a build: ${reference}`);
@@ -84,7 +88,8 @@ export class ImageRemoval {
     const isParent = index.isParent(record.id);
     const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
     const config = configs.find(record.id);
-    const events = plan.untagged.map(() => imageEvent("untag", record.id, record.id, config));
+    const untag = imageEvent("untag", record.id, record.id, config, plan.untagged.length);
+    const events = plan.untagged.map(() => untag);
     const untagged: RemovedEntry[] = plan.untagged.map((each) => ({
       untagged: familiarString(parseNamed(each)),
     }));

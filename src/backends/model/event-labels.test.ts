@@ -11,3 +11,9 @@ test("an event has all labels of its object, or none if they are long or many to
   const many = Object.fromEntries(Array.from({ length: 1_000 }, (_, n) => [`${n}`, ""]));
   assert.deepEqual(eventLabels(many), {});
 });
+
+test("the events of one change have no labels if all of them are long together", () => {
+  const labels = { a: "x".repeat(30_000) };
+  assert.equal(eventLabels(labels, 30), labels);
+  assert.deepEqual(eventLabels(labels, 40), {});
+});

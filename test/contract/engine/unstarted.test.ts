@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { Phase } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -31,6 +32,21 @@ describe("a container with --rm that was made and not started when the backend d
       [id],
     );
     assert.ok(isThere(other) && isThere(later));
+  });
+
+  it("goes one after the other where there are many", async () => {
+    await Promise.all(Array.from({ length: 8 }, () => bench.createScript("exec sleep 1000", withRm)));
+    await bench.stopBackend();
+    await bench.startBackend();
+    const underWay = (): number =>
+      [...bench.state.containers.values()].filter(({ phase }) => phase === Phase.REMOVING).length;
+    let atFirst: number | undefined;
+    bench.state.events.listen(({ action }) => {
+      atFirst ??= action === "destroy" ? underWay() : undefined;
+    });
+    await clock.advance(60_000);
+    await untilTrue(() => bench.state.containers.size === 0);
+    assert.equal(atFirst, 1);
   });
 
   it("stays when somebody has started it by then, and goes with its end", async () => {

@@ -1,6 +1,7 @@
 /** Removal of `--rm` containers whose client was cut off between creation and start. */
 import { isErrorKind } from "../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
+import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { hostConfigOf, isVisible, stateOf } from "../../../model/records.ts";
 import { removeContainer } from "./remove-container.ts";
@@ -20,25 +21,31 @@ export function removeUnstarted(context: EngineContext): void {
     } catch {
       return; // The next backend gives them the full time again.
     }
-    const still = new Set(unstartedWithRm(context));
-    await Promise.all(ids.filter((id) => still.has(id)).map((id) => removeUnlessStarted(context, id)));
+    // One after the other: the starts of others would wait for thousands of removals at once.
+    for (const id of ids) {
+      if (context.shutdown.aborted) {
+        return;
+      }
+      const what = `remove container ${id}, which was never started`;
+      await context.background.run(what, () => removeUnlessStarted(context, id));
+    }
   });
 }
 
 function unstartedWithRm(context: EngineContext): string[] {
-  return [...context.state.containers.values()]
-    .filter(
-      (record) =>
-        isVisible(record) &&
-        hostConfigOf(record).autoRemove &&
-        stateOf(record).status === ContainerStatus.CREATED,
-    )
-    .map((record) => record.id);
+  return [...context.state.containers.values()].filter(isUnstartedWithRm).map((record) => record.id);
 }
 
-/** Keeps a container that is being started; no error if it is removed meanwhile. */
+function isUnstartedWithRm(record: ContainerRecord): boolean {
+  return (
+    isVisible(record) && hostConfigOf(record).autoRemove && stateOf(record).status === ContainerStatus.CREATED
+  );
+}
+
+/** Keeps a container that is being started, or has been; no error if it is removed meanwhile. */
 async function removeUnlessStarted(context: EngineContext, id: string): Promise<void> {
-  if (context.live.of(id).run.start !== undefined) {
+  const record = context.state.containers.get(id);
+  if (record === undefined || !isUnstartedWithRm(record) || context.live.of(id).run.start !== undefined) {
     return;
   }
   try {
