@@ -650,6 +650,17 @@ describe("a start", () => {
       assert.deepEqual(asked, []);
     });
 
+    it("is not asked for again where the agent that it was taken up from is lost", async () => {
+      const lost = new Map<string, "ends" | "answers again">();
+      const ends = { "task/now": { ...fog, stopped: true, exitCode: 0 } };
+      const known = { ...serving, agentPin: pin, request: "" };
+      const { started, asked, lose } = troubled([], ends, known, lost);
+      await started();
+      lost.set("task/now", "ends");
+      assert.equal(await lose(false), false);
+      assert.deepEqual(asked, []);
+    });
+
     it("fails with the cloud's words where it has tried enough", async () => {
       const answers = ["1", "2", "3"].map((task) => ({ task }));
       const { started, asked } = troubled(answers, { 1: fog, 2: fog, 3: fog });
