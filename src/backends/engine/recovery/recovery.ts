@@ -38,6 +38,7 @@ import { exitOfWorkload } from "../containers/run/lost-container.ts";
 import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
 import { thawAfterCommit } from "../containers/run/pause-container.ts";
 import { resumeRemoval } from "../containers/remove/remove-container.ts";
+import { takeLaterStart } from "../containers/run/later-start.ts";
 import { releaseRun } from "../containers/run/release-run.ts";
 import { recordBegun } from "../containers/start/record-start.ts";
 import { resumeStart } from "../containers/start/resume-start.ts";
@@ -48,6 +49,7 @@ import { reseal } from "../containers/agent/reseal.ts";
 import type { StartWork } from "./start-work.ts";
 import { keepTrying } from "../work/keep-trying.ts";
 import { settleVolume } from "../volumes/volumes.ts";
+import { placedEndpoints } from "../../model/endpoints.ts";
 import {
   hasProcess,
   hostConfigOf,
@@ -56,6 +58,7 @@ import {
   millisecondsOf,
   stateOf,
   timestampOfNs,
+  withFields,
 } from "../../model/records.ts";
 
 /** Creates the predefined networks, and those known networks that the machine has lost. */
@@ -231,10 +234,11 @@ async function recoverLate(
 
 async function recoverEach(
   context: EngineContext,
-  records: readonly ContainerRecord[],
+  known: readonly ContainerRecord[],
   workloads: readonly FoundWorkload[],
 ): Promise<void> {
   const found = new Map(workloads.map((workload) => [workload.containerId, workload]));
+  const records = await Promise.all(known.map((record) => asFound(context, record, found.get(record.id))));
   for (const record of records) {
     if (hasProcess(record) || record.phase === Phase.STARTING) {
       for (const { networkId, ipAddress } of Object.values(record.endpoints)) {
@@ -280,7 +284,12 @@ async function recoverContainer(
       watchContainer(context, live, link);
       await resumeExecs(context, link, record);
       adoptEndpoints(context, live);
-      void reseal(context, record.id); // An earlier process may have died between a change and its report to the agent.
+      void context.background.run(`tell the agent of container ${record.id} how it is now`, async () => {
+        // An earlier process may have died between a change and its report to the agent.
+        if (await reseal(context, record.id)) {
+          await takeLaterStart(context, live, link);
+        }
+      });
     } else {
       await endedMeanwhile(context, live, record.generation, run);
     }
@@ -288,6 +297,28 @@ async function recoverContainer(
     recoverStopped(context, record, found);
   }
   finishRestart(context, record);
+}
+
+/** The record of a running container, as the start that runs if the state is older, as after the restore of a backup. */
+async function asFound(
+  { logger, state }: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): Promise<ContainerRecord> {
+  if (found?.agent === undefined || !hasProcess(record) || found.generation <= record.generation) {
+    return record;
+  }
+  const { generation, address } = found;
+  logger.warn({ container: record.id }, "a container runs that was started again since the state knew it");
+  const next = withFields(record, {
+    generation,
+    ...(address !== undefined && {
+      reachableAddress: address,
+      endpoints: placedEndpoints(record.endpoints, address),
+    }),
+  });
+  await state.commit((change) => change.containers.put(next), "happened");
+  return next;
 }
 
 /** Records the end of a run that ended without a backend. @param run undefined if the driver does not know it */
