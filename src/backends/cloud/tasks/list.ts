@@ -43,10 +43,8 @@ export async function list(
   containers: Pick<ReadonlyMap<string, KnownContainer>, "get">,
 ): Promise<readonly FoundWorkload[]> {
   const { book } = context;
-  const present = (): readonly TaskRecord[] => book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
-  const known = present()
-    .map(({ task }) => task)
-    .filter((task) => task !== "");
+  const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
+  const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
   await takeLaterTasks(context, { views, failed });
   context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
@@ -60,9 +58,12 @@ export async function list(
       );
     }
   }
-  const forgotten = present().filter(
-    ({ phase, task }) =>
-      phase === TaskPhase.SERVING && !failed.has(task) && !views.some((view) => view.task === task),
+  const forgotten = present.filter(
+    ({ containerId, phase, task }) =>
+      phase === TaskPhase.SERVING &&
+      book.of(containerId)?.task === task &&
+      !failed.has(task) &&
+      !views.some((view) => view.task === task),
   );
   const found = await Promise.all([
     ...views.map((view) => findOne(context, view, containers.get(view.containerId))),
