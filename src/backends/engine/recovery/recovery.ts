@@ -38,7 +38,6 @@ import { exitOfWorkload } from "../containers/run/lost-container.ts";
 import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
 import { thawAfterCommit } from "../containers/run/pause-container.ts";
 import { resumeRemoval } from "../containers/remove/remove-container.ts";
-import { takeLaterStart } from "../containers/run/later-start.ts";
 import { releaseRun } from "../containers/run/release-run.ts";
 import { recordBegun } from "../containers/start/record-start.ts";
 import { resumeStart } from "../containers/start/resume-start.ts";
@@ -284,12 +283,7 @@ async function recoverContainer(
       watchContainer(context, live, link);
       await resumeExecs(context, link, record);
       adoptEndpoints(context, live);
-      void context.background.run(`tell the agent of container ${record.id} how it is now`, async () => {
-        // An earlier process may have died between a change and its report to the agent.
-        if (await reseal(context, record.id)) {
-          await takeLaterStart(context, live, link);
-        }
-      });
+      void reseal(context, record.id); // An earlier process may have died between a change and its report to the agent.
     } else {
       await endedMeanwhile(context, live, record.generation, run);
     }

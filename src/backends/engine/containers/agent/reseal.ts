@@ -13,14 +13,12 @@ const timeoutMs = 2_000;
 /**
  * Sends a running container's current record to its agent. Does nothing if the driver's agents store none or the
  * container does not run; failures are only logged.
- *
- * @returns whether the agent refuses it, as that of another start
  */
-export async function reseal(context: EngineContext, containerId: string): Promise<boolean> {
+export async function reseal(context: EngineContext, containerId: string): Promise<void> {
   const { driver, logger } = context;
   const link = context.live.peek(containerId)?.link;
   if (link === undefined) {
-    return false;
+    return;
   }
   try {
     // Sequential, so that the last one sent is the latest.
@@ -38,17 +36,15 @@ export async function reseal(context: EngineContext, containerId: string): Promi
         { timeoutMs, signal: link.ended.signal },
       );
     });
-    return false;
   } catch (error) {
     if (link.ended.signal.aborted) {
-      return false; // It has ended meanwhile.
+      return; // It has ended meanwhile.
     }
     const isEarlier = error instanceof ConnectError && error.code === Code.Unimplemented;
     logger[isEarlier ? "debug" : "warn"](
       { err: error, container: containerId },
       `a container's agent does not keep how the container is now: ${messageOf(error)}`,
     );
-    return error instanceof ConnectError && error.code === Code.FailedPrecondition;
   }
 }
 
