@@ -18,7 +18,7 @@ import { SinceWhen } from "./since-when.ts";
 import { exitOfTask, lostExit, viewOfRun } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
-/** What counts of a container in the state. */
+/** A container of the state, as far as its tasks are compared with it. */
 type KnownContainer = Pick<ContainerRecord, "generation" | "phase">;
 
 /** Interval of checks for the end of a run while its agent is unreachable. */
