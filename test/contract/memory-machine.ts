@@ -235,7 +235,7 @@ export class MemoryMachine {
               },
             },
       authority: agentsOnSockets,
-      seals: this.cloud ? { seal: sealedHere } : nothingSealed,
+      seals: this.cloud ? { ...nothingSealed, seal: sealedHere } : nothingSealed,
       limits: fixedLimits("local"),
       ports: this.cloud ? portsOfFrontend : portsOfDriver,
       hostPaths:

@@ -344,44 +344,48 @@ describe("a backend that is killed", () => {
       ]);
       assert.equal(code, 0, errorText);
     };
-    const taken = ["policy", "plain", "reused"];
-    const all = [...taken, "left"];
-    for (const name of all) {
-      const restart = `--restart=${name === "policy" ? "always" : "no"}`;
-      await daemon.ok("run", "--detach", `--name=${name}`, restart, "busybox", "sleep", "1000");
+    const sleeps = ["busybox", "sleep", "1000"];
+    const ran = ["policy", "plain", "reused", "same", "removed"];
+    const ended = ["created", "lingering"];
+    for (const name of [...ran, "left", "lingering"]) {
+      const own = name === "removed" ? "--rm" : `--restart=${name === "policy" ? "always" : "no"}`;
+      await daemon.ok("run", "--detach", `--name=${name}`, own, ...sleeps);
     }
+    await daemon.ok("create", "--name=created", ...sleeps);
+    await daemon.ok("stop", "--time=0", "lingering");
     await sockerless("backup", backup);
+    await daemon.ok("start", ...ended); // One in its task, which lingers.
+    await daemon.ok("restart", "--time=0", "same", "removed"); // One in its task, likewise.
+    const again = ["policy", "plain", "reused", "left", "created"];
+    const ids = (await daemon.ok("inspect", "--format={{.Id}}", ...again)).split("\n");
     for (let times = 0; times < 2; times++) {
-      await daemon.ok("stop", "--time=0", ...all);
-      await until(() => running().length === 0 || undefined);
-      await daemon.ok("start", ...all);
+      await daemon.ok("stop", "--time=0", ...again);
+      await until(() => ids.every((id) => tasksOf(id).length === 0) || undefined);
+      await daemon.ok("start", ...again);
     }
     await daemon.ok("restart", "--time=0", "reused"); // Its task, which lingers, is tagged with the start before.
     const names = () => running().map(({ state }) => state.taskArn);
     const since = names();
-    for (const name of taken) {
+    for (const name of [...ran, ...ended]) {
       await daemon.ok("exec", name, "sh", "-c", "echo written >/file");
     }
     await daemon.shutDown();
     await rm(daemon.stateDir, { recursive: true });
     await sockerless("restore", backup);
     await daemon.launch();
-    for (const [name, last] of [
-      ["plain", 3],
-      ["reused", 4],
-    ] as const) {
-      for (let start = 2; start < last; start++) {
-        const { errorText } = await daemon.docker("start", name);
-        assert.match(errorText, new RegExp(`start ${last} of the container, .*; this is start ${start}: `));
-      }
-      await daemon.ok("start", name);
+    for (let start = 1; start < 3; start++) {
+      const { errorText } = await daemon.docker("start", "created");
+      assert.match(errorText, new RegExp(`start 3 of the container, .*; this is start ${start}: `));
     }
-    for (const name of taken) {
-      await until(
-        async () => (await daemon.docker("exec", name, "cat", "/file")).text === "written" || undefined,
-      );
+    await daemon.ok("start", ...ended);
+    const written = async (name: string) => (await daemon.docker("exec", name, "cat", "/file")).text;
+    for (const name of [...ran, ...ended]) {
+      await until(async () => (await written(name)) === "written" || undefined);
     }
     assert.deepEqual(names(), since);
+    await daemon.ok("restart", "--time=0", "same");
+    assert.equal(await written("same"), "written", "its agent has taken the signal, and its task lingered");
+    const all = [...ran, ...ended, "left"];
     await daemon.ok("rm", "--force", ...all);
     await until(() => running().length === 0 || undefined);
   });

@@ -35,6 +35,7 @@ import {
   diskFromAgents,
 } from "../driver/ready-made-roles.ts";
 import { end } from "./tasks/endings.ts";
+import { takeLaterStart } from "./tasks/later-starts.ts";
 import { listKnown, silencesOfTasks } from "./tasks/list.ts";
 import { cloudLaunches, cloudSeals, cloudWorkloads } from "./workloads.ts";
 
@@ -159,7 +160,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     launches: cloudLaunches(context, seals),
     silentAgents: { kind: "away", end: (containerId, signal) => end(context, containerId, signal) },
     authority,
-    seals,
+    seals: { ...seals, laterStart: (containerId) => takeLaterStart(context, containerId) },
     limits: fixedLimits(name),
     ports: portsOfFrontend,
     hostPaths: { kind: "ignored", dockerSocket },

@@ -95,7 +95,7 @@ export function cloudWorkloads(options: CloudWorkloadsOptions): Workloads {
 }
 
 /** Seals of records. */
-export interface CloudSeals extends Seals {
+export interface CloudSeals extends Pick<Seals, "seal"> {
   seal(record: ContainerRecord, images: readonly ImageRecord[]): Promise<SealedRecord>;
 }
 

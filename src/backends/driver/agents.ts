@@ -73,6 +73,12 @@ export interface Seals {
     record: ContainerRecord,
     images: readonly ImageRecord[],
   ): Promise<{ readonly specification: Uint8Array; readonly seal: Uint8Array } | undefined>;
+
+  /**
+   * The number of the start that a running container's agent serves, if it is a later one than the state knows, as after the
+   * restore of a backup; undefined if it is not. The driver counts that start as the container's from then on.
+   */
+  laterStart(containerId: string): Promise<bigint | undefined>;
 }
 
 /** How containers with unresponsive agents are treated. */

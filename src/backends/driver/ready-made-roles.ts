@@ -58,7 +58,10 @@ function refuseCertificate(): Promise<never> {
 }
 
 /** Agents store nothing about their containers. */
-export const nothingSealed: Seals = { seal: () => Promise.resolve(undefined) };
+export const nothingSealed: Seals = {
+  seal: () => Promise.resolve(undefined),
+  laterStart: () => Promise.resolve(undefined),
+};
 
 /** The limits of running containers cannot be changed. @param backend its name, for the error */
 export function fixedLimits(backend: string): LimitChanges {

@@ -20,6 +20,8 @@ export interface FoundWorkload {
   readonly generation: bigint;
   /** Set while its agent lives, or while its end is still unknown; the agent's Watch reports the rest. */
   readonly agent: AgentAddress | undefined;
+  /** Along with the agent, where others reach the container at an address that its endpoints have: that address. */
+  readonly address?: string | undefined;
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, if no agent lives. */
   readonly exit: FoundExit | undefined;

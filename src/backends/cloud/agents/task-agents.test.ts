@@ -14,6 +14,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { newId } from "../../../common/ids.ts";
 import { AgentService, ExitStatusSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
+import { TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { createAuthority } from "../authority/authority.ts";
 import { readAuthority } from "../authority/authority-file.ts";
 import { createSealer, type SealedRecord } from "../authority/seal.ts";
@@ -47,7 +48,18 @@ describe("what an agent hands back of a container that nobody remembers", () => 
     resources.defer(() => void server.close());
     await once(server, "listening");
 
-    assert.equal((await agents.describe(containerId, { task: "", address: host })).record?.name, "web");
+    const { record, ...agent } = await agents.describe(containerId, { task: "", address: host });
+    assert.equal(record?.name, "web");
+    const known = create(TaskRecordSchema, { containerId, ...agent, agentPin: agent.pin, generation: 1n });
+    for (const [generation, later] of [
+      [1n, undefined],
+      [2n, 2n],
+    ] as const) {
+      told = sealer.seal({ container: { id: containerId, generation } });
+      assert.equal(await agents.laterStartOf(known), later);
+    }
+    told = sealer.seal({ container: { id: newId(), generation: 2n } });
+    assert.equal(await agents.laterStartOf(known), undefined);
     const lies: readonly SealedRecord[] = [
       sealer.seal({ container: { id: newId(), name: "web" } }),
       { ...sealer.seal({ container: { id: containerId, name: "lie" } }), seal: sealed.seal },

@@ -6,7 +6,12 @@ import type { AgentAddress, AgentTarget } from "../../../agent-client/address.ts
 import { type AgentClient, createAgentClient } from "../../../agent-client/client.ts";
 import { systemError } from "../../../common/errors.ts";
 import type { ExitStatus } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
-import type { ContainerRecord, SealedImage, TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import type {
+  ContainerRecord,
+  SealedContainer,
+  SealedImage,
+  TaskRecord,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Sealer } from "../authority/seal.ts";
 import type { CloudAuthority } from "../authority/authority.ts";
 import type { FoundExit } from "../../driver/workloads.ts";
@@ -163,13 +168,30 @@ export class TaskAgents {
    */
   async describe(containerId: string, place: TaskPlace): Promise<Described> {
     const found = await this.#finder.meet(containerId, place, AbortSignal.timeout(callLimitMs));
-    const agent = createAgentClient(this.#finder.addressOf(found), this.#optionsFor(containerId));
+    const opened = await this.#sealedBy(containerId, this.#finder.addressOf(found));
+    return { ...found, record: opened?.container, images: opened?.images ?? [] };
+  }
+
+  /**
+   * The number of a later start than a task's record has, which its agent was told to make: the state is older then, as after
+   * the restore of a backup.
+   *
+   * @returns undefined if there is none, or its agent does not answer
+   */
+  async laterStartOf(task: TaskRecord): Promise<bigint | undefined> {
+    const address = this.addressOf(task);
+    const opened = address && (await this.#sealedBy(task.containerId, address).catch(() => undefined));
+    const generation = opened?.container?.generation ?? 0n;
+    return generation > task.generation ? generation : undefined;
+  }
+
+  async #sealedBy(containerId: string, address: AgentAddress): Promise<SealedContainer | undefined> {
+    const agent = createAgentClient(address, this.#optionsFor(containerId));
     try {
       const sealed = await agent.client
         .describe({}, { timeoutMs: callLimitMs })
         .catch(undefinedIfNeverStarted);
-      const opened = sealed === undefined ? undefined : this.#sealer.open(containerId, sealed);
-      return { ...found, record: opened?.container, images: opened?.images ?? [] };
+      return sealed === undefined ? undefined : this.#sealer.open(containerId, sealed);
     } finally {
       agent.close();
     }

@@ -156,7 +156,7 @@ export type StartStep = <T>(stillTo: string, step: (signal?: AbortSignal) => Pro
 /** Requests for containers' tasks, recorded as text that is self-contained for a later process. */
 export interface TaskRequests {
   /**
-   * Prepares a task's resources and the request; deterministic for a start.
+   * Prepares a task's resources and the request, which is recorded before it is sent.
    *
    * @param phase receives the phases that take long
    */

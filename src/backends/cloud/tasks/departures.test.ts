@@ -65,7 +65,7 @@ describe("a task that lingers", () => {
   it("is let go at its deadline, where that is to be told to it, and not before", async () => {
     let times = 0;
     const letGo = async (): Promise<void> => void times++;
-    departures.expect(task, clock.nowMs() + 5_000, () => Promise.resolve(), letGo);
+    departures.expect(task, clock.nowMs() + 5_000, () => Promise.resolve(), { letGo });
     await pass(4);
     assert.equal(times, 0);
     await pass(2);
@@ -109,6 +109,16 @@ describe("a task that lingers", () => {
     view = undefined;
     await pass(2);
     assert.ok(gone);
+  });
+
+  it("is not stopped where it has not left because it is used all the same", async () => {
+    let times = 0;
+    const isUsed = async (): Promise<boolean> => times++ >= 0;
+    departures.expect(task, clock.nowMs(), () => Promise.resolve(), { isUsed });
+    await pass(58);
+    assert.equal(times, 0, "it may be leaving");
+    await pass(600);
+    assert.deepEqual([times, stops], [1, 0]);
   });
 
   it("is stopped again a moment after the cloud has refused that", async () => {

@@ -17,6 +17,14 @@ export interface DeparturesOptions {
   readonly logger: Logger;
 }
 
+/** How a task leaves. */
+interface Leaving {
+  /** Called at the deadline, for a task that stays until it is released. */
+  readonly letGo?: (() => Promise<unknown>) | undefined;
+  /** Whether a task that has not left is used all the same, and is not stopped. */
+  readonly isUsed?: () => Promise<boolean>;
+}
+
 /** Time for the end of a released agent's task; the agent ends at once, but the cloud reports it later. */
 const patienceMs = 60_000;
 const retryMs = 5_000;
@@ -39,15 +47,14 @@ export class Departures {
    *
    * @param atMs its normal deadline
    * @param gone called once it has ended, or is being stopped by anyone
-   * @param letGo called at the deadline, for a task that stays until it is released
    */
-  expect(task: string, atMs: number, gone: () => Promise<void>, letGo?: () => Promise<unknown>): void {
+  expect(task: string, atMs: number, gone: () => Promise<void>, leaving: Leaving = {}): void {
     this.cancel(task);
     const cancelled = new AbortController();
     this.#expected.set(task, cancelled);
     const signal = AbortSignal.any([cancelled.signal, this.#closed.signal]);
     this.#track(
-      this.#seeOff(task, atMs, { gone, letGo }, signal).finally(() => {
+      this.#seeOff(task, atMs, { gone, ...leaving }, signal).finally(() => {
         if (this.#expected.get(task) === cancelled) {
           this.#expected.delete(task);
         }
@@ -84,7 +91,7 @@ export class Departures {
   async #seeOff(
     task: string,
     atMs: number,
-    { gone, letGo }: { gone: () => Promise<void>; letGo: (() => Promise<unknown>) | undefined },
+    { gone, letGo, isUsed }: Leaving & { readonly gone: () => Promise<void> },
     signal: AbortSignal,
   ): Promise<void> {
     const { clock, logger } = this.#options;
@@ -96,6 +103,9 @@ export class Departures {
       await letGo?.();
       let isAgreed = false;
       while (!(await this.#hasStopped(task, isAgreed, signal))) {
+        if (await isUsed?.()) {
+          return;
+        }
         logger.warn({ task }, "a task that should have ended is stopped");
         try {
           await this.stop(task, "the container has ended");

@@ -10,6 +10,7 @@ import { tasksOfStart } from "./find-tasks.ts";
 import { hasEnded } from "../contract/cloud-tasks.ts";
 import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
+import { servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -320,5 +321,8 @@ function watchDeparture(context: TaskContext, task: TaskRecord): void {
   };
   // An agent that ends by itself has stayed until its log was copied.
   const isShort = startSettings.lingerMs < startSettings.drainTimeoutMs;
-  departures.expect(task.task, lingersUntilMs(task), gone, isShort ? () => agents.letGo(task) : undefined);
+  departures.expect(task.task, lingersUntilMs(task), gone, {
+    letGo: isShort ? () => agents.letGo(task) : undefined,
+    isUsed: () => servesLater(context, task),
+  });
 }

@@ -80,6 +80,7 @@ function setUp(parts: object, known?: TaskFields) {
     searches: new LatestOnly(),
     interrupted: new InterruptedStarts(),
     later: new Map(),
+    poller: { look: async () => "missing" },
     requests,
     abandoned: new AbortController().signal,
     settings,
@@ -141,7 +142,7 @@ describe("a start", () => {
   });
 
   it("does not wait longer than it may for the end of the last one's task", async () => {
-    const agents = { letGo: () => Promise.resolve(false) };
+    const agents = { letGo: async () => false };
     const known = { phase: TaskPhase.LINGERING, task: "task/before", request: "{}" };
     const { late, tasks } = setUp({ agents, departures: { stop: never } }, known);
     await assert.rejects(late(), /start_timeout\): the task of its last run is still there$/);
@@ -323,7 +324,11 @@ describe("a start", () => {
     } as unknown as AgentFinder;
 
     /** One for which a task of a later start than the state knew runs, whose agent was told another number last. */
-    function since(view: Partial<TaskView>, serves: bigint | "nothing", silences = 0) {
+    function since(
+      view: Partial<TaskView>,
+      serves: bigint | "nothing",
+      { silences = 0, known }: { readonly silences?: number; readonly known?: TaskFields } = {},
+    ) {
       const clock = new ManualClock();
       const stopped: string[] = [];
       const seenOff: string[] = [];
@@ -336,28 +341,35 @@ describe("a start", () => {
         const { record } = workloadSpec({ generation: serves === "nothing" ? 0n : serves });
         return { address: place.address, pin, record: serves === "nothing" ? undefined : record, images: [] };
       };
-      const later = new Map([[container, "task/since"]]);
-      const { start, tasks } = setUp({
-        ...unhurried,
-        ...{ clock, finder, later },
-        cloud: testCloud({ run: async () => ({ task: "task/new" }) }),
-        agents: Object.assign(agentsThatAnswer(new TaskAgents(finder, {} as CloudAuthority, {} as Sealer)), {
-          describe,
-        }),
-        stored: { applyStaged: () => Promise.resolve() },
-        departures: {
-          expect: (task: string) => void seenOff.push(task),
-          stop: async (task: string) => void stopped.push(task),
-        },
-        poller: {
-          look: async (task: string) =>
-            taskView({ task, containerId: container, address: "192.0.2.1", ...view }),
-          listen(task: string, told: TaskListener) {
-            setImmediate(() => told(taskView({ task, address: "rendezvous" })));
-            return () => {};
+      const later = new Map(known === undefined ? [[container, "task/since"]] : []);
+      const { start, tasks } = setUp(
+        {
+          ...unhurried,
+          ...{ clock, finder, later },
+          cloud: testCloud({ run: async () => ({ task: "task/new" }) }),
+          agents: Object.assign(
+            agentsThatAnswer(new TaskAgents(finder, {} as CloudAuthority, {} as Sealer)),
+            {
+              describe,
+              laterStartOf: async () => serves,
+            },
+          ),
+          stored: { applyStaged: () => Promise.resolve() },
+          departures: {
+            expect: (task: string) => void seenOff.push(task),
+            stop: async (task: string) => void stopped.push(task),
+          },
+          poller: {
+            look: async (task: string) =>
+              taskView({ task, containerId: container, address: "192.0.2.1", ...view }),
+            listen(task: string, told: TaskListener) {
+              setImmediate(() => told(taskView({ task, address: "rendezvous" })));
+              return () => {};
+            },
           },
         },
-      });
+        known,
+      );
       const started = (generation: bigint) => passing(clock, start({}, workloadSpec({ generation })));
       return { started, tasks, later, stopped, seenOff, places };
     }
@@ -379,6 +391,15 @@ describe("a start", () => {
       });
     }
 
+    it("takes up the task that lingered when the state was backed up, and has been used again", async () => {
+      const known = { ...serving, phase: TaskPhase.LINGERING, task: "task/since", request: "{}" };
+      const { started, tasks, stopped } = since({ generation: 1n }, 2n, { known });
+      assert.equal((await started(2n)).reference, "task/since");
+      const { phase, launchGeneration, generation } = tasks.get(container) ?? {};
+      assert.deepEqual([phase, launchGeneration, generation], [TaskPhase.SERVING, 1n, 2n]);
+      assert.deepEqual(stopped, []);
+    });
+
     it("is refused beside a run of a later start, be its task of this one", async () => {
       const { started, tasks, later, stopped } = since({ generation: 3n }, 5n);
       await assert.rejects(started(3n), {
@@ -395,14 +416,14 @@ describe("a start", () => {
     });
 
     it("waits until the agent tells which start it serves, or its task has ended", async () => {
-      const { started, places, stopped } = since({ generation: 3n }, 5n, 4);
+      const { started, places, stopped } = since({ generation: 3n }, 5n, { silences: 4 });
       assert.equal((await started(5n)).reference, "task/since");
       assert.equal(places.length, 5);
-      const silent = since({ generation: 3n }, 5n, Infinity);
+      const silent = since({ generation: 3n }, 5n, { silences: Infinity });
       await assert.rejects(silent.started(3n), /start_timeout\): it does not answer$/);
       assert.deepEqual([stopped, silent.stopped, silent.tasks.size], [[], [], 0]);
       for (const end of [{ stopping: true }, { stopped: true }]) {
-        const ended = since({ generation: 3n, ...end }, 5n, Infinity);
+        const ended = since({ generation: 3n, ...end }, 5n, { silences: Infinity });
         assert.equal((await ended.started(3n)).reference, "task/new");
         assert.deepEqual(ended.stopped, []);
       }
@@ -647,6 +668,17 @@ describe("a start", () => {
       const lost = new Map([["task/now", "ends"]] as const);
       const { started, asked } = troubled([], { "task/now": fog }, { ...serving, agentPin: pin }, lost);
       assert.equal((await started()).reference, "task/now");
+      assert.deepEqual(asked, []);
+    });
+
+    it("is not asked for again where the agent that it was taken up from is lost", async () => {
+      const lost = new Map<string, "ends" | "answers again">();
+      const ends = { "task/now": { ...fog, stopped: true, exitCode: 0 } };
+      const known = { ...serving, agentPin: pin, request: "" };
+      const { started, asked, lose } = troubled([], ends, known, lost);
+      await started();
+      lost.set("task/now", "ends");
+      assert.equal(await lose(false), false);
       assert.deepEqual(asked, []);
     });
 

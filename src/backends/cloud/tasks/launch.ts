@@ -17,6 +17,7 @@ import type { Described } from "../agents/task-agents.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { endLater } from "./endings.ts";
 import { tasksOfStart } from "./find-tasks.ts";
+import { servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { leaveAgent, unmet } from "./lost-agent.ts";
 import { placeTask } from "./place-task.ts";
@@ -128,6 +129,7 @@ async function launchOnce(
 ): Promise<Launched> {
   const { id, generation } = spec.record;
   const bounds = { limit, tries, phase };
+  await findUsed(context, spec, bounds);
   const known = (await takeUp(context, spec, bounds, { waits, goesOn })) ?? context.book.of(id);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
     const found = await made(context, known, limit, reached); // A crash may have interrupted the start here.
@@ -150,6 +152,21 @@ async function launchOnce(
     if (isDoubted) {
       await stopOthers(context, asked);
     }
+  }
+}
+
+/** Finds out whether the task of the last start, which should have left, runs because it serves a later one. */
+async function findUsed(context: TaskContext, spec: WorkloadSpec, bounds: StartBounds): Promise<void> {
+  const { book, cloud, poller } = context;
+  const last = book.of(spec.record.id);
+  if (last?.phase !== TaskPhase.LINGERING || lingers(context, last)) {
+    return;
+  }
+  const stillTo = `${cloud.names.service} does not tell of ${last.task}`;
+  const view = await stepsOf(context, spec, bounds)(stillTo, () => poller.look(last.task));
+  if (view !== "missing" && !view.stopping && !hasEnded(view)) {
+    const silence = "the agent of its last run does not say which start it serves";
+    await bounds.limit.meanwhile(silence, () => servesLater(context, last));
   }
 }
 

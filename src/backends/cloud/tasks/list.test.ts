@@ -5,12 +5,18 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
-import { TaskPhase, type TaskRecord, TaskRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  Phase,
+  TaskPhase,
+  type TaskRecord,
+  TaskRecordSchema,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { State } from "../../state/state.ts";
 import type { TaskView } from "../contract/cloud-tasks.ts";
 import { createSealer } from "../authority/seal.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { failedCall, taskView, testCloud } from "../testing/cloud.ts";
+import { workloadSpec } from "../testing/workload-spec.ts";
 import { find, list, silencesOfTasks } from "./list.ts";
 import { TaskBook } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -88,6 +94,7 @@ function setUp(
     later: new Map(),
     agents: {
       addressOf: ({ task }: TaskRecord) => ({ kind: "unix", path: task }),
+      containerAddressOf: ({ address }: TaskRecord) => address,
       targetOf: () => ({}),
       forget: () => {},
       answers: async ({ task }: TaskRecord) => answering.has(task),
@@ -96,11 +103,26 @@ function setUp(
     ends: new ReportedEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
     abandoned,
   } as unknown as TaskContext;
+  const made = { generation: 1n, phase: Phase.UNSPECIFIED };
+  const containers = new Map([...records.keys()].map((id) => [id, made]));
   const listed = async () => {
-    const found = await list(context, records);
+    const found = await list(context, containers);
     return new Map(found.map((workload) => [workload.containerId, workload]));
   };
-  return { listed, told, book, warnings, clock, context, leftToCloud, seenOff, stops, failures, answering };
+  return {
+    listed,
+    containers,
+    told,
+    book,
+    warnings,
+    clock,
+    context,
+    leftToCloud,
+    seenOff,
+    stops,
+    failures,
+    answering,
+  };
 }
 
 /** A task that is about to end. */
@@ -147,6 +169,37 @@ describe("a listing of tasks", () => {
       assert.deepEqual(warnings(), ["a task of a later start than the state knows runs; it is left alone"]);
     }
   });
+
+  it("leaves the task of a container alone that the state knows to be created only", async () => {
+    const { listed, book, containers, context } = setUp({}, [
+      taskView({ containerId: readable, task: "task/1", generation: 2n, address: "192.0.2.1" }),
+    ]);
+    containers.set(readable, { generation: 0n, phase: Phase.UNSPECIFIED });
+    assert.deepEqual([...(await listed()).keys()], []);
+    assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
+    assert.deepEqual([...context.later], [[readable, "task/1"]]);
+  });
+
+  for (const [what, ended] of [
+    ["has ended", [stopped(readable, "task/1")]],
+    ["is forgotten", []],
+  ] as const) {
+    it(`has the task of a later start in the place of one that ${what}, if its agent tells of that start`, async () => {
+      const later = taskView({ containerId: readable, task: "task/2", generation: 2n, address: "192.0.2.1" });
+      const { listed, book, context } = setUp({ [readable]: serving("task/1") }, [...ended, later]);
+      const describe = async () => ({
+        ...{ address: "192.0.2.1", pin: Uint8Array.of(2), images: [] },
+        record: workloadSpec({ generation: 3n }).record,
+      });
+      Object.assign(context.agents, { describe });
+      const found = (await listed()).get(readable);
+      assert.deepEqual(found?.agent, { kind: "unix", path: "task/2" });
+      assert.deepEqual([found?.generation, found?.address], [3n, "192.0.2.1"]);
+      const { task, phase, launchGeneration } = book.of(readable) ?? {};
+      assert.deepEqual([task, phase, launchGeneration], ["task/2", TaskPhase.SERVING, 2n]);
+      assert.equal(context.later.size, 0);
+    });
+  }
 
   for (const [what, views] of [
     ["have stopped", [stopped(unreadable, "task/1"), stopped(readable, "task/2")]],

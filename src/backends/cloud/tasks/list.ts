@@ -1,9 +1,15 @@
 /** This instance's containers, according to the cloud and their agents. */
 import { messageOf } from "../../../common/errors.ts";
-import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  Phase,
+  type TaskRecord,
+  TaskPhase,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import { findTasks } from "./find-tasks.ts";
+import { takeLaterTasks } from "./later-starts.ts";
 import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -11,6 +17,9 @@ import { conclude } from "./conclude.ts";
 import { SinceWhen } from "./since-when.ts";
 import { exitOfTask, lostExit, viewOfRun } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
+
+/** A container of the state, as far as its tasks are compared with it. */
+type KnownContainer = Pick<ContainerRecord, "generation" | "phase">;
 
 /** Interval of checks for the end of a run while its agent is unreachable. */
 const queriedWithinMs = 120_000;
@@ -31,12 +40,13 @@ export function silencesOfTasks(): SinceWhen {
  */
 export async function list(
   context: TaskContext,
-  containers: Pick<ReadonlyMap<string, unknown>, "has">,
+  containers: Pick<ReadonlyMap<string, KnownContainer>, "get">,
 ): Promise<readonly FoundWorkload[]> {
   const { book } = context;
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
+  await takeLaterTasks(context, { views, failed });
   context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
   for (const view of views) {
     const { containerId: container, task, instance } = view;
@@ -49,11 +59,14 @@ export async function list(
     }
   }
   const forgotten = present.filter(
-    ({ phase, task }) =>
-      phase === TaskPhase.SERVING && !failed.has(task) && !views.some((view) => view.task === task),
+    ({ containerId, phase, task }) =>
+      phase === TaskPhase.SERVING &&
+      book.of(containerId)?.task === task &&
+      !failed.has(task) &&
+      !views.some((view) => view.task === task),
   );
   const found = await Promise.all([
-    ...views.map((view) => findOne(context, view, containers.has(view.containerId))),
+    ...views.map((view) => findOne(context, view, containers.get(view.containerId))),
     // The end is in the agent's last log line, or unknown.
     ...forgotten.map((task) => bury(context, task, undefined)),
   ]);
@@ -153,30 +166,36 @@ function unansweredOf({
 async function findOne(
   context: TaskContext,
   view: TaskView,
-  isKnown: boolean,
+  known: KnownContainer | undefined,
 ): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
-  if (task === undefined) {
+  if (task === undefined && !isOfLater(view, known)) {
     const isLeaving = view.stopping || context.departures.expects(view.task);
     return isLeaving ? undefined : await strangeWorkload(context, view);
   }
-  const isGone = task.phase === TaskPhase.GONE;
-  if (task.task === view.task && task.phase === TaskPhase.SERVING && !isKnown && !view.stopping) {
-    return await strangeWorkload(context, view); // Its agent has answered, but the container was not adopted.
-  }
-  if (task.task === view.task && !isGone) {
-    return await knownWorkload(context, task, view);
-  }
-  const isAskedFor = view.prepared === undefined; // A claim records the task first: without the record it has failed.
-  if (task.task === "" && !isGone && isAskedFor && task.launchGeneration === view.generation) {
-    await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
-    return workloadOf(task);
+  if (task !== undefined && task.phase !== TaskPhase.GONE) {
+    if (
+      task.task === view.task &&
+      task.phase === TaskPhase.SERVING &&
+      known === undefined &&
+      !view.stopping
+    ) {
+      return await strangeWorkload(context, view); // Its agent has answered, but the container was not adopted.
+    }
+    if (task.task === view.task) {
+      return await knownWorkload(context, task, view);
+    }
+    const isAskedFor = view.prepared === undefined; // A claim records the task first: without the record it has failed.
+    if (task.task === "" && isAskedFor && task.launchGeneration === view.generation) {
+      await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
+      return workloadOf(task);
+    }
   }
   if (view.stopping) {
     return undefined;
   }
   // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
-  const isLater = view.generation > task.launchGeneration;
+  const isLater = task === undefined || view.generation > task.launchGeneration;
   if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
     context.logger.warn(
       { container: view.containerId, task: view.task },
@@ -192,6 +211,11 @@ async function findOne(
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }
   return undefined;
+}
+
+/** Whether a task is of a later start than that of a container which the state knows to be made. */
+function isOfLater({ generation }: TaskView, known: KnownContainer | undefined): boolean {
+  return known !== undefined && known.phase !== Phase.CREATING && generation > known.generation;
 }
 
 async function knownWorkload(
@@ -335,10 +359,8 @@ async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorklo
 
 /** The container in its recorded state: one that serves counts as running. */
 function knownOf({ agents }: TaskContext, task: TaskRecord): FoundWorkload {
-  return {
-    ...workloadOf(task),
-    agent: task.phase === TaskPhase.SERVING ? agents.addressOf(task) : undefined,
-  };
+  const serving = { agent: agents.addressOf(task), address: agents.containerAddressOf(task) };
+  return { ...workloadOf(task), ...(task.phase === TaskPhase.SERVING && serving) };
 }
 
 /** The container in its recorded state, with its end if it has ended. */

@@ -20,10 +20,11 @@ export const unmet = { address: "", agentPin: new Uint8Array(), phase: TaskPhase
 export async function mayLaunchAgain(
   context: TaskContext,
   containerId: string,
-  { failure, isTold }: LostAgent,
+  { failure, isTold: isToldNow }: LostAgent,
 ): Promise<boolean> {
   const { agents, book, interrupted, logger } = context;
   const task = book.of(containerId);
+  const isTold = isToldNow || task?.request === ""; // It was taken up: an earlier backend has told it.
   const start = task && interrupted.of(containerId, task.generation);
   if (task?.phase !== TaskPhase.SERVING || start === undefined) {
     return false;

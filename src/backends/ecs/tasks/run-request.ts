@@ -1,12 +1,11 @@
 /** The `RunTask` request that starts a container's task. */
-import { createHash } from "node:crypto";
-
 import type { RunTaskCommandInput } from "@aws-sdk/client-ecs";
 
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { mainContainerName } from "../definitions/definition.ts";
 import { ephemeralStorageOf } from "../definitions/ephemeral-storage.ts";
 import { taskSizeOf } from "../definitions/sizes.ts";
+import { newId } from "../../../common/ids.ts";
 import { type AgentSettings, agentEnvironment } from "../../cloud/agents/agent-environment.ts";
 
 /** Settings shared by all starts of this backend. */
@@ -23,7 +22,7 @@ export interface RunSettings extends AgentSettings {
   readonly instance: string;
 }
 
-/** The request that starts a container's task; deterministic for a start. */
+/** A request that starts a container's task, by a token that no earlier request has had. */
 export function runRequest(
   record: ContainerRecord,
   definitionArn: string,
@@ -47,7 +46,7 @@ export function runRequest(
       },
     },
     startedBy: settings.instance,
-    clientToken: clientTokenOf(record),
+    clientToken: newId(), // After the restore of a backup a start may have the number of one that has ended.
     overrides: {
       cpu: String(size.cpu),
       memory: String(size.memory),
@@ -66,9 +65,4 @@ export function capacityOf(provider: string): Capacity {
   return provider === "FARGATE"
     ? { launchType: "FARGATE" }
     : { capacityProviderStrategy: [{ capacityProvider: provider, weight: 1 }] };
-}
-
-/** The token of a container's start. */
-function clientTokenOf(record: ContainerRecord): string {
-  return createHash("sha256").update(`${record.id}:${record.generation}`).digest("hex");
 }

@@ -48,6 +48,7 @@ import { reseal } from "../containers/agent/reseal.ts";
 import type { StartWork } from "./start-work.ts";
 import { keepTrying } from "../work/keep-trying.ts";
 import { settleVolume } from "../volumes/volumes.ts";
+import { placedEndpoints } from "../../model/endpoints.ts";
 import {
   hasProcess,
   hostConfigOf,
@@ -56,6 +57,7 @@ import {
   millisecondsOf,
   stateOf,
   timestampOfNs,
+  withFields,
 } from "../../model/records.ts";
 
 /** Creates the predefined networks, and those known networks that the machine has lost. */
@@ -231,10 +233,11 @@ async function recoverLate(
 
 async function recoverEach(
   context: EngineContext,
-  records: readonly ContainerRecord[],
+  known: readonly ContainerRecord[],
   workloads: readonly FoundWorkload[],
 ): Promise<void> {
   const found = new Map(workloads.map((workload) => [workload.containerId, workload]));
+  const records = await Promise.all(known.map((record) => asFound(context, record, found.get(record.id))));
   for (const record of records) {
     if (hasProcess(record) || record.phase === Phase.STARTING) {
       for (const { networkId, ipAddress } of Object.values(record.endpoints)) {
@@ -288,6 +291,28 @@ async function recoverContainer(
     recoverStopped(context, record, found);
   }
   finishRestart(context, record);
+}
+
+/** The record of a running container, as the start that runs if the state is older, as after the restore of a backup. */
+async function asFound(
+  { logger, state }: EngineContext,
+  record: ContainerRecord,
+  found: FoundWorkload | undefined,
+): Promise<ContainerRecord> {
+  if (found?.agent === undefined || !hasProcess(record) || found.generation <= record.generation) {
+    return record;
+  }
+  const { generation, address } = found;
+  logger.warn({ container: record.id }, "a container runs that was started again since the state knew it");
+  const next = withFields(record, {
+    generation,
+    ...(address !== undefined && {
+      reachableAddress: address,
+      endpoints: placedEndpoints(record.endpoints, address),
+    }),
+  });
+  await state.commit((change) => change.containers.put(next), "happened");
+  return next;
 }
 
 /** Records the end of a run that ended without a backend. @param run undefined if the driver does not know it */

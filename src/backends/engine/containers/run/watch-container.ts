@@ -15,11 +15,20 @@ import { containerEvent } from "../../events/decisions/container-events.ts";
 import { probeEvents } from "../../events/decisions/probe-events.ts";
 import { execEnded, execStarted } from "../../execs/exec-ends.ts";
 import { recordStreamUse } from "../streams/record-stream-use.ts";
-import type { AgentLink } from "../live/agent-link.ts";
+import { agentOptions } from "../agent/agent-endpoint.ts";
+import { runningContainer } from "../decisions/lookup.ts";
+import { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { healthAfter, healthName } from "../decisions/life/health.ts";
 import type { Exit } from "../decisions/life/transitions.ts";
-import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../../../model/records.ts";
+import {
+  configOf,
+  hasProcess,
+  stateOf,
+  timestampOfNs,
+  withFields,
+  withState,
+} from "../../../model/records.ts";
 import { containerExited } from "./container-exit.ts";
 import { buryLost } from "./lost-container.ts";
 import { adoptPause } from "./pause-container.ts";
@@ -101,12 +110,17 @@ async function followWatch(
       awaitMessage();
     }
   });
+  let isLaterAsked = false;
   const records = new Records(link, (error) => cut.abort(error));
   try {
     const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, cut.signal]) });
     for await (const message of messages) {
       stopTimer(); // The message may wait for the disk.
       heard();
+      if (message.generation > link.generation && !isLaterAsked) {
+        isLaterAsked = true;
+        await takeLaterStart(context, live, link);
+      }
       if (!isOfEarlierRun(message, link)) {
         await records.add(message, handleMessage(context, live, link, message));
       }
@@ -186,6 +200,29 @@ class Records {
     }
     this.#isCalling = false;
   }
+}
+
+/**
+ * Counts a later start that a running container's agent serves as the container's, if there is one, as after the restore of a
+ * backup: the agent refuses what is meant for an earlier one.
+ */
+async function takeLaterStart(context: EngineContext, live: LiveContainer, link: AgentLink): Promise<void> {
+  const generation = await context.driver.seals.laterStart(live.id);
+  await live.lock.run(async () => {
+    const record = runningContainer(context.state, live.id, link.generation);
+    if (generation === undefined || record === undefined || live.link !== link) {
+      return;
+    }
+    context.logger.warn(
+      { container: live.id },
+      "a container runs that was started again since the state knew it",
+    );
+    const next = withFields(record, { generation });
+    await context.state.commit((change) => change.containers.put(next), "happened");
+    const met = new AgentLink(link.address, generation, agentOptions(context, live.id));
+    live.run.meet(met);
+    watchContainer(context, live, met);
+  });
 }
 
 /** A lingering agent has served earlier runs, and reports the last one until it is told to start anew. */

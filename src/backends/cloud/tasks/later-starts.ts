@@ -1,0 +1,89 @@
+/** Later starts than a state knows that is older than its tasks, as after the restore of a backup. */
+import { messageOf } from "../../../common/errors.ts";
+import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
+import type { FoundTasks } from "./find-tasks.ts";
+import type { TaskContext } from "./task-context.ts";
+
+/**
+ * Whether a task that should have left serves a later start, as one that lingered when the state was backed up. If so it is
+ * left to the container's start, or its removal.
+ */
+export async function servesLater(
+  { agents, later, logger }: TaskContext,
+  task: TaskRecord,
+): Promise<boolean> {
+  if ((await agents.laterStartOf(task)) === undefined) {
+    return false;
+  }
+  logger.warn(
+    { container: task.containerId, task: task.task },
+    "a task that should have ended serves a later start than the state knows; it is left alone",
+  );
+  later.set(task.containerId, task.task);
+  return true;
+}
+
+/** Records the later start that a running container's own task serves. @returns its number; undefined if there is none */
+export async function takeLaterStart(
+  { agents, book }: TaskContext,
+  containerId: string,
+): Promise<bigint | undefined> {
+  const task = book.of(containerId);
+  const generation = task?.phase === TaskPhase.SERVING ? await agents.laterStartOf(task) : undefined;
+  if (generation !== undefined && book.of(containerId) === task) {
+    await book.note(containerId, { generation });
+    return generation;
+  }
+  return undefined;
+}
+
+/**
+ * Records tasks of later starts in the place of those of running containers that have ended since. One whose agent does not
+ * answer is left to the container's start.
+ */
+export async function takeLaterTasks(
+  context: TaskContext,
+  { views, failed }: Pick<FoundTasks, "views" | "failed">,
+): Promise<void> {
+  const { book, later } = context;
+  const running = new Set([
+    ...views.filter((view) => !hasEnded(view)).map(({ task }) => task),
+    ...failed.keys(),
+  ]);
+  await Promise.all(
+    views.map(async (view) => {
+      const known = book.of(view.containerId);
+      const isLater = known?.phase === TaskPhase.SERVING && view.generation > known.launchGeneration;
+      const isLeft = view.stopping || later.get(view.containerId) === view.task;
+      if (isLater && !isLeft && !running.has(known.task)) {
+        await takeLaterTask(context, known, view);
+      }
+    }),
+  );
+}
+
+async function takeLaterTask(
+  { agents, book, logger }: TaskContext,
+  known: TaskRecord,
+  { containerId, task, address, generation: launchGeneration }: TaskView,
+): Promise<void> {
+  if (address === undefined) {
+    return;
+  }
+  try {
+    const { record, ...agent } = await agents.describe(containerId, { task, address });
+    if (record !== undefined && book.of(containerId) === known) {
+      await book.noteTask(containerId, task);
+      await book.note(containerId, {
+        ...{ launchGeneration, generation: record.generation, request: "" },
+        ...{ address: agent.address, agentPin: agent.pin },
+      });
+    }
+  } catch (error) {
+    logger.warn(
+      { container: containerId, task, err: error },
+      `the agent of a later start than the state knows does not answer: ${messageOf(error)}`,
+    );
+  }
+}
