@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -60,6 +61,31 @@ func TestAContainerOnABridgeRunsAndEnds(t *testing.T) {
 	h.release(t, id)
 	if state := h.onDisk(t, id); state == nil || state.ShimAlive || state.Generation != 1 || state.GetLastState().GetExit() == nil {
 		t.Errorf("after release: %v", state)
+	}
+}
+
+// A container that shares the network, and so has the files mounted, may hold such a
+// lease: whoever opens one to write waits for it, for 45 seconds a file.
+func TestALeaseOnFilesOfTheLastLaunchDoesNotHoldUpTheNextOne(t *testing.T) {
+	signal.Ignore(unix.SIGIO) // for the holder, when somebody else opens the file
+	t.Cleanup(func() { signal.Reset(unix.SIGIO) })
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	request := sleeper(t, id, layer, noNetwork())
+	request.Files = []*hostv1.ManagedFile{{ContainerPath: "/etc/hosts", Content: []byte("names\n"), Mode: 0o644}}
+	h.mustLaunch(t, request)
+	file, err := os.Open(filepath.Join(h.stateDir, "containers", id, "files", "hosts"))
+	assert.NilError(t, err)
+	defer file.Close()
+	h.release(t, id)
+	_, err = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	assert.NilError(t, err)
+	request.Generation = 2
+	begun := time.Now()
+	h.mustLaunch(t, request)
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("it takes %v", took)
 	}
 }
 

@@ -44,6 +44,8 @@ const (
 	maxMessage = 32 << 20
 	// lockPatience bounds the wait for a predecessor's exit.
 	lockPatience = 10 * time.Second
+	// unreadLimit is how long files that a client does not read keep others from theirs.
+	unreadLimit = time.Minute
 	// farewell bounds the wait for pending calls at our exit.
 	farewell = 5 * time.Second
 )
@@ -149,7 +151,8 @@ func (i *instance) serve(ctx context.Context, layout shimspec.Layout) error {
 		// Ours, or that of a killed predecessor: a successor waits for our lock.
 		_ = os.Remove(layout.HandOverSocket())
 	}()
-	storedServer := server.ForLocal(server.NewServer(server.NewHandler(resolveStored(i.containers, i.layers, offers)), slog.Default()))
+	stored := server.NewGateOfFiles(unreadLimit).Wrap(server.NewHandler(resolveStored(i.containers, i.layers, offers)))
+	storedServer := server.ForLocal(server.NewServer(stored, slog.Default()))
 	failed := make(chan error, 2)
 	for socket, s := range map[string]*http.Server{layout.StoredSocket(): storedServer, layout.HostSocket(): hostServer} {
 		listener, err := listenPrivately(socket)

@@ -75,9 +75,10 @@ func ReaddressFile(path string, entries []*agentv1.HostsEntry) error {
 }
 
 // RewriteFile replaces a mounted file's content in place. If there is no room for
-// the new content, the old one is restored.
+// the new content, the old one is restored. It fails at once if the container holds a
+// lease on the file.
 func RewriteFile(path string, before, after []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	file, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

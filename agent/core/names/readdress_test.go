@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -79,5 +82,23 @@ func TestReadsNoMoreOfANameFileThanItsBound(t *testing.T) {
 	content, err := ReadNameFile("/proc/kallsyms")
 	if err != nil || content != nil {
 		t.Fatalf("got %d bytes, %v", len(content), err)
+	}
+}
+
+func TestALeaseOnAHostsFileHoldsNobodyUp(t *testing.T) {
+	signal.Ignore(unix.SIGIO) // for the holder, when somebody else opens the file
+	t.Cleanup(func() { signal.Reset(unix.SIGIO) })
+	path := filepath.Join(t.TempDir(), "hosts")
+	assert.NilError(t, os.WriteFile(path, []byte("172.17.0.2\tstore\n"), 0o600))
+	file, err := os.Open(path)
+	assert.NilError(t, err)
+	defer file.Close()
+	_, err = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_RDLCK)
+	assert.NilError(t, err)
+	begun := time.Now()
+	err = ReaddressFile(path, []*agentv1.HostsEntry{{Address: "172.17.0.7", Names: []string{"store"}}})
+	assert.Check(t, is.ErrorIs(err, unix.EAGAIN))
+	if took := time.Since(begun); took > 20*time.Second {
+		t.Errorf("it takes %v", took)
 	}
 }

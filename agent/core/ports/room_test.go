@@ -6,14 +6,19 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"runtime"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/semaphore"
 	"gotest.tools/v3/assert"
 
+	"github.com/sockerless/sockerless/agent/core/netns"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
@@ -238,6 +243,81 @@ func TestAnEmptyReplyHoldsUpNoOtherClient(t *testing.T) {
 			t.Fatal(n, err)
 		}
 	}
+}
+
+// wire makes a network, with nobody but this machine in it, in the thread's namespace.
+func wire() error {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = "near"
+	far := netlink.NewLinkAttrs()
+	far.Name = "far"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: far.Name}); err != nil {
+		return err
+	}
+	address, err := netlink.ParseAddr("10.77.0.1/16")
+	if err != nil {
+		return err
+	}
+	if err := netlink.AddrAdd(&netlink.Veth{LinkAttrs: attributes}, address); err != nil {
+		return err
+	}
+	for _, name := range []string{"lo", attributes.Name, far.Name} {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestRepliesToAClientThatIsGoneHoldUpNoOtherClient(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	var socket *net.UDPConn
+	var client net.Conn
+	assert.NilError(t, netns.Inside(netns.New, func() (err error) {
+		if err = wire(); err != nil {
+			return err
+		}
+		if socket, err = net.ListenUDP("udp4", &net.UDPAddr{}); err != nil {
+			return err
+		}
+		client, err = net.Dial("udp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(socket.LocalAddr().(*net.UDPAddr).Port)))
+		return err
+	}))
+	defer client.Close()
+	said := make([]byte, 100)
+	near, far := net.Pipe()
+	servers := make(chan net.Conn, 2)
+	servers <- near
+	servers <- newEcho(said)
+	dialServer := func(context.Context) (net.Conn, error) { return <-servers, nil }
+	f, err := newUDPForwarder(socket, dialServer, false, semaphore.NewWeighted(udpClients), slog.New(slog.DiscardHandler))
+	assert.NilError(t, err)
+	var forwarding sync.WaitGroup
+	forwarding.Add(1)
+	go func() {
+		defer forwarding.Done()
+		f.serve(context.Background())
+	}()
+	defer forwarding.Wait()
+	defer socket.Close()
+
+	f.client(context.Background(), netip.MustParseAddrPort("10.77.0.2:4000"), nil, &forwarding)
+	go func() {
+		for WriteReply(far, said) == nil { // until its client is forgotten
+		}
+	}()
+	time.Sleep(200 * time.Millisecond) // some thousand replies
+	_ = client.SetDeadline(time.Now().Add(2 * time.Second))
+	_, err = io.WriteString(client, "x")
+	assert.NilError(t, err)
+	n, err := client.Read(make([]byte, 200))
+	assert.Check(t, n == len(said) && err == nil, "%d bytes, %v", n, err)
 }
 
 // echo is a pipe whose other end answers each datagram.

@@ -25,6 +25,10 @@ const (
 	// silent for longest gives way.
 	udpClients  = 1024
 	maxDatagram = 64 << 10
+	// unsent bounds the replies of one port that the kernel holds. For a client that has
+	// left its network, or was made up by another one, it keeps some 200 KiB while it
+	// looks for that, for three seconds.
+	unsent = 32 << 20
 )
 
 // leastSilence is how long a client has been silent that gives way to another: one that
@@ -38,6 +42,7 @@ var datagrams = sync.Pool{New: func() any { return new([maxDatagram]byte) }}
 // replies find their way back.
 type udpForwarder struct {
 	socket *net.UDPConn
+	raw    syscall.RawConn // of the socket
 	dial   func(context.Context) (net.Conn, error)
 	ipv6   bool
 	room   *semaphore.Weighted
@@ -83,14 +88,19 @@ func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, 
 		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
 	}
 	var failed error
-	if err := raw.Control(func(fd uintptr) { failed = unix.SetsockoptInt(int(fd), level, option, 1) }); err != nil {
+	if err := raw.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), level, option, 1)
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, unsent) != nil { // without privilege
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, unsent)
+		}
+	}); err != nil {
 		return nil, err
 	}
 	if failed != nil {
 		return nil, fmt.Errorf("ask for datagrams' destination: %w", failed)
 	}
 	return &udpForwarder{
-		socket: socket, dial: dial, ipv6: ipv6, room: room, logger: logger,
+		socket: socket, raw: raw, dial: dial, ipv6: ipv6, room: room, logger: logger,
 		clients: make(map[netip.AddrPort]*udpClient),
 	}, nil
 }
@@ -211,7 +221,8 @@ func (f *udpForwarder) answer(client *udpClient) {
 	}
 }
 
-// reply sends a datagram of the container to the client.
+// reply sends a datagram of the container to the client. Where the kernel holds too
+// many for others it is lost, as datagrams are.
 func (f *udpForwarder) reply(client *udpClient, receive func([]byte) (int, error)) error {
 	f.replying.Lock()
 	defer f.replying.Unlock()
@@ -221,10 +232,20 @@ func (f *udpForwarder) reply(client *udpClient, receive func([]byte) (int, error
 	if err != nil {
 		return err
 	}
+	hasRoom := false
+	if err := f.raw.Control(func(fd uintptr) { hasRoom = isWritable(int(fd)) }); err != nil || !hasRoom {
+		return err
+	}
 	if _, _, err := f.socket.WriteMsgUDPAddrPort(buffer[:n], client.source, client.address); errors.Is(err, net.ErrClosed) {
 		return err
 	}
 	return nil
+}
+
+func isWritable(fd int) bool {
+	asked := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(asked, 0)
+	return err != nil || n > 0
 }
 
 // WriteReply writes a datagram to the far end of a net.Pipe that is forwarded. An

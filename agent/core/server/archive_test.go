@@ -2,9 +2,12 @@ package server
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
@@ -80,5 +83,45 @@ func TestAnArchiveComesIntoAWorkingDirectoryThatIsMadeForIt(t *testing.T) {
 	}
 	if err := empty("/none", ""); connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("a directory that nobody makes: %v", err)
+	}
+}
+
+// fullContainer has room for one call that reads files.
+type fullContainer struct {
+	Unimplemented
+	root  string
+	taken atomic.Bool
+}
+
+func (c *fullContainer) Files(context.Context, bool) (*os.File, error) {
+	if c.taken.Swap(true) {
+		return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("no room"))
+	}
+	return os.Open(c.root)
+}
+
+func TestAnArchiveThatIsNotReadGivesWayToACallWithoutRoom(t *testing.T) {
+	const patience = 50 * time.Millisecond
+	for name, gate := range map[string]*Gate{"files alone": NewGateOfFiles(patience), "sessions too": NewGate()} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			big := filepath.Join(root, "big")
+			assert.NilError(t, os.WriteFile(big, nil, 0o600))
+			assert.NilError(t, os.Truncate(big, 64<<20)) // more than is on the way to a client
+			client := serveBehind(t, gate, &fullContainer{Unimplemented: Unimplemented{Mode: "a test"}, root: root})
+			unread, err := client.ArchiveGet(contextFor(t), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: "/big"}))
+			assert.NilError(t, err)
+			assert.Assert(t, unread.Receive(), unread.Err())
+			for range 2 {
+				time.Sleep(2 * patience)
+				_, err := client.ArchiveStat(contextFor(t), connect.NewRequest(&agentv1.ArchiveStatRequest{Path: "/"}))
+				assert.Check(t, connect.CodeOf(err) == connect.CodeResourceExhausted, err)
+			}
+			for unread.Receive() {
+			}
+			if isCut := unread.Err() != nil; isCut != (gate.patience > 0) {
+				t.Errorf("the archive ends with %v", unread.Err())
+			}
+		})
 	}
 }

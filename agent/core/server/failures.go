@@ -27,12 +27,13 @@ func withLogger(logger *slog.Logger) func(net.Listener) context.Context {
 }
 
 // failureLog logs calls that fail through the agent's own fault, not those that
-// were refused or abandoned by the caller.
+// were refused or abandoned by the caller. It has others give way to calls without room.
 type failureLog struct{}
 
 func (failureLog) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
 		response, err := next(ctx, request)
+		giveWay(ctx, err)
 		logFailure(ctx, request.Spec().Procedure, request.Header().Get(RequestIDKey), err)
 		return response, err
 	}
@@ -45,6 +46,7 @@ func (failureLog) WrapStreamingClient(next connect.StreamingClientFunc) connect.
 func (failureLog) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		err := next(ctx, conn)
+		giveWay(ctx, err)
 		logFailure(ctx, conn.Spec().Procedure, conn.RequestHeader().Get(RequestIDKey), err)
 		return err
 	}

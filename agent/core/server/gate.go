@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,16 +24,45 @@ type Gate struct {
 	mu       sync.Mutex
 	underWay map[*gatedCall]struct{}
 	calls    int // pending calls, except the following
-	outputs  int // calls that send recorded output and need nothing else: logs and sessions
+	outputs  int // calls that only send output
 	open     int // calls without an end of their own: Watch, Tunnel and Listeners
 	closed   bool
 	changed  change.Signal
 	refuse   *connect.ErrorWriter
+	sending  []string      // procedures whose calls are outputs
+	patience time.Duration // after which outputs give way to calls without room; 0: never
 }
 
-// NewGate returns an open gate.
+// NewGate returns an open gate. Logs and sessions are its outputs: they send what is
+// recorded, and need nothing else.
 func NewGate() *Gate {
-	return &Gate{underWay: make(map[*gatedCall]struct{}), refuse: connect.NewErrorWriter()}
+	return &Gate{
+		underWay: make(map[*gatedCall]struct{}), refuse: connect.NewErrorWriter(),
+		sending: []string{agentv1connect.AgentServiceLogsProcedure, agentv1connect.AgentServiceSessionProcedure},
+	}
+}
+
+// NewGateOfFiles is NewGate for calls that read files, which are its outputs. When one
+// is refused for lack of room, those are cut that have made no progress for patience.
+func NewGateOfFiles(patience time.Duration) *Gate {
+	g := NewGate()
+	g.patience = patience
+	g.sending = []string{
+		agentv1connect.AgentServiceArchiveGetProcedure, agentv1connect.AgentServiceExportProcedure,
+		agentv1connect.AgentServiceChangesProcedure,
+	}
+	return g
+}
+
+type gateKey struct{}
+
+// giveWay is called with the error of a call: if there was no room for it, outputs
+// that are not read give way to the next one.
+func giveWay(ctx context.Context, err error) {
+	gate, gated := ctx.Value(gateKey{}).(*Gate)
+	if gated && gate.patience > 0 && connect.CodeOf(err) == connect.CodeResourceExhausted {
+		gate.CutSlow(time.Now(), gate.patience)
+	}
 }
 
 // Wrap puts the gate before next.
@@ -43,8 +73,10 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 		case agentv1connect.AgentServiceWatchProcedure, agentv1connect.AgentServiceTunnelProcedure,
 			agentv1connect.AgentServiceListenersProcedure:
 			under = &g.open
-		case agentv1connect.AgentServiceLogsProcedure, agentv1connect.AgentServiceSessionProcedure:
-			under = &g.outputs
+		default:
+			if slices.Contains(g.sending, r.URL.Path) {
+				under = &g.outputs
+			}
 		}
 		call := newGatedCall(w, r, under)
 		defer call.cancel(nil)
@@ -58,7 +90,7 @@ func (g *Gate) Wrap(next http.Handler) http.Handler {
 		if under == &g.outputs {
 			w = call
 		}
-		next.ServeHTTP(w, r.WithContext(call.ctx))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(call.ctx, gateKey{}, g)))
 	})
 }
 

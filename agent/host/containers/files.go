@@ -81,6 +81,10 @@ func (l *launch) writeManagedFiles() ([]ociMount, error) {
 		written[base] = true
 		name := filepath.Join(l.paths.Files(), base)
 		mode := os.FileMode(file.Mode).Perm()
+		// Not in place: a container that shares the network may hold a lease on the last one.
+		if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("replace managed file: %w", err)
+		}
 		if err := os.WriteFile(name, file.Content, mode); err != nil {
 			return nil, fmt.Errorf("write managed file: %w", err)
 		}

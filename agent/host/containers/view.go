@@ -19,10 +19,15 @@ import (
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 )
 
-// mostViewMounts bounds the mounts of all views together, each of which takes the
-// kernel's memory: a container may bind the machine's root, with all that is
-// mounted beneath it, thousands of times.
-const mostViewMounts = 50_000
+const (
+	// mostViewMounts bounds the mounts of all views together, each of which takes the
+	// kernel's memory: a container may bind the machine's root, with all that is
+	// mounted beneath it, thousands of times. A view gets half of what others have left,
+	// as long as a client does not read its files.
+	mostViewMounts = 50_000
+	// leastViewMounts are a view's own, whatever others have.
+	leastViewMounts = 64
+)
 
 // nestedMounts is where looks at destinations inside other mounts are counted: it
 // is not known which file system they lead to.
@@ -33,7 +38,7 @@ const nestedMounts = "mounts inside others"
 const mostNewViews = 4
 
 var errTooManyViewMounts = connect.NewError(connect.CodeResourceExhausted,
-	fmt.Errorf("files of stopped containers that are being read take more than %d mounts: try again later", mostViewMounts))
+	errors.New("files of stopped containers that are being read take too many mounts: try again later"))
 
 // views are the stopped containers' files in use, by container ID.
 type views struct {
@@ -98,8 +103,7 @@ func (v *views) forget(id string) {
 	}
 }
 
-// reserve counts mounts that a view is about to get, unless all have too many
-// together.
+// reserve counts mounts that a view is about to get, unless these are too many.
 func (v *views) reserve(of *shown, mounts int) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -122,11 +126,11 @@ func (v *views) count(of *shown, mounts int) error {
 	if of.closed {
 		return errViewClosed
 	}
-	sum := v.mounts - of.mounts + mounts
-	if sum > mostViewMounts {
+	others := v.mounts - of.mounts
+	if mounts > max(leastViewMounts, (mostViewMounts-others)/2) {
 		return errTooManyViewMounts
 	}
-	of.mounts, v.mounts = mounts, sum
+	of.mounts, v.mounts = mounts, others+mounts
 	return nil
 }
 

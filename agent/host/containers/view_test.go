@@ -12,15 +12,25 @@ import (
 
 func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
 	v := newViews()
-	first, second := &shown{}, &shown{}
-	assert.NilError(t, errors.Join(v.reserve(first, mostViewMounts-10), v.reserve(second, 10)))
-	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "one more")
-	for range 2 {
-		assert.NilError(t, v.close(first))
+	var large []*shown
+	for mostViewMounts-v.mounts > 2*leastViewMounts {
+		next := &shown{}
+		half := (mostViewMounts - v.mounts) / 2
+		assert.NilError(t, v.reserve(next, half))
+		assert.Check(t, is.ErrorIs(v.reserve(next, 1), errTooManyViewMounts), "one more than a half")
+		large = append(large, next)
 	}
-	assert.Check(t, is.ErrorIs(v.reserve(first, 1), errViewClosed), "a late look")
-	assert.Check(t, v.reserve(second, mostViewMounts-10), "once there is room")
-	assert.Check(t, is.ErrorIs(v.reserve(second, 1), errTooManyViewMounts), "room that was given back twice")
+	small := &shown{}
+	assert.Check(t, is.ErrorIs(v.reserve(small, leastViewMounts+1), errTooManyViewMounts))
+	assert.Check(t, v.reserve(small, leastViewMounts), "a small one beside large ones that are not read")
+	for range 2 {
+		for _, each := range large {
+			assert.NilError(t, v.close(each))
+		}
+	}
+	assert.Check(t, is.ErrorIs(v.reserve(large[0], 1), errViewClosed), "a late look")
+	assert.Check(t, v.reserve(small, mostViewMounts/2-leastViewMounts), "once there is room")
+	assert.Check(t, is.ErrorIs(v.reserve(small, 1), errTooManyViewMounts), "room that was given back twice")
 }
 
 func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {

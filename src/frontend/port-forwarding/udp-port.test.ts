@@ -44,6 +44,18 @@ describe("a published UDP port", () => {
     assert.equal(received.toString(), "sent");
   });
 
+  it("has the kernel take more answers than it keeps for a client that is gone", async (t) => {
+    const usual = createSocket("udp4");
+    t.after(() => usual.close());
+    usual.bind(0, "127.0.0.1");
+    await once(usual, "listening");
+    const listening = t.mock.method(Socket.prototype, "setSendBufferSize");
+    const port = await listenUdp("127.0.0.1", 0, new SharedRoom(1).share(), () => assert.fail());
+    t.after(() => port.close());
+    const socket = listening.mock.calls[0]?.this as Socket | undefined;
+    assert.ok((socket?.getSendBufferSize() ?? 0) > usual.getSendBufferSize());
+  });
+
   it("ends the flow that has been silent for longest, where there is no room for another", async (t) => {
     let now = 0;
     t.mock.method(performance, "now", () => now);

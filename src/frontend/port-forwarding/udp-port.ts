@@ -27,6 +27,11 @@ const maxFlows = 1024;
 const leastSilenceMs = 1_000;
 /** Bytes of a port's answers that wait for a slow link; further ones are dropped. */
 const mostUnsent = 256 * 1024;
+/**
+ * Bytes of answers that the kernel may hold, if the machine lets it (`net.core.wmem_max`): for each client that is gone from its
+ * network it keeps some 200 KiB for three seconds, and others' answers wait where it takes no more.
+ */
+const sendBufferBytes = 32 * 1024 * 1024;
 
 interface Flow {
   readonly way: DatagramFlow;
@@ -107,6 +112,7 @@ export async function listenUdp(
   try {
     socket.bind({ address, port, exclusive: true });
     await once(socket, "listening");
+    socket.setSendBufferSize(sendBufferBytes);
   } catch (error) {
     socket.close(); // Node keeps the descriptor of a socket that could not be bound.
     throw error;
