@@ -12,9 +12,12 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// maxHistoryBytes bounds the history's records. BuildKit, which bounds them by their age alone, reads all of them at its
-// start and from time to time.
-const maxHistoryBytes = 64 << 20
+// maxHistoryBytes bounds the history's records, and maxHistoryRecord each of them. BuildKit, which bounds them by their age
+// alone, reads all of them at its start, from time to time, and for each list.
+const (
+	maxHistoryBytes  = 8 << 20
+	maxHistoryRecord = 256 << 10
+)
 
 // history is the database of BuildKit's history.
 type history struct {
@@ -26,14 +29,14 @@ type history struct {
 // historyRecords is BuildKit's bucket of records by the builds' references.
 var historyRecords = []byte("_records")
 
-// bound drops the largest records until the rest is within the limit, and reports whether it has dropped any.
+// bound drops the largest records until the rest, and each of it, is within the limits, and reports whether it has dropped any.
 func (h *history) bound(ctx context.Context) (bool, error) {
 	type record struct {
 		ref  string
 		size int
 	}
 	var records []record
-	total := 0
+	total, largest := 0, 0
 	err := h.db.View(func(tx *bolt.Tx) error {
 		bucket := tx.Bucket(historyRecords)
 		if bucket == nil {
@@ -42,15 +45,16 @@ func (h *history) bound(ctx context.Context) (bool, error) {
 		return bucket.ForEach(func(ref, data []byte) error {
 			records = append(records, record{string(ref), len(data)})
 			total += len(data)
+			largest = max(largest, len(data))
 			return nil
 		})
 	})
-	if err != nil || total <= h.limit {
+	if err != nil || (total <= h.limit && largest <= maxHistoryRecord) {
 		return false, err
 	}
 	slices.SortFunc(records, func(a, b record) int { return cmp.Compare(b.size, a.size) })
 	for _, each := range records {
-		if total <= h.limit {
+		if total <= h.limit && each.size <= maxHistoryRecord {
 			break
 		}
 		total -= each.size

@@ -36,6 +36,68 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	}
 }
 
+func TestAHugeRecordOfTheHistoryIsDropped(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	for ref, size := range map[string]int{"small": 1, "huge": maxHistoryRecord} {
+		_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{
+			Ref: ref, Frontend: "unknown", FrontendAttrs: map[string]string{"attribute": strings.Repeat("x", size)},
+		})
+		assert.Check(t, err != nil, "an unknown frontend has built")
+	}
+	records := listed(t, connect())
+	if len(records) != 1 || records[0].Ref != "small" {
+		t.Errorf("%d records", len(records))
+	}
+}
+
+func TestListsOfTheHistoryThatNobodyReadsGiveWay(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	control := connect().ControlClient()
+	build := func() {
+		t.Helper()
+		_, err := control.Solve(t.Context(), &controlapi.SolveRequest{
+			Ref: identity.NewID(), Frontend: "unknown", FrontendAttrs: map[string]string{"attribute": strings.Repeat("x", 200_000)},
+		})
+		assert.Check(t, err != nil, "an unknown frontend has built")
+	}
+	for range 5 {
+		build()
+	}
+	const unread = 5
+	var lists []controlapi.Control_ListenBuildHistoryClient
+	for at := range maxListings + unread {
+		list, err := control.ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: at%2 == 1})
+		assert.NilError(t, err)
+		_, err = list.Header()
+		assert.NilError(t, err)
+		lists = append(lists, list)
+	}
+	gone := 0
+	for _, list := range lists[:unread] {
+		for {
+			if _, err := list.Recv(); err != nil {
+				assert.Check(t, is.ErrorContains(err, "too many lists of the history"))
+				gone++
+				break
+			}
+		}
+	}
+	assert.Check(t, is.Equal(gone, unread))
+	assert.Check(t, is.Len(listed(t, connect()), 5))
+	// One that follows has its list, and then what happens.
+	last := lists[maxListings+unread-1]
+	for range 5 {
+		_, err := last.Recv()
+		assert.NilError(t, err)
+	}
+	build()
+	event, err := last.Recv()
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(event.Type, controlapi.BuildHistoryEventType_STARTED))
+}
+
 func TestARecordOfTheHistoryStaysWhereItsLeaseDoes(t *testing.T) {
 	s, _ := running(t)
 	_, connect := served(t, s)

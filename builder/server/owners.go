@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -92,8 +93,9 @@ func (s *Server) enterBuild(ctx context.Context, method string, request any) (fu
 	if err != nil {
 		return nil, err
 	}
-	forget := s.sessionNames.hide(attributes, session)
+	forget, leaveClient := s.sessionNames.hide(attributes, session), s.worker.OfClient(session, fmt.Sprintf("%p", connectionOf(ctx)))
 	return func() {
+		leaveClient()
 		forget()
 		leave()
 	}, nil

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
@@ -172,4 +173,47 @@ func TestTheHistoryNamesNoSession(t *testing.T) {
 	if len(s.sessionNames.ids) != 0 {
 		t.Errorf("left are %v", s.sessionNames.ids)
 	}
+}
+
+func TestASessionMoreGivesAClientNoMoreToDoAtOnce(t *testing.T) {
+	s, backend := running(t)
+	_, connect := served(t, s)
+	under, goOn := make(chan string, 1000), make(chan struct{})
+	backend.Before = func(procedure string) {
+		if procedure == "LoadImage" || procedure == "InspectImage" {
+			under <- procedure
+			<-goOn
+		}
+	}
+	solve := func(control controlapi.ControlClient, state llb.State) {
+		definition, err := definitionOf(t.Context(), state)
+		assert.Check(t, err)
+		_, _ = control.Solve(t.Context(), &controlapi.SolveRequest{Ref: identity.NewID(), Session: identity.NewID(), Definition: definition})
+	}
+	control := connect().ControlClient()
+	const sessions = 30
+	for at := range sessions {
+		go solve(control, llb.Scratch().File(llb.Mkfile(fmt.Sprint("/", at), 0o644, nil)))
+		go solve(control, llb.Image(fmt.Sprint("docker.io/library/base:", at)))
+	}
+	counts := map[string]int{}
+	count := func(most time.Duration) {
+		for {
+			select {
+			case procedure := <-under:
+				counts[procedure]++
+			case <-time.After(most):
+				return
+			}
+		}
+	}
+	count(time.Second)
+	assert.Check(t, counts["LoadImage"] > 0 && counts["LoadImage"] < sessions/2, "%v", counts)
+	assert.Check(t, counts["InspectImage"] > 0 && counts["InspectImage"] < sessions/2, "%v", counts)
+	before := counts["LoadImage"]
+	other := connect().ControlClient()
+	go solve(other, llb.Scratch().File(llb.Mkfile("/another client's", 0o644, nil)))
+	count(time.Second)
+	assert.Check(t, is.Equal(counts["LoadImage"], before+1))
+	close(goOn)
 }

@@ -65,6 +65,8 @@ type Server struct {
 	memory  *memory
 	counts  *counts // nil: not counted
 	history history
+	// Of the history.
+	listings listings
 
 	owners       owners
 	sessionNames sessionNames
@@ -144,7 +146,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, grpcerrors.StreamServerInterceptor))
+	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, s.boundListings, grpcerrors.StreamServerInterceptor))
 	controller.Register(s.grpc)
 	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
 	return s, nil

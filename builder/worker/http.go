@@ -267,9 +267,10 @@ type dialer struct {
 	// Those who wait form a line with one place for each session; only the first of the line closes connections.
 	sessions, first slots
 
-	mu    sync.Mutex
+	mu sync.Mutex
+	// Dials under way are among them.
 	conns map[*impatientConn]struct{}
-	// The places of each session, those of its dials too.
+	// The places of each session.
 	held map[string]int
 }
 
@@ -308,14 +309,13 @@ func (d *dialer) makePlace(session string) time.Duration {
 	if left > 0 && surplus != nil && most > d.held[session]+1 {
 		oldest, left = surplus, 0
 	}
+	end := func() {}
 	if left <= 0 {
 		delete(d.conns, oldest)
-		oldest.gaveWay = true
+		oldest.gaveWay, end = true, oldest.end
 	}
 	d.mu.Unlock()
-	if left <= 0 {
-		_ = oldest.Close()
-	}
+	end()
 	return left
 }
 
@@ -358,7 +358,7 @@ func (d *dialer) leave(session string) {
 	d.places.Release(1)
 }
 
-func (d *dialer) DialContext(ctx context.Context, network, address string) (_ net.Conn, err error) {
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
 	defer cancel()
 	builds, _ := ctx.Value(buildsOfContext{}).([]string)
@@ -366,31 +366,39 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (_ ne
 	if err := d.wait(waiting, session); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			d.leave(session)
-		}
-	}()
-	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
-		to, err := netip.ParseAddrPort(address)
-		if err != nil {
-			return err
-		}
-		return refuseMetadata(to.Addr())
-	}}).DialContext(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	made := &impatientConn{Conn: conn, dialer: d, session: session, progressed: time.Now()}
+	dialing, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	made := &impatientConn{dialer: d, session: session, progressed: time.Now()}
 	made.leave = sync.OnceFunc(func() {
 		d.mu.Lock()
 		delete(d.conns, made)
 		d.mu.Unlock()
 		d.leave(session)
 	})
+	made.end = func() { giveUp(); made.leave() }
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.conns[made] = struct{}{}
+	d.mu.Unlock()
+	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return err
+		}
+		return refuseMetadata(to.Addr())
+	}}).DialContext(dialing, network, address)
+	if err != nil {
+		err = made.progress(0, err)
+		made.leave()
+		return nil, err
+	}
+	d.mu.Lock()
+	made.Conn, made.end, made.progressed = conn, func() { _ = made.Close() }, time.Now()
+	gone := made.gaveWay
+	d.mu.Unlock()
+	if gone {
+		_ = made.Close()
+		return nil, gaveWay{}
+	}
 	return made, nil
 }
 
@@ -404,6 +412,8 @@ type impatientConn struct {
 	progressed time.Time
 	moved      int
 	gaveWay    bool
+	// Ends the dial or the connection.
+	end func()
 	// Gives the place back.
 	leave func()
 }

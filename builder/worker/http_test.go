@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net"
 	nethttp "net/http"
@@ -11,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -442,6 +444,55 @@ func TestPlacesOfDialsCountForTheirSession(t *testing.T) {
 	if len(bounded.held) != 0 || !bounded.places.TryAcquire(5) {
 		t.Errorf("held are %v", bounded.held)
 	}
+}
+
+// silentAddress is an address of this machine whose queue of connections is full: dials hang.
+func silentAddress(t *testing.T) string {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	must(t, err)
+	t.Cleanup(func() { syscall.Close(socket) })
+	must(t, syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	must(t, syscall.Listen(socket, 0))
+	bound, err := syscall.Getsockname(socket)
+	must(t, err)
+	address := fmt.Sprintf("127.0.0.1:%d", bound.(*syscall.SockaddrInet4).Port)
+	for {
+		conn, err := net.DialTimeout("tcp", address, 100*time.Millisecond)
+		if err != nil {
+			return address
+		}
+		t.Cleanup(func() { conn.Close() })
+	}
+}
+
+func TestADialOfTheSessionThatHasMostGivesWay(t *testing.T) {
+	silent := silentAddress(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := newDialer(time.Minute, 2*time.Second, time.Hour, 3)
+	dial := func(session, address string) error {
+		ctx := context.WithValue(t.Context(), buildsOfContext{}, []string{session})
+		conn, err := bounded.DialContext(ctx, "tcp", address)
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return err
+	}
+	dials := make(chan error, 3)
+	for range 3 {
+		go func() { dials <- dial("dialing", silent) }()
+	}
+	for bounded.places.TryAcquire(1) {
+		bounded.places.Release(1)
+		time.Sleep(time.Millisecond)
+	}
+	must(t, dial("ordinary", listener.Addr().String()))
+	assert.Check(t, is.ErrorIs(<-dials, gaveWay{}))
+	bounded.mu.Lock()
+	defer bounded.mu.Unlock()
+	assert.Check(t, is.DeepEqual(bounded.held, map[string]int{"dialing": 2, "ordinary": 1}))
 }
 
 func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {

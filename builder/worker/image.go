@@ -69,7 +69,7 @@ type imageInstance struct {
 // image finds the image: by its name at first, the same one afterwards.
 func (i *imageInstance) image(ctx context.Context, job solver.JobContext) (*backendv1.ImageDetail, error) {
 	if i.resolved != "" {
-		if image, err := i.worker.backend.Image(ctx, i.resolved); !backend.Is(err, connect.CodeNotFound) {
+		if image, err := i.worker.describe(ctx, i.resolved, job.Session()); !backend.Is(err, connect.CodeNotFound) {
 			return image, backend.Plain(err)
 		}
 	}
@@ -164,12 +164,12 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 	if digested, ok := named.(reference.Digested); ok {
 		wanted = named.Name() + "@" + digested.Digest().String()
 	}
-	image, err := w.backend.Image(ctx, wanted)
+	image, err := w.describe(ctx, wanted, group)
 	if anew || backend.Is(err, connect.CodeNotFound) {
 		if pullErr := w.pull(ctx, named, wanted, anew, sessions, group); pullErr != nil {
 			return nil, fmt.Errorf("%s: %w", name, pullErr)
 		}
-		image, err = w.backend.Image(ctx, wanted)
+		image, err = w.describe(ctx, wanted, group)
 	}
 	if err != nil {
 		return nil, backend.Plain(err)
@@ -178,6 +178,16 @@ func (w *Worker) ensureImage(ctx context.Context, name string, anew bool, sessio
 		return nil, fmt.Errorf("sockerless: %s is for %s/%s, of which a build is not implemented by this backend", name, platform.GetOs(), platform.GetArchitecture())
 	}
 	return image, nil
+}
+
+// describe returns the backend's description of an image.
+func (w *Worker) describe(ctx context.Context, name string, group session.Group) (*backendv1.ImageDetail, error) {
+	leave, err := w.described.takeOf(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return w.backend.Image(ctx, name)
 }
 
 func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string, anew bool, sessions *session.Manager, group session.Group) error {

@@ -23,7 +23,7 @@ func workerOf(t *testing.T) (*Worker, *backendtest.Backend) {
 	s, server := statesOf(t)
 	return &Worker{
 		backend: s.backend, states: s, caches: newCacheVolumes(), scratch: t.TempDir(), contexts: &contexts{root: t.TempDir()}, limits: Limits{Context: wide},
-		transfers: slots{size: maxTransfers},
+		transfers: slots{size: maxTransfers}, described: slots{size: maxDescribed},
 	}, server
 }
 

@@ -9,9 +9,65 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
+// clients are the clients of builds under way, by the builds' sessions: one client may name any number of these.
+type clients struct {
+	mu    sync.Mutex
+	named map[string]*clientOf
+}
+
+type clientOf struct {
+	name   string
+	builds int
+}
+
+// enter makes a session a client's until the returned function is called; of several clients the first one's. Builds without
+// a session are nobody's.
+func (c *clients) enter(session, client string) (leave func()) {
+	if session == "" {
+		return func() {}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.named[session]
+	if known == nil {
+		if c.named == nil {
+			c.named = map[string]*clientOf{}
+		}
+		known = &clientOf{name: client}
+		c.named[session] = known
+	}
+	known.builds++
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if known.builds--; known.builds == 0 {
+			delete(c.named, session)
+		}
+	}
+}
+
+// of returns the clients of sessions; one that is no client's stands for itself.
+func (c *clients) of(sessions []string) []string {
+	if c == nil {
+		return sessions
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make([]string, len(sessions))
+	for at, each := range sessions {
+		all[at] = each
+		if known := c.named[each]; known != nil {
+			all[at] = known.name
+		}
+	}
+	return all
+}
+
 // slots bound what each client's builds, identified by their session, do at once. Clients do not wait for one another.
 type slots struct {
 	size int64
+	// Whose the sessions are; nil: their own.
+	clients *clients
 
 	mu sync.Mutex
 	of map[string]*slotsOf
@@ -56,7 +112,7 @@ const sharedPoll = time.Second
 // takeOf is take for any session of a group, so work that several clients share needs a slot of one of them only.
 func (s *slots) takeOf(ctx context.Context, group session.Group) (func(), error) {
 	for {
-		sessions := SessionsOf(group)
+		sessions := s.clients.of(SessionsOf(group))
 		for _, each := range sessions {
 			if leave := s.tryTake(each); leave != nil {
 				return leave, nil

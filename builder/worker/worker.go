@@ -58,6 +58,13 @@ const maxTalking = 64
 // the backend while its registry is silent.
 const maxTransfers = 4
 
+// maxWorking bounds the operations on files that a client's builds do at once: each has files, connections and memory here
+// and in the backend. maxDescribed bounds the images that they have described at once, for which others wait in line.
+const (
+	maxWorking   = 8
+	maxDescribed = 4
+)
+
 // buildkitVersion is the module's version, by which clients know its features.
 const buildkitVersion = "v0.33.1"
 
@@ -86,6 +93,9 @@ type Worker struct {
 	running   slots // of steps
 	talking   slots // of containers of frontends
 	transfers slots // of images that are pulled and pushed
+	working   slots // of operations on files
+	described slots // of images
+	clients   clients
 	// Registries, as `host`, `host:port` or ranges of addresses.
 	insecureRegistries []string
 	// Directory of files that do not outlive this process.
@@ -117,6 +127,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(),
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
+	w.working, w.described = slots{size: maxWorking, clients: &w.clients}, slots{size: maxDescribed, clients: &w.clients}
 	if err := os.RemoveAll(w.scratch); err != nil {
 		return nil, err
 	}
@@ -282,7 +293,32 @@ func (w *Worker) ResolveOp(v solver.Vertex, bridge frontend.FrontendLLBBridge, s
 	if err != nil {
 		return nil, err
 	}
+	switch base.Op.(type) {
+	case *pb.Op_File, *pb.Op_Merge, *pb.Op_Diff:
+		made = workingOp{made, &w.working}
+	}
 	return recoveringOp{made}, nil
+}
+
+// workingOp has a slot of its build's clients while it makes a state of files.
+type workingOp struct {
+	solver.Op
+	slots *slots
+}
+
+// Exec waits for a slot.
+func (o workingOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) ([]solver.Result, error) {
+	leave, err := o.slots.takeOf(ctx, job.Session())
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	return o.Op.Exec(ctx, job, inputs)
+}
+
+// OfClient makes a session's builds a client's, with what they do at once, until the returned function is called.
+func (w *Worker) OfClient(session, client string) (leave func()) {
+	return w.clients.enter(session, client)
 }
 
 // newOp returns the operation of a vertex without a source.
