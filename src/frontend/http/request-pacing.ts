@@ -46,7 +46,7 @@ const firstRequests = 8;
  * Requests that begin in a turn of the event loop, of all connections: the first ones of each, and further ones. Whoever
  * asks without a pause, by however many connections, keeps a client that has just connected waiting for some turns only.
  */
-const requestTurns = { first: new Turns(32), further: new Turns(32) } as const;
+const requestTurns = { first: new Turns(16), further: new Turns(16) } as const;
 
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
