@@ -17,7 +17,11 @@ import (
 )
 
 // window bounds a client's unread bytes in this process.
-const window = 256 << 10
+const window = 64 << 10
+
+// logPlaces is how many clients one that reads a log counts as: it may leave unread
+// the window and a chunk besides.
+const logPlaces = 4
 
 // held is a request that this process answers, in chunks: one of the calls is
 // set.
@@ -38,8 +42,12 @@ func (f *forwarder) hold(fd, id int, request *held) {
 		return
 	}
 	defer conn.Close()
-	defer f.holding.Add(-1)
-	if f.holding.Add(1) > f.mostHeld {
+	places := int64(1)
+	if request.Log != nil {
+		places = logPlaces
+	}
+	defer f.holding.Add(-places)
+	if f.holding.Add(places) > f.mostHeld {
 		_ = f.channel.Tell(answer{ID: id, Error: "the forwarder holds too many clients"})
 		return
 	}

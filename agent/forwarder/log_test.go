@@ -2,6 +2,7 @@ package forwarder
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,7 +128,7 @@ func TestALogIsReadAsItsBackendOpensIt(t *testing.T) {
 	} {
 		request := logOf(t, fmt.Sprintf(`{"endpoint":{"unix_path":%q,"container_id":"id"},%s}`, agent, c.of))
 		request.Log.Details = c.details
-		frontend, lines := started(t, &forwarder{mostHeld: 1})
+		frontend, lines := started(t, &forwarder{mostHeld: logPlaces})
 		fd, client := ends(t)
 		sendTo(t, frontend, fd, handedOn{ID: 1, Held: request})
 		_ = unix.Close(fd)
@@ -145,7 +147,7 @@ func chunked(text string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", l
 
 func TestALogOfAnAgentElsewhereIsLeftToTheFrontend(t *testing.T) {
 	for _, endpoint := range []string{`{"tcp":{"host":"agent","port":9111},"container_id":"id"}`, `{"relay":{}}`, `{"called":{"unix_path":"/nowhere"}}`} {
-		frontend, lines := started(t, &forwarder{mostHeld: 1})
+		frontend, lines := started(t, &forwarder{mostHeld: logPlaces})
 		fd, client := ends(t)
 		sendTo(t, frontend, fd, handedOn{ID: 1, Held: logOf(t, `{"endpoint":`+endpoint+`}`)})
 		if a := told(t, lines); a.ID != 1 || a.Error != errElsewhere.Error() || a.Sent {
@@ -162,7 +164,7 @@ func TestALogsClientIsItsAgentsAloneWhateverWasSaidBefore(t *testing.T) {
 	heartbeat := &agentv1.LogsResponse{Message: &agentv1.LogsResponse_Heartbeat{Heartbeat: &agentv1.Heartbeat{}}}
 	for _, before := range [][]*agentv1.LogsResponse{nil, {heartbeat}} {
 		agent, request := serveOffering(t, before...)
-		frontend, lines := started(t, &forwarder{mostHeld: 1})
+		frontend, lines := started(t, &forwarder{mostHeld: logPlaces})
 		fd, client := ends(t)
 		sendTo(t, frontend, fd, handedOn{ID: 1, Held: request})
 		_ = unix.Close(fd)
@@ -195,4 +197,47 @@ func TestACallForALogPreparesNoOtherCalls(t *testing.T) {
 		_ = f.callLogs(t.Context(), nil, new(openedLog), new(agentv1.LogsRequest), nil)
 	})
 	assert.Check(t, made <= 200, "a call makes %v objects", made)
+}
+
+// pouringAgent writes each log without an end.
+type pouringAgent struct {
+	agentv1connect.UnimplementedAgentServiceHandler
+	sent *atomic.Int64
+}
+
+func (a pouringAgent) Logs(_ context.Context, _ *connect.Request[agentv1.LogsRequest], stream *connect.ServerStream[agentv1.LogsResponse]) error {
+	const length = 32 << 10
+	data := make([]byte, length)
+	_, _ = rand.Read(data) // it is not compressible
+	for offset := uint64(0); ; offset += length {
+		chunk := &agentv1.LogChunk{Stream: agentv1.Stream_STREAM_FRAMES, Offset: offset, Data: data}
+		if err := stream.Send(&agentv1.LogsResponse{Message: &agentv1.LogsResponse_Chunk{Chunk: chunk}}); err != nil {
+			return err
+		}
+		a.sent.Add(length)
+	}
+}
+
+func TestLogsThatNobodyReadsTakeNoMoreThanOtherClients(t *testing.T) {
+	agent, sent := filepath.Join(t.TempDir(), "agent"), new(atomic.Int64)
+	_, handler := agentv1connect.NewAgentServiceHandler(pouringAgent{sent: sent})
+	serveAt(t, agent, handler)
+	request := logOf(t, fmt.Sprintf(`{"endpoint":{"unix_path":%q,"container_id":"id"}}`, agent))
+	const held, asked, ofOne = 4, 8, 192 << 10
+	frontend, lines := started(t, &forwarder{mostHeld: held * logPlaces})
+	taken := 0
+	for id := range asked {
+		fd, _ := ends(t)
+		assert.NilError(t, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10))
+		sendTo(t, frontend, fd, handedOn{ID: id + 1, Held: request})
+		_ = unix.Close(fd)
+		if told(t, lines).Sent {
+			taken++
+		}
+	}
+	assert.Equal(t, taken, held)
+	for before := int64(-1); sent.Load() > before; time.Sleep(200 * time.Millisecond) {
+		before = sent.Load()
+	}
+	assert.Check(t, sent.Load() < held*ofOne, "%d bytes", sent.Load())
 }

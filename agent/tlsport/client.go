@@ -10,12 +10,17 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 const (
-	// copied is how many bytes of a direction are held here.
+	// copied is how many bytes of what Node says are held here, once there are any.
 	copied = 32 << 10
+	// record is the longest of TLS, and quiet how much a client says whose connection
+	// may then be idle for long.
+	record, quiet = 16 << 10, 1 << 10
 	// lingering limits how long a client that was answered may take to close its end.
 	lingering = 2 * time.Second
 )
@@ -34,6 +39,9 @@ type client struct {
 	over   chan struct{} // closed once nothing is copied any more
 	unread *member       // nil if it is not one of them
 }
+
+// outputs are what is copied of Node's: thousands of clients may be idle.
+var outputs = sync.Pool{New: func() any { return new([copied]byte) }}
 
 // newClient makes the death of this process a reset: some clients take an end
 // without close_notify for one in order.
@@ -126,13 +134,16 @@ func (c *client) closed() <-chan struct{} {
 
 // fromClient copies what the client says, and its end.
 func (c *client) fromClient() {
-	buffer := make([]byte, copied)
+	buffer := make([]byte, quiet)
 	isRead := true
 	for {
 		n, err := c.tls.Read(buffer)
 		if n > 0 && isRead {
 			_, failure := c.up.Write(buffer[:n])
 			isRead = failure == nil // The rest is read for the client to get its answer.
+		}
+		if length := lengthAfter(n); length != len(buffer) {
+			buffer = make([]byte, length)
 		}
 		switch {
 		case err == nil:
@@ -149,6 +160,14 @@ func (c *client) fromClient() {
 	}
 }
 
+// lengthAfter is how much is read next from a client that has said so much at once.
+func lengthAfter(n int) int {
+	if n < quiet {
+		return quiet
+	}
+	return record
+}
+
 // outcome is how the copying of Node's output has ended.
 type outcome int
 
@@ -160,16 +179,10 @@ const (
 
 // toClient copies what Node says, and its end, which counts only by Node's word.
 func (c *client) toClient() outcome {
-	buffer := make([]byte, copied)
-	for {
-		n, err := c.up.Read(buffer)
-		if n > 0 {
-			if _, failure := c.tls.Write(buffer[:n]); failure != nil {
-				return unheard
-			}
-		}
-		if err != nil {
-			break
+	for isOver := false; !isOver; {
+		var failure error
+		if isOver, failure = c.copyOutput(); failure != nil {
+			return unheard
 		}
 	}
 	switch c.await(ended, closed, cut, reset) {
@@ -182,6 +195,38 @@ func (c *client) toClient() outcome {
 		c.cut(true)
 	}
 	return cutOff
+}
+
+// copyOutput waits for output of Node's, and copies it. failure is the client's.
+func (c *client) copyOutput() (isOver bool, failure error) {
+	raw, err := c.up.SyscallConn()
+	if err != nil {
+		return true, nil
+	}
+	var buffer *[copied]byte // nil while there is nothing
+	var n int
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		buffer = outputs.Get().(*[copied]byte)
+		for {
+			if n, failed = unix.Read(int(fd), buffer[:]); failed != unix.EINTR {
+				break
+			}
+		}
+		if failed == unix.EAGAIN {
+			outputs.Put(buffer)
+			buffer = nil
+		}
+		return failed != unix.EAGAIN
+	})
+	if buffer != nil {
+		defer outputs.Put(buffer)
+	}
+	if err != nil || failed != nil || n <= 0 {
+		return true, nil
+	}
+	_, failure = c.tls.Write(buffer[:n])
+	return false, failure
 }
 
 // gone tells Node that the client has left without an end.

@@ -253,6 +253,36 @@ func TestEachSideLearnsOfTheOthersEndAndGoesOn(t *testing.T) {
 	}
 }
 
+func TestClientsThatSayNothingTakeLittle(t *testing.T) {
+	a := newAuthority(t)
+	n := started(t, a.settings(t, 1))
+	config := a.client(t, x509.ExtKeyUsageClientAuth)
+	memory := func() uint64 {
+		runtime.GC()
+		runtime.GC() // Pooled buffers survive one.
+		var stats runtime.MemStats
+		runtime.ReadMemStats(&stats)
+		return stats.HeapAlloc + stats.StackInuse
+	}
+	const clients, most = 100, 56 << 10 // Of both ends.
+	var kept []net.Conn
+	before := memory()
+	for range clients {
+		client, up, _ := n.served(config)
+		kept = append(kept, client, up)
+		_, _ = client.Write(make([]byte, quiet-1))
+		_, err := io.ReadFull(up, make([]byte, quiet-1))
+		assert.NilError(t, err)
+		_, _ = up.Write(make([]byte, record))
+		_, err = io.ReadFull(client, make([]byte, record))
+		assert.NilError(t, err)
+	}
+	if each := (memory() - before) / clients; each > most {
+		t.Fatalf("%d bytes", each)
+	}
+	runtime.KeepAlive(kept)
+}
+
 func TestNothingIsLeftOfClientsThatHaveEnded(t *testing.T) {
 	a := newAuthority(t)
 	n := started(t, a.settings(t, 1))

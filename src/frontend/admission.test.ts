@@ -94,6 +94,39 @@ test("as many requests as there are places are worked on; the others follow in t
   }
 });
 
+test("requests of one route that take all places leave the next to one of another, as often as there is one", async () => {
+  const admission = new Admission({ working: 8, workingMs: never, descriptors: 1_000 });
+  const held: Admitted[] = [];
+  const crowd = Array.from(
+    { length: 100 },
+    async () => void held.push(await admission.enter("exec", "start")),
+  );
+  await settle();
+  assert.equal(held.length, 8);
+  for (let n = 0; n < 3; n += 1) {
+    const lists: string[] = [];
+    const list = Promise.all(
+      ["containers", "images"].map(async (name) => {
+        using _turn = await admission.enter("call", name);
+        lists.push(name);
+      }),
+    );
+    for (const turn of held.splice(0)) {
+      turn[Symbol.dispose]();
+    }
+    await settle();
+    await settle();
+    assert.deepEqual(lists, ["containers", "images"]);
+    await list;
+    await settle();
+  }
+  while (held.length > 0) {
+    held.shift()?.[Symbol.dispose]();
+    await settle();
+  }
+  await Promise.all(crowd);
+});
+
 test("a request that waits for something else gives its place away", async () => {
   const { ask, names, admitted } = asking(new Admission({ working: 1, workingMs: 1, descriptors: 1_000 }));
   await Promise.all(["a", "b", "c"].map(ask));

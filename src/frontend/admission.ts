@@ -1,7 +1,7 @@
 /**
  * Admission control: bounds on open requests and on requests in progress. Each kind has a share of the clients'
- * connections of its own, so that no kind starves another. Admitted requests wait for a slot in order of arrival; since
- * a connection has one request under way, clients take turns.
+ * connections of its own, so that no kind starves another. Admitted requests wait for a slot, which goes to the route that
+ * has fewest, and there in order of arrival; since a connection has one request under way, clients take turns.
  *
  * Why: every request in progress costs time of the single thread, here and in the backend. Thousands that begin
  * together would all be late, and delay everybody else.
@@ -88,6 +88,8 @@ export class Admission {
   readonly #connections: number;
   readonly #slots: Slots;
   readonly #yielding = new Yielding();
+  /** Slots taken, by route. */
+  readonly #working = new Map<unknown, number>();
   readonly #underWay: Record<RequestKind, number> = { call: 0, exec: 0, stream: 0, session: 0, transfer: 0 };
 
   constructor(limits: AdmissionLimits) {
@@ -104,9 +106,10 @@ export class Admission {
   /**
    * Waits for a request's turn; disposing ends it.
    *
+   * @param route what requests share their turns with
    * @throws TooManyRequests
    */
-  async enter(kind: RequestKind): Promise<Admitted> {
+  async enter(kind: RequestKind, route: unknown = kind): Promise<Admitted> {
     const { share, descriptors, yields } = kinds[kind];
     const most = Math.floor((this.#connections * share) / descriptors);
     if (this.#underWay[kind] >= most) {
@@ -120,7 +123,13 @@ export class Admission {
     } else {
       this.arrived();
     }
-    const slot = await this.#slots.enter({ limitMs: this.#limits.workingMs });
+    const working = (): number => this.#working.get(route) ?? 0;
+    const slot = await this.#slots.enter({
+      limitMs: this.#limits.workingMs,
+      order: working,
+      taken: () => this.#working.set(route, working() + 1),
+      returned: () => this.#working.set(route, working() - 1),
+    });
     const answers = (): void => slot[Symbol.dispose]();
     let isUnderWay = true;
     return {

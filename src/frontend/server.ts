@@ -355,10 +355,11 @@ export class DockerApiServer {
   }
 
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
-  async #enter({ kind = "call" }: Route, request: IncomingMessage, end: AbortController): Promise<Admitted> {
+  async #enter(route: Route, request: IncomingMessage, end: AbortController): Promise<Admitted> {
+    const { kind = "call" } = route;
     const { signal } = end;
     if (kind !== "call") {
-      return await this.#admission.enter(kind);
+      return await this.#admission.enter(kind, route);
     }
     await nextTurn(); // Lets the parser read on in the header's packet.
     await nextTurn(); // A client that has left is known by now, and nothing is done for it.
@@ -367,17 +368,17 @@ export class DockerApiServer {
     }
     signal.throwIfAborted();
     if (hasArrivedWhole(request)) {
-      return await this.#admission.enter(kind);
+      return await this.#admission.enter(kind, route);
     }
     try {
-      return await this.#admission.enter("transfer");
+      return await this.#admission.enter("transfer", route);
     } catch (error) {
       // Clients that send header and body separately, such as docker-py, are admitted beside a flood of transfers.
       await this.#services.clock.sleep(restOfBodyMs, signal);
       if (!request.complete) {
         throw error;
       }
-      return await this.#admission.enter("call");
+      return await this.#admission.enter("call", route);
     }
   }
 

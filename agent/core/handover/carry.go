@@ -117,7 +117,7 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 	go func() {
 		select {
 		case <-client.Leaving:
-			_ = takeMore(client.Conn) // otherwise the client must read during the wait below
+			_ = client.takeMore() // otherwise the client must read during the wait below
 		case <-c.ctx.Done():
 		}
 	}()

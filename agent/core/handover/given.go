@@ -69,7 +69,7 @@ func Give(client Client, cancel context.CancelCauseFunc) *Given {
 	go func() {
 		select {
 		case <-client.Leaving:
-			_ = takeMore(g.conn) // otherwise a slow client is cut
+			_ = client.takeMore() // otherwise a slow client is cut
 		case <-g.over:
 		}
 	}()

@@ -23,8 +23,11 @@ const (
 	patience = 30 * time.Second
 	// earlyLimit bounds what was read from a connection before its hand-over.
 	earlyLimit = 4 << 20
-	// kernelRoom is what a client may leave unread when a shim leaves.
-	kernelRoom = 8 << 20
+	// kernelRoom is what a client may leave unread when a shim leaves, and
+	// kernelRoomOfAll what all of its clients may together: it outlives the shim, and
+	// the kernel takes twice as much.
+	kernelRoom      = 8 << 20
+	kernelRoomOfAll = 2 * kernelRoom
 	// headLimit bounds the line sent with a descriptor.
 	headLimit = 1 << 10
 )
@@ -124,9 +127,13 @@ func OneDescriptor(control []byte, flags int) (int, error) {
 var ControlSpace = unix.CmsgSpace(8 * 4)
 
 // takeMore enlarges the kernel's buffer for what a client has not read, so that
-// it stays readable after this process has ended. Pending writes continue.
-func takeMore(conn *net.UnixConn) error {
-	raw, err := conn.SyscallConn()
+// it stays readable after this process has ended, unless others have taken all the
+// room: then this process has to stay. Pending writes continue.
+func (c *Client) takeMore() error {
+	if !c.offers.takeRoom() {
+		return nil
+	}
+	raw, err := c.Conn.SyscallConn()
 	if err != nil {
 		return err
 	}

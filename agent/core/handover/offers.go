@@ -29,6 +29,7 @@ type Offers struct {
 	carried  map[*progress]struct{} // by clients that receive output
 	closed   bool
 	changed  change.Signal // signals changes of open
+	room     int           // of kernelRoomOfAll that clients have taken
 
 	leaving     chan struct{}
 	leavingOnce sync.Once
@@ -79,6 +80,17 @@ func (f *Offer) Withdraw() (Client, bool) {
 // Leave announces that this process ends soon: output for slow clients is put
 // into the kernel's buffer, from which they may read it later.
 func (o *Offers) Leave() { o.leavingOnce.Do(func() { close(o.leaving) }) }
+
+// takeRoom takes a client's part of kernelRoomOfAll, if there is one left.
+func (o *Offers) takeRoom() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.room+kernelRoom > kernelRoomOfAll {
+		return false
+	}
+	o.room += kernelRoom
+	return true
+}
 
 // Close ends all offers. The socket's file stays, as it may be a successor's.
 func (o *Offers) Close() {

@@ -47,6 +47,34 @@ test("a client that sends requests and takes no answer has one of them under way
   assert.equal(begun, hogs.length);
 });
 
+test("connections that ask without a pause leave turns of the event loop to others, above all to one that has just connected", async (t) => {
+  let begun = 0;
+  const counts: number[] = [];
+  const count = route("GET", "/count", async ({ response }) => {
+    begun += 1;
+    response.end();
+  });
+  const fine = route("GET", "/fine", async ({ response }) => void response.end("fine"));
+  const api = await serveApi(t, () => {}, [count, fine]);
+  const clients = Array.from({ length: 400 }, () => new RawClient(api.socket));
+  t.after(() => clients.map((client) => client.close()));
+  const rounds = 10; // Further requests among them.
+  for (let round = 1; round <= rounds; round += 1) {
+    for (const client of clients) {
+      client.send(requestTo("/count"));
+    }
+    const isLast = round === rounds;
+    const answer = isLast ? api.call("GET", "/fine").then(() => begun) : undefined;
+    for (let before = begun; begun < round * clients.length; before = begun) {
+      await nextTurn();
+      counts.push(begun - before);
+    }
+    const behind = round * clients.length - ((await answer) ?? 0);
+    assert.ok(!isLast || behind > clients.length / 2, `${behind} begin later`);
+  }
+  assert.ok(Math.max(...counts) <= 2 * 64, `${Math.max(...counts)} in a turn`); // Of this test, which may have two.
+});
+
 test("a request begins when the one before it was answered, on each connection for itself", async (t) => {
   const waiting: (() => void)[] = [];
   let begun = 0;

@@ -39,6 +39,15 @@ const longestTrailer = 1024 ** 2;
  */
 const bodyTurns = new Turns(1_000);
 
+/** Requests of a connection that count as its beginning: those of a command. */
+const firstRequests = 8;
+
+/**
+ * Requests that begin in a turn of the event loop, of all connections: the first ones of each, and further ones. Whoever
+ * asks without a pause, by however many connections, keeps a client that has just connected waiting for some turns only.
+ */
+const requestTurns = { first: new Turns(16), further: new Turns(16) } as const;
+
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
   readonly #socket: Socket;
@@ -59,6 +68,7 @@ export class RequestPace {
   #awaitsTurn = false;
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
+  #requests = 0;
   /** Bytes of a chunked body since its last content: the parser keeps a trailer until its end. */
   #trailerBytes = 0;
   readonly #lines = new LineFeeds();
@@ -150,9 +160,14 @@ export class RequestPace {
         return;
       }
       const isChunked = this.#isInBody() && this.#bodyLeft === undefined;
-      if (isChunked && bodyTurns.isOver) {
-        this.#awaitTurn(rest);
+      const turns = isChunked ? bodyTurns : this.#turnsOfRequest();
+      if (turns?.isOver === true) {
+        this.#awaitTurn(rest, turns);
         return;
+      }
+      if (turns !== undefined && !isChunked) {
+        turns.count(1);
+        this.#requests += 1;
       }
       const lines = this.#isInBody() ? undefined : this.#lines.take(rest);
       const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
@@ -187,6 +202,12 @@ export class RequestPace {
     return !this.#isInBody() && this.#headerBytes === 0;
   }
 
+  /** The turns in which a request may begin; undefined within one. */
+  #turnsOfRequest(): Turns | undefined {
+    const { first, further } = requestTurns;
+    return this.#isBetweenRequests() ? (this.#requests < firstRequests ? first : further) : undefined;
+  }
+
   /** The number of pieces that a slice had, besides those that were there before. */
   #piecesOf(slice: Buffer, before: number): number {
     // Node drops the rest of a body after the answer.
@@ -195,12 +216,12 @@ export class RequestPace {
   }
 
   /** Parses the rest in a later turn. */
-  #awaitTurn(rest: Buffer): void {
+  #awaitTurn(rest: Buffer, turns: Turns): void {
     this.#passContent();
     this.#rest = Buffer.alloc(0);
     this.#socket.pause();
     this.#awaitsTurn = true;
-    bodyTurns.wait(() => {
+    turns.wait(() => {
       this.#awaitsTurn = false;
       if (this.#socket.destroyed) {
         return; // Node has given its parser to another connection, or will.

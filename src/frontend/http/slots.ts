@@ -11,6 +11,8 @@ export interface SlotOptions {
   readonly signal?: AbortSignal;
   /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
+  /** Called once, when the slot is given, before the next one is. */
+  readonly taken?: () => void;
   /** Called once, when the slot is released, before it is given on. */
   readonly returned?: () => void;
 }
@@ -43,10 +45,14 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ weight = 1, limitMs, signal, order, returned }: SlotOptions = {}): Promise<Slot> {
+  async enter({ weight = 1, limitMs, signal, order, taken, returned }: SlotOptions = {}): Promise<Slot> {
     signal?.throwIfAborted();
     const turn = Promise.withResolvers<void>();
-    const waiter = { weight, order, enter: turn.resolve };
+    const enter = (): void => {
+      taken?.();
+      turn.resolve();
+    };
+    const waiter = { weight, order, enter };
     this.#waiting.add(waiter);
     this.#serve();
     using _leaving = onAbort(signal, () => {

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { promises } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { test } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
@@ -9,6 +11,7 @@ import { unauthorized } from "../../common/errors.ts";
 import { createLogger } from "../../common/logger.ts";
 import { GetInfoResponseSchema, SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
+import { until } from "../../../test/support/until.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 
 const info = create(GetInfoResponseSchema, {
@@ -212,4 +215,29 @@ test("info says whether the frontend logs everything, and what it has open", asy
     assert.ok(Number(told["NFd"]) > 2);
     assert.ok(Number(told["NGoroutines"]) > 0);
   }
+});
+
+test("open files are counted once for all who ask meanwhile", async (t) => {
+  const read = t.mock.method(promises, "readdir");
+  syncBuiltinESMExports();
+  t.after(syncBuiltinESMExports);
+  const answer = Promise.withResolvers<void>();
+  let asked = 0;
+  const getInfo = async () => {
+    asked += 1;
+    await answer.promise;
+    return info;
+  };
+  const counts = Promise.withResolvers<string[]>();
+  read.mock.mockImplementation((async () => await counts.promise) as unknown as typeof promises.readdir);
+  const api = await serveApi(t, (router) => router.service(SystemService, { getInfo }));
+  const all = Array.from({ length: 10 }, () => api.call("GET", "/info"));
+  await until(() => asked === all.length || undefined);
+  answer.resolve();
+  counts.resolve(["0", "1", "2"]);
+  for (const { NFd } of (await Promise.all(all)).map((each) => each.json() as { readonly NFd: number })) {
+    assert.equal(NFd, 3);
+  }
+  assert.equal(read.mock.callCount(), 1);
+  read.mock.restore();
 });

@@ -102,13 +102,20 @@ async function getInfo({ version, signal, services, response }: ReplyContext): P
   replyJson(response, 200, infoToJson(info, frontend, version));
 }
 
-/** Number of this process's open files; -1, as in dockerd, if the system does not provide it. */
+/** The count that is under way: it takes a millisecond where thousands of clients are connected. */
+let counting: Promise<number> | undefined;
+
+/** Number of this process's open files; -1, as in dockerd, if the system does not provide it. One count for all who ask. */
 async function countOpenFiles(): Promise<number> {
-  try {
-    return (await readdir("/dev/fd")).length;
-  } catch {
-    return -1;
-  }
+  counting ??= readdir("/dev/fd")
+    .then(
+      ({ length }) => length,
+      () => -1,
+    )
+    .finally(() => {
+      counting = undefined;
+    });
+  return await counting;
 }
 
 async function getSystemDf({ query, version, signal, services, response }: ReplyContext): Promise<void> {

@@ -6,6 +6,7 @@ import fc from "fast-check";
 import { framesOf } from "../../../test/support/raw-client.ts";
 import { ByteBudget } from "../../common/byte-budget.ts";
 import { BufferSupply, OutputBuffers } from "./output-buffers.ts";
+import { leastWindow } from "../../agent-client/receive-window.ts";
 import { type Framing, onItsWay, outputBufferSize, smallBufferSize } from "./thread-messages.ts";
 
 const mib = 1024 * 1024;
@@ -187,4 +188,8 @@ test("a stream that has only the least beside stalled ones goes on whenever its 
     stream.buffers.splice(0).forEach(({ buffer }) => void stream.output.returned(buffer));
     assert.deepEqual(stream.events, ["available"]);
   }
+});
+
+test("a stream that nobody reads beside thousands of others has 160 KiB at most, its window included", () => {
+  assert.ok(leastWindow + onItsWay.output.least + smallBufferSize <= 160 * 1024);
 });

@@ -25,7 +25,7 @@ import type { StreamPort } from "./thread-ports.ts";
 /** The size of an output buffer in bytes. */
 export const outputBufferSize = 256 * 1024;
 /** The size in bytes of output buffers while the shared memory budget is nearly used up. */
-export const smallBufferSize = 64 * 1024;
+export const smallBufferSize = 32 * 1024;
 
 /**
  * Bytes of one stream in flight in one direction: the guaranteed minimum, and the maximum beyond which throughput no
