@@ -127,6 +127,7 @@ export class Admission {
     const slot = await this.#slots.enter({
       limitMs: this.#limits.workingMs,
       order: working,
+      line: route,
       taken: () => this.#working.set(route, working() + 1),
       returned: () => this.#working.set(route, working() - 1),
     });

@@ -125,6 +125,34 @@ test("slots are given by order, then as they were asked for", async () => {
   assert.deepEqual(order, [1, 1, 4, 4, 2, 2, 3, 3]);
 });
 
+test("of a line only the first is asked for its rank, and lines take turns", async () => {
+  const slots = new Slots(2);
+  let asked = 0;
+  const begun: string[] = [];
+  const taken = { a: 0, b: 0 };
+  const users = Array.from({ length: 1_000 }, async (_, n) => {
+    const line = n < 990 ? "a" : "b";
+    using _slot = await slots.enter({
+      line,
+      order: () => {
+        asked += 1;
+        return taken[line];
+      },
+      taken: () => {
+        taken[line] += 1;
+      },
+      returned: () => {
+        taken[line] -= 1;
+      },
+    });
+    begun.push(line);
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+  await Promise.all(users);
+  assert.ok(asked < 5 * users.length, `${asked} questions`);
+  assert.ok(begun.lastIndexOf("b") < 30, `${begun.lastIndexOf("b")}`);
+});
+
 test("a slot that is returned goes to none of those who leave in the same turn", async () => {
   const slots = new Slots(1);
   const slot = await slots.enter();

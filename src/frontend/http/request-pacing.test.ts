@@ -10,9 +10,10 @@ import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 
 import { serveApi } from "../../../test/support/docker-api.ts";
-import { RawClient } from "../../../test/support/raw-client.ts";
+import { hijackRequest, RawClient } from "../../../test/support/raw-client.ts";
 import { until, untilTrue } from "../../../test/support/until.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
+import { HijackedConnection } from "../hijack.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { ReplyRoute } from "../router.ts";
 import { RequestPace } from "./request-pacing.ts";
@@ -73,6 +74,85 @@ test("connections that ask without a pause leave turns of the event loop to othe
     assert.ok(!isLast || behind > clients.length / 2, `${behind} begin later`);
   }
   assert.ok(Math.max(...counts) <= 2 * 64, `${Math.max(...counts)} in a turn`); // Of this test, which may have two.
+});
+
+test("a connection that asks now and then waits for none of those that ask without a pause", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  let begun = 0;
+  let behind = 0;
+  const rounds = 11;
+  const count = route("GET", "/count", async ({ response }) => {
+    begun += 1;
+    response.end();
+  });
+  const fine = route("GET", "/fine", async ({ response }) => {
+    behind = rounds * crowd.length - begun;
+    response.end("fine");
+  });
+  const api = await serveApi(t, () => {}, [count, fine]);
+  const crowd = Array.from({ length: 400 }, () => new RawClient(api.socket));
+  const monitor = new RawClient(api.socket);
+  t.after(() => [...crowd, monitor].map((client) => client.close()));
+  for (let n = 1; n < rounds; n += 1) {
+    monitor.send(requestTo("/fine"));
+    await until(() => monitor.bytes.toString().split("fine").length === n + 1 || undefined);
+  }
+  for (let round = 1; round <= rounds; round += 1) {
+    now += round === rounds ? 0 : 2_000;
+    for (const client of crowd) {
+      client.send(requestTo("/count"));
+    }
+    if (round === rounds) {
+      monitor.send(requestTo("/fine"));
+    }
+    await until(() => begun === round * crowd.length || undefined);
+  }
+  await until(() => monitor.bytes.toString().split("fine").length === rounds + 1 || undefined);
+  assert.ok(behind > crowd.length / 2, `${behind} begin later`);
+});
+
+test("a request that waits for its turn comes whole, be it half-closed or hijacked", async (t) => {
+  const handler = async ({ request, response }: ReplyContext): Promise<void> => {
+    let bytes = 0;
+    for await (const chunk of request) {
+      bytes += (chunk as Buffer).length;
+    }
+    response.end(`<${bytes}>`);
+  };
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/upload", handler),
+    {
+      method: "POST",
+      path: "/raw",
+      answeredBy: "frontend",
+      hijack: true,
+      async handler(context) {
+        const connection = new HijackedConnection(context);
+        await connection.skipBody();
+        const socket = connection.accept(false);
+        for await (const chunk of socket) {
+          socket.write(chunk as Buffer);
+        }
+      },
+    },
+  ]);
+  const head = "PUT /upload HTTP/1.1\r\nHost: d\r\nContent-Length: 100000\r\n\r\n";
+  const clients = Array.from({ length: 200 }, (_, n) => {
+    const client = new RawClient(api.socket);
+    if (n % 2 === 0) {
+      client.send(head).send(Buffer.alloc(100_000));
+    } else {
+      client.send(hijackRequest("/raw")).send("said ").send("more");
+    }
+    client.socket.end();
+    return client;
+  });
+  t.after(() => clients.map((client) => client.close()));
+  for (const [n, client] of clients.entries()) {
+    const expected = n % 2 === 0 ? "<100000>" : "said more";
+    await until(() => client.bytes.toString().endsWith(expected) || undefined);
+  }
 });
 
 test("a request begins when the one before it was answered, on each connection for itself", async (t) => {
@@ -556,4 +636,31 @@ test("line ends without a request are not parsed", () => {
   assert.equal(parsed, 0);
   socket.emit("data", Buffer.from(`\r\n${requestTo("/fine")}`));
   assert.equal(parsed, 1);
+});
+
+test("a request that waits for its turn begins, also behind a body that was not read", async () => {
+  await nextTurn(); // One that no other test has begun requests in.
+  let parsed = 0;
+  const paceOf = (onIncoming: (request: IncomingMessage) => unknown): [Socket, RequestPace] => {
+    const socket = Object.assign(new Socket(), { parser: { onIncoming } });
+    socket.on("data", () => {
+      parsed += 1;
+    });
+    return [socket, new RequestPace(socket, () => false, new LongHeaders(2 ** 26, () => {}))];
+  };
+  const [socket, pace]: [Socket, RequestPace] = paceOf(() => pace.began(answer));
+  const request = new IncomingMessage(socket);
+  const answer = new ServerResponse(request);
+  request.push(Buffer.alloc(100_000));
+  request.complete = true;
+  (socket as Socket & { parser: { onIncoming(request: IncomingMessage): void } }).parser.onIncoming(request);
+  for (let n = 0; n < 16; n += 1) {
+    paceOf(() => undefined)[0].emit("data", Buffer.from(requestTo("/fine")));
+  }
+  assert.equal(parsed, 16);
+  answer.destroy();
+  await once(answer, "close");
+  socket.emit("data", Buffer.from(requestTo("/fine")));
+  assert.equal(parsed, 16);
+  await until(() => parsed === 17 || undefined);
 });

@@ -42,11 +42,15 @@ const bodyTurns = new Turns(1_000);
 /** Requests of a connection that count as its beginning: those of a command. */
 const firstRequests = 8;
 
+/** Milliseconds after an answer: who asks again later, as a monitor does, asks now and then. */
+const pauseMs = 1_000;
+
 /**
- * Requests that begin in a turn of the event loop, of all connections: the first ones of each, and further ones. Whoever
- * asks without a pause, by however many connections, keeps a client that has just connected waiting for some turns only.
+ * Requests that begin in a turn of the event loop, of all connections: the first ones of each, those after a pause, and
+ * further ones. Whoever asks without a pause, by however many connections, keeps a client that has just connected, or asks
+ * now and then, waiting for some turns only.
  */
-const requestTurns = { first: new Turns(16), further: new Turns(16) } as const;
+const requestTurns = { first: new Turns(16), paused: new Turns(16), further: new Turns(16) } as const;
 
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
@@ -69,6 +73,9 @@ export class RequestPace {
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
   #requests = 0;
+  #answeredMs = 0;
+  /** Those of the request that has come and not begun. */
+  #turns: Turns | undefined;
   /** Bytes of a chunked body since its last content: the parser keeps a trailer until its end. */
   #trailerBytes = 0;
   readonly #lines = new LineFeeds();
@@ -126,6 +133,7 @@ export class RequestPace {
       response.shouldKeepAlive = false; // Node keeps the header until the body ends, and a client may never end it.
     }
     response.once("close", () => {
+      this.#answeredMs = performance.now();
       // Deferred, so that other connections get their turn.
       setImmediate(() => this.#goOn());
     });
@@ -168,6 +176,7 @@ export class RequestPace {
       if (turns !== undefined && !isChunked) {
         turns.count(1);
         this.#requests += 1;
+        this.#turns = undefined;
       }
       const lines = this.#isInBody() ? undefined : this.#lines.take(rest);
       const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
@@ -204,8 +213,18 @@ export class RequestPace {
 
   /** The turns in which a request may begin; undefined within one. */
   #turnsOfRequest(): Turns | undefined {
-    const { first, further } = requestTurns;
-    return this.#isBetweenRequests() ? (this.#requests < firstRequests ? first : further) : undefined;
+    if (!this.#isBetweenRequests()) {
+      return undefined;
+    }
+    this.#turns ??= requestTurns[this.#frequency()];
+    return this.#turns;
+  }
+
+  #frequency(): keyof typeof requestTurns {
+    if (this.#requests < firstRequests) {
+      return "first";
+    }
+    return performance.now() - this.#answeredMs > pauseMs ? "paused" : "further";
   }
 
   /** The number of pieces that a slice had, besides those that were there before. */
@@ -226,7 +245,7 @@ export class RequestPace {
       if (this.#socket.destroyed) {
         return; // Node has given its parser to another connection, or will.
       }
-      const request = this.#request;
+      const request = this.#isInBody() ? this.#request : undefined;
       if (request !== undefined && request.readableLength >= request.readableHighWaterMark) {
         this.#socket.unshift(rest); // Reading the request resumes the connection.
         return;

@@ -1,4 +1,5 @@
 /** A weighted semaphore whose waiters may have an order. */
+import { getOrInsert } from "../../common/get-or-insert.ts";
 import { onAbort } from "../../common/on-abort.ts";
 
 /** Options of {@link Slots.enter}. */
@@ -11,6 +12,8 @@ export interface SlotOptions {
   readonly signal?: AbortSignal;
   /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
+  /** Waiters with the same one have the same rank, and only the first of them is asked for it; default: a line for each. */
+  readonly line?: unknown;
   /** Called once, when the slot is given, before the next one is. */
   readonly taken?: () => void;
   /** Called once, when the slot is released, before it is given on. */
@@ -23,7 +26,11 @@ export interface Slot extends Disposable {
   reduceTo(weight: number): void;
 }
 
+/** The line of those without an order. */
+const unordered = Symbol("unordered");
+
 interface Waiter {
+  readonly line: unknown;
   readonly weight: number;
   readonly order: (() => number) | undefined;
   readonly enter: () => void;
@@ -32,7 +39,8 @@ interface Waiter {
 /** A weighted semaphore that serves waiters of the same order as they arrive. Whoever is next keeps others waiting. */
 export class Slots {
   #free: number;
-  readonly #waiting = new Set<Waiter>();
+  /** Those that wait, by line. */
+  readonly #lines = new Map<unknown, Set<Waiter>>();
   #isServing = false;
 
   /** @param count number of units */
@@ -45,18 +53,20 @@ export class Slots {
    *
    * @throws the signal's reason
    */
-  async enter({ weight = 1, limitMs, signal, order, taken, returned }: SlotOptions = {}): Promise<Slot> {
+  async enter(options: SlotOptions = {}): Promise<Slot> {
+    const { weight = 1, limitMs, signal, order, taken, returned } = options;
     signal?.throwIfAborted();
     const turn = Promise.withResolvers<void>();
     const enter = (): void => {
       taken?.();
       turn.resolve();
     };
-    const waiter = { weight, order, enter };
-    this.#waiting.add(waiter);
+    const line = options.line ?? (order === undefined ? unordered : enter);
+    const waiter = { line, weight, order, enter };
+    getOrInsert(this.#lines, line, () => new Set()).add(waiter);
     this.#serve();
     using _leaving = onAbort(signal, () => {
-      if (this.#waiting.delete(waiter)) {
+      if (this.#leave(waiter)) {
         turn.reject(signal?.reason);
         this.#serveLater();
       }
@@ -82,7 +92,7 @@ export class Slots {
 
   /** In a later turn of the event loop: of a crowd that leaves together each is heard of by itself. */
   #serveLater(): void {
-    if (this.#waiting.size > 0 && !this.#isServing) {
+    if (this.#lines.size > 0 && !this.#isServing) {
       this.#isServing = true;
       setImmediate(() => {
         this.#isServing = false;
@@ -98,21 +108,31 @@ export class Slots {
         return;
       }
       this.#free -= next.weight;
-      this.#waiting.delete(next);
+      this.#leave(next);
       next.enter();
     }
+  }
+
+  /** @returns false if it waits no longer */
+  #leave(waiter: Waiter): boolean {
+    const line = this.#lines.get(waiter.line);
+    const isWaiting = line?.delete(waiter) === true;
+    if (line?.size === 0) {
+      this.#lines.delete(waiter.line);
+    }
+    return isWaiting;
   }
 
   #next(): Waiter | undefined {
     let lowest = Number.POSITIVE_INFINITY;
     let next: Waiter | undefined;
-    for (const waiter of this.#waiting) {
-      if (waiter.order === undefined) {
-        return waiter;
+    for (const [first] of this.#lines.values()) {
+      if (first?.order === undefined) {
+        return first;
       }
-      const rank = waiter.order();
+      const rank = first.order();
       if (rank < lowest) {
-        [lowest, next] = [rank, waiter];
+        [lowest, next] = [rank, first];
       }
     }
     return next;

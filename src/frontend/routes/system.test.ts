@@ -234,6 +234,7 @@ test("open files are counted once for all who ask meanwhile", async (t) => {
   const all = Array.from({ length: 10 }, () => api.call("GET", "/info"));
   await until(() => asked === all.length || undefined);
   answer.resolve();
+  await until(() => read.mock.callCount() > 0 || undefined);
   counts.resolve(["0", "1", "2"]);
   for (const { NFd } of (await Promise.all(all)).map((each) => each.json() as { readonly NFd: number })) {
     assert.equal(NFd, 3);
