@@ -22,8 +22,8 @@ import (
 const (
 	// mostViewMounts bounds the mounts of all views together, each of which takes the
 	// kernel's memory: a container may bind the machine's root, with all that is
-	// mounted beneath it, thousands of times. A view gets half of what others have left,
-	// as long as a client does not read its files.
+	// mounted beneath it, thousands of times. A view takes no more than half of what
+	// others have left, for as long as clients read its files.
 	mostViewMounts = 50_000
 	// leastViewMounts are a view's own, whatever others have.
 	leastViewMounts = 64
@@ -127,7 +127,7 @@ func (v *views) count(of *shown, mounts int) error {
 		return errViewClosed
 	}
 	others := v.mounts - of.mounts
-	if mounts > max(leastViewMounts, (mostViewMounts-others)/2) {
+	if mounts > max(of.mounts, leastViewMounts, (mostViewMounts-others)/2) {
 		return errTooManyViewMounts
 	}
 	of.mounts, v.mounts = mounts, others+mounts
