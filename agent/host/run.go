@@ -45,7 +45,9 @@ const (
 	// lockPatience bounds the wait for a predecessor's exit.
 	lockPatience = 10 * time.Second
 	// unreadLimit is how long files that a client does not read keep others from theirs.
-	unreadLimit = time.Minute
+	// It covers the largest step in which progress is visible, at 4 KiB/s: a call's
+	// HTTP/2 window opens by a MiB.
+	unreadLimit = 5 * time.Minute
 	// farewell bounds the wait for pending calls at our exit.
 	farewell = 5 * time.Second
 )

@@ -31,10 +31,11 @@ var (
 
 // Names configures the container's resolver; the first call opens it.
 func (a *networkedAgent) Names(_ context.Context, request *agentv1.NamesRequest) error {
-	if err := names.ReaddressFile(a.hosts, request.Hosts); err != nil {
-		return fmt.Errorf("tell where linked containers are: %w", err)
+	err := names.ReaddressFile(a.hosts, request.Hosts)
+	if err != nil { // the container may hold a lease on it
+		err = fmt.Errorf("tell where linked containers are: %w", err)
 	}
-	return a.resolver.setTable(names.NewTable(request), len(request.Networks) > 0)
+	return errors.Join(err, a.resolver.setTable(names.NewTable(request), len(request.Networks) > 0))
 }
 
 // resolver runs in the container's network namespace once it has names to serve.

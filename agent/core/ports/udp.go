@@ -25,10 +25,10 @@ const (
 	// silent for longest gives way.
 	udpClients  = 1024
 	maxDatagram = 64 << 10
-	// unsent bounds the replies of one port that the kernel holds. For a client that has
-	// left its network, or was made up by another one, it keeps some 200 KiB while it
-	// looks for that, for three seconds.
-	unsent = 32 << 20
+	// sendBuffer bounds the replies of one port that the kernel holds. For an address
+	// that nobody has any more, or that another client made up, it keeps some 200 KiB for
+	// the three seconds in which it looks for it.
+	sendBuffer = 32 << 20
 )
 
 // leastSilence is how long a client has been silent that gives way to another: one that
@@ -90,8 +90,8 @@ func newUDPForwarder(socket *net.UDPConn, dial func(context.Context) (net.Conn, 
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
 		failed = unix.SetsockoptInt(int(fd), level, option, 1)
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, unsent) != nil { // without privilege
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, unsent)
+		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil { // without privilege
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 		}
 	}); err != nil {
 		return nil, err

@@ -95,6 +95,10 @@ func (c *Containers) continueRun(
 
 // renewFiles gives a container these layers, without changes.
 func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string) error {
+	record, err := readRootRecord(paths)
+	if err != nil {
+		return err
+	}
 	stack, err := c.layers.Stack(diffIDs)
 	if err != nil {
 		return err
@@ -118,10 +122,6 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 	if err := takeRootAttributes(paths.Upper(), stack.RootSource); err != nil {
 		return err
 	}
-	var record rootRecord
-	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
-		return err
-	}
 	record.Layers = diffIDs
 	return jsonfile.WriteSoonDurable(rootRecordPath(paths), record)
 }
@@ -132,8 +132,8 @@ func (c *Containers) renewIfChanged(request *hostv1.LaunchContainerRequest, path
 	if !request.Keep {
 		return nil
 	}
-	var record rootRecord
-	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil || slices.Equal(record.Layers, request.LayerDiffIds) {
+	record, err := readRootRecord(paths)
+	if err != nil || slices.Equal(record.Layers, request.LayerDiffIds) {
 		return err
 	}
 	return c.renewFiles(paths, request.LayerDiffIds)

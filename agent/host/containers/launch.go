@@ -63,10 +63,7 @@ func validateLaunch(paths shimspec.ContainerPaths, request *hostv1.LaunchContain
 	if request.Generation == 0 {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("generations count from 1"))
 	}
-	exists, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
-	if err == nil && !exists {
-		err = requireRootRecord(request.ContainerId, paths)
-	}
+	_, err := readRootRecord(paths)
 	if connect.CodeOf(err) == connect.CodeNotFound {
 		err = connect.NewError(connect.CodeNotFound, fmt.Errorf("container %s is not created", request.ContainerId))
 	}

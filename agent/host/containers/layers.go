@@ -1,9 +1,6 @@
 package containers
 
-import (
-	"github.com/sockerless/sockerless/agent/core/archive"
-	"github.com/sockerless/sockerless/agent/host/jsonfile"
-)
+import "github.com/sockerless/sockerless/agent/core/archive"
 
 // Layers returns the layers of a stopped container's file system. Errors as in
 // Files.
@@ -12,11 +9,8 @@ func (c *Containers) Layers(id string) (archive.Layers, error) {
 	if err != nil {
 		return archive.Layers{}, err
 	}
-	if err := c.requireStored(id, paths); err != nil {
-		return archive.Layers{}, err
-	}
-	var record rootRecord
-	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
+	record, err := c.readStored(id, paths)
+	if err != nil {
 		return archive.Layers{}, err
 	}
 	stack, err := c.stackToRead(paths, record.Layers)

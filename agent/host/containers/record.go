@@ -46,18 +46,19 @@ func rootRecordPath(paths shimspec.ContainerPaths) string {
 	return filepath.Join(paths.Dir, "rootfs.json")
 }
 
-// requireRootRecord distinguishes a missing container from one with a damaged
+// readRootRecord distinguishes a missing container from one with a damaged
 // record. An empty record, as a crash of the machine leaves it, counts as
 // missing.
-func requireRootRecord(id string, paths shimspec.ContainerPaths) error {
-	whole, err := jsonfile.Read(rootRecordPath(paths), &rootRecord{})
+func readRootRecord(paths shimspec.ContainerPaths) (record rootRecord, err error) {
+	id := filepath.Base(paths.Dir)
+	whole, err := jsonfile.Read(rootRecordPath(paths), &record)
 	if err != nil || whole {
-		return err
+		return record, err
 	}
 	if info, err := os.Lstat(rootRecordPath(paths)); err == nil && info.Size() > 0 {
-		return fmt.Errorf("the record of the files of container %s is damaged: %s", id, rootRecordPath(paths))
+		return record, fmt.Errorf("the record of the files of container %s is damaged: %s", id, rootRecordPath(paths))
 	}
-	return connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
+	return record, connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
 }
 
 // launched is the state of a container's last launch.

@@ -16,6 +16,7 @@ import (
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
+	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
 
 // A container that nobody can ask about may run.
@@ -83,6 +84,14 @@ func TestAnExitIsToldAsItWasOrNotAtAll(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestFilesWhoseRecordIsDamagedAreNotRenewed(t *testing.T) {
+	c := newContainers(t)
+	_, paths := endedContainer(t, c)
+	assert.NilError(t, os.Mkdir(rootRecordPath(paths), 0o700))
+	err := c.renewIfChanged(&hostv1.LaunchContainerRequest{Keep: true, LayerDiffIds: []string{"sha256:other"}}, paths)
+	assert.Check(t, is.ErrorContains(err, rootRecordPath(paths)))
 }
 
 func TestARecordThatCannotBeReadHidesNoOtherContainer(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/host/confined"
-	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/volumes"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -22,8 +21,8 @@ import (
 const (
 	// mostViewMounts bounds the mounts of all views together, each of which takes the
 	// kernel's memory: a container may bind the machine's root, with all that is
-	// mounted beneath it, thousands of times. A view gets half of what others have left,
-	// as long as a client does not read its files.
+	// mounted beneath it, thousands of times. A view takes no more than half of what
+	// others have left, for as long as clients read its files.
 	mostViewMounts = 50_000
 	// leastViewMounts are a view's own, whatever others have.
 	leastViewMounts = 64
@@ -127,7 +126,7 @@ func (v *views) count(of *shown, mounts int) error {
 		return errViewClosed
 	}
 	others := v.mounts - of.mounts
-	if mounts > max(leastViewMounts, (mostViewMounts-others)/2) {
+	if mounts > max(of.mounts, leastViewMounts, (mostViewMounts-others)/2) {
 		return errTooManyViewMounts
 	}
 	of.mounts, v.mounts = mounts, others+mounts
@@ -170,12 +169,13 @@ func (c *Containers) Files(ctx context.Context, id string, writes bool) (*os.Fil
 		return nil, err
 	}
 	defer unlock()
-	if err := c.requireStored(id, paths); err != nil {
+	record, err := c.readStored(id, paths)
+	if err != nil {
 		return nil, err
 	}
 	v := c.views.enter(id)
 	if v.shown == nil {
-		err = c.mountView(ctx, id, paths, v)
+		err = c.mountView(ctx, id, paths, record, v)
 	}
 	if err == nil && writes {
 		err = c.volumes.AllowWrites(viewHolder(id), v.shown.writable...)
@@ -200,11 +200,13 @@ func (c *Containers) Files(ctx context.Context, id string, writes bool) (*os.Fil
 	return root, nil
 }
 
-func (c *Containers) requireStored(id string, paths shimspec.ContainerPaths) error {
-	if err := requireRootRecord(id, paths); err != nil {
-		return err
+// readStored refuses a container whose own agent serves its files.
+func (c *Containers) readStored(id string, paths shimspec.ContainerPaths) (rootRecord, error) {
+	record, err := readRootRecord(paths)
+	if err != nil {
+		return record, err
 	}
-	return c.requireNoAgent(id, paths)
+	return record, c.requireNoAgent(id, paths)
 }
 
 // requireNoAgent refuses a container whose own agent serves its files.
@@ -246,11 +248,7 @@ func (c *Containers) closeView(id string) error {
 // viewHolder is the view's name as a holder of volumes.
 func viewHolder(id string) string { return "view-" + id }
 
-func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths, v *view) (err error) {
-	var record rootRecord
-	if _, err := jsonfile.Read(rootRecordPath(paths), &record); err != nil {
-		return err
-	}
+func (c *Containers) mountView(ctx context.Context, id string, paths shimspec.ContainerPaths, record rootRecord, v *view) (err error) {
 	stack, err := c.stackToRead(paths, record.Layers)
 	if err != nil {
 		return err
@@ -459,14 +457,15 @@ func (c *Containers) LogDir(id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return paths.Log(), errors.Join(requireLog(id, paths), c.requireNoAgent(id, paths))
+	return paths.Log(), errors.Join(requireLog(paths), c.requireNoAgent(id, paths))
 }
 
 // requireLog refuses a missing container. The log does not need the root record,
 // which may be damaged.
-func requireLog(id string, paths shimspec.ContainerPaths) error {
+func requireLog(paths shimspec.ContainerPaths) error {
 	if _, err := os.Lstat(paths.Log()); err == nil {
 		return nil
 	}
-	return requireRootRecord(id, paths)
+	_, err := readRootRecord(paths)
+	return err
 }

@@ -33,6 +33,15 @@ func TestTheMountsOfAllViewsAreBounded(t *testing.T) {
 	assert.Check(t, is.ErrorIs(v.reserve(small, 1), errTooManyViewMounts), "room that was given back twice")
 }
 
+func TestAViewKeepsTheMountsThatAreReservedForItWhenOthersCome(t *testing.T) {
+	v := newViews()
+	first, second := &shown{}, &shown{}
+	const half = mostViewMounts / 2
+	assert.NilError(t, errors.Join(v.reserve(first, half), v.reserve(second, half/2)))
+	assert.Check(t, v.count(first, half))
+	assert.Check(t, is.ErrorIs(v.count(first, half+1), errTooManyViewMounts))
+}
+
 func TestAViewsMountsAreCountedOnceItIsMade(t *testing.T) {
 	c := newContainers(t)
 	namespace, err := c.namespaceOf(t.Context(), t.TempDir())

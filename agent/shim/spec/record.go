@@ -24,8 +24,8 @@ func (r ExitRecord) WithState(state []byte) (ExitRecord, error) {
 	return r, err
 }
 
-// IsWhole reports whether the state is as it was written: with another name of a
-// field a code would be 0.
+// IsWhole reports whether the state is as it was written: one with a damaged name of a
+// field would still parse, with a code of 0.
 func (r ExitRecord) IsWhole() bool {
 	return r.Checksum == 0 || r.Checksum == crc32.ChecksumIEEE(r.State)
 }
