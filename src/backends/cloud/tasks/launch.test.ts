@@ -146,6 +146,19 @@ describe("a start", () => {
     assert.equal(asked(), 0);
   });
 
+  it("asks the cloud nothing of the last one's task if it lingered in this backend's time", async () => {
+    let times = 0;
+    const look = async () => {
+      times += 1;
+      return "missing";
+    };
+    const { late, asked, context } = setUp({ agents: { letGo: async () => true }, poller: { look } });
+    const { containerId } = await context.book.noteTask(workloadSpec().record.id, "task/before");
+    await context.book.note(containerId, { phase: TaskPhase.LINGERING, request: "{}" });
+    await assert.rejects(late(), /start_timeout/);
+    assert.deepEqual([asked(), times], [1, 0]);
+  });
+
   it("does not wait longer than it may for the end of the last one's task", async () => {
     const agents = { letGo: async () => false };
     const known = { phase: TaskPhase.LINGERING, task: "task/before", request: "{}" };
