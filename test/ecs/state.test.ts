@@ -105,9 +105,11 @@ describe("the ECS backend", () => {
   it("has containers run on while its authority is another one, and has them again behind that", async () => {
     const { aws, daemon, directory } = ecs;
     const command = ["busybox", "sh", "-c", "echo written >/file; exec sleep 1000"];
-    for (const name of ["kept", "removed"]) {
-      await daemon.ok("run", "--detach", "--name", name, ...command);
-    }
+    const taskOf = async (name: string) => {
+      const id = await daemon.ok("run", "--detach", "--name", name, ...command);
+      return aws.ecs.tasks.find(({ state }) => JSON.stringify(state.overrides).includes(id))?.state.taskArn;
+    };
+    const [kept, removed] = [await taskOf("kept"), await taskOf("removed")];
     const written = async () => (await daemon.docker("exec", "kept", "cat", "/file")).text;
     await until(async () => (await written()) || undefined);
     const state = () => daemon.ok("inspect", "--format", "{{.State.Status}} {{.State.StartedAt}}", "kept");
@@ -127,7 +129,9 @@ describe("the ECS backend", () => {
     await daemon.launch();
     assert.equal(await state(), before);
     assert.equal(await written(), "written");
-    assert.equal(aws.calls.count("ecs.StopTask"), 1);
+    // Not their number: a lost answer is asked for again, and an earlier test's container may still be cleared away.
+    const stopped = aws.calls.all("ecs.StopTask").map(({ input }) => (input as { task: string }).task);
+    assert.deepEqual([stopped.includes(kept ?? ""), stopped.includes(removed ?? "")], [false, true]);
     await daemon.ok("rm", "--force", "kept");
   });
 

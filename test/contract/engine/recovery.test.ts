@@ -11,7 +11,11 @@ import { Phase, VolumeRecordSchema } from "../../../src/gen/sockerless/state/v1/
 import { removed } from "../../../src/backends/engine/containers/decisions/life/transitions.ts";
 import { until, untilTrue } from "../../support/until.ts";
 import { EngineBench, localAccess } from "../engine-bench.ts";
+import type { MemoryMachine } from "../memory-machine.ts";
+import { ProcessAgent } from "../process-agent.ts";
 import { isSoak } from "../../support/soak.ts";
+
+type Workload = MemoryMachine["workloads"] extends Map<string, infer Each> ? Each : never;
 
 describe("a backend that is started again", () => {
   const bench = EngineBench.ofEach();
@@ -35,6 +39,42 @@ describe("a backend that is started again", () => {
     const exit = bench.wait(id);
     await bench.containers.stopContainer({ container: id });
     assert.equal(await exit, 143);
+  });
+
+  /** Has the machine tell of a later start of a container that runs than the state knows. @returns its agent until then */
+  const startedSince = (id: string, since: Pick<Workload, "agent" | "exit">): ProcessAgent => {
+    const before = bench.machine.agentOf(id);
+    const workload = bench.machine.workloads.get(id);
+    assert.ok(workload !== undefined);
+    const record = { ...workload.spec.record, generation: 2n };
+    Object.assign(workload, { ...since, spec: { ...workload.spec, record } });
+    return before;
+  };
+
+  it("has the end of a later start than its state knew", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    await bench.stopBackend();
+    const exit = { code: 7, oomKilled: false, finishedAt: new Date() };
+    await startedSince(id, { agent: undefined, exit }).crash();
+    await bench.startBackend();
+    assert.equal((await inspect(id))?.state?.exitCode, 7);
+  });
+
+  it("goes on with a later start that is found in the place of one whose agent is lost", async () => {
+    const id = await bench.runScript("exec sleep 1000");
+    const { options } = bench.machine.agentOf(id);
+    const agent = await ProcessAgent.listen({
+      ...options,
+      socket: `${options.socket}.later`,
+      generation: 2n,
+    });
+    await startedSince(id, { agent, exit: undefined }).crash();
+    await untilTrue(() => bench.state.containers.get(id)?.generation === 2n);
+    assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
+    assert.deepEqual(bench.engine.context.live.of(id).link?.address, {
+      kind: "unix",
+      path: agent.options.socket,
+    });
   });
 
   it("does not make a start again whose answer an earlier process did not give", async () => {

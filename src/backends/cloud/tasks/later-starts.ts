@@ -1,6 +1,11 @@
 /** Later starts than a state knows that is older than its tasks, as after the restore of a backup. */
 import { messageOf } from "../../../common/errors.ts";
-import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import {
+  type ContainerRecord,
+  type TaskRecord,
+  TaskPhase,
+} from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { hasProcess } from "../../model/records.ts";
 import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundTasks } from "./find-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -44,6 +49,7 @@ export async function takeLaterStart(
  */
 export async function takeLaterTasks(
   context: TaskContext,
+  containers: Pick<ReadonlyMap<string, ContainerRecord>, "get">,
   { views, failed }: Pick<FoundTasks, "views" | "failed">,
 ): Promise<void> {
   const { book, later } = context;
@@ -54,9 +60,11 @@ export async function takeLaterTasks(
   await Promise.all(
     views.map(async (view) => {
       const known = book.of(view.containerId);
+      const container = containers.get(view.containerId);
+      const ranOn = container !== undefined && hasProcess(container);
       const isLater = known?.phase === TaskPhase.SERVING && view.generation > known.launchGeneration;
       const isLeft = view.stopping || later.get(view.containerId) === view.task;
-      if (isLater && !isLeft && !running.has(known.task)) {
+      if (ranOn && isLater && !isLeft && !running.has(known.task)) {
         await takeLaterTask(context, known, view);
       }
     }),

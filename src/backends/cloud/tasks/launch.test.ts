@@ -110,12 +110,17 @@ const agents = {
   targetOf: () => undefined,
   awaitFiles: async () => true,
   answers: async () => true,
+  laterStartOf: async () => undefined,
   forget: () => {},
 };
 
 /** Agents that list the files of their images at once. */
 function agentsThatAnswer(all: TaskAgents): TaskAgents {
-  return Object.assign(all, { awaitFiles: async () => true, answers: async () => true });
+  return Object.assign(all, {
+    awaitFiles: async () => true,
+    answers: async () => true,
+    laterStartOf: async () => undefined,
+  });
 }
 
 /** A cloud whose calls for a task fail so, the last again and again. */
@@ -139,6 +144,19 @@ describe("a start", () => {
       return true;
     });
     assert.equal(asked(), 0);
+  });
+
+  it("asks the cloud nothing of the last one's task if it lingered in this backend's time", async () => {
+    let times = 0;
+    const look = async () => {
+      times += 1;
+      return "missing";
+    };
+    const { late, asked, context } = setUp({ agents: { letGo: async () => true }, poller: { look } });
+    const { containerId } = await context.book.noteTask(workloadSpec().record.id, "task/before");
+    await context.book.note(containerId, { phase: TaskPhase.LINGERING, request: "{}" });
+    await assert.rejects(late(), /start_timeout/);
+    assert.deepEqual([asked(), times], [1, 0]);
   });
 
   it("does not wait longer than it may for the end of the last one's task", async () => {
@@ -332,6 +350,7 @@ describe("a start", () => {
       const clock = new ManualClock();
       const stopped: string[] = [];
       const seenOff: string[] = [];
+      const stays: string[] = [];
       const places: TaskPlace[] = [];
       const describe = async (_containerId: string, place: TaskPlace) => {
         places.push(place);
@@ -357,6 +376,7 @@ describe("a start", () => {
           stored: { applyStaged: () => Promise.resolve() },
           departures: {
             expect: (task: string) => void seenOff.push(task),
+            cancel: (task: string) => void stays.push(task),
             stop: async (task: string) => void stopped.push(task),
           },
           poller: {
@@ -371,7 +391,7 @@ describe("a start", () => {
         known,
       );
       const started = (generation: bigint) => passing(clock, start({}, workloadSpec({ generation })));
-      return { started, tasks, later, stopped, seenOff, places };
+      return { started, tasks, later, stopped, seenOff, stays, places };
     }
 
     for (const [what, serves] of [
@@ -391,13 +411,21 @@ describe("a start", () => {
       });
     }
 
+    const lingering = { ...serving, phase: TaskPhase.LINGERING, task: "task/since", request: "{}" };
+
     it("takes up the task that lingered when the state was backed up, and has been used again", async () => {
-      const known = { ...serving, phase: TaskPhase.LINGERING, task: "task/since", request: "{}" };
-      const { started, tasks, stopped } = since({ generation: 1n }, 2n, { known });
+      const { started, tasks, stopped, stays } = since({ generation: 1n }, 2n, { known: lingering });
       assert.equal((await started(2n)).reference, "task/since");
       const { phase, launchGeneration, generation } = tasks.get(container) ?? {};
       assert.deepEqual([phase, launchGeneration, generation], [TaskPhase.SERVING, 1n, 2n]);
-      assert.deepEqual(stopped, []);
+      assert.deepEqual([stopped, stays], [[], ["task/since"]]);
+    });
+
+    it("does not use a task again that lingers by the state, and serves a later start", async () => {
+      const known = { ...lingering, leavesAt: timestampFromMs(new ManualClock().nowMs() + 60_000) };
+      const { started, tasks } = since({ generation: 1n }, 3n, { known });
+      await assert.rejects(started(2n), /start 3 of the container, .* runs in task\/since; this is start 2/);
+      assert.equal(tasks.get(container)?.phase, TaskPhase.LINGERING);
     });
 
     it("is refused beside a run of a later start, be its task of this one", async () => {

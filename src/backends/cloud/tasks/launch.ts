@@ -155,19 +155,22 @@ async function launchOnce(
   }
 }
 
-/** Finds out whether the task of the last start, which should have left, runs because it serves a later one. */
+/** Finds out whether the task of the last start serves a later one, if only an earlier process has written that it lingers. */
 async function findUsed(context: TaskContext, spec: WorkloadSpec, bounds: StartBounds): Promise<void> {
   const { book, cloud, poller } = context;
   const last = book.of(spec.record.id);
-  if (last?.phase !== TaskPhase.LINGERING || lingers(context, last)) {
+  if (last?.phase !== TaskPhase.LINGERING || book.hasWritten(last.containerId)) {
     return;
   }
-  const stillTo = `${cloud.names.service} does not tell of ${last.task}`;
-  const view = await stepsOf(context, spec, bounds)(stillTo, () => poller.look(last.task));
-  if (view !== "missing" && !view.stopping && !hasEnded(view)) {
-    const silence = "the agent of its last run does not say which start it serves";
-    await bounds.limit.meanwhile(silence, () => servesLater(context, last));
+  if (!lingers(context, last)) {
+    const stillTo = `${cloud.names.service} does not tell of ${last.task}`;
+    const view = await stepsOf(context, spec, bounds)(stillTo, () => poller.look(last.task));
+    if (view === "missing" || view.stopping || hasEnded(view)) {
+      return;
+    }
   }
+  const silence = "the agent of its last run does not say which start it serves";
+  await bounds.limit.meanwhile(silence, () => servesLater(context, last));
 }
 
 /**
@@ -183,7 +186,7 @@ async function takeUp(
   bounds: StartBounds,
   { waits, goesOn }: Pick<LaunchProgress, "waits" | "goesOn">,
 ): Promise<TaskRecord | undefined> {
-  const { agents, book, cloud, later, poller } = context;
+  const { agents, book, cloud, departures, later, poller } = context;
   const { service } = cloud.names;
   const { id, generation } = spec.record;
   const told = (reason: string): void => waits(reason, "try");
@@ -224,6 +227,7 @@ async function takeUp(
       );
       return undefined;
     }
+    departures.cancel(task); // It may have been expected to end.
     await book.noteTask(id, task);
     const taken = await book.note(id, {
       ...anew,

@@ -5,8 +5,9 @@ import { describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
+import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
-  Phase,
+  ContainerRecordSchema,
   TaskPhase,
   type TaskRecord,
   TaskRecordSchema,
@@ -103,8 +104,8 @@ function setUp(
     ends: new ReportedEnds({ log: { agentLines }, exitKey, clock, logger, abandoned }),
     abandoned,
   } as unknown as TaskContext;
-  const made = { generation: 1n, phase: Phase.UNSPECIFIED };
-  const containers = new Map([...records.keys()].map((id) => [id, made]));
+  const runs = create(ContainerRecordSchema, { generation: 1n, state: { status: ContainerStatus.RUNNING } });
+  const containers = new Map([...records.keys()].map((id) => [id, runs]));
   const listed = async () => {
     const found = await list(context, containers);
     return new Map(found.map((workload) => [workload.containerId, workload]));
@@ -174,10 +175,21 @@ describe("a listing of tasks", () => {
     const { listed, book, containers, context } = setUp({}, [
       taskView({ containerId: readable, task: "task/1", generation: 2n, address: "192.0.2.1" }),
     ]);
-    containers.set(readable, { generation: 0n, phase: Phase.UNSPECIFIED });
+    containers.set(readable, create(ContainerRecordSchema));
     assert.deepEqual([...(await listed()).keys()], []);
     assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
+  });
+
+  it("leaves the task of a later start alone if the state does not have the container run", async () => {
+    const later = taskView({ containerId: readable, task: "task/2", generation: 2n, address: "192.0.2.1" });
+    const { listed, containers, context } = setUp({ [readable]: serving("task/1") }, [later]);
+    let times = 0;
+    Object.assign(context.agents, { describe: async () => ++times });
+    containers.set(readable, create(ContainerRecordSchema, { generation: 1n }));
+    assert.equal((await listed()).get(readable)?.agent, undefined);
+    assert.deepEqual([...context.later], [[readable, "task/2"]]);
+    assert.equal(times, 0, "on its books, it would end with what is left of the last run");
   });
 
   for (const [what, ended] of [

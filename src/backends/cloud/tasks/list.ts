@@ -18,9 +18,6 @@ import { SinceWhen } from "./since-when.ts";
 import { exitOfTask, lostExit, viewOfRun } from "./task-end.ts";
 import { leaveLogToCloud } from "./untaken-log.ts";
 
-/** A container of the state, as far as its tasks are compared with it. */
-type KnownContainer = Pick<ContainerRecord, "generation" | "phase">;
-
 /** Interval of checks for the end of a run while its agent is unreachable. */
 const queriedWithinMs = 120_000;
 /** Time after which a run without news from agent and cloud is given up. */
@@ -40,13 +37,13 @@ export function silencesOfTasks(): SinceWhen {
  */
 export async function list(
   context: TaskContext,
-  containers: Pick<ReadonlyMap<string, KnownContainer>, "get">,
+  containers: Pick<ReadonlyMap<string, ContainerRecord>, "get">,
 ): Promise<readonly FoundWorkload[]> {
   const { book } = context;
   const present = book.all().filter(({ phase }) => phase !== TaskPhase.GONE);
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
-  await takeLaterTasks(context, { views, failed });
+  await takeLaterTasks(context, containers, { views, failed });
   context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
   for (const view of views) {
     const { containerId: container, task, instance } = view;
@@ -166,7 +163,7 @@ function unansweredOf({
 async function findOne(
   context: TaskContext,
   view: TaskView,
-  known: KnownContainer | undefined,
+  known: ContainerRecord | undefined,
 ): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task === undefined && !isOfLater(view, known)) {
@@ -214,7 +211,7 @@ async function findOne(
 }
 
 /** Whether a task is of a later start than that of a container which the state knows to be made. */
-function isOfLater({ generation }: TaskView, known: KnownContainer | undefined): boolean {
+function isOfLater({ generation }: TaskView, known: ContainerRecord | undefined): boolean {
   return known !== undefined && known.phase !== Phase.CREATING && generation > known.generation;
 }
 

@@ -21,6 +21,8 @@ export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeN
 export class TaskBook {
   readonly #state: Pick<State, "tasks" | "commit" | "losses">;
   readonly #cloud: Pick<CloudTasks, "logStreamOf">;
+  /** Containers whose records this process has written. */
+  readonly #written = new Set<string>();
 
   constructor(state: Pick<State, "tasks" | "commit" | "losses">, cloud: Pick<CloudTasks, "logStreamOf">) {
     this.#state = state;
@@ -36,6 +38,11 @@ export class TaskBook {
     return [...this.#state.tasks.values()];
   }
 
+  /** Whether this process has written a container's record, which is then no older than its task. */
+  hasWritten(containerId: string): boolean {
+    return this.#written.has(containerId);
+  }
+
   /** Whether there is no sign of lost records. */
   get isWhole(): boolean {
     return this.#state.losses.length === 0;
@@ -48,6 +55,7 @@ export class TaskBook {
       typeof TaskRecordSchema
     >);
     await this.#state.commit((change) => change.tasks.put(after));
+    this.#written.add(containerId);
     return after;
   }
 
@@ -80,6 +88,7 @@ export class TaskBook {
   /** Drops a removed container's record. */
   async forget(containerId: string): Promise<void> {
     await this.#state.commit((change) => change.tasks.delete(containerId));
+    this.#written.delete(containerId);
   }
 }
 

@@ -35,7 +35,7 @@ import { containerExited, restartLater, scheduleRestart } from "../containers/ru
 import { finishRestart } from "../containers/run/restart-container.ts";
 import { discard } from "../containers/create/create-container.ts";
 import { exitOfWorkload } from "../containers/run/lost-container.ts";
-import { isFrozenByCommit } from "../containers/decisions/life/transitions.ts";
+import { isFrozenByCommit, startedSince } from "../containers/decisions/life/transitions.ts";
 import { thawAfterCommit } from "../containers/run/pause-container.ts";
 import { resumeRemoval } from "../containers/remove/remove-container.ts";
 import { releaseRun } from "../containers/run/release-run.ts";
@@ -48,7 +48,6 @@ import { reseal } from "../containers/agent/reseal.ts";
 import type { StartWork } from "./start-work.ts";
 import { keepTrying } from "../work/keep-trying.ts";
 import { settleVolume } from "../volumes/volumes.ts";
-import { placedEndpoints } from "../../model/endpoints.ts";
 import {
   hasProcess,
   hostConfigOf,
@@ -57,7 +56,6 @@ import {
   millisecondsOf,
   stateOf,
   timestampOfNs,
-  withFields,
 } from "../../model/records.ts";
 
 /** Creates the predefined networks, and those known networks that the machine has lost. */
@@ -293,24 +291,23 @@ async function recoverContainer(
   finishRestart(context, record);
 }
 
-/** The record of a running container, as the start that runs if the state is older, as after the restore of a backup. */
+/** The record of a running container, as that of its last start if the state is older, as after the restore of a backup. */
 async function asFound(
   { logger, state }: EngineContext,
   record: ContainerRecord,
   found: FoundWorkload | undefined,
 ): Promise<ContainerRecord> {
-  if (found?.agent === undefined || !hasProcess(record) || found.generation <= record.generation) {
+  const run = found?.agent ?? found?.exit;
+  if (
+    found === undefined ||
+    run === undefined ||
+    !hasProcess(record) ||
+    found.generation <= record.generation
+  ) {
     return record;
   }
-  const { generation, address } = found;
-  logger.warn({ container: record.id }, "a container runs that was started again since the state knew it");
-  const next = withFields(record, {
-    generation,
-    ...(address !== undefined && {
-      reachableAddress: address,
-      endpoints: placedEndpoints(record.endpoints, address),
-    }),
-  });
+  logger.warn({ container: record.id }, "a container was started again since the state knew it");
+  const next = startedSince(record, found);
   await state.commit((change) => change.containers.put(next), "happened");
   return next;
 }

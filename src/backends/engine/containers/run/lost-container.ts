@@ -1,6 +1,7 @@
 /** Containers whose agents are lost: determines how they ended, as far as possible. */
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 
+import type { AgentAddress } from "../../../../agent-client/address.ts";
 import { messageOf } from "../../../../common/errors.ts";
 import type { FoundWorkload } from "../../../driver/workloads.ts";
 import type { EngineContext } from "../../context.ts";
@@ -12,27 +13,42 @@ import { containerExited } from "./container-exit.ts";
 /** The exit code of a container whose agent is gone and left no record. */
 const lostExitCode = 255;
 
+/** A run of a later start than the state knows, as after the restore of a backup. */
+export interface LaterRun extends Pick<FoundWorkload, "generation" | "address"> {
+  readonly agent: AgentAddress;
+}
+
 /**
  * Records the end of a container whose agent cannot be reached, from the driver's durable record if there is one. On a
  * remote platform waiters get an error with the exit code, since output may be missing.
  *
+ * @param goOn called instead with a run of a later start, if there is one
  * @returns whether the watch is over; false if the driver cannot be queried, or reports the agent as alive
  */
 export async function buryLost(
   context: EngineContext,
   live: LiveContainer,
   generation: bigint,
+  goOn?: (later: LaterRun) => Promise<void>,
 ): Promise<boolean> {
   const { link } = live;
   let found: FoundWorkload | undefined;
   try {
-    found = await foundRun(context, live.id, generation);
+    found = await context.driver.workloads.find(live.id);
   } catch (error) {
     context.logger.error(
       { err: error, container: live.id },
       `cannot ask for the end of a container: ${messageOf(error)}`,
     );
     return false;
+  }
+  if (found !== undefined && found.generation !== generation) {
+    const { agent } = found;
+    if (goOn !== undefined && agent !== undefined && found.generation > generation) {
+      await goOn({ ...found, agent });
+      return true;
+    }
+    found = undefined;
   }
   if (found?.agent !== undefined) {
     context.logger.warn({ container: live.id }, "the agent of a container cannot be reached, and may live");

@@ -20,17 +20,10 @@ import { runningContainer } from "../decisions/lookup.ts";
 import { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
 import { healthAfter, healthName } from "../decisions/life/health.ts";
-import type { Exit } from "../decisions/life/transitions.ts";
-import {
-  configOf,
-  hasProcess,
-  stateOf,
-  timestampOfNs,
-  withFields,
-  withState,
-} from "../../../model/records.ts";
+import { type Exit, startedSince } from "../decisions/life/transitions.ts";
+import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../../../model/records.ts";
 import { containerExited } from "./container-exit.ts";
-import { buryLost } from "./lost-container.ts";
+import { buryLost, type LaterRun } from "./lost-container.ts";
 import { adoptPause } from "./pause-container.ts";
 
 /** Milliseconds without a heartbeat after which the stream counts as cut. */
@@ -76,7 +69,8 @@ export function watchContainer(context: EngineContext, live: LiveContainer, link
       }
       const delay = retryDelaysMs[failures];
       failures += 1;
-      if (delay === undefined && (await buryLost(context, live, link.generation))) {
+      const goOn = (later: LaterRun) => countLater(context, live, link, later);
+      if (delay === undefined && (await buryLost(context, live, link.generation, goOn))) {
         return;
       }
       await context.clock.sleep(delay ?? longestDelayMs, signal).catch(() => undefined);
@@ -202,24 +196,29 @@ class Records {
   }
 }
 
-/**
- * Counts a later start that a running container's agent serves as the container's, if there is one, as after the restore of a
- * backup: the agent refuses what is meant for an earlier one.
- */
+/** Counts a later start that a running container's agent serves, if there is one: it refuses what is meant for an earlier one. */
 async function takeLaterStart(context: EngineContext, live: LiveContainer, link: AgentLink): Promise<void> {
   const generation = await context.driver.seals.laterStart(live.id);
+  if (generation !== undefined) {
+    await countLater(context, live, link, { generation, agent: link.address });
+  }
+}
+
+/** Counts a later start than the state knew as the container's, if the state still has the run of the link go on. */
+async function countLater(
+  context: EngineContext,
+  live: LiveContainer,
+  link: AgentLink,
+  later: LaterRun,
+): Promise<void> {
   await live.lock.run(async () => {
     const record = runningContainer(context.state, live.id, link.generation);
-    if (generation === undefined || record === undefined || live.link !== link) {
+    if (record === undefined || live.link !== link) {
       return;
     }
-    context.logger.warn(
-      { container: live.id },
-      "a container runs that was started again since the state knew it",
-    );
-    const next = withFields(record, { generation });
-    await context.state.commit((change) => change.containers.put(next), "happened");
-    const met = new AgentLink(link.address, generation, agentOptions(context, live.id));
+    context.logger.warn({ container: live.id }, "a container was started again since the state knew it");
+    await context.state.commit((change) => change.containers.put(startedSince(record, later)), "happened");
+    const met = new AgentLink(later.agent, later.generation, agentOptions(context, live.id));
     live.run.meet(met);
     watchContainer(context, live, met);
   });

@@ -11,7 +11,8 @@ import {
 } from "../../../../../gen/sockerless/backend/v1/container_pb.ts";
 import { type ContainerRecord, Phase } from "../../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Launched } from "../../../../driver/launches.ts";
-import { disconnectedEndpoints } from "../../../../model/endpoints.ts";
+import type { FoundWorkload } from "../../../../driver/workloads.ts";
+import { disconnectedEndpoints, placedEndpoints } from "../../../../model/endpoints.ts";
 import { portMappings } from "../../../../model/ports.ts";
 import { configOf, hostConfigOf, stateOf, withFields, withState } from "../../../../model/records.ts";
 import { hasHealthcheck, unwatchedHealth } from "./health.ts";
@@ -36,6 +37,18 @@ export function starting(
     endpoints,
     stoppedByUser: false,
   });
+}
+
+/** Counts a later start than the state knew, as after the restore of a backup, as the last one. */
+export function startedSince(
+  record: ContainerRecord,
+  { generation, address }: Pick<FoundWorkload, "generation" | "address">,
+): ContainerRecord {
+  const place =
+    address === undefined
+      ? {}
+      : { reachableAddress: address, endpoints: placedEndpoints(record.endpoints, address) };
+  return withFields(record, { generation, ...place });
 }
 
 /**
