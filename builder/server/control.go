@@ -38,7 +38,7 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 // pointer to it for their peer's address.
 type connection struct {
 	net.Conn
-	// Of the client, beside its sessions, whose names it chooses: nobody can guess it.
+	// Names the client beside its sessions, whose names it chooses: nobody can guess this one.
 	name   string
 	reader *bufio.Reader
 	once   sync.Once

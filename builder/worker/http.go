@@ -263,7 +263,7 @@ type dialer struct {
 	// A connection without progress for longer gives its place to one that waits.
 	grace  time.Duration
 	places int
-	// Of each session one waits for a place at a time.
+	// One dial of each session waits for a place at a time.
 	sessions slots
 
 	mu sync.Mutex
