@@ -3,6 +3,7 @@ package server
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net"
 	"net/http"
@@ -27,7 +28,7 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	}
 	s.clients.Add(1)
 	defer s.clients.Done()
-	client := &connection{Conn: conn, reader: buffered.Reader, closed: make(chan struct{})}
+	client := &connection{Conn: conn, name: rand.Text(), reader: buffered.Reader, closed: make(chan struct{})}
 	if s.connections.hand(client) {
 		<-client.closed
 	}
@@ -37,6 +38,8 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 // pointer to it for their peer's address.
 type connection struct {
 	net.Conn
+	// Names the client beside its sessions, whose names it chooses: nobody can guess this one.
+	name   string
 	reader *bufio.Reader
 	once   sync.Once
 	closed chan struct{}

@@ -1,10 +1,13 @@
 package server
 
 import (
+	"io"
 	"strings"
 	"testing"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -96,6 +99,68 @@ func TestListsOfTheHistoryThatNobodyReadsGiveWay(t *testing.T) {
 	event, err := last.Recv()
 	assert.NilError(t, err)
 	assert.Check(t, is.Equal(event.Type, controlapi.BuildHistoryEventType_STARTED))
+}
+
+func TestAListOfTheHistoryOutlastsThoseOfAClientThatHasMost(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	const records = 3
+	for range records {
+		_, err := connect().ControlClient().Solve(t.Context(), &controlapi.SolveRequest{
+			Ref: identity.NewID(), Frontend: "unknown", FrontendAttrs: map[string]string{"attribute": strings.Repeat("x", 200_000)},
+		})
+		assert.Check(t, err != nil, "an unknown frontend has built")
+	}
+	list := func(of *client.Client) controlapi.Control_ListenBuildHistoryClient {
+		t.Helper()
+		made, err := of.ControlClient().ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{EarlyExit: true})
+		assert.NilError(t, err)
+		_, err = made.Header()
+		assert.NilError(t, err)
+		return made
+	}
+	oldest, many := list(connect()), connect()
+	for range maxListings + 1 {
+		list(many)
+	}
+	for range records {
+		_, err := oldest.Recv()
+		assert.NilError(t, err)
+	}
+	_, err := oldest.Recv()
+	assert.Check(t, is.ErrorIs(err, io.EOF))
+}
+
+func TestWhoFollowsTheHistoryIsToldOnceOfABuildUnderWay(t *testing.T) {
+	s, backend := running(t)
+	_, connect := served(t, s)
+	under, goOn := make(chan struct{}), make(chan struct{})
+	backend.Before = func(procedure string) {
+		if procedure == "LoadImage" {
+			close(under)
+			<-goOn
+		}
+	}
+	control := connect().ControlClient()
+	built := make(chan struct{})
+	go func() {
+		defer close(built)
+		definition, err := definitionOf(t.Context(), llb.Scratch().File(llb.Mkfile("/file", 0o644, nil)))
+		assert.Check(t, err)
+		_, err = control.Solve(t.Context(), &controlapi.SolveRequest{Ref: "built", Definition: definition})
+		assert.Check(t, err)
+	}()
+	<-under
+	list, err := control.ListenBuildHistory(t.Context(), &controlapi.BuildHistoryRequest{})
+	assert.NilError(t, err)
+	event, err := list.Recv()
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(event.Type, controlapi.BuildHistoryEventType_STARTED))
+	close(goOn)
+	event, err = list.Recv()
+	assert.NilError(t, err)
+	assert.Check(t, is.Equal(event.Type, controlapi.BuildHistoryEventType_COMPLETE))
+	<-built
 }
 
 func TestARecordOfTheHistoryStaysWhereItsLeaseDoes(t *testing.T) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -8,96 +9,86 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // maxListings bounds the lists of the history that are under way.
 const maxListings = 8
 
 // listings are the lists of the history under way, the oldest first: each has all records in memory until its client has read
-// them. Of too many the oldest ends.
+// them. Of too many the oldest of the client that has most ends.
 type listings struct {
 	mu      sync.Mutex
-	running []*context.CancelCauseFunc
+	running []*listing
 }
 
-// run lists until the list ends or gives way to newer ones.
-func (l *listings) run(ctx context.Context, list func() error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+// listing is the stream of a list, by the client's connection.
+type listing struct {
+	grpc.ServerStream
+	all *listings
+	ctx context.Context
+	end context.CancelCauseFunc
+	by  *connection
+}
+
+func (l *listings) enter(list *listing) {
 	l.mu.Lock()
-	l.running = append(l.running, &cancel)
-	if len(l.running) > maxListings {
-		(*l.running[0])(status.Error(codes.ResourceExhausted, "too many lists of the history are under way: this one was the oldest"))
-		l.running = l.running[1:]
+	defer l.mu.Unlock()
+	l.running = append(l.running, list)
+	if len(l.running) <= maxListings {
+		return
 	}
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.running = slices.DeleteFunc(l.running, func(each *context.CancelCauseFunc) bool { return each == &cancel })
-	}()
-	_, err := untilDone(ctx, func() (struct{}, error) { return struct{}{}, list() })
-	return err
+	counts := map[*connection]int{}
+	for _, each := range l.running {
+		counts[each.by]++
+	}
+	surplus := slices.MaxFunc(l.running, func(a, b *listing) int { return cmp.Compare(counts[a.by], counts[b.by]) })
+	surplus.end(status.Error(codes.ResourceExhausted, "too many lists of the history are under way, and the client of this one had most"))
+	l.remove(surplus)
 }
 
-// boundListings bounds the lists of the history. Whoever follows it besides counts only until its list ends; one build's record
-// is small.
+func (l *listings) leave(list *listing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.remove(list)
+}
+
+func (l *listings) remove(list *listing) {
+	l.running = slices.DeleteFunc(l.running, func(each *listing) bool { return each == list })
+}
+
+// boundListings bounds the lists of the history. One build's record is small, and uncounted.
 func (s *Server) boundListings(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	if info.FullMethod != controlapi.Control_ListenBuildHistory_FullMethodName {
 		return handle(server, stream)
 	}
-	asked := &controlapi.BuildHistoryRequest{}
-	if err := stream.RecvMsg(asked); err != nil {
-		return err
-	}
-	list := &listing{ServerStream: stream, asked: asked, sending: &sync.Mutex{}}
-	if asked.Ref != "" || asked.ActiveOnly {
-		return handle(server, list)
-	}
-	all := func() error { return s.listings.run(stream.Context(), func() error { return handle(server, list) }) }
-	if asked.EarlyExit {
-		return all()
-	}
-	// It follows from before the list begins, to miss nothing.
-	follow := &listing{ServerStream: stream, asked: proto.CloneOf(asked), sending: list.sending, isSecond: true}
-	follow.asked.ActiveOnly, asked.EarlyExit = true, true
-	ended := make(chan error, 1)
-	go func() {
-		_, err := untilDone(stream.Context(), func() (struct{}, error) { return struct{}{}, handle(server, follow) })
-		ended <- err
-	}()
-	if err := all(); err != nil {
-		return err
-	}
-	return <-ended
+	ctx, end := context.WithCancelCause(stream.Context())
+	defer end(nil)
+	list := &listing{stream, &s.listings, ctx, end, connectionOf(ctx)}
+	defer s.listings.leave(list)
+	_, err := untilDone(ctx, func() (struct{}, error) { return struct{}{}, handle(server, list) })
+	return err
 }
 
-// listing is a stream whose request was read; two may share one.
-type listing struct {
-	grpc.ServerStream
-	asked    *controlapi.BuildHistoryRequest
-	sending  *sync.Mutex
-	isSecond bool
-}
-
+// RecvMsg counts the list once it is asked for.
 func (l *listing) RecvMsg(into any) error {
-	proto.Merge(into.(proto.Message), l.asked)
-	return nil
-}
-
-func (l *listing) SendMsg(message any) error {
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	return l.ServerStream.SendMsg(message)
-}
-
-// SendHeader sends those of the first alone.
-func (l *listing) SendHeader(headers metadata.MD) error {
-	if l.isSecond {
-		return nil
+	err := l.ServerStream.RecvMsg(into)
+	if asked, ok := into.(*controlapi.BuildHistoryRequest); ok && err == nil && asked.Ref == "" && !asked.ActiveOnly {
+		l.all.enter(l)
 	}
-	return l.ServerStream.SendHeader(headers)
+	return err
+}
+
+func (l *listing) Context() context.Context { return followed{l.ctx, l} }
+
+// followed is the context of a list. BuildKit waits for its end once the records are sent, and it follows the history: from then
+// on the list is uncounted.
+type followed struct {
+	context.Context
+	list *listing
+}
+
+func (f followed) Done() <-chan struct{} {
+	f.list.all.leave(f.list)
+	return f.Context.Done()
 }

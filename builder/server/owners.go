@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"fmt"
 	"maps"
 	"strings"
 	"sync"
@@ -93,7 +92,11 @@ func (s *Server) enterBuild(ctx context.Context, method string, request any) (fu
 	if err != nil {
 		return nil, err
 	}
-	forget, leaveClient := s.sessionNames.hide(attributes, session), s.worker.OfClient(session, fmt.Sprintf("%p", connectionOf(ctx)))
+	leaveClient := func() {}
+	if by := connectionOf(ctx); by != nil {
+		leaveClient = s.worker.OfClient(session, by.name)
+	}
+	forget := s.sessionNames.hide(attributes, session)
 	return func() {
 		leaveClient()
 		forget()

@@ -65,7 +65,7 @@ type Server struct {
 	memory  *memory
 	counts  *counts // nil: not counted
 	history history
-	// Of the history.
+	// Lists of the history.
 	listings listings
 
 	owners       owners

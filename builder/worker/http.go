@@ -26,7 +26,6 @@ import (
 	"github.com/moby/buildkit/source"
 	"github.com/moby/buildkit/source/http"
 	"github.com/moby/buildkit/util/tracing"
-	"golang.org/x/sync/semaphore"
 )
 
 // httpSource is BuildKit's own, whose files become states and are limited like a build context, even those that a
@@ -244,12 +243,12 @@ func init() { nethttp.DefaultTransport = webTransport(machineProxy) }
 
 // maxWebConnections bounds the connections to the web and to registries: a quarter of the descriptors, and at most 4,096,
 // which bounds their memory.
-var maxWebConnections = func() int64 {
+var maxWebConnections = func() int {
 	var files syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
 		panic(err)
 	}
-	return int64(min(files.Cur/4, 4096))
+	return int(min(files.Cur/4, 4096))
 }()
 
 // webDialer connects builds to the web.
@@ -263,32 +262,67 @@ type dialer struct {
 	patience time.Duration
 	// A connection without progress for longer gives its place to one that waits.
 	grace  time.Duration
-	places *semaphore.Weighted
-	// Those who wait form a line with one place for each session; only the first of the line closes connections.
-	sessions, first slots
+	places int
+	// One dial of each session waits for a place at a time.
+	sessions slots
 
 	mu sync.Mutex
-	// Dials under way are among them.
+	// Those that have a place: dials under way, too.
 	conns map[*impatientConn]struct{}
 	// The places of each session.
 	held map[string]int
+	// Dials that wait for a place, the oldest first.
+	line []*impatientConn
 }
 
-func newDialer(silence, patience, grace time.Duration, places int64) *dialer {
+func newDialer(silence, patience, grace time.Duration, places int) *dialer {
 	return &dialer{
-		silence: silence, patience: patience, grace: grace, places: semaphore.NewWeighted(places),
-		sessions: slots{size: 1}, first: slots{size: 1}, conns: map[*impatientConn]struct{}{}, held: map[string]int{},
+		silence: silence, patience: patience, grace: grace, places: places,
+		sessions: slots{size: 1}, conns: map[*impatientConn]struct{}{}, held: map[string]int{},
 	}
+}
+
+// next returns the one in the line whose session has fewest places, which gets the next one; the line is not empty.
+func (d *dialer) next() *impatientConn {
+	return slices.MinFunc(d.line, func(a, b *impatientConn) int { return cmp.Compare(d.held[a.session], d.held[b.session]) })
+}
+
+// givePlaces gives free places to the line.
+func (d *dialer) givePlaces() {
+	for len(d.line) > 0 && len(d.conns) < d.places {
+		next := d.next()
+		d.line = slices.DeleteFunc(d.line, func(each *impatientConn) bool { return each == next })
+		d.conns[next] = struct{}{}
+		d.held[next.session]++
+		next.progressed = time.Now()
+		close(next.placed)
+	}
+}
+
+// takePlace passes on the place of one that has one.
+func (d *dialer) takePlace(from *impatientConn) {
+	if _, hasOne := d.conns[from]; !hasOne {
+		return
+	}
+	delete(d.conns, from)
+	if d.held[from.session]--; d.held[from.session] == 0 {
+		delete(d.held, from.session)
+	}
+	d.givePlaces()
 }
 
 // progressBytes is how much a connection moves to make progress: a server may send a byte now and then for ever.
 const progressBytes = 16 << 10
 
-// makePlace closes the connection without progress for longest, if for the grace at least; else one of the session that has
-// most places, if it then still has as many as the waiting one. If none gives way it returns the time until one has made no
-// progress for the grace.
-func (d *dialer) makePlace(session string) time.Duration {
+// makePlace takes the place, for the next in the line, of the connection without progress for longest, if for the grace at
+// least; else of one of the session that has most, if it then still has as many as the next one's. If none gives way it returns
+// the time until one has made no progress for the grace.
+func (d *dialer) makePlace() time.Duration {
 	d.mu.Lock()
+	if len(d.line) == 0 {
+		d.mu.Unlock()
+		return d.grace
+	}
 	most := 0
 	for _, places := range d.held {
 		most = max(most, places)
@@ -302,83 +336,62 @@ func (d *dialer) makePlace(session string) time.Duration {
 			surplus = each
 		}
 	}
-	left := d.grace
-	if oldest != nil {
-		left -= time.Since(oldest.progressed)
-	}
-	if left > 0 && surplus != nil && most > d.held[session]+1 {
+	left := d.grace - time.Since(oldest.progressed)
+	if left > 0 && most > d.held[d.next().session]+1 {
 		oldest, left = surplus, 0
 	}
 	end := func() {}
 	if left <= 0 {
-		delete(d.conns, oldest)
 		oldest.gaveWay, end = true, oldest.end
+		d.takePlace(oldest)
 	}
 	d.mu.Unlock()
 	end()
 	return left
 }
 
-// wait takes a place for a session.
-func (d *dialer) wait(ctx context.Context, session string) error {
-	leave, err := d.sessions.take(ctx, session)
+// wait waits for a place.
+func (d *dialer) wait(ctx context.Context, dial *impatientConn) error {
+	leave, err := d.sessions.take(ctx, dial.session)
 	if err != nil {
 		return err
 	}
 	defer leave()
-	leaveFirst, err := d.first.take(ctx, "")
-	if err != nil {
-		return err
-	}
-	defer leaveFirst()
-	for !d.places.TryAcquire(1) {
-		until, cancel := context.WithTimeout(ctx, d.makePlace(session))
-		err := d.places.Acquire(until, 1)
-		cancel()
-		if err == nil {
-			break
-		}
-		if ctx.Err() != nil {
+	d.mu.Lock()
+	d.line = append(d.line, dial)
+	d.givePlaces()
+	d.mu.Unlock()
+	for {
+		left := time.NewTimer(d.makePlace())
+		select {
+		case <-dial.placed:
+			return nil
+		case <-left.C:
+		case <-ctx.Done():
+			d.leave(dial)
 			return context.Cause(ctx)
 		}
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.held[session]++
-	return nil
 }
 
-// leave gives a session's place back.
-func (d *dialer) leave(session string) {
+// leave gives a place back, or leaves the line.
+func (d *dialer) leave(made *impatientConn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.held[session]--; d.held[session] == 0 {
-		delete(d.held, session)
-	}
-	d.places.Release(1)
+	d.line = slices.DeleteFunc(d.line, func(each *impatientConn) bool { return each == made })
+	d.takePlace(made)
 }
 
 func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	waiting, cancel := context.WithTimeoutCause(ctx, d.patience, errors.New("too many connections to the web and to registries are open"))
 	defer cancel()
 	builds, _ := ctx.Value(buildsOfContext{}).([]string)
-	session := cmp.Or(builds...)
-	if err := d.wait(waiting, session); err != nil {
-		return nil, err
-	}
 	dialing, giveUp := context.WithCancel(ctx)
 	defer giveUp()
-	made := &impatientConn{dialer: d, session: session, progressed: time.Now()}
-	made.leave = sync.OnceFunc(func() {
-		d.mu.Lock()
-		delete(d.conns, made)
-		d.mu.Unlock()
-		d.leave(session)
-	})
-	made.end = func() { giveUp(); made.leave() }
-	d.mu.Lock()
-	d.conns[made] = struct{}{}
-	d.mu.Unlock()
+	made := &impatientConn{dialer: d, session: cmp.Or(builds...), placed: make(chan struct{}), end: giveUp}
+	if err := d.wait(waiting, made); err != nil {
+		return nil, err
+	}
 	conn, err := (&net.Dialer{Timeout: 30 * time.Second, Control: func(_, address string, _ syscall.RawConn) error {
 		to, err := netip.ParseAddrPort(address)
 		if err != nil {
@@ -388,7 +401,7 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	}}).DialContext(dialing, network, address)
 	if err != nil {
 		err = made.progress(0, err)
-		made.leave()
+		d.leave(made)
 		return nil, err
 	}
 	d.mu.Lock()
@@ -408,18 +421,18 @@ type impatientConn struct {
 	net.Conn
 	dialer  *dialer
 	session string
+	// Closed once it has a place.
+	placed chan struct{}
 	// The last progress, and the bytes since.
 	progressed time.Time
 	moved      int
 	gaveWay    bool
 	// Ends the dial or the connection.
 	end func()
-	// Gives the place back.
-	leave func()
 }
 
 func (c *impatientConn) Close() error {
-	defer c.leave()
+	defer c.dialer.leave(c)
 	return c.Conn.Close()
 }
 

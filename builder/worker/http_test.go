@@ -374,9 +374,10 @@ func TestAConnectionWithoutProgressGivesWay(t *testing.T) {
 	assert.Check(t, is.ErrorIs(err, gaveWay{}), "the one of a byte now and then")
 	_, err = busy.Write([]byte{0})
 	assert.Check(t, err, "the busy one")
-	if left := bounded.makePlace(""); left <= 0 || bounded.places.TryAcquire(1) {
-		t.Error("a connection within its grace gave way")
-	}
+	waiting, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	_, err = bounded.DialContext(waiting, "tcp", listener.Addr().String())
+	assert.Check(t, is.ErrorIs(err, context.DeadlineExceeded), "a connection within its grace gave way")
 }
 
 func TestAConnectionOfTheSessionThatHasMostGivesWay(t *testing.T) {
@@ -412,6 +413,12 @@ func TestAConnectionOfTheSessionThatHasMostGivesWay(t *testing.T) {
 	}
 }
 
+func (d *dialer) taken() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.conns)
+}
+
 func TestPlacesOfDialsCountForTheirSession(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -426,22 +433,26 @@ func TestPlacesOfDialsCountForTheirSession(t *testing.T) {
 		must(t, err)
 		moving = append(moving, conn)
 	}
+	var dials []*impatientConn
 	for range 3 {
-		must(t, bounded.wait(t.Context(), "dialing"))
+		made := &impatientConn{session: "dialing", placed: make(chan struct{}), end: func() {}}
+		must(t, bounded.wait(t.Context(), made))
+		dials = append(dials, made)
 	}
-	for _, session := range []string{"dialing", "third"} {
-		_, err = dial(session)
-		assert.Check(t, is.ErrorContains(err, "too many connections to the web"), session)
-	}
+	_, err = dial("dialing")
+	assert.Check(t, is.ErrorContains(err, "too many connections to the web"))
+	third, err := dial("third")
+	must(t, err)
+	must(t, third.Close())
 	for _, each := range moving {
 		_, err = each.Write([]byte{0})
 		assert.Check(t, err, "not of the session that has most")
 		must(t, each.Close())
 	}
-	for range 3 {
-		bounded.leave("dialing")
+	for _, each := range dials {
+		bounded.leave(each)
 	}
-	if len(bounded.held) != 0 || !bounded.places.TryAcquire(5) {
+	if len(bounded.held) != 0 || bounded.taken() != 0 {
 		t.Errorf("held are %v", bounded.held)
 	}
 }
@@ -484,8 +495,7 @@ func TestADialOfTheSessionThatHasMostGivesWay(t *testing.T) {
 	for range 3 {
 		go func() { dials <- dial("dialing", silent) }()
 	}
-	for bounded.places.TryAcquire(1) {
-		bounded.places.Release(1)
+	for bounded.taken() < 3 {
 		time.Sleep(time.Millisecond)
 	}
 	must(t, dial("ordinary", listener.Addr().String()))
@@ -531,8 +541,7 @@ func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {
 		waitFor(&bounded.sessions, at+1)
 	}
 	go dial("another")
-	waitFor(&bounded.first, 2)
-	assert.Check(t, inLine(&bounded.first) == 2, "more than one makes places")
+	waitFor(&bounded.sessions, 4)
 	var order []string
 	for range 4 {
 		must(t, last.conn.Close())
@@ -541,6 +550,35 @@ func TestThoseWhoWaitForAPlaceStandInALineInWhichASessionHasOne(t *testing.T) {
 	}
 	must(t, last.conn.Close())
 	assert.Check(t, is.DeepEqual(order, []string{"many", "another", "many", "many"}))
+}
+
+func TestAPlaceGoesToTheOneInTheLineWhoseSessionHasFewest(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	bounded := newDialer(time.Minute, time.Minute, time.Hour, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	dial := func(session string) error {
+		conn, err := bounded.DialContext(context.WithValue(ctx, buildsOfContext{}, []string{session}), "tcp", listener.Addr().String())
+		if err == nil {
+			t.Cleanup(func() { conn.Close() })
+		}
+		return err
+	}
+	for range 3 {
+		must(t, dial("many"))
+	}
+	ended := make(chan error)
+	go func() { ended <- dial("many") }()
+	for isWaiting := false; !isWaiting; time.Sleep(time.Millisecond) {
+		bounded.mu.Lock()
+		isWaiting = len(bounded.line) == 1
+		bounded.mu.Unlock()
+	}
+	assert.Check(t, dial("few"))
+	cancel()
+	<-ended
 }
 
 // transportOf is a transport that a function stands for.
@@ -573,7 +611,7 @@ func TestConnectionsOfAllTransportsCount(t *testing.T) {
 	}))
 	defer server.Close()
 	const perTransport = 3
-	var asked int64
+	asked := 0
 	for _, transport := range []nethttp.RoundTripper{
 		nethttp.DefaultTransport, downloading(nil, 1<<20), askingRegistries(nil, false), askingRegistries(nil, true), askingRegistries(nil, true),
 	} {
@@ -584,8 +622,5 @@ func TestConnectionsOfAllTransportsCount(t *testing.T) {
 			asked++
 		}
 	}
-	if left := maxWebConnections - asked + 1; webDialer.places.TryAcquire(left) {
-		webDialer.places.Release(left)
-		t.Errorf("less than %d connections count", asked)
-	}
+	assert.Check(t, webDialer.taken() >= asked)
 }

@@ -197,7 +197,7 @@ func (w *Worker) pull(ctx context.Context, named reference.Named, wanted string,
 	}
 	defer leave()
 	if !anew { // Another stage may have pulled it during the wait.
-		if _, err := w.backend.Image(ctx, wanted); !backend.Is(err, connect.CodeNotFound) {
+		if _, err := w.describe(ctx, wanted, group); !backend.Is(err, connect.CodeNotFound) {
 			return backend.Plain(err)
 		}
 	}

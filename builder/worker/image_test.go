@@ -99,6 +99,39 @@ func TestABaseImageThatIsGoneIsPulledAgainButNotAnother(t *testing.T) {
 	assert.Check(t, is.ErrorContains(err, "was removed while it was being built from"), "another image was taken")
 }
 
+func TestPullsCountAmongTheImagesThatAClientHasDescribed(t *testing.T) {
+	w, server := workerOf(t)
+	sessions, err := session.NewManager()
+	assert.NilError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	const first = maxDescribed // that are missing
+	var asked atomic.Int64
+	under, goOn := make(chan struct{}, 100), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "InspectImage" && asked.Add(1) > first {
+			under <- struct{}{}
+			<-goOn
+		}
+	}
+	var all sync.WaitGroup
+	for at := range first + maxTransfers {
+		all.Go(func() {
+			_, _ = w.ensureImage(ctx, fmt.Sprint("docker.io/library/base:", at), false, sessions, session.NewGroup("one"))
+		})
+	}
+	for range maxDescribed {
+		<-under
+	}
+	select {
+	case <-under:
+		t.Error("one more is described")
+	case <-time.After(200 * time.Millisecond):
+	}
+	cancel()
+	close(goOn)
+	all.Wait()
+}
+
 func TestOnlySoManyImagesOfAClientArePulledAndPushedAtOnce(t *testing.T) {
 	w, server := workerOf(t)
 	transferring, goOn := make(chan struct{}, 100), make(chan struct{})

@@ -66,7 +66,7 @@ func (c *clients) of(sessions []string) []string {
 // slots bound what each client's builds, identified by their session, do at once. Clients do not wait for one another.
 type slots struct {
 	size int64
-	// Whose the sessions are; nil: their own.
+	// The sessions' clients; nil: each session is its own.
 	clients *clients
 
 	mu sync.Mutex

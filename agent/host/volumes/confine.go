@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -56,47 +57,67 @@ func OpenPart(directory, subpath string) (*os.File, error) {
 
 func isMissing(err error) bool { return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) }
 
-// BindCheck refuses binds of what belongs to exclusive volumes. It has looked at
-// these once, for all paths of a request.
+// BindCheck refuses binds of what belongs to exclusive volumes. It looks at
+// these once, for all paths of a request, and into them for files alone.
 type BindCheck struct {
 	store     *Store
-	directory string            // the store's, without links
-	files     map[inode]string  // the volumes' directories and regular files: the volume's name
-	devices   map[uint64]string // the devices of mounted ones: the volume's name
+	directory string // the store's, without links
+	// The names of volumes by what they consist of.
+	directories, files func() map[inode]string
+	devices            func() (map[uint64]string, error) // of those that are mounted
 }
 
-// CheckBinds looks at the exclusive volumes.
+// CheckBinds returns a check that looks at the exclusive volumes.
 func (s *Store) CheckBinds() (*BindCheck, error) {
 	directory, err := filepath.EvalSymlinks(s.dir)
 	if err != nil {
 		return nil, err
 	}
-	c := &BindCheck{s, directory, map[inode]string{}, map[uint64]string{}}
-	s.exclusive.Range(func(name, _ any) bool {
-		c.note(driver.Volume{Name: name.(string), Dir: filepath.Join(s.dir, name.(string))})
-		return true
-	})
-	return c, nil
+	return &BindCheck{
+		s, directory, sync.OnceValue(s.exclusiveDirectories), sync.OnceValue(s.exclusiveFiles), sync.OnceValues(s.exclusiveDevices),
+	}, nil
 }
 
-// note adds what a volume consists of. One that is being made or removed is not
-// there, and has nothing to be bound.
-func (c *BindCheck) note(v driver.Volume) {
-	var around, shown unix.Stat_t
-	if unix.Stat(v.Dir, &around) != nil {
-		return
-	}
-	c.files[inodeOf(&around)] = v.Name
-	inside, _ := os.ReadDir(v.Dir)
-	for _, each := range inside {
+// exclusiveDirectories leaves out volumes that are being made or removed, which
+// have nothing to be bound.
+func (s *Store) exclusiveDirectories() map[inode]string {
+	all := map[inode]string{}
+	for name := range s.exclusive.Range {
 		var stat unix.Stat_t
-		if each.Type().IsRegular() && unix.Lstat(filepath.Join(v.Dir, each.Name()), &stat) == nil {
-			c.files[inodeOf(&stat)] = v.Name
+		if unix.Stat(filepath.Join(s.dir, name.(string)), &stat) == nil {
+			all[inodeOf(&stat)] = name.(string)
 		}
 	}
-	if unix.Stat(v.Data(), &shown) == nil && shown.Dev != around.Dev {
-		c.devices[shown.Dev] = v.Name
+	return all
+}
+
+func (s *Store) exclusiveFiles() map[inode]string {
+	all := map[inode]string{}
+	for name := range s.exclusive.Range {
+		directory := filepath.Join(s.dir, name.(string))
+		inside, _ := os.ReadDir(directory)
+		for _, each := range inside {
+			var stat unix.Stat_t
+			if each.Type().IsRegular() && unix.Lstat(filepath.Join(directory, each.Name()), &stat) == nil {
+				all[inodeOf(&stat)] = name.(string)
+			}
+		}
 	}
+	return all
+}
+
+// exclusiveDevices looks at held volumes alone: others are not mounted.
+func (s *Store) exclusiveDevices() (map[uint64]string, error) {
+	all := map[uint64]string{}
+	held, err := os.ReadDir(s.held)
+	for _, each := range held {
+		v := driver.Volume{Name: each.Name(), Dir: filepath.Join(s.dir, each.Name())}
+		var around, shown unix.Stat_t
+		if _, ok := s.exclusive.Load(v.Name); ok && unix.Stat(v.Dir, &around) == nil && unix.Stat(v.Data(), &shown) == nil && shown.Dev != around.Dev {
+			all[shown.Dev] = v.Name
+		}
+	}
+	return all, err
 }
 
 func inodeOf(stat *unix.Stat_t) inode { return inode{stat.Dev, stat.Ino} }
@@ -147,21 +168,26 @@ func (c *BindCheck) Refuse(source string) error {
 // contains the volume's directory, is a file of it, as by another mount or a hard
 // link, is on its mounted file system, or is its device.
 func (c *BindCheck) refuseOtherNames(source, real string) error {
-	if len(c.files) == 0 {
-		return nil
-	}
 	isFirst := true // that exists
 	for at := real; at != "/" && at != "."; at = filepath.Dir(at) {
 		var stat unix.Stat_t
 		if unix.Stat(at, &stat) != nil {
 			continue
 		}
-		if err := c.refuseOf(source, c.files[inodeOf(&stat)]); err != nil {
-			return err
-		}
+		names := []string{c.directories()[inodeOf(&stat)]}
 		if isFirst {
 			isFirst = false
-			if err := c.refuseOf(source, c.devices[deviceOf(&stat)]); err != nil {
+			devices, err := c.devices()
+			if err != nil {
+				return err
+			}
+			names = append(names, devices[deviceOf(&stat)])
+			if stat.Mode&unix.S_IFMT == unix.S_IFREG {
+				names = append(names, c.files()[inodeOf(&stat)])
+			}
+		}
+		for _, name := range names {
+			if err := c.refuseOf(source, name); err != nil {
 				return err
 			}
 		}

@@ -53,6 +53,17 @@ func TestABindLooksAtNoVolumeThatMayBeBound(t *testing.T) {
 	}
 }
 
+func TestABindOfADirectoryOpensNoVolumeOfOneContainer(t *testing.T) {
+	s := openStore(t)
+	opened := opens(t, filepath.Dir(s.make("disk", "block")))
+	for _, path := range []string{"/etc", "/no/such/path", "/dev/null"} {
+		s.must(s.refuseBind(path))
+	}
+	if count := opened(); count != 0 {
+		t.Errorf("its directory was opened %d times", count)
+	}
+}
+
 func TestTheBindsOfARequestLookAtAVolumeOfOneContainerOnce(t *testing.T) {
 	s := openStore(t)
 	disk, plain := filepath.Dir(s.make("disk", "block")), filepath.Dir(s.make("plain", "local"))
