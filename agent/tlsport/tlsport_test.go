@@ -264,7 +264,7 @@ func TestClientsThatSayNothingTakeLittle(t *testing.T) {
 		runtime.ReadMemStats(&stats)
 		return stats.HeapAlloc + stats.StackInuse
 	}
-	const clients, most = 100, 56 << 10 // Of both ends.
+	const clients, most = 100, 56 << 10 // Both ends' memory.
 	var kept []net.Conn
 	before := memory()
 	for range clients {

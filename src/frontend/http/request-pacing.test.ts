@@ -73,7 +73,7 @@ test("connections that ask without a pause leave turns of the event loop to othe
     const behind = round * clients.length - ((await answer) ?? 0);
     assert.ok(!isLast || behind > clients.length / 2, `${behind} begin later`);
   }
-  assert.ok(Math.max(...counts) <= 2 * 64, `${Math.max(...counts)} in a turn`); // Of this test, which may have two.
+  assert.ok(Math.max(...counts) <= 2 * 64, `${Math.max(...counts)} in a turn`); // This test may take two of them.
 });
 
 test("a connection that asks now and then waits for none of those that ask without a pause", async (t) => {

@@ -18,7 +18,7 @@ test("a line of long requests gives way to arrivals, and passes all the same whi
       now += 2;
       const before = begun;
       await nextTurn();
-      assert.ok(begun - before <= 32, `${begun - before} in a turn`); // Of this test, which may have two.
+      assert.ok(begun - before <= 32, `${begun - before} in a turn`); // This test may take two of them.
     }
   };
   await turns(200);
