@@ -136,9 +136,10 @@ test("a stream keeps nothing of what the backend told for its start", async (t) 
   const before = process.memoryUsage().arrayBuffers;
   const client = connect().send(`${hijackRequest(`/exec/${id}/start`, { body: "{}" })}x`);
   await until(() => client.body.includes("x") || undefined);
-  collect();
-  const kept = process.memoryUsage().arrayBuffers - before;
-  assert.ok(kept < length / 2, `${kept} bytes`);
+  await until(() => {
+    collect(); // Buffers are freed by a thread of V8's, some time after their collection.
+    return process.memoryUsage().arrayBuffers - before < length / 2 || undefined;
+  });
   client.socket.end();
   await client.end();
 });
