@@ -200,7 +200,7 @@ func (c *Containers) Files(ctx context.Context, id string, writes bool) (*os.Fil
 	return root, nil
 }
 
-// readStored refuses a container whose own agent serves its files.
+// readStored reads the record of a container whose files no agent of its own serves.
 func (c *Containers) readStored(id string, paths shimspec.ContainerPaths) (rootRecord, error) {
 	record, err := readRootRecord(paths)
 	if err != nil {
