@@ -71,3 +71,27 @@ describe("logs in Log Analytics", () => {
     assert.deepEqual([text, errorText], [lines("out"), lines("err")]);
   });
 });
+
+describe("logs that nothing keeps but the backend", () => {
+  const aca = duringTests(() =>
+    AcaDaemon.start({
+      aca: async () => ({
+        ...{ linger: "1s", drain_timeout: "1s", log_drain_max: "50" },
+        ...{ log_analytics_workspace_id: undefined, logs_endpoint: undefined },
+      }),
+    }),
+  );
+
+  it("tell of runs of which they have nothing", async () => {
+    const { daemon } = aca;
+    await daemon.ok("run", "--name", "short", "busybox", "echo", "short");
+    await daemon.ok("run", "--name", "long", "busybox", "echo", "x".repeat(100));
+    await untilTrue(async () => (await daemon.docker("logs", "long")).text === "");
+    for (const options of [[], ["--tail", "1"], ["--follow"]]) {
+      const { code, errorText } = await daemon.docker("logs", ...options, "long");
+      assert.equal(code, 1);
+      assert.match(errorText, /the log of a run is missing/);
+    }
+    assert.equal(await daemon.ok("logs", "short"), "short");
+  });
+});

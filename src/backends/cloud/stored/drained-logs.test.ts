@@ -22,7 +22,7 @@ it("logs are found and removed without a list of those of all containers", async
   assert.ok((await logs.find(first)) !== undefined);
   await logs.remove(first);
   assert.equal(await logs.find(first), undefined);
-  await logs.leaveToCloud(second);
+  await logs.leaveToCloud(second, undefined);
   assert.equal(listed.mock.callCount(), 0);
   listed.mock.restore();
   syncBuiltinESMExports();

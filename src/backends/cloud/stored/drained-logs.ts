@@ -2,7 +2,8 @@
  * Logs of ended containers, copied from their agents. `<state>/logs` has a log file in the agents' format for each of a
  * container's tasks: `<container ID>.<number>.<agent>.<generation>.log`, numbered in the tasks' order, with the
  * generation of the last run in it. It gets this name once it is complete. A file `<container ID>.cloud` marks that a
- * log could not be copied completely, so that the cloud's own is shown.
+ * log could not be copied completely, so that the cloud's own is shown; if there is none, a file
+ * `<container ID>.<agent>.<generation>.lost` marks each run whose log is lost.
  */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
@@ -25,6 +26,9 @@ const drainLimitMs = 600_000;
 /** The name of a {@link Part}'s file. */
 const partName = /^[^.]+\.(\d+)\.([0-9a-f]+)(?:\.(\d+))?\.log$/;
 
+/** The name of a lost run's mark. */
+const lostName = /^[^.]+\.([0-9a-f]+)\.(\d+)\.lost$/;
+
 /** A run of a container whose end its agent has reported. */
 export interface EndedRun {
   readonly agent: AgentTarget;
@@ -39,6 +43,14 @@ interface Part {
   /** The last run in it; 0 if copied by a version that did not record it. */
   readonly generation: bigint;
   readonly file: string;
+}
+
+/** What was copied of a container's log. */
+export interface DrainedLog {
+  /** Reads it; may be called again. */
+  readonly records: () => AsyncIterable<LogRecord>;
+  /** Runs of which nothing was copied, and nobody has the log any more. */
+  readonly lostRuns: number;
 }
 
 /** Settings of {@link DrainedLogs}. */
@@ -115,7 +127,7 @@ export class DrainedLogs {
     } catch (error) {
       await rm(temporary, { force: true });
       ending.throwIfAborted();
-      await this.leaveToCloud(containerId);
+      await this.leaveToCloud(containerId, { agent, generation });
       if (!(error instanceof TooLarge && this.#cloud.isKept)) {
         throw error;
       }
@@ -123,13 +135,21 @@ export class DrainedLogs {
   }
 
   /**
-   * Records that a run's log can no longer be copied. As the other copies would look complete without it, the cloud's
-   * log is shown from now on, if there is one and the run's log is not already here.
+   * Records that a run's log can no longer be copied, unless it is already here. As the other copies would look complete
+   * without it, the cloud's log is shown from now on; if there is none, the run counts as lost.
    *
-   * @param run undefined if it never had an agent, or its log could not be copied
+   * @param run undefined if it never had an agent
    */
-  async leaveToCloud(containerId: string, run?: EndedRun): Promise<void> {
-    if (!this.#cloud.isKept || (run !== undefined && (await this.#has(containerId, run)))) {
+  async leaveToCloud(containerId: string, run: EndedRun | undefined): Promise<void> {
+    if (run !== undefined && (await this.#has(containerId, run))) {
+      return;
+    }
+    if (!this.#cloud.isKept) {
+      if (run !== undefined) {
+        const name = `${containerId}.${sourceOf(run.agent)}.${run.generation}.lost`;
+        await writeFile(this.#file(name), "", { mode: 0o600 });
+        this.#note(containerId, name);
+      }
       return;
     }
     try {
@@ -140,19 +160,19 @@ export class DrainedLogs {
   }
 
   /**
-   * The log of a container as a source that can be reread.
+   * The log of a container.
    *
    * @param except an agent whose part is excluded
-   * @returns undefined if nothing was copied, or not everything
+   * @returns undefined if nothing was copied or lost, or the cloud's is to be shown
    */
-  async find(
-    containerId: string,
-    except?: AgentTarget,
-  ): Promise<(() => AsyncIterable<LogRecord>) | undefined> {
+  async find(containerId: string, except?: AgentTarget): Promise<DrainedLog | undefined> {
+    if (await this.#isInCloud(containerId)) {
+      return undefined;
+    }
     const left = except === undefined ? "" : sourceOf(except);
-    const parts = (await this.#isInCloud(containerId)) ? [] : await this.#parts(containerId);
-    const wanted = parts.filter(({ source }) => source !== left);
-    return wanted.length === 0 ? undefined : () => recordsOf(wanted);
+    const parts = (await this.#parts(containerId)).filter(({ source }) => source !== left);
+    const lostRuns = await this.#countLost(containerId, left);
+    return parts.length + lostRuns === 0 ? undefined : { records: () => recordsOf(parts), lostRuns };
   }
 
   /** Removes everything of a container. */
@@ -207,11 +227,22 @@ export class DrainedLogs {
     return [...parts.values()];
   }
 
-  /** Removes parts, including incomplete ones left by a crash. */
+  /** Counts the lost runs of agents other than one: what is copied later from an agent includes its earlier runs. */
+  async #countLost(containerId: string, except: string): Promise<number> {
+    const parts = await this.#parts(containerId);
+    const isLost = (name: string): boolean => {
+      const [, source = "", generation = "0"] = lostName.exec(name) ?? [];
+      const isCopied = parts.some((part) => part.source === source && part.generation >= BigInt(generation));
+      return source !== "" && source !== except && !isCopied;
+    };
+    return [...(this.#names.get(containerId) ?? [])].filter(isLost).length;
+  }
+
+  /** Removes parts, including incomplete ones left by a crash, and marks of lost runs. */
   async #removeFiles(containerId: string, beginning = "", except?: string): Promise<void> {
     const names = this.#names.get(containerId);
     for (const name of names ?? []) {
-      if (name.startsWith(beginning) && /\.log(\.new)?$/.test(name) && name !== except) {
+      if (name.startsWith(beginning) && /\.(log(\.new)?|lost)$/.test(name) && name !== except) {
         await rm(this.#file(name), { force: true });
         names?.delete(name);
       }

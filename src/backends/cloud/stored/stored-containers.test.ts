@@ -195,15 +195,26 @@ describe("containers without an agent", () => {
   }
 
   async function logsOf(containerId: string, more: object = {}): Promise<string> {
+    const { text, failure } = await toldOf(containerId, more);
+    assert.equal(failure, undefined);
+    return text;
+  }
+
+  /** A log up to its end, or its failure without the reason. */
+  async function toldOf(containerId: string, more: object = {}): Promise<{ text: string; failure?: string }> {
     let text = "";
-    for await (const { message } of clientOf(containerId).logs({ stdout: true, stderr: true, ...more })) {
-      if (message.case === "chunk") {
-        text += Buffer.from(message.value.data).toString();
-      } else if (message.case === "end") {
-        return text;
+    try {
+      for await (const { message } of clientOf(containerId).logs({ stdout: true, stderr: true, ...more })) {
+        if (message.case === "chunk") {
+          text += Buffer.from(message.value.data).toString();
+        } else if (message.case === "end") {
+          return { text };
+        }
       }
+      return { text, failure: "the log was cut" };
+    } catch (error) {
+      return { text, failure: ConnectError.from(error).rawMessage.replace(/:.*/, "") };
     }
-    throw new Error("the log was cut");
   }
 
   /** A run that has ended, the agent's first if nothing else is said. */
@@ -434,8 +445,34 @@ describe("containers without an agent", () => {
       await stored.leaveToCloud(ended, undefined);
       const last = await agentWith(() => [record(3, "last\n")]);
       await stored.drain(ended, run(last), unended);
-      assert.equal(await logsOf(ended), "taken\nlast\n");
-      assert.equal((await readdir(path.join(directory, "state/logs"))).length, 2);
+      assert.deepEqual(await toldOf(ended), {
+        text: "taken\nlast\n",
+        failure: "the log of a run is missing",
+      });
+      assert.equal((await readdir(path.join(directory, "state/logs"))).length, 3);
+      await stored.remove(ended);
+      assert.deepEqual(await readdir(path.join(directory, "state/logs")), []);
+    });
+
+    it("tell of runs whose logs are lost, where the cloud keeps none, until what was lost is copied", async () => {
+      await stored.close();
+      hasCloudLog = false;
+      stored = await openStored();
+      let runs = [record(1, "one\n")];
+      const agent = await agentWith(() => runs);
+      const gone = await agentWith(() => []);
+      await stored.drain(ended, run(agent), unended);
+      await stored.leaveToCloud(ended, run(agent, 2n));
+      await stored.leaveToCloud(ended, run(agent));
+      await stored.leaveToCloud(ended, run(gone));
+      await reopen();
+      const failure = "the log of 2 runs is missing";
+      assert.deepEqual(await toldOf(ended), { text: "one\n", failure });
+      assert.deepEqual(await toldOf(ended, { tail: 1n }), { text: "one\n", failure });
+      runs = [record(1, "one\n"), record(2, "two\n"), record(3, "three\n")];
+      await stored.drain(ended, run(agent, 3n), unended);
+      const told = await toldOf(ended);
+      assert.deepEqual(told, { text: "one\ntwo\nthree\n", failure: "the log of a run is missing" });
     });
 
     it("are the cloud's where they are larger than is kept", async () => {

@@ -10,7 +10,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { agentLog } from "../../../agent-client/agent-log.ts";
 import { type AgentTarget, containerIdHeader } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
-import { fromUnknown, SockerlessError } from "../../../common/errors.ts";
+import { fromUnknown, SockerlessError, systemError } from "../../../common/errors.ts";
 import { isFullId } from "../../../common/ids.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import {
@@ -286,8 +286,8 @@ async function* logs(
           cloud.lines(container, { tail, sinceNs, beforeLastTask: agent !== undefined }, signal),
         )
       : tail === undefined
-        ? piecesOf(pace.each(file()))
-        : lastLines(() => piecesOf(pace.each(file())), tail);
+        ? piecesOf(pace.each(file.records()))
+        : lastLines(() => piecesOf(pace.each(file.records())), tail);
   const told = request.form === LogForm.UNSPECIFIED ? pieces : wholeLines(pieces);
   const earlier = (shown(told, selection, pace) as AsyncIterable<LogOutput>)[Symbol.asyncIterator]();
   let offset = 0n;
@@ -313,6 +313,10 @@ async function* logs(
       yield { message: { case: "chunk", value: { stream, offset, data } } };
       offset += BigInt(data.length);
     }
+  }
+  if (file !== undefined && file.lostRuns > 0) {
+    const runs = file.lostRuns === 1 ? "a run" : `${file.lostRuns} runs`;
+    throw systemError(`the log of ${runs} is missing: it was lost with its agent before it was taken`);
   }
   yield { message: { case: "end", value: { totalBytes: offset } } };
 }
