@@ -15,15 +15,6 @@ import (
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
-// meter reads the resource use of one run.
-type meter struct {
-	usage.Meter
-	done <-chan struct{}
-}
-
-// Done is closed when the main process has ended.
-func (m meter) Done() <-chan struct{} { return m.done }
-
 // Meter opens readings of the running container, including the agent's own use if
 // the platform counts it.
 func (c *container) Meter(context.Context) (server.Meter, error) {
@@ -36,7 +27,7 @@ func (c *container) Meter(context.Context) (server.Meter, error) {
 		return nil, err
 	}
 	self := os.Getpid()
-	m := meter{Meter: usage.Meter{Cgroup: group, NetworkOf: self}, done: main.Done()}
+	m := usage.Meter{Cgroup: group, NetworkOf: self, Ended: main.Done()}
 	if !group.Readable() {
 		m.DescendantsOf = self
 	}

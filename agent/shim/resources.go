@@ -23,15 +23,6 @@ import (
 // arguments, which may be long.
 const psOutputLimit = 2 << 20
 
-// meter reads the resource use of the container's run.
-type meter struct {
-	usage.Meter
-	done <-chan struct{}
-}
-
-// Done is closed when the main process has ended.
-func (m meter) Done() <-chan struct{} { return m.done }
-
 // Meter opens the readings of the running container.
 func (a *agent) Meter(context.Context) (server.Meter, error) {
 	c := a.container
@@ -39,7 +30,7 @@ func (a *agent) Meter(context.Context) (server.Meter, error) {
 		return nil, session.ErrNotRunning
 	}
 	main := c.main().child
-	reader := meter{Meter: usage.Meter{Cgroup: c.current.Load().cgroup}, done: main.Done()}
+	reader := usage.Meter{Cgroup: c.current.Load().cgroup, Ended: main.Done()}
 	if c.spec.NetworkNamespace != "" {
 		reader.NetworkOf = main.PID()
 	}

@@ -331,10 +331,8 @@ func (c *content) LayerChain() cache.RefList {
 	chain := make(cache.RefList, len(times))
 	for at := range times {
 		layer := &layerState{ref: &ref{content: &content{worker: c.worker, diffIDs: c.diffIDs[:at+1]}}, made: times[at]}
-		if config, err := stateConfig(layer.diffIDs); err == nil {
-			if known, err := c.worker.states.recorded(digest.FromBytes(config).String()); err == nil {
-				layer.description = known.Description
-			}
+		if known, err := c.worker.states.ofLayers(layer.diffIDs); err == nil {
+			layer.description = known.Description
 		}
 		chain[at] = layer
 	}

@@ -50,14 +50,14 @@ func (w *Worker) Decompress(ctx context.Context, archive io.Reader) (io.ReadClos
 
 // received stores an archive in a file without a name.
 func (w *Worker) received(archive io.Reader) (*os.File, error) {
-	file, err := os.CreateTemp(w.scratch, "packed-")
+	file, err := w.unnamedFile()
 	if err != nil {
 		return nil, err
 	}
 	if _, err = w.limits.Context.copy("the archive", file, archive); err == nil {
 		_, err = file.Seek(0, io.SeekStart)
 	}
-	if err = errors.Join(err, os.Remove(file.Name())); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil

@@ -41,15 +41,7 @@ func (w *Worker) newExecOp(v solver.Vertex, op *pb.Op_Exec, platform *pb.Platfor
 // CacheMap is BuildKit's, with checksums of mounted states computed from what is mounted.
 func (o *execOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
 	made, done, err := o.ExecOp.CacheMap(ctx, job, index)
-	if err != nil {
-		return nil, false, err
-	}
-	for input := range made.Deps {
-		if compute := made.Deps[input].ComputeDigestFunc; compute != nil {
-			made.Deps[input].ComputeDigestFunc = o.worker.overFetched(o.pathsMounted(input), compute)
-		}
-	}
-	return made, done, nil
+	return o.worker.overFetched(made, o.pathsMounted), done, err
 }
 
 func (o *execOp) pathsMounted(input int) []string {

@@ -54,19 +54,23 @@ func (w *Worker) newFileOp(v solver.Vertex, op *pb.Op_File) (solver.Op, error) {
 // CacheMap is BuildKit's, with checksums of states' files computed from what they select.
 func (o *fileOp) CacheMap(ctx context.Context, job solver.JobContext, index int) (*solver.CacheMap, bool, error) {
 	made, done, err := o.Op.CacheMap(ctx, job, index)
-	if err != nil {
-		return nil, false, err
-	}
-	for input := range made.Deps {
-		if compute := made.Deps[input].ComputeDigestFunc; compute != nil {
-			made.Deps[input].ComputeDigestFunc = o.worker.overFetched(o.pathsRead(input), compute)
-		}
-	}
-	return made, done, nil
+	return o.worker.overFetched(made, o.pathsRead), done, err
 }
 
-// overFetched computes a checksum of a state after fetching the paths that it reads.
-func (w *Worker) overFetched(paths []string, compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
+// overFetched has an operation's checksums computed after fetching the paths that it reads of each input.
+func (w *Worker) overFetched(made *solver.CacheMap, pathsOf func(input int) []string) *solver.CacheMap {
+	if made != nil {
+		for input := range made.Deps {
+			if compute := made.Deps[input].ComputeDigestFunc; compute != nil {
+				made.Deps[input].ComputeDigestFunc = w.fetching(pathsOf(input), compute)
+			}
+		}
+	}
+	return made
+}
+
+// fetching computes a checksum of a state after fetching the paths that it reads.
+func (w *Worker) fetching(paths []string, compute solver.ResultBasedCacheFunc) solver.ResultBasedCacheFunc {
 	return func(ctx context.Context, result solver.Result, group session.Group) (digest.Digest, error) {
 		scoped, err := w.scoped(ForBuilds(ctx, group), result, paths)
 		if err != nil {

@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/continuity/sysx"
 	digest "github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
@@ -229,27 +230,22 @@ func (w *layerWriter) remove(name string) error {
 }
 
 func addXattrs(header *tar.Header, file string) error {
-	size, err := unix.Llistxattr(file, nil)
-	if err != nil || size == 0 {
+	names, err := sysx.LListxattr(file)
+	if err != nil {
 		return nil
 	}
-	names := make([]byte, size)
-	if size, err = unix.Llistxattr(file, names); err != nil {
-		return err
-	}
-	for _, name := range strings.Split(strings.TrimRight(string(names[:size]), "\x00"), "\x00") {
+	for _, name := range names {
 		if !strings.HasPrefix(name, "user.") && name != "security.capability" {
 			continue
 		}
-		value := make([]byte, 64<<10)
-		length, err := unix.Lgetxattr(file, name, value)
+		value, err := sysx.LGetxattr(file, name)
 		if err != nil {
 			return err
 		}
 		if header.PAXRecords == nil {
 			header.PAXRecords = map[string]string{}
 		}
-		header.PAXRecords[xattrPrefix+name] = string(value[:length])
+		header.PAXRecords[xattrPrefix+name] = string(value)
 	}
 	return nil
 }

@@ -275,27 +275,25 @@ func (s *states) recorded(id string) (found record, err error) {
 	return found, err
 }
 
+// ofLayers returns the record of the state of these layers.
+func (s *states) ofLayers(diffIDs []digest.Digest) (record, error) {
+	config, err := stateConfig(diffIDs)
+	if err != nil {
+		return record{}, err
+	}
+	return s.recorded(digest.FromBytes(config).String())
+}
+
 // madeAt returns the creation time of each layer's state in a stack. A layer that was never a state gets the next one's
 // time.
 func (s *states) madeAt(diffIDs []digest.Digest) ([]time.Time, error) {
 	times := make([]time.Time, len(diffIDs))
 	later := time.Now().UTC()
 	for at := len(diffIDs) - 1; at >= 0; at-- {
-		config, err := stateConfig(diffIDs[:at+1])
-		if err != nil {
-			return nil, err
-		}
-		err = s.db.View(func(tx *bolt.Tx) error {
-			data := tx.Bucket(recordsBucket).Get([]byte(digest.FromBytes(config).String()))
-			if data == nil {
-				return nil
-			}
-			var r record
-			err := json.Unmarshal(data, &r)
-			later = r.CreatedAt.UTC()
-			return err
-		})
-		if err != nil {
+		known, err := s.ofLayers(diffIDs[:at+1])
+		if err == nil {
+			later = known.CreatedAt.UTC()
+		} else if !errors.Is(err, errNoState) {
 			return nil, err
 		}
 		times[at] = later

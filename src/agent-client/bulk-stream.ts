@@ -3,6 +3,7 @@ import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "nod
 
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { WeightedMap } from "../common/weighted-map.ts";
 import type { AgentWay } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
@@ -29,29 +30,18 @@ const requests = new LongRequests();
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
-  readonly #calls = new Map<ClientHttp2Stream, number>();
-  #bytes = 0;
+  readonly #calls = new WeightedMap<ClientHttp2Stream>(
+    mostUnawaitedBytes,
+    (oldest) => oldest.close(constants.NGHTTP2_CANCEL),
+    mostUnawaitedCalls,
+  );
 
   /** Adds a call until it ends; of too many the oldest is cancelled. */
   add(call: ClientHttp2Stream): void {
-    if (call.destroyed || this.#calls.has(call)) {
-      return;
+    if (!call.destroyed && !this.#calls.has(call)) {
+      call.once("close", () => this.#calls.delete(call));
+      this.#calls.set(call, call.writableLength);
     }
-    this.#calls.set(call, call.writableLength);
-    this.#bytes += call.writableLength;
-    call.once("close", () => this.#remove(call));
-    for (const oldest of this.#calls.keys()) {
-      if (this.#calls.size <= mostUnawaitedCalls && this.#bytes <= mostUnawaitedBytes) {
-        return;
-      }
-      this.#remove(oldest);
-      oldest.close(constants.NGHTTP2_CANCEL);
-    }
-  }
-
-  #remove(call: ClientHttp2Stream): void {
-    this.#bytes -= this.#calls.get(call) ?? 0;
-    this.#calls.delete(call);
   }
 }
 

@@ -1,4 +1,5 @@
 /** First requests of calls, as long as their agents have not taken them: one that is hostile never does. */
+import { WeightedMap } from "../common/weighted-map.ts";
 
 /** Most bytes of all long ones of a thread. */
 const mostBytes = 64 * 1024 * 1024;
@@ -8,8 +9,7 @@ const shortBytes = 64 * 1024;
 
 /** The long requests of a thread: of too many the oldest give way, since honest agents take theirs once they are connected. */
 export class LongRequests {
-  readonly #bytes = new Map<() => void, number>();
-  #sum = 0;
+  readonly #bytes = new WeightedMap<() => void>(mostBytes, (giveWay) => giveWay());
 
   /**
    * Counts a request.
@@ -18,24 +18,9 @@ export class LongRequests {
    * @returns to be called once it is taken, or its call is over; calling again is harmless
    */
   add(bytes: number, giveWay: () => void): () => void {
-    const remove = (): void => this.#remove(giveWay);
-    if (bytes <= shortBytes) {
-      return remove;
+    if (bytes > shortBytes) {
+      this.#bytes.set(giveWay, bytes);
     }
-    this.#bytes.set(giveWay, bytes);
-    this.#sum += bytes;
-    for (const oldest of this.#bytes.keys()) {
-      if (this.#sum <= mostBytes) {
-        break;
-      }
-      this.#remove(oldest);
-      oldest();
-    }
-    return remove;
-  }
-
-  #remove(giveWay: () => void): void {
-    this.#sum -= this.#bytes.get(giveWay) ?? 0;
-    this.#bytes.delete(giveWay);
+    return () => this.#bytes.delete(giveWay);
   }
 }

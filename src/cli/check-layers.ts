@@ -9,6 +9,7 @@ import { createGunzip, createZstdDecompress } from "node:zlib";
 
 import { extract } from "tar-stream";
 
+import { compressionOfFile } from "../backends/images/layer-blobs.ts";
 import type { Finding } from "../backends/state/check.ts";
 import { errnoOf } from "../common/errors.ts";
 import type { ImageRecord } from "../gen/sockerless/state/v1/state_pb.ts";
@@ -161,13 +162,12 @@ async function contentsOf(blob: string): Promise<ReadonlyMap<string, Content> | 
 
 /** Decompresses a blob, by its first bytes; empty: it is a tar. */
 async function inflaterOf(blob: string): Promise<readonly Transform[]> {
-  const start: Buffer[] = [];
-  for await (const chunk of createReadStream(blob, { end: 3 })) {
-    start.push(chunk as Buffer);
+  switch (await compressionOfFile(blob)) {
+    case "gzip":
+      return [createGunzip()];
+    case "zstd":
+      return [createZstdDecompress()];
+    default:
+      return [];
   }
-  const magic = Buffer.concat(start);
-  if (magic.subarray(0, 2).equals(Buffer.from([0x1f, 0x8b]))) {
-    return [createGunzip()];
-  }
-  return magic.equals(Buffer.from([0x28, 0xb5, 0x2f, 0xfd])) ? [createZstdDecompress()] : [];
 }

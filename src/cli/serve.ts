@@ -1,4 +1,5 @@
 /** `sockerless serve`: backend and frontend in two processes. */
+import { LatestOnly } from "../backends/concurrency/latest-only.ts";
 import type { Config } from "../common/config/load.ts";
 import { onAbort } from "../common/on-abort.ts";
 import { readConfig } from "./config-reader.ts";
@@ -47,7 +48,8 @@ export async function serve(config: Config, reportServing: ReportServing = print
       process.exit(1);
     },
   );
-  onReloadRequested(oneAtATime(reload));
+  const reloads = new LatestOnly();
+  onReloadRequested(() => void reloads.run(reload));
   holdStateDirectory(config);
   try {
     supervised = await supervise(services, config, logger, ending.signal, activated);
@@ -78,25 +80,6 @@ export async function serve(config: Config, reportServing: ReportServing = print
       }
     }
   }
-}
-
-/** Calls made while one runs become one more, after it. */
-function oneAtATime(act: () => Promise<void>): () => void {
-  let state: "idle" | "running" | "again" = "idle";
-  const run = async (): Promise<void> => {
-    if (state !== "idle") {
-      state = "again";
-      return;
-    }
-    state = "running";
-    await act();
-    const isAgain = (state as string) === "again";
-    state = "idle";
-    if (isAgain) {
-      await run();
-    }
-  };
-  return () => void run();
 }
 
 function print(line?: string): void {

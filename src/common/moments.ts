@@ -1,7 +1,7 @@
-/** Points in time in the formats of Docker's flags. */
+/** Durations, and points in time in the formats of Docker's flags. */
 
 const durationPart = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
-const durationForm = /^[+-]?(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
+const durationForm = /^(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
 const msPerUnit: Readonly<Record<string, number>> = {
   ns: 1e-6,
   us: 1e-3,
@@ -12,9 +12,25 @@ const msPerUnit: Readonly<Record<string, number>> = {
   m: 60_000,
   h: 3_600_000,
 };
+/** Exclusive upper bound in milliseconds of a duration: its nanoseconds have 64 bits. */
+const longestMs = Number(2n ** 63n / 1_000_000n);
 const unixForm = /^[+-]?\d{1,18}(?:\.\d+)?$/;
 /** A date, or a time down to the hour, minute, second or fraction, in a given zone or the machine's. */
 const dateForm = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?)?(Z|[+-]\d\d:\d\d)?$/i;
+
+/** Parses a Go duration (`1h30m`, `1.5s`) to milliseconds; undefined for anything else. */
+export function parseDurationMs(text: string): number | undefined {
+  const unsigned = text.replace(/^[+-]/, "");
+  if (unsigned === "0") {
+    return 0;
+  }
+  if (!durationForm.test(unsigned)) {
+    return undefined;
+  }
+  const parts = [...unsigned.matchAll(durationPart)];
+  const ms = parts.reduce((sum, [, count, unit]) => sum + Number(count) * (msPerUnit[unit ?? ""] ?? 0), 0);
+  return ms < longestMs ? (text.startsWith("-") ? -ms : ms) : undefined;
+}
 
 /**
  * Converts a text in one of Docker's formats to milliseconds since the epoch: a Go duration before now, Unix seconds,
@@ -23,10 +39,9 @@ const dateForm = /^(\d{4}-\d\d-\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d(?:\.\d+)?))?)?
  * @param nowMs the time that durations count back from
  */
 export function momentOf(text: string, nowMs: number): number | undefined {
-  if (durationForm.test(text)) {
-    const parts = [...text.replace(/^[+-]/, "").matchAll(durationPart)];
-    const ms = parts.reduce((sum, [, count, unit]) => sum + Number(count) * (msPerUnit[unit ?? ""] ?? 0), 0);
-    return Math.floor((nowMs - (text.startsWith("-") ? -ms : ms)) / 1_000) * 1_000;
+  const ago = text === "0" ? undefined : parseDurationMs(text);
+  if (ago !== undefined) {
+    return Math.floor((nowMs - ago) / 1_000) * 1_000;
   }
   if (unixForm.test(text)) {
     return Number(text) * 1_000;

@@ -21,7 +21,12 @@ type Meter struct {
 	// DescendantsOf, if set, is a process whose descendants' use is added up,
 	// because there is no usable cgroup.
 	DescendantsOf int
+	// Ended is closed when the container's main process has ended.
+	Ended <-chan struct{}
 }
+
+// Done is closed when the main process has ended.
+func (m Meter) Done() <-chan struct{} { return m.Ended }
 
 // Read takes a reading. fs.ErrNotExist means that the container is gone.
 func (m Meter) Read() (*agentv1.StatsResponse, error) {

@@ -1,11 +1,10 @@
 /** `/distribution/{name}/json`: an image as described by manifest and configuration in its registry. */
 import { create } from "@bufbuild/protobuf";
 
-import { forbidden, invalid, notFound, systemError, unauthorized } from "../../common/errors.ts";
+import { forbidden, notFound, systemError, unauthorized } from "../../common/errors.ts";
 import { type Platform, PlatformSchema } from "../../gen/sockerless/backend/v1/config_pb.ts";
-import { sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
-import { type Descriptor, maxJsonBytes, mostValues, parseManifest } from "./manifest.ts";
+import { type Descriptor, mostValues, parseManifest } from "./manifest.ts";
 import { type NamedReference, parseNamed, withDefaultTag } from "./reference.ts";
 import type { Credentials } from "./registry/credentials.ts";
 import { Registry, type RegistryOptions } from "./registry/registry.ts";
@@ -63,10 +62,12 @@ async function inspectDistribution(
       signal,
     );
     const document = parseManifest(bytes, mediaType);
+    const platformOfConfig = async (config: string): Promise<Platform> =>
+      parseImageConfig(await registry.config(named.path, config, signal), mostValues).platform;
     const platforms =
       document.kind === "index"
         ? document.index.manifests.map(({ platform }) => platformOf(platform))
-        : [await platformOfConfig(registry, named.path, document.manifest.config, signal)];
+        : [await platformOfConfig(document.manifest.config.digest)];
     return { digest, mediaType: document.mediaType, size: bytes.length, platforms };
   } catch (error) {
     signal.throwIfAborted();
@@ -77,33 +78,6 @@ async function inspectDistribution(
 function platformOf(platform: Descriptor["platform"]): Platform {
   const { os = "", architecture = "", variant } = platform ?? {};
   return create(PlatformSchema, { os, architecture, variant: variant ?? "" });
-}
-
-async function platformOfConfig(
-  registry: Registry,
-  path: string,
-  { digest, size }: Descriptor,
-  signal: AbortSignal,
-): Promise<Platform> {
-  if (size > maxJsonBytes) {
-    throw invalid(`the image's configuration has ${size} bytes, at most ${maxJsonBytes} are allowed`);
-  }
-  const { body } = await registry.blob(path, digest, 0, signal);
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length > size) {
-      break;
-    }
-    registry.documents.take(chunk.length);
-    chunks.push(chunk);
-  }
-  const bytes = Buffer.concat(chunks);
-  if (length > size || sha256Of(bytes) !== digest) {
-    throw invalid(`the image's configuration is not what its digest says: ${digest}`);
-  }
-  return parseImageConfig(bytes, mostValues).platform;
 }
 
 /** Converts errors as moby does, which assigns an HTTP status to each code of the Distribution specification. */

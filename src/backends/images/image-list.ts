@@ -9,7 +9,7 @@ import {
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { Filters } from "../model/filters.ts";
-import { millisecondsOf, nanosecondsOf } from "../model/records.ts";
+import { millisecondsOf, sortedByTime } from "../model/records.ts";
 import type { LayerStack } from "../state/layer-stacks.ts";
 import { FilePace } from "./file-pace.ts";
 import { globMatcher } from "./glob.ts";
@@ -70,19 +70,15 @@ export async function listImages(
       named.push({ image, tags: references(names), digests: references(digests) });
     }
   }
-  return named
-    .filter(({ image, tags, digests }) => {
-      const isNamed = tags.length > 0 || digests.length > 0;
-      if (image.isParent && (dangling === true || (!isNamed && !request.all))) {
-        return false; // An intermediate image.
-      }
-      return isNamed
-        ? dangling !== true || tags.length === 0
-        : dangling !== false && !filters.has("reference");
-    })
-    .map((each) => ({ ...each, ns: createdNs(each.image) })) // Each time once: there may be thousands.
-    .sort((a, b) => (a.ns === b.ns ? 0 : a.ns < b.ns ? 1 : -1))
-    .map(({ image, tags, digests }) =>
+  const listed = named.filter(({ image, tags, digests }) => {
+    const isNamed = tags.length > 0 || digests.length > 0;
+    if (image.isParent && (dangling === true || (!isNamed && !request.all))) {
+      return false; // An intermediate image.
+    }
+    return isNamed ? dangling !== true || tags.length === 0 : dangling !== false && !filters.has("reference");
+  });
+  return sortedByTime(listed, "newest first", ({ image }) => image.config.created).map(
+    ({ image, tags, digests }) =>
       create(ImageSummarySchema, {
         id: image.record.id,
         repoTags: tags,
@@ -95,7 +91,7 @@ export async function listImages(
         parentId: image.parentId,
         ofBuild: image.record.ofBuild,
       }),
-    );
+  );
 }
 
 /** Familiar names that match one of the patterns, with or without the tag. */
@@ -131,10 +127,6 @@ function timeWindow(filters: Filters, context: ListingContext): (image: ListedIm
 
 function preciseMs(timestamp: Timestamp): number {
   return millisecondsOf(timestamp) + (timestamp.nanos % 1e6) / 1e6;
-}
-
-function createdNs({ config: { created } }: ListedImage): bigint {
-  return created === undefined ? 0n : nanosecondsOf(created);
 }
 
 /** Bytes of the layers that an image has in common with another listed one. */

@@ -14,6 +14,7 @@ import type { ContentStore } from "./content-store.ts";
 import { hexOf, sha256Of } from "./digest.ts";
 import { parseImageConfig } from "./image-config.ts";
 import type { ImageIndex } from "./image-index.ts";
+import { renderManifest } from "./image-manifest-writer.ts";
 import { type LayerBlob, layerBlobs } from "./layer-blobs.ts";
 import { decompressed } from "./layer-content.ts";
 import { maxJsonBytes, mediaTypes } from "./manifest.ts";
@@ -192,7 +193,10 @@ export async function* archiveParts(
         yield part(paddingAfter(size));
       }
     }
-    const manifest = renderManifest(image.record, config.length, layers);
+    const manifest = renderManifest(
+      { digest: image.record.id, size: config.length },
+      layers.map(({ diffId, size }) => ({ blob: { digest: diffId, size }, compression: undefined })),
+    );
     for (const [bytes, mtime] of [[config, created] as const, [manifest, 0] as const]) {
       const digest = sha256Of(bytes);
       if (!written.has(digest)) {
@@ -230,17 +234,6 @@ export async function* archiveBytes(
   }
 }
 
-function renderManifest(record: ImageRecord, configSize: number, layers: readonly LayerBlob[]): Buffer {
-  return Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: mediaTypes.ociManifest,
-      config: { mediaType: mediaTypes.ociConfig, digest: record.id, size: configSize },
-      layers: layers.map(layerDescriptor),
-    }),
-  );
-}
-
 function layerDescriptor({ diffId, size }: LayerBlob): Record<string, unknown> {
   return { mediaType: mediaTypes.ociLayer, digest: diffId, size };
 }
@@ -250,7 +243,7 @@ function describe(
   { manifest: items, index, repositories }: Documents,
   { record, names }: SavedImage,
   layers: readonly LayerBlob[],
-  manifest: Buffer,
+  manifest: Uint8Array,
   parentId: string | undefined,
 ): void {
   const descriptor = { mediaType: mediaTypes.ociManifest, digest: sha256Of(manifest), size: manifest.length };

@@ -1,10 +1,12 @@
 /** The layers of an image in the content store. */
+import { open } from "node:fs/promises";
+
 import { conflict, systemError } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { ContentStore, StoredBlob } from "./content-store.ts";
 import { type Compression, compressionOf } from "./layer-content.ts";
 
-/** Enough bytes of a blob to detect its compression. */
+/** Enough bytes to detect a compression. */
 const sniffedBytes = 16;
 
 /** A layer. */
@@ -65,4 +67,11 @@ export async function layerBlob(
 /** Detects a blob's compression by its first bytes. */
 export async function compressionOfBlob(store: ContentStore, digest: string): Promise<Compression> {
   return compressionOf(await store.beginning(digest, sniffedBytes));
+}
+
+/** Detects a file's compression by its first bytes. */
+export async function compressionOfFile(file: string): Promise<Compression> {
+  await using handle = await open(file);
+  const { buffer, bytesRead } = await handle.read(Buffer.alloc(sniffedBytes), 0, sniffedBytes, 0);
+  return compressionOf(buffer.subarray(0, bytesRead));
 }

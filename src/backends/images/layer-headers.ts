@@ -4,6 +4,7 @@
  */
 import type { Header } from "tar-stream";
 
+import { WeightedMap } from "../../common/weighted-map.ts";
 import { weightOf } from "./file-budget.ts";
 import { capabilityRecord } from "./tar-entries.ts";
 import { entriesIn, type Unpacked } from "./tar-reader.ts";
@@ -60,13 +61,13 @@ const mostKept = 100_000;
 export class LayerHeaders {
   readonly #limit: number;
   /** By digest, least recently used first. */
-  readonly #kept = new Map<string, { readonly headers: readonly Header[]; readonly cost: number }>();
-  #count = 0;
-  /** The same of those that are being read. */
+  readonly #kept: WeightedMap<string, readonly Header[]>;
+  /** Cost of those that are being read. */
   #reading = 0;
 
   constructor(limit: number = mostKept) {
     this.#limit = limit;
+    this.#kept = new WeightedMap(limit);
   }
 
   /** A layer's headers; opens the layer if they are not cached. @throws as {@link entriesIn} */
@@ -77,9 +78,7 @@ export class LayerHeaders {
   ): AsyncGenerator<Header> {
     const known = this.#kept.get(digest);
     if (known !== undefined) {
-      this.#kept.delete(digest);
-      this.#kept.set(digest, known);
-      yield* known.headers;
+      yield* known;
       return;
     }
     let read: Header[] | undefined = [];
@@ -98,25 +97,10 @@ export class LayerHeaders {
         yield header;
       }
       if (read !== undefined) {
-        this.#keep(digest, read, cost);
+        this.#kept.set(digest, cost, read);
       }
     } finally {
       this.#reading -= cost;
-    }
-  }
-
-  #keep(digest: string, headers: readonly Header[], cost: number): void {
-    if (this.#kept.has(digest)) {
-      return; // Two callers have read it concurrently.
-    }
-    this.#kept.set(digest, { headers, cost });
-    this.#count += cost;
-    for (const [oldest, gone] of this.#kept) {
-      if (this.#count <= this.#limit) {
-        return;
-      }
-      this.#kept.delete(oldest);
-      this.#count -= gone.cost;
     }
   }
 }

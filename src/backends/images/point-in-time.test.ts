@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { parseDurationMs, parsePointInTimeMs } from "./point-in-time.ts";
+import { parseDurationMs } from "../../common/moments.ts";
+import { parsePointInTimeMs } from "./point-in-time.ts";
 
 const now = Date.UTC(2025, 5, 1, 12);
 

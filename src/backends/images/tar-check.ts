@@ -4,8 +4,8 @@
  * are allowed.
  */
 import { invalid } from "../../common/errors.ts";
+import { blockSize, paddingOf } from "./tar-entries.ts";
 
-const blockSize = 512;
 /** Size limit for PAX records and long names, in bytes. */
 const maxSpecialBytes = 1024 ** 2;
 /** Types of entries without content, whatever size they state: links, devices, directories and FIFOs. */
@@ -200,10 +200,7 @@ function sizeRecord(records: Buffer): number | undefined {
   return size;
 }
 
-function paddingOf(size: number): number {
-  return (blockSize - (size % blockSize)) % blockSize;
-}
-
-function invalidHeader(): Error {
+/** The refusal of a header that is none, in Go's words. */
+export function invalidHeader(): Error {
   return invalid("archive/tar: invalid tar header");
 }

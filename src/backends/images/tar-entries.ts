@@ -1,6 +1,7 @@
 /** Writes tars: the entries of image archives, and entries of files with all their metadata. */
 
-const blockSize = 512;
+/** Bytes of a block, which all of a tar consists of. */
+export const blockSize = 512;
 /** The largest numbers that fit into the fields' octal digits. */
 const largestSize = 8 ** 11 - 1;
 const largestId = 8 ** 7 - 1;
@@ -54,7 +55,12 @@ const ownedByRoot = { uid: 0, gid: 0, mtime: 0 } as const;
 
 /** Zeros that fill up a file's last block. @param size of the file in bytes */
 export function paddingAfter(size: number): Buffer {
-  return Buffer.alloc((blockSize - (size % blockSize)) % blockSize);
+  return Buffer.alloc(paddingOf(size));
+}
+
+/** The length of {@link paddingAfter}. */
+export function paddingOf(size: number): number {
+  return (blockSize - (size % blockSize)) % blockSize;
 }
 
 /** The two zero blocks at the end of a tar. */

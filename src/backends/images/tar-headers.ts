@@ -4,9 +4,10 @@
  * positions of headers are found as tar-stream finds them, so that neither takes content for a header.
  */
 import { invalid } from "../../common/errors.ts";
+import { invalidHeader } from "./tar-check.ts";
+import { blockSize, paddingOf } from "./tar-entries.ts";
 
-const blockBytes = 512;
-const zeros = Buffer.alloc(blockBytes);
+const zeros = Buffer.alloc(blockSize);
 /** The most bytes of a PAX header or long name: Linux's longest attribute has 64 KiB, and hardly a file has one. */
 const maxLongBytes = 64 * 1024;
 /** The most bytes of a global PAX header; that of `git archive` has 52. */
@@ -20,7 +21,7 @@ const longTypes = "xgLKN";
 
 class HeaderBounds {
   /** The current header or records, filled as they arrive. */
-  #held = Buffer.alloc(blockBytes);
+  #held = Buffer.alloc(blockSize);
   #filled = 0;
   /** The type of the PAX header whose records are held; undefined: a header is. */
   #records: "x" | "g" | undefined;
@@ -63,7 +64,7 @@ class HeaderBounds {
     }
     this.#records = undefined;
     this.#skipped = paddingOf(held.length);
-    this.#held = Buffer.alloc(blockBytes);
+    this.#held = Buffer.alloc(blockSize);
   }
 
   #takeHeader(header: Buffer): void {
@@ -150,12 +151,4 @@ function sizeRecord(records: Buffer): string | undefined {
     left = left.subarray(length);
   }
   return size;
-}
-
-function paddingOf(size: number): number {
-  return (blockBytes - (size % blockBytes)) % blockBytes;
-}
-
-function invalidHeader(): Error {
-  return invalid("archive/tar: invalid tar header");
 }

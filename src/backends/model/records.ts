@@ -96,9 +96,22 @@ export function millisecondsOf(timestamp: Timestamp | undefined): number {
   return timestamp === undefined ? 0 : Number(timestamp.seconds) * 1000 + Math.floor(timestamp.nanos / 1e6);
 }
 
-/** A timestamp's nanoseconds since the epoch. */
-export function nanosecondsOf(timestamp: Timestamp): bigint {
-  return timestamp.seconds * 1_000_000_000n + BigInt(timestamp.nanos);
+/** A timestamp's nanoseconds since the epoch; 0 without one. */
+export function nanosecondsOf(timestamp: Timestamp | undefined): bigint {
+  return timestamp === undefined ? 0n : timestamp.seconds * 1_000_000_000n + BigInt(timestamp.nanos);
+}
+
+/** Sorts records by their times, each of which is read once: there may be thousands. */
+export function sortedByTime<T>(
+  records: readonly T[],
+  order: "oldest first" | "newest first",
+  timeOf: (record: T) => Timestamp | undefined,
+): T[] {
+  const later = order === "oldest first" ? 1 : -1;
+  return records
+    .map((record) => ({ record, ns: nanosecondsOf(timeOf(record)) }))
+    .sort((a, b) => (a.ns === b.ns ? 0 : a.ns < b.ns ? -later : later))
+    .map(({ record }) => record);
 }
 
 /** The timestamp of nanoseconds since the epoch. */

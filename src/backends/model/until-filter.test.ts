@@ -38,3 +38,9 @@ test("anything but a single time is refused", () => {
   assert.throws(() => untilAt("1h", "2h"), { message: "more than one until filter specified" });
   assert.equal(untilOf(new Filters({}, ["until"]), nowMs), undefined);
 });
+
+test("a duration of more nanoseconds than 64 bits have is refused", () => {
+  for (const wrong of ["3000000h", `${"9".repeat(400)}h`]) {
+    assert.throws(() => untilAt(wrong), { kind: "invalid" });
+  }
+});

@@ -6,6 +6,7 @@ import type { IncomingMessage } from "node:http";
 import type { Socket } from "node:net";
 
 import { ByteBudget } from "../../common/byte-budget.ts";
+import { WeightedMap } from "../../common/weighted-map.ts";
 import { TooManyRequests } from "../admission.ts";
 
 /** Bytes of a header that are not counted: only clients with long credentials send more. */
@@ -46,10 +47,8 @@ interface Held {
 /** The long headers of a server, or of several. */
 export class LongHeaders {
   readonly #mostBytes: number;
-  readonly #onCut: (reason: string) => void;
   /** Bytes received of each unfinished long header, in the order in which the headers became long. */
-  readonly #unfinished = new Map<Socket, number>();
-  #unfinishedBytes = 0;
+  readonly #unfinished: WeightedMap<Socket>;
   /** Room for finished headers. */
   readonly #room: ByteBudget;
   readonly #held = new WeakMap<Socket, Held>();
@@ -60,7 +59,10 @@ export class LongHeaders {
    */
   constructor(mostBytes: number, onCut: (reason: string) => void) {
     this.#mostBytes = mostBytes;
-    this.#onCut = onCut;
+    this.#unfinished = new WeightedMap(mostBytes, (oldest) => {
+      oldest.destroy();
+      onCut(`unfinished headers have more than ${mostBytes} bytes`);
+    });
     this.#room = new ByteBudget(mostBytes);
   }
 
@@ -68,23 +70,13 @@ export class LongHeaders {
   set(connection: Socket, bytes: number): void {
     if (bytes <= ordinaryBytes) {
       this.delete(connection);
-      return;
-    }
-    this.#unfinishedBytes += bytes - (this.#unfinished.get(connection) ?? 0);
-    this.#unfinished.set(connection, bytes);
-    for (const oldest of this.#unfinished.keys()) {
-      if (this.#unfinishedBytes <= this.#mostBytes) {
-        return;
-      }
-      this.delete(oldest);
-      oldest.destroy();
-      this.#onCut(`unfinished headers have more than ${this.#mostBytes} bytes`);
+    } else {
+      this.#unfinished.set(connection, bytes);
     }
   }
 
   /** Removes a connection whose header is complete, or which has closed. */
   delete(connection: Socket): void {
-    this.#unfinishedBytes -= this.#unfinished.get(connection) ?? 0;
     this.#unfinished.delete(connection);
   }
 

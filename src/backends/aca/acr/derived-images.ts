@@ -15,7 +15,6 @@ import { hexOf, sha256Of } from "../../images/digest.ts";
 import {
   type Descriptor,
   type ImageManifest,
-  maxJsonBytes,
   mediaTypes,
   parseJson,
   parseManifest,
@@ -212,22 +211,9 @@ async function fetchImage(
     throw invalid(`${path}@${shortId(hexOf(digest))} is an index of images: one of them is needed`);
   }
   const { manifest } = document;
-  const blob = await registry.blob(path, manifest.config.digest, 0, signal);
-  const config = parseJson(await bytesOf(blob.body, maxJsonBytes), "image configuration");
+  const bytesOfConfig = await registry.config(path, manifest.config.digest, signal);
+  const config = parseJson(bytesOfConfig, "image configuration");
   return { manifest, mediaType: document.mediaType, config: config as Record<string, unknown> };
-}
-
-async function bytesOf(body: AsyncIterable<Uint8Array>, most: number): Promise<Uint8Array> {
-  const chunks: Uint8Array[] = [];
-  let length = 0;
-  for await (const chunk of body) {
-    length += chunk.length;
-    if (length > most) {
-      throw invalid(`an image configuration has more than ${most} bytes`);
-    }
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks);
 }
 
 /** The configuration of a derived image: the original's, with the agent's layer, running as root. */

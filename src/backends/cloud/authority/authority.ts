@@ -22,7 +22,7 @@ import {
 import type { ClientCredentials } from "../../../agent-client/address.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { invalid } from "../../../common/errors.ts";
-import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { KeptAnswers } from "../../concurrency/kept-answers.ts";
 import { Lock } from "../../concurrency/serial.ts";
 import type { AgentAuthority, IssuedCertificate } from "../../driver/agents.ts";
 import { type AuthorityKey, keyAlgorithm, randomSerial } from "./authority-file.ts";
@@ -37,15 +37,11 @@ export interface CloudAuthority extends AgentAuthority {
 /** Roles that a certificate can grant at a container's agent. */
 type Holder = "client" | "partner" | "peer";
 
-/** Validity of certificates in milliseconds. */
-interface Term {
-  readonly validMs: number;
-  /** Remaining validity below which a certificate is no longer reused; clients with the same one share a connection. */
-  readonly renewedMs: number;
-}
-
-/** Only checked when a connection is opened, so it need not outlast a few attempts. */
-const clientTerm: Term = { validMs: 10 * 60_000, renewedMs: 5 * 60_000 };
+/**
+ * Validity of certificates in milliseconds, and the time for which one is reused; clients with the same one share a
+ * connection. It is only checked when a connection is opened, so it need not outlast a few attempts.
+ */
+const clientTerm = { validMs: 10 * 60_000, reusedMs: 5 * 60_000 };
 /** Sent to agents, which open connections even while this process is away; some take long to renew, one after the other. */
 const partnerTerm = {
   validMs: 60 * 60_000,
@@ -62,8 +58,9 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
   const own = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
   const ownKey = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", own.privateKey), "PRIVATE KEY");
   const authorityPem = key.certificate.toString("pem");
-  const ownCertificates = new Kept<ClientCredentials>(clientTerm, clock);
-  const clientsCertificates = new Kept<readonly Uint8Array[]>(clientTerm, clock);
+  const { reusedMs } = clientTerm;
+  const ownCertificates = new KeptAnswers<ClientCredentials>(clock, reusedMs, maxKept);
+  const clientsCertificates = new KeptAnswers<readonly Uint8Array[]>(clock, reusedMs, maxKept);
   // Milliseconds each, and a crowd of containers asks at once: other calls go on between two of them.
   const issues = new Lock();
   const authorityDer = new Uint8Array(key.certificate.rawData);
@@ -132,34 +129,6 @@ export async function createAuthority(key: AuthorityKey, clock: Clock): Promise<
     certifyPartner: (containerId, publicKey) => issueToAgent("partner", containerId, publicKey),
     certifyPeer: (containerId, publicKey) => issueToAgent("peer", containerId, publicKey),
   };
-}
-
-/** Cache of issued certificates that are still valid for a while, by holder. */
-class Kept<Issued> {
-  readonly #term: Term;
-  readonly #clock: Clock;
-  readonly #issued = new Map<string, { readonly issued: Promise<Issued>; readonly goodUntilMs: number }>();
-
-  constructor(term: Term, clock: Clock) {
-    this.#term = term;
-    this.#clock = clock;
-  }
-
-  of(holder: string, issue: () => Promise<Issued>): Promise<Issued> {
-    const known = this.#issued.get(holder);
-    if (known !== undefined && this.#clock.nowMs() < known.goodUntilMs) {
-      return known.issued;
-    }
-    const issued = issue();
-    this.#issued.delete(holder);
-    this.#issued.set(holder, {
-      issued,
-      goodUntilMs: this.#clock.nowMs() + this.#term.validMs - this.#term.renewedMs,
-    });
-    issued.catch(() => this.#issued.delete(holder));
-    forgetOldest(this.#issued, maxKept);
-    return issued;
-  }
 }
 
 /** The cache key of a certificate: its container and its holder's public key. */

@@ -3,6 +3,7 @@ import type { Duplex } from "node:stream";
 
 import { forgetOldest } from "../../../common/forget-oldest.ts";
 import { getOrInsert } from "../../../common/get-or-insert.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import type { Caller } from "./relay-messages.ts";
 
 /** Maximum waiting connections of one agent: it offers one, and another while that is being taken. */
@@ -99,25 +100,23 @@ export class Meetings {
       this.#use(meeting, offer);
       return offer;
     }
-    return await new Promise((resolve, reject) => {
-      const want = (found: Duplex | undefined): void => {
+    const { promise, resolve, reject } = Promise.withResolvers<Duplex>();
+    const leave = (reason: unknown): void => {
+      wants.delete(want);
+      this.#forgetIdle(meeting);
+      reject(reason);
+    };
+    const want = (found: Duplex | undefined): void => {
+      if (found === undefined) {
+        leave(agentRefused);
+      } else {
         wants.delete(want);
-        signal.removeEventListener("abort", leave);
-        if (found === undefined) {
-          this.#forgetIdle(meeting);
-          reject(agentRefused);
-        } else {
-          resolve(found);
-        }
-      };
-      const leave = (): void => {
-        wants.delete(want);
-        this.#forgetIdle(meeting);
-        reject(signal.reason);
-      };
-      signal.addEventListener("abort", leave, { once: true });
-      wants.add(want);
-    });
+        resolve(found);
+      }
+    };
+    wants.add(want);
+    using _leaving = onAbort(signal, () => leave(signal.reason));
+    return await promise;
   }
 
   /** Refuses an agent with a wrong identity. */

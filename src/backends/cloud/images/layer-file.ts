@@ -1,16 +1,14 @@
 /** A layer for upload: a file with its digest. */
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream, createWriteStream } from "node:fs";
-import { open, rm, stat } from "node:fs/promises";
+import { rm, stat } from "node:fs/promises";
 import path from "node:path";
 import { Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 
 import { compressedLayer, type LayerCompression } from "../../images/compressed-layer.ts";
-import { type Compression, compressionOf } from "../../images/layer-content.ts";
-
-/** Enough bytes to detect a blob's compression. */
-const sniffedBytes = 16;
+import { compressionOfFile } from "../../images/layer-blobs.ts";
+import type { Compression } from "../../images/layer-content.ts";
 
 /** A file to upload; disposing removes it if it is temporary. */
 export interface LayerFile extends AsyncDisposable {
@@ -32,7 +30,7 @@ export async function layerFile(
   compression: LayerCompression,
   signal: AbortSignal,
 ): Promise<LayerFile> {
-  const itsOwn = await sniffed(blob.path);
+  const itsOwn = await compressionOfFile(blob.path);
   if (itsOwn !== undefined) {
     const { size } = await stat(blob.path);
     return { ...blob, size, compression: itsOwn, [Symbol.asyncDispose]: async () => {} };
@@ -57,10 +55,4 @@ export async function layerFile(
   }
   const digest = `sha256:${hash.digest("hex")}`;
   return { path: file, digest, size, compression, [Symbol.asyncDispose]: remove };
-}
-
-async function sniffed(file: string): Promise<Compression> {
-  await using handle = await open(file);
-  const { buffer, bytesRead } = await handle.read(Buffer.alloc(sniffedBytes), 0, sniffedBytes, 0);
-  return compressionOf(buffer.subarray(0, bytesRead));
 }

@@ -1,5 +1,6 @@
 /** The log of a container for clouds with one stream per task and one event per line. */
 import { ByteBudget } from "../../../common/byte-budget.ts";
+import { WeightedMap } from "../../../common/weighted-map.ts";
 import { Limiter } from "../../concurrency/limiter.ts";
 import { lastLines } from "./log-lines.ts";
 import { agentLine, untee } from "./markers.ts";
@@ -109,27 +110,18 @@ export function streamLog<Cursor>(streams: LogStreams<Cursor>, turns = new Limit
  * does not go on holds a portion only, and reads its page again when it does.
  */
 class BegunPages<Cursor> {
-  readonly #pages = new Map<object, { readonly page: LogPage<Cursor>; readonly bytes: number }>();
-  #bytes = 0;
+  readonly #pages = new WeightedMap<object, LogPage<Cursor>>(allPagesBytes);
 
   /** The page of a reader, if it is still there. */
   take(reader: object): LogPage<Cursor> | undefined {
-    const begun = this.#pages.get(reader);
-    this.#bytes -= begun?.bytes ?? 0;
+    const page = this.#pages.get(reader);
     this.#pages.delete(reader);
-    return begun?.page;
+    return page;
   }
 
   put(reader: object, page: LogPage<Cursor>): void {
     const bytes = page.events.reduce((sum, event) => sum + sizeOf(event), 0);
-    this.#bytes += bytes;
-    this.#pages.set(reader, { page, bytes });
-    for (const oldest of this.#pages.keys()) {
-      if (this.#bytes <= allPagesBytes || oldest === reader) {
-        return;
-      }
-      this.take(oldest);
-    }
+    this.#pages.set(reader, Math.min(bytes, allPagesBytes), page);
   }
 }
 

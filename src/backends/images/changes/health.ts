@@ -2,8 +2,8 @@
 import { create } from "@bufbuild/protobuf";
 
 import { invalid } from "../../../common/errors.ts";
+import { parseDurationMs } from "../../../common/moments.ts";
 import { type HealthConfig, HealthConfigSchema } from "../../../gen/sockerless/backend/v1/config_pb.ts";
-import { parseDurationMs } from "../point-in-time.ts";
 import { parseCommandArguments } from "./arguments.ts";
 import type { Instruction } from "./parse-lines.ts";
 

@@ -6,6 +6,7 @@ import { Socket } from "node:net";
 
 import { builtPrograms } from "../../../common/built-programs.ts";
 import { ChannelProcess } from "../../../common/channel-process.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import type { SocketHandle } from "../../../common/socket-handle.ts";
 import { holdEnd } from "../../../common/held-end.ts";
 import type { LineLogger } from "../../../common/process-log.ts";
@@ -155,8 +156,7 @@ export class Dialer {
       this.#questions.delete(id);
       this.#process?.send({ cancel: id });
     };
-    const aborted = (): void => cancel(signal.reason);
-    signal.addEventListener("abort", aborted);
+    using _leaving = onAbort(signal, () => cancel(signal.reason));
     const limit = setTimeout(
       () => cancel(new DialFailure("the TLS dialer does not answer", "ETIMEDOUT")),
       longestMs,
@@ -168,7 +168,6 @@ export class Dialer {
       return await answered.promise;
     } finally {
       clearTimeout(limit);
-      signal.removeEventListener("abort", aborted);
       this.#questions.delete(id);
     }
   }

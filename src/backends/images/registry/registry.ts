@@ -186,6 +186,16 @@ export class Registry implements Disposable {
     throw invalid(`the registry's list of tags of ${path} does not end`);
   }
 
+  /** An image's configuration, verified against its digest. @throws as {@link manifest} */
+  async config(path: string, digest: string, signal: AbortSignal): Promise<Buffer> {
+    const headers = { "accept-encoding": "identity" };
+    const bytes = await this.#document(await this.#get(`/v2/${path}/blobs/${digest}`, path, headers, signal));
+    if (sha256Of(bytes) !== digest) {
+      throw invalid(`the image's configuration is not what its digest says: ${digest}`);
+    }
+    return bytes;
+  }
+
   /** Fetches a blob from an offset; a server without support for ranges sends it from the start. */
   async blob(path: string, digest: string, offset: number, signal: AbortSignal): Promise<BlobPart> {
     const headers = {

@@ -19,6 +19,7 @@ import type { Clock } from "../../../common/clock.ts";
 import type { KubernetesSection } from "../../../common/config/load.ts";
 import { invalid, messageOf, unavailable } from "../../../common/errors.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import { KubernetesError } from "./errors.ts";
@@ -166,22 +167,17 @@ export class KubernetesClient {
     where.search = new URLSearchParams(query).toString();
     const socket = new WebSocket(where, [protocol], options);
     const either = AbortSignal.any([signal, this.abandoned]);
-    const leave = (): void => socket.terminate();
-    either.addEventListener("abort", leave, { once: true });
-    try {
-      return await new Promise((resolve, reject) => {
-        socket.once("open", () => {
-          socket.pause(); // Nothing is lost that comes before somebody listens.
-          resolve(socket);
-        });
-        socket.once("error", (error) => {
-          socket.on("error", () => {}); // "close" follows.
-          reject(either.aborted ? either.reason : new KubernetesError(name, error));
-        });
+    using _leaving = onAbort(either, () => socket.terminate());
+    return await new Promise((resolve, reject) => {
+      socket.once("open", () => {
+        socket.pause(); // Nothing is lost that comes before somebody listens.
+        resolve(socket);
       });
-    } finally {
-      either.removeEventListener("abort", leave);
-    }
+      socket.once("error", (error) => {
+        socket.on("error", () => {}); // "close" follows.
+        reject(either.aborted ? either.reason : new KubernetesError(name, error));
+      });
+    });
   }
 
   /** Tells whether this backend has a right in its namespace. @throws KubernetesError; the signal's reason */

@@ -9,6 +9,7 @@ import { type V1ObjectMeta, type V1Pod, Watch } from "@kubernetes/client-node";
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, unavailable } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
+import { onAbort } from "../../../common/on-abort.ts";
 import { pauseAfter } from "../../../common/pauses.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
@@ -243,16 +244,11 @@ export class PodWatch {
       void asked.then((late) => late.abort()).catch(() => undefined);
       throw error;
     });
-    const leave = (): void => {
-      request.abort();
-      over.reject(this.#closed.signal.reason);
-    };
-    this.#closed.signal.addEventListener("abort", leave, { once: true });
+    using _leaving = onAbort(this.#closed.signal, () => over.reject(this.#closed.signal.reason));
     try {
       await over.promise;
       return version;
     } finally {
-      this.#closed.signal.removeEventListener("abort", leave);
       request.abort();
     }
   }

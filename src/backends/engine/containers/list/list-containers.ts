@@ -49,15 +49,11 @@ export function listContainers(
 
 /** Newest containers first; with equal times, the one that is later in the state. */
 function newestFirst(a: ContainerRecord, b: ContainerRecord): number {
-  const [at, bt] = [createdNs(a), createdNs(b)];
+  const [at, bt] = [nanosecondsOf(a.created), nanosecondsOf(b.created)];
   if (at !== bt) {
     return at < bt ? 1 : -1;
   }
   return a.id < b.id ? 1 : -1;
-}
-
-function createdNs(record: ContainerRecord): bigint {
-  return record.created === undefined ? 0n : nanosecondsOf(record.created);
 }
 
 class ListQuery {

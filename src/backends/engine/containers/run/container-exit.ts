@@ -87,7 +87,7 @@ export async function containerExited(
  */
 function plausibleEnd(told: Timestamp, record: ContainerRecord, nowNs: bigint): Timestamp {
   const { startedAt } = stateOf(record);
-  const startedNs = startedAt === undefined ? 0n : nanosecondsOf(startedAt);
+  const startedNs = nanosecondsOf(startedAt);
   const reportedNs = nanosecondsOf(told);
   const notBeforeStart = reportedNs < startedNs ? startedNs : reportedNs;
   return timestampOfNs(notBeforeStart > nowNs ? nowNs : notBeforeStart);

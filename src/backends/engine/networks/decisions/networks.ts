@@ -17,7 +17,7 @@ import type { State } from "../../../state/state.ts";
 import { Filters } from "../../../model/filters.ts";
 import { hasEndpointOn } from "../../../model/endpoints.ts";
 import { creatorOf } from "../../../model/inner-socket-labels.ts";
-import { configOf, hasProcess, nanosecondsOf } from "../../../model/records.ts";
+import { configOf, hasProcess, sortedByTime } from "../../../model/records.ts";
 
 /** The predefined networks, and the driver of each. */
 export const builtinNetworks: ReadonlyMap<string, string> = new Map([
@@ -97,24 +97,22 @@ export function listNetworks(
     return type;
   });
   const members = membersByNetwork(state);
-  return [...state.networks.values()]
-    .filter(isMade)
-    .filter(({ network }) => {
-      const isBuiltin = builtinNetworks.has(network.name);
-      const isDangling = !isBuiltin && !members.has(network.name);
-      return (
-        filters.matchesExactly("driver", network.driver) &&
-        filters.matches("name", network.name) &&
-        filters.matches("id", network.id) &&
-        filters.matchesPairs("label", network.labels) &&
-        filters.matchesExactly("scope", network.scope) &&
-        (dangling === undefined || dangling === isDangling) &&
-        (types.length === 0 || types.includes(isBuiltin ? "builtin" : "custom"))
-      );
-    })
-    .map((record) => ({ record, ns: createdNs(record.network) })) // Each time once: there may be thousands.
-    .sort((a, b) => a.ns - b.ns)
-    .map(({ record }) => withMembers(record, members));
+  const listed = [...state.networks.values()].filter(isMade).filter(({ network }) => {
+    const isBuiltin = builtinNetworks.has(network.name);
+    const isDangling = !isBuiltin && !members.has(network.name);
+    return (
+      filters.matchesExactly("driver", network.driver) &&
+      filters.matches("name", network.name) &&
+      filters.matches("id", network.id) &&
+      filters.matchesPairs("label", network.labels) &&
+      filters.matchesExactly("scope", network.scope) &&
+      (dangling === undefined || dangling === isDangling) &&
+      (types.length === 0 || types.includes(isBuiltin ? "builtin" : "custom"))
+    );
+  });
+  return sortedByTime(listed, "oldest first", ({ network }) => network.created).map((record) =>
+    withMembers(record, members),
+  );
 }
 
 /** The running containers on each network, by container ID and network name. */
@@ -154,11 +152,6 @@ function danglingOf(filters: Filters): boolean | undefined {
     throw invalid(`invalid value for filter 'dangling', must be "true" (or "1"), or "false" (or "0")`);
   }
   return values.length === 0 ? undefined : filters.boolean("dangling");
-}
-
-/** Precise to a few hundred nanoseconds, sufficient for ordering. */
-function createdNs({ created }: Network): number {
-  return created === undefined ? 0 : Number(nanosecondsOf(created));
 }
 
 /** Whether a network is visible to clients: not while it is being created or removed. */
