@@ -40,7 +40,7 @@ const privateKeyLabel = "PRIVATE KEY";
 const certificateLabel = "CERTIFICATE";
 /** The certificate does not expire: an authority is replaced by hand, with its tasks. */
 const validYears = 50;
-/** Certificates are backdated by this: this machine's clock may be ahead of the agents', by hours if its time zone is mistaken. */
+/** Certificates are backdated by this, because clocks differ, by hours where a time zone is mistaken. */
 export const backdatedMs = 24 * 3_600_000;
 
 /**
