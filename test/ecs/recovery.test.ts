@@ -18,7 +18,7 @@ import { duringTests } from "../support/during-tests.ts";
 import { EcsDaemon } from "../support/ecs-daemon.ts";
 import { beforeAndAfter, KillSweep, type Life } from "../support/kill-sweep.ts";
 import { inSoak, isSoak } from "../support/soak.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 
 const sample = ["aws.RunTask.after"];
 /** Steps that a life has to come to at least; others that it comes to are swept too. */
@@ -335,7 +335,7 @@ describe("a backend that is killed", () => {
   });
 
   it("finds containers that were started again since the backup that its state is restored from", async () => {
-    const { daemon } = ecs;
+    const { daemon, aws } = ecs;
     const backup = join(ecs.directory, "backup.tar");
     const sockerless = async (...args: string[]): Promise<void> => {
       const program = join(checkout, "dist/bundle/cli/main.js");
@@ -353,7 +353,21 @@ describe("a backend that is killed", () => {
     }
     await daemon.ok("create", "--name=created", ...sleeps);
     await daemon.ok("stop", "--time=0", "lingering");
+    const held = Promise.withResolvers<void>();
+    let waiting = 0;
+    const release = aws.faults.add({
+      on: "ecs.RunTask",
+      times: Infinity,
+      where: () => ++waiting > 0,
+      hold: held.promise,
+    });
+    const starts = ["begun", "used"].map((name) => daemon.ok("run", "--detach", `--name=${name}`, ...sleeps));
+    await untilTrue(() => waiting === starts.length);
     await sockerless("backup", backup);
+    release();
+    held.resolve();
+    await Promise.all(starts);
+    await daemon.ok("restart", "--time=0", "used");
     await daemon.ok("start", ...ended); // One in its task, which lingers.
     await daemon.ok("restart", "--time=0", "same", "removed"); // One in its task, likewise.
     const again = ["policy", "plain", "reused", "left", "created"];
@@ -366,7 +380,8 @@ describe("a backend that is killed", () => {
     await daemon.ok("restart", "--time=0", "reused"); // Its task, which lingers, is tagged with the start before.
     const names = () => running().map(({ state }) => state.taskArn);
     const since = names();
-    for (const name of [...ran, ...ended]) {
+    const runOn = [...ran, ...ended, "begun", "used"];
+    for (const name of runOn) {
       await daemon.ok("exec", name, "sh", "-c", "echo written >/file");
     }
     await daemon.shutDown();
@@ -377,15 +392,15 @@ describe("a backend that is killed", () => {
       const { errorText } = await daemon.docker("start", "created");
       assert.match(errorText, new RegExp(`start 3 of the container, .*; this is start ${start}: `));
     }
-    await daemon.ok("start", ...ended);
+    await daemon.ok("start", ...ended, "used");
     const written = async (name: string) => (await daemon.docker("exec", name, "cat", "/file")).text;
-    for (const name of [...ran, ...ended]) {
+    for (const name of runOn) {
       await until(async () => (await written(name)) === "written" || undefined);
     }
     assert.deepEqual(names(), since);
     await daemon.ok("restart", "--time=0", "same");
     assert.equal(await written("same"), "written", "its agent has taken the signal, and its task lingered");
-    const all = [...ran, ...ended, "left"];
+    const all = [...runOn, "left"];
     await daemon.ok("rm", "--force", ...all);
     await until(() => running().length === 0 || undefined);
   });

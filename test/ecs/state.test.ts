@@ -62,7 +62,7 @@ describe("the ECS backend", () => {
       assert.match(run?.address ?? "", /^\d+\.\d+\.\d+\.\d+$/);
       assert.equal(run?.agentPin.length, 32);
       const taskId = task?.state.taskArn.split("/").at(-1);
-      assert.deepEqual(run?.logStreams, [`sockerless/main/${taskId}`]);
+      assert.deepEqual(run?.logStreams, [`${aws.config["log_group"]}:sockerless/main/${taskId}`]);
 
       const { taskDefinition } = JSON.parse(run?.request ?? "{}") as { readonly taskDefinition?: string };
       assert.equal(taskDefinition, task?.state.definition.taskDefinitionArn);

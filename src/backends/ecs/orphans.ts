@@ -18,7 +18,7 @@ import { ecsTasks, placeOfTasks } from "./tasks/ecs-tasks.ts";
 
 /** Searches for orphans in AWS by {@link collectOrphans}. */
 export async function collect(config: EcsConfig, request: CollectRequest): Promise<void> {
-  const { region, endpoint, apiRates, cluster, agentCa } = config.ecs;
+  const { region, endpoint, apiRates, cluster, agentCa, logGroup } = config.ecs;
   await collectOrphans(
     config,
     agentCa,
@@ -29,7 +29,8 @@ export async function collect(config: EcsConfig, request: CollectRequest): Promi
         ...{ clock, logger },
       });
       return {
-        tasksOf: (instance) => ecsTasks({ ecs: aws.ecs, cluster, place: placeOfTasks(config.ecs), instance }),
+        tasksOf: (instance) =>
+          ecsTasks({ ecs: aws.ecs, cluster, place: placeOfTasks(config.ecs), instance, logGroup }),
         finder: agentsOfOrphans(config.ecs, { authority, clock }),
         orphans: (known) => findOrphans(config, aws, surroundings, known),
         close: () => aws.close(),

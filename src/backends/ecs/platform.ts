@@ -83,7 +83,10 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
       hasFileSystem: config.efsFilesystemId !== undefined,
       hasDockerSocket: config.innerSocket !== "off",
     }),
-    tasks: ecsTasks({ ecs: aws.ecs, cluster: config.cluster, place: placeOfTasks(config), instance }),
+    tasks: ecsTasks({
+      ...{ ecs: aws.ecs, cluster: config.cluster, place: placeOfTasks(config), instance },
+      logGroup: config.logGroup,
+    }),
     requests: ecsRequests({
       definitions,
       quotas,

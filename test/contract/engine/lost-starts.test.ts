@@ -251,16 +251,31 @@ for (const cloud of [false, true]) {
       assert.equal(statusOf(id) ?? ContainerStatus.REMOVING, ContainerStatus.REMOVING);
     });
 
-    it("is not undone once its process runs", async () => {
+    /** Whether a container runs on whose process has begun in a start that the state has under way. */
+    const runsOn = async (hide: (id: string) => void): Promise<void> => {
       const id = await bench.runScript("exec sleep 1000");
       const record = recordOf(id);
       assert.ok(record !== undefined);
+      const { pid } = bench.machine.agentOf(id);
       const begun = { phase: Phase.STARTING, startAwaited: true };
       await bench.state.commit((change) => change.containers.put({ ...record, ...begun }));
       await bench.stopBackend();
+      hide(id);
       await bench.startBackend();
       await untilTrue(isAtRest(id));
+      await clock.advance(repeatedWithinMs);
       assert.deepEqual([statusOf(id), recordOf(id)?.state?.error], [ContainerStatus.RUNNING, ""]);
+      assert.equal(bench.machine.agentOf(id).pid, pid);
+    };
+
+    it("is not undone once its process runs", async () => {
+      await runsOn(() => undefined);
+    });
+
+    it("is not undone either where a restored state does not know that its agent was reached", {
+      skip,
+    }, async () => {
+      await runsOn((id) => void bench.machine.unanswered.add(id));
     });
 
     /** A start whose launch waits. */

@@ -40,6 +40,8 @@ const privateKeyLabel = "PRIVATE KEY";
 const certificateLabel = "CERTIFICATE";
 /** The certificate does not expire: an authority is replaced by hand, with its tasks. */
 const validYears = 50;
+/** Certificates are backdated by this, because clocks differ, by hours where a time zone is mistaken. */
+export const backdatedMs = 24 * 3_600_000;
 
 /**
  * Reads the authority; creates its file if missing.
@@ -113,7 +115,7 @@ async function makeFile(path: string): Promise<void> {
 
 async function makeAuthority(): Promise<string> {
   const keys = await crypto.subtle.generateKey(keyAlgorithm, true, ["sign", "verify"]);
-  const notBefore = new Date();
+  const notBefore = new Date(Date.now() - backdatedMs);
   const notAfter = new Date(notBefore);
   notAfter.setFullYear(notAfter.getFullYear() + validYears);
   const certificate = await X509CertificateGenerator.createSelfSigned({

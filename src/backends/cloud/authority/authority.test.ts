@@ -72,6 +72,16 @@ describe("an instance's authority over its agents", () => {
     assert.ok(Date.parse(leaf.validTo) - Date.now() <= 10 * 60_000);
   });
 
+  it("gives certificates that agents take whose clocks are hours behind", async () => {
+    const { authority: made } = await authority();
+    const { certificateChain } = await made.credentialsFor(one);
+    const chain = certificateChain.split(/(?<=-----END CERTIFICATE-----)/).filter((pem) => pem.trim() !== "");
+    assert.equal(chain.length, 2);
+    for (const pem of chain) {
+      assert.ok(Date.parse(new X509Certificate(pem).validFrom) < Date.now() - 14 * 3_600_000);
+    }
+  });
+
   it("names itself in certificates byte for byte, as agents compare it, whatever made it", async () => {
     const [key, cert] = [join(directory, "theirs-key.pem"), join(directory, "theirs.pem")];
     const made = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];

@@ -25,7 +25,7 @@ import { invalid } from "../../../common/errors.ts";
 import { KeptAnswers } from "../../concurrency/kept-answers.ts";
 import { Lock } from "../../concurrency/serial.ts";
 import type { AgentAuthority, IssuedCertificate } from "../../driver/agents.ts";
-import { type AuthorityKey, keyAlgorithm, randomSerial } from "./authority-file.ts";
+import { type AuthorityKey, backdatedMs, keyAlgorithm, randomSerial } from "./authority-file.ts";
 
 /** The authority of a cloud backend, with its pin for tasks. */
 export interface CloudAuthority extends AgentAuthority {
@@ -48,8 +48,6 @@ const partnerTerm = {
   renewedMs: 30 * 60_000,
   lastMs: { partner: 30 * 60_000, peer: 5 * 60_000 },
 };
-/** Certificates are backdated by this, because clocks differ. */
-const backdatedMs = 5 * 60_000;
 /** Maximum number of cached certificates; the oldest are dropped first. */
 const maxKept = 10_000;
 

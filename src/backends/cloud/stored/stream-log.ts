@@ -177,7 +177,7 @@ async function portionFrom<Cursor>(
   return { events, next: page.next === undefined ? undefined : { ...place, cursor: page.next, at: 0 } };
 }
 
-/** A stream's events from its end, newest first, up to a number of pages; their reader goes on without a pause. */
+/** A stream's events from its end, newest first, up to a number of pages with events; their reader goes on without a pause. */
 async function* eventsBack<Cursor>(
   streams: Pick<LogStreams<Cursor>, "page">,
   stream: string,
@@ -185,7 +185,7 @@ async function* eventsBack<Cursor>(
   signal: AbortSignal,
 ): AsyncGenerator<LogEvent> {
   let cursor: Cursor | undefined;
-  for (let pages = 0; pages < mostPages; pages++) {
+  for (let pages = 0; pages < mostPages; ) {
     const { events, next } = await streams.page(
       { stream, backward: true, fromNs: undefined, cursor },
       signal,
@@ -194,6 +194,7 @@ async function* eventsBack<Cursor>(
     if (next === undefined) {
       return;
     }
+    pages += events.length > 0 ? 1 : 0;
     cursor = next;
   }
 }

@@ -11,8 +11,8 @@ import type { FoundTasks } from "./find-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /**
- * Whether a task that should have left serves a later start, as one that lingered when the state was backed up. If so it is
- * left to the container's start, or its removal.
+ * Whether a task serves a later start than its record, as one that lingered, or had not been told to run, when the state was
+ * backed up. If so it is left to the container's start, or its removal.
  */
 export async function servesLater(
   { agents, later, logger }: TaskContext,
@@ -23,7 +23,7 @@ export async function servesLater(
   }
   logger.warn(
     { container: task.containerId, task: task.task },
-    "a task that should have ended serves a later start than the state knows; it is left alone",
+    "a task serves a later start than the state knows; it is left alone",
   );
   later.set(task.containerId, task.task);
   return true;

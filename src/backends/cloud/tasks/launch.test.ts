@@ -428,6 +428,21 @@ describe("a start", () => {
       assert.equal(tasks.get(container)?.phase, TaskPhase.LINGERING);
     });
 
+    for (const phase of [TaskPhase.UNSPECIFIED, TaskPhase.SERVING]) {
+      it(`was under way when that was backed up leaves its task alone, which serves a later one (${TaskPhase[phase]})`, async () => {
+        const known = { ...serving, phase, task: "task/since", request: "{}" };
+        const { started, tasks, later, stopped } = since({ generation: 1n }, 3n, { known });
+        await assert.rejects(started(1n), {
+          kind: "unavailable",
+          message: /^a later start of the container, .*task\/since; this is start 1: start it again$/,
+        });
+        assert.deepEqual([tasks.get(container)?.phase, later.get(container)], [TaskPhase.GONE, "task/since"]);
+        await assert.rejects(started(2n), /start 3 of the container/);
+        assert.equal((await started(3n)).reference, "task/since");
+        assert.deepEqual(stopped, []);
+      });
+    }
+
     it("is refused beside a run of a later start, be its task of this one", async () => {
       const { started, tasks, later, stopped } = since({ generation: 3n }, 5n);
       await assert.rejects(started(3n), {

@@ -132,6 +132,9 @@ async function launchOnce(
   await findUsed(context, spec, bounds);
   const known = (await takeUp(context, spec, bounds, { waits, goesOn })) ?? context.book.of(id);
   if (known?.phase === TaskPhase.SERVING && known.generation === generation) {
+    if (!context.book.hasWritten(id)) {
+      await leaveUsed(context, known);
+    }
     const found = await made(context, known, limit, reached); // A crash may have interrupted the start here.
     return found ?? launched(context, known); // The caller determines whether the agent was told to run.
   }
@@ -242,6 +245,20 @@ async function takeUp(
     return taken;
   }
   return undefined;
+}
+
+/**
+ * Leaves the task of a start that an earlier process has recorded alone, if it has been used again.
+ *
+ * @throws unavailable: it serves a later start, which the start of that number takes up
+ */
+async function leaveUsed(context: TaskContext, task: TaskRecord): Promise<void> {
+  if (await servesLater(context, task)) {
+    await context.book.note(task.containerId, { ...unmet, phase: TaskPhase.GONE });
+    throw unavailable(
+      `a later start of the container, which the state does not know, runs in ${task.task}; this is start ${task.generation}: start it again`,
+    );
+  }
 }
 
 /** Checks the size of a start, which is sent to the agent in one message. @throws invalid */
@@ -377,6 +394,9 @@ async function bringUp(
       const agent = claimed ?? (await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing }));
       const met = { address: agent.address, agentPin: agent.pin, generation, phase: TaskPhase.SERVING };
       const serving = await book.note(id, { ...met, prepared: "" });
+      if (now.isResumed) {
+        await leaveUsed(context, serving);
+      }
       if (claimed !== undefined) {
         const note = claimed.isAwaited ? { note: "it was waited for, as it was still coming up" } : {};
         phase({ name: "claim", by: "backend", from: begun, until: new Date(clock.nowMs()), ...note });

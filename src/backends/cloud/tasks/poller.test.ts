@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, it } from "node:test";
 
+import type { Clock } from "../../../common/clock.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { ManualClock } from "../../../common/manual-clock.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
@@ -84,6 +85,32 @@ describe("the poller", () => {
     assert.deepEqual(told, ["refused", "told", "answered"]);
     const { views, failed } = await pollerOfSingles.describe(["task/1", "task/refused"]);
     assert.deepEqual([views.map(({ task }) => task), [...failed.keys()]], [["task/1"], ["task/refused"]]);
+  });
+
+  it("goes on with its rounds where the machine's clock is set back", async () => {
+    let backMs = 0;
+    const machine: Clock = {
+      nowMs: () => clock.nowMs() - backMs,
+      nowNs: () => clock.nowNs(),
+      sleep: (ms, signal) => clock.sleep(ms, signal),
+    };
+    const { logger } = capturedLogger();
+    const cloud = testCloud({
+      describe: async (tasks) => ({ views: tasks.map((task) => taskView({ task })), missing: [] }),
+    });
+    const setBack = new TaskPoller({ cloud, intervalMs: 1_000, clock: machine, logger });
+    let heard = 0;
+    setBack.listen("task/1", () => heard++);
+    await clock.advance(1_200);
+    assert.equal(heard, 2);
+    backMs = 3_600_000;
+    await clock.advance(3_000);
+    assert.ok(heard >= 4, `${heard} rounds`);
+    backMs *= 2;
+    const look = setBack.look("task/2");
+    await clock.advance(1_000);
+    assert.notEqual(await look, "missing");
+    await setBack.close();
   });
 
   it("lets nobody wait for a look when it is closed", async () => {

@@ -82,7 +82,9 @@ export class TaskPoller {
   /** Brings the next round forward, because news is expected; at most doubles the rate of rounds. */
   hasten(): void {
     const { clock, intervalMs } = this.#options;
-    const soon = clock.nowMs() + Math.min(firstLookMs, intervalMs);
+    const nowMs = clock.nowMs();
+    const soon = nowMs + Math.min(firstLookMs, intervalMs);
+    this.#lastMs = Math.min(this.#lastMs, nowMs); // The clock may have been set back.
     const early = Math.max(soon, this.#lastMs + intervalMs / 2);
     this.#nextMs = this.#polling === undefined ? early : Math.min(this.#nextMs, early);
     this.#wake?.abort(woken);
@@ -114,13 +116,14 @@ export class TaskPoller {
   async #poll(): Promise<void> {
     const { clock, intervalMs } = this.#options;
     while (this.#listeners.size > 0 && !this.#closed.signal.aborted) {
-      const pauseMs = this.#nextMs - clock.nowMs();
-      if (pauseMs > 0) {
-        await this.#pause(pauseMs);
+      const nowMs = clock.nowMs();
+      this.#nextMs = Math.min(this.#nextMs, nowMs + Math.max(1, intervalMs)); // Likewise.
+      if (this.#nextMs > nowMs) {
+        await this.#pause(this.#nextMs - nowMs);
         continue;
       }
-      this.#lastMs = clock.nowMs();
-      this.#nextMs = this.#lastMs + Math.max(1, intervalMs); // Hanging calls delay no round.
+      this.#lastMs = nowMs;
+      this.#nextMs = nowMs + Math.max(1, intervalMs); // Hanging calls delay no round.
       this.#lookAtAll();
     }
     this.#polling = undefined;

@@ -20,4 +20,15 @@ describe("the record of a container's task", () => {
     assert.equal(logStreams.length, 256);
     assert.deepEqual([logStreams.at(0), logStreams.at(-1)], ["stream of task/45", "stream of task/300"]);
   });
+
+  it("has each stream once, where the process that began its task has recorded it", async () => {
+    const tasks = new Map<string, TaskRecord>();
+    const put = (record: TaskRecord): void => void tasks.set(record.containerId, record);
+    const commit = async (change: (tables: object) => void): Promise<void> => change({ tasks: { put } });
+    for (const place of ["", "former:", "configured:"]) {
+      const cloud = testCloud({ logStreamOf: (task) => `${place}${task}` });
+      await new TaskBook({ tasks, commit } as unknown as State, cloud).noteTask("container", "1");
+    }
+    assert.deepEqual(tasks.get("container")?.logStreams, ["1"]);
+  });
 });

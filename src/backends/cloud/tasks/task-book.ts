@@ -14,6 +14,9 @@ import type { CloudTasks } from "../contract/cloud-tasks.ts";
 /** Log streams that a record names: a container that is started again and again has had any number of tasks. */
 const mostStreams = 256;
 
+/** A stream's name without where it is, which depends on the settings of the process that has recorded it. */
+const nameOf = (stream: string): string => stream.slice(stream.lastIndexOf(":") + 1);
+
 /** Changed fields of a record. */
 export type TaskFields = Omit<MessageInitShape<typeof TaskRecordSchema>, "$typeName" | "containerId">;
 
@@ -70,7 +73,9 @@ export class TaskBook {
     return await this.note(containerId, {
       task,
       prepared,
-      logStreams: streams.includes(stream) ? streams : [...streams, stream].slice(-mostStreams),
+      logStreams: streams.some((each) => nameOf(each) === nameOf(stream))
+        ? streams
+        : [...streams, stream].slice(-mostStreams),
     });
   }
 

@@ -6,7 +6,7 @@ import type { CloudWatchLogsClient } from "@aws-sdk/client-cloudwatch-logs";
 import { Stream } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AwsService } from "../aws/clients.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
-import { cloudWatchLog } from "./cloudwatch-log.ts";
+import { cloudWatchLog, formatStream } from "./cloudwatch-log.ts";
 
 /** Streams of messages, each a millisecond after the other; pages of two events, with an empty one on the way. */
 function cloudWatch(streams: Readonly<Record<string, readonly string[]>>) {
@@ -179,6 +179,35 @@ describe("a log in CloudWatch", () => {
     ];
     assert.deepEqual(await told(two), ["bye", "exit", "ready"]);
     assert.deepEqual(await told(["[sockerless] early", ...Array.from({ length: 10 }, () => "output")]), []);
+  });
+
+  it("has its agent's last line however many empty pages come before it", async () => {
+    const { client } = fakeClient<AwsService<CloudWatchLogsClient>>({
+      GetLogEvents: ({ nextToken = "0" }) => {
+        const events = nextToken === "20" ? [{ message: "[sockerless] exit", timestamp: 1 }] : [];
+        return { events, nextBackwardToken: nextToken === "21" ? "21" : String(Number(nextToken) + 1) };
+      },
+    });
+    const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf: () => ["one"] });
+    assert.deepEqual(await Array.fromAsync(log.agentLines("c", AbortSignal.timeout(10_000))), ["exit"]);
+  });
+
+  it("is read in the group that its task wrote to, whichever the settings name by then", async () => {
+    const { client } = fakeClient<AwsService<CloudWatchLogsClient>>({
+      GetLogEvents: ({ logGroupName, logStreamName, nextToken }) => ({
+        events:
+          nextToken === undefined ? [{ message: `${logGroupName} ${logStreamName}`, timestamp: 1 }] : [],
+        nextForwardToken: "1",
+      }),
+    });
+    const streamsOf = () => ["recorded/by/an/earlier/version", formatStream("/former", "sockerless/main/1")];
+    const log = cloudWatchLog({ logs: client, logGroup: "/g", streamsOf });
+    const range = { tail: undefined, sinceNs: undefined };
+    const pieces = await Array.fromAsync(log.lines("c", range, AbortSignal.timeout(10_000)));
+    assert.deepEqual(
+      pieces.map(({ data }) => Buffer.from(data).toString().trimEnd()),
+      ["/g recorded/by/an/earlier/version", "/former sockerless/main/1"],
+    );
   });
 
   it("begins where it is asked to", async () => {

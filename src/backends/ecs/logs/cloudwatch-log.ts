@@ -15,10 +15,18 @@ import { isAwsError } from "../aws/errors.ts";
 /** Settings and dependencies of {@link cloudWatchLog}. */
 export interface CloudWatchLogOptions extends Pick<LogStreams<string>, "streamsOf"> {
   readonly logs: AwsService<CloudWatchLogsClient>;
+  /** That of streams which an earlier version has recorded. */
   readonly logGroup: string;
 }
 
 const nsPerMs = 1_000_000n;
+/** Between group and stream, neither of which may have it. */
+const separator = ":";
+
+/** A stream's name with that of its group, which may be another one in the settings by the time it is read. */
+export function formatStream(logGroup: string, stream: string): string {
+  return `${logGroup}${separator}${stream}`;
+}
 
 /** The log of a backend's containers. Reading throws AwsError. */
 export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
@@ -27,7 +35,8 @@ export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
     /** The end is where the same token is returned twice: pages before it may be empty. */
     async page({ stream, backward, fromNs, cursor }, signal) {
       const startTime = fromNs === undefined ? undefined : Number(fromNs / nsPerMs);
-      const asked = { logStreamName: stream, startFromHead: !backward, startTime, nextToken: cursor };
+      const [logStreamName = "", logGroupName = options.logGroup] = stream.split(separator).reverse();
+      const asked = { logGroupName, logStreamName, startFromHead: !backward, startTime, nextToken: cursor };
       const page = await readPage(options, asked, signal);
       const events = page?.events?.map(eventOf) ?? [];
       const next = backward ? page?.nextBackwardToken : page?.nextForwardToken;
@@ -38,12 +47,12 @@ export function cloudWatchLog(options: CloudWatchLogOptions): CloudLog {
 
 /** One page; undefined if the group or stream does not exist, so that nothing was written. */
 async function readPage(
-  { logs, logGroup }: CloudWatchLogOptions,
-  input: Omit<GetLogEventsCommandInput, "logGroupName">,
+  { logs }: CloudWatchLogOptions,
+  input: GetLogEventsCommandInput,
   abortSignal: AbortSignal,
 ): Promise<GetLogEventsCommandOutput | undefined> {
   try {
-    return await logs.send(new GetLogEventsCommand({ logGroupName: logGroup, ...input }), { abortSignal });
+    return await logs.send(new GetLogEventsCommand(input), { abortSignal });
   } catch (error) {
     if (isAwsError(error, "ResourceNotFoundException")) {
       return undefined;

@@ -70,6 +70,7 @@ describe("what nobody's state knows", () => {
       cluster: "cluster",
       place: "eu-west-1:123456789012",
       instance: "one",
+      logGroup: "/g",
     });
     const found = await orphanedTasks(tasks, finder, "one", known(["a"]));
     assert.deepEqual(

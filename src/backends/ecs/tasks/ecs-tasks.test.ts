@@ -18,7 +18,10 @@ const request = JSON.stringify({ clientToken: "token", taskDefinition: "definiti
 
 function setUp(operations: Operations) {
   const { client, made } = fakeClient<AwsService<ECSClient>>(operations);
-  return { tasks: ecsTasks({ ecs: client, cluster: "cluster", place, instance: "one" }), made };
+  return {
+    tasks: ecsTasks({ ecs: client, cluster: "cluster", place, instance: "one", logGroup: "/g" }),
+    made,
+  };
 }
 
 function run(answer: () => unknown): Promise<TaskAnswer> {
@@ -216,6 +219,6 @@ describe("the tasks of an instance", () => {
 
   it("write to streams of their own", () => {
     const task = "arn:aws:ecs:eu-west-1:123456789012:task/cluster/0123";
-    assert.equal(setUp({}).tasks.logStreamOf(task), "sockerless/main/0123");
+    assert.equal(setUp({}).tasks.logStreamOf(task), "/g:sockerless/main/0123");
   });
 });

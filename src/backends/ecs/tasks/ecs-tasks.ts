@@ -28,6 +28,7 @@ import type { AwsService } from "../aws/clients.ts";
 import { AwsError, isAwsError, mayHaveNewCredentials } from "../aws/errors.ts";
 import { prospectOfWords } from "../aws/start-prospects.ts";
 import { logStreamPrefix, mainContainerName } from "../definitions/definition.ts";
+import { formatStream } from "../logs/cloudwatch-log.ts";
 import { ownReason } from "./reasons.ts";
 import { viewOf } from "./task-view.ts";
 
@@ -39,6 +40,8 @@ export interface EcsTasksOptions {
   readonly place: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
+  /** Where its tasks write their logs. */
+  readonly logGroup: string;
 }
 
 /** Refusals for other reasons than a missing definition. */
@@ -57,7 +60,7 @@ export function placeOfTasks({
 }
 
 /** The tasks of a cluster, named by their ARNs. Every call throws AwsError; a look at those of another account or region, system. */
-export function ecsTasks({ ecs, cluster, place, instance }: EcsTasksOptions): CloudTasks {
+export function ecsTasks({ ecs, cluster, place, instance, logGroup }: EcsTasksOptions): CloudTasks {
   const placeIn = (arn: string): string => arn.split(":").slice(3, 5).join(":") || place;
   /** AWS refuses a call that names a task of another cluster. */
   const clusterOf = (task: string): string => /:task\/([^/]+)\//.exec(task)?.[1] ?? cluster;
@@ -175,7 +178,11 @@ export function ecsTasks({ ecs, cluster, place, instance }: EcsTasksOptions): Cl
     },
 
     // `arn:aws:ecs:…:task/<cluster>/<ID>` writes to `<prefix>/main/<ID>`.
-    logStreamOf: (task) => `${logStreamPrefix}/${mainContainerName}/${task.slice(task.lastIndexOf("/") + 1)}`,
+    logStreamOf: (task) =>
+      formatStream(
+        logGroup,
+        `${logStreamPrefix}/${mainContainerName}/${task.slice(task.lastIndexOf("/") + 1)}`,
+      ),
     grantDelayMs,
   };
 }

@@ -274,6 +274,7 @@ async function recoverContainer(
   } else if (hasProcess(record)) {
     if (run?.agent !== undefined) {
       const link = new AgentLink(run.agent, record.generation, agentOptions(context, record.id));
+      link.greeting = Promise.withResolvers();
       live.run.meet(link);
       if (isFrozenByCommit(record)) {
         thawAfterCommit(context, live);

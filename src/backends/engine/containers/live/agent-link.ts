@@ -49,6 +49,8 @@ export class AgentLink {
   namesAreRefused: boolean = false;
   /** Whether the agent has reported anything about the run to this process. */
   wasHeard: boolean = false;
+  /** Pending until the agent of an earlier process' run has said which start it serves; undefined for a run of this process. */
+  greeting: PromiseWithResolvers<void> | undefined;
   #hello: HelloResponse | undefined;
   /** Whether this process has paused or unpaused the container: the watch may report an earlier state. */
   pauseChanged: boolean = false;

@@ -3,6 +3,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
+import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import type { AgentLink } from "../live/agent-link.ts";
@@ -16,6 +17,8 @@ import { stateOf, withFields } from "../../../model/records.ts";
 const callTimeoutMs = 10_000;
 /** The same if the driver can stop a run without its agent. */
 const endableCallTimeoutMs = 5_000;
+/** How long a signal waits for an agent that has not said yet which start it serves. */
+const greetingMs = 2_000;
 
 /** A signal to one run of a container. */
 export interface NotedSignal {
@@ -42,6 +45,7 @@ export async function noteSignal(
   isEnding: boolean,
   left?: AbortSignal,
 ): Promise<NotedSignal> {
+  await greeted(live);
   return await live.lock.run(async () => {
     const record = containerOfId(context.state, live.id);
     const refusal = processRefusal(record);
@@ -57,6 +61,17 @@ export async function noteSignal(
     }
     return { number, isEnding, generation: record.generation };
   }, left);
+}
+
+/**
+ * Waits until the agent of an earlier process' run has said which start it serves: for a later one than a restored state
+ * knows it refuses the signal.
+ */
+async function greeted({ link }: LiveContainer): Promise<void> {
+  const { greeting } = link ?? {};
+  if (greeting !== undefined) {
+    await unlessAborted(AbortSignal.timeout(greetingMs), greeting.promise).catch(() => undefined);
+  }
 }
 
 /**

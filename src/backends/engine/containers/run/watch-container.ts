@@ -43,6 +43,8 @@ const lastMessagesMs = 200;
 /** Reasons for a cut after which the driver is queried at once. */
 const silent = new Error("the agent is silent");
 const workloadEnded = new Error("the platform reports the workload's end");
+/** The most that an agent is asked for the later start that it says it serves, in one watch: its answer may be lost. */
+const mostLaterQuestions = 5;
 /** Pause between attempts to reach an agent that is probably alive. */
 const longestDelayMs = 5_000;
 
@@ -104,17 +106,18 @@ async function followWatch(
       awaitMessage();
     }
   });
-  let isLaterAsked = false;
+  let laterQuestions = 0;
   const records = new Records(link, (error) => cut.abort(error));
   try {
     const messages = link.agent.client.watch({}, { signal: AbortSignal.any([signal, cut.signal]) });
     for await (const message of messages) {
       stopTimer(); // The message may wait for the disk.
       heard();
-      if (message.generation > link.generation && !isLaterAsked) {
-        isLaterAsked = true;
+      if (message.generation > link.generation && laterQuestions < mostLaterQuestions) {
+        laterQuestions += 1;
         await takeLaterStart(context, live, link);
       }
+      link.greeting?.resolve();
       if (!isOfEarlierRun(message, link)) {
         await records.add(message, handleMessage(context, live, link, message));
       }

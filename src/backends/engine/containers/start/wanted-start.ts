@@ -42,10 +42,12 @@ export function isWantedByPolicy(record: ContainerRecord): boolean {
  *
  * @throws conflict: the caller has not retried; the reason for which the start is cancelled
  */
-export async function awaitCaller({ context, live, ended, mayHaveBegun, met }: Start): Promise<void> {
+export async function awaitCaller({ context, live, ended, asked, met }: Start): Promise<void> {
   const { link } = made(met);
   const caller = live.run.start?.caller;
-  const isBegun = async (): Promise<boolean> => mayHaveBegun && (await startedProcessOf(link)) !== undefined;
+  // A resumed start may have begun though the state, which may be older than the agent, does not know that it was told.
+  const isBegun = async (): Promise<boolean> =>
+    asked === undefined && (await startedProcessOf(link)) !== undefined;
   if (caller !== undefined && !(caller.isLost && (await isBegun()))) {
     try {
       await withScopedSignal(AbortSignal.any([ended, context.shutdown]), (signal) =>
