@@ -148,6 +148,9 @@ export class ProcessAgent {
   /** While it is set tells of names are not answered: until it is resolved. */
   busyNames: PromiseWithResolvers<void> | undefined;
 
+  /** Bytes that it says its container has written. */
+  writtenBytes = 4096n;
+
   /** While it is set each watch ends after its first message. */
   endsWatches = false;
 
@@ -272,7 +275,7 @@ export class ProcessAgent {
       },
       diskUsage: () => {
         this.calls.push("diskUsage");
-        return { writtenBytes: 4096n };
+        return { writtenBytes: this.writtenBytes };
       },
       execInspect: ({ execId, refuse }) => {
         if (this.failures.has("execInspect")) {

@@ -78,3 +78,25 @@ describe("a listing with sizes of containers whose agents do not answer", () => 
     assert.equal(await listWithin(2_500), count);
   });
 });
+
+describe("sizes of containers", () => {
+  const bench = EngineBench.ofEach(() => ({ cloud: true }));
+
+  for (const bytes of [2n ** 63n - 1n, 2n ** 64n - 1n]) {
+    it(`are told of the others where an agent says ${bytes} bytes`, async () => {
+      const [liar, other] = [
+        await bench.runScript("exec sleep 1000"),
+        await bench.runScript("exec sleep 1000"),
+      ];
+      bench.machine.agentOf(liar).writtenBytes = bytes;
+      const [listed, used] = [
+        await bench.containers.listContainers({ size: true }),
+        await bench.system.getDiskUsage({}),
+      ];
+      for (const { containers } of [listed, used]) {
+        const sizes = Object.fromEntries(containers.map(({ id, sizeRw }) => [id, sizeRw]));
+        assert.deepEqual(sizes, { [liar]: undefined, [other]: 4096n });
+      }
+    });
+  }
+});

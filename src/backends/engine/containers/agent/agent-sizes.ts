@@ -1,6 +1,6 @@
 /** Disk usage of containers as reported by their agents, if the driver does not measure disks. */
 import { createAgentClient } from "../../../../agent-client/client.ts";
-import { messageOf } from "../../../../common/errors.ts";
+import { messageOf, systemError } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
 import { agentAddressOf, agentOptions } from "./agent-endpoint.ts";
@@ -15,6 +15,8 @@ const listingLimitMs = 10_000;
 /** Maximum wait for an agent that did not answer the last time. */
 const failedLimitMs = 1_000;
 const concurrentQueries = 8;
+/** Bytes beyond which an agent is not believed: a listing has them, and sums of them, as 64-bit integers. */
+const mostWritten = 2n ** 50n;
 /** After this time without an answer the next agent is asked as well. */
 const turnMs = 250;
 
@@ -99,7 +101,11 @@ function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "due
 async function ask(context: EngineContext, id: string, address: AgentAddress): Promise<bigint | undefined> {
   const { client, close } = createAgentClient(address, agentOptions(context, id));
   try {
-    return (await client.diskUsage({}, { timeoutMs: answerTimeoutMs })).writtenBytes;
+    const { writtenBytes } = await client.diskUsage({}, { timeoutMs: answerTimeoutMs });
+    if (writtenBytes > mostWritten) {
+      throw systemError(`its agent says that it has written ${writtenBytes} bytes`);
+    }
+    return writtenBytes;
   } finally {
     close();
   }
