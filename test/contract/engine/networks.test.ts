@@ -72,6 +72,24 @@ describe("user-defined networks", () => {
     silent.busyNames.resolve();
   });
 
+  it("start others beside a member that takes names late, time and again", { timeout: 30_000 }, async () => {
+    await bench.networks.createNetwork({ name: "net" });
+    const id = await on("net", "slow");
+    const slow = bench.machine.agentOf(id);
+    const tookMs: number[] = [];
+    for (const name of ["one", "two", "three"]) {
+      const busy = Promise.withResolvers<void>();
+      slow.busyNames = busy;
+      const begun = performance.now();
+      await on("net", name);
+      tookMs.push(performance.now() - begun);
+      slow.busyNames = undefined;
+      busy.resolve();
+      await untilTrue(() => namesOf(id).has(`${name}.net`));
+    }
+    assert.ok(Math.max(...tookMs.slice(1)) < 1_500, `starts took ${tookMs.map(Math.round).join(", ")} ms`);
+  });
+
   it("are pruned without a look at all containers for each", async (context) => {
     const labels = { pruned: "" };
     for (let n = 0; n < 20; n++) {

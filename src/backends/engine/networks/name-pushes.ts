@@ -4,6 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 
 import { messageOf } from "../../../common/errors.ts";
+import { pauseAfter } from "../../../common/pauses.ts";
 import { every } from "../../../common/timers.ts";
 import { type ContainerRecord, Phase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../context.ts";
@@ -16,6 +17,10 @@ import { allowAgents, ownPortsOf, relayedPeers } from "./relayed-peers.ts";
 
 /** Time limit of the first attempt; after that names are resent in the background. */
 const pushTimeoutMs = 2_000;
+/** Time after which an agent has taken names late, whether it has or not. */
+const lateAfterMs = 500;
+/** For how long others do not wait for it then: a hostile agent is late as often as it is waited for. */
+const latePauses = { firstMs: 20_000, longestMs: 3_600_000 };
 /** Time limit of the second attempt, and of the push to a starting container, whose start fails without names. */
 const patientTimeoutMs = 20_000;
 /** Certificates of peers are valid for an hour, and are renewed after half of it. */
@@ -23,7 +28,7 @@ const renewalMs = 10 * 60_000;
 
 /**
  * Sends names among a starting container, its peers and the containers linked to it, and waits until all have them.
- * Others that do not take them within two seconds, or are late already, get them in the background.
+ * Others that do not take them within two seconds, or were late recently, get them in the background.
  *
  * @throws the errors of the container's own agent
  */
@@ -106,15 +111,30 @@ async function pushEach(context: EngineContext, containerIds: readonly string[])
   const limit = context.clock.sleep(pushTimeoutMs, over.signal).catch(() => {});
   const pushes: Promise<void>[] = [];
   for (const id of containerIds) {
-    const isLate = context.live.peek(id)?.link?.namesAreLate === true;
+    const link = context.live.peek(id)?.link;
     const pushed = push(context, id).catch((error: unknown) => pushAgain(context, id, error));
-    if (!isLate) {
-      pushes.push(pushed);
+    if (link !== undefined && !link.namesAreLate && link.lateNames.untilMs <= context.clock.nowMs()) {
+      pushes.push(inTime(context, link, pushed));
     }
     await nextTurn(); // A table of many names takes milliseconds: other calls go on between two of them.
   }
   await Promise.race([Promise.all(pushes), limit]);
   over.abort();
+}
+
+/** Waits for a push, and notes whether it was late. */
+async function inTime(
+  { clock }: EngineContext,
+  { lateNames }: AgentLink,
+  pushed: Promise<void>,
+): Promise<void> {
+  const begunMs = clock.nowMs();
+  await pushed;
+  const nowMs = clock.nowMs();
+  if (nowMs - begunMs > lateAfterMs && lateNames.untilMs <= nowMs) {
+    lateNames.count += 1;
+    lateNames.untilMs = nowMs + pauseAfter(lateNames.count, latePauses);
+  }
 }
 
 /** Resends a container its peers once, in the background; if that fails, at the next change. */
