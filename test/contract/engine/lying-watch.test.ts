@@ -6,8 +6,10 @@ import { create } from "@bufbuild/protobuf";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
 import {
+  ContainerStateSchema,
   ExecEndedSchema,
   ExitStatusSchema,
+  HealthResultSchema,
   OutOfMemorySchema,
   StreamDetachedSchema,
 } from "../../../src/gen/sockerless/agent/v1/agent_pb.ts";
@@ -62,6 +64,16 @@ describe("an agent's reports", () => {
     const actions = await actionsAfterEnd(id);
     const { length } = actions.filter((action) => action === "oom");
     assert.ok(length >= 128 && length <= 130, `${length} events`);
+  });
+
+  it("of its whole state have as many health checks as it keeps", async () => {
+    const healthcheck = { test: ["CMD", "true"], retries: 1_000 };
+    const id = await bench.runScript("exec sleep 1000", { config: { healthcheck } });
+    const health = Array.from({ length: 50 }, () => create(HealthResultSchema, { exitCode: 1 }));
+    bench.machine.agentOf(id).tell({ case: "state", value: create(ContainerStateSchema, { health }) });
+    await actionsAfterEnd(id);
+    const { container } = await bench.containers.inspectContainer({ container: id });
+    assert.equal(container?.state?.health?.failingStreak, 5);
   });
 
   it("that end after the first, over and over, have the driver asked before the agent is asked again", async () => {

@@ -19,7 +19,7 @@ import { agentOptions } from "../agent/agent-endpoint.ts";
 import { runningContainer } from "../decisions/lookup.ts";
 import { AgentLink } from "../live/agent-link.ts";
 import type { LiveContainer } from "../live/live.ts";
-import { healthAfter, healthName } from "../decisions/life/health.ts";
+import { healthAfter, healthName, keptResults } from "../decisions/life/health.ts";
 import { type Exit, startedSince } from "../decisions/life/transitions.ts";
 import { configOf, hasProcess, stateOf, timestampOfNs, withState } from "../../../model/records.ts";
 import { containerExited } from "./container-exit.ts";
@@ -313,7 +313,7 @@ async function handleState(
   await adoptPause(context, live, link, state.paused);
   const known = context.state.containers.get(live.id);
   const newest = (known && stateOf(known).health?.log.at(-1)?.end) ?? undefined;
-  for (const result of state.health) {
+  for (const result of state.health.slice(-keptResults)) {
     if (newest === undefined || (result.end !== undefined && isLater(result.end, newest))) {
       await handleHealth(context, live, link, result);
     }

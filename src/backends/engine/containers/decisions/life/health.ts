@@ -17,7 +17,8 @@ import {
 import { nanosecondsOf } from "../../../../model/records.ts";
 
 const second = 1_000_000_000n;
-const keptResults = 5;
+/** Results that an agent and a record keep. */
+export const keptResults = 5;
 const longestOutput = 4096;
 
 /** Whether a configuration enables checks; it can also disable them. */
