@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ManualClock } from "../common/manual-clock.ts";
-import { DearHandshakes } from "./dear-handshakes.ts";
-import { longestHandshake } from "./handshake-limit.ts";
+import { DearHandshakes, longestDialled } from "./dear-handshakes.ts";
 
 test("an agent whose handshakes stay too long is dialled less and less often", async () => {
   const clock = new ManualClock();
@@ -12,9 +11,9 @@ test("an agent whose handshakes stay too long is dialled less and less often", a
   for (let minute = 0; minute < 24 * 60; minute++) {
     if (!handshakes.has("hostile")) {
       dials++;
-      handshakes.note("hostile", longestHandshake + 1);
+      handshakes.note("hostile", longestDialled + 1);
     }
-    handshakes.note("genuine", longestHandshake);
+    handshakes.note("genuine", longestDialled);
     assert.ok(!handshakes.has("genuine"));
     await clock.advance(60_000);
   }

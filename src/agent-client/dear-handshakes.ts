@@ -6,8 +6,9 @@
 import { type Clock, systemClock } from "../common/clock.ts";
 import { remember } from "../common/forget-oldest.ts";
 import { pauseAfter } from "../common/pauses.ts";
-import { longestHandshake } from "./handshake-limit.ts";
 
+/** Bytes received in a handshake, those that may follow it at once included. */
+export const longestDialled = 8 * 1024;
 const pauses = { firstMs: 60_000, longestMs: 3_600_000 };
 const maxRemembered = 10_000;
 
@@ -24,7 +25,7 @@ export class DearHandshakes {
 
   /** Notes a handshake that has succeeded or failed. @param bytes received until then */
   note(pin: string, bytes: number): void {
-    if (bytes > longestHandshake) {
+    if (bytes > longestDialled) {
       const count = (this.#agents.get(pin)?.count ?? 0) + 1;
       const untilMs = this.#clock.nowMs() + pauseAfter(count, pauses);
       remember(this.#agents, pin, { count, untilMs }, maxRemembered);

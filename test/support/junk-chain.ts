@@ -2,18 +2,16 @@
 import { generateKeyPairSync, randomBytes } from "node:crypto";
 
 /** Certificates of a chain that OpenSSL looks at for 0.4 s, as long as it takes more than none. */
-const chainLength = 76;
+const longChain = 76;
 
 /** PEM of a chain in which each certificate names the next one as its issuer, none of which was signed, and of its first key. */
-export function junkChain(): { readonly cert: string; readonly key: string } {
+export function junkChain(length = longChain): { readonly cert: string; readonly key: string } {
   const { publicKey, privateKey } = generateKeyPairSync("ec", {
     namedCurve: "P-256",
     publicKeyEncoding: { type: "spki", format: "der" },
     privateKeyEncoding: { type: "pkcs8", format: "pem" },
   });
-  const chain = Array.from({ length: chainLength }, (_, n) =>
-    junkCertificate(n, n === 0 ? publicKey : longKey()),
-  );
+  const chain = Array.from({ length }, (_, n) => junkCertificate(n, n === 0 ? publicKey : longKey()));
   const pem = (der: Buffer): string =>
     `-----BEGIN CERTIFICATE-----\n${der.toString("base64").replace(/.{64}/g, "$&\n")}\n-----END CERTIFICATE-----\n`;
   return { cert: chain.map(pem).join(""), key: privateKey };

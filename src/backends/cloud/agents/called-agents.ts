@@ -1,7 +1,7 @@
 /** Callback agents: waits for their calls, verifies their proofs, and then identifies them by their keys. */
 import { createAgentClient } from "../../../agent-client/client.ts";
 import type { Clock } from "../../../common/clock.ts";
-import { fromUnknown, messageOf, unavailable } from "../../../common/errors.ts";
+import { fromUnknown, messageOf } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { AgentReach } from "../../driver/agents.ts";
 import { directTraffic } from "../../driver/ready-made-roles.ts";
@@ -10,6 +10,7 @@ import type { Caller } from "../callback/relay-messages.ts";
 import type { Relay } from "../callback/relay.ts";
 import type { AgentFinder, FoundAgent, TaskPlace } from "../contract/agent-finder.ts";
 import type { AgentProof } from "./agent-proof.ts";
+import { ProofTurns } from "./proof-turns.ts";
 
 /** Dependencies of the wait for agents. */
 export interface CalledAgentsOptions {
@@ -29,8 +30,6 @@ export interface CalledAgentsOptions {
 
 /** Time limits of a key's proof, which grow per attempt, so that a stalling key holds a slot only briefly. */
 const proofLimitsMs = [4_000, 8_000, 15_000] as const;
-/** Maximum number of keys of one container that prove themselves at once: the latest callers. */
-const maxAsked = 128;
 /** Pauses after an inconclusive proof; each key waits only for its own. */
 const pausesMs = [1_000, 2_000, 5_000, 10_000] as const;
 /** Maximum number of unproven keys that are logged individually. */
@@ -39,8 +38,9 @@ const maxLogged = 10;
 /** Reaches agents by the connections that they open. */
 export function calledAgents(options: CalledAgentsOptions): AgentFinder {
   const { relay, url } = options;
+  const turns = new ProofTurns();
   const firstProven = (containerId: string, place: TaskPlace, signal: AbortSignal): Promise<FoundAgent> =>
-    meetFirstProven(options, containerId, place, signal);
+    meetFirstProven(options, turns, containerId, place, signal);
   return {
     traffic: options.reachOneAnother ? directTraffic : { kind: "relayed" },
     agentReach: relayedBy(relay),
@@ -74,6 +74,7 @@ function relayedBy(relay: Pick<Relay, "allow">): AgentReach {
 
 async function meetFirstProven(
   options: CalledAgentsOptions,
+  turns: ProofTurns,
   containerId: string,
   place: TaskPlace,
   signal: AbortSignal,
@@ -83,7 +84,7 @@ async function meetFirstProven(
   const first = Promise.withResolvers<FoundAgent>();
   const scope = AbortSignal.any([signal, over.signal]);
   const known = new Set<string>();
-  const asking = new Asking(options, place, scope);
+  const asking = new Asking(options, turns, place, scope);
   const requestProofs = async (): Promise<never> => {
     for await (const caller of relay.callersOf(containerId, scope)) {
       if (known.has(caller.pin)) {
@@ -110,14 +111,14 @@ async function meetFirstProven(
 /** Keys of one container that must prove that they run in its task. */
 class Asking {
   readonly #options: CalledAgentsOptions;
+  readonly #turns: ProofTurns;
   readonly #place: TaskPlace;
   readonly #signal: AbortSignal;
-  /** Keys with a pending proof, by their abort controllers; in a flood, the flood's own are the oldest. */
-  readonly #asked = new Set<AbortController>();
   #told = 0;
 
-  constructor(options: CalledAgentsOptions, place: TaskPlace, signal: AbortSignal) {
+  constructor(options: CalledAgentsOptions, turns: ProofTurns, place: TaskPlace, signal: AbortSignal) {
     this.#options = options;
+    this.#turns = turns;
     this.#place = place;
     this.#signal = signal;
   }
@@ -147,8 +148,14 @@ class Asking {
     const { task, address } = this.#place;
     const about = { container: caller.containerId, task, key: caller.pin };
     const limitMs = proofLimitsMs[Math.min(tries, proofLimitsMs.length - 1)] ?? 0;
-    const asked = this.#begin();
+    const asked = await this.#turns.begin(caller.containerId, this.#signal);
+    if (asked === undefined) {
+      return "unknown";
+    }
     try {
+      if (!relay.has(caller)) {
+        return "unknown"; // It has left while it waited.
+      }
       const scope = AbortSignal.any([this.#signal, asked.signal]);
       const pin = await prove(this.#options, caller, this.#place, scope, limitMs);
       logger.debug(about, "an agent that called has proven itself");
@@ -175,20 +182,8 @@ class Asking {
       }
       return "unknown";
     } finally {
-      this.#asked.delete(asked);
+      this.#turns.end(asked);
     }
-  }
-
-  /** Begins a proof; if there are too many, the oldest is dropped. */
-  #begin(): AbortController {
-    const asked = new AbortController();
-    this.#asked.add(asked);
-    const [longest] = this.#asked;
-    if (this.#asked.size > maxAsked && longest !== undefined) {
-      this.#asked.delete(longest);
-      longest.abort(unavailable("many others have called since"));
-    }
-    return asked;
   }
 }
 
