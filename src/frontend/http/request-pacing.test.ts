@@ -539,6 +539,35 @@ test("content that comes in chunks of a byte is handed on in few pieces", async 
   assert.ok(pieces < 1000, `${pieces} pieces`);
 });
 
+test("a body in an ordinary chunk waits for none of those in chunks of a byte, however many these are", async (t) => {
+  let bytes = 0;
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/count", async ({ request, response }) => {
+      for await (const chunk of request) {
+        bytes += (chunk as Buffer).length;
+      }
+      response.end();
+    }),
+    route("PUT", "/fine", async ({ request, response }) => {
+      for await (const _ of request);
+      response.end(`<${bytes - before}>`);
+    }),
+  ]);
+  const crowd = Array.from({ length: 100 }, () => new RawClient(api.socket));
+  const client = new RawClient(api.socket);
+  t.after(() => [...crowd, client].map((each) => each.close()));
+  for (const each of crowd) {
+    each.send(uploadHead("/count")).send(smallestChunks(4_000));
+  }
+  await until(() => bytes > 60_000 || undefined);
+  const before = bytes;
+  client.send(`${uploadHead("/fine")}64\r\n${"a".repeat(100)}\r\n0\r\n\r\n`);
+  await until(() => client.bytes.toString().endsWith(">") || undefined);
+  crowd.map((each) => each.close());
+  const meanwhile = Number(/<(\d+)>/.exec(client.bytes.toString())?.[1]);
+  assert.ok(meanwhile < 60_000, `${meanwhile} bytes`);
+});
+
 /** A connection in the middle of a chunked body, of which a fake of Node's parser counts what it is given. */
 function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly parsed: () => number } {
   const parser = {
