@@ -216,6 +216,27 @@ test("a client that leaves behind requests is noticed once the request before th
   client.close();
 });
 
+test("a client that leaves behind a body that nobody reads is noticed", async (t) => {
+  let left = 0;
+  const handler = async ({ signal }: ReplyContext): Promise<void> => {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    left += 1;
+  };
+  const api = await serveApi(t, () => {}, [
+    { method: "POST", path: "/waits", kind: "stream", handler },
+    { method: "POST", path: "/stops", handler },
+    { method: "GET", path: "/archive", kind: "transfer", handler },
+  ]);
+  for (const [before, target] of ["POST /waits", "POST /stops", "GET /archive"].entries()) {
+    const client = new RawClient(api.socket);
+    client.send(`${target} HTTP/1.1\r\nHost: d\r\nContent-Length: 10000000\r\n\r\n`);
+    client.send(Buffer.alloc(1024 ** 2));
+    await until(() => client.socket.writableLength === 0 || undefined);
+    client.close();
+    await until(() => left > before || undefined);
+  }
+});
+
 /** A request with a body in one of HTTP's forms, and the body. */
 const upload = fc
   .tuple(
@@ -549,7 +570,8 @@ test("a body in an ordinary chunk waits for none of those in chunks of a byte, h
       response.end();
     }),
     route("PUT", "/fine", async ({ request, response }) => {
-      for await (const _ of request);
+      request.resume();
+      await once(request, "end");
       response.end(`<${bytes - before}>`);
     }),
   ]);

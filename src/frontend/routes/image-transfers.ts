@@ -77,6 +77,7 @@ type PlatformOption = { readonly platform?: Platform };
 
 async function pullImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
+  request.resume(); // Behind an unread body its client's leaving would go unnoticed.
   const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pullImage(
@@ -279,6 +280,7 @@ async function answerLoad(
 
 async function postImagesPush(context: ReplyContext): Promise<void> {
   const { request, parameters, query, version, signal, services, response } = context;
+  request.resume(); // As of a pull.
   const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pushImage(
