@@ -413,6 +413,7 @@ test("an upload is followed by a request, whenever its body was read", async (t)
         }
         response.end("<put>");
       }),
+      kind: "transfer" as const,
     })),
     route("GET", "/fine", async ({ response }) => void response.end("<fine>")),
   ]);
