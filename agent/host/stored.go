@@ -34,7 +34,7 @@ func (s *stored) LogHandOvers() *handover.Offers { return s.offers }
 func resolveStored(all *containers.Containers, images *layers.Store, offers *handover.Offers) server.Resolver {
 	return func(_ context.Context, id string) (server.Container, error) {
 		if found := images.FindUpload(id); found != nil {
-			return &upload{server.Unimplemented{Mode: "an upload"}, found}, nil
+			return &upload{server.Unimplemented{Mode: "an upload"}, found, offers}, nil
 		}
 		if found := images.FindArchive(id); found != nil {
 			return &saved{server.Unimplemented{Mode: "an archive of images"}, found, offers}, nil
@@ -89,8 +89,12 @@ func (s *stored) named() error {
 // upload receives the archive of a layer.
 type upload struct {
 	server.Unimplemented
-	layer *layers.Upload
+	layer  *layers.Upload
+	offers *handover.Offers
 }
+
+// HandOvers accepts clients' connections.
+func (u *upload) HandOvers() *handover.Offers { return u.offers }
 
 // TakeArchive returns once the layer is stored and unpacked.
 func (u *upload) TakeArchive(ctx context.Context, archive io.Reader) error {

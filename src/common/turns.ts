@@ -21,6 +21,11 @@ export class Turns {
     return this.#left <= 0;
   }
 
+  /** True if somebody waits. */
+  get isAwaited(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   /** Counts steps of this turn. */
   count(steps: number): void {
     this.#left -= steps;

@@ -119,7 +119,7 @@ export class Admission {
     }
     this.#underWay[kind] += 1;
     if (yields) {
-      await this.#yielding.turn();
+      await this.#yielding.turn(route);
     } else {
       this.arrived();
     }

@@ -271,7 +271,11 @@ export class DockerApiServer {
       response.beforeHeader = turn.answers;
       using held = new DisposableStack();
       const context = this.#context(request, match, exchange);
-      await match.route.handler({ ...context, response, keepTurn, held, ...raw });
+      const answered = match.route.handler({ ...context, response, keepTurn, held, ...raw });
+      if (raw.connection === undefined) {
+        dropUnread(request, match.route);
+      }
+      await answered;
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -433,6 +437,17 @@ export class DockerApiServer {
       const route = this.#matchOf(request)?.route;
       return { method: route?.method ?? "other", route: route?.path, status, seconds: took / 1000 };
     });
+  }
+}
+
+/**
+ * Drops a body that its handler has not begun to read: behind unread bytes a client's leaving goes unnoticed. Handlers of
+ * uploads read theirs later.
+ */
+function dropUnread(request: IncomingMessage, { kind, method }: Route): void {
+  const isUpload = kind === "transfer" && method !== "GET";
+  if (!isUpload && !request.complete && request.readableFlowing === null) {
+    request.resume();
   }
 }
 

@@ -158,6 +158,7 @@ describe("an archive of images", () => {
   /** An image of one layer of {@link size}. @returns the layer's tar */
   async function imported(name: string): Promise<Buffer> {
     const tar = await tarOf([{ name: `for ${name}`, content }]);
+    const before = handedOn();
     const upload = request({
       socketPath: daemon.socket,
       path: `/v1.51/images/create?fromSrc=-&repo=${name}`,
@@ -167,6 +168,7 @@ describe("an archive of images", () => {
     upload.end(tar);
     const [response] = await answered;
     assert.equal(response.statusCode, 200, String(await buffer(response)));
+    await untilTrue(() => handedOn() - before === 1);
     return tar;
   }
 
@@ -231,6 +233,42 @@ describe("an archive of images", () => {
     await untilTrue(() => handedOn() - before === 1);
     await ok("rmi", "damaged");
   });
+});
+
+for (const role of ["frontend", "backend"] as const) {
+  test(`an archive that is imported is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
+    const before = handedOn();
+    const [blobs, tar] = [
+      await blobsIn("sha256"),
+      await tarOf([{ name: "file", content: randomBytes(size) }]),
+    ];
+    const client = new RawClient(daemon.socket);
+    client.send("POST /v1.51/images/create?fromSrc=-&repo=cut HTTP/1.1\r\nHost: docker\r\n");
+    client.send(`Content-Length: ${tar.length}\r\n\r\n`);
+    await untilTrue(() => handedOn() - before === 1);
+    client.send(tar.subarray(0, tar.length / 2));
+    await untilTrue(async () => (await blobsIn("ingest")).length > 0);
+    await killAndAwaitNext(daemon, role);
+    client.send(tar.subarray(tar.length / 2));
+    await until(() => client.ended || client.closed || undefined);
+    client.close();
+    assert.match(client.bytes.toString(), /^$|^HTTP\/1.1 5/);
+    await untilTrue(async () => (await daemon.docker("version")).code === 0);
+    await untilTrue(async () => (await blobsIn("ingest")).length === 0);
+    assert.equal((await daemon.docker("inspect", "cut")).code, 1);
+    assert.deepEqual(await blobsIn("sha256"), blobs);
+  });
+}
+
+test("a pull keeps its connection", async () => {
+  const client = new RawClient(daemon.socket);
+  const pull =
+    "POST /v1.51/images/create?fromImage=UPPER HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\n\r\n";
+  client.send(pull);
+  await client.answered();
+  client.send(pull);
+  await until(() => client.bytes.toString().split("HTTP/1.1 400").length === 3 || undefined);
+  client.close();
 });
 
 describe("an archive of images that is loaded", () => {

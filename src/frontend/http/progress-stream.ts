@@ -40,7 +40,7 @@ export class ProgressStream {
    */
   async relay<Message extends { readonly case: string | undefined }>(
     task: string,
-    messages: AsyncIterable<{ readonly message: Message }>,
+    messages: AsyncIterable<{ readonly message: Message }> | Iterable<{ readonly message: Message }>,
     lineOf: (message: Message) => Record<string, unknown> | undefined,
     { alwaysInBand = false } = {},
   ): Promise<void> {

@@ -216,6 +216,27 @@ test("a client that leaves behind requests is noticed once the request before th
   client.close();
 });
 
+test("a client that leaves behind a body that nobody reads is noticed", async (t) => {
+  let left = 0;
+  const handler = async ({ signal }: ReplyContext): Promise<void> => {
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    left += 1;
+  };
+  const api = await serveApi(t, () => {}, [
+    { method: "POST", path: "/waits", kind: "stream", handler },
+    { method: "POST", path: "/stops", handler },
+    { method: "GET", path: "/archive", kind: "transfer", handler },
+  ]);
+  for (const [before, target] of ["POST /waits", "POST /stops", "GET /archive"].entries()) {
+    const client = new RawClient(api.socket);
+    client.send(`${target} HTTP/1.1\r\nHost: d\r\nContent-Length: 10000000\r\n\r\n`);
+    client.send(Buffer.alloc(1024 ** 2));
+    await until(() => client.socket.writableLength === 0 || undefined);
+    client.close();
+    await until(() => left > before || undefined);
+  }
+});
+
 /** A request with a body in one of HTTP's forms, and the body. */
 const upload = fc
   .tuple(
@@ -392,6 +413,7 @@ test("an upload is followed by a request, whenever its body was read", async (t)
         }
         response.end("<put>");
       }),
+      kind: "transfer" as const,
     })),
     route("GET", "/fine", async ({ response }) => void response.end("<fine>")),
   ]);
@@ -537,6 +559,36 @@ test("content that comes in chunks of a byte is handed on in few pieces", async 
   client.send(uploadHead("/upload")).send(`${smallestChunks(50_000)}0\r\n\r\n`);
   await until(() => client.bytes.toString().endsWith("<50000>") || undefined);
   assert.ok(pieces < 1000, `${pieces} pieces`);
+});
+
+test("a body in an ordinary chunk waits for none of those in chunks of a byte, however many these are", async (t) => {
+  let bytes = 0;
+  const api = await serveApi(t, () => {}, [
+    route("PUT", "/count", async ({ request, response }) => {
+      for await (const chunk of request) {
+        bytes += (chunk as Buffer).length;
+      }
+      response.end();
+    }),
+    route("PUT", "/fine", async ({ request, response }) => {
+      request.resume();
+      await once(request, "end");
+      response.end(`<${bytes - before}>`);
+    }),
+  ]);
+  const crowd = Array.from({ length: 100 }, () => new RawClient(api.socket));
+  const client = new RawClient(api.socket);
+  t.after(() => [...crowd, client].map((each) => each.close()));
+  for (const each of crowd) {
+    each.send(uploadHead("/count")).send(smallestChunks(4_000));
+  }
+  await until(() => bytes > 60_000 || undefined);
+  const before = bytes;
+  client.send(`${uploadHead("/fine")}64\r\n${"a".repeat(100)}\r\n0\r\n\r\n`);
+  await until(() => client.bytes.toString().endsWith(">") || undefined);
+  crowd.map((each) => each.close());
+  const meanwhile = Number(/<(\d+)>/.exec(client.bytes.toString())?.[1]);
+  assert.ok(meanwhile < 60_000, `${meanwhile} bytes`);
 });
 
 /** A connection in the middle of a chunked body, of which a fake of Node's parser counts what it is given. */

@@ -24,8 +24,8 @@ const blankLine = "\r\n\r\n";
  */
 const aheadLimitMs = 60_000;
 
-/** Bytes of a chunked body that are parsed at once. */
-const stepBytes = 4096;
+/** Bytes of a chunked body that are parsed at once: of its beginning, and then. */
+const [firstStepBytes, stepBytes] = [512, 4096];
 
 /** Bytes of a chunk of one byte: its length, its content and two line ends. */
 const smallestChunk = 6;
@@ -35,9 +35,13 @@ const longestTrailer = 1024 ** 2;
 
 /**
  * Pieces of chunked bodies that are parsed in a turn of the event loop, some milliseconds of work, of all connections: the
- * parser's work grows with the number of chunks, and a chunk may have one byte.
+ * parser's work grows with the number of chunks, and a chunk may have one byte. Bodies in small chunks keep no other waiting.
  */
-const bodyTurns = new Turns(1_000);
+const bodyTurns = { ordinary: new Turns(500), fine: new Turns(500) } as const;
+
+/** Bytes that the pieces of an ordinary body have on average, at least, not counting the first few: a tar of small files has more. */
+const leastPiece = 128;
+const firstPieces = 8;
 
 /** Requests of a connection that count as its beginning: those of a command. */
 const firstRequests = 8;
@@ -76,6 +80,9 @@ export class RequestPace {
   #answeredMs = 0;
   /** Those of the request that has come and not begun. */
   #turns: Turns | undefined;
+  /** Those of the chunked body that were parsed, and their pieces. */
+  #bodyBytes = 0;
+  #bodyPieces = 0;
   /** Bytes of a chunked body since its last content: the parser keeps a trailer until its end. */
   #trailerBytes = 0;
   readonly #lines = new LineFeeds();
@@ -101,6 +108,8 @@ export class RequestPace {
         const length = request.headers["content-length"];
         const isChunked = request.headers["transfer-encoding"] !== undefined;
         this.#bodyLeft = isChunked ? undefined : Number(length ?? 0);
+        this.#bodyBytes = 0;
+        this.#bodyPieces = 0;
         if (this.#bodyLeft !== 0) {
           packWaiting(request);
         }
@@ -152,6 +161,7 @@ export class RequestPace {
       this.#socket.unshift(chunk);
       return;
     }
+    let isNext = true;
     for (let rest = chunk; rest.length > 0; rest = this.#rest) {
       if (this.#isOver) {
         this.#rest = Buffer.alloc(0); // Nobody would answer it.
@@ -168,8 +178,8 @@ export class RequestPace {
         return;
       }
       const isChunked = this.#isInBody() && this.#bodyLeft === undefined;
-      const turns = isChunked ? bodyTurns : this.#turnsOfRequest();
-      if (turns?.isOver === true) {
+      const turns = isChunked ? bodyTurns[this.#grain()] : this.#turnsOfRequest();
+      if (turns?.isOver === true || (isChunked && !isNext && turns?.isAwaited === true)) {
         this.#awaitTurn(rest, turns);
         return;
       }
@@ -179,7 +189,7 @@ export class RequestPace {
         this.#turns = undefined;
       }
       const lines = this.#isInBody() ? undefined : this.#lines.take(rest);
-      const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, stepBytes) : rest);
+      const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, this.#stepBytes) : rest);
       const slice = lines?.whole ?? rest.subarray(0, end);
       this.#rest = rest.subarray(end);
       if (!this.#isInBody()) {
@@ -190,7 +200,11 @@ export class RequestPace {
       this.#parse?.(slice);
       if (isChunked) {
         this.#noteTrailer(this.#content.length > before || !this.#isInBody() ? 0 : slice.length);
-        bodyTurns.count(this.#piecesOf(slice, before));
+        const pieces = this.#piecesOf(slice, before);
+        this.#bodyBytes += slice.length;
+        this.#bodyPieces += pieces;
+        turns?.count(pieces);
+        isNext = false; // Others take their steps in between.
       }
       this.#forgetAnswered(); // Its body may end after its answer.
     }
@@ -225,6 +239,14 @@ export class RequestPace {
       return "first";
     }
     return performance.now() - this.#answeredMs > pauseMs ? "paused" : "further";
+  }
+
+  get #stepBytes(): number {
+    return this.#bodyPieces === 0 ? firstStepBytes : stepBytes;
+  }
+
+  #grain(): keyof typeof bodyTurns {
+    return this.#bodyBytes < leastPiece * (this.#bodyPieces - firstPieces) ? "fine" : "ordinary";
   }
 
   /** The number of pieces that a slice had, besides those that were there before. */

@@ -9,7 +9,7 @@ test("a line of long requests gives way to arrivals, and passes all the same whi
   const yielding = new Yielding(() => now);
   let begun = 0;
   const line = Array.from({ length: 2_000 }, async () => {
-    await yielding.turn();
+    await yielding.turn(0);
     begun += 1;
   });
   const turns = async (count: number): Promise<void> => {
@@ -26,4 +26,14 @@ test("a line of long requests gives way to arrivals, and passes all the same whi
   await turns(400);
   assert.equal(begun, line.length, `${begun} have begun`);
   await Promise.all(line);
+});
+
+test("a long request waits for one of each other route only", async () => {
+  const yielding = new Yielding();
+  let begun = 0;
+  for (let n = 0; n < 100; n += 1) {
+    void yielding.turn("a crowd's").then(() => (begun += 1));
+  }
+  await yielding.turn("another");
+  assert.ok(begun <= 2, `${begun} have begun`);
 });

@@ -4,17 +4,19 @@ import type { Socket } from "node:net";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 
-import { encodeArchivePut } from "../../agent-client/archive.ts";
-import { invalid, isErrorKind, systemError } from "../../common/errors.ts";
+import { invalid, systemError } from "../../common/errors.ts";
 import { maskSecrets } from "../../common/mask-secrets.ts";
 import { onAbort } from "../../common/on-abort.ts";
 import { after } from "../../common/timers.ts";
 import type { Platform } from "../../gen/sockerless/backend/v1/config_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type {
+  ImportImageFromUrlResponse,
+  ImportImageResponse,
   ImportOpenSchema,
   LoadImageResponse,
   ReceiveArchiveResponse,
+  ReceiveImageResponse,
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { namedReference, namesOneImage, pullReference } from "../convert/image-references.ts";
 import { progressToJson } from "../convert/images.ts";
@@ -28,8 +30,6 @@ import type { Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";
 import { closeCopy, OutOfSight } from "../streams/handed-on.ts";
 import { type OpenStream, openStreamAt } from "../streams/open-stream.ts";
-import { requestToStream } from "../streams/request-to-stream.ts";
-import type { StreamLink } from "../streams/stream-link.ts";
 import { takeUpload } from "../streams/taken-upload.ts";
 
 /** Milliseconds for a backend to report why an upload has failed. */
@@ -44,7 +44,13 @@ export const imageTransferRoutes: readonly Route[] = [
     handsOver: { part: "upload", take: takeImagesLoad },
     handler: postImagesLoad,
   },
-  { method: "POST", path: "/images/create", kind: "transfer", handler: postImagesCreate },
+  {
+    method: "POST",
+    path: "/images/create",
+    kind: "transfer",
+    handsOver: { part: "upload", take: takeImagesCreate },
+    handler: postImagesCreate,
+  },
   {
     method: "GET",
     path: "/images/get",
@@ -63,20 +69,26 @@ export const imageTransferRoutes: readonly Route[] = [
 ];
 
 async function postImagesCreate(context: ReplyContext): Promise<void> {
-  const { query, version } = context;
-  const platform = version.atLeast("1.32") ? platformFromText(text(query, "platform")) : undefined;
-  const options = platform === undefined ? {} : { platform };
-  if (text(query, "fromImage") !== "") {
-    await pullImage(context, options);
+  const { query, taken } = context;
+  if (taken?.answer !== undefined) {
+    await taken.answer(context);
+  } else if (text(query, "fromImage") !== "") {
+    await pullImage(context, platformToCreate(context));
   } else {
-    await importImage(context, options);
+    await importImage(context);
   }
+}
+
+function platformToCreate({ query, version }: RequestContext): PlatformOption {
+  const platform = version.atLeast("1.32") ? platformFromText(text(query, "platform")) : undefined;
+  return platform === undefined ? {} : { platform };
 }
 
 type PlatformOption = { readonly platform?: Platform };
 
 async function pullImage(context: ReplyContext, options: PlatformOption): Promise<void> {
   const { request, query, signal, services, response } = context;
+  request.resume(); // Behind an unread body its client's leaving would go unnoticed.
   const reference = pullReference(text(query, "fromImage"), text(query, "tag"));
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pullImage(
@@ -94,24 +106,57 @@ async function pullImage(context: ReplyContext, options: PlatformOption): Promis
   );
 }
 
-async function importImage(context: ReplyContext, options: PlatformOption): Promise<void> {
-  const { query, signal, services, response } = context;
+async function importImage(context: ReplyContext): Promise<void> {
+  const { request, query, signal, services } = context;
+  const image = imageToImport(context);
   const source = text(query, "fromSrc");
-  const image = {
-    reference: namedReference(text(query, "repo"), text(query, "tag")),
-    comment: text(query, "message") || `Imported from ${maskSecrets(source)}`,
-    changes: query.getAll("changes"),
-    ...options,
-  };
-  const output = new ProgressStream(response, signal);
-  if (source === "-") {
-    const imageId = await importUpload(context, image);
-    await output.write({ status: imageId });
-    output.end();
+  if (source !== "-") {
+    await answerImport(
+      context,
+      services.backend.images.importImageFromUrl({ image, url: source }, { signal }),
+    );
     return;
   }
-  const messages = services.backend.images.importImageFromUrl({ image, url: source }, { signal });
-  await output.relay("import", messages, (message) => {
+  try {
+    const value = await services.backend.images.importImage(uploadOf(request, image), { signal });
+    await answerImport(context, [{ message: { case: "end", value } }]);
+  } catch (error) {
+    request.resume(); // A client that is still sending has to be able to finish.
+    throw error;
+  }
+}
+
+function imageToImport(context: RequestContext): MessageInitShape<typeof ImportOpenSchema> {
+  const { query } = context;
+  return {
+    reference: namedReference(text(query, "repo"), text(query, "tag")),
+    comment: text(query, "message") || `Imported from ${maskSecrets(text(query, "fromSrc"))}`,
+    changes: query.getAll("changes"),
+    ...platformToCreate(context),
+  };
+}
+
+/** Lets the host process read an archive to import from the client's connection, if the backend names it. */
+async function takeImagesCreate(context: TakeContext): Promise<TakenUpload | undefined> {
+  const { query, services } = context;
+  if (text(query, "fromImage") !== "" || text(query, "fromSrc") !== "-") {
+    return undefined;
+  }
+  const request = { image: imageToImport(context), access: services.agents.access };
+  return await takeAtPlace<ReceiveImageResponse>(
+    context,
+    (signal) => services.backend.images.receiveImage(request, { signal }),
+    answerImport,
+  );
+}
+
+async function answerImport(
+  { signal, response }: ReplyContext,
+  messages:
+    | AsyncIterable<Pick<ReceiveImageResponse | ImportImageFromUrlResponse, "message">>
+    | Iterable<{ readonly message: { readonly case: "end"; readonly value: ImportImageResponse } }>,
+): Promise<void> {
+  await new ProgressStream(response, signal).relay("import", messages, (message) => {
     switch (message.case) {
       case "progress":
         return progressToJson(message.value);
@@ -121,66 +166,6 @@ async function importImage(context: ReplyContext, options: PlatformOption): Prom
         return undefined;
     }
   });
-}
-
-/**
- * Sends the body to the endpoint that the backend names, or through the backend if it names none, and answers the
- * image's ID.
- */
-async function importUpload(
-  context: ReplyContext,
-  image: MessageInitShape<typeof ImportOpenSchema>,
-): Promise<string> {
-  const { request, services, signal } = context;
-  try {
-    return (
-      (await importAtPlace(context, image)) ??
-      (await services.backend.images.importImage(uploadOf(request, image), { signal })).imageId
-    );
-  } catch (error) {
-    request.resume(); // A client that is still sending has to be able to finish.
-    throw error;
-  }
-}
-
-/** @returns undefined if the backend names no endpoint, or is of an earlier version without any */
-async function importAtPlace(
-  context: ReplyContext,
-  image: MessageInitShape<typeof ImportOpenSchema>,
-): Promise<string | undefined> {
-  const { services, signal } = context;
-  const lost = new AbortController();
-  let link: StreamLink | undefined;
-  try {
-    const messages = services.backend.images.receiveImage(
-      { image, access: services.agents.access },
-      { signal: AbortSignal.any([signal, lost.signal]) },
-    );
-    for await (const { message } of messages) {
-      if (message.case === "end") {
-        return message.value.imageId;
-      }
-      if (message.case === "ready" && message.value.endpoint === undefined) {
-        return undefined;
-      }
-      if (message.case === "ready") {
-        const target = services.agents.targetOf(message.value.endpoint);
-        link = services.streams.open(target, { kind: "archive-put", open: encodeArchivePut({}) }, "raw");
-        // The backend knows why an upload fails that has reached its endpoint.
-        requestToStream(context, link).catch((error: unknown) => {
-          after(services.clock, wordLimitMs, () => lost.abort(error));
-        });
-      }
-    }
-    throw systemError("the backend ended an import without its last message");
-  } catch (error) {
-    link?.cancel();
-    lost.signal.throwIfAborted();
-    if (link === undefined && isErrorKind(error, "not-implemented")) {
-      return undefined;
-    }
-    throw error;
-  }
 }
 
 async function postImagesLoad(context: ReplyContext): Promise<void> {
@@ -195,20 +180,35 @@ async function postImagesLoad(context: ReplyContext): Promise<void> {
 
 /** Lets the host process read the archive from the client's connection, if the backend names it. */
 async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undefined> {
+  const { services } = context;
+  const request = { open: platformOfArchive(context), access: services.agents.access };
+  return await takeAtPlace<ReceiveArchiveResponse>(
+    context,
+    (signal) => services.backend.images.receiveArchive(request, { signal }),
+    answerLoad,
+  );
+}
+
+/**
+ * Hands an upload over to the place that the backend names.
+ *
+ * @param call the backend's call, whose messages begin with the place
+ * @param answer answers the client with the messages that follow
+ */
+async function takeAtPlace<Response extends ReceiveArchiveResponse | ReceiveImageResponse>(
+  context: TakeContext,
+  call: (signal: AbortSignal) => AsyncIterable<Response>,
+  answer: (reply: ReplyContext, messages: AsyncIterable<Response>) => Promise<void>,
+): Promise<TakenUpload | undefined> {
   const { connection, services, signal } = context;
   const over = new AbortController();
   const leaving = onAbort(signal, () => over.abort(signal.reason));
   let taken: TakenUpload | undefined;
   try {
-    const messages = services.backend.images
-      .receiveArchive(
-        { open: platformOfArchive(context), access: services.agents.access },
-        { signal: over.signal },
-      )
-      [Symbol.asyncIterator]();
-    const { message } = (await messages.next()).value ?? {};
-    if (message?.case === "ready" && message.value.endpoint !== undefined) {
-      taken = await takeUpload(context, message.value.endpoint, {});
+    const messages = call(over.signal)[Symbol.asyncIterator]();
+    const first: Response | undefined = (await messages.next()).value;
+    if (first?.message.case === "ready" && first.message.value.endpoint !== undefined) {
+      taken = await takeUpload(context, first.message.value.endpoint, {});
     }
     if (taken === undefined) {
       return undefined;
@@ -230,12 +230,12 @@ async function takeImagesLoad(context: TakeContext): Promise<TakenUpload | undef
             closeCopy(reply.response, connection);
             over.abort(error);
           } else {
-            // The backend knows why a load fails that has reached its endpoint.
+            // The backend knows why an upload fails that has reached its endpoint.
             after(services.clock, wordLimitMs, () => over.abort(error));
           }
         });
         try {
-          await answerLoad(reply, { [Symbol.asyncIterator]: () => messages });
+          await answer(reply, { [Symbol.asyncIterator]: () => messages });
         } finally {
           isAnswered = true;
         }
@@ -279,6 +279,7 @@ async function answerLoad(
 
 async function postImagesPush(context: ReplyContext): Promise<void> {
   const { request, parameters, query, version, signal, services, response } = context;
+  request.resume(); // As of a pull.
   const platform = version.atLeast("1.46") ? platformFromJson(text(query, "platform")) : undefined;
   const auth = registryAuthFromHeader(request.headers["x-registry-auth"]);
   const messages = services.backend.images.pushImage(

@@ -164,7 +164,7 @@ export class HandOver {
       return coding === undefined && Number(length ?? 0) === 0 && expect === undefined;
     }
     const isFramed =
-      coding === undefined ? /^\d{1,15}$/.test(length ?? "") : coding.trim().toLowerCase() === "chunked";
+      coding === undefined ? /^[1-9]\d{0,14}$/.test(length ?? "") : coding.trim().toLowerCase() === "chunked";
     return isFramed && (expect === undefined || expect.toLowerCase() === "100-continue");
   }
 
