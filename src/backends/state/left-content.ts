@@ -13,6 +13,13 @@ export function isLost(error: unknown): boolean {
   return error instanceof Error && "errno" in error && lost.has(-Number(error.errno));
 }
 
+/** Handles the failure to read a file. @throws the error, if it is not the disk's */
+export function unlessLost(error: unknown): undefined {
+  if (!isLost(error)) {
+    throw error;
+  }
+}
+
 /** What a disk still has of a file. */
 export interface LeftContent {
   /** With zeros in place of what is lost. */
@@ -23,24 +30,17 @@ export interface LeftContent {
 
 /** Reads a file, or what is left of it. @throws Node's error, if it is not the disk's */
 export async function readLeft(name: string): Promise<LeftContent> {
-  try {
-    return { bytes: await readFile(name), lostAt: undefined };
-  } catch (error) {
-    if (!isLost(error)) {
-      throw error;
-    }
+  const whole = await readFile(name).catch(unlessLost);
+  if (whole !== undefined) {
+    return { bytes: whole, lostAt: undefined };
   }
   await using file = await open(name);
   const { size } = await file.stat();
   const bytes = Buffer.alloc(size);
   let lostAt: number | undefined;
   for (let at = 0; at < size; at += sectorBytes) {
-    try {
-      await file.read(bytes, at, Math.min(sectorBytes, size - at), at);
-    } catch (error) {
-      if (!isLost(error)) {
-        throw error;
-      }
+    const read = await file.read(bytes, at, Math.min(sectorBytes, size - at), at).catch(unlessLost);
+    if (read === undefined) {
       lostAt ??= at;
     }
   }
