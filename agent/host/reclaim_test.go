@@ -118,6 +118,20 @@ func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
 			t.Errorf("%q: got %v, not %v", content, state, before)
 		}
 	}
+	assert.NilError(t, os.WriteFile(record, whole, 0o600))
+	ready := filepath.Join(h.runDir, "c", id[:16], "ready.json")
+	readiness, err := os.ReadFile(ready)
+	assert.NilError(t, err)
+	for _, content := range [][]byte{{}, readiness[:len(readiness)/2]} {
+		os.WriteFile(ready, content, 0o600)
+		h.kill(t)
+		h.start(t)
+		if state := h.onDisk(t, id); !proto.Equal(state, before) {
+			t.Errorf("readiness %q: got %v, not %v", content, state, before)
+		}
+	}
+	os.WriteFile(ready, readiness, 0o600)
+	os.WriteFile(record, nil, 0o600)
 	other := h.create(t, layer)
 	_, err = h.launch(t, sleeper(t, other, layer, &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: id}}))
 	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), record) {
