@@ -62,6 +62,42 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	h.mustLaunch(t, next).start(t, 2)
 }
 
+// A container that runs is not taken for an ended one by a host process with another
+// run directory, or with the moved state directory, which would run it twice.
+func TestAContainerThatRunsElsewhereKeepsHostProcessesOut(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	id := h.create(t, layer)
+	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
+	h.stop(t)
+	refused := func(what, stateDir, runDir string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		other := exec.CommandContext(ctx, h.agent, "host", "--state-dir", stateDir, "--run-dir", runDir)
+		stdin, err := other.StdinPipe() // it serves for as long as this is open
+		assert.NilError(t, err)
+		defer stdin.Close()
+		output, err := other.CombinedOutput()
+		if err == nil || ctx.Err() != nil || !strings.Contains(string(output), "runs with the state directory "+h.stateDir+" and the run directory "+h.runDir) {
+			t.Errorf("%s: %v: %s", what, err, output)
+		}
+	}
+	refused("another run directory", h.stateDir, h.runDir+"2")
+	moved := h.stateDir + "-moved"
+	assert.NilError(t, os.Rename(h.stateDir, moved))
+	refused("a state directory that was moved", moved, h.runDir+"2")
+	assert.NilError(t, os.Symlink(moved, h.stateDir))
+	refused("one with a link in its place", h.stateDir, h.runDir)
+	assert.NilError(t, os.Remove(h.stateDir))
+	assert.NilError(t, os.Rename(moved, h.stateDir))
+	h.start(t)
+	if state := h.onDisk(t, id); !state.ShimAlive {
+		t.Errorf("on disk: %v", state)
+	}
+	h.release(t, id)
+	h.wantNothingLeft(t, id)
+}
+
 // A container with a damaged shim.json runs on, and ends in order; joining it is
 // an error that names the file.
 func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
@@ -82,6 +118,20 @@ func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
 			t.Errorf("%q: got %v, not %v", content, state, before)
 		}
 	}
+	assert.NilError(t, os.WriteFile(record, whole, 0o600))
+	ready := filepath.Join(h.runDir, "c", id[:16], "ready.json")
+	readiness, err := os.ReadFile(ready)
+	assert.NilError(t, err)
+	for _, content := range [][]byte{{}, readiness[:len(readiness)/2]} {
+		os.WriteFile(ready, content, 0o600)
+		h.kill(t)
+		h.start(t)
+		if state := h.onDisk(t, id); !proto.Equal(state, before) {
+			t.Errorf("readiness %q: got %v, not %v", content, state, before)
+		}
+	}
+	os.WriteFile(ready, readiness, 0o600)
+	os.WriteFile(record, nil, 0o600)
 	other := h.create(t, layer)
 	_, err = h.launch(t, sleeper(t, other, layer, &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_ContainerId{ContainerId: id}}))
 	if connect.CodeOf(err) != connect.CodeFailedPrecondition || !strings.Contains(err.Error(), record) {

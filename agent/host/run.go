@@ -69,6 +69,9 @@ func Run(ctx context.Context, options Options) error {
 		return err
 	}
 	defer instance.close()
+	if err := instance.containers.RequireHere(); err != nil {
+		return err
+	}
 	if err := instance.containers.Reclaim(ctx); err != nil {
 		// Leftovers of earlier containers must not prevent serving.
 		slog.Error("something orphaned is left", "error", err)

@@ -177,6 +177,30 @@ describe("sockerless check", () => {
     }
   });
 
+  it("names each file that the disk does not read any more", { skip: process.getuid?.() !== 0 }, async () => {
+    const directory = await makeState();
+    const lost = [
+      `blobs/sha256/${digest}`,
+      "containers/one/exit.json",
+      "containers/one/log/0000000000000001.log",
+      "layers/abc/layer.json",
+    ];
+    const mounted = lost.map((file) => path.join(directory, file));
+    try {
+      for (const file of mounted) {
+        // The first page of this process cannot be read: EIO.
+        assert.equal(spawnSync("mount", ["--bind", `/proc/${process.pid}/mem`, file]).status, 0);
+      }
+      const found = await checkState(directory, false);
+      assert.deepEqual(
+        found.map(({ what }) => what),
+        lost,
+      );
+    } finally {
+      spawnSync("umount", mounted);
+    }
+  });
+
   it("keeps backends out as long as it repairs", async (t) => {
     const directory = await makeState();
     await writeFile(path.join(directory, `blobs/sha256/${digest}`), "damaged");

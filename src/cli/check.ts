@@ -1,12 +1,13 @@
 /** `sockerless check`: finds what a broken disk has left of a state directory, and mends what can be mended. */
 import { createHash } from "node:crypto";
 import { createReadStream, existsSync } from "node:fs";
-import { lchown, mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
+import { lchown, mkdir, open, readdir, rename, stat } from "node:fs/promises";
 import path from "node:path";
 import { pipeline } from "node:stream/promises";
 
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
 import { checkDatabase, type Finding, holdDatabase } from "../backends/state/check.ts";
+import { readLeft, unlessLost } from "../backends/state/left-content.ts";
 import { errnoOf, unlessMissing } from "../common/errors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkMachine } from "./check-machine.ts";
@@ -115,8 +116,9 @@ async function checkFile(
   if (outcome === undefined) {
     return undefined;
   }
-  const text = await readFile(location, "utf8");
-  const isWhole = isObject(text) || (text === "" && mayBeEmpty.test(file));
+  const { bytes, lostAt } = await readLeft(location);
+  const text = bytes.toString();
+  const isWhole = lostAt === undefined && (isObject(text) || (text === "" && mayBeEmpty.test(file)));
   return isWhole ? undefined : { fault: "is no whole record", outcome };
 }
 
@@ -126,8 +128,8 @@ async function checkBlob(
   aside: string | undefined,
 ): Promise<Fault | undefined> {
   const hash = createHash("sha256");
-  await pipeline(createReadStream(location), hash);
-  if (hash.digest("hex") === digest) {
+  const isRead = await pipeline(createReadStream(location), hash).then(() => true, unlessLost);
+  if (isRead === true && hash.digest("hex") === digest) {
     return undefined;
   }
   const fault = "does not have the content that its name says";
@@ -148,7 +150,11 @@ async function checkLog(location: string): Promise<Fault | undefined> {
     return undefined;
   } catch (error) {
     if (errnoOf(error) !== undefined) {
-      throw error;
+      unlessLost(error);
+      return {
+        fault: "cannot be read in part",
+        outcome: "left: what is whole of it is shown, and that something is missing",
+      };
     }
   }
   if (!(await isTornFrom(location, whole))) {

@@ -29,6 +29,29 @@ afterEach(async () => {
   await disk[Symbol.asyncDispose]();
 });
 
+test("a restart by policy that finds the disk full is made once there is room", async () => {
+  await daemon.ok(
+    "run",
+    "--detach",
+    "--name=policy",
+    "--restart=always",
+    "busybox",
+    "sh",
+    "-c",
+    "sleep 2; exit 3",
+  );
+  const inspect = (format: string): Promise<string> => daemon.ok("inspect", "--format", format, "policy");
+  await disk.fillUpTo(0);
+  const told = await until(async () =>
+    isFull.test(await inspect("{{.State.Error}}"))
+      ? inspect("{{.State.Status}} {{.State.ExitCode}}")
+      : undefined,
+  );
+  assert.equal(told, "restarting 3");
+  await disk.empty();
+  await until(async () => (await inspect("{{.State.Status}}")) === "running" || undefined);
+});
+
 function pids(): (number | undefined)[] {
   return roles.map((role) => findProcess(daemon, role));
 }

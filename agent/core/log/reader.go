@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/sockerless/sockerless/agent/core/damage"
 )
 
 // MaxChunk bounds the data of one Chunk.
@@ -209,6 +211,12 @@ func (r *Reader) fill(ctx context.Context) error {
 		r.at.segment, r.at.offset = r.chain.segments[0], 0
 		r.chain.mu.Unlock()
 		return nil
+	}
+	if damage.IsOf(err) {
+		lost := &CorruptError{r.at.segment.path, r.at.offset, err}
+		r.buf.clear()
+		r.at.offset = upTo
+		return lost
 	}
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)

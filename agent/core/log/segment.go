@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/damage"
 )
 
 const segmentSuffix = ".log"
@@ -96,8 +98,16 @@ func closeSegments(segments []*segment) {
 }
 
 // wholeRecords finds the end of the file's whole records. damaged means that more
-// than an interrupted write follows.
+// than an interrupted write follows, or that the disk has lost something.
 func (s *segment) wholeRecords() (end int64, damaged bool, err error) {
+	end, damaged, err = s.readWholeRecords()
+	if damage.IsOf(err) {
+		return 0, true, nil
+	}
+	return end, damaged, err
+}
+
+func (s *segment) readWholeRecords() (end int64, damaged bool, err error) {
 	size := s.size.Load()
 	if size == 0 {
 		return 0, false, nil

@@ -188,6 +188,32 @@ func TestADamagedFileIsLeftAndReportedAndTheLogGoesOn(t *testing.T) {
 	assert.Check(t, last == "after\n", "after the damage: %.100q", last)
 }
 
+func TestALogGoesOnBehindAFileThatTheDiskHasLost(t *testing.T) {
+	dir := t.TempDir()
+	unreadable, err := os.Open("/proc/self/mem") // its first page: EIO
+	assert.NilError(t, err)
+	lost := &segment{number: 1, path: segmentPath(dir, 1), file: unreadable}
+	lost.size.Store(100)
+	segments, recovery, err := recoverLast(dir, []*segment{lost})
+	if err != nil || recovery.Damaged != lost.path || len(segments) != 2 {
+		t.Fatalf("%d files, %+v, %v", len(segments), recovery, err)
+	}
+	w := &Writer{dir: dir, chain: newChain(segments)}
+	defer w.Close()
+	write(t, w, entry{Stdout, 1, "after\n"})
+	r, err := w.Reader(both)
+	assert.NilError(t, err)
+	defer r.Close()
+	_, err = r.Next(t.Context())
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) || corrupt.File != lost.path {
+		t.Fatalf("%v", err)
+	}
+	if chunk, err := r.Next(t.Context()); err != nil || string(chunk.Data) != "after\n" {
+		t.Fatalf("%q, %v", chunk.Data, err)
+	}
+}
+
 func TestReadingGoesOnBehindDamage(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{})

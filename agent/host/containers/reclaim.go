@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/mounts"
 	"github.com/sockerless/sockerless/agent/host/network"
 	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
@@ -19,6 +20,33 @@ import (
 // mostReclaimed is how many containers are reclaimed at a time: each mostly waits
 // for processes and the kernel.
 const mostReclaimed = 16
+
+// RequireHere refuses a state directory of which containers run elsewhere: it is a
+// copy, was moved, or has had another run directory. Here they would count as ended
+// and run twice, and their processes would not be found.
+func (c *Containers) RequireHere() error {
+	ids, err := c.ids()
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		paths := c.layout.Container(id)
+		var spec shimspec.Spec
+		isHere := func() bool { return spec.AgentSocket == paths.AgentSocket() && spec.ExitRecord == paths.ExitRecord() }
+		if whole, err := jsonfile.Read(paths.Spec(), &spec); err != nil || !whole || spec.AgentSocket == "" || isHere() {
+			continue // one that cannot be read is reported when it is reclaimed
+		}
+		if runs, err := answers(spec.AgentSocket); err == nil && runs {
+			return fmt.Errorf("container %s runs with the state directory %s and the run directory %s: stop it by a daemon that has these, and then move them",
+				id[:12], threeAbove(spec.ExitRecord), threeAbove(spec.AgentSocket))
+		}
+	}
+	return nil
+}
+
+func threeAbove(path string) string {
+	return filepath.Dir(filepath.Dir(filepath.Dir(path)))
+}
 
 // Reclaim removes what killed processes left: launches without a shim, views,
 // unused namespaces and links. It runs before any other call, and leaves the rest

@@ -119,6 +119,9 @@ func readLaunched(paths shimspec.ContainerPaths) (*launched, error) {
 		l.begun = shimspec.Begun{}
 	}
 	l.alive = alive
+	if l.alive && l.begun.Generation != 0 && l.ready.Generation == 0 {
+		l.ready.Generation = l.spec.Generation // its record is damaged: what has begun was ready
+	}
 	return &l, nil
 }
 

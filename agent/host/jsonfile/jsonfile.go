@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"github.com/sockerless/sockerless/agent/core/damage"
 )
 
 // Read returns false if the file is missing, incomplete or damaged: a crash of the
@@ -19,7 +19,7 @@ func Read(path string, value any) (bool, error) {
 	}
 	if err == nil {
 		err = json.Unmarshal(content, value)
-	} else if !isDamage(err) {
+	} else if !damage.IsOf(err) {
 		return false, err
 	}
 	if err != nil {
@@ -27,17 +27,6 @@ func Read(path string, value any) (bool, error) {
 		return false, nil
 	}
 	return true, nil
-}
-
-// isDamage reports whether an error is the file's own, and not of this process, which
-// may lack descriptors or memory.
-func isDamage(err error) bool {
-	for _, errno := range []unix.Errno{unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.EISDIR} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // Write replaces the file atomically.

@@ -7,6 +7,7 @@
 package layers
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,6 +23,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/sockerless/sockerless/agent/core/damage"
 	"github.com/sockerless/sockerless/agent/host/batch"
 	"github.com/sockerless/sockerless/agent/host/keylock"
 	"github.com/sockerless/sockerless/agent/host/trash"
@@ -165,16 +167,16 @@ func (s *Store) find(diffID string) (dir string, layer Layer, err error) {
 
 func readLayer(dir string) (layer Layer, err error) {
 	content, err := os.ReadFile(filepath.Join(dir, recordName))
-	if err != nil {
+	if err != nil && !damage.IsOf(err) {
 		return layer, err
 	}
-	if err := json.Unmarshal(content, &layer); err != nil {
+	if err := cmp.Or(err, json.Unmarshal(content, &layer)); err != nil {
 		return layer, errors.Join(errDamaged, err)
 	}
 	return layer, nil
 }
 
-// errDamaged means that a record cannot be parsed.
+// errDamaged means that a record cannot be read or parsed.
 var errDamaged = errors.New("the record is damaged")
 
 // List returns the diff IDs of all layers, except unreadable ones.

@@ -1,3 +1,6 @@
+import { realpathSync } from "node:fs";
+import { join } from "node:path";
+
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../driver/driver.ts";
 import {
@@ -43,7 +46,9 @@ export function localDriver(
 ): Driver {
   const profile = readMachineProfile(hello);
   const { storedSocket } = hello;
-  const options = { host: host.client, profile, stateDir: host.stateDir, storedSocket, frontendSocket };
+  const { stateDir } = host;
+  const volumesDir = join(realpathSync(stateDir), "volumes");
+  const options = { host: host.client, profile, stateDir, volumesDir, storedSocket, frontendSocket };
   return {
     name: "local",
     capabilities: allCapabilities,

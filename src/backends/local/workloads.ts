@@ -1,3 +1,5 @@
+import { join } from "node:path";
+
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
@@ -38,6 +40,8 @@ export interface LocalMachineParts {
   readonly profile: MachineProfile;
   /** The state directory, as known to the host process; containers have their directories below it. */
   readonly stateDir: string;
+  /** The directory of volumes, without links, as the host process knows it. */
+  readonly volumesDir: string;
   /** Path of the unix socket where the host process serves the files of stopped containers. */
   readonly storedSocket: string;
   /** The unix socket of the frontend's Docker API; undefined if it has none on this machine. */
@@ -53,10 +57,11 @@ export function localWorkloads(parts: LocalMachineParts): Workloads {
   };
   return {
     async create(spec) {
-      await orHostError(host.createContainer(createRequest(spec, parts)));
+      await orHostError(host.createContainer(createRequest(withVolumesHere(spec, parts), parts)));
     },
-    async launch(spec, signal, progress) {
+    async launch(asked, signal, progress) {
       const from = new Date();
+      const spec = withVolumesHere(asked, parts);
       const request = await launchRequest(spec, parts);
       const launched = await host.launchContainer(request, { signal }).catch((error: unknown) => {
         throw launchError(error, spec);
@@ -111,6 +116,19 @@ function hostMount({ config }: ContainerRecord, mount: ResolvedMount): MessageIn
         subpathInImage: isOfBuild(config?.labels ?? {}),
       }
     : { destination, readOnly, source: sourceOf(mount) };
+}
+
+/** Volumes are where the state directory is now, which may have been moved since they were made. */
+function withVolumesHere(spec: WorkloadSpec, { volumesDir }: LocalMachineParts): WorkloadSpec {
+  const mounts = spec.mounts.map((mount) =>
+    mount.volume === undefined
+      ? mount
+      : {
+          ...mount,
+          volume: { ...mount.volume, driverReference: join(volumesDir, mount.volume.name, "_data") },
+        },
+  );
+  return { ...spec, mounts };
 }
 
 /** The request for a container's creation. */

@@ -1,5 +1,5 @@
 /** Finds damage in the database of a backend that does not run, and mends it. */
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
@@ -27,7 +27,7 @@ import { findLosses, type Loss, needsRepair, reportedLoss } from "./damage.ts";
 import { isCorruption, locationOf } from "./database.ts";
 import { openView } from "./database-view.ts";
 import { recordKey, type TableName, tableRange } from "./keys.ts";
-import { copyDatabase } from "./set-aside.ts";
+import { copyDatabase, copyFiles } from "./set-aside.ts";
 import { Storage } from "./storage.ts";
 import { refuseNewer } from "./upgrade.ts";
 
@@ -118,8 +118,7 @@ async function lossesIn(stateDirectory: string): Promise<readonly Loss[]> {
 async function inMendedCopy<T>(stateDirectory: string, use: (directory: string) => Promise<T>): Promise<T> {
   const copy = await mkdtemp(path.join(tmpdir(), "sockerless-mended-"));
   try {
-    const filter = (name: string): boolean => path.basename(name) !== "LOCK";
-    await cp(locationOf(stateDirectory), locationOf(copy), { recursive: true, filter });
+    await copyFiles(locationOf(stateDirectory), locationOf(copy));
     const mended = await Storage.open({ directory: copy });
     await mended.close();
     return await use(copy);
@@ -161,6 +160,7 @@ function lossInWords({ file, kind, offset }: Loss, repaired: boolean): Finding {
   const fault = {
     torn: `ends in half a record at byte ${offset}, as after a crash`,
     damaged: `is damaged at byte ${offset}`,
+    unreadable: `cannot be read at byte ${offset}`,
     missing: "is missing",
   }[kind];
   return {

@@ -7,12 +7,13 @@
  * process is torn, and so are the zeros that a file system leaves after a crash of the machine; every other mismatch is
  * damage.
  */
-import { readdir, readFile } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import path from "node:path";
 
 import { maskedCrc32c } from "../../common/crc32c.ts";
 import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { isNotYetDatabase } from "./database.ts";
+import { readLeft } from "./left-content.ts";
 import { damagedBlocks } from "./table-file.ts";
 
 const blockBytes = 32 * 1024;
@@ -29,15 +30,15 @@ const currentContent = /^(MANIFEST-\d+)\n$/;
 /** Data lost in a file of a database. */
 export interface Loss {
   readonly file: string;
-  /** The torn end after a crash; damaged content; a missing file. */
-  readonly kind: "torn" | "damaged" | "missing";
+  /** The torn end after a crash; damaged content; content that the disk does not read any more; a missing file. */
+  readonly kind: "torn" | "damaged" | "unreadable" | "missing";
   /** First byte that fails the check. */
   readonly offset: number;
 }
 
 /** Whether LevelDB cannot open the database as it is, or would read damaged data as records. */
 export function needsRepair({ file, kind }: Loss): boolean {
-  return kind !== "torn" && !file.endsWith(".log");
+  return kind === "unreadable" || (kind !== "torn" && !file.endsWith(".log"));
 }
 
 /**
@@ -69,25 +70,27 @@ async function lossOfCurrent(location: string, names: readonly string[]): Promis
   if (!names.includes(currentName)) {
     return [{ file: currentName, kind: "missing", offset: 0 }];
   }
-  const content = await readFile(path.join(location, currentName), "latin1");
-  const manifest = currentContent.exec(content)?.[1];
+  const { bytes, lostAt } = await readLeft(path.join(location, currentName));
+  const manifest = currentContent.exec(bytes.toString("latin1"))?.[1];
   if (manifest === undefined) {
-    return [{ file: currentName, kind: "damaged", offset: 0 }];
+    return [{ file: currentName, kind: lostAt === undefined ? "damaged" : "unreadable", offset: 0 }];
   }
   return names.includes(manifest) ? [] : [{ file: manifest, kind: "missing", offset: 0 }];
 }
 
 async function lossOf(location: string, file: string): Promise<Omit<Loss, "file"> | undefined> {
-  const read = (): Promise<Buffer> => readFile(path.join(location, file));
-  if (logName.test(file)) {
-    return lossIn(await read());
+  if (!logName.test(file) && !tableName.test(file)) {
+    return undefined;
   }
-  if (tableName.test(file)) {
-    const blocks = damagedBlocks(await read());
-    const offset = blocks === undefined ? 0 : blocks[0]?.offset;
-    return offset === undefined ? undefined : { kind: "damaged", offset };
-  }
-  return undefined;
+  const { bytes, lostAt } = await readLeft(path.join(location, file));
+  const loss = logName.test(file) ? lossIn(bytes) : lossInTable(bytes);
+  return lostAt === undefined ? loss : { kind: "unreadable", offset: loss?.offset ?? lostAt };
+}
+
+function lossInTable(table: Buffer): Omit<Loss, "file"> | undefined {
+  const blocks = damagedBlocks(table);
+  const offset = blocks === undefined ? 0 : blocks[0]?.offset;
+  return offset === undefined ? undefined : { kind: "damaged", offset };
 }
 
 /** The loss in a log; undefined if it is intact. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { afterEach, before, beforeEach, describe, it } from "node:test";
@@ -11,6 +11,7 @@ import { create } from "@bufbuild/protobuf";
 import { Random } from "../../../test/support/random.ts";
 import { ManualClock } from "../../common/manual-clock.ts";
 import { ContainerRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
+import { checkDatabase } from "./check.ts";
 import { findLosses } from "./damage.ts";
 import { openState, type State } from "./state.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
@@ -111,6 +112,28 @@ describe("a database that LevelDB cannot open, or misreads", () => {
       await cp(whole, directory, { recursive: true });
     }
   });
+
+  for (const [name, pattern] of [
+    ["a table", /\.ldb$/],
+    ["its log", /\.log$/],
+    ["its manifest", /^MANIFEST/],
+    ["CURRENT", /^CURRENT$/],
+  ] as const) {
+    it(`is made anew of the rest if the disk has lost ${name}`, async () => {
+      const file = await named(pattern);
+      await rm(file);
+      await symlink("/proc/self/mem", file); // The first page of this process cannot be read: EIO.
+      const lost = `db/${path.basename(file)} cannot be read at byte 0`;
+      const found = await checkDatabase(directory, false);
+      assert.deepEqual(
+        found.findings.map(({ what, fault }) => `${what} ${fault}`),
+        [lost],
+      );
+      const opened = await openDamaged(new RegExp(lost));
+      assert.ok(opened.containers.size >= (name === "a table" ? records / 2 : records));
+      assert.deepEqual(await findLosses(db), []);
+    });
+  }
 
   for (const [name, pattern, damage] of [
     ["a table's index is damaged", /\.ldb$/, (bytes: Buffer) => bytes.fill(0x55, bytes.length - 300)],

@@ -2,13 +2,14 @@
  * Rebuilds a database from the intact data in its files, if LevelDB cannot open it or would read damaged data as
  * records: its tables, its manifest, `CURRENT`. All files are copied first.
  */
-import { mkdir, mkdtemp, readFile, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import path from "node:path";
 
 import { ClassicLevel } from "classic-level";
 
 import { findLosses, type Loss, needsRepair, tableName } from "./damage.ts";
 import { locationOf, openError } from "./database.ts";
+import { readLeft } from "./left-content.ts";
 import { copyDatabase, setAsideIn } from "./set-aside.ts";
 import { damagedBlocks, hideBlocks } from "./table-file.ts";
 
@@ -22,12 +23,19 @@ export async function repairDatabase(stateDirectory: string, reported?: Loss): P
   const location = locationOf(stateDirectory);
   const lock = await lockDatabase(stateDirectory);
   try {
-    const losses = [...(await findLosses(location)), ...(reported === undefined ? [] : [reported])];
+    const lossesNow = async (): Promise<readonly Loss[]> => [
+      ...(await findLosses(location)),
+      ...(reported === undefined ? [] : [reported]),
+    ];
+    const losses = await lossesNow();
     if (!losses.some(needsRepair)) {
       return;
     }
     await copyDatabase(stateDirectory, losses);
-    for (const loss of losses) {
+    for (const { file } of losses.filter(({ kind }) => kind === "unreadable")) {
+      await renew(path.join(location, file));
+    }
+    for (const loss of await lossesNow()) {
       await hide(path.join(location, loss.file), loss);
     }
     await ClassicLevel.repair(location);
@@ -35,6 +43,13 @@ export async function repairDatabase(stateDirectory: string, reported?: Loss): P
   } finally {
     await lock.release();
   }
+}
+
+/** Replaces a file by what is left of it: what was lost is then damaged, and can be read. */
+async function renew(file: string): Promise<void> {
+  const { bytes } = await readLeft(file);
+  await writeFile(`${file}.left`, bytes, { mode: 0o600 });
+  await rename(`${file}.left`, file);
 }
 
 /** Hides damaged data from the repair, which does not verify checksums either. */

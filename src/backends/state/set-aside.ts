@@ -2,12 +2,13 @@
  * Copies of databases found damaged, at `set-aside/<time>` in the state directory, as LevelDB drops what fails its
  * checks. While there is a copy, nothing is deleted for being unknown to the state (docs/formats.md).
  */
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import path from "node:path";
 
 import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { damaged, locationOf } from "./database.ts";
 import type { Loss } from "./damage.ts";
+import { isLost, readLeft } from "./left-content.ts";
 
 const recordName = "losses.json";
 const recordVersion = 1;
@@ -39,10 +40,7 @@ export async function copyDatabase(stateDirectory: string, losses: readonly Loss
   await drop();
   try {
     await mkdir(begun, { recursive: true, mode: 0o700 });
-    await cp(locationOf(stateDirectory), path.join(begun, "db"), {
-      recursive: true,
-      filter: (name) => path.basename(name) !== "LOCK",
-    });
+    await copyFiles(locationOf(stateDirectory), path.join(begun, "db"));
     const record: SetAsideRecord = { version: recordVersion, losses };
     await writeFile(path.join(begun, recordName), JSON.stringify(record));
     await rename(begun, copy);
@@ -51,6 +49,23 @@ export async function copyDatabase(stateDirectory: string, losses: readonly Loss
     await drop();
     const files = losses.map(({ file }) => file).join(", ");
     throw damaged(stateDirectory, `${files}; no copy: ${messageOf(error)}`, error);
+  }
+}
+
+/** Copies the files of a database but its lock, with zeros in place of what the disk has lost. @throws Node's error */
+export async function copyFiles(from: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true, mode: 0o700 });
+  for (const entry of await readdir(from, { withFileTypes: true })) {
+    if (entry.isDirectory() || entry.name === "LOCK") {
+      continue;
+    }
+    const [file, copy] = [path.join(from, entry.name), path.join(to, entry.name)];
+    await copyFile(file, copy).catch(async (error: unknown) => {
+      if (!isLost(error)) {
+        throw error;
+      }
+      await writeFile(copy, (await readLeft(file)).bytes);
+    });
   }
 }
 

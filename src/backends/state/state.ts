@@ -170,6 +170,7 @@ function inWords({ file, kind, offset }: Loss): string {
   const words = {
     torn: "ends in half a record",
     damaged: `is damaged at byte ${offset}`,
+    unreadable: `cannot be read at byte ${offset}`,
     missing: "is missing",
   };
   return `db/${file} ${words[kind]}`;

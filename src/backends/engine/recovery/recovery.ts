@@ -292,19 +292,19 @@ async function recoverContainer(
   finishRestart(context, record);
 }
 
-/** The record of a running container, as that of its last start if the state is older, as after the restore of a backup. */
+/**
+ * The record as that of the last start, if the state is older, as after the restore of a backup. On this machine that holds
+ * for ended containers too: a number that has run is refused to their next start.
+ */
 async function asFound(
-  { logger, state }: EngineContext,
+  { driver, logger, state }: EngineContext,
   record: ContainerRecord,
   found: FoundWorkload | undefined,
 ): Promise<ContainerRecord> {
-  const run = found?.agent ?? found?.exit;
-  if (
-    found === undefined ||
-    run === undefined ||
-    !hasProcess(record) ||
-    found.generation <= record.generation
-  ) {
+  const isKnown = hasProcess(record)
+    ? (found?.agent ?? found?.exit) !== undefined
+    : driver.site.kind === "at-hand" && record.generation > 0n;
+  if (found === undefined || !isKnown || found.generation <= record.generation) {
     return record;
   }
   logger.warn({ container: record.id }, "a container was started again since the state knew it");

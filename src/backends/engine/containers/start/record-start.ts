@@ -92,8 +92,8 @@ export async function takeBack(
 }
 
 /**
- * Records a failed start, and releases its resources. If something that it needs is unreachable, the container keeps
- * its last exit and continues to be restarted.
+ * Records a failed start, and releases its resources. If something that it needs is unreachable, or its policy restarts it
+ * while the state directory's disk is full, the container keeps its last exit and continues to be restarted.
  *
  * @returns the error to answer
  */
@@ -107,7 +107,9 @@ export async function recordFailure(
   const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
   const startPhases = live.run.start?.phases.list ?? record.startPhases;
   const told = withFields(record, { startPhases });
-  const isMade = record.phase !== Phase.STARTING || !isErrorKind(reason, "unavailable");
+  const isFull = context.state.failure !== undefined && stateOf(record).status === ContainerStatus.RESTARTING;
+  const mayPass = isErrorKind(reason, "unavailable") || isFull;
+  const isMade = record.phase !== Phase.STARTING || !mayPass;
   const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
   const { error: message } = stateOf(failed);
   const recorded = context.state.commit((change) => change.containers.put(failed), "happened");
