@@ -109,7 +109,9 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s := &Server{
 		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting, held: held{limit: maxHeld, by: map[*connection]int{}}, calledListing: semaphore.NewWeighted(1), calledSessions: semaphore.NewWeighted(maxSessions), listings: listings{patience: maxUnread},
+		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting,
+		calledListing: semaphore.NewWeighted(1), calledSessions: semaphore.NewWeighted(maxSessions),
+		held: held{limit: maxHeld, by: map[*connection]int{}}, listings: listings{patience: maxUnread},
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
 	s.releaseKeys = throttle.After(5*time.Minute, func() {
