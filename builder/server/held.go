@@ -102,7 +102,7 @@ func (s *Server) boundSessions(server any, stream grpc.ServerStream, info *grpc.
 		return context.Cause(ctx)
 	}
 	defer s.calledSessions.Release(1)
-	return handle(server, stream)
+	return handle(server, &calledSession{ServerStream: stream})
 }
 
 // holding is what a connection's server counts.

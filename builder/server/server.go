@@ -269,7 +269,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "POST /grpc":
 		s.serveControl(w)
 	case "POST /session":
-		if err := s.sessions.HandleHTTPRequest(r.Context(), w, r); err != nil {
+		if err := s.sessions.HandleHTTPRequest(r.Context(), sessionWriter{w}, r); err != nil {
 			// No effect once the connection is hijacked.
 			w.Header().Set("Connection", "close")
 			writeError(w, http.StatusBadRequest, err.Error())
