@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
 )
 
 // maxCalls bounds a client's calls at a time.
 const maxCalls = 250
 
-// serveControl hands a client's connection to the gRPC server and waits for its end.
+// serveControl serves a client's connection until it ends.
 func (s *Server) serveControl(w http.ResponseWriter) {
 	conn, buffered, err := w.(http.Hijacker).Hijack()
 	if err != nil {
@@ -28,10 +31,14 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	}
 	s.clients.Add(1)
 	defer s.clients.Done()
-	client := &connection{Conn: conn, name: rand.Text(), reader: buffered.Reader, closed: make(chan struct{})}
-	if s.connections.hand(client) {
-		<-client.closed
-	}
+	client := &connection{Conn: conn, name: rand.Text(), reader: buffered.Reader, closed: make(chan struct{}), listing: semaphore.NewWeighted(1)}
+	s.held.enter(client)
+	defer s.held.leave(client)
+	defer context.AfterFunc(s.closing, func() { _ = client.Close() })()
+	server := grpc.NewServer(slices.Concat(s.options, holding{&s.held, client}.options())...)
+	defer server.Stop()
+	s.controller.Register(server)
+	_ = server.Serve(&listener{client: client}) // until the client has left
 }
 
 // connection is a connection of a BuildKit client with bytes already buffered after its request. Its calls have a
@@ -41,8 +48,10 @@ type connection struct {
 	// Names the client beside its sessions, whose names it chooses: nobody can guess this one.
 	name   string
 	reader *bufio.Reader
-	once   sync.Once
-	closed chan struct{}
+	// Gives its lists of the build cache turns.
+	listing *semaphore.Weighted
+	once    sync.Once
+	closed  chan struct{}
 }
 
 func (c *connection) Read(into []byte) (int, error) { return c.reader.Read(into) }
@@ -69,39 +78,20 @@ func connectionOf(ctx context.Context) *connection {
 	return nil
 }
 
-// connections is a listener of what another server has accepted.
-type connections struct {
-	handed chan net.Conn
-	once   sync.Once
-	closed chan struct{}
+// listener accepts a connection, and then waits for its end.
+type listener struct {
+	client     *connection
+	isAccepted bool
 }
 
-func newConnections() *connections {
-	return &connections{handed: make(chan net.Conn), closed: make(chan struct{})}
-}
-
-// hand reports whether the connection is accepted.
-func (c *connections) hand(conn net.Conn) bool {
-	select {
-	case c.handed <- conn:
-		return true
-	case <-c.closed:
-		return false
+func (l *listener) Accept() (net.Conn, error) {
+	if !l.isAccepted {
+		l.isAccepted = true
+		return l.client, nil
 	}
+	<-l.client.closed
+	return nil, net.ErrClosed
 }
 
-func (c *connections) Accept() (net.Conn, error) {
-	select {
-	case conn := <-c.handed:
-		return conn, nil
-	case <-c.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (c *connections) Close() error {
-	c.once.Do(func() { close(c.closed) })
-	return nil
-}
-
-func (c *connections) Addr() net.Addr { return &net.UnixAddr{Name: "handed", Net: "unix"} }
+func (l *listener) Close() error   { return nil }
+func (l *listener) Addr() net.Addr { return l.client.LocalAddr() }

@@ -5,8 +5,10 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -18,8 +20,9 @@ const maxListings = 8
 // listings are the lists of the history under way, the oldest first: each has all records in memory until its client has read
 // them. Of too many the oldest of the client that has most ends.
 type listings struct {
-	mu      sync.Mutex
-	running []*listing
+	patience time.Duration
+	mu       sync.Mutex
+	running  []*listing
 }
 
 // listing is the stream of a list, by the client's connection.
@@ -57,6 +60,22 @@ func (l *listings) remove(list *listing) {
 	l.running = slices.DeleteFunc(l.running, func(each *listing) bool { return each == list })
 }
 
+// boundUsage makes lists of the build cache one after the other, of which each has all records in memory, and one of a client
+// at a time.
+func (s *Server) boundUsage(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	by := connectionOf(ctx)
+	if info.FullMethod != controlapi.Control_DiskUsage_FullMethodName || by == nil {
+		return handle(ctx, request)
+	}
+	for _, turn := range []*semaphore.Weighted{by.listing, s.calledListing} {
+		if err := turn.Acquire(ctx, 1); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		defer turn.Release(1)
+	}
+	return handle(ctx, request)
+}
+
 // boundListings bounds the lists of the history. One build's record is small, and uncounted.
 func (s *Server) boundListings(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 	if info.FullMethod != controlapi.Control_ListenBuildHistory_FullMethodName {
@@ -77,6 +96,18 @@ func (l *listing) RecvMsg(into any) error {
 		l.all.enter(l)
 	}
 	return err
+}
+
+// maxUnread bounds how long a client may leave an event: BuildKit keeps all later ones for it, without a bound.
+const maxUnread = 10 * time.Second
+
+// SendMsg ends a list whose client does not read.
+func (l *listing) SendMsg(event any) error {
+	unread := time.AfterFunc(l.all.patience, func() {
+		l.end(status.Errorf(codes.ResourceExhausted, "an event of the history was not read for %s", l.all.patience))
+	})
+	defer unread.Stop()
+	return l.ServerStream.SendMsg(event)
 }
 
 func (l *listing) Context() context.Context { return followed{l.ctx, l} }

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/status"
 
 	"github.com/sockerless/sockerless/builder/worker"
@@ -68,6 +69,10 @@ var gatewayMethods = "/" + gatewaypb.LLBBridge_ServiceDesc.ServiceName + "/"
 // enterBuild begins a call that works on a build, with the names of sessions in its attributes, and returns a function that
 // ends it. Other calls are everybody's.
 func (s *Server) enterBuild(ctx context.Context, method string, request any) (func(), error) {
+	// What is sent is counted as it was marshalled.
+	if err := grpc.SetSendCompressor(ctx, encoding.Identity); err != nil {
+		return nil, err
+	}
 	var ref, session string
 	var attributes map[string]string
 	var imports int

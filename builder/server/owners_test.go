@@ -72,7 +72,7 @@ func served(t *testing.T, s *Server) (address string, connect func() *client.Cli
 	address = web.Listener.Addr().String()
 	return address, func() *client.Client {
 		t.Helper()
-		made, err := client.New(t.Context(), "",
+		made, err := client.New(t.Context(), "", client.WithGRPCDialOption(grpc.WithStaticStreamWindowSize(1<<16)), // what is not read stays unsent
 			client.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialer(address, "/grpc", http.Header{}) }),
 			client.WithSessionDialer(func(_ context.Context, _ string, headers map[string][]string) (net.Conn, error) {
 				return dialer(address, "/session", headers)

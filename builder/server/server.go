@@ -49,10 +49,13 @@ type Server struct {
 	// Prunes the cache to its size. Builds that end during one share one more.
 	keepToSize func()
 	sessions   *session.Manager
-	grpc       *grpc.Server
-	// Connections of BuildKit's clients.
-	connections *connections
-	scratch     string
+	// Options of each client's gRPC server, beside those that count what it holds.
+	options []grpc.ServerOption
+	held    held
+	scratch string
+	// Ends when the server closes.
+	closing context.Context
+	close   context.CancelFunc
 
 	mu sync.Mutex
 	// Number of running builds.
@@ -62,9 +65,12 @@ type Server struct {
 
 	uploads uploads
 	listing *semaphore.Weighted
-	memory  *memory
-	counts  *counts // nil: not counted
-	history history
+	// As listing, for BuildKit's clients.
+	calledListing  *semaphore.Weighted
+	calledSessions *semaphore.Weighted
+	memory         *memory
+	counts         *counts // nil: not counted
+	history        history
 	// Lists of the history.
 	listings listings
 
@@ -103,7 +109,9 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s := &Server{
 		worker: w, sessions: sessions, builds: map[*namedBuild]struct{}{},
-		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting, connections: newConnections(),
+		scratch: filepath.Join(directory, "scratch"), listing: semaphore.NewWeighted(1), memory: newMemory(memoryBytes), counts: counting,
+		calledListing: semaphore.NewWeighted(1), calledSessions: semaphore.NewWeighted(maxSessions),
+		held: held{limit: maxHeld, by: map[*connection]int{}}, listings: listings{patience: maxUnread},
 		history: history{historyDB, w.LeaseManager().WithNamespace(w.LeaseManager().Namespace() + "_history"), maxHistoryBytes},
 	}
 	s.releaseKeys = throttle.After(5*time.Minute, func() {
@@ -146,9 +154,11 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		return nil, err
 	}
 	s.controller, s.cache = controller, cache
-	s.grpc = grpc.NewServer(grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, grpcerrors.UnaryServerInterceptor), grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, s.boundListings, grpcerrors.StreamServerInterceptor))
-	controller.Register(s.grpc)
-	go func() { worker.Warn("serve BuildKit's clients", s.grpc.Serve(s.connections)) }()
+	s.options = []grpc.ServerOption{
+		grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, s.boundUsage, grpcerrors.UnaryServerInterceptor),
+		grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, s.boundListings, s.boundSessions, grpcerrors.StreamServerInterceptor),
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
 	return s, nil
 }
 
@@ -224,7 +234,8 @@ func (s *Server) pruneToSize() {
 
 // Close closes the connections of BuildKit's clients and the caches.
 func (s *Server) Close() error {
-	s.grpc.Stop()
+	s.close()
+	s.clients.Wait()
 	return s.controller.Close()
 }
 
@@ -258,7 +269,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "POST /grpc":
 		s.serveControl(w)
 	case "POST /session":
-		if err := s.sessions.HandleHTTPRequest(r.Context(), w, r); err != nil {
+		if err := s.sessions.HandleHTTPRequest(r.Context(), sessionWriter{w}, r); err != nil {
 			// No effect once the connection is hijacked.
 			w.Header().Set("Connection", "close")
 			writeError(w, http.StatusBadRequest, err.Error())

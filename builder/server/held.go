@@ -1,0 +1,177 @@
+package server
+
+import (
+	"context"
+	"sync"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/experimental"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/tap"
+)
+
+// maxHeld bounds what the calls of all BuildKit clients hold besides their builds: those under way, what has come of requests,
+// and answers that their clients have not read.
+const maxHeld = 256 << 20
+
+const (
+	// maxHeaders bounds a call's headers.
+	maxHeaders = 64 << 10
+	// streamWindow bounds what a call's client sends ahead of its handler, and connectionWindow ahead of the connection's reader.
+	streamWindow     = 256 << 10
+	connectionWindow = 1 << 20
+	// callBytes is what a call holds while it lasts.
+	callBytes = 32 << 10
+	// headerBytes is what a field of a call's headers holds besides its text.
+	headerBytes = 128
+)
+
+// heldBy lists calls that hold more: a session is a connection of its own, containerd reads content by the mebibyte, and each
+// event of the history is a goroutine for each list.
+var heldBy = map[string]int{
+	controlapi.Control_Session_FullMethodName:            128 << 10,
+	controlapi.Control_ListenBuildHistory_FullMethodName: 1 << 20,
+	"/containerd.services.content.v1.Content/Read":       1 << 20,
+}
+
+// held counts the bytes that clients hold. Of too many the connection that has most is closed.
+type held struct {
+	limit int
+
+	mu  sync.Mutex
+	by  map[*connection]int
+	sum int
+}
+
+// add counts bytes of a connection that is served.
+func (h *held) add(by *connection, bytes int) {
+	if surplus := h.count(by, bytes); surplus != nil {
+		_ = surplus.Close()
+	}
+}
+
+func (h *held) count(by *connection, bytes int) (surplus *connection) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, isServed := h.by[by]; !isServed {
+		return nil
+	}
+	h.by[by] += bytes
+	if h.sum += bytes; h.sum <= h.limit || bytes < 0 {
+		return nil
+	}
+	surplus = by
+	for each, bytes := range h.by {
+		if bytes > h.by[surplus] {
+			surplus = each
+		}
+	}
+	h.drop(surplus)
+	return surplus
+}
+
+func (h *held) enter(by *connection) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.by[by] = 0
+}
+
+func (h *held) leave(by *connection) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.drop(by)
+}
+
+func (h *held) drop(by *connection) {
+	h.sum -= h.by[by]
+	delete(h.by, by)
+}
+
+// maxSessions bounds the sessions within calls, some more than maxHeld lets be: those of a closed connection take a while to end.
+const maxSessions = 2048
+
+// boundSessions has a session wait for others' end.
+func (s *Server) boundSessions(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+	if info.FullMethod != controlapi.Control_Session_FullMethodName {
+		return handle(server, stream)
+	}
+	ctx := stream.Context()
+	if err := s.calledSessions.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	defer s.calledSessions.Release(1)
+	return handle(server, &calledSession{ServerStream: stream})
+}
+
+// holding is what a connection's server counts.
+type holding struct {
+	all *held
+	by  *connection
+}
+
+func (h holding) options() []grpc.ServerOption {
+	codec := encoding.GetCodecV2("proto")
+	return []grpc.ServerOption{
+		grpc.InTapHandle(h.call), grpc.MaxHeaderListSize(maxHeaders), grpc.ForceServerCodecV2(answers{codec, h}), experimental.BufferPool(h),
+		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connectionWindow),
+	}
+}
+
+// call counts a call until it ends.
+func (h holding) call(ctx context.Context, info *tap.Info) (context.Context, error) {
+	bytes := callBytes + heldBy[info.FullMethodName]
+	for name, values := range info.Header {
+		for _, value := range values {
+			bytes += headerBytes + len(name) + len(value)
+		}
+	}
+	h.all.add(h.by, bytes)
+	context.AfterFunc(ctx, func() { h.all.add(h.by, -bytes) })
+	return ctx, nil
+}
+
+// Get counts what comes of requests until they are read.
+func (h holding) Get(length int) *[]byte {
+	made := mem.DefaultBufferPool().Get(length)
+	h.all.add(h.by, cap(*made))
+	return made
+}
+
+// Put is called with what has been read.
+func (h holding) Put(read *[]byte) {
+	h.all.add(h.by, -cap(*read))
+	mem.DefaultBufferPool().Put(read)
+}
+
+// answers counts messages until they are sent.
+type answers struct {
+	encoding.CodecV2
+	holding
+}
+
+// Marshal counts a message.
+func (a answers) Marshal(message any) (mem.BufferSlice, error) {
+	data, err := a.CodecV2.Marshal(message)
+	if err != nil || mem.IsBelowBufferPoolingThreshold(data.Len()) {
+		return data, err
+	}
+	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	data.Free()
+	text := whole.ReadOnlyData()
+	a.all.add(a.by, len(text))
+	return mem.BufferSlice{mem.NewBuffer(&text, unsent{a.holding, whole})}, nil
+}
+
+// unsent is where a message goes once it is sent, or given up.
+type unsent struct {
+	holding
+	message mem.Buffer
+}
+
+// Put frees the message.
+func (u unsent) Put(*[]byte) {
+	u.all.add(u.by, -u.message.Len())
+	u.message.Free()
+}
