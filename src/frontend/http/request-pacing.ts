@@ -52,9 +52,9 @@ const pauseMs = 1_000;
 /**
  * Requests that begin in a turn of the event loop, of all connections: the first ones of each, those after a pause, and
  * further ones. Whoever asks without a pause, by however many connections, keeps a client that has just connected, or asks
- * now and then, waiting for some turns only.
+ * now and then, waiting for some turns only. First ones are the most, as each command of a CLI has a connection of its own.
  */
-const requestTurns = { first: new Turns(16), paused: new Turns(16), further: new Turns(16) } as const;
+const requestTurns = { first: new Turns(16), paused: new Turns(4), further: new Turns(4) } as const;
 
 /** The pacing of one connection. Created in the server's `connection` event, after Node's own listeners. */
 export class RequestPace {
