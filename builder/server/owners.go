@@ -69,7 +69,7 @@ var gatewayMethods = "/" + gatewaypb.LLBBridge_ServiceDesc.ServiceName + "/"
 // enterBuild begins a call that works on a build, with the names of sessions in its attributes, and returns a function that
 // ends it. Other calls are everybody's.
 func (s *Server) enterBuild(ctx context.Context, method string, request any) (func(), error) {
-	// What is sent is counted as it was marshalled.
+	// Answers are counted as they were marshalled.
 	if err := grpc.SetSendCompressor(ctx, encoding.Identity); err != nil {
 		return nil, err
 	}

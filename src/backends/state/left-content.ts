@@ -20,7 +20,7 @@ export function unlessLost(error: unknown): undefined {
   }
 }
 
-/** What a disk still has of a file. */
+/** The part of a file that a disk still has. */
 export interface LeftContent {
   /** With zeros in place of what is lost. */
   readonly bytes: Buffer;

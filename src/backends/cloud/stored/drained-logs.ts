@@ -45,7 +45,7 @@ interface Part {
   readonly file: string;
 }
 
-/** What was copied of a container's log. */
+/** The copied part of a container's log. */
 export interface DrainedLog {
   /** Reads it; may be called again. */
   readonly records: () => AsyncIterable<LogRecord>;

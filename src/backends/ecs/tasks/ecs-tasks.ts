@@ -40,7 +40,7 @@ export interface EcsTasksOptions {
   readonly place: string;
   /** Name of this instance: `sockerless/<hex>`. */
   readonly instance: string;
-  /** Where its tasks write their logs. */
+  /** CloudWatch's log group of its tasks. */
   readonly logGroup: string;
 }
 
