@@ -28,8 +28,15 @@ const perSecondMs = 100;
 
 /** The CPU time that is left to the filters of all clients: a thread that matches answers nobody. */
 export class MatchingTime {
+  readonly #nowMs: () => number;
   #leftMs = burstMs;
-  #atMs = performance.now();
+  #atMs: number;
+
+  /** @param nowMs milliseconds since some moment */
+  constructor(nowMs: () => number = () => performance.now()) {
+    this.#nowMs = nowMs;
+    this.#atMs = nowMs();
+  }
 
   /**
    * Runs a match.
@@ -40,7 +47,7 @@ export class MatchingTime {
     if (steps > mostSteps) {
       throw invalid("the regular expression takes too long");
     }
-    const nowMs = performance.now();
+    const nowMs = this.#nowMs();
     this.#leftMs = Math.min(burstMs, this.#leftMs + ((nowMs - this.#atMs) / 1_000) * perSecondMs);
     this.#atMs = nowMs;
     if (this.#leftMs < 0) {
