@@ -592,7 +592,10 @@ test("a body in an ordinary chunk waits for none of those in chunks of a byte, h
 });
 
 /** A connection in the middle of a chunked body, of which a fake of Node's parser counts what it is given. */
-function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly parsed: () => number } {
+function bodyUnderWay(
+  isDropped: boolean,
+  chunkBytes = 6,
+): { readonly socket: Socket; readonly parsed: () => number } {
   const parser = {
     onIncoming: (_: IncomingMessage): undefined => {
       const response = new ServerResponse(request);
@@ -609,7 +612,7 @@ function bodyUnderWay(isDropped: boolean): { readonly socket: Socket; readonly p
       return;
     }
     parsed += bytes.length;
-    for (let n = 0; n < bytes.length && !isDropped; n += 6) {
+    for (let n = 0; n < bytes.length && !isDropped; n += chunkBytes) {
       request.push(Buffer.from(" "));
     }
   });
@@ -627,6 +630,21 @@ test("of a body in chunks of a byte little is parsed in a turn of the event loop
     await until(() => parsed() === body.length || undefined);
     socket.destroy();
   }
+});
+
+test("bodies in large chunks are parsed in few turns, however many wait for one", async () => {
+  await nextTurn(); // One that no other test has parsed bodies in.
+  const bodies = Array.from({ length: 32 }, () => bodyUnderWay(false, 4096));
+  const whole = Buffer.alloc(15 * 4096);
+  for (const { socket } of bodies) {
+    socket.emit("data", whole);
+  }
+  let turns = 0;
+  for (; bodies.some(({ parsed }) => parsed() < whole.length); turns += 1) {
+    await nextTurn();
+  }
+  assert.ok(turns <= 5, `${turns} turns`);
+  bodies.map(({ socket }) => socket.destroy());
 });
 
 test("of a connection that was closed amid a body nothing more is parsed", async () => {

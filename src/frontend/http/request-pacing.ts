@@ -39,6 +39,9 @@ const longestTrailer = 1024 ** 2;
  */
 const bodyTurns = { ordinary: new Turns(500), fine: new Turns(500) } as const;
 
+/** Pieces after which a body lets others that wait go first: 64 KiB in large chunks have no more. */
+const piecesAtOnce = 32;
+
 /** Bytes that the pieces of an ordinary body have on average, at least, not counting the first few: a tar of small files has more. */
 const leastPiece = 128;
 const firstPieces = 8;
@@ -161,7 +164,7 @@ export class RequestPace {
       this.#socket.unshift(chunk);
       return;
     }
-    let isNext = true;
+    let taken = 0;
     for (let rest = chunk; rest.length > 0; rest = this.#rest) {
       if (this.#isOver) {
         this.#rest = Buffer.alloc(0); // Nobody would answer it.
@@ -179,7 +182,7 @@ export class RequestPace {
       }
       const isChunked = this.#isInBody() && this.#bodyLeft === undefined;
       const turns = isChunked ? bodyTurns[this.#grain()] : this.#turnsOfRequest();
-      if (turns?.isOver === true || (isChunked && !isNext && turns?.isAwaited === true)) {
+      if (turns?.isOver === true || (taken >= piecesAtOnce && turns?.isAwaited === true)) {
         this.#awaitTurn(rest, turns);
         return;
       }
@@ -204,7 +207,7 @@ export class RequestPace {
         this.#bodyBytes += slice.length;
         this.#bodyPieces += pieces;
         turns?.count(pieces);
-        isNext = false; // Others take their steps in between.
+        taken += pieces;
       }
       this.#forgetAnswered(); // Its body may end after its answer.
     }

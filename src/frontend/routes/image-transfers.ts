@@ -111,6 +111,7 @@ async function importImage(context: ReplyContext): Promise<void> {
   const image = imageToImport(context);
   const source = text(query, "fromSrc");
   if (source !== "-") {
+    request.resume(); // As of a pull.
     await answerImport(
       context,
       services.backend.images.importImageFromUrl({ image, url: source }, { signal }),

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { HandlerContext } from "@connectrpc/connect";
 
 import { toConnectError } from "../../common/connect-error.ts";
 import { notFound, unauthorized } from "../../common/errors.ts";
@@ -15,7 +16,9 @@ import {
 } from "../../gen/sockerless/backend/v1/image_pb.ts";
 import { SystemService } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
+import { RawClient } from "../../../test/support/raw-client.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
+import { until } from "../../../test/support/until.ts";
 
 type PullMessages = AsyncGenerator<MessageInitShape<typeof PullImageResponseSchema>>;
 type ImportMessages = AsyncGenerator<MessageInitShape<typeof ImportImageFromUrlResponseSchema>>;
@@ -255,6 +258,31 @@ test("an import of a URL is told as dockerd does; before its first line a failur
   assert.equal(cut.status, 200);
   assert.deepEqual(linesOf(cut.text).at(-1), { errorDetail: { message: "no" }, error: "no" });
 });
+
+for (const target of ["create?fromSrc=host/a.tar", "create?fromImage=a", "a/push"]) {
+  test(`a client that leaves behind a body that images/${target} does not read is noticed`, async (t) => {
+    let left = false;
+    const messages = async function* (_: unknown, { signal }: HandlerContext): AsyncGenerator<object> {
+      yield { message: { case: "progress", value: { status: "begun" } } };
+      await new Promise((resolve) => signal.addEventListener("abort", resolve));
+      left = true;
+    };
+    const api = await serveApi(t, (router) =>
+      router.service(ImageService, {
+        importImageFromUrl: messages,
+        pullImage: messages,
+        pushImage: messages,
+      }),
+    );
+    const client = new RawClient(api.socket);
+    client.send(`POST /images/${target} HTTP/1.1\r\nHost: d\r\nContent-Length: 10000000\r\n\r\n`);
+    client.send(Buffer.alloc(1024 ** 2));
+    await client.answered();
+    await until(() => client.socket.writableLength === 0 || undefined);
+    client.close();
+    await until(() => left || undefined);
+  });
+}
 
 test("an import of the body goes through a backend that names no other place, and names the image", async (t) => {
   let open: ImportOpen | undefined;

@@ -152,12 +152,14 @@ class Asking {
     if (asked === undefined) {
       return "unknown";
     }
+    let isFree = !relay.has(caller);
     try {
-      if (!relay.has(caller)) {
+      if (isFree) {
         return "unknown"; // It has left while it waited.
       }
       const scope = AbortSignal.any([this.#signal, asked.signal]);
       const pin = await prove(this.#options, caller, this.#place, scope, limitMs);
+      isFree = true;
       logger.debug(about, "an agent that called has proven itself");
       return { address, pin };
     } catch (error) {
@@ -182,7 +184,7 @@ class Asking {
       }
       return "unknown";
     } finally {
-      this.#turns.end(asked);
+      this.#turns.end(asked, isFree);
     }
   }
 }

@@ -1,6 +1,7 @@
 /** Turns of keys that prove themselves: each begins with a TLS handshake of this thread, as dear as a stranger makes it. */
 import { Allowance } from "../../../common/allowance.ts";
 import { unavailable } from "../../../common/errors.ts";
+import { remember } from "../../../common/forget-oldest.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 
 /** Proofs that begin at once, and the milliseconds after which one more does. */
@@ -16,17 +17,23 @@ interface Waiting {
   readonly answer: (isNext: boolean) => void;
 }
 
-/** The turns of all containers' keys. Of too many those give way that came first: in a flood these are the flood's own. */
+/**
+ * The turns of all containers' keys. Of too many the oldest of the container with most gives way: in a flood it is the
+ * flood's own.
+ */
 export class ProofTurns {
   readonly #allowance = new Allowance(mostAtOnce, refillMs);
   /** By their controllers, with their containers. */
   readonly #underWay = new Map<AbortController, string>();
   /** The longest waiting first. */
   readonly #waiting = new Set<Waiting>();
+  /** The number of the last turn of each container that had one lately. */
+  readonly #lastTurns = new Map<string, number>();
+  #turns = 0;
   #timer: NodeJS.Timeout | undefined;
 
   /**
-   * Waits for a turn. Next is the key that came last, of the container with the fewest proofs under way.
+   * Waits for a turn. Next is the key that came last, of the container whose last turn was longest ago.
    *
    * @returns a controller that aborts once the proof gives way to others, to be given to {@link end}; undefined if it has
    *   given way before its turn
@@ -45,17 +52,20 @@ export class ProofTurns {
     return proof;
   }
 
-  /** Ends a proof. */
-  end(proof: AbortController): void {
+  /** Ends a proof. @param isFree another begins in its place: it has succeeded, or no handshake was begun */
+  end(proof: AbortController, isFree = false): void {
     this.#underWay.delete(proof);
+    if (isFree) {
+      this.#allowance.giveBack();
+      this.#serve();
+    }
   }
 
-  /** Drops the oldest proof of the container that has most. */
+  /** Drops a proof. Containers with one each keep theirs: they are as many genuine agents. */
   #dropOldest(): void {
-    const counts = this.#counts();
-    const most = Math.max(...counts.values());
-    const [oldest] = [...this.#underWay].find(([, containerId]) => counts.get(containerId) === most) ?? [];
-    if (oldest !== undefined) {
+    const { containerId: fullest, count } = fullestOf(this.#underWay.values());
+    const [oldest] = [...this.#underWay].find(([, containerId]) => containerId === fullest) ?? [];
+    if (oldest !== undefined && count > 1) {
       this.end(oldest);
       oldest.abort(unavailable("many others have called since"));
     }
@@ -69,9 +79,10 @@ export class ProofTurns {
       reject(signal.reason);
     });
     this.#waiting.add(waiting);
-    const [oldest] = this.#waiting;
-    if (this.#waiting.size > mostWaiting && oldest !== undefined) {
-      this.#answer(oldest, false);
+    if (this.#waiting.size > mostWaiting) {
+      const all = [...this.#waiting];
+      const { containerId: fullest } = fullestOf(all.map((each) => each.containerId));
+      this.#answer(all.find((each) => each.containerId === fullest) ?? waiting, false);
     }
     this.#serve();
     return await promise;
@@ -93,23 +104,28 @@ export class ProofTurns {
   }
 
   #next(): Waiting | undefined {
-    const counts = this.#counts();
-    const countOf = ({ containerId }: Waiting): number => counts.get(containerId) ?? 0;
-    const fewest = Math.min(...[...this.#waiting].map(countOf));
-    return [...this.#waiting].findLast((each) => countOf(each) === fewest);
-  }
-
-  /** The numbers of proofs under way, by container. */
-  #counts(): ReadonlyMap<string, number> {
-    const counts = new Map<string, number>();
-    for (const containerId of this.#underWay.values()) {
-      counts.set(containerId, (counts.get(containerId) ?? 0) + 1);
-    }
-    return counts;
+    const lastOf = ({ containerId }: Waiting): number => this.#lastTurns.get(containerId) ?? 0;
+    const first = Math.min(...[...this.#waiting].map(lastOf));
+    return [...this.#waiting].findLast((each) => lastOf(each) === first);
   }
 
   #answer(waiting: Waiting, isNext: boolean): void {
     this.#waiting.delete(waiting);
+    if (isNext) {
+      remember(this.#lastTurns, waiting.containerId, ++this.#turns, mostWaiting);
+    }
     waiting.answer(isNext);
   }
+}
+
+/** The container that is named most often, and how often. */
+function fullestOf(containerIds: Iterable<string>): { readonly containerId: string; readonly count: number } {
+  const counts = new Map<string, number>();
+  let fullest = { containerId: "", count: 0 };
+  for (const containerId of containerIds) {
+    const count = (counts.get(containerId) ?? 0) + 1;
+    counts.set(containerId, count);
+    fullest = count > fullest.count ? { containerId, count } : fullest;
+  }
+  return fullest;
 }
