@@ -132,17 +132,17 @@ func (h holding) call(ctx context.Context, info *tap.Info) (context.Context, err
 	return ctx, nil
 }
 
-// Get counts what comes of requests until they are read.
+// Get counts what comes of requests.
 func (h holding) Get(length int) *[]byte {
 	made := mem.DefaultBufferPool().Get(length)
 	h.all.add(h.by, cap(*made))
 	return made
 }
 
-// Put is called with what has been read.
-func (h holding) Put(read *[]byte) {
-	h.all.add(h.by, -cap(*read))
-	mem.DefaultBufferPool().Put(read)
+// Put is called with what has been read, sent, or given up.
+func (h holding) Put(done *[]byte) {
+	h.all.add(h.by, -cap(*done))
+	mem.DefaultBufferPool().Put(done)
 }
 
 // answers counts messages until they are sent.
@@ -157,21 +157,8 @@ func (a answers) Marshal(message any) (mem.BufferSlice, error) {
 	if err != nil || mem.IsBelowBufferPoolingThreshold(data.Len()) {
 		return data, err
 	}
-	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	text := data.Materialize() // without the rest of a pool's buffer, which is up to a mebibyte
 	data.Free()
-	text := whole.ReadOnlyData()
-	a.all.add(a.by, len(text))
-	return mem.BufferSlice{mem.NewBuffer(&text, unsent{a.holding, whole})}, nil
-}
-
-// unsent is where a message goes once it is sent, or given up.
-type unsent struct {
-	holding
-	message mem.Buffer
-}
-
-// Put frees the message.
-func (u unsent) Put(*[]byte) {
-	u.all.add(u.by, -u.message.Len())
-	u.message.Free()
+	a.all.add(a.by, cap(text))
+	return mem.BufferSlice{mem.NewBuffer(&text, a.holding)}, nil
 }
