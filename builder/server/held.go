@@ -24,7 +24,7 @@ const (
 	connectionWindow = 1 << 20
 	// callBytes is what a call holds while it lasts.
 	callBytes = 32 << 10
-	// headerBytes is what a field of a call's headers holds besides its text.
+	// headerBytes is what a field of a call's headers, or a piece of a message, holds besides its text.
 	headerBytes = 128
 )
 

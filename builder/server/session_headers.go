@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"net"
 	"net/http"
@@ -24,53 +23,28 @@ const (
 
 // answerHeaders reads the headers of the frames that a session sends.
 type answerHeaders struct {
-	// Header of the frame, and bytes of the frame still to come.
-	header []byte
-	rest   int
+	frames
 	// Frames with fields of the same answer so far.
 	block  bytes.Buffer
 	framer *http2.Framer
 }
 
-// take fails once an answer's headers are too large.
-func (h *answerHeaders) take(data []byte) error {
-	for len(data) > 0 {
-		if len(h.header) < frameHeader {
-			taken := min(frameHeader-len(h.header), len(data))
-			h.header, data = append(h.header, data[:taken]...), data[taken:]
-			if len(h.header) < frameHeader {
-				return nil
-			}
-			h.rest = int(binary.BigEndian.Uint32(h.header) >> 8)
-			if h.isOfBlock() {
-				h.block.Write(h.header)
-			}
-		}
-		taken := min(h.rest, len(data))
-		if h.isOfBlock() {
-			h.block.Write(data[:taken])
-			if limit := h.limit(); h.block.Len() > limit {
-				return tooLarge(limit)
-			}
-		}
-		h.rest, data = h.rest-taken, data[taken:]
-		if h.rest == 0 {
-			if h.isOfBlock() && http2.Flags(h.header[4]).Has(http2.FlagHeadersEndHeaders) {
-				if err := h.decode(); err != nil {
-					return err
-				}
-			}
-			h.header = h.header[:0]
-		}
+// part fails once an answer's headers are too large.
+func (h *answerHeaders) part(part []byte, isFirst bool) error {
+	if kind := h.kind(); kind != http2.FrameHeaders && kind != http2.FrameContinuation {
+		return nil
 	}
-	return nil
-}
-
-const frameHeader = 9
-
-func (h *answerHeaders) isOfBlock() bool {
-	kind := http2.FrameType(h.header[3])
-	return kind == http2.FrameHeaders || kind == http2.FrameContinuation
+	if isFirst {
+		h.block.Write(h.header)
+	}
+	h.block.Write(part)
+	if limit := h.limit(); h.block.Len() > limit {
+		return tooLarge(limit)
+	}
+	if h.rest > 0 || !h.has(http2.FlagHeadersEndHeaders) {
+		return nil
+	}
+	return h.decode()
 }
 
 func (h *answerHeaders) limit() int {
@@ -119,7 +93,7 @@ type sessionConn struct {
 
 func (c *sessionConn) Read(into []byte) (int, error) {
 	n, err := c.Conn.Read(into)
-	if err := c.headers.take(into[:n]); err != nil {
+	if err := c.headers.take(into[:n], c.headers.part); err != nil {
 		return 0, err
 	}
 	return n, err
@@ -136,5 +110,5 @@ func (s *calledSession) RecvMsg(into any) error {
 	if err := s.ServerStream.RecvMsg(into); err != nil {
 		return err
 	}
-	return s.headers.take(into.(*controlapi.BytesMessage).Data)
+	return s.headers.take(into.(*controlapi.BytesMessage).Data, s.headers.part)
 }

@@ -100,7 +100,7 @@ func TestHeadersOfASessionAreReadHoweverTheyAreCut(t *testing.T) {
 			var headers answerHeaders
 			var err error
 			for at := 0; at < len(of.text) && err == nil; at += length {
-				err = headers.take([]byte(of.text[at:min(at+length, len(of.text))]))
+				err = headers.take([]byte(of.text[at:min(at+length, len(of.text))]), headers.part)
 			}
 			assert.Equal(t, err == nil, of.want, "%s: %v", name, err)
 		}
