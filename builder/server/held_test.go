@@ -163,8 +163,8 @@ func TestAFollowerOfTheHistoryThatDoesNotReadIsCut(t *testing.T) {
 		})
 		assert.Check(t, err != nil, "an unknown frontend has built")
 	}
-	time.Sleep(2 * s.listings.patience)
 	for {
+		time.Sleep(2 * s.listings.patience)
 		if _, err := events.Recv(); err != nil {
 			assert.Check(t, is.ErrorContains(err, "was not read"))
 			return
