@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/util/bklog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/experimental"
@@ -48,6 +49,7 @@ type held struct {
 // add counts bytes of a connection that is served.
 func (h *held) add(by *connection, bytes int) {
 	if surplus := h.count(by, bytes); surplus != nil {
+		bklog.L.Warnf("a connection of a BuildKit client is closed: clients hold more than %d bytes, and it holds most", h.limit)
 		_ = surplus.Close()
 	}
 }
