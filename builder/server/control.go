@@ -35,7 +35,9 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	s.held.enter(client)
 	defer s.held.leave(client)
 	defer context.AfterFunc(s.closing, func() { _ = client.Close() })()
-	server := grpc.NewServer(slices.Concat(s.options, holding{&s.held, client}.options())...)
+	counting := holding{&s.held, client}
+	client.pieces = newPieces(counting)
+	server := grpc.NewServer(slices.Concat(s.options, counting.options())...)
 	defer server.Stop()
 	s.controller.Register(server)
 	_ = server.Serve(&listener{client: client}) // until the client has left
@@ -48,13 +50,20 @@ type connection struct {
 	// Names the client beside its sessions, whose names it chooses: nobody can guess this one.
 	name   string
 	reader *bufio.Reader
+	pieces *pieces
 	// Gives its lists of the build cache turns.
 	listing *semaphore.Weighted
 	once    sync.Once
 	closed  chan struct{}
 }
 
-func (c *connection) Read(into []byte) (int, error) { return c.reader.Read(into) }
+func (c *connection) Read(into []byte) (int, error) {
+	n, err := c.reader.Read(into)
+	if refused := c.pieces.take(into[:n], c.pieces.part); refused != nil {
+		return 0, refused
+	}
+	return n, err
+}
 
 func (c *connection) Close() error {
 	c.once.Do(func() { close(c.closed) })

@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
+	"github.com/moby/buildkit/util/bklog"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/experimental"
@@ -24,7 +25,7 @@ const (
 	connectionWindow = 1 << 20
 	// callBytes is what a call holds while it lasts.
 	callBytes = 32 << 10
-	// headerBytes is what a field of a call's headers holds besides its text.
+	// headerBytes is what a field of a call's headers, or a piece of a message, holds besides its text.
 	headerBytes = 128
 )
 
@@ -48,6 +49,7 @@ type held struct {
 // add counts bytes of a connection that is served.
 func (h *held) add(by *connection, bytes int) {
 	if surplus := h.count(by, bytes); surplus != nil {
+		bklog.L.Warnf("a connection of a BuildKit client is closed: clients hold more than %d bytes, and it holds most", h.limit)
 		_ = surplus.Close()
 	}
 }
@@ -132,17 +134,17 @@ func (h holding) call(ctx context.Context, info *tap.Info) (context.Context, err
 	return ctx, nil
 }
 
-// Get counts what comes of requests until they are read.
+// Get counts what comes of requests.
 func (h holding) Get(length int) *[]byte {
 	made := mem.DefaultBufferPool().Get(length)
 	h.all.add(h.by, cap(*made))
 	return made
 }
 
-// Put is called with what has been read.
-func (h holding) Put(read *[]byte) {
-	h.all.add(h.by, -cap(*read))
-	mem.DefaultBufferPool().Put(read)
+// Put is called with what has been read, sent, or given up.
+func (h holding) Put(done *[]byte) {
+	h.all.add(h.by, -cap(*done))
+	mem.DefaultBufferPool().Put(done)
 }
 
 // answers counts messages until they are sent.
@@ -157,21 +159,8 @@ func (a answers) Marshal(message any) (mem.BufferSlice, error) {
 	if err != nil || mem.IsBelowBufferPoolingThreshold(data.Len()) {
 		return data, err
 	}
-	whole := data.MaterializeToBuffer(mem.DefaultBufferPool())
+	text := data.Materialize() // without the rest of a pool's buffer, which is up to a mebibyte
 	data.Free()
-	text := whole.ReadOnlyData()
-	a.all.add(a.by, len(text))
-	return mem.BufferSlice{mem.NewBuffer(&text, unsent{a.holding, whole})}, nil
-}
-
-// unsent is where a message goes once it is sent, or given up.
-type unsent struct {
-	holding
-	message mem.Buffer
-}
-
-// Put frees the message.
-func (u unsent) Put(*[]byte) {
-	u.all.add(u.by, -u.message.Len())
-	u.message.Free()
+	a.all.add(a.by, cap(text))
+	return mem.BufferSlice{mem.NewBuffer(&text, a.holding)}, nil
 }

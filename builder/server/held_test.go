@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/metadata"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
@@ -123,6 +124,20 @@ func TestWhatHasEndedIsNotCounted(t *testing.T) {
 	}, poll.WithTimeout(10*time.Second))
 }
 
+func TestAMessageHoldsWhatIsCounted(t *testing.T) {
+	client := &connection{}
+	all := &held{limit: maxHeld, by: map[*connection]int{client: 0}}
+	for _, length := range []int{10, 1500, 40_000, 2 << 20} {
+		made, err := answers{encoding.GetCodecV2("proto"), holding{all, client}}.Marshal(&controlapi.BytesMessage{Data: make([]byte, length)})
+		assert.NilError(t, err)
+		if text := made.Materialize(); length > 1024 {
+			assert.Check(t, cap(made[0].ReadOnlyData()) <= all.sum && all.sum < 2*len(text), "%d bytes are counted as %d", len(text), all.sum)
+		}
+		made.Free()
+		assert.Equal(t, all.sum, 0)
+	}
+}
+
 func TestHeadersOfACallAreBounded(t *testing.T) {
 	s, _ := running(t)
 	_, connect := served(t, s)
@@ -148,8 +163,8 @@ func TestAFollowerOfTheHistoryThatDoesNotReadIsCut(t *testing.T) {
 		})
 		assert.Check(t, err != nil, "an unknown frontend has built")
 	}
-	time.Sleep(2 * s.listings.patience)
 	for {
+		time.Sleep(2 * s.listings.patience)
 		if _, err := events.Recv(); err != nil {
 			assert.Check(t, is.ErrorContains(err, "was not read"))
 			return

@@ -2,53 +2,79 @@ package server
 
 import (
 	"bufio"
-	"encoding/binary"
+	"bytes"
 	"fmt"
 	"net"
 	"net/http"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"google.golang.org/grpc"
 )
 
-// maxBlock bounds the headers, and trailers, of an answer from a client's session: gRPC keeps 16 MiB of fields, some three
-// times as much in memory, of each call, as those that ask whether the session is alive.
-const maxBlock = 16 << 10
+const (
+	// maxAnswerHeaders bounds the headers of an answer from a client's session, as fields: gRPC keeps 16 MiB, some three times as much
+	// in memory, of each call, as those that ask whether the session is alive.
+	maxAnswerHeaders = 16 << 10
+	// maxTrailers bounds those that end a call. Of an error they have the stacks, each with the arguments of the client's command.
+	maxTrailers = 256 << 10
+)
 
-// headerBlocks reads the headers of the frames that a session sends.
-type headerBlocks struct {
-	header []byte
-	// Bytes until the next frame, and of the block of headers so far.
-	skip, block int
+// answerHeaders reads the headers of the frames that a session sends.
+type answerHeaders struct {
+	frames
+	// Frames with fields of the same answer so far.
+	block  bytes.Buffer
+	framer *http2.Framer
 }
 
-// take fails once a block is too large.
-func (b *headerBlocks) take(bytes []byte) error {
-	for len(bytes) > 0 {
-		if b.skip > 0 {
-			skipped := min(b.skip, len(bytes))
-			b.skip, bytes = b.skip-skipped, bytes[skipped:]
-			continue
-		}
-		taken := min(9-len(b.header), len(bytes))
-		b.header, bytes = append(b.header, bytes[:taken]...), bytes[taken:]
-		if len(b.header) < 9 {
-			continue
-		}
-		b.skip = int(binary.BigEndian.Uint32(b.header) >> 8)
-		switch http2.FrameType(b.header[3]) {
-		case http2.FrameHeaders:
-			b.block = b.skip
-		case http2.FrameContinuation:
-			b.block += b.skip
-		}
-		b.header = b.header[:0]
-		if b.block > maxBlock {
-			return fmt.Errorf("the session's headers have more than %d bytes", maxBlock)
-		}
+// part fails once an answer's headers are too large.
+func (h *answerHeaders) part(part []byte, isFirst bool) error {
+	if kind := h.kind(); kind != http2.FrameHeaders && kind != http2.FrameContinuation {
+		return nil
+	}
+	if isFirst {
+		h.block.Write(h.header)
+	}
+	h.block.Write(part)
+	if limit := h.limit(); h.block.Len() > limit {
+		return tooLarge(limit)
+	}
+	if h.rest > 0 || !h.has(http2.FlagHeadersEndHeaders) {
+		return nil
+	}
+	return h.decode()
+}
+
+func (h *answerHeaders) limit() int {
+	if http2.Flags(h.block.Bytes()[4]).Has(http2.FlagHeadersEndStream) {
+		return maxTrailers
+	}
+	return maxAnswerHeaders
+}
+
+// decode measures the fields: a byte may stand for an earlier one of 4 KiB.
+func (h *answerHeaders) decode() error {
+	if h.framer == nil {
+		h.framer = http2.NewFramer(nil, &h.block)
+		h.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	}
+	limit := h.limit()
+	h.framer.MaxHeaderListSize = uint32(limit)
+	frame, err := h.framer.ReadFrame()
+	h.block = bytes.Buffer{}
+	if _, isOfCall := err.(http2.StreamError); err != nil && !isOfCall {
+		return fmt.Errorf("the session's headers: %w", err)
+	}
+	if fields, ok := frame.(*http2.MetaHeadersFrame); ok && fields.Truncated {
+		return tooLarge(limit)
 	}
 	return nil
+}
+
+func tooLarge(limit int) error {
+	return fmt.Errorf("the session's headers have more than %d bytes", limit)
 }
 
 // sessionWriter hijacks a session's connection, with bounded headers.
@@ -62,13 +88,13 @@ func (w sessionWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 type sessionConn struct {
 	net.Conn
-	blocks headerBlocks
+	headers answerHeaders
 }
 
 func (c *sessionConn) Read(into []byte) (int, error) {
 	n, err := c.Conn.Read(into)
-	if tooLarge := c.blocks.take(into[:n]); tooLarge != nil {
-		return 0, tooLarge
+	if err := c.headers.take(into[:n], c.headers.part); err != nil {
+		return 0, err
 	}
 	return n, err
 }
@@ -76,7 +102,7 @@ func (c *sessionConn) Read(into []byte) (int, error) {
 // calledSession is a session within a call, with bounded headers.
 type calledSession struct {
 	grpc.ServerStream
-	blocks headerBlocks
+	headers answerHeaders
 }
 
 // RecvMsg bounds what is read.
@@ -84,5 +110,5 @@ func (s *calledSession) RecvMsg(into any) error {
 	if err := s.ServerStream.RecvMsg(into); err != nil {
 		return err
 	}
-	return s.blocks.take(into.(*controlapi.BytesMessage).Data)
+	return s.headers.take(into.(*controlapi.BytesMessage).Data, s.headers.part)
 }

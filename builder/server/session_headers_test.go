@@ -2,15 +2,24 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/pkg/errors"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // block is a block of headers.
@@ -48,9 +57,9 @@ func TestASessionThatAnswersWithLongHeadersEnds(t *testing.T) {
 				t.Fatal("it is asked again")
 			}
 			id := frame.Header().StreamID
-			long := block(t, ":status", "200", "content-type", "application/grpc", "long", strings.Repeat("~", maxBlock))
-			assert.NilError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: long[:maxBlock]}))
-			assert.NilError(t, frames.WriteContinuation(id, true, long[maxBlock:]))
+			long := block(t, ":status", "200", "content-type", "application/grpc", "long", strings.Repeat("~", maxAnswerHeaders))
+			assert.NilError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: long[:maxAnswerHeaders]}))
+			assert.NilError(t, frames.WriteContinuation(id, true, long[maxAnswerHeaders:]))
 			assert.NilError(t, frames.WriteData(id, false, []byte{0, 0, 0, 0, 2, 8, 1})) // it is alive
 			assert.NilError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: block(t, "grpc-status", "0"), EndStream: true, EndHeaders: true}))
 		}
@@ -58,21 +67,62 @@ func TestASessionThatAnswersWithLongHeadersEnds(t *testing.T) {
 }
 
 func TestHeadersOfASessionAreReadHoweverTheyAreCut(t *testing.T) {
-	frame := func(kind http2.FrameType, length int) string {
-		return string([]byte{0, byte(length >> 8), byte(length), byte(kind), 0, 0, 0, 0, 1}) + strings.Repeat("x", length)
+	frames := func(flags http2.Flags, fields []byte) string {
+		var made bytes.Buffer
+		framer := http2.NewFramer(&made, nil)
+		half := len(fields) / 2
+		assert.NilError(t, framer.WriteRawFrame(http2.FrameHeaders, flags, 1, fields[:half]))
+		assert.NilError(t, framer.WriteContinuation(1, false, fields[half:]))
+		assert.NilError(t, framer.WriteContinuation(1, true, nil))
+		assert.NilError(t, framer.WriteData(1, false, make([]byte, maxAnswerHeaders)))
+		return made.String()
 	}
-	half := maxBlock / 2
-	for want, text := range map[bool]string{
-		true:  frame(http2.FrameHeaders, half) + frame(http2.FrameContinuation, half) + frame(http2.FrameData, maxBlock) + frame(http2.FrameHeaders, half),
-		false: frame(http2.FrameHeaders, half) + frame(http2.FrameContinuation, half) + frame(http2.FrameContinuation, 1),
+	fields := func(length int) []byte {
+		return block(t, ":status", "200", "text", strings.Repeat("~", length))
+	}
+	var repeated bytes.Buffer
+	encoder := hpack.NewEncoder(&repeated)
+	for range 10 {
+		assert.NilError(t, encoder.WriteField(hpack.HeaderField{Name: "text-bin", Value: strings.Repeat("A", 4000)}))
+	}
+	for name, of := range map[string]struct {
+		text string
+		want bool
+	}{
+		"short":              {frames(0, fields(1000)), true},
+		"two of a call":      {frames(0, fields(1000)) + frames(0, fields(1000)), true},
+		"long":               {frames(0, fields(maxAnswerHeaders)), false},
+		"long at the end":    {frames(http2.FlagHeadersEndStream, fields(maxAnswerHeaders)), true},
+		"longer at the end":  {frames(http2.FlagHeadersEndStream, fields(maxTrailers)), false},
+		"one, by references": {frames(0, repeated.Bytes()), false},
 	} {
-		for _, length := range []int{1, 5, 9, 10, 4096, len(text)} {
-			var blocks headerBlocks
+		for _, length := range []int{1, 5, 9, 10, 4096, len(of.text)} {
+			var headers answerHeaders
 			var err error
-			for at := 0; at < len(text) && err == nil; at += length {
-				err = blocks.take([]byte(text[at:min(at+length, len(text))]))
+			for at := 0; at < len(of.text) && err == nil; at += length {
+				err = headers.take([]byte(of.text[at:min(at+length, len(of.text))]), headers.part)
 			}
-			assert.Equal(t, err == nil, want)
+			assert.Equal(t, err == nil, of.want, "%s: %v", name, err)
 		}
 	}
+}
+
+// noSecrets fails to read secrets.
+type noSecrets struct{}
+
+func (noSecrets) GetSecret(context.Context, string) ([]byte, error) {
+	return nil, errors.New("no secrets today")
+}
+
+func TestAnErrorOfASessionIsToldHoweverLongItsCommandIs(t *testing.T) {
+	s, _ := running(t)
+	_, connect := served(t, s)
+	arguments := os.Args
+	defer func() { os.Args = arguments }()
+	os.Args = append(slices.Clone(arguments), "--build-arg", strings.Repeat("x", 20_000))
+	definition, err := llb.HTTP("http://127.0.0.1:1/file", llb.AuthHeaderSecret("secret")).Marshal(t.Context())
+	assert.NilError(t, err)
+	attached := []session.Attachable{secretsprovider.NewSecretProvider(noSecrets{})}
+	_, err = connect().Solve(t.Context(), definition, client.SolveOpt{Session: attached}, nil)
+	assert.Check(t, is.ErrorContains(err, "no secrets today"))
 }
