@@ -469,6 +469,10 @@ describe("containers without an agent", () => {
       const failure = "the log of 2 runs is missing";
       assert.deepEqual(await toldOf(ended), { text: "one\n", failure });
       assert.deepEqual(await toldOf(ended, { tail: 1n }), { text: "one\n", failure });
+      assert.equal(await logsOf(ended, { tail: 0n }), "", "nothing is asked for that could be missing");
+      const later = BigInt(Date.now() + 60_000) * 1_000_000n;
+      assert.equal(await logsOf(ended, { sinceUnixNs: later }), "", "the lost runs were over by then");
+      assert.equal((await toldOf(ended, { sinceUnixNs: 1n })).failure, failure);
       runs = [record(1, "one\n"), record(2, "two\n"), record(3, "three\n")];
       await stored.drain(ended, run(agent, 3n), unended);
       const told = await toldOf(ended);
