@@ -159,6 +159,17 @@ export class DrainedLogs {
     }
   }
 
+  /** Removes the marks of a run that turns out to have begun nothing, so that it has no log. */
+  async forgetLoss(containerId: string, generation: bigint): Promise<void> {
+    const names = this.#names.get(containerId);
+    for (const name of names ?? []) {
+      if (lostName.exec(name)?.[2] === `${generation}`) {
+        await rm(this.#file(name), { force: true });
+        names?.delete(name);
+      }
+    }
+  }
+
   /**
    * The log of a container.
    *

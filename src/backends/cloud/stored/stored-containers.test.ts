@@ -466,6 +466,9 @@ describe("containers without an agent", () => {
       await stored.leaveToCloud(ended, run(agent));
       await stored.leaveToCloud(ended, run(gone));
       await reopen();
+      const failed = await agentWith(() => []);
+      await stored.leaveToCloud(ended, run(failed, 4n));
+      await stored.forgetLoss(ended, 4n);
       const failure = "the log of 2 runs is missing";
       assert.deepEqual(await toldOf(ended), { text: "one\n", failure });
       assert.deepEqual(await toldOf(ended, { tail: 1n }), { text: "one\n", failure });

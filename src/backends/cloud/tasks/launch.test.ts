@@ -536,7 +536,11 @@ describe("a start", () => {
             answers: async ({ task }: TaskRecord) => !lost.has(task),
           },
         ),
-        stored: { applyStaged: () => Promise.resolve(), leaveToCloud: () => Promise.resolve() },
+        stored: {
+          applyStaged: () => Promise.resolve(),
+          leaveToCloud: () => Promise.resolve(),
+          forgetLoss: () => Promise.resolve(),
+        },
         silences: new SinceWhen(60_000),
         ends: { of: async () => ({ exit: undefined, untold: "" }) },
         poller: {
