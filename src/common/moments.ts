@@ -50,7 +50,11 @@ export function momentOf(text: string, nowMs: number): number | undefined {
   if (found === null) {
     return undefined;
   }
-  const [, date, hour = "00", minute = "00", second = "00", zone = ""] = found;
+  const [, date = "", hour = "00", minute = "00", second = "00", zone = ""] = found;
   const at = Date.parse(`${date}T${hour}:${minute}:${second}${zone.toUpperCase()}`);
-  return Number.isNaN(at) ? undefined : at;
+  if (Number.isNaN(at) || hour === "24") {
+    return undefined;
+  }
+  // JavaScript reads the 30th of February as the 2nd of March.
+  return new Date(`${date}T00:00Z`).toISOString().startsWith(date) ? at : undefined;
 }

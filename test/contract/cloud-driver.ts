@@ -71,6 +71,7 @@ export async function cloudDriverUnderTest(
       settleStaged: async () => {},
       drain: async () => {},
       leaveToCloud: async () => {},
+      forgetLoss: async () => {},
       remove: async () => {},
     },
   });

@@ -29,7 +29,7 @@ test("a time is Unix seconds or RFC 3339, to the day or as exact as it is writte
 });
 
 test("anything but a single time is refused", () => {
-  for (const wrong of ["", "soon", "2026-13-45", "10 m"]) {
+  for (const wrong of ["", "soon", "2026-13-45", "2026-02-30", "2026-01-01T24:00", "10 m"]) {
     assert.throws(() => untilAt(wrong), {
       kind: "invalid",
       message: /^failed to parse value as time or duration/,

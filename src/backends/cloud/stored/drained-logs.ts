@@ -49,8 +49,8 @@ interface Part {
 export interface DrainedLog {
   /** Reads it; may be called again. */
   readonly records: () => AsyncIterable<LogRecord>;
-  /** Runs of which nothing was copied, and nobody has the log any more. */
-  readonly lostRuns: number;
+  /** A time for each run of which nothing was copied, in Unix milliseconds: by then the run was over, and its log lost. */
+  readonly lossesMs: readonly number[];
 }
 
 /** Settings of {@link DrainedLogs}. */
@@ -159,6 +159,17 @@ export class DrainedLogs {
     }
   }
 
+  /** Removes the marks of a run that turns out to have begun nothing, so that it has no log. */
+  async forgetLoss(containerId: string, generation: bigint): Promise<void> {
+    const names = this.#names.get(containerId);
+    for (const name of names ?? []) {
+      if (lostName.exec(name)?.[2] === `${generation}`) {
+        await rm(this.#file(name), { force: true });
+        names?.delete(name);
+      }
+    }
+  }
+
   /**
    * The log of a container.
    *
@@ -171,8 +182,8 @@ export class DrainedLogs {
     }
     const left = except === undefined ? "" : sourceOf(except);
     const parts = (await this.#parts(containerId)).filter(({ source }) => source !== left);
-    const lostRuns = await this.#countLost(containerId, left);
-    return parts.length + lostRuns === 0 ? undefined : { records: () => recordsOf(parts), lostRuns };
+    const lossesMs = await this.#losses(containerId, left);
+    return parts.length + lossesMs.length === 0 ? undefined : { records: () => recordsOf(parts), lossesMs };
   }
 
   /** Removes everything of a container. */
@@ -227,15 +238,17 @@ export class DrainedLogs {
     return [...parts.values()];
   }
 
-  /** Counts the lost runs of agents other than one: what is copied later from an agent includes its earlier runs. */
-  async #countLost(containerId: string, except: string): Promise<number> {
+  /** The losses of runs of agents other than one: what is copied later from an agent includes its earlier runs. */
+  async #losses(containerId: string, except: string): Promise<readonly number[]> {
     const parts = await this.#parts(containerId);
     const isLost = (name: string): boolean => {
       const [, source = "", generation = "0"] = lostName.exec(name) ?? [];
       const isCopied = parts.some((part) => part.source === source && part.generation >= BigInt(generation));
       return source !== "" && source !== except && !isCopied;
     };
-    return [...(this.#names.get(containerId) ?? [])].filter(isLost).length;
+    const lost = [...(this.#names.get(containerId) ?? [])].filter(isLost);
+    const marks = await Promise.all(lost.map((name) => stat(this.#file(name)).catch(unlessMissing)));
+    return marks.flatMap((mark) => mark?.mtimeMs ?? []);
   }
 
   /** Removes parts, including incomplete ones left by a crash, and marks of lost runs. */

@@ -466,9 +466,16 @@ describe("containers without an agent", () => {
       await stored.leaveToCloud(ended, run(agent));
       await stored.leaveToCloud(ended, run(gone));
       await reopen();
+      const failed = await agentWith(() => []);
+      await stored.leaveToCloud(ended, run(failed, 4n));
+      await stored.forgetLoss(ended, 4n);
       const failure = "the log of 2 runs is missing";
       assert.deepEqual(await toldOf(ended), { text: "one\n", failure });
       assert.deepEqual(await toldOf(ended, { tail: 1n }), { text: "one\n", failure });
+      assert.equal(await logsOf(ended, { tail: 0n }), "", "nothing is asked for that could be missing");
+      const later = BigInt(Date.now() + 60_000) * 1_000_000n;
+      assert.equal(await logsOf(ended, { sinceUnixNs: later }), "", "the lost runs were over by then");
+      assert.equal((await toldOf(ended, { sinceUnixNs: 1n })).failure, failure);
       runs = [record(1, "one\n"), record(2, "two\n"), record(3, "three\n")];
       await stored.drain(ended, run(agent, 3n), unended);
       const told = await toldOf(ended);

@@ -53,9 +53,12 @@ export interface StoredContainers {
   /** Copies the log of an ended container from its agent, unless a signal ends that before. Idempotent. */
   drain(containerId: string, run: EndedRun, ending: AbortSignal): Promise<void>;
   /**
-   * Records that a run's log can no longer be copied: unless it has been, the cloud's is shown from now on. Idempotent.
+   * Records that a run's log can no longer be copied: unless it has been, the cloud's is shown from now on, or the run counts
+   * as lost if there is none. Idempotent.
    */
   leaveToCloud(containerId: string, run: EndedRun | undefined): Promise<void>;
+  /** Records that a run has begun nothing, and so has no log that could be lost. Idempotent. */
+  forgetLoss(containerId: string, generation: bigint): Promise<void>;
   /** Removes everything of a container. */
   remove(containerId: string): Promise<void>;
   close(): Promise<void>;
@@ -117,6 +120,7 @@ export async function openStoredContainers(options: StoredContainersOptions): Pr
     settleStaged: (containerId) => staged.settle(containerId),
     drain: (containerId, run, ending) => drained.drain(containerId, run, ending),
     leaveToCloud: (containerId, run) => drained.leaveToCloud(containerId, run),
+    forgetLoss: (containerId, generation) => drained.forgetLoss(containerId, generation),
     async remove(containerId) {
       await drained.remove(containerId);
       await staged.remove(containerId);

@@ -33,7 +33,7 @@ import { endOfTar } from "../../images/tar-entries.ts";
 import { CreatedFiles, type CreatedPath, type NewContainer } from "./created-files.ts";
 import { countLines } from "./agent-records.ts";
 import type { CloudLog, LogPiece } from "../contract/cloud-log.ts";
-import type { DrainedLogs } from "./drained-logs.ts";
+import type { DrainedLog, DrainedLogs } from "./drained-logs.ts";
 import { lastLines, type LogOutput, type LogSelection, shown } from "./log-lines.ts";
 import { piecesOf } from "./log-pieces.ts";
 import { goMode } from "./go-mode.ts";
@@ -314,11 +314,17 @@ async function* logs(
       offset += BigInt(data.length);
     }
   }
-  if (file !== undefined && file.lostRuns > 0) {
-    const runs = file.lostRuns === 1 ? "a run" : `${file.lostRuns} runs`;
+  const missing = file === undefined ? 0 : missingRuns(file, tail, request.sinceUnixNs);
+  if (missing > 0) {
+    const runs = missing === 1 ? "a run" : `${missing} runs`;
     throw systemError(`the log of ${runs} is missing: it was lost with its agent before it was taken`);
   }
   yield { message: { case: "end", value: { totalBytes: offset } } };
+}
+
+/** The number of lost runs that may have written something of what is asked for. */
+function missingRuns({ lossesMs }: DrainedLog, tail: bigint | undefined, sinceNs = 0n): number {
+  return tail === 0n ? 0 : lossesMs.filter((ms) => BigInt(Math.ceil(ms)) * 1_000_000n >= sinceNs).length;
 }
 
 /** The cloud's log; wraps the error if it is unavailable. */

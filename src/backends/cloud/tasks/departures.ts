@@ -18,7 +18,7 @@ export interface DeparturesOptions {
 }
 
 /** How a task leaves. */
-interface Leaving {
+export interface Leaving {
   /** Called at the deadline, for a task that stays until it is released. */
   readonly letGo?: (() => Promise<unknown>) | undefined;
   /** Whether a task that has not left is used all the same, and is not stopped. */

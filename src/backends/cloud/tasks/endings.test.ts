@@ -13,6 +13,7 @@ import type { State } from "../../state/state.ts";
 import { LinesLate } from "../contract/cloud-log.ts";
 import { capturedLogger } from "../testing/captured-logger.ts";
 import { taskView, testCloud } from "../testing/cloud.ts";
+import type { Leaving } from "./departures.ts";
 import { end, release, remove, resumeDepartures } from "./endings.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { FailureListener, TaskListener } from "./poller.ts";
@@ -362,6 +363,23 @@ describe("a removed container of which a later task runs than the state knew", (
       assert.deepEqual([[...tasks.keys()], [...later.keys()]], [left, left]);
     });
   }
+});
+
+it("a task that is known to serve a later start than the state is left alone, be its agent silent", async () => {
+  const { book } = bookOf({ ...serving, phase: TaskPhase.LINGERING });
+  const isUsed: (() => Promise<boolean>)[] = [];
+  const context = {
+    ...{ book, later: new Map([[containerId, "task/1"]]), startSettings: {} },
+    agents: { laterStartOf: () => Promise.resolve(undefined) },
+    departures: {
+      expect: (_task: string, _atMs: number, _gone: unknown, leaving: Leaving) =>
+        void isUsed.push(leaving.isUsed ?? assert.fail()),
+    },
+  } as unknown as TaskContext;
+  await release(context, containerId, false);
+  assert.equal(await isUsed[0]?.(), true);
+  context.later.clear();
+  assert.equal(await isUsed[0]?.(), false);
 });
 
 /** Ends a run whose stop is answered when the test says so. */

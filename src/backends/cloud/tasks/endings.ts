@@ -311,7 +311,7 @@ async function expectEnd(context: TaskContext, task: TaskRecord): Promise<void> 
 }
 
 function watchDeparture(context: TaskContext, task: TaskRecord): void {
-  const { agents, book, departures, startSettings } = context;
+  const { agents, book, departures, later, startSettings } = context;
   const gone = async (): Promise<void> => {
     const now = book.of(task.containerId);
     if (now?.task === task.task && now.phase === TaskPhase.LINGERING) {
@@ -323,6 +323,6 @@ function watchDeparture(context: TaskContext, task: TaskRecord): void {
   const isShort = startSettings.lingerMs < startSettings.drainTimeoutMs;
   departures.expect(task.task, lingersUntilMs(task), gone, {
     letGo: isShort ? () => agents.letGo(task) : undefined,
-    isUsed: () => servesLater(context, task),
+    isUsed: async () => later.get(task.containerId) === task.task || (await servesLater(context, task)),
   });
 }

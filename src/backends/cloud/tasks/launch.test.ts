@@ -436,7 +436,14 @@ describe("a start", () => {
           kind: "unavailable",
           message: /^a later start of the container, .*task\/since; this is start 1: start it again$/,
         });
-        assert.deepEqual([tasks.get(container)?.phase, later.get(container)], [TaskPhase.GONE, "task/since"]);
+        const { phase: noted, task, address } = tasks.get(container) ?? {};
+        assert.deepEqual(
+          [noted, task],
+          [TaskPhase.LINGERING, "task/since"],
+          "else it would be stopped as nobody's",
+        );
+        assert.notEqual(address, "", "else its agent could not be asked again");
+        assert.equal(later.get(container), "task/since");
         await assert.rejects(started(2n), /start 3 of the container/);
         assert.equal((await started(3n)).reference, "task/since");
         assert.deepEqual(stopped, []);
@@ -529,7 +536,11 @@ describe("a start", () => {
             answers: async ({ task }: TaskRecord) => !lost.has(task),
           },
         ),
-        stored: { applyStaged: () => Promise.resolve(), leaveToCloud: () => Promise.resolve() },
+        stored: {
+          applyStaged: () => Promise.resolve(),
+          leaveToCloud: () => Promise.resolve(),
+          forgetLoss: () => Promise.resolve(),
+        },
         silences: new SinceWhen(60_000),
         ends: { of: async () => ({ exit: undefined, untold: "" }) },
         poller: {

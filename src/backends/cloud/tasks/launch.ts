@@ -1,4 +1,6 @@
 /** Launches a container, up to an agent that waits for its start. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
 import {
   conflict,
   fromUnknown,
@@ -248,13 +250,15 @@ async function takeUp(
 }
 
 /**
- * Leaves the task of a start that an earlier process has recorded alone, if it has been used again.
+ * Leaves the task of a start that an earlier process has recorded alone, if it has been used again. Its record is that of a
+ * task that lingers, as with one that is gone the task would be stopped as nobody's.
  *
  * @throws unavailable: it serves a later start, which the start of that number takes up
  */
 async function leaveUsed(context: TaskContext, task: TaskRecord): Promise<void> {
   if (await servesLater(context, task)) {
-    await context.book.note(task.containerId, { ...unmet, phase: TaskPhase.GONE });
+    const leavesAt = timestampFromMs(context.clock.nowMs());
+    await context.book.note(task.containerId, { phase: TaskPhase.LINGERING, leavesAt });
     throw unavailable(
       `a later start of the container, which the state does not know, runs in ${task.task}; this is start ${task.generation}: start it again`,
     );

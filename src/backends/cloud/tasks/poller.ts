@@ -117,7 +117,7 @@ export class TaskPoller {
     const { clock, intervalMs } = this.#options;
     while (this.#listeners.size > 0 && !this.#closed.signal.aborted) {
       const nowMs = clock.nowMs();
-      this.#nextMs = Math.min(this.#nextMs, nowMs + Math.max(1, intervalMs)); // Likewise.
+      this.#nextMs = Math.min(this.#nextMs, nowMs + Math.max(1, intervalMs)); // The clock may have been set back.
       if (this.#nextMs > nowMs) {
         await this.#pause(this.#nextMs - nowMs);
         continue;

@@ -38,7 +38,14 @@ async function foundBegin(code: number, lines: () => readonly string[]): Promise
     ...{ containerId, generation: 1n, agent: undefined, boundPorts: [], execExits: new Map() },
     exit: { code, oomKilled: false, finishedAt: at, error: "" },
   };
-  const { begunAt, exit } = await withBegin({ ends }, found);
+  const unlost: unknown[] = [];
+  const stored = { forgetLoss: async (...run: unknown[]) => void unlost.push(run) };
+  const { begunAt, exit } = await withBegin({ ends, stored }, found);
+  assert.deepEqual(
+    unlost,
+    begunAt === undefined ? [[containerId, 1n]] : [],
+    "only what has run has a log to lose",
+  );
   return [begunAt !== undefined, exit?.code];
 }
 
