@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -211,6 +212,54 @@ func TestALogGoesOnBehindAFileThatTheDiskHasLost(t *testing.T) {
 	}
 	if chunk, err := r.Next(t.Context()); err != nil || string(chunk.Data) != "after\n" {
 		t.Fatalf("%q, %v", chunk.Data, err)
+	}
+}
+
+func TestReadingGoesOnBehindBlocksThatTheDiskHasLost(t *testing.T) {
+	// Of this process's memory only what is mapped can be read: the rest gives EIO.
+	const block, begin = lostTogether, 4 * lostTogether
+	memory, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
+	assert.NilError(t, err)
+	for _, at := range []int64{begin, begin + 2*block} {
+		flags := uintptr(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE)
+		if _, _, errno := unix.RawSyscall6(unix.SYS_MMAP, uintptr(at), block, unix.PROT_READ|unix.PROT_WRITE, flags, ^uintptr(0), 0); errno != 0 {
+			t.Skipf("the first pages of memory are not to be had: %v", errno)
+		}
+		defer func() { _, _, _ = unix.RawSyscall(unix.SYS_MUNMAP, uintptr(at), block, 0) }()
+	}
+	var framing [recordFraming]byte
+	data := []byte(strings.Repeat("x", 99) + "\n")
+	encodeFraming(&framing, Stdout, 0, 1, data)
+	record := slices.Concat(framing[:headerSize], data, framing[headerSize:])
+	written := bytes.Repeat(record, 3*block/len(record))
+	size := begin + int64(len(written))
+	for _, at := range []int64{0, 2 * block} {
+		part := written[at:min(at+block, int64(len(written)))]
+		_, err := memory.WriteAt(part, begin+at)
+		assert.NilError(t, err)
+	}
+	lost := &segment{number: 1, path: "lost", file: memory}
+	lost.size.Store(size)
+	r, err := newReader(newChain([]*segment{lost}), both, true)
+	assert.NilError(t, err)
+	defer r.Close()
+	lines, damages := 0, 0
+	for {
+		chunk, err := r.Next(t.Context())
+		var corrupt *CorruptError
+		if err == io.EOF {
+			break
+		}
+		if errors.As(err, &corrupt) {
+			damages++
+			continue
+		}
+		assert.NilError(t, err)
+		lines += bytes.Count(chunk.Data, []byte("\n"))
+	}
+	// The lost block has cut a record at each of its ends.
+	if want := 3*block/len(record) - block/len(record) - 2; lines < want || damages != 2 {
+		t.Errorf("%d lines of at least %d, %d damages", lines, want, damages)
 	}
 }
 
