@@ -183,6 +183,11 @@ func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 
 // fill reads more records, switches to the next file or finds the end.
 func (r *Reader) fill(ctx context.Context) error {
+	if r.starts != nil && r.starts.damage != nil {
+		lost := r.starts.damage
+		r.starts.damage = nil
+		return lost
+	}
 	upTo, next, done, err := r.chain.await(ctx, &r.at, r.deadline)
 	switch {
 	case err != nil:

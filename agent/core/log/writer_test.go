@@ -293,6 +293,37 @@ func TestReadingGoesOnBehindDamage(t *testing.T) {
 	}
 }
 
+func TestTheLastLinesBehindADamageComeWithIt(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "first\n"}, entry{Stdout, 2, "second\n"})
+	damaged := endOf(t, w).offset - trailerSize - 1
+	_, err := w.chain.last().file.WriteAt([]byte("?"), damaged)
+	assert.NilError(t, err)
+	tail := uint64(1)
+	for _, behind := range []string{"", "third\n", "fourth\n"} {
+		if behind != "" {
+			write(t, w, entry{Stdout, 3, behind})
+		}
+		r, err := w.Reader(ReadOptions{Stdout: true, Tail: &tail})
+		assert.NilError(t, err)
+		text, told := "", false
+		for err == nil {
+			var chunk Chunk
+			var corrupt *CorruptError
+			chunk, err = r.Next(t.Context())
+			if errors.As(err, &corrupt) {
+				told, err = true, nil
+			}
+			text += string(chunk.Data)
+		}
+		r.Close()
+		if text != behind || told != (behind != "fourth\n") {
+			t.Errorf("behind %q: %q, told of damage: %v", behind, text, told)
+		}
+	}
+}
+
 func TestALogThatSomebodyCutsDoesNotEndAsIfItWereWhole(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{})
