@@ -11,6 +11,7 @@ import { extract } from "tar-stream";
 
 import { compressionOfFile } from "../backends/images/layer-blobs.ts";
 import type { Finding } from "../backends/state/check.ts";
+import { isLost } from "../backends/state/left-content.ts";
 import { errnoOf } from "../common/errors.ts";
 import type { ImageRecord } from "../gen/sockerless/state/v1/state_pb.ts";
 
@@ -109,6 +110,9 @@ async function damageOfFile(root: string, name: string, content: Content): Promi
     await pipeline(createReadStream(file), hash);
     return hash.digest("hex") === content.digest ? undefined : "has other content";
   } catch (error) {
+    if (isLost(error)) {
+      return "cannot be read";
+    }
     switch (errnoOf(error)) {
       case "ENOENT":
         return "is missing";
@@ -116,8 +120,6 @@ async function damageOfFile(root: string, name: string, content: Content): Promi
       case "ELOOP":
       case "ENAMETOOLONG":
         return undefined; // A later entry of the blob, maybe a link, has taken its directory's place.
-      case "EIO":
-        return "cannot be read";
       default:
         throw error;
     }

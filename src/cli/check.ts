@@ -175,7 +175,9 @@ async function isTornFrom(location: string, offset: number): Promise<boolean> {
   const rest = Buffer.alloc(Math.min(size - offset, largestRecord));
   const log = await open(location, "r");
   try {
-    await log.read(rest, 0, rest.length, offset);
+    if ((await log.read(rest, 0, rest.length, offset).catch(unlessLost)) === undefined) {
+      return false;
+    }
   } finally {
     await log.close();
   }

@@ -1,6 +1,6 @@
 /** State directories that users move or take back to an earlier database while no daemon runs. */
 import assert from "node:assert/strict";
-import { cp, rename, rm, symlink } from "node:fs/promises";
+import { cp, readFile, rename, rm, symlink } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 
@@ -23,6 +23,11 @@ test("a state directory that was moved, with a link in its place, has all volume
   await rename(daemon.stateDir, moved);
   await symlink(moved, daemon.stateDir);
   await daemon.launch();
+  for (const file of ["/block/file", "/plain/file"]) {
+    const copied = join(daemon.directory, "copied");
+    await ok("cp", `has-volumes:${file}`, copied);
+    assert.equal(await readFile(copied, "utf8"), "kept\n");
+  }
   const { text } = await daemon.docker("start", "--attach", "has-volumes");
   assert.equal(text, "kept\nkept\n1");
   await ok("rm", "--force", "--volumes", "has-volumes");

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -182,6 +183,11 @@ func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 
 // fill reads more records, switches to the next file or finds the end.
 func (r *Reader) fill(ctx context.Context) error {
+	if r.starts != nil && r.starts.damage != nil {
+		lost := r.starts.damage
+		r.starts.damage = nil
+		return lost
+	}
 	upTo, next, done, err := r.chain.await(ctx, &r.at, r.deadline)
 	switch {
 	case err != nil:
@@ -212,20 +218,14 @@ func (r *Reader) fill(ctx context.Context) error {
 		r.chain.mu.Unlock()
 		return nil
 	}
-	if damage.IsOf(err) {
-		lost := &CorruptError{r.at.segment.path, r.at.offset, err}
-		r.buf.clear()
-		r.at.offset = upTo
-		return lost
-	}
-	if err != nil {
+	if err != nil && !damage.IsOf(err) {
 		return fmt.Errorf("read log: %w", err)
 	}
-	if _, _, err := parseRecord(r.buf.unread()); err != nil {
-		damage := &CorruptError{r.at.segment.path, r.at.offset, err}
+	if _, _, torn := parseRecord(r.buf.unread()); torn != nil {
+		lost := &CorruptError{r.at.segment.path, r.at.offset, cmp.Or(err, torn)}
 		r.buf.clear()
 		r.at.offset = r.at.segment.resync(r.at.offset+1, upTo)
-		return damage
+		return lost
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package log
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+	"os"
+)
 
 // start is where one stream's delivery begins: in the record at position, after
 // its first skip bytes.
@@ -14,6 +18,7 @@ type tailStarts struct {
 	segment *segment
 	offset  int64
 	streams [3]start
+	damage  *CorruptError // before the beginning, not yet told; nil: none
 }
 
 func (t *tailStarts) first() (*segment, int64) { return t.segment, t.offset }
@@ -53,14 +58,15 @@ walk:
 				break walk
 			}
 			before, record, err := s.recordBefore(offset, buf)
+			if errors.Is(err, os.ErrClosed) {
+				break walk // rotation overtook the search
+			}
 			if err != nil {
+				at.damage = &CorruptError{s.path, offset - 1, err}
 				break walk
 			}
 			buf = record
-			h, data, err := parseRecord(record)
-			if err != nil {
-				break walk
-			}
+			h, data, _ := parseRecord(record)
 			t.visit(Position{s.number, before}, h, data)
 			offset = before
 			at.offset = before

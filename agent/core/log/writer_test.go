@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -214,6 +215,54 @@ func TestALogGoesOnBehindAFileThatTheDiskHasLost(t *testing.T) {
 	}
 }
 
+func TestReadingGoesOnBehindBlocksThatTheDiskHasLost(t *testing.T) {
+	// Of this process's memory only what is mapped can be read: the rest gives EIO.
+	const block, begin = lostTogether, 4 * lostTogether
+	memory, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
+	assert.NilError(t, err)
+	for _, at := range []int64{begin, begin + 2*block} {
+		flags := uintptr(unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED_NOREPLACE)
+		if _, _, errno := unix.RawSyscall6(unix.SYS_MMAP, uintptr(at), block, unix.PROT_READ|unix.PROT_WRITE, flags, ^uintptr(0), 0); errno != 0 {
+			t.Skipf("the first pages of memory are not to be had: %v", errno)
+		}
+		defer func() { _, _, _ = unix.RawSyscall(unix.SYS_MUNMAP, uintptr(at), block, 0) }()
+	}
+	var framing [recordFraming]byte
+	data := []byte(strings.Repeat("x", 99) + "\n")
+	encodeFraming(&framing, Stdout, 0, 1, data)
+	record := slices.Concat(framing[:headerSize], data, framing[headerSize:])
+	written := bytes.Repeat(record, 3*block/len(record))
+	size := begin + int64(len(written))
+	for _, at := range []int64{0, 2 * block} {
+		part := written[at:min(at+block, int64(len(written)))]
+		_, err := memory.WriteAt(part, begin+at)
+		assert.NilError(t, err)
+	}
+	lost := &segment{number: 1, path: "lost", file: memory}
+	lost.size.Store(size)
+	r, err := newReader(newChain([]*segment{lost}), both, true)
+	assert.NilError(t, err)
+	defer r.Close()
+	lines, damages := 0, 0
+	for {
+		chunk, err := r.Next(t.Context())
+		var corrupt *CorruptError
+		if err == io.EOF {
+			break
+		}
+		if errors.As(err, &corrupt) {
+			damages++
+			continue
+		}
+		assert.NilError(t, err)
+		lines += bytes.Count(chunk.Data, []byte("\n"))
+	}
+	// The lost block has cut a record at each of its ends.
+	if want := 3*block/len(record) - block/len(record) - 2; lines < want || damages != 2 {
+		t.Errorf("%d lines of at least %d, %d damages", lines, want, damages)
+	}
+}
+
 func TestReadingGoesOnBehindDamage(t *testing.T) {
 	dir := t.TempDir()
 	w := open(t, dir, Settings{})
@@ -241,6 +290,37 @@ func TestReadingGoesOnBehindDamage(t *testing.T) {
 	// The damaged chunk was larger than a record: its second part is whole.
 	if want := "first\n|"; !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "fourth\n|") || damages != 1 {
 		t.Errorf("%q, damaged %d times", text, damages)
+	}
+}
+
+func TestTheLastLinesBehindADamageComeWithIt(t *testing.T) {
+	dir := t.TempDir()
+	w := open(t, dir, Settings{})
+	write(t, w, entry{Stdout, 1, "first\n"}, entry{Stdout, 2, "second\n"})
+	damaged := endOf(t, w).offset - trailerSize - 1
+	_, err := w.chain.last().file.WriteAt([]byte("?"), damaged)
+	assert.NilError(t, err)
+	tail := uint64(1)
+	for _, behind := range []string{"", "third\n", "fourth\n"} {
+		if behind != "" {
+			write(t, w, entry{Stdout, 3, behind})
+		}
+		r, err := w.Reader(ReadOptions{Stdout: true, Tail: &tail})
+		assert.NilError(t, err)
+		text, told := "", false
+		for err == nil {
+			var chunk Chunk
+			var corrupt *CorruptError
+			chunk, err = r.Next(t.Context())
+			if errors.As(err, &corrupt) {
+				told, err = true, nil
+			}
+			text += string(chunk.Data)
+		}
+		r.Close()
+		if text != behind || told != (behind != "fourth\n") {
+			t.Errorf("behind %q: %q, told of damage: %v", behind, text, told)
+		}
 	}
 }
 

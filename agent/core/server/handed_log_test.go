@@ -245,6 +245,7 @@ func TestADamagedLogSaysSoBehindWhatThereIsOfItAndIsNeverWhole(t *testing.T) {
 		if !errors.As(err, &told) || told.Code() != connect.CodeDataLoss {
 			t.Fatalf("over the call: %v", err)
 		}
+		assert.Check(t, len(before) > 1_500_000, "%d bytes: what is behind the damage is missing", len(before))
 		want := append(before, handover.LogFailure(told, form == inFrames)...)
 		handed := l.hand(request)
 		got, err := io.ReadAll(handed.body)
@@ -255,6 +256,8 @@ func TestADamagedLogSaysSoBehindWhatThereIsOfItAndIsNeverWhole(t *testing.T) {
 			t.Errorf("the call was told %v", err)
 		}
 	}
+	l = serveHandedLog(t, log.Settings{})
+	l.write(1)
 	l.damage(0)
 	request := &agentv1.LogsRequest{Stdout: true, Form: inFrames, HandOver: true}
 	if _, offer, err := l.read(request); offer != nil || connect.CodeOf(err) != connect.CodeDataLoss {

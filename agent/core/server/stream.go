@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -70,18 +71,25 @@ func (s *service) Logs(ctx context.Context, request *connect.Request[agentv1.Log
 			return err
 		}
 	}
-	return to.end(readAll(to, reader))
+	return to.end(readAll(to, reader, request.Msg.Records))
 }
 
-func readAll(to *logOut, reader *log.Reader) error {
+// readAll sends all that can be read, and then the first damage. Records end there: in
+// what is made of them nothing may be missing.
+func readAll(to *logOut, reader *log.Reader, isRecords bool) error {
+	var lost error
 	for {
 		chunk, err := reader.Next(to.ctx)
 		var damaged *log.CorruptError
 		switch {
 		case errors.Is(err, io.EOF):
-			return nil
+			return lost
 		case errors.As(err, &damaged):
-			return connect.NewError(connect.CodeDataLoss, err)
+			lost = cmp.Or(lost, error(connect.NewError(connect.CodeDataLoss, err)))
+			if isRecords {
+				return lost
+			}
+			continue
 		case err != nil:
 			return wireError(err)
 		}

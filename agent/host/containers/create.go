@@ -98,12 +98,12 @@ func (c *Containers) createFiles(ctx context.Context, paths shimspec.ContainerPa
 	// Last: this record marks the container as complete. It is not synced at
 	// once, and neither is the backend's own record of the container.
 	faultpoint.Reached("host.create.seeded")
-	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecordOf(request))
+	return jsonfile.WriteSoonDurable(rootRecordPath(paths), rootRecordOf(paths, request))
 }
 
-func rootRecordOf(request *hostv1.CreateContainerRequest) rootRecord {
+func rootRecordOf(paths shimspec.ContainerPaths, request *hostv1.CreateContainerRequest) rootRecord {
 	return rootRecord{
-		Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
+		StateDir: stateDirOf(paths), Version: rootRecordVersion, Layers: request.LayerDiffIds, Mounts: mountsOf(request), ReadOnly: request.ReadOnlyRoot,
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,8 @@ type rootRecord struct {
 	Version int      `json:"version"`
 	Layers  []string `json:"layers"` // diff IDs, bottom first
 	Mounts  []mount  `json:"mounts,omitempty"`
+	// StateDir has the volumes among the mounts' sources; empty: by an earlier version.
+	StateDir string `json:"state_dir,omitempty"`
 	// ReadOnly: only mounts can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
 	// Prepared by an earlier version, and claimed by nobody.
@@ -53,12 +56,30 @@ func readRootRecord(paths shimspec.ContainerPaths) (record rootRecord, err error
 	id := filepath.Base(paths.Dir)
 	whole, err := jsonfile.Read(rootRecordPath(paths), &record)
 	if err != nil || whole {
+		record.moveTo(stateDirOf(paths))
 		return record, err
 	}
 	if info, err := os.Lstat(rootRecordPath(paths)); err == nil && info.Size() > 0 {
 		return record, fmt.Errorf("the record of the files of container %s is damaged: %s", id, rootRecordPath(paths))
 	}
 	return record, connect.NewError(connect.CodeNotFound, fmt.Errorf("no such container: %s", id))
+}
+
+// moveTo has sources in a state directory that was moved be where it is now.
+func (r *rootRecord) moveTo(stateDir string) {
+	if r.StateDir == "" || r.StateDir == stateDir {
+		return
+	}
+	for i, m := range r.Mounts {
+		if below, ours := strings.CutPrefix(m.Source, r.StateDir+"/"); ours {
+			r.Mounts[i].Source = filepath.Join(stateDir, below)
+		}
+	}
+	r.StateDir = stateDir
+}
+
+func stateDirOf(paths shimspec.ContainerPaths) string {
+	return filepath.Dir(filepath.Dir(paths.Dir))
 }
 
 // launched is the state of a container's last launch.

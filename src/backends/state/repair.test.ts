@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { cp, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { statSync } from "node:fs";
+import fs, { cp, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { syncBuiltinESMExports } from "node:module";
+import { constants, tmpdir } from "node:os";
 import path from "node:path";
-import { afterEach, before, beforeEach, describe, it } from "node:test";
+import { afterEach, before, beforeEach, describe, it, type TestContext } from "node:test";
 
 import { create } from "@bufbuild/protobuf";
 
@@ -24,6 +26,39 @@ const contents = Array.from({ length: records }, (_, n) => {
   const random = new Random(`${seed} ${n}`);
   return Array.from({ length: 20 }, () => random.below(2 ** 31).toString(36)).join("");
 });
+
+/** Has reads of a file fail where they touch a block, until another file has its name. */
+function loseBlock(t: TestContext, file: string, at: number, inode: number): void {
+  const lost = Object.assign(new Error("EIO: i/o error"), { errno: -constants.errno.EIO, code: "EIO" });
+  const isLost = (name: unknown): boolean =>
+    name === file && statSync(file, { throwIfNoEntry: false })?.ino === inode;
+  for (const method of ["readFile", "copyFile"] as const) {
+    const real = fs[method] as (...args: unknown[]) => Promise<unknown>;
+    t.mock.method(fs, method, async (name: unknown, ...rest: unknown[]) => {
+      if (isLost(name)) {
+        throw lost;
+      }
+      return await real(name, ...rest);
+    });
+  }
+  const open = fs.open;
+  t.mock.method(fs, "open", async (...args: Parameters<typeof open>) => {
+    const handle = await open(...args);
+    const read = handle.read.bind(handle) as (...args: unknown[]) => Promise<unknown>;
+    const reading = async (...[bytes, offset, length, position]: number[]): Promise<unknown> => {
+      if (position === at) {
+        throw lost;
+      }
+      return await read(bytes, offset, length, position);
+    };
+    return isLost(args[0]) ? Object.assign(handle, { read: reading }) : handle;
+  });
+  syncBuiltinESMExports();
+  t.after(() => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  });
+}
 
 describe("a database that LevelDB cannot open, or misreads", () => {
   const whole = scratchDirectory();
@@ -134,6 +169,25 @@ describe("a database that LevelDB cannot open, or misreads", () => {
       assert.deepEqual(await findLosses(db), []);
     });
   }
+
+  it("keeps what its log has behind a block that the disk has lost", async (t) => {
+    const written = await open();
+    for (let n = 0; n < records; n++) {
+      const id = n.toString(16).padStart(64, "1");
+      await written.commit((change) => {
+        change.containers.put(create(ContainerRecordSchema, { id, path: contents[n] ?? "" }));
+      });
+    }
+    await close();
+    const log = await named(/\.log$/);
+    loseBlock(t, log, 36 * 1024, (await stat(log)).ino);
+    const opened = await open();
+    assert.match(opened.losses.join(), /\d+\.log cannot be read at byte \d+$/);
+    const later = [...opened.containers.keys()].filter((id) => id.startsWith("1"));
+    assert.ok(later.length < records && opened.containers.size - later.length === records);
+    assert.ok(later.length > records - (32 * 1024) / 128, `${later.length} of ${records}`);
+    assert.ok(later.includes((records - 1).toString(16).padStart(64, "1")));
+  });
 
   for (const [name, pattern, damage] of [
     ["a table's index is damaged", /\.ldb$/, (bytes: Buffer) => bytes.fill(0x55, bytes.length - 300)],

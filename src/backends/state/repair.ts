@@ -2,14 +2,23 @@
  * Rebuilds a database from the intact data in its files, if LevelDB cannot open it or would read damaged data as
  * records: its tables, its manifest, `CURRENT`. All files are copied first.
  */
-import { mkdir, mkdtemp, readFile, rename, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import {
+  copyFile,
+  mkdir,
+  mkdtemp,
+  readFile,
+  rename,
+  rm,
+  symlink,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import path from "node:path";
 
 import { ClassicLevel } from "classic-level";
 
 import { findLosses, type Loss, needsRepair, tableName } from "./damage.ts";
 import { locationOf, openError } from "./database.ts";
-import { readLeft } from "./left-content.ts";
 import { copyDatabase, setAsideIn } from "./set-aside.ts";
 import { damagedBlocks, hideBlocks } from "./table-file.ts";
 
@@ -31,11 +40,15 @@ export async function repairDatabase(stateDirectory: string, reported?: Loss): P
     if (!losses.some(needsRepair)) {
       return;
     }
-    await copyDatabase(stateDirectory, losses);
+    const copy = await copyDatabase(stateDirectory, losses);
     for (const { file } of losses.filter(({ kind }) => kind === "unreadable")) {
-      await renew(path.join(location, file));
+      await renew(path.join(location, file), path.join(copy, "db", file));
     }
-    for (const loss of await lossesNow()) {
+    const left = await lossesNow();
+    if (!left.some(needsRepair)) {
+      return; // Of a log LevelDB itself drops what is damaged, and no more.
+    }
+    for (const loss of left) {
       await hide(path.join(location, loss.file), loss);
     }
     await ClassicLevel.repair(location);
@@ -45,10 +58,9 @@ export async function repairDatabase(stateDirectory: string, reported?: Loss): P
   }
 }
 
-/** Replaces a file by what is left of it: what was lost is then damaged, and can be read. */
-async function renew(file: string): Promise<void> {
-  const { bytes } = await readLeft(file);
-  await writeFile(`${file}.left`, bytes, { mode: 0o600 });
+/** Replaces a file by the copy of what is left of it: what was lost is then damaged, and can be read. */
+async function renew(file: string, copy: string): Promise<void> {
+  await copyFile(copy, `${file}.left`);
   await rename(`${file}.left`, file);
 }
 

@@ -85,6 +85,22 @@ describe("a start whose launch takes long", () => {
     assert.equal(launches(), 2);
   });
 
+  for (const how of ["stopContainer", "killContainer"] as const) {
+    it(`is ended by ${how} where a policy has asked for it, and the disk has become full`, async (t) => {
+      const id = await bench.runScript("sleep 0.2; exit 3", {
+        hostConfig: { restartPolicy: { name: "always" } },
+      });
+      bench.machine.busyLaunches = Promise.withResolvers();
+      await untilTrue(() => launches() > 1);
+      t.mock.getter(bench.engine.context.state, "failure", () => "no space left on device");
+      const waited = bench.wait(id, WaitCondition.NOT_RUNNING);
+      await bench.containers[how]({ container: id });
+      assert.equal(await waited, 128);
+      assert.equal(recordOf(id)?.state?.status, ContainerStatus.EXITED);
+      assert.equal(launches(), 2);
+    });
+  }
+
   it("takes a container with it that is removed with its end", async () => {
     const { id, started } = await starting({ hostConfig: { autoRemove: true } });
     await bench.containers.stopContainer({ container: id });

@@ -107,8 +107,8 @@ export async function recordFailure(
   const exitCode = error instanceof FailedStart ? error.exitCode : unknownFailureCode;
   const startPhases = live.run.start?.phases.list ?? record.startPhases;
   const told = withFields(record, { startPhases });
-  const isFull = context.state.failure !== undefined && stateOf(record).status === ContainerStatus.RESTARTING;
-  const mayPass = isErrorKind(reason, "unavailable") || isFull;
+  const isByPolicy = stateOf(record).status === ContainerStatus.RESTARTING && !record.stoppedByUser;
+  const mayPass = isErrorKind(reason, "unavailable") || (isByPolicy && context.state.failure !== undefined);
   const isMade = record.phase !== Phase.STARTING || !mayPass;
   const failed = isMade ? startFailed(told, exitCode, reason.message) : startNotMade(told, reason.message);
   const { error: message } = stateOf(failed);
