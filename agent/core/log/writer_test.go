@@ -216,7 +216,7 @@ func TestALogGoesOnBehindAFileThatTheDiskHasLost(t *testing.T) {
 }
 
 func TestReadingGoesOnBehindBlocksThatTheDiskHasLost(t *testing.T) {
-	// Of this process's memory only what is mapped can be read: the rest gives EIO.
+	// This process's memory can be read where it is mapped: the rest gives EIO.
 	const block, begin = lostTogether, 4 * lostTogether
 	memory, err := os.OpenFile("/proc/self/mem", os.O_RDWR, 0)
 	assert.NilError(t, err)

@@ -46,7 +46,7 @@ export async function repairDatabase(stateDirectory: string, reported?: Loss): P
     }
     const left = await lossesNow();
     if (!left.some(needsRepair)) {
-      return; // Of a log LevelDB itself drops what is damaged, and no more.
+      return; // LevelDB itself drops what is damaged of a log, and no more.
     }
     for (const loss of left) {
       await hide(path.join(location, loss.file), loss);
