@@ -16,6 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { ownTemporary } from "./leaks.ts";
 import { root } from "./program.ts";
@@ -50,6 +51,9 @@ async function sleeper(context: TestContext, options: SpawnOptions): Promise<Chi
     return ended;
   });
   await once(child, "spawn");
+  while (readFileSync(`/proc/${child.pid}/environ`).length === 0) {
+    await nextTurn(); // The kernel shows it a moment after the program has begun.
+  }
   return child;
 }
 
