@@ -235,19 +235,25 @@ describe("an archive of images", () => {
   });
 });
 
+/** An upload of which half has come. */
+async function halfOf(target: string, archive: Buffer): Promise<RawClient> {
+  const before = handedOn();
+  const client = new RawClient(daemon.socket);
+  client.send(`POST ${target} HTTP/1.1\r\nHost: docker\r\n`);
+  client.send(`Content-Length: ${archive.length}\r\n\r\n`);
+  await untilTrue(() => handedOn() - before === 1);
+  client.send(archive.subarray(0, archive.length / 2));
+  await untilTrue(async () => (await blobsIn("ingest")).length > 0);
+  return client;
+}
+
 for (const role of ["frontend", "backend"] as const) {
   test(`an archive that is imported is told to have failed where the ${role} is killed, and leaves nothing`, async () => {
-    const before = handedOn();
     const [blobs, tar] = [
       await blobsIn("sha256"),
       await tarOf([{ name: "file", content: randomBytes(size) }]),
     ];
-    const client = new RawClient(daemon.socket);
-    client.send("POST /v1.51/images/create?fromSrc=-&repo=cut HTTP/1.1\r\nHost: docker\r\n");
-    client.send(`Content-Length: ${tar.length}\r\n\r\n`);
-    await untilTrue(() => handedOn() - before === 1);
-    client.send(tar.subarray(0, tar.length / 2));
-    await untilTrue(async () => (await blobsIn("ingest")).length > 0);
+    const client = await halfOf("/v1.51/images/create?fromSrc=-&repo=cut", tar);
     await killAndAwaitNext(daemon, role);
     client.send(tar.subarray(tar.length / 2));
     await until(() => client.ended || client.closed || undefined);
@@ -275,17 +281,7 @@ describe("an archive of images that is loaded", () => {
   let archive = Buffer.of();
   let imageId = "";
 
-  /** An upload of which half has come. */
-  async function half(): Promise<RawClient> {
-    const before = handedOn();
-    const client = new RawClient(daemon.socket);
-    client.send("POST /v1.51/images/load HTTP/1.1\r\nHost: docker\r\n");
-    client.send(`Content-Length: ${archive.length}\r\n\r\n`);
-    await untilTrue(() => handedOn() - before === 1);
-    client.send(archive.subarray(0, archive.length / 2));
-    await untilTrue(async () => (await blobsIn("ingest")).length > 0);
-    return client;
-  }
+  const half = (): Promise<RawClient> => halfOf("/v1.51/images/load", archive);
 
   /** Waits until the daemon answers, and nothing of an archive is there. */
   async function nothingIsLeft(): Promise<void> {

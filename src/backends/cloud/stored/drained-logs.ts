@@ -181,8 +181,9 @@ export class DrainedLogs {
       return undefined;
     }
     const left = except === undefined ? "" : sourceOf(except);
-    const parts = (await this.#parts(containerId)).filter(({ source }) => source !== left);
-    const lossesMs = await this.#losses(containerId, left);
+    const all = await this.#parts(containerId);
+    const parts = all.filter(({ source }) => source !== left);
+    const lossesMs = await this.#losses(containerId, all, left);
     return parts.length + lossesMs.length === 0 ? undefined : { records: () => recordsOf(parts), lossesMs };
   }
 
@@ -239,8 +240,7 @@ export class DrainedLogs {
   }
 
   /** The losses of runs of agents other than one: what is copied later from an agent includes its earlier runs. */
-  async #losses(containerId: string, except: string): Promise<readonly number[]> {
-    const parts = await this.#parts(containerId);
+  async #losses(containerId: string, parts: readonly Part[], except: string): Promise<readonly number[]> {
     const isLost = (name: string): boolean => {
       const [, source = "", generation = "0"] = lostName.exec(name) ?? [];
       const isCopied = parts.some((part) => part.source === source && part.generation >= BigInt(generation));
