@@ -44,9 +44,10 @@ func newForwarder(upstreams Upstreams) forwarder {
 	return forwarder{ctx: ctx, cancel: cancel, places: make(chan struct{}, mostForwarded), upstreams: upstreams}
 }
 
-// exchange asks the servers in turn. A server that fails counts like one that is
+// exchange asks the servers in turn, and returns an answer as it came: decoded, a hostile
+// one takes hundreds of times its bytes. A server that fails counts like one that is
 // silent.
-func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.Msg, error) {
+func (f forwarder) exchange(table *Table, query *dns.Msg, network string) ([]byte, error) {
 	if !table.forward {
 		return nil, errNotForwarded
 	}
@@ -63,11 +64,10 @@ func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.
 			return nil, err
 		}
 	}
-	client := dns.Client{Net: network, Timeout: upstreamTimeout}
-	var last *dns.Msg
+	var last []byte
 	failures := []error{errors.New("no server could answer")}
 	for _, server := range servers[:min(len(servers), mostServers)] {
-		response, _, err := client.ExchangeContext(f.ctx, query, server)
+		answer, code, err := f.ask(query, server, network)
 		if f.ctx.Err() != nil {
 			return nil, context.Cause(f.ctx)
 		}
@@ -75,16 +75,41 @@ func (f forwarder) exchange(table *Table, query *dns.Msg, network string) (*dns.
 			failures = append(failures, err)
 			continue
 		}
-		response.Id = query.Id
-		if response.Rcode != dns.RcodeServerFailure && response.Rcode != dns.RcodeRefused {
-			return response, nil
+		if code != dns.RcodeServerFailure && code != dns.RcodeRefused {
+			return answer, nil
 		}
-		last = response
+		last = answer
 	}
 	if last != nil {
 		return last, nil
 	}
 	return nil, errors.Join(failures...)
+}
+
+// ask returns a server's answer and its code. By UDP one that is longer than the asker
+// takes has a byte more than that.
+func (f forwarder) ask(query *dns.Msg, server, network string) (answer []byte, code int, err error) {
+	client := dns.Client{Net: network, Timeout: upstreamTimeout}
+	conn, err := client.DialContext(f.ctx, server)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(f.ctx, func() { conn.Close() })() // interrupts a waiting read
+	_ = conn.SetDeadline(time.Now().Add(upstreamTimeout))
+	conn.UDPSize = uint16(min(acceptedSize(query)+1, dns.MaxMsgSize))
+	if err := conn.WriteMsg(query); err != nil {
+		return nil, 0, err
+	}
+	for {
+		var header dns.Header
+		if answer, err = conn.ReadMsgHeader(&header); err != nil {
+			return nil, 0, err
+		}
+		if header.Id == query.Id {
+			return answer, int(header.Bits & 0xf), nil
+		}
+	}
 }
 
 func upstreamsOf(file string) ([]string, error) {

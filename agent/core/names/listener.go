@@ -16,8 +16,9 @@ import (
 const (
 	// mostConnections bounds the resolver's TCP connections.
 	mostConnections = 64
-	// mostQuestion bounds a question by TCP, whose memory is taken before it arrives.
-	mostQuestion = 4 << 10
+	// mostQuestion bounds a question by TCP, as by UDP: decoded, a hostile one takes
+	// hundreds of times its bytes.
+	mostQuestion = dns.MinMsgSize
 	// writeTimeout is the limit for the client to take an answer.
 	writeTimeout = 2 * time.Second
 )

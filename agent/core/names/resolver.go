@@ -82,19 +82,38 @@ func (r *Resolver) Close() {
 }
 
 func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
+	answer, err := r.answerTo(query, w.LocalAddr().Network())
+	if err == nil {
+		_, err = w.Write(answer)
+	}
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		r.logger.Debug("an answer is not sent", "error", err)
+	}
+}
+
+func (r *Resolver) answerTo(query *dns.Msg, network string) ([]byte, error) {
 	table := r.table.Load()
 	response := table.answer(query)
 	if response == nil {
-		response = r.ask(table, query, w.LocalAddr().Network())
+		given, err := r.forward.exchange(table, query, network)
+		if err == nil && (network != "udp" || len(given) <= acceptedSize(query)) {
+			return given, nil
+		}
+		response = replyTo(query)
+		response.Truncated = err == nil
+		if err != nil {
+			response.Rcode = dns.RcodeServerFailure
+			if !errors.Is(err, errNotForwarded) && !errors.Is(err, context.Canceled) {
+				r.logger.Debug("a question has no answer", "error", err)
+			}
+		}
 	} else if addresses := addressesIn(response); len(addresses) > 0 {
 		r.asked(addresses)
 	}
-	if w.LocalAddr().Network() == "udp" {
+	if network == "udp" {
 		response.Truncate(acceptedSize(query))
 	}
-	if err := w.WriteMsg(response); err != nil && !errors.Is(err, net.ErrClosed) {
-		r.logger.Debug("an answer is not sent", "error", err)
-	}
+	return response.Pack()
 }
 
 // answer answers from the table; nil: to be forwarded.
@@ -154,18 +173,6 @@ func recordOf(header dns.RR_Header, address netip.Addr) dns.RR {
 		return &dns.AAAA{Hdr: header, AAAA: address.AsSlice()}
 	}
 	return nil
-}
-
-func (r *Resolver) ask(table *Table, query *dns.Msg, network string) *dns.Msg {
-	response, err := r.forward.exchange(table, query, network)
-	if err != nil {
-		if !errors.Is(err, errNotForwarded) && !errors.Is(err, context.Canceled) {
-			r.logger.Debug("a question has no answer", "error", err)
-		}
-		response = replyTo(query)
-		response.Rcode = dns.RcodeServerFailure
-	}
-	return response
 }
 
 func replyTo(query *dns.Msg) *dns.Msg {
