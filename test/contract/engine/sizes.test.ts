@@ -3,8 +3,10 @@ import { once } from "node:events";
 import { createServer, type Server, type Socket } from "node:net";
 import path from "node:path";
 import { after, before, describe, it, mock } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { ManualClock } from "../../../src/common/manual-clock.ts";
+import { serveAgent } from "../../support/scripted-agent.ts";
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -76,6 +78,41 @@ describe("a listing with sizes of containers whose agents do not answer", () => 
     failures = 0;
     await clock.advance(30_000);
     assert.equal(await listWithin(2_500), count);
+  });
+});
+
+describe("a listing with sizes of a container whose agent is slow time and again", () => {
+  it("waits for it once, and shows its last answer afterwards", async (t) => {
+    const clock = new ManualClock(Date.now());
+    await using resources = new AsyncDisposableStack();
+    const bench = await EngineBench.start({ cloud: true, clock });
+    resources.defer(() => bench.close());
+    await bench.createScript("true");
+    const asked: PromiseWithResolvers<bigint>[] = [];
+    const { socket } = await serveAgent(t, {
+      diskUsage: async () => {
+        const answer = Promise.withResolvers<bigint>();
+        asked.push(answer);
+        return { writtenBytes: await answer.promise };
+      },
+    });
+    bench.engine.context.driver.workloads.stored = () => ({ kind: "unix", path: socket });
+    const list = async (): Promise<unknown> => {
+      const { containers } = await bench.containers.listContainers({ all: true, size: true });
+      return containers[0]?.sizeRw;
+    };
+    const first = list();
+    await untilTrue(() => asked.length === 1);
+    await clock.advance(5_000);
+    asked[0]?.resolve(4_096n);
+    assert.equal(await first, 4_096n);
+    await clock.advance(30_000);
+    const second = list();
+    await untilTrue(() => asked.length === 2);
+    await clock.advance(1_500);
+    assert.equal(await Promise.race([second, setTimeout(2_000, "it waits")]), 4_096n);
+    asked[1]?.resolve(8_192n);
+    await untilTrue(async () => (await list()) === 8_192n);
   });
 });
 

@@ -69,7 +69,7 @@ function scene() {
       },
     },
     state: { containers, networks: { get: () => ({ network: { options: {} } }), values: () => [] } },
-    live: { peek: (id: string) => ({ link: links.get(id) }) },
+    live: { peek: (id: string) => ({ link: links.get(id), lateNames: { count: 0, untilMs: 0 } }) },
     background: { run: (_: string, task: () => Promise<void>) => task() },
     logger: { warn: (fields: { err: Error }) => assert.fail(fields.err) },
     clock,

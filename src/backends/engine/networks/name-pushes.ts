@@ -10,6 +10,7 @@ import { type ContainerRecord, Phase } from "../../../gen/sockerless/state/v1/st
 import type { EngineContext } from "../context.ts";
 import { linkedFrom } from "../containers/decisions/links/links.ts";
 import type { AgentLink } from "../containers/live/agent-link.ts";
+import type { LiveContainer } from "../containers/live/live.ts";
 import type { Endpoints } from "../../model/endpoints.ts";
 import { namedNetworks, namesFor, peersOn } from "./decisions/names.ts";
 import { networkOwnerOf, sharersOf } from "./decisions/shared-network.ts";
@@ -111,10 +112,10 @@ async function pushEach(context: EngineContext, containerIds: readonly string[])
   const limit = context.clock.sleep(pushTimeoutMs, over.signal).catch(() => {});
   const pushes: Promise<void>[] = [];
   for (const id of containerIds) {
-    const link = context.live.peek(id)?.link;
+    const live = context.live.peek(id);
     const pushed = push(context, id).catch((error: unknown) => pushAgain(context, id, error));
-    if (link !== undefined && !link.namesAreLate && link.lateNames.untilMs <= context.clock.nowMs()) {
-      pushes.push(inTime(context, link, pushed));
+    if (live?.link?.namesAreLate === false && live.lateNames.untilMs <= context.clock.nowMs()) {
+      pushes.push(inTime(context, live, pushed));
     }
     await nextTurn(); // A table of many names takes milliseconds: other calls go on between two of them.
   }
@@ -125,7 +126,7 @@ async function pushEach(context: EngineContext, containerIds: readonly string[])
 /** Waits for a push, and notes whether it was late. */
 async function inTime(
   { clock }: EngineContext,
-  { lateNames }: AgentLink,
+  { lateNames }: LiveContainer,
   pushed: Promise<void>,
 ): Promise<void> {
   const begunMs = clock.nowMs();

@@ -12,8 +12,8 @@ const keptMs = 30_000;
 const answerTimeoutMs = 10_000;
 /** Time limit of a listing in milliseconds, however many agents are unreachable. */
 const listingLimitMs = 10_000;
-/** Maximum wait for an agent that did not answer the last time. */
-const failedLimitMs = 1_000;
+/** Maximum wait for an agent that did not answer within this time when it was asked last: a hostile one never does. */
+const slowLimitMs = 1_000;
 const concurrentQueries = 8;
 /** Bytes beyond which an agent is not believed: a listing has them, and sums of them, as 64-bit integers. */
 const mostWritten = 2n ** 50n;
@@ -26,7 +26,10 @@ interface Told {
   readonly written: Promise<bigint | undefined>;
   /** Deadline until which a listing waits for it. */
   readonly dueMs: number;
-  failed: boolean;
+  /** What it has told by now, or told before. */
+  bytes: bigint | undefined;
+  /** Whether it has not answered, or late. */
+  isSlow: boolean;
 }
 
 /** Recent answers by container; concurrent callers share one. */
@@ -54,8 +57,13 @@ export async function sizesFromAgents(
       if (ended.signal.aborted) {
         return;
       }
-      const { written, dueMs } = sizeOf(context, id);
-      const noted = written.then((bytes) => void (bytes !== undefined && sizes.set(id, bytes)));
+      const { written, dueMs, bytes: before } = sizeOf(context, id);
+      if (before !== undefined) {
+        sizes.set(id, before);
+      }
+      const noted = written.then(
+        (bytes) => void (bytes === undefined ? sizes.delete(id) : sizes.set(id, bytes)),
+      );
       const leftMs = dueMs - context.clock.nowMs();
       const answer = leftMs > 0 ? Promise.race([noted, pause(leftMs)]) : settled(noted);
       answers.push(answer);
@@ -76,24 +84,31 @@ async function settled(work: Promise<void>): Promise<void> {
   await Promise.race([work, Promise.resolve()]);
 }
 
-function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "dueMs"> {
+function sizeOf(context: EngineContext, id: string): Pick<Told, "written" | "dueMs" | "bytes"> {
   const address = agentAddressOf(context, id);
   const nowMs = context.clock.nowMs();
   if (address === undefined) {
-    return { written: Promise.resolve(undefined), dueMs: nowMs }; // It was removed meanwhile; nothing is cached for it.
+    return { written: Promise.resolve(undefined), dueMs: nowMs, bytes: undefined }; // It was removed meanwhile; nothing is cached for it.
   }
   const live = context.live.of(id);
   const known = told.get(live);
   if (known !== undefined && nowMs - known.atMs < keptMs) {
     return known;
   }
-  const written = ask(context, id, address).catch((error: unknown) => {
-    context.logger.debug({ container: id }, `the size of a container is not known: ${messageOf(error)}`);
-    asked.failed = true;
-    return undefined;
-  });
-  const limitMs = known?.failed === true ? failedLimitMs : answerTimeoutMs;
-  const asked = { atMs: nowMs, written, dueMs: nowMs + limitMs, failed: false };
+  const written = ask(context, id, address).then(
+    (bytes) => {
+      asked.isSlow = context.clock.nowMs() - nowMs > slowLimitMs;
+      asked.bytes = bytes;
+      return bytes;
+    },
+    (error: unknown) => {
+      context.logger.debug({ container: id }, `the size of a container is not known: ${messageOf(error)}`);
+      asked.bytes = undefined;
+      return undefined;
+    },
+  );
+  const limitMs = known?.isSlow === true ? slowLimitMs : answerTimeoutMs;
+  const asked: Told = { atMs: nowMs, written, dueMs: nowMs + limitMs, bytes: known?.bytes, isSlow: true };
   told.set(live, asked);
   return asked;
 }

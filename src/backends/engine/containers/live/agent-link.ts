@@ -45,8 +45,6 @@ export class AgentLink {
   readonly writes = new WriteAllowance();
   /** Whether names are being resent after a failure; that call may take longer. */
   namesAreLate: boolean = false;
-  /** How often others have waited for long until it had taken names, and the clock's time from which they wait again. */
-  lateNames = { count: 0, untilMs: 0 };
   /** Whether it is already logged that the agent resolves no names. */
   namesAreRefused: boolean = false;
   /** Whether the agent has reported anything about the run to this process. */

@@ -31,6 +31,8 @@ export class LiveContainer {
   released: Promise<void> = Promise.resolve();
   /** Endpoints of the last run, whose addresses are in use while the driver keeps its sandbox. */
   kept: Record<string, NetworkEndpoint> | undefined;
+  /** How often others have waited for long until its agents had taken names, and the clock's time from which they wait again. */
+  readonly lateNames = { count: 0, untilMs: 0 };
   /** Delay of the last restart by policy. */
   restartDelayMs: number = 0;
 
