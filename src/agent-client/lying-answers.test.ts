@@ -210,6 +210,15 @@ test("any number of small messages leaves turns of the event loop to others", as
   assert.ok(turns > messages / 200, `${turns} turns`);
 });
 
+test("large messages of a stream come less and less often", async () => {
+  const message = framed(inField(0x12, Buffer.alloc(20_000, Buffer.from([0x22, 0]))));
+  raw.answer = { bytes: Buffer.concat(Array(5).fill(message)), status: "0" };
+  const begun = performance.now();
+  assert.equal(await count(agent.client.watch({}, limited)), 5);
+  const tookMs = performance.now() - begun;
+  assert.ok(tookMs > 1_200, `${tookMs} ms`);
+});
+
 test("an archive ends once, and completely only if the agent said so, whatever it sends", async () => {
   const stat = toBinary(
     ArchiveGetResponseSchema,

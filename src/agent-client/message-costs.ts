@@ -8,6 +8,7 @@ import { type DescField, type DescMessage, ScalarType } from "@bufbuild/protobuf
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 
+import { pauseAfter } from "../common/pauses.ts";
 import { Turns } from "../common/turns.ts";
 import { announcedLength, prefixLength } from "./grpc-request.ts";
 
@@ -19,8 +20,10 @@ const messageCost = 20;
 const stepCost = 1_000;
 /** A message of more fields is followed by a pause of its own stream. */
 const largeCost = 5_000;
-/** Milliseconds of that pause for each field, some times what it takes to decode. */
+/** Milliseconds of the first such pause for each field, some times what it takes to decode. */
 const pausePerField = 0.005;
+/** The longest one: each is twice the one before, since a crowd of agents would fill the turns of the event loop. */
+const longestPauseMs = 10_000;
 
 /** Steps of all agents in a turn of the thread's event loop, besides the first one of each stream. */
 const steps = new Turns(2);
@@ -37,6 +40,7 @@ export async function* inSteps(
   output: DescMessage,
 ): AsyncGenerator<Uint8Array> {
   let hadStep = false;
+  let largeOnes = 0;
   for await (const chunk of chunks) {
     for (let start = 0; start < chunk.length; ) {
       let end = start;
@@ -56,7 +60,8 @@ export async function* inSteps(
       }
       yield chunk.subarray(start, end);
       if (cost > largeCost) {
-        await sleep(cost * pausePerField);
+        const firstMs = cost * pausePerField;
+        await sleep(pauseAfter(++largeOnes, { firstMs, longestMs: longestPauseMs }));
       }
       start = end;
     }
