@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/mem"
@@ -25,9 +26,42 @@ func init() {
 		handle := bridge.Methods[at].Handler
 		bridge.Methods[at].Handler = func(server any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (answer any, err error) {
 			defer worker.Recovered(&err)
-			return handle(server, ctx, decode, intercept)
+			return handle(server, ctx, decode, func(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+				bounded := func(ctx context.Context, request any) (any, error) { return boundRead(ctx, request, info, handle) }
+				if intercept == nil {
+					return bounded(ctx, request)
+				}
+				return intercept(ctx, request, info, bounded)
+			})
 		}
 	}
+}
+
+// reading bounds the files of results that are read at once, of up to 16 MiB each: they are counted once they are answers.
+var reading = semaphore.NewWeighted(2)
+
+// boundRead reads files of all builds in turns, and one of a client at a time, once there is the result that has them.
+func boundRead(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	read, ok := request.(*gatewaypb.ReadFileRequest)
+	if !ok {
+		return handle(ctx, request)
+	}
+	if info.FullMethod == gatewaypb.LLBBridge_ReadFile_FullMethodName {
+		if _, err := info.Server.(gatewaypb.LLBBridgeServer).Evaluate(ctx, &gatewaypb.EvaluateRequest{Ref: read.Ref}); err != nil {
+			return nil, err
+		}
+	}
+	turns := []*semaphore.Weighted{reading}
+	if by := connectionOf(ctx); by != nil {
+		turns = []*semaphore.Weighted{by.listing, reading}
+	}
+	for _, turn := range turns {
+		if err := turn.Acquire(ctx, 1); err != nil {
+			return nil, context.Cause(ctx)
+		}
+		defer turn.Release(1)
+	}
+	return handle(ctx, request)
 }
 
 // talking runs a frontend in an image, whose calls are bounded as those of BuildKit's clients: BuildKit's own server, which gets them
@@ -82,6 +116,13 @@ func (h holding) pass(stream grpc.ServerStream, client *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	method, _ := grpc.MethodFromServerStream(stream)
+	if method == gatewaypb.LLBBridge_ReadFile_FullMethodName || method == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
+		// BuildKit's server keeps the answer until it is here.
+		if err := h.by.listing.Acquire(ctx, 1); err != nil {
+			return context.Cause(ctx)
+		}
+		defer h.by.listing.Release(1)
+	}
 	headers, _ := metadata.FromIncomingContext(ctx)
 	to, err := client.NewStream(metadata.NewOutgoingContext(ctx, headers), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {

@@ -5,7 +5,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
@@ -14,6 +16,7 @@ import (
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver/pb"
 	"golang.org/x/net/http2"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -29,6 +32,10 @@ type bridgeServer struct {
 
 func (bridgeServer) Ping(context.Context, *gatewaypb.PingRequest) (*gatewaypb.PongResponse, error) {
 	return &gatewaypb.PongResponse{LLBCaps: pb.Caps.All()}, nil
+}
+
+func (bridgeServer) Evaluate(context.Context, *gatewaypb.EvaluateRequest) (*gatewaypb.EvaluateResponse, error) {
+	return &gatewaypb.EvaluateResponse{}, nil
 }
 
 func (bridgeServer) ReadFile(_ context.Context, request *gatewaypb.ReadFileRequest) (*gatewaypb.ReadFileResponse, error) {
@@ -162,4 +169,41 @@ func TestWhatAFrontendInAnImageHoldsIsCounted(t *testing.T) {
 		return nil
 	})
 	assert.Check(t, is.ErrorContains(err, "closed pipe"))
+}
+
+// filesServer counts the files that are read at once.
+type filesServer struct {
+	bridgeServer
+	now, most atomic.Int32
+}
+
+func (f *filesServer) ReadFile(context.Context, *gatewaypb.ReadFileRequest) (*gatewaypb.ReadFileResponse, error) {
+	now := f.now.Add(1)
+	defer f.now.Add(-1)
+	for most := f.most.Load(); now > most && !f.most.CompareAndSwap(most, now); most = f.most.Load() {
+	}
+	time.Sleep(20 * time.Millisecond)
+	return &gatewaypb.ReadFileResponse{Data: make([]byte, 1<<20)}, nil
+}
+
+func TestFilesOfResultsAreReadInTurns(t *testing.T) {
+	files := &filesServer{}
+	server := grpc.NewServer()
+	defer server.Stop()
+	gatewaypb.RegisterLLBBridgeServer(server, files)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	go func() { _ = server.Serve(listener) }()
+	made, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	assert.NilError(t, err)
+	defer made.Close()
+	var reads errgroup.Group
+	for range 20 {
+		reads.Go(func() error {
+			_, err := gatewaypb.NewLLBBridgeClient(made).ReadFile(t.Context(), &gatewaypb.ReadFileRequest{FilePath: "file"})
+			return err
+		})
+	}
+	assert.NilError(t, reads.Wait())
+	assert.Check(t, files.most.Load() <= 2, "%d at once", files.most.Load())
 }

@@ -62,7 +62,7 @@ type connection struct {
 	pieces *pieces
 	// Frames sent.
 	sent frames
-	// Gives its lists of the build cache turns.
+	// Gives its lists of the build cache, and its reads of files, turns.
 	listing *semaphore.Weighted
 	once    sync.Once
 	closed  chan struct{}
