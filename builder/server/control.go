@@ -1,15 +1,16 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"sync"
 
+	"golang.org/x/net/http2"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
@@ -31,16 +32,24 @@ func (s *Server) serveControl(w http.ResponseWriter) {
 	}
 	s.clients.Add(1)
 	defer s.clients.Done()
-	client := &connection{Conn: conn, name: rand.Text(), reader: buffered.Reader, closed: make(chan struct{}), listing: semaphore.NewWeighted(1)}
+	s.serveCalls(conn, buffered.Reader, func(counting holding) *grpc.Server {
+		server := grpc.NewServer(slices.Concat(s.options, counting.options())...)
+		s.controller.Register(server)
+		return server
+	})
+}
+
+// serveCalls serves a connection until its client has left, and counts what its calls hold.
+func (s *Server) serveCalls(conn net.Conn, reader io.Reader, serverOf func(holding) *grpc.Server) {
+	client := &connection{Conn: conn, name: rand.Text(), reader: reader, closed: make(chan struct{}), listing: semaphore.NewWeighted(1)}
 	s.held.enter(client)
 	defer s.held.leave(client)
 	defer context.AfterFunc(s.closing, func() { _ = client.Close() })()
 	counting := holding{&s.held, client}
 	client.pieces = newPieces(counting)
-	server := grpc.NewServer(slices.Concat(s.options, counting.options())...)
+	server := serverOf(counting)
 	defer server.Stop()
-	s.controller.Register(server)
-	_ = server.Serve(&listener{client: client}) // until the client has left
+	_ = server.Serve(&listener{client: client})
 }
 
 // connection is a connection of a BuildKit client with bytes already buffered after its request. Its calls have a
@@ -49,19 +58,34 @@ type connection struct {
 	net.Conn
 	// Names the client beside its sessions, whose names it chooses: nobody can guess this one.
 	name   string
-	reader *bufio.Reader
+	reader io.Reader
 	pieces *pieces
-	// Gives its lists of the build cache turns.
+	// Frames sent.
+	sent frames
+	// Gives its lists of the build cache, and its reads of files, turns.
 	listing *semaphore.Weighted
 	once    sync.Once
 	closed  chan struct{}
 }
 
+// Read ends with each frame, so that a call begins while its frame is the last one that was read.
 func (c *connection) Read(into []byte) (int, error) {
-	n, err := c.reader.Read(into)
+	n, err := c.reader.Read(into[:min(len(into), c.pieces.missing())])
 	if refused := c.pieces.take(into[:n], c.pieces.part); refused != nil {
 		return 0, refused
 	}
+	return n, err
+}
+
+// Write ends what is counted of a stream with that: gRPC keeps the stream until its answer is written.
+func (c *connection) Write(from []byte) (int, error) {
+	n, err := c.Conn.Write(from)
+	_ = c.sent.take(from[:n], func([]byte, bool) error {
+		if c.sent.kind() == http2.FrameRSTStream || c.sent.kind() == http2.FrameHeaders && c.sent.has(http2.FlagHeadersEndStream) {
+			c.pieces.end(c.sent.stream())
+		}
+		return nil
+	})
 	return n, err
 }
 

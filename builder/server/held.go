@@ -117,11 +117,12 @@ func (h holding) options() []grpc.ServerOption {
 	codec := encoding.GetCodecV2("proto")
 	return []grpc.ServerOption{
 		grpc.InTapHandle(h.call), grpc.MaxHeaderListSize(maxHeaders), grpc.ForceServerCodecV2(answers{codec, h}), experimental.BufferPool(h),
-		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connectionWindow),
+		grpc.StaticStreamWindowSize(streamWindow), grpc.StaticConnWindowSize(connectionWindow), grpc.MaxConcurrentStreams(maxCalls),
+		grpc.ChainUnaryInterceptor(readCall), grpc.ChainStreamInterceptor(readStream),
 	}
 }
 
-// call counts a call until it ends.
+// call counts a call until its stream ends.
 func (h holding) call(ctx context.Context, info *tap.Info) (context.Context, error) {
 	bytes := callBytes + heldBy[info.FullMethodName]
 	for name, values := range info.Header {
@@ -129,9 +130,7 @@ func (h holding) call(ctx context.Context, info *tap.Info) (context.Context, err
 			bytes += headerBytes + len(name) + len(value)
 		}
 	}
-	h.all.add(h.by, bytes)
-	context.AfterFunc(ctx, func() { h.all.add(h.by, -bytes) })
-	return ctx, nil
+	return context.WithValue(ctx, callOfContext{}, h.by.pieces.begin(bytes)), nil
 }
 
 // Get counts what comes of requests.

@@ -137,7 +137,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 		SessionManager: sessions, WorkerController: workers, HistoryDB: historyDB, CacheStore: keys,
 		LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(), GarbageCollect: w.GarbageCollect,
 		Frontends: map[string]frontend.Frontend{
-			"dockerfile.v0": &named{dockerfile, &s.sessionNames}, "gateway.v0": &named{&frontends{dockerfile, containers}, &s.sessionNames},
+			"dockerfile.v0": &named{dockerfile, s}, "gateway.v0": &named{&frontends{dockerfile, containers}, s},
 		},
 		CacheManager: cache,
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{
@@ -155,7 +155,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	}
 	s.controller, s.cache = controller, cache
 	s.options = []grpc.ServerOption{
-		grpc.MaxConcurrentStreams(maxCalls), grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, s.boundUsage, grpcerrors.UnaryServerInterceptor),
+		grpc.ChainUnaryInterceptor(recoverCall, s.ownBuilds, s.countBuilds, s.boundUsage, grpcerrors.UnaryServerInterceptor),
 		grpc.ChainStreamInterceptor(recoverStream, s.ownStreams, s.boundListings, s.boundSessions, grpcerrors.StreamServerInterceptor),
 	}
 	s.closing, s.close = context.WithCancel(context.Background())
@@ -253,14 +253,14 @@ func (f *frontends) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge
 	return solve(ctx, bridge, ex, options, inputs, sessionID, sessions)
 }
 
-// named is a frontend that gets the IDs of sessions in place of their names, and whose solves are bounded.
+// named is a frontend that gets the IDs of sessions in place of their names, and whose solves and calls are bounded.
 type named struct {
 	frontend.Frontend
-	names *sessionNames
+	server *Server
 }
 
 func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
-	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge}, ex, n.names.resolve(options, sessionID), inputs, sessionID, sessions)
+	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge}, talking{ex, n.server}, n.server.sessionNames.resolve(options, sessionID), inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests; their paths have no API version.
