@@ -3,13 +3,15 @@ import { spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { Agent, get, type IncomingMessage } from "node:http";
 import { connect, type Socket } from "node:net";
-import type { Readable } from "node:stream";
+import { PassThrough, type Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { test } from "node:test";
 
 import { ManualClock } from "../common/manual-clock.ts";
 import { invalid } from "../common/errors.ts";
 import { createLogger } from "../common/logger.ts";
 import { serveApi } from "../../test/support/docker-api.ts";
+import { RawClient } from "../../test/support/raw-client.ts";
 import { until, untilTrue } from "../../test/support/until.ts";
 import { replyEmpty } from "./http/reply.ts";
 import type { ReplyContext } from "./request-context.ts";
@@ -584,4 +586,21 @@ test("nothing is done for clients that have left before their requests are read"
   assert.match(String((await once(half, "data"))[0]), /^HTTP\/1\.1 204 /);
   half.destroy();
   assert.deepEqual(handled, ["half="]);
+});
+
+test("an answer that has begun is cut where its request cannot be passed on any more", async (t) => {
+  const handler = async ({ request, response }: ReplyContext): Promise<void> => {
+    response.writeHead(200);
+    response.write("begun");
+    const elsewhere = new PassThrough();
+    elsewhere.once("data", () => elsewhere.destroy(new Error("it is gone")));
+    await pipeline(request, elsewhere);
+  };
+  const api = await serveApi(t, () => {}, [{ method: "POST", path: "/forward", kind: "transfer", handler }]);
+  const client = new RawClient(api.socket);
+  t.after(() => client.close());
+  client.send("POST /forward HTTP/1.1\r\nHost: d\r\nContent-Length: 1000\r\n\r\nbody");
+  await until(() => client.ended || client.closed || undefined);
+  assert.match(client.bytes.toString(), /begun/);
+  assert.equal((await api.call("GET", "/nothing")).status, 404);
 });

@@ -288,7 +288,7 @@ export class DockerApiServer {
         await nextTurn(); // Node's parser answers most of them itself, and cuts off the answer being written.
       }
       if (response.headersSent || response.destroyed) {
-        request.socket.destroy();
+        exchange.connection.destroy(); // `pipeline` takes it from a request that it could not pass on.
       } else if (!oldClientReply(request, response, error)) {
         replyError(response, errorReply(error));
       }

@@ -76,6 +76,29 @@ test("connections that ask without a pause leave turns of the event loop to othe
   assert.ok(Math.max(...counts) <= 2 * 64, `${Math.max(...counts)} in a turn`); // This test may take two of them.
 });
 
+test("a client that has just connected waits for none of those that kept their connections for later", async (t) => {
+  let now = 0;
+  t.mock.method(performance, "now", () => now);
+  let begun = 0;
+  const count = route("GET", "/count", async ({ response }) => {
+    begun += 1;
+    response.end();
+  });
+  const fine = route("GET", "/fine", async ({ response }) => void response.end("fine"));
+  const api = await serveApi(t, () => {}, [count, fine]);
+  const crowd = Array.from({ length: 400 }, () => new RawClient(api.socket));
+  t.after(() => crowd.map((client) => client.close()));
+  await Promise.all(crowd.map(({ socket }) => once(socket, "connect")));
+  await api.call("GET", "/fine"); // Those before it are accepted.
+  now += 2_000;
+  for (const client of crowd) {
+    client.send(requestTo("/count"));
+  }
+  await api.call("GET", "/fine");
+  assert.ok(begun < crowd.length / 2, `${begun} have begun before`);
+  await until(() => begun === crowd.length || undefined);
+});
+
 test("a connection that asks now and then waits for none of those that ask without a pause", async (t) => {
   let now = 0;
   t.mock.method(performance, "now", () => now);
@@ -559,6 +582,21 @@ test("content that comes in chunks of a byte is handed on in few pieces", async 
   client.send(uploadHead("/upload")).send(`${smallestChunks(50_000)}0\r\n\r\n`);
   await until(() => client.bytes.toString().endsWith("<50000>") || undefined);
   assert.ok(pieces < 1000, `${pieces} pieces`);
+});
+
+test("of a header that is refused no more is parsed", async () => {
+  let parsed = 0;
+  const parser = { onIncoming: (): undefined => undefined };
+  const socket = Object.assign(new Socket(), { parser });
+  socket.on("data", (bytes: Buffer) => {
+    parsed += bytes.length;
+    socket.destroy(); // As by Node, which counts fields.
+  });
+  new RequestPace(socket, () => false, new LongHeaders(2 ** 26, () => {}));
+  socket.emit("data", Buffer.from(`GET / HTTP/1.1\r\n${"a:\r\n".repeat(16_000)}`));
+  await until(() => parsed > 0 || undefined);
+  await nextTurn();
+  assert.ok(parsed <= 16_384, `${parsed} bytes`);
 });
 
 test("a body in an ordinary chunk waits for none of those in chunks of a byte, however many these are", async (t) => {

@@ -46,16 +46,20 @@ const piecesAtOnce = 32;
 const leastPiece = 128;
 const firstPieces = 8;
 
-/** Requests of a connection that count as its beginning: those of a command. */
-const firstRequests = 8;
+/** Requests of a connection that count as its beginning, and the milliseconds in which they do: those of a command. */
+const [firstRequests, firstMs] = [8, 1_000];
 
 /** Milliseconds after an answer: who asks again later, as a monitor does, asks now and then. */
 const pauseMs = 1_000;
 
+/** Bytes of a header that are parsed at once: of one that is refused, no more are. */
+const headerStepBytes = 16 * 1024;
+
 /**
  * Requests that begin in a turn of the event loop, of all connections: the first ones of each, those after a pause, and
  * further ones. Whoever asks without a pause, by however many connections, keeps a client that has just connected, or asks
- * now and then, waiting for some turns only. First ones are the most, as each command of a CLI has a connection of its own.
+ * now and then, waiting for some turns only. First ones are the most, as each command of a CLI has a connection of its own;
+ * connections that are kept for later have none, since a turn accepts one connection, and thousands may be there.
  */
 const requestTurns = { first: new Turns(16), paused: new Turns(4), further: new Turns(4) } as const;
 
@@ -80,6 +84,7 @@ export class RequestPace {
   /** Bytes of the header that has begun. */
   #headerBytes = 0;
   #requests = 0;
+  readonly #connectedMs = performance.now();
   #answeredMs = 0;
   /** Those of the request that has come and not begun. */
   #turns: Turns | undefined;
@@ -166,7 +171,7 @@ export class RequestPace {
     }
     let taken = 0;
     for (let rest = chunk; rest.length > 0; rest = this.#rest) {
-      if (this.#isOver) {
+      if (this.#isOver || this.#socket.destroyed) {
         this.#rest = Buffer.alloc(0); // Nobody would answer it.
         return;
       }
@@ -191,8 +196,9 @@ export class RequestPace {
         this.#requests += 1;
         this.#turns = undefined;
       }
-      const lines = this.#isInBody() ? undefined : this.#lines.take(rest);
-      const end = lines?.length ?? this.#sliceLength(isChunked ? rest.subarray(0, this.#stepBytes) : rest);
+      const next = rest.subarray(0, this.#stepBytes);
+      const lines = this.#isInBody() ? undefined : this.#lines.take(next);
+      const end = lines?.length ?? this.#sliceLength(next);
       const slice = lines?.whole ?? rest.subarray(0, end);
       this.#rest = rest.subarray(end);
       if (!this.#isInBody()) {
@@ -238,13 +244,21 @@ export class RequestPace {
   }
 
   #frequency(): keyof typeof requestTurns {
-    if (this.#requests < firstRequests) {
+    const now = performance.now();
+    if (this.#requests < firstRequests && now - this.#connectedMs < firstMs) {
       return "first";
     }
-    return performance.now() - this.#answeredMs > pauseMs ? "paused" : "further";
+    return now - this.#answeredMs > pauseMs ? "paused" : "further";
   }
 
-  get #stepBytes(): number {
+  /** The most bytes that are parsed at once; undefined: all of them. */
+  get #stepBytes(): number | undefined {
+    if (!this.#isInBody()) {
+      return headerStepBytes;
+    }
+    if (this.#bodyLeft !== undefined) {
+      return undefined;
+    }
     return this.#bodyPieces === 0 ? firstStepBytes : stepBytes;
   }
 
