@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"gotest.tools/v3/assert"
 
@@ -57,6 +59,30 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 	if state := h.onDisk(t, id); state.ShimAlive || state.Generation != 1 || state.LastState != nil {
 		t.Errorf("on disk: %v", state)
 	}
+	next := sleeper(t, id, layer, onTestBridge(2))
+	next.Generation = 2
+	h.mustLaunch(t, next).start(t, 2)
+}
+
+func TestAContainerWhoseRunDirectoryWasLostEndsBeforeItRunsAgain(t *testing.T) {
+	h := startHost(t)
+	layer := h.unpackImage(t)
+	h.ensureNetwork(t, testNetwork())
+	id := h.create(t, layer)
+	before := h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2)))
+	before.start(t, 1)
+	h.stop(t)
+	bound, err := filepath.Glob(filepath.Join(h.runDir, "netns", "*"))
+	assert.NilError(t, err)
+	for _, path := range bound {
+		assert.NilError(t, unix.Unmount(path, unix.MNT_DETACH))
+	}
+	assert.NilError(t, os.RemoveAll(h.runDir))
+	h.start(t)
+	if _, err := os.Stat(fmt.Sprintf("/proc/%d", before.Pid)); err == nil {
+		t.Error("its process runs on, where nothing reaches it")
+	}
+	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, id)) == 0 })
 	next := sleeper(t, id, layer, onTestBridge(2))
 	next.Generation = 2
 	h.mustLaunch(t, next).start(t, 2)

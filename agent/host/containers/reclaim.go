@@ -161,7 +161,13 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	if _, err := os.Lstat(paths.Run); err == nil {
 		return nil, c.release(ctx, id, paths, last, noNextGeneration)
 	}
-	return nil, errors.Join(mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))
+	var failures []error
+	if !last.exited() {
+		// Its run directory was lost. Nothing reaches it any more, and its next
+		// launch would run it twice.
+		failures = append(failures, removeCgroups(ctx, paths))
+	}
+	return nil, errors.Join(append(failures, mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))...)
 }
 
 func (c *Containers) reclaimViews() error {
