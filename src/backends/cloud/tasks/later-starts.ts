@@ -82,8 +82,7 @@ async function takeLaterTask(
   try {
     const { record, ...agent } = await agents.describe(containerId, { task, address });
     if (record !== undefined && book.of(containerId) === known) {
-      await book.noteTask(containerId, task);
-      await book.note(containerId, {
+      await book.noteTask(containerId, task, {
         ...{ launchGeneration, generation: record.generation, request: "" },
         ...{ address: agent.address, agentPin: agent.pin },
       });

@@ -233,8 +233,7 @@ async function takeUp(
       return undefined;
     }
     departures.cancel(task); // It may have been expected to end.
-    await book.noteTask(id, task);
-    const taken = await book.note(id, {
+    const taken = await book.noteTask(id, task, {
       ...anew,
       launchGeneration: view.generation,
       generation,

@@ -325,8 +325,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
       logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
       return await doomed(context, view);
     }
-    await book.noteTask(view.containerId, view.task);
-    const task = await book.note(view.containerId, {
+    const task = await book.noteTask(view.containerId, view.task, {
       launchGeneration: view.generation,
       generation: record.generation,
       address,
@@ -345,8 +344,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
 
 /** It will never be started: the engine removes it, like anything without agent and record. */
 async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
-  await context.book.noteTask(view.containerId, view.task);
-  const task = await context.book.note(view.containerId, {
+  const task = await context.book.noteTask(view.containerId, view.task, {
     launchGeneration: view.generation,
     generation: view.generation,
     phase: TaskPhase.UNSPECIFIED,
