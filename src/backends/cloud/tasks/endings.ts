@@ -10,7 +10,7 @@ import { tasksOfStart } from "./find-tasks.ts";
 import { hasEnded } from "../contract/cloud-tasks.ts";
 import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
-import { servesLater } from "./later-starts.ts";
+import { isLeftToLater, servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -37,6 +37,9 @@ export async function release(context: TaskContext, containerId: string, goes: b
       await abandon(context, task);
       break;
     case TaskPhase.SERVING:
+      if (!context.book.hasWritten(containerId) && (await isLeftToLater(context, task))) {
+        break; // It would be ended as what is left of the run that the state knows.
+      }
       await letLinger(context, task, goes);
       break;
     case TaskPhase.LINGERING:
