@@ -8,6 +8,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   ContainerRecordSchema,
+  Phase,
   TaskPhase,
   type TaskRecord,
   TaskRecordSchema,
@@ -178,6 +179,18 @@ describe("a listing of tasks", () => {
     containers.set(readable, create(ContainerRecordSchema));
     assert.deepEqual([...(await listed()).keys()], []);
     assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
+    assert.deepEqual([...context.later], [[readable, "task/1"]]);
+  });
+
+  it("leaves the task of a start whose request the state does not know to that start, as it may have been used again", async () => {
+    const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
+    const { listed, book, containers, context } = setUp({}, [view]);
+    const describe = () =>
+      assert.fail("recorded as that of a later start, it would have a second one beside it");
+    Object.assign(context.agents, { describe });
+    containers.set(readable, create(ContainerRecordSchema, { generation: 1n, phase: Phase.STARTING }));
+    assert.deepEqual([...(await listed()).keys()], []);
+    assert.equal(book.of(readable), undefined);
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
   });
 

@@ -210,9 +210,14 @@ async function findOne(
   return undefined;
 }
 
-/** Whether a task is of a later start than that of a container which the state knows to be made. */
+/**
+ * Whether a task is of a later start than that of a container which the state knows to be made. A start that is under way has
+ * requested none without a record: its task may have been used again.
+ */
 function isOfLater({ generation }: TaskView, known: ContainerRecord | undefined): boolean {
-  return known !== undefined && known.phase !== Phase.CREATING && generation > known.generation;
+  const isAhead =
+    known?.phase === Phase.STARTING ? generation >= known.generation : generation > (known?.generation ?? 0n);
+  return known !== undefined && known.phase !== Phase.CREATING && isAhead;
 }
 
 async function knownWorkload(
