@@ -182,6 +182,20 @@ describe("a listing of tasks", () => {
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
   });
 
+  it("leaves a task alone that has taken the place of its start's first one, of which alone a restored state knows", async () => {
+    const next = taskView({ containerId: readable, task: "task/2", generation: 1n });
+    const asked = { [readable]: { task: "task/1", phase: TaskPhase.UNSPECIFIED } };
+    for (const ended of [[stopped(readable, "task/1")], []]) {
+      const { listed, seenOff, context } = setUp(asked, [...ended, next]);
+      await listed();
+      assert.deepEqual([seenOff, [...context.later]], [[], [[readable, "task/2"]]]);
+    }
+    const first = taskView({ containerId: readable, task: "task/1", generation: 1n });
+    const { listed, seenOff } = setUp(asked, [first, next]);
+    await listed();
+    assert.deepEqual(seenOff, ["task/2"], "the answer for it was lost, and the start goes on with the first");
+  });
+
   it("leaves the task of a start whose request the state does not know to that start, as it may have been used again", async () => {
     const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
     const { listed, book, containers, context } = setUp({}, [view]);

@@ -63,7 +63,7 @@ export async function list(
       !views.some((view) => view.task === task),
   );
   const found = await Promise.all([
-    ...views.map((view) => findOne(context, view, containers.get(view.containerId))),
+    ...views.map((view) => findOne(context, view, containers.get(view.containerId), views)),
     // The end is in the agent's last log line, or unknown.
     ...forgotten.map((task) => bury(context, task, undefined)),
   ]);
@@ -164,6 +164,7 @@ async function findOne(
   context: TaskContext,
   view: TaskView,
   known: ContainerRecord | undefined,
+  all: readonly TaskView[],
 ): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task === undefined && !isOfLater(view, known)) {
@@ -192,7 +193,7 @@ async function findOne(
     return undefined;
   }
   // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
-  const isLater = task === undefined || view.generation > task.launchGeneration;
+  const isLater = task === undefined || view.generation > task.launchGeneration || replaces(view, task, all);
   if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
     context.logger.warn(
       { container: view.containerId, task: view.task },
@@ -208,6 +209,12 @@ async function findOne(
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }
   return undefined;
+}
+
+/** Whether a task has taken the place of its start's recorded one, which has ended before its agent answered. */
+function replaces(view: TaskView, known: TaskRecord, all: readonly TaskView[]): boolean {
+  const isAsked = known.phase === TaskPhase.UNSPECIFIED && view.generation === known.launchGeneration;
+  return isAsked && !all.some(({ task, stopping }) => task === known.task && !stopping);
 }
 
 /**
