@@ -37,9 +37,6 @@ export async function release(context: TaskContext, containerId: string, goes: b
       await abandon(context, task);
       break;
     case TaskPhase.SERVING:
-      if (!context.book.hasWritten(containerId) && (await isLeftToLater(context, task))) {
-        break; // It would be ended as what is left of the run that the state knows.
-      }
       await letLinger(context, task, goes);
       break;
     case TaskPhase.LINGERING:
@@ -181,8 +178,13 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     await abandon(context, task);
     return;
   }
+  /** By a state that is older than the task, as after the restore of a backup. */
+  const isUsedSince = async (): Promise<boolean> =>
+    !book.hasWritten(task.containerId) && (await isLeftToLater(context, task));
   if (goes) {
-    await sendAway(context, task);
+    if (!(await isUsedSince())) {
+      await sendAway(context, task);
+    }
     return;
   }
   const exit = await agents.endRun(task).catch(async (error: unknown) => {
@@ -191,6 +193,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     return undefined;
   });
   if (exit === undefined) {
+    if (await isUsedSince()) {
+      return;
+    }
     // It was never told to start, or has left, perhaps because the cloud stopped it.
     const told = await interruption(context, task);
     await book.note(task.containerId, { endReason: told ?? "" });
