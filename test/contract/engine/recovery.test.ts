@@ -80,7 +80,8 @@ describe("a backend that is started again", () => {
       generation: 2n,
     });
     await startedSince(id, { agent, exit: undefined }).crash();
-    await untilTrue(() => bench.state.containers.get(id)?.generation === 2n);
+    await untilTrue(() => bench.engine.context.live.of(id).link?.generation === 2n);
+    assert.equal(bench.state.containers.get(id)?.generation, 2n);
     assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
     assert.deepEqual(bench.engine.context.live.of(id).link?.address, {
       kind: "unix",
