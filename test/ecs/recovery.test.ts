@@ -347,7 +347,7 @@ describe("a backend that is killed", () => {
     const sleeps = ["busybox", "sleep", "1000"];
     const ran = ["policy", "plain", "reused", "same", "removed"];
     const ended = ["created", "lingering"];
-    for (const name of [...ran, "left", "lingering"]) {
+    for (const name of [...ran, "left", "lingering", "recreated"]) {
       const own = name === "removed" ? "--rm" : `--restart=${name === "policy" ? "always" : "no"}`;
       await daemon.ok("run", "--detach", `--name=${name}`, own, ...sleeps);
     }
@@ -355,19 +355,23 @@ describe("a backend that is killed", () => {
     await daemon.ok("stop", "--time=0", "lingering");
     const held = Promise.withResolvers<void>();
     let waiting = 0;
-    const release = aws.faults.add({
-      on: "ecs.RunTask",
-      times: Infinity,
-      where: () => ++waiting > 0,
-      hold: held.promise,
+    const releases = ["ecs.RunTask", "ecs.RegisterTaskDefinition"].map((on) =>
+      aws.faults.add({ on, times: Infinity, where: () => ++waiting > 0, hold: held.promise }),
+    );
+    const starts = ["begun", "used", "asked"].map((name) => {
+      const own = name === "asked" ? ["--sysctl=net.core.somaxconn=999"] : []; // A definition of its own.
+      return daemon.ok("run", "--detach", `--name=${name}`, ...own, ...sleeps);
     });
-    const starts = ["begun", "used"].map((name) => daemon.ok("run", "--detach", `--name=${name}`, ...sleeps));
     await untilTrue(() => waiting === starts.length);
     await sockerless("backup", backup);
-    release();
+    for (const release of releases) {
+      release();
+    }
     held.resolve();
     await Promise.all(starts);
-    await daemon.ok("restart", "--time=0", "used");
+    await daemon.ok("restart", "--time=0", "used", "asked");
+    await daemon.ok("rm", "--force", "recreated");
+    const anew = await daemon.ok("run", "--detach", "--name=recreated", ...sleeps);
     await daemon.ok("start", ...ended); // One in its task, which lingers.
     await daemon.ok("restart", "--time=0", "same", "removed"); // One in its task, likewise.
     const again = ["policy", "plain", "reused", "left", "created"];
@@ -380,8 +384,8 @@ describe("a backend that is killed", () => {
     await daemon.ok("restart", "--time=0", "reused"); // Its task, which lingers, is tagged with the start before.
     const names = () => running().map(({ state }) => state.taskArn);
     const since = names();
-    const runOn = [...ran, ...ended, "begun", "used"];
-    for (const name of runOn) {
+    const runOn = [...ran, ...ended, "begun", "used", "asked"];
+    for (const name of [...runOn, anew]) {
       await daemon.ok("exec", name, "sh", "-c", "echo written >/file");
     }
     await daemon.shutDown();
@@ -392,15 +396,15 @@ describe("a backend that is killed", () => {
       const { errorText } = await daemon.docker("start", "created");
       assert.match(errorText, new RegExp(`start 3 of the container, .*; this is start ${start}: `));
     }
-    await daemon.ok("start", ...ended, "used");
+    await daemon.ok("start", ...ended, "used", "asked");
     const written = async (name: string) => (await daemon.docker("exec", name, "cat", "/file")).text;
-    for (const name of runOn) {
+    for (const name of [...runOn, `recreated-${anew.slice(0, 12)}`]) {
       await until(async () => (await written(name)) === "written" || undefined);
     }
     assert.deepEqual(names(), since);
     await daemon.ok("restart", "--time=0", "same");
     assert.equal(await written("same"), "written", "its agent has taken the signal, and its task lingered");
-    const all = [...runOn, "left"];
+    const all = [...runOn, "left", "recreated", anew];
     await daemon.ok("rm", "--force", ...all);
     await until(() => running().length === 0 || undefined);
   });

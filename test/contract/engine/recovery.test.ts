@@ -60,6 +60,17 @@ describe("a backend that is started again", () => {
     assert.equal((await inspect(id))?.state?.exitCode, 7);
   });
 
+  it("restarts a later start by its policy that its state has a user's signal before", async () => {
+    const id = await bench.runScript("trap : USR1; while :; do sleep 0.1; done");
+    await bench.containers.updateContainer({ container: id, restartPolicy: { name: "unless-stopped" } });
+    await bench.containers.killContainer({ container: id, signal: "USR1" });
+    await bench.stopBackend();
+    const exit = { code: 7, oomKilled: false, finishedAt: new Date() };
+    await startedSince(id, { agent: undefined, exit }).crash();
+    await bench.startBackend();
+    await untilTrue(async () => (await inspect(id))?.restartCount === 1);
+  });
+
   it("goes on with a later start that is found in the place of one whose agent is lost", async () => {
     const id = await bench.runScript("exec sleep 1000");
     const { options } = bench.machine.agentOf(id);
@@ -69,7 +80,8 @@ describe("a backend that is started again", () => {
       generation: 2n,
     });
     await startedSince(id, { agent, exit: undefined }).crash();
-    await untilTrue(() => bench.state.containers.get(id)?.generation === 2n);
+    await untilTrue(() => bench.engine.context.live.of(id).link?.generation === 2n);
+    assert.equal(bench.state.containers.get(id)?.generation, 2n);
     assert.equal((await inspect(id))?.state?.status, ContainerStatus.RUNNING);
     assert.deepEqual(bench.engine.context.live.of(id).link?.address, {
       kind: "unix",

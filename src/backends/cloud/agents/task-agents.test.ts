@@ -6,9 +6,11 @@ import { createSecureServer } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
@@ -22,31 +24,68 @@ import { agentPort } from "./agent-port.ts";
 import { dialledAgents } from "./dialled-agents.ts";
 import { exitOf, TaskAgents } from "./task-agents.ts";
 
+/** An agent that answers calls so. */
+async function agentThat(
+  resources: AsyncDisposableStack,
+  routes: (sealer: ReturnType<typeof createSealer>) => Partial<ServiceImpl<typeof AgentService>>,
+) {
+  const directory = await mkdtemp(join(tmpdir(), "skl-task-agents-"));
+  resources.defer(() => rm(directory, { recursive: true }));
+  const file = join(directory, "ca.pem");
+  const key = await readAuthority(file);
+  const sealer = createSealer(key.secret);
+  const clock = new ManualClock(Date.now());
+  const authority = await createAuthority(key, clock);
+  const agents = new TaskAgents(dialledAgents({ authority, clock, hint: "" }), authority, sealer);
+  const pem = await readFile(file, "utf8");
+  const server = createSecureServer(
+    { key: pem, cert: pem, requestCert: true, rejectUnauthorized: false },
+    connectNodeAdapter({ routes: (router) => router.service(AgentService, routes(sealer)) }),
+  );
+  // An address of loopback that nobody else uses: agents have one port.
+  const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
+  server.listen(agentPort, host);
+  resources.defer(() => void server.close());
+  await once(server, "listening");
+  return { agents, host, sealer };
+}
+
+describe("an agent that is to end what is left of a run", () => {
+  it("goes on with that of a later start, as a restored state does not know it", async () => {
+    await using resources = new AsyncDisposableStack();
+    const containerId = newId();
+    const signals: number[] = [];
+    const { agents, host } = await agentThat(resources, (sealer) => ({
+      describe: () => sealer.seal({ container: { id: containerId } }),
+      async *watch() {
+        yield { generation: 2n, event: { case: "state", value: { started: {} } } };
+        await setTimeout(100);
+        yield { generation: 2n, event: { case: "exited", value: { code: 137 } } };
+      },
+      signal: ({ signal }) => {
+        signals.push(signal);
+        return {};
+      },
+    }));
+    const found = await agents.describe(containerId, { task: "", address: host });
+    const known = { containerId, address: found.address, agentPin: found.pin };
+    assert.equal(await agents.endRun(create(TaskRecordSchema, { ...known, generation: 1n })), undefined);
+    assert.deepEqual(signals, []);
+    assert.equal((await agents.endRun(create(TaskRecordSchema, { ...known, generation: 2n })))?.code, 137);
+    assert.deepEqual(signals, [9]);
+  });
+});
+
 describe("what an agent hands back of a container that nobody remembers", () => {
   it("is believed with this backend's seal for that container, and not without", async () => {
-    const directory = await mkdtemp(join(tmpdir(), "skl-task-agents-"));
     await using resources = new AsyncDisposableStack();
-    resources.defer(() => rm(directory, { recursive: true }));
-    const file = join(directory, "ca.pem");
-    const key = await readAuthority(file);
-    const sealer = createSealer(key.secret);
-    const clock = new ManualClock(Date.now());
-    const authority = await createAuthority(key, clock);
-    const agents = new TaskAgents(dialledAgents({ authority, clock, hint: "" }), authority, sealer);
     const containerId = newId();
+    let told: SealedRecord | undefined;
+    const { agents, host, sealer } = await agentThat(resources, () => ({
+      describe: () => told ?? assert.fail(),
+    }));
     const sealed = sealer.seal({ container: { id: containerId, name: "web" } });
-
-    let told: SealedRecord = sealed;
-    const pem = await readFile(file, "utf8");
-    const server = createSecureServer(
-      { key: pem, cert: pem, requestCert: true, rejectUnauthorized: false },
-      connectNodeAdapter({ routes: (router) => router.service(AgentService, { describe: () => told }) }),
-    );
-    // An address of loopback that nobody else uses: agents have one port.
-    const host = `127.${randomInt(1, 255)}.${randomInt(256)}.${randomInt(1, 255)}`;
-    server.listen(agentPort, host);
-    resources.defer(() => void server.close());
-    await once(server, "listening");
+    told = sealed;
 
     const { record, ...agent } = await agents.describe(containerId, { task: "", address: host });
     assert.equal(record?.name, "web");

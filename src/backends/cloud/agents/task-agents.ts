@@ -145,7 +145,7 @@ export class TaskAgents {
   /**
    * Makes sure that a task's last run has ended, and returns how.
    *
-   * @returns undefined if its agent was never told to start
+   * @returns undefined if its agent was never told to start, or serves another start
    * @throws ConnectError: the agent does not answer
    */
   async endRun(task: TaskRecord): Promise<ReportedExit | undefined> {
@@ -246,8 +246,8 @@ async function endedRun({ client }: AgentClient, generation: bigint): Promise<Re
       continue;
     }
     const { started, exit, failure } = event.value;
-    if (told < generation || (started === undefined && failure === undefined)) {
-      return undefined;
+    if (told !== generation || (started === undefined && failure === undefined)) {
+      return undefined; // A later start than a restored state knows is not to be ended.
     }
     startedAt = started?.startedAt;
     if (exit !== undefined) {

@@ -40,7 +40,7 @@ export async function takePrepared(
     return undefined;
   }
   try {
-    const record = await book.noteTask(asked.containerId, found.task, found.name);
+    const record = await book.noteTask(asked.containerId, found.task, { prepared: found.name });
     pool.settle(found.task);
     return record;
   } catch (error) {

@@ -496,6 +496,17 @@ describe("a pool of prepared tasks", () => {
     assert.deepEqual(stopped, [task]);
   });
 
+  it("has never more than it may, though none comes to anything, and none can be stopped", async () => {
+    const finder = agentsThat(() => Promise.reject(new Error("it has no way to it")));
+    const { pass, running, refuseStops } = setUp({ finder, maxTasks: 3 });
+    refuseStops(true);
+    await pass(10 * minuteMs);
+    assert.equal(running.size, 3);
+    refuseStops(false);
+    await pass(2 * lookMs);
+    assert.ok(running.size <= 2);
+  });
+
   it("makes way for a start that finds no room, and prepares none while one waits", async () => {
     let isRoomAwaited = true;
     const { pool, pass, stopped, asked } = setUp({ isRoomAwaited: () => isRoomAwaited });

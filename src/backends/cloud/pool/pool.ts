@@ -529,7 +529,8 @@ export class Pool implements PreparedWorkloads {
       return false;
     }
     const isHindered = this.#isClosed || this.#hindrance !== undefined;
-    return !isHindered && this.#members.size + this.#asked.size < maxTasks;
+    const others = this.#members.size + this.#asked.size + this.#doomed.size; // One that cannot be stopped costs the same.
+    return !isHindered && others < maxTasks;
   }
 
   get #isClosed(): boolean {

@@ -32,6 +32,8 @@ function bookOf(record: MessageInitShape<typeof TaskRecordSchema> = serving) {
   const commit = async (change: (tables: object) => void): Promise<void> => change({ tasks: { put } });
   return { tasks, book: new TaskBook({ tasks, commit } as unknown as State, testCloud()) };
 }
+/** An agent that serves no later start than its record. */
+const answering = { targetOf: () => ({}), laterStartOf: () => Promise.resolve(undefined) };
 const lingerMs = 60_000;
 const drainMs = 30_000;
 
@@ -47,7 +49,7 @@ async function releaseRun(
   const context = {
     book,
     agents: {
-      targetOf: () => ({}),
+      ...answering,
       endRun: () =>
         Promise.resolve({
           code: 0,
@@ -126,7 +128,7 @@ describe("the log of a run", () => {
       const { book } = bookOf();
       const context = {
         book,
-        agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(true) },
+        agents: { ...answering, endRun, letGo: () => Promise.resolve(true) },
         poller: {
           describe: () => Promise.resolve({ views: [taskView({ stopped: true })], failed: new Map() }),
         },
@@ -201,7 +203,7 @@ describe("a backend that ends while a run is released", () => {
   it("does not wait for what a cloud tells of a task's end", async () => {
     const parts = {
       agents: {
-        targetOf: () => ({}),
+        ...answering,
         endRun: () => Promise.reject(new Error("it does not answer")),
         letGo: () => Promise.resolve(true),
       },
@@ -240,7 +242,7 @@ describe("a run that its platform has stopped", () => {
       await release(
         {
           book,
-          agents: { targetOf: () => ({}), endRun, letGo: () => Promise.resolve(!leaves) },
+          agents: { ...answering, endRun, letGo: () => Promise.resolve(!leaves) },
           poller: {
             describe: () => Promise.resolve({ views: [now], failed: new Map() }),
             listen(_task: string, hear: TaskListener) {
@@ -381,6 +383,27 @@ it("a task that is known to serve a later start than the state is left alone, be
   context.later.clear();
   assert.equal(await isUsed[0]?.(), false);
 });
+
+for (const goes of [false, true]) {
+  it(`a run that has ended by a restored state is not ended in its task, which was used again (--rm: ${goes})`, async () => {
+    const { tasks, book } = bookOf({ ...serving, generation: 1n });
+    const later = new Map<string, string>();
+    const context = {
+      ...{ book, later, clock: new ManualClock(), logger: { warn: () => {} } },
+      agents: {
+        targetOf: () => ({}),
+        laterStartOf: async () => 2n,
+        endRun: async () => undefined,
+        letGo: () => assert.fail("its task would be stopped, as the agent does not leave"),
+      },
+    } as unknown as TaskContext;
+    await release(context, containerId, goes);
+    assert.deepEqual(
+      [tasks.get(containerId)?.phase, later.get(containerId)],
+      [TaskPhase.LINGERING, "task/1"],
+    );
+  });
+}
 
 /** Ends a run whose stop is answered when the test says so. */
 function endRun(

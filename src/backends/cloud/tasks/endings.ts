@@ -10,7 +10,7 @@ import { tasksOfStart } from "./find-tasks.ts";
 import { hasEnded } from "../contract/cloud-tasks.ts";
 import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
-import { servesLater } from "./later-starts.ts";
+import { isLeftToLater, servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -178,8 +178,13 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     await abandon(context, task);
     return;
   }
+  /** By a state that is older than the task, as after the restore of a backup. */
+  const isUsedSince = async (): Promise<boolean> =>
+    !book.hasWritten(task.containerId) && (await isLeftToLater(context, task));
   if (goes) {
-    await sendAway(context, task);
+    if (!(await isUsedSince())) {
+      await sendAway(context, task);
+    }
     return;
   }
   const exit = await agents.endRun(task).catch(async (error: unknown) => {
@@ -188,6 +193,9 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
     return undefined;
   });
   if (exit === undefined) {
+    if (await isUsedSince()) {
+      return;
+    }
     // It was never told to start, or has left, perhaps because the cloud stopped it.
     const told = await interruption(context, task);
     await book.note(task.containerId, { endReason: told ?? "" });

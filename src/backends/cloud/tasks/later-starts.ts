@@ -1,4 +1,6 @@
 /** Later starts than a state knows that is older than its tasks, as after the restore of a backup. */
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+
 import { messageOf } from "../../../common/errors.ts";
 import {
   type ContainerRecord,
@@ -26,6 +28,21 @@ export async function servesLater(
     "a task serves a later start than the state knows; it is left alone",
   );
   later.set(task.containerId, task.task);
+  return true;
+}
+
+/**
+ * Leaves a task alone that serves a later start than its record, which an earlier process has written. It is recorded as one that
+ * lingers, as with one that is gone it would be stopped as nobody's.
+ *
+ * @returns whether it serves one
+ */
+export async function isLeftToLater(context: TaskContext, task: TaskRecord): Promise<boolean> {
+  if (!(await servesLater(context, task))) {
+    return false;
+  }
+  const leavesAt = timestampFromMs(context.clock.nowMs());
+  await context.book.note(task.containerId, { phase: TaskPhase.LINGERING, leavesAt });
   return true;
 }
 
@@ -82,8 +99,7 @@ async function takeLaterTask(
   try {
     const { record, ...agent } = await agents.describe(containerId, { task, address });
     if (record !== undefined && book.of(containerId) === known) {
-      await book.noteTask(containerId, task);
-      await book.note(containerId, {
+      await book.noteTask(containerId, task, {
         ...{ launchGeneration, generation: record.generation, request: "" },
         ...{ address: agent.address, agentPin: agent.pin },
       });

@@ -1,6 +1,4 @@
 /** Launches a container, up to an agent that waits for its start. */
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-
 import {
   conflict,
   fromUnknown,
@@ -19,7 +17,7 @@ import type { Described } from "../agents/task-agents.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { endLater } from "./endings.ts";
 import { tasksOfStart } from "./find-tasks.ts";
-import { servesLater } from "./later-starts.ts";
+import { isLeftToLater, servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { leaveAgent, unmet } from "./lost-agent.ts";
 import { placeTask } from "./place-task.ts";
@@ -233,8 +231,7 @@ async function takeUp(
       return undefined;
     }
     departures.cancel(task); // It may have been expected to end.
-    await book.noteTask(id, task);
-    const taken = await book.note(id, {
+    const taken = await book.noteTask(id, task, {
       ...anew,
       launchGeneration: view.generation,
       generation,
@@ -249,16 +246,9 @@ async function takeUp(
   return undefined;
 }
 
-/**
- * Leaves the task of a start that an earlier process has recorded alone, if it has been used again. Its record is that of a
- * task that lingers, as with one that is gone the task would be stopped as nobody's.
- *
- * @throws unavailable: it serves a later start, which the start of that number takes up
- */
+/** @throws unavailable: the task of a start serves a later one, which the start of that number takes up */
 async function leaveUsed(context: TaskContext, task: TaskRecord): Promise<void> {
-  if (await servesLater(context, task)) {
-    const leavesAt = timestampFromMs(context.clock.nowMs());
-    await context.book.note(task.containerId, { phase: TaskPhase.LINGERING, leavesAt });
+  if (await isLeftToLater(context, task)) {
     throw unavailable(
       `a later start of the container, which the state does not know, runs in ${task.task}; this is start ${task.generation}: start it again`,
     );

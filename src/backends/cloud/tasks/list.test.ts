@@ -8,6 +8,7 @@ import { ManualClock } from "../../../common/manual-clock.ts";
 import { ContainerStatus } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import {
   ContainerRecordSchema,
+  Phase,
   TaskPhase,
   type TaskRecord,
   TaskRecordSchema,
@@ -178,6 +179,32 @@ describe("a listing of tasks", () => {
     containers.set(readable, create(ContainerRecordSchema));
     assert.deepEqual([...(await listed()).keys()], []);
     assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
+    assert.deepEqual([...context.later], [[readable, "task/1"]]);
+  });
+
+  it("leaves a task alone that has taken the place of its start's first one, of which alone a restored state knows", async () => {
+    const next = taskView({ containerId: readable, task: "task/2", generation: 1n });
+    const asked = { [readable]: { task: "task/1", phase: TaskPhase.UNSPECIFIED } };
+    for (const ended of [[stopped(readable, "task/1")], []]) {
+      const { listed, seenOff, context } = setUp(asked, [...ended, next]);
+      await listed();
+      assert.deepEqual([seenOff, [...context.later]], [[], [[readable, "task/2"]]]);
+    }
+    const first = taskView({ containerId: readable, task: "task/1", generation: 1n });
+    const { listed, seenOff } = setUp(asked, [first, next]);
+    await listed();
+    assert.deepEqual(seenOff, ["task/2"], "the answer for it was lost, and the start goes on with the first");
+  });
+
+  it("leaves the task of a start whose request the state does not know to that start, as it may have been used again", async () => {
+    const view = taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" });
+    const { listed, book, containers, context } = setUp({}, [view]);
+    const describe = () =>
+      assert.fail("recorded as that of a later start, it would have a second one beside it");
+    Object.assign(context.agents, { describe });
+    containers.set(readable, create(ContainerRecordSchema, { generation: 1n, phase: Phase.STARTING }));
+    assert.deepEqual([...(await listed()).keys()], []);
+    assert.equal(book.of(readable), undefined);
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
   });
 

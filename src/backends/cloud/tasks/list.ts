@@ -63,7 +63,7 @@ export async function list(
       !views.some((view) => view.task === task),
   );
   const found = await Promise.all([
-    ...views.map((view) => findOne(context, view, containers.get(view.containerId))),
+    ...views.map((view) => findOne(context, view, containers.get(view.containerId), views)),
     // The end is in the agent's last log line, or unknown.
     ...forgotten.map((task) => bury(context, task, undefined)),
   ]);
@@ -164,6 +164,7 @@ async function findOne(
   context: TaskContext,
   view: TaskView,
   known: ContainerRecord | undefined,
+  all: readonly TaskView[],
 ): Promise<FoundWorkload | undefined> {
   const task = context.book.of(view.containerId);
   if (task === undefined && !isOfLater(view, known)) {
@@ -192,7 +193,7 @@ async function findOne(
     return undefined;
   }
   // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
-  const isLater = task === undefined || view.generation > task.launchGeneration;
+  const isLater = task === undefined || view.generation > task.launchGeneration || replaces(view, task, all);
   if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
     context.logger.warn(
       { container: view.containerId, task: view.task },
@@ -210,9 +211,20 @@ async function findOne(
   return undefined;
 }
 
-/** Whether a task is of a later start than that of a container which the state knows to be made. */
+/** Whether a task has taken the place of its start's recorded one, which has ended before its agent answered. */
+function replaces(view: TaskView, known: TaskRecord, all: readonly TaskView[]): boolean {
+  const isAsked = known.phase === TaskPhase.UNSPECIFIED && view.generation === known.launchGeneration;
+  return isAsked && !all.some(({ task, stopping }) => task === known.task && !stopping);
+}
+
+/**
+ * Whether a task is of a later start than that of a container which the state knows to be made. A start that is under way has
+ * requested none without a record: its task may have been used again.
+ */
 function isOfLater({ generation }: TaskView, known: ContainerRecord | undefined): boolean {
-  return known !== undefined && known.phase !== Phase.CREATING && generation > known.generation;
+  const isAhead =
+    known?.phase === Phase.STARTING ? generation >= known.generation : generation > (known?.generation ?? 0n);
+  return known !== undefined && known.phase !== Phase.CREATING && isAhead;
 }
 
 async function knownWorkload(
@@ -325,8 +337,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
       logger.warn(about, "a task runs whose agent does not say what it was started with; it is stopped");
       return await doomed(context, view);
     }
-    await book.noteTask(view.containerId, view.task);
-    const task = await book.note(view.containerId, {
+    const task = await book.noteTask(view.containerId, view.task, {
       launchGeneration: view.generation,
       generation: record.generation,
       address,
@@ -345,8 +356,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
 
 /** It will never be started: the engine removes it, like anything without agent and record. */
 async function doomed(context: TaskContext, view: TaskView): Promise<FoundWorkload> {
-  await context.book.noteTask(view.containerId, view.task);
-  const task = await context.book.note(view.containerId, {
+  const task = await context.book.noteTask(view.containerId, view.task, {
     launchGeneration: view.generation,
     generation: view.generation,
     phase: TaskPhase.UNSPECIFIED,

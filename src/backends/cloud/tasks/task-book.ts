@@ -65,14 +65,15 @@ export class TaskBook {
   /**
    * Records a container's task and its log stream; of very many streams the last ones are kept.
    *
-   * @param prepared the name under which it waits to be claimed; empty if it was requested for the container
+   * @param fields other changes, as a crash between two records would leave one task with another's agent
    */
-  async noteTask(containerId: string, task: string, prepared = ""): Promise<TaskRecord> {
+  async noteTask(containerId: string, task: string, fields: TaskFields = {}): Promise<TaskRecord> {
     const streams = this.of(containerId)?.logStreams ?? [];
     const stream = this.#cloud.logStreamOf(task);
     return await this.note(containerId, {
+      prepared: "",
+      ...fields,
       task,
-      prepared,
       logStreams: streams.some((each) => nameOf(each) === nameOf(stream))
         ? streams
         : [...streams, stream].slice(-mostStreams),

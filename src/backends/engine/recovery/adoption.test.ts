@@ -11,6 +11,7 @@ import {
   ContainerRecordSchema,
   type ImageRecord,
   ImageRecordSchema,
+  Phase,
   SealedImageSchema,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundWorkload } from "../../driver/workloads.ts";
@@ -96,6 +97,22 @@ describe("a container that is taken over", () => {
         ["warn", "container web is taken over; what nobody knows any more: image sha256:broken, volume data"],
       ],
     );
+  });
+
+  it("has another name where another container has its own, as after the restore of a backup", async () => {
+    containers.set("c0", create(ContainerRecordSchema, { id: "c0", name: "web" }));
+    const adopted = await adoptContainers(context, new LostState(context), [found("sha256:there", [])]);
+    assert.deepEqual(
+      [...adopted, ...containers.values()].map(({ id, name }) => `${id} ${name}`),
+      ["c1 web-c1", "c0 web", "c1 web-c1"],
+    );
+  });
+
+  it("is one that the state knew when the search began, if only to be created", async () => {
+    containers.set("c1", create(ContainerRecordSchema, { id: "c1", phase: Phase.CREATING }));
+    const lost = new LostState(context);
+    containers.delete("c1"); // As what has run was created.
+    assert.equal((await adoptContainers(context, lost, [found("sha256:there", [])])).length, 1);
   });
 
   it("is none that the state knew when the search began", async () => {

@@ -5,6 +5,7 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 
 import { messageOf } from "../../../common/errors.ts";
+import { shortId } from "../../../common/ids.ts";
 import {
   type ContainerRecord,
   Phase,
@@ -27,7 +28,9 @@ export class LostState {
   readonly #beganMs: number;
 
   constructor({ state, clock }: EngineContext) {
-    this.#known = new Set([...state.networks.keys(), ...state.volumes.keys(), ...state.containers.keys()]);
+    // One that was only being created is lost if it has run, as by a backup that was made then.
+    const made = [...state.containers.values()].filter(({ phase }) => phase !== Phase.CREATING);
+    this.#known = new Set([...state.networks.keys(), ...state.volumes.keys(), ...made.map(({ id }) => id)]);
     this.#beganMs = clock.nowMs();
   }
 
@@ -92,7 +95,8 @@ async function adoptVolume(context: EngineContext, lost: LostState, record: Volu
 }
 
 /**
- * Adopts containers whose agents answer, and their images. Their records are those of runs, or of starts in progress:
+ * Adopts containers whose agents answer, and their images. One whose name is taken, as after the restore of a backup that has
+ * its predecessor, gets another: unnamed it would run unseen. Their records are those of runs, or of starts in progress:
  * resuming such a start finds the run, since a generation is started only once.
  */
 export async function adoptContainers(
@@ -107,16 +111,17 @@ export async function adoptContainers(
       continue;
     }
     // The record may be the one with which it was launched; what its client was told of the start is unknown.
-    const record = withFields(sealed, { startAwaited: false });
+    const isTaken = [...state.containers.values()].some(({ name }) => name === sealed.name);
+    const name = isTaken ? `${sealed.name}-${shortId(containerId)}` : sealed.name;
+    const record = withFields(sealed, { name, startAwaited: false });
     if (!lost.mayHaveLost(containerId, record.created)) {
       continue;
     }
-    if ([...state.containers.values()].some(({ name }) => name === record.name)) {
+    if (isTaken) {
       logger.warn(
         { container: containerId },
-        `a container ${record.name} runs that is not the one of the state`,
+        `a container ${sealed.name} runs that is not the one of the state: it has the name ${name} from now on`,
       );
-      continue;
     }
     for (const image of images) {
       await adoptImage(context, image);

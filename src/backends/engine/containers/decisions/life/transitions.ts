@@ -39,7 +39,10 @@ export function starting(
   });
 }
 
-/** Counts a later start than the state knew, as after the restore of a backup, as the last one. */
+/**
+ * Counts a later start than the state knew, as after the restore of a backup, as the last one: a user's signal that the state has
+ * was for an earlier one.
+ */
 export function startedSince(
   record: ContainerRecord,
   { generation, address }: Pick<FoundWorkload, "generation" | "address">,
@@ -48,7 +51,7 @@ export function startedSince(
     address === undefined
       ? {}
       : { reachableAddress: address, endpoints: placedEndpoints(record.endpoints, address) };
-  return withFields(record, { generation, ...place });
+  return withFields(record, { generation, stoppedByUser: false, ...place });
 }
 
 /**
