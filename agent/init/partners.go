@@ -186,24 +186,11 @@ func (c *container) Partners(ctx context.Context, request *agentv1.PartnersReque
 }
 
 func (p *partnership) check(partner *agentv1.Partner) (mirror.Partner, error) {
-	agent, err := p.agentOf(partner)
-	switch {
-	case !containerIDForm().MatchString(partner.ContainerId):
-		return mirror.Partner{}, errors.New("64 hexadecimal digits are wanted")
-	case err != nil:
-		return mirror.Partner{}, err
-	case len(partner.Pin) != 32:
-		return mirror.Partner{}, errors.New("a pin of 32 bytes is wanted")
+	checked, err := p.checkIdentity(partner.ContainerId, partner.Pin, partner.Certificates)
+	if err == nil {
+		checked.Agent, err = p.agentOf(partner)
 	}
-	if err := p.checkCertificates(partner.Certificates); err != nil {
-		return mirror.Partner{}, err
-	}
-	return mirror.Partner{
-		ContainerID: partner.ContainerId,
-		Agent:       agent,
-		Pin:         partner.Pin,
-		Credentials: partner.Certificates,
-	}, nil
+	return checked, err
 }
 
 // agentOf is the address of a partner's agent; invalid: reached through the

@@ -102,14 +102,12 @@ func (p *partnership) setPeers(request *agentv1.NamesRequest) error {
 }
 
 func (p *partnership) checkPeer(peer *agentv1.Peer) (mirror.Partner, error) {
-	checked := mirror.Partner{ContainerID: peer.ContainerId, Pin: peer.Pin, Credentials: peer.Certificates}
-	switch {
-	case !containerIDForm().MatchString(peer.ContainerId):
-		return checked, errors.New("64 hexadecimal digits are wanted")
-	case len(peer.Pin) != 32:
-		return checked, errors.New("a pin of 32 bytes is wanted")
-	case len(peer.Addresses) == 0:
-		return checked, errors.New("an address is wanted")
+	checked, err := p.checkIdentity(peer.ContainerId, peer.Pin, peer.Certificates)
+	if err == nil && len(peer.Addresses) == 0 {
+		err = errors.New("an address is wanted")
+	}
+	if err != nil {
+		return checked, err
 	}
 	for _, text := range peer.Addresses {
 		address, err := netip.ParseAddr(text)
@@ -121,22 +119,25 @@ func (p *partnership) checkPeer(peer *agentv1.Peer) (mirror.Partner, error) {
 		}
 		checked.At = append(checked.At, address)
 	}
-	return checked, p.checkCertificates(peer.Certificates)
+	return checked, nil
 }
 
-// checkCertificates refuses certificates for another key.
-func (p *partnership) checkCertificates(chain [][]byte) error {
-	if len(chain) == 0 {
-		return errors.New("a certificate is wanted")
+// checkIdentity returns who a partner or peer is. It refuses certificates for another key.
+func (p *partnership) checkIdentity(containerID string, pin []byte, chain [][]byte) (mirror.Partner, error) {
+	checked := mirror.Partner{ContainerID: containerID, Pin: pin, Credentials: chain}
+	switch {
+	case !containerIDForm().MatchString(containerID):
+		return checked, errors.New("64 hexadecimal digits are wanted")
+	case len(pin) != 32:
+		return checked, errors.New("a pin of 32 bytes is wanted")
+	case len(chain) == 0:
+		return checked, errors.New("a certificate is wanted")
 	}
 	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return err
+	if err == nil && !p.key.PublicKey.Equal(leaf.PublicKey) {
+		err = errors.New("the certificate is for another key")
 	}
-	if !p.key.PublicKey.Equal(leaf.PublicKey) {
-		return errors.New("the certificate is for another key")
-	}
-	return nil
+	return checked, err
 }
 
 func (p *peerage) tell(told []mirror.Partner, request *agentv1.NamesRequest) {

@@ -113,13 +113,9 @@ func (c *ociConfinement) needsRuntime() error {
 // readConfinement reads the confinement of a container that is created but not
 // started.
 func readConfinement(configFile, containerID string, main *children.Child, reaper *children.Reaper) (_ *confinement, err error) {
-	content, err := os.ReadFile(configFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the OCI configuration: %w", err)
-	}
 	var config ociConfinement
-	if err := json.Unmarshal(content, &config); err != nil {
-		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	if _, err := readConfiguration(configFile, &config); err != nil {
+		return nil, err
 	}
 	if err := config.needsRuntime(); err != nil {
 		return nil, err

@@ -2,9 +2,6 @@ package shim
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -36,17 +33,13 @@ type ociNamespace struct {
 // ownsPIDNamespace reports whether an OCI configuration has its own PID
 // namespace.
 func ownsPIDNamespace(configFile string) (bool, error) {
-	content, err := os.ReadFile(configFile)
-	if err != nil {
-		return false, fmt.Errorf("read the OCI configuration: %w", err)
-	}
 	var config struct {
 		Linux struct {
 			Namespaces []ociNamespace `json:"namespaces"`
 		} `json:"linux"`
 	}
-	if err := json.Unmarshal(content, &config); err != nil {
-		return false, fmt.Errorf("parse the OCI configuration: %w", err)
+	if _, err := readConfiguration(configFile, &config); err != nil {
+		return false, err
 	}
 	return slices.ContainsFunc(config.Linux.Namespaces, func(n ociNamespace) bool {
 		return n.Type == "pid" && n.Path == ""

@@ -21,13 +21,21 @@ type processTemplate struct {
 	pidsLimit int64
 }
 
-// readProcessTemplate reads the template from an OCI runtime configuration,
-// without the variables named by secretEnv.
-func readProcessTemplate(name string, secretEnv []string) (*processTemplate, error) {
+// readConfiguration parses an OCI runtime configuration, and returns its text.
+func readConfiguration(name string, into any) ([]byte, error) {
 	content, err := os.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the OCI configuration: %w", err)
 	}
+	if err := json.Unmarshal(content, into); err != nil {
+		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	}
+	return content, nil
+}
+
+// readProcessTemplate reads the template from an OCI runtime configuration,
+// without the variables named by secretEnv.
+func readProcessTemplate(name string, secretEnv []string) (*processTemplate, error) {
 	var config struct {
 		Process map[string]json.RawMessage `json:"process"`
 		Linux   struct {
@@ -38,8 +46,8 @@ func readProcessTemplate(name string, secretEnv []string) (*processTemplate, err
 			} `json:"resources"`
 		} `json:"linux"`
 	}
-	if err := json.Unmarshal(content, &config); err != nil {
-		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	if _, err := readConfiguration(name, &config); err != nil {
+		return nil, err
 	}
 	t := &processTemplate{fields: config.Process, pidsLimit: config.Linux.Resources.Pids.Limit}
 	if env := config.Process["env"]; env != nil {

@@ -109,13 +109,10 @@ func without(raw json.RawMessage, members []string) (json.RawMessage, error) {
 // readSandbox reads the sandbox of a container that is created but not started.
 // errRuntimeOnly: the next step needs a new container; the error says why.
 func readSandbox(configFile string, pid int, confinement *confinement) (_ *sandbox, err error) {
-	content, err := os.ReadFile(configFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the OCI configuration: %w", err)
-	}
 	var config ociSandbox
-	if err := json.Unmarshal(content, &config); err != nil {
-		return nil, fmt.Errorf("parse the OCI configuration: %w", err)
+	content, err := readConfiguration(configFile, &config)
+	if err != nil {
+		return nil, err
 	}
 	s := &sandbox{confinement: confinement}
 	if s.settings, err = settingsOf(content); err != nil {

@@ -62,9 +62,12 @@ func (c *localContainer) launchStep(generation uint64) (session.Process, session
 // step's execs.
 func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*nsenter.Spec, *processTemplate, error) {
 	configFile := filepath.Join(spec.Bundle, "config.json")
-	content, err := os.ReadFile(configFile)
+	var config struct {
+		Process json.RawMessage `json:"process"`
+	}
+	content, err := readConfiguration(configFile, &config)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the OCI configuration: %w", err)
+		return nil, nil, err
 	}
 	settings, err := settingsOf(content)
 	if err != nil {
@@ -72,12 +75,6 @@ func (c *localContainer) stepOf(sandbox *sandbox, spec *shimspec.Spec) (*nsenter
 	}
 	if settings != sandbox.settings || spec.TTY || len(spec.Ports)+len(spec.DockerSockets) > 0 || spec.NetworkNamespace != c.spec.NetworkNamespace {
 		return nil, nil, errors.New("the step has other settings than the last one")
-	}
-	var config struct {
-		Process json.RawMessage `json:"process"`
-	}
-	if err := json.Unmarshal(content, &config); err != nil {
-		return nil, nil, fmt.Errorf("parse the OCI configuration: %w", err)
 	}
 	root, err := os.OpenFile(spec.Rootfs, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

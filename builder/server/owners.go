@@ -22,15 +22,12 @@ import (
 
 // owners are the connections to which builds belong. A frontend in a client works on its build by the build's reference,
 // which everybody reads in the history: the calls of another connection are refused.
-type owners struct {
-	mu sync.Mutex
-	of map[string]*owned
-}
+type owners struct{ of worker.RefCounted[*owned] }
 
 // owned is the owner of a reference while it has calls under way.
 type owned struct {
-	by    *connection
-	calls int
+	by *connection
+	mu sync.Mutex
 	// session of the build, once it is solved.
 	session string
 }
@@ -38,29 +35,15 @@ type owned struct {
 // enter begins a call for a build, whose session a solve names, and returns that session and a function that ends the call.
 func (o *owners) enter(ctx context.Context, ref, session string) (string, func(), error) {
 	by := connectionOf(ctx)
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	known := o.of[ref]
-	if known == nil {
-		if o.of == nil {
-			o.of = map[string]*owned{}
-		}
-		known = &owned{by: by}
-		o.of[ref] = known
-	}
+	known, leave := o.of.Acquire(ref, &owned{by: by})
 	if known.by != by {
+		leave()
 		return "", nil, status.Errorf(codes.PermissionDenied, "build %s is another client's", ref)
 	}
-	known.calls++
+	known.mu.Lock()
+	defer known.mu.Unlock()
 	known.session = cmp.Or(session, known.session)
-	return known.session, func() {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		known.calls--
-		if known.calls == 0 {
-			delete(o.of, ref)
-		}
-	}, nil
+	return known.session, leave, nil
 }
 
 // gatewayMethods is the prefix of the methods by which a frontend in a client works on its build.

@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 	"time"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // uploadRequest is the remote of a build whose context comes in another request, and the prefix of that request's build
@@ -17,43 +18,15 @@ const uploadRequest = "upload-request"
 // is read, the server does not notice that the client has left.
 const untilTaken = time.Minute
 
-// uploads pairs the two requests by the build's ID, in either order.
+// uploads pairs the two requests by the build's ID, in either order: they meet at a channel.
 type uploads struct {
-	lock    sync.Mutex
-	waiting map[string]*meeting
-}
-
-// meeting is where requests with one ID wait until the last has left.
-type meeting struct {
-	uploads chan upload
-	present int
+	waiting worker.RefCounted[chan upload]
 }
 
 // upload is a context, valid while its request waits for done.
 type upload struct {
 	content io.Reader
 	done    func()
-}
-
-func (u *uploads) meet(id string) (at chan upload, leave func()) {
-	u.lock.Lock()
-	defer u.lock.Unlock()
-	known := u.waiting[id]
-	if known == nil {
-		known = &meeting{uploads: make(chan upload)}
-		if u.waiting == nil {
-			u.waiting = map[string]*meeting{}
-		}
-		u.waiting[id] = known
-	}
-	known.present++
-	return known.uploads, func() {
-		u.lock.Lock()
-		defer u.lock.Unlock()
-		if known.present--; known.present == 0 {
-			delete(u.waiting, id)
-		}
-	}
 }
 
 // give waits until a context has been taken and read.
@@ -68,7 +41,7 @@ func (u *uploads) give(ctx context.Context, id string, content io.Reader) error 
 }
 
 func (u *uploads) handOver(ctx context.Context, id string, given upload) error {
-	at, leave := u.meet(id)
+	at, leave := u.waiting.Acquire(id, make(chan upload))
 	defer leave()
 	select {
 	case at <- given:
@@ -82,7 +55,7 @@ func (u *uploads) handOver(ctx context.Context, id string, given upload) error {
 
 // take waits for a context.
 func (u *uploads) take(ctx context.Context, id string) (upload, error) {
-	at, leave := u.meet(id)
+	at, leave := u.waiting.Acquire(id, make(chan upload))
 	defer leave()
 	select {
 	case given := <-at:

@@ -5,8 +5,7 @@
 import type { ConnectError } from "@connectrpc/connect";
 
 import { type ErrorKind, fromUnknown } from "../common/errors.ts";
-import { BulkStream } from "./bulk-stream.ts";
-import type { BulkShape } from "./bulk-messages.ts";
+import { type BulkCall, BulkStream } from "./bulk-stream.ts";
 import type { AgentConnection } from "./connection.ts";
 
 /** Facts about a stream that are known once the agent has accepted it. */
@@ -86,14 +85,7 @@ export type StreamSignal =
   | { readonly type: "failed"; readonly failure: StreamFailure };
 
 /** One of the agent's streaming calls. */
-export interface StreamKind {
-  readonly path: string;
-  readonly shape: BulkShape;
-  readonly inputTag: number | undefined;
-  readonly heartbeat: Uint8Array | undefined;
-  readonly expectsHeartbeats: boolean;
-  /** True if data comes without a pause; each piece is to be followed by {@link AgentStream.resume}. */
-  readonly comesWithoutPause?: boolean;
+export interface StreamKind extends Omit<BulkCall, "containerId" | "carriesInput"> {
   /** Set if no message says that the stream is open: the first message of any kind then does. */
   readonly openedByDefault?: Opened;
   /** Set if a response header says that the stream is open. Earlier agents do not send it. */

@@ -7,7 +7,6 @@ import { WeightedMap } from "../common/weighted-map.ts";
 import type { AgentWay } from "./address.ts";
 import { type BulkShape, encodeBulkHead } from "./bulk-messages.ts";
 import type { AgentConnection } from "./connection.ts";
-import { LongRequests } from "./long-requests.ts";
 import { FrameReader, type FrameReceiver } from "./frame-reader.ts";
 import { framed, requestHeaders } from "./grpc-request.ts";
 import { errorOfReset, errorOfResponse, errorOfTrailers } from "./grpc-status.ts";
@@ -26,7 +25,17 @@ const mostUnawaitedCalls = 256;
 /** Bytes of input that may wait in such calls. */
 const mostUnawaitedBytes = 16 * 1024 * 1024;
 
-const requests = new LongRequests();
+/** First requests of fewer bytes are not counted; that of an exec has the container's whole environment. */
+const shortRequestBytes = 64 * 1024;
+
+/** Most bytes of all long ones of a thread. */
+const mostRequestBytes = 64 * 1024 * 1024;
+
+/**
+ * Long first requests that their agents have not taken, by what ends their calls: a hostile agent never takes one. Of too many the
+ * oldest give way, since honest agents take theirs once they are connected.
+ */
+const longRequests = new WeightedMap<() => void>(mostRequestBytes, (giveWay) => giveWay());
 
 /** Calls of a thread that nobody waits for any more: a hostile agent never ends them, and each may have a connection. */
 class UnawaitedCalls {
@@ -119,9 +128,12 @@ export class BulkStream {
     const headers = requestHeaders(call.containerId);
     const { carriesInput } = call;
     const cut = Promise.withResolvers<never>();
-    const taken = requests.add(first.length, () =>
-      cut.reject(new ConnectError("too many long requests wait for their agents", Code.Internal)),
-    );
+    const giveWay = (): void =>
+      cut.reject(new ConnectError("too many long requests wait for their agents", Code.Internal));
+    const taken = (): void => longRequests.delete(giveWay);
+    if (first.length > shortRequestBytes) {
+      longRequests.set(giveWay, first.length);
+    }
     const asked = connection.request("POST", call.path, headers, { carriesInput });
     let stream: ClientHttp2Stream;
     try {

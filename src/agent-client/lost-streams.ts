@@ -14,7 +14,7 @@ const losses = new WeakSet<Error>();
 /**
  * True if a call's stream was lost before the response was complete, so that it may or may not have been carried out.
  */
-export function isLost(error: unknown): boolean {
+export function isLostStream(error: unknown): boolean {
   return error instanceof Error && losses.has(error);
 }
 
@@ -27,7 +27,7 @@ export interface PendingResponse {
 }
 
 /**
- * Makes the library see one error, which {@link isLost} recognizes, for all of a stream's failures. A failed write is
+ * Makes the library see one error, which {@link isLostStream} recognizes, for all of a stream's failures. A failed write is
  * reported before the stream's error.
  */
 export function pendingResponse(stream: ClientHttp2Stream, peer: string): PendingResponse {

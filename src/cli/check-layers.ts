@@ -11,7 +11,7 @@ import { extract } from "tar-stream";
 
 import { compressionOfFile } from "../backends/images/layer-blobs.ts";
 import type { Finding } from "../backends/state/check.ts";
-import { isLost } from "../backends/state/left-content.ts";
+import { isDiskError } from "../backends/state/left-content.ts";
 import { errnoOf } from "../common/errors.ts";
 import type { ImageRecord } from "../gen/sockerless/state/v1/state_pb.ts";
 
@@ -110,7 +110,7 @@ async function damageOfFile(root: string, name: string, content: Content): Promi
     await pipeline(createReadStream(file), hash);
     return hash.digest("hex") === content.digest ? undefined : "has other content";
   } catch (error) {
-    if (isLost(error)) {
+    if (isDiskError(error)) {
       return "cannot be read";
     }
     switch (errnoOf(error)) {

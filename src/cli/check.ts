@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 
 import { readRecords } from "../backends/cloud/stored/log-record.ts";
 import { checkDatabase, type Finding, holdDatabase } from "../backends/state/check.ts";
-import { readLeft, unlessLost } from "../backends/state/left-content.ts";
+import { readLeft, unlessDiskError } from "../backends/state/left-content.ts";
 import { errnoOf, unlessMissing } from "../common/errors.ts";
 import { checkLayers } from "./check-layers.ts";
 import { checkMachine } from "./check-machine.ts";
@@ -128,7 +128,7 @@ async function checkBlob(
   aside: string | undefined,
 ): Promise<Fault | undefined> {
   const hash = createHash("sha256");
-  const isRead = await pipeline(createReadStream(location), hash).then(() => true, unlessLost);
+  const isRead = await pipeline(createReadStream(location), hash).then(() => true, unlessDiskError);
   if (isRead === true && hash.digest("hex") === digest) {
     return undefined;
   }
@@ -150,7 +150,7 @@ async function checkLog(location: string): Promise<Fault | undefined> {
     return undefined;
   } catch (error) {
     if (errnoOf(error) !== undefined) {
-      unlessLost(error);
+      unlessDiskError(error);
       return {
         fault: "cannot be read in part",
         outcome: "left: what is whole of it is shown, and that something is missing",
@@ -175,7 +175,7 @@ async function isTornFrom(location: string, offset: number): Promise<boolean> {
   const rest = Buffer.alloc(Math.min(size - offset, largestRecord));
   const log = await open(location, "r");
   try {
-    if ((await log.read(rest, 0, rest.length, offset).catch(unlessLost)) === undefined) {
+    if ((await log.read(rest, 0, rest.length, offset).catch(unlessDiskError)) === undefined) {
       return false;
     }
   } finally {

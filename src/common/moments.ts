@@ -1,4 +1,5 @@
 /** Durations, and points in time in the formats of Docker's flags. */
+import { invalid } from "./errors.ts";
 
 const durationPart = /(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)/gy;
 const durationForm = /^(?:(?:\d+(?:\.\d*)?|\.\d+)(?:ns|us|µs|μs|ms|s|m|h))+$/;
@@ -57,4 +58,13 @@ export function momentOf(text: string, nowMs: number): number | undefined {
   }
   // JavaScript reads the 30th of February as the 2nd of March.
   return new Date(`${date}T00:00Z`).toISOString().startsWith(date) ? at : undefined;
+}
+
+/** As {@link momentOf}. @throws invalid for any other text */
+export function parseMoment(text: string, nowMs: number): number {
+  const at = momentOf(text, nowMs);
+  if (at === undefined) {
+    throw invalid(`failed to parse value as time or duration: ${JSON.stringify(text)}`);
+  }
+  return at;
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/capability"
+	"github.com/sockerless/sockerless/agent/core/removal"
 )
 
 // PutOptions control how a tar stream is unpacked.
@@ -330,7 +331,7 @@ func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool
 	if thereIsDir && isDir {
 		return true, nil
 	}
-	if err := removeAll(parent, base, 0); err != nil {
+	if err := removal.Tree(parent, base); err != nil {
 		return false, pathError("unlinkat", full, err)
 	}
 	return false, nil

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/removal"
 )
 
 // opaqueWhiteout marks, in an OCI layer, a directory that hides the layers
@@ -58,7 +60,7 @@ func (x *extractor) extractFromLayer(full string) (done bool, err error) {
 	if gone == directory {
 		return true, x.clearBeneath(fd, directory)
 	}
-	if err := removeAll(fd, hidden, 0); err != nil {
+	if err := removal.Tree(fd, hidden); err != nil {
 		return false, pathError("unlinkat", gone, err)
 	}
 	return true, nil
@@ -77,7 +79,7 @@ func (x *extractor) clearBeneath(fd int, directory string) error {
 			continue
 		}
 		if !x.made[full] {
-			if err := removeAll(fd, name, 0); err != nil {
+			if err := removal.Tree(fd, name); err != nil {
 				return pathError("unlinkat", full, err)
 			}
 			continue

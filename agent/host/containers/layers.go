@@ -16,3 +16,10 @@ func (c *Containers) Layers(id string) (archive.Layers, error) {
 	stack, err := c.stackToRead(paths, record.Layers)
 	return archive.Layers{Upper: paths.Upper(), Lower: stack.Lower}, err
 }
+
+// WritableLayer is the directory of a container's changes, whether or not it
+// exists.
+func (c *Containers) WritableLayer(id string) (string, error) {
+	paths, err := c.paths(id)
+	return paths.Upper(), err
+}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
-	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/core/removal"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/machine"
 	"github.com/sockerless/sockerless/agent/host/mounts"
@@ -119,7 +119,7 @@ func removeRun(paths shimspec.ContainerPaths) error {
 	if err := errors.Join(mounts.Unmount(paths.SharedMemory()), mounts.Unmount(paths.Secrets()), unmountImages(paths)); err != nil {
 		return err
 	}
-	return confined.RemovePath(paths.Run)
+	return removal.Path(paths.Run)
 }
 
 // stop ends the container's processes, its shim and the runtime's record.

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
-	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/core/removal"
 	"github.com/sockerless/sockerless/agent/host/disk"
 )
 
@@ -57,7 +57,7 @@ func TestATreeOfAnyDepthIsMeasuredWithFewDescriptors(t *testing.T) {
 	const depth = 3000
 	dir := t.TempDir()
 	defer func() {
-		assert.Check(t, confined.RemovePath(filepath.Join(dir, "d")))
+		assert.Check(t, removal.Path(filepath.Join(dir, "d")))
 	}()
 	fd, err := unix.Open(dir, unix.O_PATH, 0)
 	assert.NilError(t, err)

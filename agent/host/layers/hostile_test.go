@@ -14,6 +14,7 @@ import (
 	"connectrpc.com/connect"
 	"gotest.tools/v3/assert"
 
+	"github.com/sockerless/sockerless/agent/core/removal"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
@@ -168,6 +169,6 @@ func FuzzUnpack(f *testing.F) {
 		for _, e := range entriesOf(t, dir) {
 			assert.Check(t, e == "diff", "%s was made outside", e)
 		}
-		assert.Check(t, confined.RemovePath(filepath.Join(dir, "diff")))
+		assert.Check(t, removal.Path(filepath.Join(dir, "diff")))
 	})
 }

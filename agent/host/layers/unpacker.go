@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sockerless/sockerless/agent/core/removal"
 	"github.com/sockerless/sockerless/agent/host/confined"
 )
 
@@ -163,7 +164,7 @@ func clearWay(parent int, base string, isDirectory bool) (existing, hidesLower b
 	if isDirectory && stat.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return true, false, nil
 	}
-	return false, isWhiteout(&stat), confined.RemoveTree(parent, base)
+	return false, isWhiteout(&stat), removal.Tree(parent, base)
 }
 
 // hardLink links to a file of the same layer. It does not follow the last

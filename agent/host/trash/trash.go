@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/background"
-	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/core/removal"
 )
 
 // mostAtOnce is how many trees are deleted at a time: a large one holds up no
@@ -110,7 +110,7 @@ func (c *Can) empty() {
 }
 
 func (c *Can) remove(name string) {
-	if err := confined.RemovePath(filepath.Join(c.dir, name)); err != nil {
+	if err := removal.Path(filepath.Join(c.dir, name)); err != nil {
 		slog.Error("cannot delete", "path", name, "error", err)
 	}
 	c.deleting.Delete(name)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/levels"
 	"github.com/sockerless/sockerless/agent/core/openat"
-	"github.com/sockerless/sockerless/agent/host/confined"
+	"github.com/sockerless/sockerless/agent/core/removal"
 )
 
 type inode struct{ device, number uint64 }
@@ -68,7 +68,7 @@ func (c *copier) entry(source, target int, entry, name string, depth int) error 
 		return c.subdirectory(source, target, entry, name, depth)
 	}
 	// Left by an interrupted copy.
-	if err := confined.RemoveTree(target, entry); err != nil {
+	if err := removal.Tree(target, entry); err != nil {
 		return err
 	}
 	key := inodeOf(&stat)

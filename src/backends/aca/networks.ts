@@ -2,7 +2,6 @@
  * Networks of this backend, which do not exist in Azure: addresses are virtual, agents resolve names, and connectivity
  * is determined by the tunnels that agents open for each other.
  */
-import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
 import { nothingFound } from "../driver/ready-made-roles.ts";
 
@@ -28,12 +27,3 @@ export const acaNetworks: NetworkFabric = {
   renamed() {},
   usedRoutes: nothingFound,
 };
-
-/** A job always has outbound connectivity, whatever its container's network. */
-export function internalNetworks(isInternal: (network: string) => boolean): CloudSetting {
-  return {
-    name: "docker network create --internal",
-    why: "a job keeps its way out, through which its agent calls",
-    isSet: (_host, { endpoints }) => Object.keys(endpoints).some(isInternal),
-  };
-}

@@ -4,7 +4,7 @@ import { TaskPhase } from "../../gen/sockerless/state/v1/state_pb.ts";
 import type { CloudPlatform, StartCheck } from "../cloud/contract/platform.ts";
 import { instanceOf } from "../cloud/authority/instance.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
-import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
+import { innerSocketOff, internalNetworks } from "../cloud/ready-made/asked-settings.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AcaAgents } from "./agents.ts";
@@ -17,7 +17,7 @@ import type { ContainerJobs } from "./jobs/jobs.ts";
 import { preparedJobs } from "./jobs/prepared-jobs.ts";
 import { logAnalyticsLog } from "./logs/log-analytics.ts";
 import { acaMachine } from "./machine.ts";
-import { acaNetworks, internalNetworks } from "./networks.ts";
+import { acaNetworks } from "./networks.ts";
 import { acaSettings } from "./settings.ts";
 import { configuredFiles } from "./shares/configured-files.ts";
 import type { AzureFiles } from "./shares/azure-files.ts";
@@ -74,7 +74,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       [
         ...(config.innerSocket === "off" ? [innerSocketOff("aca")] : []),
         { ...unsharedVolumes, isSet: (_host, record) => unsharedVolumes.isSet(record) },
-        internalNetworks((name) => state.networks.named(name)?.network?.internal === true),
+        internalNetworks(state, "a job keeps its way out, through which its agent calls"),
       ],
       defaultSize,
     ),

@@ -11,7 +11,7 @@ export interface DiskMeter {
   /** Bytes of containers' writable layers, by ID, and of volumes, by name; nothing for those that do not exist. */
   measure(
     what: { readonly containers: readonly string[]; readonly volumes: readonly string[] },
-    signal?: AbortSignal,
+    signal: AbortSignal,
   ): Promise<{
     readonly containers: ReadonlyMap<string, bigint>;
     readonly volumes: ReadonlyMap<string, bigint>;

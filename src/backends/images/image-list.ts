@@ -2,6 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
+import { parseMoment } from "../../common/moments.ts";
 import {
   type ImageSummary,
   ImageSummarySchema,
@@ -14,7 +15,6 @@ import type { LayerStack } from "../state/layer-stacks.ts";
 import { FilePace } from "./file-pace.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
-import { parsePointInTimeMs } from "./point-in-time.ts";
 import { familiarForms } from "./reference.ts";
 
 /** An image with its configuration and the number of its containers. */
@@ -113,7 +113,7 @@ function timeWindow(filters: Filters, context: ListingContext): (image: ListedIm
   };
   const before = [
     ...filters.get("before").flatMap(createdMs),
-    ...filters.get("until").map((value) => parsePointInTimeMs(value, context.nowMs)),
+    ...filters.get("until").map((value) => parseMoment(value, context.nowMs)),
   ];
   const since = filters.get("since").flatMap(createdMs);
   return ({ config: { created } }) => {

@@ -4,7 +4,6 @@
  * of their pods, which each is told by its agent under the names of its networks alone.
  */
 import type { ContainerRecord, NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
-import type { CloudSetting } from "../cloud/ready-made/setting-rules.ts";
 import type { AddressPool, NetworkFabric } from "../driver/networks.ts";
 import { nothingFound } from "../driver/ready-made-roles.ts";
 import type { KubernetesClient } from "./api/client.ts";
@@ -141,14 +140,5 @@ export function kubernetesNetworks({
     disconnect: ({ after }) => label(after),
     renamed() {},
     usedRoutes: nothingFound,
-  };
-}
-
-/** The warning of backends whose networks are names alone: a pod reaches every other of the cluster, and the world. */
-export function internalNetworks(isInternal: (network: string) => boolean): CloudSetting {
-  return {
-    name: "docker network create --internal",
-    why: "no NetworkPolicy is made (kubernetes.network_policies): a pod keeps its way out",
-    isSet: (_host, { endpoints }) => Object.keys(endpoints).some(isInternal),
   };
 }

@@ -10,14 +10,14 @@ import type { CloudPlatform } from "../cloud/contract/platform.ts";
 import { callbackPortOf } from "../cloud/callback/backend-relay.ts";
 import { noDiscovery } from "../cloud/contract/service-discovery.ts";
 import type { CloudSurroundings } from "../cloud/main.ts";
-import { innerSocketOff } from "../cloud/ready-made/asked-settings.ts";
+import { innerSocketOff, internalNetworks } from "../cloud/ready-made/asked-settings.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { callingPods, dialledPods, podAgents } from "./agents.ts";
 import { KubernetesClient } from "./api/client.ts";
 import { agentImageChecks, agentImageOf, kubernetesImages } from "./images.ts";
 import { kubernetesMachine } from "./machine.ts";
 import { instanceLabel, instanceValue } from "./names.ts";
-import { internalNetworks, kubernetesNetworks } from "./networks.ts";
+import { kubernetesNetworks } from "./networks.ts";
 import { networkLabel } from "./networks/policy.ts";
 import { refuseOtherPlace } from "./own-pods.ts";
 import { EndedPods } from "./pods/ended-pods.ts";
@@ -37,6 +37,8 @@ const noLog: CloudLog = {
   async *lines() {},
   async *agentLines() {},
 };
+
+const noPolicies = "no NetworkPolicy is made (kubernetes.network_policies): a pod keeps its way out";
 
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
 export async function kubernetesPlatform(
@@ -117,7 +119,6 @@ export async function kubernetesPlatform(
     : callbackUrl === undefined
       ? await podAgents(ways)
       : await callingPods({ ...ways, url: callbackUrl, listen: kubernetes.callbackListen, instance });
-  const isInternal = (name: string): boolean => state.networks.named(name)?.network?.internal === true;
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services
     ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })
@@ -127,7 +128,7 @@ export async function kubernetesPlatform(
     settings: kubernetesSettings(
       [
         ...(kubernetes.innerSocket === "off" ? [innerSocketOff("kubernetes")] : []),
-        ...(policies ? [] : [internalNetworks(isInternal)]),
+        ...(policies ? [] : [internalNetworks(state, noPolicies)]),
       ],
       kubernetes.architecture,
     ),

@@ -7,10 +7,7 @@ export function localDisk(host: HostClient["client"]): DiskMeter {
     kind: "meter",
     async measure({ containers: containerIds, volumes: volumeNames }, signal) {
       const { containers, volumes } = await orHostError(
-        host.measureDisk(
-          { containerIds: [...containerIds], volumeNames: [...volumeNames] },
-          signal === undefined ? {} : { signal },
-        ),
+        host.measureDisk({ containerIds: [...containerIds], volumeNames: [...volumeNames] }, { signal }),
       );
       return {
         containers: new Map(Object.entries(containers)),

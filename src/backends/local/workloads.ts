@@ -6,6 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { ownValue } from "../../common/own-value.ts";
 import { systemError } from "../../common/errors.ts";
 import { readOrEmpty } from "../../common/read-or-empty.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import type {
   BoundPort as HostBoundPort,
   ContainerOnDisk,
@@ -27,7 +28,6 @@ import { interfaceOf } from "./interfaces.ts";
 import { logSettings } from "../logging/log-settings.ts";
 import { nameFilePaths } from "./name-file-paths.ts";
 import { type MachineNames, nameFiles } from "./name-files.ts";
-import { encodeOciSpec } from "./oci/encode.ts";
 import { sourceOf } from "./oci/mounts.ts";
 import { type MachineProfile, ociSpec } from "./oci/spec.ts";
 import { pathsOfWorkload } from "./paths.ts";
@@ -166,7 +166,7 @@ async function launchRequest(
   const withoutSockets = { ...workload, mounts: sockets.rest };
   const paths = await pathsOfWorkload(parts.host, withoutSockets);
   const spec = ociSpec(withoutSockets, parts.profile, paths);
-  const ociConfig = encodeOciSpec(spec);
+  const ociConfig = new TextEncoder().encode(stringifyJson(spec));
   const secrets = workload.secrets ?? { files: [], env: [] };
   const size = spec.process.consoleSize;
   return {

@@ -1,6 +1,6 @@
 /** The `until` filter of a prune, which spares newer objects. */
 import { invalid } from "../../common/errors.ts";
-import { momentOf } from "../../common/moments.ts";
+import { parseMoment } from "../../common/moments.ts";
 import type { Filters } from "./filters.ts";
 
 const nsPerMs = 1_000_000n;
@@ -20,9 +20,5 @@ export function untilOf(filters: Filters, nowMs: number): bigint | undefined {
   if (others.length > 0) {
     throw invalid("more than one until filter specified");
   }
-  const at = momentOf(text, nowMs);
-  if (at === undefined) {
-    throw invalid(`failed to parse value as time or duration: ${JSON.stringify(text)}`);
-  }
-  return BigInt(Math.round(at * 1_000)) * (nsPerMs / 1_000n);
+  return BigInt(Math.round(parseMoment(text, nowMs) * 1_000)) * (nsPerMs / 1_000n);
 }

@@ -9,13 +9,13 @@ const sectorBytes = 4096;
 const lost: ReadonlySet<number | undefined> = new Set([constants.errno.EIO, constants.errno.EBADMSG, 117]); // EUCLEAN
 
 /** Whether a disk no longer has what was to be read. */
-export function isLost(error: unknown): boolean {
+export function isDiskError(error: unknown): boolean {
   return error instanceof Error && "errno" in error && lost.has(-Number(error.errno));
 }
 
 /** Handles the failure to read a file. @throws the error, if it is not the disk's */
-export function unlessLost(error: unknown): undefined {
-  if (!isLost(error)) {
+export function unlessDiskError(error: unknown): undefined {
+  if (!isDiskError(error)) {
     throw error;
   }
 }
@@ -30,7 +30,7 @@ export interface LeftContent {
 
 /** Reads a file, or what is left of it. @throws Node's error, if it is not the disk's */
 export async function readLeft(name: string): Promise<LeftContent> {
-  const whole = await readFile(name).catch(unlessLost);
+  const whole = await readFile(name).catch(unlessDiskError);
   if (whole !== undefined) {
     return { bytes: whole, lostAt: undefined };
   }
@@ -39,7 +39,7 @@ export async function readLeft(name: string): Promise<LeftContent> {
   const bytes = Buffer.alloc(size);
   let lostAt: number | undefined;
   for (let at = 0; at < size; at += sectorBytes) {
-    const read = await file.read(bytes, at, Math.min(sectorBytes, size - at), at).catch(unlessLost);
+    const read = await file.read(bytes, at, Math.min(sectorBytes, size - at), at).catch(unlessDiskError);
     if (read === undefined) {
       lostAt ??= at;
     }

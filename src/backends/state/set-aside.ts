@@ -8,7 +8,7 @@ import path from "node:path";
 import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { damaged, locationOf } from "./database.ts";
 import type { Loss } from "./damage.ts";
-import { isLost, readLeft } from "./left-content.ts";
+import { isDiskError, readLeft } from "./left-content.ts";
 
 const recordName = "losses.json";
 const recordVersion = 1;
@@ -61,7 +61,7 @@ export async function copyFiles(from: string, to: string): Promise<void> {
     }
     const [file, copy] = [path.join(from, entry.name), path.join(to, entry.name)];
     await copyFile(file, copy).catch(async (error: unknown) => {
-      if (!isLost(error)) {
+      if (!isDiskError(error)) {
         throw error;
       }
       await writeFile(copy, (await readLeft(file)).bytes);

@@ -10,6 +10,7 @@ import type { Socket } from "node:net";
 import type { TlsFiles } from "../config/load.ts";
 import { isLoopback } from "../config/loopback.ts";
 import { messageOf } from "../errors.ts";
+import { forgetOldest } from "../forget-oldest.ts";
 import type { HeldSockets } from "../held-sockets.ts";
 import { listen, readMutualTls, reloadCertificates } from "../listen.ts";
 import type { Logger } from "../logger.ts";
@@ -131,10 +132,7 @@ function boundConnections(server: HttpServer): void {
   server.on("connection", (socket: Socket) => {
     connections.add(socket);
     socket.once("close", () => connections.delete(socket));
-    const [oldest] = connections;
-    if (connections.size > maxConnections) {
-      oldest?.destroy();
-    }
+    forgetOldest(connections, maxConnections)?.destroy();
   });
 }
 

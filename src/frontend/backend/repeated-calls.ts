@@ -9,7 +9,7 @@ import { setTimeout } from "node:timers/promises";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { createContextKey, type Interceptor, type UnaryResponse } from "@connectrpc/connect";
 
-import { isLost } from "../../agent-client/lost-streams.ts";
+import { isLostStream } from "../../agent-client/lost-streams.ts";
 
 /**
  * How long a backend may be unavailable, in total, before a call is no longer retried; recovery waits as long before it
@@ -52,7 +52,7 @@ export function repeating(backend: Repeats): Interceptor {
 }
 
 function mayRepeat(backend: Repeats, error: unknown, signal: AbortSignal): boolean {
-  return isLost(error) && !signal.aborted && !backend.isClosed();
+  return isLostStream(error) && !signal.aborted && !backend.isClosed();
 }
 
 /** Retries an idempotent call at once, and with a pause before each further attempt. @throws the last error */

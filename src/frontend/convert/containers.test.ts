@@ -14,7 +14,7 @@ import {
 } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { assertDescribed } from "../../../test/support/swagger.ts";
 import { ApiVersion } from "../api-version.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { containerDetailToJson, containerSummaryToJson } from "./containers.ts";
 
 const id = "ab".repeat(32);

@@ -6,7 +6,7 @@ import { test } from "node:test";
 
 import type { RecordedRequest } from "../../../test/support/record-docker-cli.ts";
 import { ApiVersion, maximumApiVersion } from "../api-version.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { containerConfigFromJson, containerConfigToJson } from "./container-config.ts";
 import { createRequestFromJson } from "./create-request.ts";
 import { hostConfigFromJson, hostConfigToJson } from "./host-config.ts";

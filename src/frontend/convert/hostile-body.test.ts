@@ -13,7 +13,7 @@ import { SockerlessError } from "../../common/errors.ts";
 import { CreateContainerRequestSchema } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { ApiVersion } from "../api-version.ts";
 import { parseJson } from "../http/json-body.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { containerConfigToJson } from "./container-config.ts";
 import { createRequestFromJson } from "./create-request.ts";
 import { hostConfigToJson } from "./host-config.ts";

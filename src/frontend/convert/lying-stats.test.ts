@@ -6,7 +6,7 @@ import { create } from "@bufbuild/protobuf";
 import fc from "fast-check";
 
 import { StatsResponseSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { statsToJson } from "./stats.ts";
 
 const word = fc.constantFrom("", "read", "service_bytes", "__proto__", "constructor", "\u0000");

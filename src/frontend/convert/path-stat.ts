@@ -1,6 +1,6 @@
 /** A path's metadata in Docker's header. */
 import type { ArchivedPath } from "../../agent-client/agent-stream.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { rfc3339Nano } from "./json-values.ts";
 
 /** The header's name. */

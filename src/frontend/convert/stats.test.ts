@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 
 import { StatsResponseSchema } from "../../gen/sockerless/agent/v1/agent_pb.ts";
-import { stringifyJson } from "../http/reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { statsToJson } from "./stats.ts";
 
 interface Shown {

@@ -2,8 +2,9 @@
 import type { ServerResponse } from "node:http";
 
 import { systemError } from "../../common/errors.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { errorReply } from "../http-status.ts";
-import { replyPart, stringifyJson } from "./reply.ts";
+import { replyPart } from "./reply.ts";
 
 /** Writes lines to a client at the client's pace. */
 export class ProgressStream {

@@ -6,7 +6,8 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { listenHere } from "../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../test/support/until.ts";
-import { replyLongJson, replyPart, stringifyJson } from "./reply.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
+import { replyLongJson, replyPart } from "./reply.ts";
 
 /** The answer with a value, and how often other work was done before it. */
 async function answered(value: object): Promise<{ readonly text: string; readonly turns: number }> {

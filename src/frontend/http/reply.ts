@@ -3,6 +3,7 @@ import type { ServerResponse } from "node:http";
 import { finished } from "node:stream";
 
 import { onAbort } from "../../common/on-abort.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { Turns } from "../../common/turns.ts";
 import { errorBody, type ErrorReply } from "../http-status.ts";
 import { lingerMs } from "./raw-response.ts";
@@ -142,19 +143,6 @@ export function replyError(response: ServerResponse, reply: ErrorReply): void {
     clearTimeout(limit);
     response.end();
   });
-}
-
-/** Verbatim JSON text inside a value; in Node, not yet in TypeScript's library. */
-const rawJson = (JSON as unknown as { readonly rawJSON: (text: string) => object }).rawJSON;
-
-/**
- * Encodes JSON with `bigint` as a number: sizes and nanosecond times in Docker's JSON have 64 bits, more than a
- * `number` holds.
- */
-export function stringifyJson(value: unknown): string {
-  return JSON.stringify(value, (_key, each: unknown) =>
-    typeof each === "bigint" ? rawJson(each.toString()) : each,
-  );
 }
 
 /** Answers that a request's target is elsewhere: 301. */

@@ -9,6 +9,7 @@ import { create } from "@bufbuild/protobuf";
 import type { DialTarget } from "../../agent-client/address.ts";
 import { encodeTunnelOpen } from "../../agent-client/tunnel.ts";
 import { messageOf } from "../../common/errors.ts";
+import { forgetOldest } from "../../common/forget-oldest.ts";
 import type { Logger } from "../../common/logger.ts";
 import {
   TransportProtocol,
@@ -118,10 +119,8 @@ export class ContainerTunnels {
     }
     const direct = await connectDirectly(host, port);
     if (direct === undefined) {
-      if (this.#unreachable.size >= maxRemembered) {
-        this.#unreachable.clear();
-      }
       this.#unreachable.add(address);
+      forgetOldest(this.#unreachable, maxRemembered);
     }
     return direct;
   }

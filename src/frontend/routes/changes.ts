@@ -3,12 +3,13 @@ import type { ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 
 import { systemError } from "../../common/errors.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import type { ChangesResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenChangesResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { readBody } from "../bodies/read-body.ts";
 import { namedReference } from "../convert/image-references.ts";
 import { flagOr, text } from "../http/query.ts";
-import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
+import { replyJson, replyPart } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 import { archiveToClient, exportOperation } from "../streams/archive-to-client.ts";

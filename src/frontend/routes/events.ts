@@ -1,10 +1,11 @@
 /** `/events`. */
 import { invalid, systemError } from "../../common/errors.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import { eventToJson } from "../convert/events.ts";
 import { parseQueryTime } from "../convert/query-time.ts";
 import { readFilters } from "../filters.ts";
 import { text } from "../http/query.ts";
-import { replyPart, stringifyJson } from "../http/reply.ts";
+import { replyPart } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 

@@ -1,10 +1,11 @@
 /** `/containers/{name}/stats`: a container's resource usage. */
 import { fromUnknown, invalid } from "../../common/errors.ts";
+import { stringifyJson } from "../../common/stringify-json.ts";
 import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
 import { statsToJson } from "../convert/stats.ts";
 import { flag, flagOr } from "../http/query.ts";
-import { replyJson, replyPart, stringifyJson } from "../http/reply.ts";
+import { replyJson, replyPart } from "../http/reply.ts";
 import type { ReplyContext } from "../request-context.ts";
 import type { Route } from "../router.ts";
 

@@ -12,8 +12,6 @@ export interface Rate {
 interface Waiter {
   readonly priority: number;
   readonly resolve: () => void;
-  readonly reject: (reason: unknown) => void;
-  readonly signal: AbortSignal | undefined;
 }
 
 /** Issues tokens at a rate: lowest priority number first, then in order of arrival. */
@@ -46,7 +44,7 @@ export class TokenBucket {
       return Promise.resolve();
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiter: Waiter = { priority, resolve, reject, signal };
+    const waiter = { priority, resolve };
     const before = this.#waiters.findIndex((other) => other.priority > priority);
     this.#waiters.splice(before === -1 ? this.#waiters.length : before, 0, waiter);
     const leaving = onAbort(signal, () => {

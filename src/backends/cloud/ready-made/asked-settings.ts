@@ -9,6 +9,7 @@ import { dockerSocketsOf, isWellKnownSocket } from "../../model/docker-socket.ts
 import { unpublishedPorts } from "../../model/ports.ts";
 import { parseSecurityOptions } from "../../security/options.ts";
 import type { SeccompProfile } from "../../security/seccomp.ts";
+import type { State } from "../../state/state.ts";
 import type { CloudSetting } from "./setting-rules.ts";
 import { askedProfile, hasListener } from "../tasks/agent-seccomp.ts";
 
@@ -71,6 +72,14 @@ export const innerSocketOff = (section: string): CloudSetting => ({
   name: `host paths in --volume and --mount: /var/run/docker.sock (${section}.inner_socket: off)`,
   why: `who has a Docker socket starts containers at your cost. With \`${section}.inner_socket: own\` a container gets one that shows and changes only what was made through it, with \`full\` one without such limits`,
   isSet: dockerSocket,
+});
+
+/** The row of a cloud where a task reaches the world whatever its container's networks. */
+export const internalNetworks = ({ networks }: Pick<State, "networks">, why: string): CloudSetting => ({
+  name: "docker network create --internal",
+  why,
+  isSet: (_host, { endpoints }) =>
+    Object.keys(endpoints).some((name) => networks.named(name)?.network?.internal === true),
 });
 
 export const unforwardedPorts: CloudSetting = {

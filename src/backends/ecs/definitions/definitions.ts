@@ -14,7 +14,7 @@ import { timestampDate, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
-import { forgetOldest } from "../../../common/forget-oldest.ts";
+import { remember } from "../../../common/forget-oldest.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { DefinitionRecordSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { pagesOf } from "../../cloud/calls/pages.ts";
@@ -76,9 +76,7 @@ export class Definitions {
     const waits = creator !== undefined && !this.#arns.has(family);
     using _turn = waits ? await this.#turns.acquire(creator, signal) : undefined;
     const found = await this.#shared(definition, signal);
-    this.#contents.delete(family);
-    this.#contents.set(family, definition);
-    forgetOldest(this.#contents, mostContents);
+    remember(this.#contents, family, definition, mostContents);
     await this.#noteUse(family, found);
     return found;
   }

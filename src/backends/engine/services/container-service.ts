@@ -12,7 +12,6 @@ import {
   WaitContainerResponseSchema,
 } from "../../../gen/sockerless/backend/v1/container_pb.ts";
 import { endpointFor } from "../containers/agent/agent-endpoint.ts";
-import { ClientTokens, tokenLifetimeMs } from "../containers/create/client-tokens.ts";
 import type { EngineContext } from "../context.ts";
 import { failedAgentReplaced } from "../containers/agent/leaving-agents.ts";
 import { listContainers } from "../containers/list/list-containers.ts";
@@ -38,18 +37,23 @@ import { isVisible, millisecondsOf } from "../../model/records.ts";
 import { type ContainerSize, sizesOf } from "./sizes.ts";
 import { containerVerbs } from "./container-verbs.ts";
 import { withHeartbeats } from "../../concurrency/heartbeats.ts";
+import { KeptAnswers } from "../../concurrency/kept-answers.ts";
+
+/** Milliseconds for which a creation that is repeated with its token, as its answer was lost, is answered as the first one. */
+const tokenLifetimeMs = 3_600_000;
+const mostTokens = 10_000;
 
 const noSizes: ReadonlyMap<string, ContainerSize> = new Map();
 
 /** Implements the service for an engine. */
 export function containerService(context: EngineContext): Partial<ServiceImpl<typeof ContainerService>> {
-  const creations = new ClientTokens<CreatedContainer>(context.clock);
+  const creations = new KeptAnswers<CreatedContainer>(context.clock, tokenLifetimeMs, mostTokens);
   return {
     createContainer: async (request) => {
-      const created = await creations.once(
-        request.clientToken,
-        async () => createdBefore(context, request.clientToken) ?? (await createContainer(context, request)),
-      );
+      const { clientToken } = request;
+      const create = async (): Promise<CreatedContainer> =>
+        createdBefore(context, clientToken) ?? (await createContainer(context, request));
+      const created = await (clientToken === "" ? create() : creations.of(clientToken, create));
       return { id: created.id, warnings: [...created.warnings] };
     },
     startContainer: async (request, call) => {

@@ -7,6 +7,7 @@ import { Socket } from "node:net";
 import { builtPrograms } from "../../../common/built-programs.ts";
 import { ChannelProcess } from "../../../common/channel-process.ts";
 import { onAbort } from "../../../common/on-abort.ts";
+import { forgetOldest } from "../../../common/forget-oldest.ts";
 import type { SocketHandle } from "../../../common/socket-handle.ts";
 import { holdEnd } from "../../../common/held-end.ts";
 import type { LineLogger } from "../../../common/process-log.ts";
@@ -112,11 +113,7 @@ export class Dialer {
     }
     this.#idle.delete(socket);
     this.#idle.add(socket);
-    const [longest] = this.#idle;
-    if (longest !== undefined && this.#idle.size > mostIdle) {
-      this.#idle.delete(longest);
-      longest.destroy();
-    }
+    forgetOldest(this.#idle, mostIdle)?.destroy();
   }
 
   /** Counts a connection as in use. */

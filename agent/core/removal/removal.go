@@ -1,4 +1,6 @@
-package confined
+// Package removal deletes trees that a container may have filled, and may change
+// meanwhile.
+package removal
 
 import (
 	"errors"
@@ -39,7 +41,7 @@ func identityOf(fd int) (identity, error) {
 	return identity{stat.Dev, stat.Ino}, err
 }
 
-// RemoveTree deletes element of the directory parent recursively, without
+// Tree deletes element of the directory parent recursively, without
 // following links. A missing one is not an error.
 //
 // It holds two descriptors at any depth, takes a time that grows with the number of
@@ -47,12 +49,12 @@ func identityOf(fd int) (identity, error) {
 // nest deeper than descriptor or path limits allow, and fill directories. It climbs
 // by "..", and no further than from where it came: a container may move directories
 // of the tree meanwhile.
-func RemoveTree(parent int, element string) error {
+func Tree(parent int, element string) error {
 	err := unix.Unlinkat(parent, element, 0)
 	if err == nil || errors.Is(err, unix.ENOENT) {
 		return nil
 	}
-	if !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EPERM) {
+	if !errors.Is(err, unix.EISDIR) {
 		return err
 	}
 	current, err := unix.FcntlInt(uintptr(parent), unix.F_DUPFD_CLOEXEC, 0)
@@ -68,7 +70,7 @@ func RemoveTree(parent int, element string) error {
 	return r.run()
 }
 
-// removal is the work of RemoveTree. Its first level is the parent, of which only the
+// removal is the work of Tree. Its first level is the parent, of which only the
 // element is removed.
 type removal struct {
 	current int
@@ -156,8 +158,8 @@ func (r *removal) open(step string) error {
 	return nil
 }
 
-// RemovePath is RemoveTree for a trusted path.
-func RemovePath(name string) error {
+// Path is Tree for a trusted path.
+func Path(name string) error {
 	parent, err := unix.Open(filepath.Dir(name), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -166,7 +168,7 @@ func RemovePath(name string) error {
 		return err
 	}
 	defer unix.Close(parent)
-	if err := RemoveTree(parent, filepath.Base(name)); err != nil {
+	if err := Tree(parent, filepath.Base(name)); err != nil {
 		return &os.PathError{Op: "remove", Path: name, Err: err}
 	}
 	return nil
@@ -208,7 +210,7 @@ func (r *removal) removeBlock(top *level) (emptied bool, err error) {
 
 func removeEntry(directory int, name string) (full bool, err error) {
 	err = unix.Unlinkat(directory, name, 0)
-	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
+	if errors.Is(err, unix.EISDIR) {
 		err = unix.Unlinkat(directory, name, unix.AT_REMOVEDIR)
 		if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.EEXIST) {
 			return true, nil

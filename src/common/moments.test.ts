@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { parseDurationMs } from "../../common/moments.ts";
-import { parsePointInTimeMs } from "./point-in-time.ts";
+import { parseDurationMs, parseMoment } from "./moments.ts";
 
 const now = Date.UTC(2025, 5, 1, 12);
 
@@ -18,7 +17,7 @@ describe("a point in time", () => {
     ["2025-01-01", new Date(2025, 0, 1).getTime()],
   ] as const) {
     it(text, () => {
-      assert.equal(parsePointInTimeMs(text, now), expected);
+      assert.equal(parseMoment(text, now), expected);
     });
   }
 
@@ -35,9 +34,9 @@ describe("a point in time", () => {
   ]) {
     it(`${JSON.stringify(text)} is ${text === "10" ? "a time of 1970" : "refused"}`, () => {
       if (text === "10") {
-        assert.equal(parsePointInTimeMs(text, now), 10_000);
+        assert.equal(parseMoment(text, now), 10_000);
       } else {
-        assert.throws(() => parsePointInTimeMs(text, now), { kind: "invalid" });
+        assert.throws(() => parseMoment(text, now), { kind: "invalid" });
       }
     });
   }
