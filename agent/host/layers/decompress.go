@@ -57,7 +57,7 @@ func decompressFile(ctx context.Context, file io.Reader) (*tarStream, error) {
 }
 
 func decompressWith(blob io.Reader, openZstd func(*bufio.Reader) (io.ReadCloser, error)) (*tarStream, error) {
-	buffered := bufio.NewReaderSize(blob, 256<<10)
+	buffered := bufio.NewReaderSize(blob, blockSize)
 	magic, err := buffered.Peek(6)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err

@@ -4,15 +4,26 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"sync/atomic"
 
 	"github.com/sockerless/sockerless/agent/core/background"
 )
 
 const (
-	blockSize = 256 << 10
+	blockSize = 64 << 10
 	// blocksAhead is how far one reader of a fan-out may run ahead of the other.
-	blocksAhead = 16
+	blocksAhead = 64
+	// allAhead bounds the blocks of all fan-outs, besides one of each: who sends or
+	// reads no more holds them for as long as it likes.
+	allAhead = 128 << 20 / blockSize
+	// leastShare has each fan-out leave room: it has this part of what is left.
+	leastShare = 16
+)
+
+var (
+	blocksInUse  atomic.Int64
+	unusedBlocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 )
 
 // fanOut copies a source to concurrent readers. The slowest sets the pace; the
@@ -22,14 +33,12 @@ const (
 func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	free := make(chan *block, blocksAhead)
-	for range blocksAhead {
-		free <- &block{}
-	}
+	lent := &lending{returned: make(chan struct{}, 1)}
+	defer lent.settle()
 	readers := make([]*blockReader, len(uses))
 	done := make(chan struct{})
 	for i, use := range uses {
-		readers[i] = &blockReader{ctx: ctx, blocks: make(chan *block, blocksAhead), free: free}
+		readers[i] = &blockReader{ctx: ctx, blocks: make(chan *block, blocksAhead), lent: lent}
 		background.Go(func() {
 			if err := use(readers[i]); err != nil {
 				cancel(err)
@@ -39,7 +48,7 @@ func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error
 		})
 	}
 	background.Go(func() {
-		if err := deliver(ctx, source, free, readers); err != nil {
+		if err := deliver(ctx, source, lent, readers); err != nil {
 			cancel(err)
 		}
 		done <- struct{}{}
@@ -50,19 +59,14 @@ func fanOut(ctx context.Context, source io.Reader, uses ...func(io.Reader) error
 	return context.Cause(ctx)
 }
 
-func deliver(ctx context.Context, source io.Reader, free <-chan *block, readers []*blockReader) error {
+func deliver(ctx context.Context, source io.Reader, lent *lending, readers []*blockReader) error {
 	for {
-		var b *block
-		select {
-		case b = <-free:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		b, err := lent.take(ctx)
+		if err != nil {
+			return err
 		}
-		if b.data == nil {
-			b.data = make([]byte, blockSize) // most layers of a build need only one
-		}
-		n, err := fill(source, b.data[:blockSize])
-		b.data = b.data[:n]
+		n, err := fill(source, b.room[:])
+		b.data = b.room[:n]
 		b.users.Store(int32(len(readers)))
 		for _, r := range readers {
 			r.blocks <- b // has room for all of them
@@ -79,6 +83,45 @@ func deliver(ctx context.Context, source io.Reader, free <-chan *block, readers 
 	}
 }
 
+// lending counts the blocks of one fan-out.
+type lending struct {
+	count    atomic.Int64
+	returned chan struct{}
+}
+
+// take waits for a block until ctx ends. One goroutine calls it.
+func (l *lending) take(ctx context.Context) (*block, error) {
+	for l.isAtBound() {
+		select {
+		case <-l.returned:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	l.count.Add(1)
+	blocksInUse.Add(1)
+	return &block{room: unusedBlocks.Get().(*[blockSize]byte)}, nil
+}
+
+// isAtBound is false for the first block, so that each fan-out goes on.
+func (l *lending) isAtBound() bool {
+	count := l.count.Load()
+	return count >= blocksAhead || count > 0 && count*leastShare >= allAhead-blocksInUse.Load()
+}
+
+func (l *lending) giveBack(b *block) {
+	unusedBlocks.Put(b.room)
+	l.count.Add(-1)
+	blocksInUse.Add(-1)
+	select {
+	case l.returned <- struct{}{}:
+	default: // take will look anyway
+	}
+}
+
+// settle counts blocks no more that were not read to their end.
+func (l *lending) settle() { blocksInUse.Add(-l.count.Load()) }
+
 // fill reads until the buffer is full. io.EOF means the source's end; a cut
 // stream has another error.
 func fill(source io.Reader, buffer []byte) (int, error) {
@@ -93,7 +136,8 @@ func fill(source io.Reader, buffer []byte) (int, error) {
 
 // block is a piece of the source, shared by all readers.
 type block struct {
-	data  []byte
+	room  *[blockSize]byte
+	data  []byte // of room
 	users atomic.Int32
 }
 
@@ -101,7 +145,7 @@ type block struct {
 type blockReader struct {
 	ctx    context.Context
 	blocks chan *block
-	free   chan<- *block
+	lent   *lending
 	block  *block
 	left   []byte // of block
 }
@@ -146,7 +190,7 @@ func (r *blockReader) WriteTo(w io.Writer) (written int64, err error) {
 
 func (r *blockReader) giveBack() {
 	if r.block != nil && r.block.users.Add(-1) == 0 {
-		r.free <- r.block
+		r.lent.giveBack(r.block)
 	}
 	r.block = nil
 }

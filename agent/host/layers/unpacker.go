@@ -49,7 +49,7 @@ func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*u
 	}
 	return &unpacker{
 		ctx: ctx, stream: stream, tar: tar.NewReader(stream), root: root,
-		buffer: make([]byte, 256<<10), sparseAllowance: stat.Blocks * uint64(stat.Bsize),
+		buffer: make([]byte, blockSize), sparseAllowance: stat.Blocks * uint64(stat.Bsize),
 		directoryTimes: map[string]time.Time{},
 	}, nil
 }

@@ -43,6 +43,23 @@ describe("a blob", () => {
     assert.deepEqual(await readdir(path.join(directory, "ingest")), []);
   });
 
+  it("is gathered in a bounded memory beside many whose senders fall silent", async () => {
+    const { store } = await openStore();
+    const lease = store.lease();
+    await using writers = new AsyncDisposableStack();
+    const before = process.memoryUsage().arrayBuffers;
+    for (let count = 0; count < 700; count++) {
+      const writer = writers.use(await store.write(lease));
+      for (let chunk = 0; chunk < 5; chunk++) {
+        await writer.append(Buffer.alloc(50_000));
+      }
+    }
+    const content = Buffer.alloc(1024 ** 2, "another's");
+    assert.equal((await store.put(lease, streamOf(content, 1_000))).digest, sha256Of(content));
+    const held = (process.memoryUsage().arrayBuffers - before) / 1024 ** 2;
+    assert.ok(held < 110, `${held} MiB`);
+  });
+
   it("is synced once, and again if it was replaced", async () => {
     const { store } = await openStore();
     const lease = store.lease();

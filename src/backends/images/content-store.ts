@@ -26,6 +26,9 @@ const maxBlobBytes = 256 * 1024 ** 3;
 
 /** Bytes per write. */
 const gatheredBytes = 256 * 1024;
+/** All blobs being written together: their senders may fall silent. Each gathers at most a sixteenth of what is left. */
+const allGatheredBytes = 64 * 1024 ** 2;
+let gathered = 0;
 /** Smaller chunks are gathered in blocks of this size: kept one by one, they would take far more than their bytes. */
 const blockBytes = 4 * 1024;
 
@@ -329,8 +332,9 @@ export class BlobWriter implements AsyncDisposable {
   async append(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#size += chunk.length;
+    gathered += chunk.length;
     this.#gather(chunk);
-    if (this.#size - this.#begun >= gatheredBytes) {
+    if (this.#size - this.#begun >= Math.min(gatheredBytes, (allGatheredBytes - gathered) / 16)) {
       await this.#writing;
       this.#writing = this.#flush();
       this.#writing.catch(() => {});
@@ -360,8 +364,7 @@ export class BlobWriter implements AsyncDisposable {
   async #flush(): Promise<void> {
     const chunks = this.#gathered;
     let position = this.#begun;
-    this.#gathered = [];
-    this.#begun = this.#size;
+    this.#drop();
     let left: Uint8Array[] = chunks;
     while (left.length > 0) {
       const { bytesWritten } = await writeChunks(this.#file, left, position);
@@ -370,10 +373,17 @@ export class BlobWriter implements AsyncDisposable {
     }
   }
 
+  /** Gathers anew. */
+  #drop(): void {
+    gathered -= this.#size - this.#begun;
+    this.#gathered = [];
+    this.#begun = this.#size;
+  }
+
   /** Drops everything appended. */
   async restart(): Promise<void> {
     await this.#writing;
-    this.#gathered = [];
+    this.#drop();
     this.#begun = 0;
     await this.#file.truncate(0);
     this.#hash = createHash("sha256");
@@ -404,6 +414,7 @@ export class BlobWriter implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#writing.catch(() => {});
+    this.#drop();
     await this.#file.close();
     if (!this.#placed) {
       await rm(this.#temporary, { force: true });

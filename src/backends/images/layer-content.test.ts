@@ -4,7 +4,7 @@ import { gzipSync, zstdCompressSync } from "node:zlib";
 
 import { streamOf } from "../../../test/support/image-store.ts";
 import { blobOf } from "../../../test/support/images.ts";
-import { decompressed, measureLayer } from "./layer-content.ts";
+import { decompressed, measureLayer, parallelMeasures } from "./layer-content.ts";
 
 const content = Buffer.from("a layer's tar ".repeat(10_000));
 
@@ -26,6 +26,42 @@ describe("a layer", () => {
       assert.deepEqual(await measure(bytes), { diffId, size: content.length, compression });
     });
   }
+
+  it("is inflated beside few others, for whose threads all else waits, and ends while it waits", async () => {
+    const bytes = gzipSync(content);
+    let [now, most, unread] = [0, 0, 0];
+    async function* source(): AsyncGenerator<Uint8Array> {
+      unread += 1;
+      try {
+        yield bytes.subarray(0, 100);
+        now += 1;
+        most = Math.max(most, now);
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        yield bytes.subarray(100);
+        now -= 1;
+      } finally {
+        unread -= 1;
+      }
+    }
+    const { digest } = blobOf(bytes);
+    const left = new AbortController();
+    const measured = Array.from({ length: 20 }, (_, at) =>
+      measureLayer(
+        { digest, size: bytes.length },
+        source(),
+        at < 15 ? new AbortController().signal : left.signal,
+      ),
+    );
+    const leaving = assert.rejects(Promise.all(measured.slice(15)), { message: "left" });
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    left.abort(new Error("left"));
+    await leaving;
+    for (const { diffId: found } of await Promise.all(measured.slice(0, 15))) {
+      assert.equal(found, diffId);
+    }
+    await Promise.allSettled(measured);
+    assert.deepEqual([most, unread], [parallelMeasures, 0]);
+  });
 
   it("may be several gzip or zstd streams in a row", async () => {
     const [one, two] = [content.subarray(0, 70_000), content.subarray(70_000)];

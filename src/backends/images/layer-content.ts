@@ -8,6 +8,7 @@ import { constants, createGunzip, createZstdDecompress, type Gunzip, type ZstdDe
 
 import { errnoOf, invalid, messageOf, unavailable } from "../../common/errors.ts";
 
+import { Limiter } from "../concurrency/limiter.ts";
 import type { StoredBlob } from "./content-store.ts";
 import type { TarCheck } from "./tar-check.ts";
 
@@ -41,6 +42,12 @@ let freeWindowBytes = 1024 ** 3;
 /** Output per read: Node's default is 16 KiB, and each read costs a turn of its thread pool. */
 const inflatedChunkBytes = 128 * 1024;
 
+/** Layers that are inflated at a time, each by Node's thread pool, for whose four threads commits and files wait too. */
+export const parallelMeasures = 3;
+const measures = new Limiter(parallelMeasures);
+/** Bytes of a layer after which others have their turn. */
+const bytesOfTurn = 8 * 1024 ** 2;
+
 /** Detects a compression by the first bytes of the content. */
 export function compressionOf(start: Uint8Array): Compression {
   return magicNumbers.find(([, magic]) => magic.every((byte, index) => start[index] === byte))?.[0];
@@ -70,6 +77,8 @@ export async function measureLayer(
   check?: TarCheck,
 ): Promise<LayerMeasure> {
   const { compression, content, abandon } = await decompressed(source);
+  await using owned = new AsyncDisposableStack();
+  owned.defer(abandon); // Content that had no turn was not begun.
   if (compression === undefined) {
     if (check === undefined) {
       await abandon();
@@ -84,7 +93,7 @@ export async function measureLayer(
   }
   const hash = createHash("sha256");
   let size = 0;
-  for await (const chunk of content) {
+  for await (const chunk of inTurns(content, signal)) {
     signal.throwIfAborted();
     size += chunk.length;
     if (size > maxUnpackedBytes) {
@@ -95,6 +104,26 @@ export async function measureLayer(
   }
   check?.end();
   return { diffId: `sha256:${hash.digest("hex")}`, size, compression };
+}
+
+/** Reads content that is inflated as it is read, in turns with that of all other layers. */
+async function* inTurns(content: AsyncIterable<Uint8Array>, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const iterator = content[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      using _turn = await measures.acquire("", signal);
+      for (let bytes = 0; bytes < bytesOfTurn; ) {
+        const next = await iterator.next();
+        if (next.done === true) {
+          return;
+        }
+        bytes += next.value.length;
+        yield next.value;
+      }
+    }
+  } finally {
+    await iterator.return?.();
+  }
 }
 
 /** The content of a stream that may be compressed. */

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import type { ReportProgress } from "./progress.ts";
-import { mostLines, progressStream } from "./progress-stream.ts";
+import { linesOfTurn, mostLines, progressStream } from "./progress-stream.ts";
 
 const signal = new AbortController().signal;
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -22,6 +22,7 @@ describe("a stream of progress", () => {
   it("yields every line and returns the result", async () => {
     const stream = progressStream(async (report) => {
       report({ id: "a", status: "one" });
+      report({ id: "b", status: "one" });
       await tick();
       report({ id: "a", status: "two" });
       return 7;
@@ -29,6 +30,7 @@ describe("a stream of progress", () => {
     assert.deepEqual(await drain(stream), {
       messages: [
         { kind: "progress", line: { id: "a", status: "one" } },
+        { kind: "progress", line: { id: "b", status: "one" } },
         { kind: "progress", line: { id: "a", status: "two" } },
       ],
       result: 7,
@@ -44,7 +46,7 @@ describe("a stream of progress", () => {
     await assert.rejects(stream.next(), { message: "failed" });
   });
 
-  it("spares a slow reader the byte counts that newer ones have overtaken", async () => {
+  it("spares a slow reader the lines of a layer that newer ones have overtaken", async () => {
     const stream = progressStream(async (report) => {
       for (let current = 0; current <= 1000; current++) {
         report({ id: "a", status: "Downloading", current, total: 1000 });
@@ -54,9 +56,8 @@ describe("a stream of progress", () => {
     }, signal);
     const { messages } = await drain(stream);
     assert.deepEqual(messages, [
-      { kind: "progress", line: { id: "a", status: "Downloading", current: 1000, total: 1000 } },
-      { kind: "progress", line: { id: "b", status: "Downloading", current: 1000, total: 1000 } },
       { kind: "progress", line: { id: "a", status: "Pull complete" } },
+      { kind: "progress", line: { id: "b", status: "Downloading", current: 1000, total: 1000 } },
     ]);
   });
 
@@ -70,6 +71,31 @@ describe("a stream of progress", () => {
     const { messages } = await drain(stream);
     assert.equal(messages.length, mostLines);
     assert.deepEqual(messages.at(-1), { kind: "progress", line: { id: "", status: `${reported - 1}` } });
+  });
+
+  it("shares each turn of the event loop with all others", async () => {
+    let [lines, most, isOver] = [0, 0, false];
+    const turn = (): void => {
+      most = Math.max(most, lines);
+      lines = 0;
+      if (!isOver) {
+        setImmediate(turn);
+      }
+    };
+    setImmediate(turn);
+    const drained = Array.from({ length: 100 }, async () => {
+      const stream = progressStream(async (report) => {
+        for (let n = 0; n < 20; n++) {
+          report({ id: "", status: `${n}` });
+        }
+      }, signal);
+      for await (const _ of stream) {
+        lines += 1;
+      }
+    });
+    await Promise.all(drained);
+    isOver = true;
+    assert.ok(most > 0 && most <= 2 * linesOfTurn, `${most} lines in a turn`);
   });
 
   it("aborts the work, and waits for it, when its reader leaves", async () => {

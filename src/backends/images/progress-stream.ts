@@ -1,4 +1,5 @@
 /** Progress of work, as a stream of messages with heartbeats. */
+import { Turns } from "../../common/turns.ts";
 import type { ProgressLine, ReportProgress } from "./progress.ts";
 
 /** Milliseconds of silence before a heartbeat. */
@@ -7,13 +8,18 @@ const heartbeatMs = 15_000;
 /** The most lines kept for a reader that is slower than the work. */
 export const mostLines = 1_000;
 
+/** Lines of all streams in a turn of the event loop: each takes tens of microseconds until it is sent. */
+export const linesOfTurn = 16;
+
+const turns = new Turns(linesOfTurn);
+
 export type ProgressMessage =
   | { readonly kind: "progress"; readonly line: ProgressLine }
   | { readonly kind: "heartbeat" };
 
 /**
- * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work misses
- * byte counts superseded by newer ones, and of more than {@link mostLines} the oldest. If the reader leaves, the
+ * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work gets
+ * the newest line of each layer, as from moby, and of more than {@link mostLines} the newest. If the reader leaves, the
  * work is aborted.
  */
 export async function* progressStream<T>(
@@ -35,6 +41,7 @@ export async function* progressStream<T>(
         }
         throw result.error;
       }
+      await turns.next();
       yield message;
     }
   } finally {
@@ -54,13 +61,13 @@ function settled<T>(promise: Promise<T>): Promise<Outcome<T>> {
 }
 
 class ProgressQueue {
-  /** Byte counts by layer and status, which newer ones replace; others by themselves. */
+  /** Those of a layer by its ID, which newer ones replace; others by themselves. */
   readonly #lines = new Map<string | ProgressLine, ProgressLine>();
   #ended = false;
   #wake: (() => void) | undefined;
 
   push(line: ProgressLine): void {
-    this.#lines.set(line.current === undefined ? line : `${line.id} ${line.status}`, line);
+    this.#lines.set(line.id === "" ? line : line.id, line);
     if (this.#lines.size > mostLines) {
       this.#shift();
     }
