@@ -61,6 +61,20 @@ describe("a stream of progress", () => {
     ]);
   });
 
+  it("spares a slow reader the byte counts of an import that newer ones have overtaken", async () => {
+    const stream = progressStream(async (report) => {
+      report({ id: "", status: "Downloading from a URL" });
+      for (let current = 0; current <= 2 * mostLines; current++) {
+        report({ id: "", status: "Importing", current });
+      }
+    }, signal);
+    const { messages } = await drain(stream);
+    assert.deepEqual(messages, [
+      { kind: "progress", line: { id: "", status: "Downloading from a URL" } },
+      { kind: "progress", line: { id: "", status: "Importing", current: 2 * mostLines } },
+    ]);
+  });
+
   it("keeps the newest lines for a reader that is slower than the work", async () => {
     const reported = 3 * mostLines;
     const stream = progressStream(async (report) => {

@@ -18,9 +18,9 @@ export type ProgressMessage =
   | { readonly kind: "heartbeat" };
 
 /**
- * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work gets
- * the newest line of each layer, as from moby, and of more than {@link mostLines} the newest. If the reader leaves, the
- * work is aborted.
+ * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work gets the newest line
+ * of each layer, as from moby, in the place of its oldest one; of more than {@link mostLines} the first are dropped. If the
+ * reader leaves, the work is aborted.
  */
 export async function* progressStream<T>(
   work: (report: ReportProgress, signal: AbortSignal) => Promise<T>,
@@ -61,13 +61,14 @@ function settled<T>(promise: Promise<T>): Promise<Outcome<T>> {
 }
 
 class ProgressQueue {
-  /** Those of a layer by its ID, which newer ones replace; others by themselves. */
+  /** Those of a layer by its ID, and other byte counts by their status, which newer ones replace; others by themselves. */
   readonly #lines = new Map<string | ProgressLine, ProgressLine>();
   #ended = false;
   #wake: (() => void) | undefined;
 
   push(line: ProgressLine): void {
-    this.#lines.set(line.id === "" ? line : line.id, line);
+    const ofAll = line.current === undefined ? line : line.status;
+    this.#lines.set(line.id === "" ? ofAll : line.id, line);
     if (this.#lines.size > mostLines) {
       this.#shift();
     }
