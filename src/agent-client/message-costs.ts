@@ -20,9 +20,9 @@ const messageCost = 20;
 const stepCost = 1_000;
 /** A message of more fields is followed by a pause of its own stream. */
 const largeCost = 5_000;
-/** Milliseconds of the first such pause for each field, some times what it takes to decode. */
+/** Milliseconds of a stream's first such pause for each field, some times what it takes to decode. */
 const pausePerField = 0.005;
-/** The longest one: each is twice the one before, since a crowd of agents would fill the turns of the event loop. */
+/** Milliseconds of the longest one. Each is twice as long as the one before: a crowd of agents would fill the event loop's turns. */
 const longestPauseMs = 10_000;
 
 /** Steps of all agents in a turn of the thread's event loop, besides the first one of each stream. */

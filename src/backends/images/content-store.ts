@@ -26,9 +26,9 @@ const maxBlobBytes = 256 * 1024 ** 3;
 
 /** Bytes per write. */
 const gatheredBytes = 256 * 1024;
-/** All blobs being written together: their senders may fall silent. Each gathers at most a sixteenth of what is left. */
+/** Bytes that all blobs together gather, as their senders may fall silent: each at most a sixteenth of what is left. */
 const allGatheredBytes = 64 * 1024 ** 2;
-let gathered = 0;
+let gatheredByAll = 0;
 /** Smaller chunks are gathered in blocks of this size: kept one by one, they would take far more than their bytes. */
 const blockBytes = 4 * 1024;
 
@@ -332,9 +332,9 @@ export class BlobWriter implements AsyncDisposable {
   async append(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#size += chunk.length;
-    gathered += chunk.length;
+    gatheredByAll += chunk.length;
     this.#gather(chunk);
-    if (this.#size - this.#begun >= Math.min(gatheredBytes, (allGatheredBytes - gathered) / 16)) {
+    if (this.#size - this.#begun >= Math.min(gatheredBytes, (allGatheredBytes - gatheredByAll) / 16)) {
       await this.#writing;
       this.#writing = this.#flush();
       this.#writing.catch(() => {});
@@ -373,9 +373,9 @@ export class BlobWriter implements AsyncDisposable {
     }
   }
 
-  /** Gathers anew. */
+  /** Forgets the chunks that are not written yet. */
   #drop(): void {
-    gathered -= this.#size - this.#begun;
+    gatheredByAll -= this.#size - this.#begun;
     this.#gathered = [];
     this.#begun = this.#size;
   }

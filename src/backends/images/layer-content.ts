@@ -42,10 +42,10 @@ let freeWindowBytes = 1024 ** 3;
 /** Output per read: Node's default is 16 KiB, and each read costs a turn of its thread pool. */
 const inflatedChunkBytes = 128 * 1024;
 
-/** Layers that are inflated at a time, each by Node's thread pool, for whose four threads commits and files wait too. */
-export const parallelMeasures = 3;
-const measures = new Limiter(parallelMeasures);
-/** Bytes of a layer after which others have their turn. */
+/** Layers that are inflated at a time, in Node's pool of four threads, for which commits and reads of files wait too. */
+export const inflatedAtOnce = 3;
+const inflations = new Limiter(inflatedAtOnce);
+/** Uncompressed bytes of a layer after which the next one has its turn. */
 const bytesOfTurn = 8 * 1024 ** 2;
 
 /** Detects a compression by the first bytes of the content. */
@@ -78,11 +78,9 @@ export async function measureLayer(
 ): Promise<LayerMeasure> {
   const { compression, content, abandon } = await decompressed(source);
   await using owned = new AsyncDisposableStack();
-  owned.defer(abandon); // Content that had no turn was not begun.
+  owned.defer(abandon); // Content that nobody has begun to read does not end its source.
   if (compression === undefined) {
-    if (check === undefined) {
-      await abandon();
-    } else {
+    if (check !== undefined) {
       for await (const chunk of content) {
         signal.throwIfAborted();
         check.write(chunk);
@@ -111,7 +109,7 @@ async function* inTurns(content: AsyncIterable<Uint8Array>, signal: AbortSignal)
   const iterator = content[Symbol.asyncIterator]();
   try {
     for (;;) {
-      using _turn = await measures.acquire("", signal);
+      using _turn = await inflations.acquire("", signal);
       for (let bytes = 0; bytes < bytesOfTurn; ) {
         const next = await iterator.next();
         if (next.done === true) {

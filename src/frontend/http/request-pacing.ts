@@ -46,20 +46,20 @@ const piecesAtOnce = 32;
 const leastPiece = 128;
 const firstPieces = 8;
 
-/** Requests of a connection that count as its beginning, and the milliseconds in which they do: those of a command. */
+/** The most requests of a connection that count as its beginning, and the milliseconds for which they do: those of a command. */
 const [firstRequests, firstMs] = [8, 1_000];
 
 /** Milliseconds after an answer: who asks again later, as a monitor does, asks now and then. */
 const pauseMs = 1_000;
 
-/** Bytes of a header that are parsed at once: of one that is refused, no more are. */
+/** Bytes of a header that are parsed at once: the rest of one that is refused is not parsed. */
 const headerStepBytes = 16 * 1024;
 
 /**
  * Requests that begin in a turn of the event loop, of all connections: the first ones of each, those after a pause, and
  * further ones. Whoever asks without a pause, by however many connections, keeps a client that has just connected, or asks
- * now and then, waiting for some turns only. First ones are the most, as each command of a CLI has a connection of its own;
- * connections that are kept for later have none, since a turn accepts one connection, and thousands may be there.
+ * now and then, waiting for some turns only. First ones are the most, as each command of a CLI has a connection of its own; a
+ * connection has them only while it is new: thousands may be open and ask at once, but a turn accepts just one.
  */
 const requestTurns = { first: new Turns(16), paused: new Turns(4), further: new Turns(4) } as const;
 

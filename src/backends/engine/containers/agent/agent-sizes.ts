@@ -7,8 +7,9 @@ import { agentAddressOf, agentOptions } from "./agent-endpoint.ts";
 import type { EngineContext } from "../../context.ts";
 import type { LiveContainer } from "../live/live.ts";
 
-/** Time limit of one agent in milliseconds: it reads a whole file system to answer. */
+/** Milliseconds for which an answer is kept: an agent reads a whole file system for it. */
 const keptMs = 30_000;
+/** Milliseconds in which an agent has to answer. */
 const answerTimeoutMs = 10_000;
 /** Time limit of a listing in milliseconds, however many agents are unreachable. */
 const listingLimitMs = 10_000;
@@ -26,9 +27,9 @@ interface Told {
   readonly written: Promise<bigint | undefined>;
   /** Deadline until which a listing waits for it. */
   readonly dueMs: number;
-  /** What it has told by now, or told before. */
+  /** The last answer: this one's once it is there. */
   bytes: bigint | undefined;
-  /** Whether it has not answered, or late. */
+  /** True if the agent has answered late, or not at all yet. */
   isSlow: boolean;
 }
 
