@@ -543,9 +543,32 @@ test("unfinished trailers have the same room, also behind an answer", async (t) 
 /** A chunked body of blanks in the smallest chunks, without its end. */
 const smallestChunks = (count: number): string => "1\r\n \r\n".repeat(count);
 
-test("a connection that stays does not keep the request that was answered", async (t) => {
+function garbageCollection(): () => void {
   v8.setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
+  return runInNewContext("gc") as () => void;
+}
+
+test("a connection that stays does not keep the bytes that were read of it", async () => {
+  const collect = garbageCollection();
+  const parser = { onIncoming: (): undefined => undefined };
+  const socket = Object.assign(new Socket(), { parser });
+  socket.on("data", () => {});
+  new RequestPace(socket, () => false, new LongHeaders(2 ** 26, () => {}));
+  const sent = (): WeakRef<ArrayBufferLike> => {
+    const bytes = Buffer.alloc(64 * 1024, requestTo("/fine"));
+    socket.emit("data", bytes);
+    return new WeakRef(bytes.buffer);
+  };
+  const kept = sent();
+  await untilTrue(() => {
+    collect();
+    return kept.deref() === undefined;
+  });
+  socket.destroy();
+});
+
+test("a connection that stays does not keep the request that was answered", async (t) => {
+  const collect = garbageCollection();
   const requests: WeakRef<IncomingMessage>[] = [];
   const api = await serveApi(t, () => {}, [
     route("GET", "/fine", async ({ request, response }) => {

@@ -217,6 +217,7 @@ export class RequestPace {
       }
       this.#forgetAnswered(); // Its body may end after its answer.
     }
+    this.#rest = Buffer.alloc(0); // An empty view keeps all 64 KiB that were received.
     this.#passContent();
   }
 
