@@ -2,19 +2,25 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"sync"
 
 	"github.com/moby/buildkit/executor"
 	resourcestypes "github.com/moby/buildkit/executor/resources/types"
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -35,21 +41,29 @@ func init() {
 			})
 		}
 	}
+	for at := range bridge.Streams {
+		handle := bridge.Streams[at].Handler
+		bridge.Streams[at].Handler = func(server any, stream grpc.ServerStream) error { return runProcess(server, stream, handle) }
+	}
 }
 
 // reading bounds the files of results that are read at once, of up to 16 MiB each: they are counted once they are answers.
 var reading = semaphore.NewWeighted(2)
 
-// boundRead reads files of all builds in turns, and one of a client at a time, once there is the result that has them.
+// boundRead reads files of all builds in turns, and one of a client at a time, once the file system that has them is there: to build
+// and to fetch it takes any time.
 func boundRead(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 	read, ok := request.(*gatewaypb.ReadFileRequest)
 	if !ok {
 		return handle(ctx, request)
 	}
-	if info.FullMethod == gatewaypb.LLBBridge_ReadFile_FullMethodName {
-		if _, err := info.Server.(gatewaypb.LLBBridgeServer).Evaluate(ctx, &gatewaypb.EvaluateRequest{Ref: read.Ref}); err != nil {
-			return nil, err
-		}
+	bridge := info.Server.(gatewaypb.LLBBridgeServer)
+	stat := bridge.StatFile
+	if info.FullMethod == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
+		stat = bridge.StatFileContainer
+	}
+	if _, err := stat(ctx, rootOf(read)); err != nil {
+		return nil, err
 	}
 	turns := []*semaphore.Weighted{reading}
 	if by := connectionOf(ctx); by != nil {
@@ -62,6 +76,11 @@ func boundRead(ctx context.Context, request any, info *grpc.UnaryServerInfo, han
 		defer turn.Release(1)
 	}
 	return handle(ctx, request)
+}
+
+// rootOf asks for the root of the file system that has a file.
+func rootOf(read *gatewaypb.ReadFileRequest) *gatewaypb.StatFileRequest {
+	return &gatewaypb.StatFileRequest{Ref: read.Ref, Path: "/", MountIndex: read.MountIndex}
 }
 
 // talking runs a frontend in an image, whose calls are bounded as those of BuildKit's clients: BuildKit's own server, which gets them
@@ -111,35 +130,44 @@ const maxBridgeMessage = 16 << 20
 // passedBytes is what BuildKit's server keeps of a message beside its text.
 const passedBytes = 16 << 10
 
-// pass passes a frontend's call on. Calls have one request, but those that run a process, whose messages are counted until it ends.
+// pass passes a frontend's call on. Calls have one request, but those that run a process, which takes its messages one by one.
 func (h holding) pass(stream grpc.ServerStream, client *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	method, _ := grpc.MethodFromServerStream(stream)
+	request, release, err := h.receive(ctx, stream)
+	if err != nil {
+		return err
+	}
 	if method == gatewaypb.LLBBridge_ReadFile_FullMethodName || method == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
+		if err := statRoot(ctx, client, method, request); err != nil {
+			return err
+		}
 		// BuildKit's server keeps the answer until it is here.
 		if err := h.by.listing.Acquire(ctx, 1); err != nil {
 			return context.Cause(ctx)
 		}
 		defer h.by.listing.Release(1)
 	}
+	id, taken := rand.Text(), make(chan struct{}, 1)
+	processes.Store(id, taken)
+	defer processes.Delete(id)
 	headers, _ := metadata.FromIncomingContext(ctx)
+	headers.Set(processHeader, id)
 	to, err := client.NewStream(metadata.NewOutgoingContext(ctx, headers), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
 	}
 	go func() {
-		for {
-			var request mem.BufferSlice
-			err := stream.RecvMsg(&request)
-			if err == nil {
-				bytes := request.Len() + passedBytes
-				h.all.add(h.by, bytes)
-				context.AfterFunc(ctx, func() { h.all.add(h.by, -bytes) })
-				err = to.SendMsg(request)
+		defer to.CloseSend()
+		for to.SendMsg(request) == nil && method == gatewaypb.LLBBridge_ExecProcess_FullMethodName {
+			select {
+			case <-taken:
+				release()
+			case <-ctx.Done():
+				return
 			}
-			if err != nil || method != gatewaypb.LLBBridge_ExecProcess_FullMethodName {
-				_ = to.CloseSend()
+			if request, release, err = h.receive(ctx, stream); err != nil {
 				return
 			}
 		}
@@ -157,6 +185,69 @@ func (h holding) pass(stream grpc.ServerStream, client *grpc.ClientConn) error {
 			return err
 		}
 	}
+}
+
+// receive counts a message until it is released, or the call ends.
+func (h holding) receive(ctx context.Context, stream grpc.ServerStream) (message mem.BufferSlice, release func(), err error) {
+	if err := stream.RecvMsg(&message); err != nil {
+		return nil, nil, err
+	}
+	bytes := message.Len() + passedBytes
+	h.all.add(h.by, bytes)
+	uncount := func() { h.all.add(h.by, -bytes) }
+	isCounted := context.AfterFunc(ctx, uncount)
+	return message, func() {
+		if isCounted() {
+			uncount()
+		}
+	}, nil
+}
+
+// statRoot waits for the file system that has a file which a request reads.
+func statRoot(ctx context.Context, client *grpc.ClientConn, method string, request mem.BufferSlice) error {
+	var read gatewaypb.ReadFileRequest
+	if err := proto.Unmarshal(request.Materialize(), &read); err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	bridge := gatewaypb.NewLLBBridgeClient(client)
+	stat := bridge.StatFile
+	if method == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
+		stat = bridge.StatFileContainer
+	}
+	_, err := stat(ctx, rootOf(&read), grpc.ForceCodecV2(encoding.GetCodecV2("proto")))
+	return err
+}
+
+// processHeader names a call by which a frontend in an image runs a process. BuildKit's server reads the call's messages ahead
+// without a bound, whether the process takes them or not: a further one is passed on once the last one was taken.
+const processHeader = "sockerless-process"
+
+// processes has by their names the channels that tell of each message that was taken.
+var processes sync.Map
+
+type processStream struct {
+	grpc.ServerStream
+	taken chan<- struct{}
+	// There was a message.
+	isRead bool
+}
+
+func runProcess(server any, stream grpc.ServerStream, handle grpc.StreamHandler) error {
+	if names := metadata.ValueFromIncomingContext(stream.Context(), processHeader); len(names) == 1 {
+		if taken, ok := processes.Load(names[0]); ok {
+			stream = &processStream{ServerStream: stream, taken: taken.(chan struct{})}
+		}
+	}
+	return handle(server, stream)
+}
+
+// RecvMsg is called once the last message was taken.
+func (s *processStream) RecvMsg(into any) error {
+	if s.isRead {
+		s.taken <- struct{}{}
+	}
+	s.isRead = true
+	return s.ServerStream.RecvMsg(into)
 }
 
 // verbatim is a codec of messages as they are.

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// maxCalls bounds a client's calls at a time.
-const maxCalls = 250
+// maxCalls bounds a client's calls at a time: to bake, buildx has one connection, and three calls for each target.
+const maxCalls = 1024
 
 // serveControl serves a client's connection until it ends.
 func (s *Server) serveControl(w http.ResponseWriter) {
