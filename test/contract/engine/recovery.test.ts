@@ -71,6 +71,19 @@ describe("a backend that is started again", () => {
     await untilTrue(async () => (await inspect(id))?.restartCount === 1);
   });
 
+  it("does not restart a later start than its state knew, which has a restart under way", async () => {
+    const id = await bench.runScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
+    const record = bench.state.containers.get(id);
+    assert.ok(record !== undefined);
+    await bench.state.commit((change) => change.containers.put({ ...record, restartToken: "began" }));
+    await bench.stopBackend();
+    const agent = bench.machine.agentOf(id);
+    startedSince(id, { agent, exit: undefined });
+    await bench.startBackend();
+    const { generation, restartToken } = bench.state.containers.get(id) ?? {};
+    assert.deepEqual([generation, restartToken, agent.exit], [2n, "", undefined]);
+  });
+
   it("goes on with a later start that is found in the place of one whose agent is lost", async () => {
     const id = await bench.runScript("exec sleep 1000");
     const { options } = bench.machine.agentOf(id);

@@ -352,7 +352,10 @@ describe("a start", () => {
       const seenOff: string[] = [];
       const stays: string[] = [];
       const places: TaskPlace[] = [];
-      const describe = async (_containerId: string, place: TaskPlace) => {
+      const describe = async (name: string, place: TaskPlace) => {
+        if (name === view.prepared?.name && serves === "nothing") {
+          return { address: place.address, pin, record: undefined, images: [] };
+        }
         places.push(place);
         if (places.length <= silences) {
           throw unavailable("it does not answer");
@@ -463,6 +466,16 @@ describe("a start", () => {
       const { started, later, stopped, seenOff } = since({ generation: 3n }, 5n);
       assert.equal((await started(6n)).reference, "task/new");
       assert.deepEqual([later.size, stopped, seenOff], [0, ["task/since"], ["task/since"]]);
+    });
+
+    it("does not wait for a prepared task whose claim has failed, but has it end", async () => {
+      const view = { generation: 3n, prepared: { name: "e".repeat(64), shape: "s" } };
+      const unclaimed = since(view, "nothing", { silences: Infinity });
+      assert.equal((await unclaimed.started(3n)).reference, "task/new");
+      assert.deepEqual([unclaimed.later.size, unclaimed.stopped], [0, ["task/since"]]);
+      const { started, stopped } = since(view, 3n, { silences: 4 });
+      assert.equal((await started(3n)).reference, "task/since");
+      assert.deepEqual(stopped, []);
     });
 
     it("waits until the agent tells which start it serves, or its task has ended", async () => {

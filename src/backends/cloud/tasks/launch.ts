@@ -9,7 +9,7 @@ import {
   unavailable,
 } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
-import { hasEnded, RequestStale, type StartStep } from "../contract/cloud-tasks.ts";
+import { hasEnded, RequestStale, type StartStep, type TaskView } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { ClaimFailure, finishClaim, takePrepared } from "../pool/claim.ts";
@@ -178,7 +178,8 @@ async function findUsed(context: TaskContext, spec: WorkloadSpec, bounds: StartB
 
 /**
  * Records the task of this start that runs although the state, which is older, does not know it. The number is the one
- * that its agent was told last, as a task may have been reused. A task of an earlier start is stopped.
+ * that its agent was told last, as a task may have been reused. A task of an earlier start is stopped, and so is a prepared one
+ * whose claim has failed.
  *
  * @throws unavailable: that of a later start runs, which the start of that number takes up; system: its agent has not
  *   answered within the start's time
@@ -213,6 +214,12 @@ async function takeUp(
       if (bounds.limit.signal.aborted) {
         throw error;
       }
+      if (await isUnclaimed(context, view)) {
+        await step(`${service} has not stopped ${asked}`, () =>
+          endLater(context, id, "its claim has failed"),
+        );
+        return undefined;
+      }
       // A start that fails has spent its number: the next one would end what runs.
       await pauseBeforeAsking(fromUnknown(error), bounds.limit, context, told);
       goesOn();
@@ -244,6 +251,17 @@ async function takeUp(
     return taken;
   }
   return undefined;
+}
+
+/** Whether the agent of a prepared task still waits to be claimed, as after a claim of which the cloud alone was told. */
+async function isUnclaimed({ agents }: TaskContext, { task, address, prepared }: TaskView): Promise<boolean> {
+  if (prepared === undefined || address === undefined) {
+    return false;
+  }
+  return await agents.describe(prepared.name, { task, address }).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** @throws unavailable: the task of a start serves a later one, which the start of that number takes up */

@@ -12,7 +12,11 @@ import { findContainer } from "../decisions/lookup.ts";
 import { isUpOrComing } from "../live/up-or-coming.ts";
 import { type FrontendPorts, startContainer } from "../start/start-container.ts";
 import { containerOnceStarted, repeatedStart } from "../start/start-under-way.ts";
+import { greeted } from "./send-signal.ts";
 import { endRun, killTimeMs, type StopOptions, stopOrder } from "./stop-container.ts";
+
+/** Maximum wait for an agent's word before a restart is finished: one that calls does so within seconds. */
+const agentLimitMs = 10_000;
 
 /** Options of `docker restart`. */
 export interface RestartOptions extends StopOptions {
@@ -127,12 +131,18 @@ async function forgetRestart(context: EngineContext, id: string): Promise<void> 
   }
 }
 
-/** Finishes, in the background, a restart of a container with `--rm` that an earlier process of the backend began. */
+/**
+ * Finishes, in the background, a restart of a container with `--rm` that an earlier process of the backend began, unless its
+ * agent serves a later start than the state knows, as after the restore of a backup: then it was finished.
+ */
 export function finishRestart(context: EngineContext, record: ContainerRecord): void {
   const { id, restartToken } = record;
   if (restartToken !== "" && isVisible(record)) {
-    void context.background.run(`finish the restart of container ${id}`, () =>
-      restartContainer(context, id, { signal: "", clientToken: restartToken }, context.shutdown),
-    );
+    void context.background.run(`finish the restart of container ${id}`, async () => {
+      await greeted(context.live.of(id), agentLimitMs);
+      if (context.state.containers.get(id)?.restartToken === restartToken) {
+        await restartContainer(context, id, { signal: "", clientToken: restartToken }, context.shutdown);
+      }
+    });
   }
 }

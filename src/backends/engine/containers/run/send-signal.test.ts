@@ -22,7 +22,7 @@ describe("a signal to a run of an earlier process", () => {
     const greeting = Promise.withResolvers<void>();
     const live = {
       id,
-      link: { greeting },
+      link: { greeting, ended: new AbortController() },
       lock: { run: <T>(work: () => Promise<T>) => work() },
       run: { endByUser: () => undefined },
     } as unknown as LiveContainer;
@@ -31,7 +31,7 @@ describe("a signal to a run of an earlier process", () => {
     containers.set(id, create(ContainerRecordSchema, { id, generation: 3n, state }));
     greeting.resolve();
     assert.equal((await noted).generation, 3n);
-    Object.assign(live, { link: { greeting: Promise.withResolvers<void>() } });
+    Object.assign(live, { link: { greeting: Promise.withResolvers<void>(), ended: new AbortController() } });
     assert.equal((await noteSignal(context, live, 15, true)).generation, 3n, "it waits for no silent agent");
   });
 });

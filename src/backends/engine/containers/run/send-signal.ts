@@ -65,12 +65,12 @@ export async function noteSignal(
 
 /**
  * Waits until the agent of an earlier process' run has said which start it serves: for a later one than a restored state
- * knows it refuses the signal.
+ * knows it refuses the signal. Returns after the time limit, and once that run is over, too.
  */
-async function greeted({ link }: LiveContainer): Promise<void> {
-  const { greeting } = link ?? {};
-  if (greeting !== undefined) {
-    await unlessAborted(AbortSignal.timeout(greetingMs), greeting.promise).catch(() => undefined);
+export async function greeted({ link }: LiveContainer, limitMs = greetingMs): Promise<void> {
+  if (link?.greeting !== undefined) {
+    const over = AbortSignal.any([AbortSignal.timeout(limitMs), link.ended.signal]);
+    await unlessAborted(over, link.greeting.promise).catch(() => undefined);
   }
 }
 

@@ -41,7 +41,7 @@ export function starting(
 
 /**
  * Counts a later start than the state knew, as after the restore of a backup, as the last one: a user's signal that the state has
- * was for an earlier one.
+ * was for an earlier one, and so was a restart under way.
  */
 export function startedSince(
   record: ContainerRecord,
@@ -51,7 +51,7 @@ export function startedSince(
     address === undefined
       ? {}
       : { reachableAddress: address, endpoints: placedEndpoints(record.endpoints, address) };
-  return withFields(record, { generation, stoppedByUser: false, ...place });
+  return withFields(record, { generation, stoppedByUser: false, restartToken: "", ...place });
 }
 
 /**
