@@ -15,7 +15,9 @@ import (
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
-const copyBuffer = 1 << 20
+// copyBuffer is the size of the two buffers of an archive that is written: a client that
+// does not read holds them for as long as it likes.
+const copyBuffer = 64 << 10
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 

@@ -74,7 +74,7 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
 // nothing of what they contain. Links in their parents are followed inside the
 // root, the last element is not. Paths that do not exist, and sockets, are left out.
 func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) error {
-	out := bufio.NewWriterSize(w, entriesBuffer)
+	out := bufio.NewWriterSize(w, copyBuffer)
 	archive := tar.NewWriter(out)
 	for _, name := range names {
 		if ctx.Err() != nil {
@@ -96,9 +96,6 @@ func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) er
 	}
 	return out.Flush()
 }
-
-// entriesBuffer collects headers, which are small.
-const entriesBuffer = 64 << 10
 
 // entry describes one path, as if it were empty; nil: there is none that a tar can
 // hold.
