@@ -15,9 +15,14 @@ import (
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
-// copyBuffer is the size of the two buffers of an archive that is written: a client that
-// does not read holds them for as long as it likes.
-const copyBuffer = 64 << 10
+const (
+	// copyBuffer and headerBuffer are what a client that does not read an archive holds
+	// for as long as it likes.
+	copyBuffer = 128 << 10
+	// headerBuffer collects headers and small files. A full copyBuffer passes it by, being
+	// larger.
+	headerBuffer = 32 << 10
+)
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 

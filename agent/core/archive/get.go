@@ -59,7 +59,7 @@ func (t *Tree) Close() error { return unix.Close(t.fd) }
 // and files that vanish meanwhile, are left out. A file that shrinks while it is
 // read is padded with zeros, one that grows is cut at the size in its header.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
-	out := bufio.NewWriterSize(w, copyBuffer)
+	out := bufio.NewWriterSize(w, headerBuffer)
 	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}, devices: t.devices}
 	if err := a.add(t.fd, "", t.top, 0); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
 // nothing of what they contain. Links in their parents are followed inside the
 // root, the last element is not. Paths that do not exist, and sockets, are left out.
 func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) error {
-	out := bufio.NewWriterSize(w, copyBuffer)
+	out := bufio.NewWriterSize(w, headerBuffer)
 	archive := tar.NewWriter(out)
 	for _, name := range names {
 		if ctx.Err() != nil {
