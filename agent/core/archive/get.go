@@ -59,15 +59,10 @@ func (t *Tree) Close() error { return unix.Close(t.fd) }
 // and files that vanish meanwhile, are left out. A file that shrinks while it is
 // read is padded with zeros, one that grows is cut at the size in its header.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
-	out := bufio.NewWriterSize(w, headerBuffer)
-	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}, devices: t.devices}
-	if err := a.add(t.fd, "", t.top, 0); err != nil {
-		return err
-	}
-	if err := a.out.Close(); err != nil {
-		return err
-	}
-	return out.Flush()
+	return writeTar(ctx, w, func(a *appender) error {
+		a.devices = t.devices
+		return a.add(t.fd, "", t.top, 0)
+	})
 }
 
 // WriteEntries writes the entries of paths in this order, under these names, but
