@@ -15,7 +15,14 @@ import (
 	"github.com/sockerless/sockerless/agent/core/levels"
 )
 
-const copyBuffer = 1 << 20
+const (
+	// copyBuffer and headerBuffer are what a client that does not read an archive holds
+	// for as long as it likes.
+	copyBuffer = 128 << 10
+	// headerBuffer collects headers and small files. A full copyBuffer passes it by, being
+	// larger.
+	headerBuffer = 32 << 10
+)
 
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, copyBuffer); return &b }}
 

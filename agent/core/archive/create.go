@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -63,10 +64,10 @@ func (x *extractor) createRegular(parent int, base, full string, header *tar.Hea
 	}
 	file := os.NewFile(uintptr(fd), full)
 	defer file.Close()
-	buf := copyBuffers.Get().(*[]byte)
-	defer copyBuffers.Put(buf)
+	piece := wholePieces.Get().(*[]byte)
+	defer wholePieces.Put(piece)
 	content := &contentReader{x: x}
-	if err := copyWhole(file, content, (*buf)[:wholePiece]); err != nil {
+	if err := copyWhole(file, content, *piece); err != nil {
 		switch {
 		case x.ctx.Err() != nil:
 			return context.Cause(x.ctx)
@@ -81,7 +82,9 @@ func (x *extractor) createRegular(parent int, base, full string, header *tar.Hea
 // wholePiece is how much is written to a file at once: half a megabyte at an
 // aligned offset costs the kernel half the time of network-sized writes, which
 // leaves the sender more.
-const wholePiece = copyBuffer / 2
+const wholePiece = 512 << 10
+
+var wholePieces = sync.Pool{New: func() any { b := make([]byte, wholePiece); return &b }}
 
 // copyWhole copies in whole buffers, however short the reads.
 func copyWhole(to io.Writer, from io.Reader, buf []byte) error {

@@ -67,7 +67,7 @@ func (l Layers) writeTar(ctx context.Context, w io.Writer, entries func(*appende
 
 // writeTar writes a complete tar stream, or returns an error.
 func writeTar(ctx context.Context, w io.Writer, entries func(*appender) error) error {
-	out := bufio.NewWriterSize(w, copyBuffer)
+	out := bufio.NewWriterSize(w, headerBuffer)
 	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}}
 	if err := entries(a); err != nil {
 		return err

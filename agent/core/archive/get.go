@@ -59,22 +59,17 @@ func (t *Tree) Close() error { return unix.Close(t.fd) }
 // and files that vanish meanwhile, are left out. A file that shrinks while it is
 // read is padded with zeros, one that grows is cut at the size in its header.
 func (t *Tree) WriteTar(ctx context.Context, w io.Writer) error {
-	out := bufio.NewWriterSize(w, copyBuffer)
-	a := &appender{ctx: ctx, out: tar.NewWriter(out), seen: map[inode]string{}, devices: t.devices}
-	if err := a.add(t.fd, "", t.top, 0); err != nil {
-		return err
-	}
-	if err := a.out.Close(); err != nil {
-		return err
-	}
-	return out.Flush()
+	return writeTar(ctx, w, func(a *appender) error {
+		a.devices = t.devices
+		return a.add(t.fd, "", t.top, 0)
+	})
 }
 
 // WriteEntries writes the entries of paths in this order, under these names, but
 // nothing of what they contain. Links in their parents are followed inside the
 // root, the last element is not. Paths that do not exist, and sockets, are left out.
 func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) error {
-	out := bufio.NewWriterSize(w, entriesBuffer)
+	out := bufio.NewWriterSize(w, headerBuffer)
 	archive := tar.NewWriter(out)
 	for _, name := range names {
 		if ctx.Err() != nil {
@@ -96,9 +91,6 @@ func (r *Root) WriteEntries(ctx context.Context, names []string, w io.Writer) er
 	}
 	return out.Flush()
 }
-
-// entriesBuffer collects headers, which are small.
-const entriesBuffer = 64 << 10
 
 // entry describes one path, as if it were empty; nil: there is none that a tar can
 // hold.

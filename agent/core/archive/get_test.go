@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -243,6 +244,55 @@ func TestDeepTreesThatNobodyReadsLeaveDescriptorsToOthers(t *testing.T) {
 	must(t, err)
 	defer tree.Close()
 	assert.Check(t, tree.WriteTar(t.Context(), io.Discard))
+}
+
+func TestArchivesThatNobodyReadsHoldLittleMemory(t *testing.T) {
+	const many, mostBytes = 64, 16 << 20
+	r, dir, _ := newRoot(t)
+	must(t, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 4<<20), 0o644))
+	for name, write := range map[string]func(io.Writer) error{
+		"a path": func(w io.Writer) error {
+			tree, err := r.Get("/file")
+			must(t, err)
+			defer tree.Close()
+			return tree.WriteTar(t.Context(), w)
+		},
+		"a file system": func(w io.Writer) error { return Layers{Upper: dir}.WriteTar(t.Context(), w) },
+	} {
+		before := heap()
+		client := unread{began: make(chan struct{}), gone: make(chan struct{})}
+		written := make(chan error)
+		for range many {
+			go func() { written <- write(client) }()
+		}
+		for range many {
+			<-client.began
+		}
+		held := heap() - before
+		assert.Check(t, held < mostBytes, "%s: %d KiB each", name, held/many>>10)
+		close(client.gone)
+		for range many {
+			assert.Check(t, is.ErrorIs(<-written, io.ErrClosedPipe))
+		}
+	}
+}
+
+// unread is a client that does not read.
+type unread struct{ began, gone chan struct{} }
+
+func (u unread) Write([]byte) (int, error) {
+	u.began <- struct{}{}
+	<-u.gone
+	return 0, io.ErrClosedPipe
+}
+
+// heap returns the bytes in use, without what pools keep.
+func heap() int {
+	var now runtime.MemStats
+	runtime.GC()
+	runtime.GC()
+	runtime.ReadMemStats(&now)
+	return int(now.HeapAlloc)
 }
 
 func TestRemembersNamesOfHardLinksOnlyToABound(t *testing.T) {

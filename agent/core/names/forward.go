@@ -86,8 +86,8 @@ func (f forwarder) exchange(table *Table, query *dns.Msg, network string) ([]byt
 	return nil, errors.Join(failures...)
 }
 
-// ask returns a server's answer and its code. By UDP one that is longer than the asker
-// takes has a byte more than that.
+// ask returns a server's answer and its code. A UDP answer that is longer than the asker
+// accepts is cut to one byte more than that.
 func (f forwarder) ask(query *dns.Msg, server, network string) (answer []byte, code int, err error) {
 	client := dns.Client{Net: network, Timeout: upstreamTimeout}
 	conn, err := client.DialContext(f.ctx, server)

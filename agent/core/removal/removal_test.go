@@ -1,7 +1,6 @@
 package removal
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -62,38 +61,31 @@ func TestTreeRemovesNestingDeeperThanAPathCanName(t *testing.T) {
 // A container has a volume's directory mounted, and moves what is being emptied to
 // the top of it: from there ".." leads out.
 func TestTreeLeavesNoTreeWhoseDirectoriesAreMoved(t *testing.T) {
-	const entries = 20_000 // whose removal takes longer than a move waits for a processor
-	for moved := false; !moved; {
-		volumes := t.TempDir()
-		data := filepath.Join(volumes, "volume", "data")
-		emptied := filepath.Join(data, "file", "volume", "data", "emptied")
-		precious := filepath.Join(volumes, "other", "precious")
-		for _, name := range []string{emptied, precious} {
-			assert.NilError(t, os.MkdirAll(name, 0o755))
-		}
-		for n := range entries {
-			os.Mkdir(filepath.Join(emptied, strconv.Itoa(n)), 0o755)
-		}
-		renamed := make(chan error, 1)
-		go func() {
-			for {
-				var stat unix.Stat_t
-				if unix.Lstat(emptied, &stat) != nil || stat.Nlink < entries {
-					renamed <- os.Rename(emptied, filepath.Join(data, "emptied"))
-					return
-				}
-			}
-		}()
-		parent, err := unix.Open(data, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-		assert.NilError(t, err)
-		err = Tree(parent, "file")
-		unix.Close(parent)
-		if moved = <-renamed == nil; moved && !errors.Is(err, errMoved) {
-			t.Error(err)
-		}
-		_, err = os.Stat(precious)
-		assert.NilError(t, err, "another's")
+	volumes := t.TempDir()
+	data := filepath.Join(volumes, "volume", "data")
+	emptied := filepath.Join(data, "file", "volume", "data", "emptied")
+	precious := filepath.Join(volumes, "other", "precious")
+	for _, name := range []string{filepath.Join(emptied, "full", "directory"), precious} {
+		assert.NilError(t, os.MkdirAll(name, 0o755))
 	}
+	parent, err := openDirectory(unix.AT_FDCWD, data)
+	assert.NilError(t, err)
+	r := &removal{current: parent, buffer: make([]byte, 32<<10)}
+	defer func() { unix.Close(r.current) }()
+	assert.NilError(t, r.push())
+	r.levels[0].full = []string{"file"}
+	for len(r.levels) < len([]string{"data", "file", "volume", "data", "emptied"}) {
+		if top := &r.levels[len(r.levels)-1]; len(top.full) > 0 {
+			assert.NilError(t, r.descend(top))
+		} else {
+			_, err := r.removeBlock(top)
+			assert.NilError(t, err)
+		}
+	}
+	assert.NilError(t, os.Rename(emptied, filepath.Join(data, "emptied")))
+	assert.Check(t, is.ErrorIs(r.run(), errMoved))
+	_, err = os.Stat(precious)
+	assert.NilError(t, err, "another's")
 }
 
 func TestTreeTakesATimeThatGrowsWithTheDirectoriesAlone(t *testing.T) {

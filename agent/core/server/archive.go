@@ -124,15 +124,18 @@ func writeArchive(ctx context.Context, root *archive.Root, tree *archive.Tree, e
 // chunkWriter splits what is written to it into messages.
 type chunkWriter struct {
 	send   func(*agentv1.ArchiveChunk) error
-	buffer []byte
+	buffer []byte // nil until something is written
 	offset uint64
 }
 
 func newChunkWriter(send func(*agentv1.ArchiveChunk) error) *chunkWriter {
-	return &chunkWriter{send: send, buffer: make([]byte, 0, archiveChunk)}
+	return &chunkWriter{send: send}
 }
 
 func (w *chunkWriter) Write(data []byte) (int, error) {
+	if w.buffer == nil {
+		w.buffer = make([]byte, 0, archiveChunk)
+	}
 	written := len(data)
 	for len(data) > 0 {
 		n := min(len(data), cap(w.buffer)-len(w.buffer))

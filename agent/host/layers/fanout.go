@@ -17,8 +17,9 @@ const (
 	// allAhead bounds the blocks of all fan-outs, besides one of each: who sends or
 	// reads no more holds them for as long as it likes.
 	allAhead = 128 << 20 / blockSize
-	// leastShare has each fan-out leave room: it has this part of what is left.
-	leastShare = 16
+	// freePerBlock is how many blocks must be free for each that a fan-out holds when it
+	// takes another: those that are stuck leave room for others.
+	freePerBlock = 16
 )
 
 var (
@@ -106,7 +107,7 @@ func (l *lending) take(ctx context.Context) (*block, error) {
 // isAtBound is false for the first block, so that each fan-out goes on.
 func (l *lending) isAtBound() bool {
 	count := l.count.Load()
-	return count >= blocksAhead || count > 0 && count*leastShare >= allAhead-blocksInUse.Load()
+	return count >= blocksAhead || count > 0 && count*freePerBlock >= allAhead-blocksInUse.Load()
 }
 
 func (l *lending) giveBack(b *block) {
@@ -119,7 +120,7 @@ func (l *lending) giveBack(b *block) {
 	}
 }
 
-// settle counts blocks no more that were not read to their end.
+// settle gives up the blocks that were not read to their end.
 func (l *lending) settle() { blocksInUse.Add(-l.count.Load()) }
 
 // fill reads until the buffer is full. io.EOF means the source's end; a cut
