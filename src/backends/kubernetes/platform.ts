@@ -41,7 +41,7 @@ const noLog: CloudLog = {
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
 export async function kubernetesPlatform(
   config: KubernetesConfig,
-  { authority, state, clock, logger }: CloudSurroundings,
+  { authority, sealer, state, clock, logger }: CloudSurroundings,
 ): Promise<CloudPlatform> {
   const { kubernetes, runDir, stateDir } = config;
   const { networkPolicies: policies, services } = kubernetes;
@@ -104,6 +104,7 @@ export async function kubernetesPlatform(
     ...kubernetes,
     namespace: client.namespace,
     ...{ instance, agentImage, isDirect, callbackUrl },
+    callToken: sealer.callToken,
     authorityPin: authority.pin,
     startTimeoutMs: kubernetes.startTimeout,
   };
@@ -116,7 +117,13 @@ export async function kubernetesPlatform(
     ? dialledPods({ authority, clock })
     : callbackUrl === undefined
       ? await podAgents(ways)
-      : await callingPods({ ...ways, url: callbackUrl, listen: kubernetes.callbackListen, instance });
+      : await callingPods({
+          ...ways,
+          url: callbackUrl,
+          listen: kubernetes.callbackListen,
+          instance,
+          callKey: sealer.callKey,
+        });
   const isInternal = (name: string): boolean => state.networks.named(name)?.network?.internal === true;
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services

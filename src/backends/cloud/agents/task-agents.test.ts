@@ -48,7 +48,11 @@ describe("what an agent hands back of a container that nobody remembers", () => 
     resources.defer(() => void server.close());
     await once(server, "listening");
 
-    const { record, ...agent } = await agents.describe(containerId, { task: "", address: host });
+    const { record, ...agent } = await agents.describe(containerId, {
+      task: "",
+      address: host,
+      launchGeneration: 1n,
+    });
     assert.equal(record?.name, "web");
     const known = create(TaskRecordSchema, { containerId, ...agent, agentPin: agent.pin, generation: 1n });
     for (const [generation, later] of [
@@ -66,7 +70,10 @@ describe("what an agent hands back of a container that nobody remembers", () => 
       { ...sealed, seal: new Uint8Array() },
     ];
     for (told of lies) {
-      assert.equal((await agents.describe(containerId, { task: "", address: host })).record, undefined);
+      assert.equal(
+        (await agents.describe(containerId, { task: "", address: host, launchGeneration: 1n })).record,
+        undefined,
+      );
     }
   });
 });

@@ -80,7 +80,7 @@ async function takeLaterTask(
     return;
   }
   try {
-    const { record, ...agent } = await agents.describe(containerId, { task, address });
+    const { record, ...agent } = await agents.describe(containerId, { task, address, launchGeneration });
     if (record !== undefined && book.of(containerId) === known) {
       await book.noteTask(containerId, task);
       await book.note(containerId, {

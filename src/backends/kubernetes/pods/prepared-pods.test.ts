@@ -39,7 +39,7 @@ const settings: PodSettings = {
 const image = create(ImageRecordSchema, { id: "sha256:0", driverReference: "web@sha256:1" });
 const requestOf = (said: SaidOfContainer = {}): string =>
   JSON.stringify(podOf(workloadSpec(said, { image }), settings));
-const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
+const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500, callToken: "0.own" };
 
 /** An API server with one pod, which somebody changes as often before it is patched. */
 function serverWith(metadata: V1ObjectMeta, changes = 0) {
@@ -106,6 +106,7 @@ describe("a prepared pod", () => {
 
   it("is no container's, and known as this backend's", () => {
     assert.doesNotMatch(JSON.stringify(prepared), /c{12}|SOCKERLESS_GENERATION|container-id/);
+    assert.doesNotMatch(JSON.stringify(prepared), /SOCKERLESS_CALLBACK/, "it does not call");
     assert.ok(isContainersPod(prepared.metadata ?? {}));
     assert.ok(!isContainersPod({ ...prepared.metadata, name: "copied" }));
     const view = viewOf(waiting, { deleted: false, stopped: false });
