@@ -46,7 +46,8 @@ export function calledAgents(options: CalledAgentsOptions): AgentFinder {
     await: firstProven,
     meet: firstProven,
     forget: (containerId, { pin }) => relay.refuse({ containerId, pin: Buffer.from(pin).toString("hex") }),
-    describeSilence: () => `its agent has not called ${url} (does its network let it get there?)`,
+    describeSilence: () =>
+      `its agent has not called ${url} (does its network let it get there, and is its agent of this version?)`,
   };
 }
 

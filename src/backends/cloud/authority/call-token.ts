@@ -1,6 +1,6 @@
 /**
  * The token by which the agent of one start shows that it may be asked for a proof. Proofs cost a handshake each, and anyone
- * can make keys; it proves nothing else (docs/adr/0138-only-who-has-a-starts-token-is-asked-for-a-proof.md).
+ * can make keys; it proves nothing else (docs/adr/0138-only-who-has-its-starts-token-is-asked-for-a-proof.md).
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
 
