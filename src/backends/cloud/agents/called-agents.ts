@@ -1,4 +1,6 @@
-/** Callback agents: waits for their calls with their starts' tokens, verifies their proofs, and then identifies them by their keys. */
+/**
+ * Callback agents: waits for calls with the token of a start, verifies proofs, and then identifies agents by their keys.
+ */
 import { createAgentClient } from "../../../agent-client/client.ts";
 import type { Clock } from "../../../common/clock.ts";
 import { fromUnknown, messageOf } from "../../../common/errors.ts";
@@ -29,9 +31,9 @@ export interface CalledAgentsOptions {
 }
 
 /** Time limit of a proof. */
-const proofLimitMs = 10_000;
+const proofLimitMs = 15_000;
 /** Pause after an inconclusive one, before anything else of its container is asked for a proof. */
-const pauseMs = 1_000;
+const pauseMs = 2_000;
 
 /** Reaches agents by the connections that they open. */
 export function calledAgents(options: CalledAgentsOptions): AgentFinder {
@@ -119,13 +121,13 @@ async function ask(
   turns: Lock,
   signal: AbortSignal,
 ): Promise<FoundAgent | "refused" | "left"> {
-  for (;;) {
+  for (let isFirst = true; ; isFirst = false) {
     const outcome = await turns.run(async () => {
       signal.throwIfAborted();
       if (!options.relay.has(caller)) {
         return "left";
       }
-      const asked = await requestProof(options, caller, place, signal);
+      const asked = await requestProof(options, caller, place, isFirst, signal);
       if (asked === "unknown") {
         await options.clock.sleep(pauseMs, signal);
       }
@@ -141,6 +143,7 @@ async function requestProof(
   options: CalledAgentsOptions,
   caller: Caller,
   place: TaskPlace,
+  isFirst: boolean,
   signal: AbortSignal,
 ): Promise<FoundAgent | "refused" | "unknown"> {
   const { relay, logger } = options;
@@ -162,7 +165,8 @@ async function requestProof(
       logger.warn(about, `an agent that called is not whom it claims to be: ${messageOf(error)}`);
       return "refused";
     }
-    logger.info({ ...about, err: error }, `an agent that called has not proven itself: ${messageOf(error)}`);
+    const told = `an agent that called has not proven itself: ${messageOf(error)}`;
+    logger[isFirst ? "info" : "debug"]({ ...about, err: error }, told);
     return "unknown";
   }
 }
