@@ -479,7 +479,7 @@ type ClaimRequest struct {
 	// How long the agent waits for the container's start from now on; 0: as long as
 	// it takes.
 	StartTimeoutSeconds uint32 `protobuf:"varint,2,opt,name=start_timeout_seconds,json=startTimeoutSeconds,proto3" json:"start_timeout_seconds,omitempty"`
-	// Of the container's start, for an agent that calls: see SOCKERLESS_CALLBACK_TOKEN.
+	// Token of the container's start for an agent that calls, as SOCKERLESS_CALLBACK_TOKEN.
 	CallToken     string `protobuf:"bytes,3,opt,name=call_token,json=callToken,proto3" json:"call_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

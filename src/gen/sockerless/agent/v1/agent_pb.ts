@@ -58,7 +58,7 @@ export type ClaimRequest = Message<"sockerless.agent.v1.ClaimRequest"> & {
   startTimeoutSeconds: number;
 
   /**
-   * Of the container's start, for an agent that calls: see SOCKERLESS_CALLBACK_TOKEN.
+   * Token of the container's start for an agent that calls, as SOCKERLESS_CALLBACK_TOKEN.
    *
    * @generated from field: string call_token = 3;
    */
