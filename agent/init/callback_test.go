@@ -3,6 +3,7 @@ package containerinit_test
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,16 @@ type offered struct {
 	net.Conn
 	containerID string
 	key         []byte // SubjectPublicKeyInfo
+	start       string // whose token it names
+	mac, signed []byte // what it has made of that, and of what
+}
+
+// hasToken reports whether the agent has a token, GENERATION.SECRET.
+func (o offered) hasToken(token string) bool {
+	start, secret, _ := strings.Cut(token, ".")
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(o.signed)
+	return o.start == start && hmac.Equal(o.mac, mac.Sum(nil))
 }
 
 func newBackend(t *testing.T) *backend {
@@ -61,7 +73,13 @@ func (b *backend) accept(w http.ResponseWriter, r *http.Request) {
 	}
 	nonce := make([]byte, 32)
 	rand.Read(nonce)
-	var shown struct{ Certificate, Signature []byte }
+	var shown struct {
+		Certificate, Signature []byte
+		Token                  struct {
+			Start string
+			MAC   []byte
+		}
+	}
 	if socket.Write(r.Context(), websocket.MessageBinary, nonce) != nil || wsjson.Read(r.Context(), socket, &shown) != nil {
 		return // the agent has left
 	}
@@ -75,7 +93,8 @@ func (b *backend) accept(w http.ResponseWriter, r *http.Request) {
 		b.t.Errorf("the agent does not have its key: %v", err)
 		return
 	}
-	b.conns <- offered{websocket.NetConn(context.Background(), socket, websocket.MessageBinary), r.PathValue("id"), certificate.RawSubjectPublicKeyInfo}
+	b.conns <- offered{websocket.NetConn(context.Background(), socket, websocket.MessageBinary), r.PathValue("id"), certificate.RawSubjectPublicKeyInfo,
+		shown.Token.Start, shown.Token.MAC, slices.Concat(signed, shown.Certificate)}
 }
 
 // client is a client of the agent over a connection that it has offered.
@@ -111,6 +130,9 @@ func TestAnAgentThatNobodyCanDialCalls(t *testing.T) {
 	if hello.Msg.ContainerId != k.id {
 		t.Errorf("%v", hello.Msg)
 	}
+	next := <-b.conns
+	assert.Check(t, next.start == "" && next.mac == nil, "it shows a token that it does not have")
+	b.conns <- next
 	c := attach(t, client, "a")
 	start(t, client, &agentv1.StartRequest{Process: nobody("probe", "cat"), OpenStdin: true, StdinOnce: true, AwaitAttachIds: []string{"a"}})
 	c.write("through the callback")
@@ -173,9 +195,12 @@ func TestAnAgentSaysWhatItHasNoProofBy(t *testing.T) {
 func TestAClaimedAgentCallsInItsContainersName(t *testing.T) {
 	t.Parallel()
 	b := newBackend(t)
-	k := startTask(t, b.options("SOCKERLESS_PREPARED=shape", "SOCKERLESS_CALLBACK_SECRET=one-time"))
+	k := startTask(t, b.options("SOCKERLESS_PREPARED=shape", "SOCKERLESS_CALLBACK_SECRET=one-time", "SOCKERLESS_CALLBACK_TOKEN=0.prepared"))
 	container := strings.Repeat("c", 64)
-	claim := connect.NewRequest(&agentv1.ClaimRequest{ContainerId: container, StartTimeoutSeconds: 60})
+	claim := connect.NewRequest(&agentv1.ClaimRequest{ContainerId: container, StartTimeoutSeconds: 60, CallToken: "7.claimed"})
+	waiting := <-b.conns
+	assert.Check(t, waiting.hasToken("0.prepared"), "it calls with the token of start %q", waiting.start)
+	b.conns <- waiting
 	claimed, err := b.client(k.id, b.ca).Claim(patience(t), claim)
 	must(t, err)
 	next := <-b.conns
@@ -185,6 +210,7 @@ func TestAClaimedAgentCallsInItsContainersName(t *testing.T) {
 	if sum := sha256.Sum256(next.key); !bytes.Equal(sum[:], claimed.Msg.Pin) {
 		t.Errorf("it calls with the key %x, and the claim answered %x", sum, claimed.Msg.Pin)
 	}
+	assert.Check(t, next.hasToken("7.claimed"), "it calls with the token of start %q", next.start)
 	b.conns <- next
 	client := b.client(container, b.ca)
 	hello, err := client.Hello(patience(t), connect.NewRequest(&agentv1.HelloRequest{}))

@@ -70,7 +70,7 @@ func (c *container) Claim(_ context.Context, request *agentv1.ClaimRequest) (*ag
 	c.hello.ContainerId = request.ContainerId
 	c.standings.Store(next)
 	if c.callAs != nil {
-		c.callAs(request.ContainerId, next.certificate)
+		c.callAs(request.ContainerId, next.certificate, request.CallToken)
 	}
 	c.logger.Info("the agent is a container's", "container", request.ContainerId)
 	c.waits++

@@ -37,7 +37,7 @@ type container struct {
 	// standings are in whose name it serves.
 	standings standings
 	// callAs changes the name in which it calls; nil: it is dialled.
-	callAs  func(containerID string, certificate tls.Certificate)
+	callAs  func(containerID string, certificate tls.Certificate, token string)
 	stopped chan struct{} // closed at the platform's first stop signal
 
 	mu         sync.Mutex

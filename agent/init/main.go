@@ -220,7 +220,7 @@ func listen(settings *settings, self *container, certificate tls.Certificate, lo
 	}
 	if c := settings.callback; c != nil {
 		calling := callback.Listen(callback.Options{URL: c.url, Instance: settings.pin, ContainerID: settings.containerID,
-			Certificate: certificate, PingEvery: c.pingEvery, ResumeWithin: settings.resumeWithin, Logger: logger})
+			Certificate: certificate, Token: c.token, PingEvery: c.pingEvery, ResumeWithin: settings.resumeWithin, Logger: logger})
 		self.callAs = calling.CallAs
 		self.partners.call = calling.DialPeer
 		listeners = append(listeners, calling)

@@ -44,6 +44,7 @@ type callbackSettings struct {
 	url       *url.URL
 	pingEvery time.Duration
 	secret    string // empty: the platform has delivered none
+	token     string // of the start; empty: the backend asks for no proof
 }
 
 const (
@@ -105,14 +106,14 @@ func parseSettings(arguments []string, getenv func(string) string, output io.Wri
 	s.await, errs[6] = parseDuration("start timeout", *await)
 	s.resumeWithin, errs[8] = parseResume(*resume)
 	if *callbackURL != "" {
-		s.callback, errs[7] = parseCallback(*callbackURL, *ping, getenv("SOCKERLESS_CALLBACK_SECRET"))
+		s.callback, errs[7] = parseCallback(*callbackURL, *ping, getenv("SOCKERLESS_CALLBACK_SECRET"), getenv("SOCKERLESS_CALLBACK_TOKEN"))
 	}
 	return s, errors.Join(errs[:]...)
 }
 
-// parseCallback takes the secret only from the environment, since everybody can
-// read a command line.
-func parseCallback(text, ping, secret string) (*callbackSettings, error) {
+// parseCallback takes the secret and the token only from the environment, since
+// everybody can read a command line.
+func parseCallback(text, ping, secret, token string) (*callbackSettings, error) {
 	where, err := url.Parse(text)
 	if err != nil || where.Scheme != "https" && where.Scheme != "wss" || where.Host == "" || where.User != nil {
 		return nil, fmt.Errorf("callback URL %q: an https or wss URL is wanted", text)
@@ -122,7 +123,7 @@ func parseCallback(text, ping, secret string) (*callbackSettings, error) {
 	if err == nil && every == 0 {
 		err = errors.New("callback ping: a time above 0 is wanted")
 	}
-	return &callbackSettings{url: where, pingEvery: every, secret: secret}, err
+	return &callbackSettings{url: where, pingEvery: every, secret: secret, token: token}, err
 }
 
 func parseResume(text string) (time.Duration, error) {

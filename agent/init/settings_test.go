@@ -40,13 +40,13 @@ func TestAbsurdSettingsAreAllNamed(t *testing.T) {
 
 func TestACallbackTakesThePlaceOfListening(t *testing.T) {
 	env := map[string]string{"SOCKERLESS_CONTAINER_ID": someID, "SOCKERLESS_CLIENT_CA_PIN": somePin,
-		"SOCKERLESS_CALLBACK_URL": "wss://backend.example:8443/agents", "SOCKERLESS_CALLBACK_SECRET": "once"}
+		"SOCKERLESS_CALLBACK_URL": "wss://backend.example:8443/agents", "SOCKERLESS_CALLBACK_SECRET": "once", "SOCKERLESS_CALLBACK_TOKEN": "7.it"}
 	parse := func(arguments ...string) (*settings, error) {
 		return parseSettings(arguments, func(name string) string { return env[name] }, io.Discard)
 	}
 	s, err := parse()
 	assert.NilError(t, err)
-	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || s.callback.pingEvery != 20*time.Second {
+	if s.listen != "" || s.callback.url.String() != "https://backend.example:8443/agents" || s.callback.secret != "once" || s.callback.token != "7.it" || s.callback.pingEvery != 20*time.Second {
 		t.Errorf("%q, %+v", s.listen, s.callback)
 	}
 	if s, err := parse("--listen", ":1"); err != nil || s.listen != ":1" {

@@ -225,7 +225,7 @@ describe("the job of a start, in an Azure that", () => {
     const jobs = startBackend();
     const prepared = preparedJobs(jobs);
     const asked = await request();
-    const preparation = { name: newId(), shape: prepared.shapeOf(asked), waitMs: 60_000 };
+    const preparation = { name: newId(), shape: prepared.shapeOf(asked), waitMs: 60_000, callToken: "" };
     const task = taskOf(await jobs.run(prepared.prepare(asked, preparation), signal));
     const seenBy = async (other: ContainerJobs) => {
       assert.deepEqual(
@@ -257,7 +257,7 @@ describe("the job of a start, in an Azure that", () => {
   it("is asked for a prepared job keeps it until it is seen, and no longer where it does not start", async () => {
     const jobs = startBackend();
     const prepared = preparedJobs(jobs);
-    const preparation = () => ({ name: newId(), shape: "s", waitMs: 60_000 });
+    const preparation = () => ({ name: newId(), shape: "s", waitMs: 60_000, callToken: "" });
     const asked = prepared.prepare(await request(), preparation());
     const task = taskOf(await jobs.run(asked, signal));
     assert.ok(jobs.isBeingStarted(parseTask(task).job));

@@ -30,6 +30,9 @@ export interface Backend {
   readonly warnings: () => string[];
 }
 
+/** The task of each container. */
+export const firstStart = { task: "task", address: "", launchGeneration: 1n } as const;
+
 /** Hooks of a `describe`, and what its tests start, all of which ends with each test. */
 export function callbackScene() {
   let resources: AsyncDisposableStack;
@@ -47,16 +50,18 @@ export function callbackScene() {
     const key = await readAuthority(join(directory, `${name}.pem`));
     const authority = await createAuthority(key, systemClock);
     const instance = instanceOf(authority).replace("sockerless/", "");
+    const sealer = createSealer(key.secret);
     const { logger, warnings } = capturedLogger();
     const relay = resources.use(
       await Relay.start({
         listen: "tcp://127.0.0.1:0",
         path: join(directory, `${name}.sock`),
         instance,
+        callKey: sealer.callKey,
         logger,
       }),
     );
-    return { relay, authority, sealer: createSealer(key.secret), instance, warnings };
+    return { relay, authority, sealer, instance, warnings };
   };
   const portOf = ({ relay }: Backend): number => Number(new URL(relay.address).port);
   const startProxy = async (backend: Backend, idleMs?: number): Promise<TlsEndingProxy> =>
@@ -64,7 +69,7 @@ export function callbackScene() {
       await startTlsEndingProxy(directory, portOf(backend), idleMs === undefined ? {} : { idleMs }),
     );
   const startAgent = (
-    { authority }: Backend,
+    { authority, sealer }: Backend,
     containerId: string,
     url: string,
     env: Readonly<Record<string, string>> = {},
@@ -74,6 +79,7 @@ export function callbackScene() {
         SOCKERLESS_CONTAINER_ID: containerId,
         SOCKERLESS_CLIENT_CA_PIN: pinText(authority.pin),
         SOCKERLESS_CALLBACK_URL: url,
+        SOCKERLESS_CALLBACK_TOKEN: sealer.callToken(containerId, firstStart.launchGeneration),
         ...env,
       }),
     );
@@ -96,7 +102,7 @@ export function callbackScene() {
     return { finder, warnings, told: () => lines.map(({ msg }) => String(msg)) };
   };
   const meet = (backend: Backend, containerId: string): Promise<FoundAgent> =>
-    finderOf(backend).finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(120_000));
+    finderOf(backend).finder.await(containerId, firstStart, AbortSignal.timeout(120_000));
   const clientOf = ({ relay, authority }: Backend, containerId: string, { pin }: FoundAgent) => {
     const agent = createAgentClient(
       { kind: "called", path: relay.path, pin },

@@ -29,7 +29,7 @@ import { makeCertificates } from "../support/certificates.ts";
 import { listenHere } from "../support/listen-here.ts";
 import { inSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
-import { callbackScene } from "./callback-scene.ts";
+import { callbackScene, firstStart } from "./callback-scene.ts";
 import { grpcStatus, HostileAgent } from "./hostile-agent.ts";
 
 describe("agents that call", () => {
@@ -87,7 +87,7 @@ describe("agents that call", () => {
     const containerId = newId();
     const { finder, warnings } = finderOf(backend);
     startAgent(backend, containerId, url, { SOCKERLESS_CALLBACK_SECRET: "a guess" });
-    const met = finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+    const met = finder.await(containerId, firstStart, AbortSignal.timeout(60_000));
     await until(() => warnings().find((line) => line.includes("does not have the secret")));
     const secret = secretOf(backend, containerId);
     startAgent(backend, containerId, url, secret);
@@ -115,7 +115,7 @@ describe("agents that call", () => {
         }
       },
     });
-    await finder.await(containerId, { task: "task", address: "" }, AbortSignal.timeout(60_000));
+    await finder.await(containerId, firstStart, AbortSignal.timeout(60_000));
     assert.equal(asked, 3);
   });
 
@@ -173,8 +173,7 @@ describe("agents that call", () => {
         }
       },
     });
-    const place = { task: "task", address: "" };
-    const { pin } = await finder.await(containerId, place, AbortSignal.timeout(120_000));
+    const { pin } = await finder.await(containerId, firstStart, AbortSignal.timeout(120_000));
     assert.equal(Buffer.from(pin).toString("hex"), second.value?.pin);
   });
 
@@ -198,7 +197,7 @@ describe("agents that call", () => {
     });
     const met = pins
       .toReversed()
-      .map((task) => finder.meet(containerId, { task, address: "" }, AbortSignal.timeout(60_000)));
+      .map((task) => finder.meet(containerId, { ...firstStart, task }, AbortSignal.timeout(60_000)));
     const found = await Promise.all(met);
     assert.deepEqual(
       found.map(({ pin }) => Buffer.from(pin).toString("hex")),

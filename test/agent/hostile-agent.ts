@@ -9,6 +9,8 @@ import { connect as connectTls } from "node:tls";
 import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
 import { createWebSocketStream, WebSocket } from "ws";
 
+import { shownToken } from "../support/shown-token.ts";
+
 /** Its key, by which it is known. */
 export class HostileAgent {
   readonly #containerId: string;
@@ -35,16 +37,29 @@ export class HostileAgent {
     return new HostileAgent(containerId, key, Buffer.from(certificate.rawData));
   }
 
-  /** Calls a relay and shows the key. @throws Error: it is left before it could */
-  async call(url: string, instance: string): Promise<WebSocket> {
+  /**
+   * Calls a relay and shows the key.
+   *
+   * @param token of a start, if it has one
+   * @throws Error: it is left before it could
+   */
+  async call(url: string, instance: string, token?: string): Promise<WebSocket> {
     const socket = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
     socket.on("error", () => {});
     const left = new AbortController();
     socket.once("close", () => left.abort());
     const [nonce] = (await once(socket, "message", { signal: left.signal })) as [Buffer];
-    const signed = `sockerless callback ${instance} ${this.#containerId} ${nonce.toString("hex")}`;
-    const signature = sign("sha256", Buffer.from(signed), this.#key).toString("base64");
-    socket.send(JSON.stringify({ certificate: this.#certificate.toString("base64"), signature }));
+    const signed = Buffer.from(
+      `sockerless callback ${instance} ${this.#containerId} ${nonce.toString("hex")}`,
+    );
+    const certificate = this.#certificate.toString("base64");
+    const signature = sign("sha256", signed, this.#key).toString("base64");
+    const shown = { certificate, signature };
+    socket.send(
+      JSON.stringify(
+        token === undefined ? shown : { ...shown, token: shownToken(token, signed, this.#certificate) },
+      ),
+    );
     return socket;
   }
 

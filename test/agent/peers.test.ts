@@ -43,6 +43,7 @@ describe("containers on a network that do not reach one another", () => {
         listen: "tcp://127.0.0.1:0",
         path: join(directory, "agents.sock"),
         instance: instanceOf(authority).replace("sockerless/", ""),
+        callKey: sealer.callKey,
         logger,
       }),
     );
@@ -93,9 +94,14 @@ describe("containers on a network that do not reach one another", () => {
               SOCKERLESS_CONTAINER_ID: id,
               SOCKERLESS_CLIENT_CA_PIN: pinText(authority.pin),
               SOCKERLESS_CALLBACK_SECRET: sealer.callbackSecret(id, 1n),
+              SOCKERLESS_CALLBACK_TOKEN: sealer.callToken(id, generation),
             });
             containers.set(id, container);
-            const found = await finder.await(id, { task: id, address: id }, signal);
+            const found = await finder.await(
+              id,
+              { task: id, address: id, launchGeneration: generation },
+              signal,
+            );
             const agent: AgentAddress = finder.addressOf(found);
             met.set(id, { agent, generation });
             const launched = { agent, boundPorts: [], reference: "", address: "" };

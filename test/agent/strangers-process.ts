@@ -2,32 +2,28 @@
 import "reflect-metadata";
 
 import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { WebSocket } from "ws";
 
 import { Limiter } from "../../src/backends/concurrency/limiter.ts";
 import { HostileAgent } from "./hostile-agent.ts";
-
-/** Way in which strangers take what they can. */
-export type StrangerKind = "show keys and say nothing" | "send messages in frames of one byte";
-
-/** Argument of this process, as JSON. It answers "there" once each has called. */
-export interface Siege {
-  readonly kind: StrangerKind;
-  readonly url: string;
-  /** The backend's instance, and a container: whoever is on its network knows both. */
-  readonly instance: string;
-  readonly containerId: string;
-  readonly count: number;
-}
+import type { Siege, StrangerKind } from "./sieges.ts";
 
 /** Frames of one message, just fewer than those that are refused. */
 const frames = 255;
 
-const { kind, url, instance, containerId, count } = JSON.parse(process.argv[2] ?? "") as Siege;
+const { kind, url, instance, containerId, token, count } = JSON.parse(process.argv[2] ?? "") as Siege;
 
+/** Fresh keys are shown this often, by all together. */
+const freshMs = 5;
+
+const show = async (shown?: string): Promise<WebSocket> =>
+  await (await HostileAgent.make(containerId)).call(url, instance, shown);
 const ways: Readonly<Record<StrangerKind, () => Promise<WebSocket>>> = {
-  "show keys and say nothing": async () => await (await HostileAgent.make(containerId)).call(url, instance),
+  "show keys and say nothing": () => show(),
+  "show fresh keys all the time": () => show(),
+  "show fresh keys with an earlier start's token all the time": () => show(token),
   "send messages in frames of one byte": async () => {
     const socket = new WebSocket(url, "sockerless.agent.v1", { rejectUnauthorized: false });
     socket.on("error", () => {});
@@ -47,6 +43,7 @@ async function call(): Promise<WebSocket> {
   return await ways[kind]();
 }
 
+const isFresh = kind.includes("fresh keys");
 let there = 0;
 async function besiege(): Promise<never> {
   for (let calls = 0; ; ) {
@@ -57,7 +54,9 @@ async function besiege(): Promise<never> {
     if (calls++ === 0 && ++there === count) {
       process.send?.("there");
     }
-    if (socket.readyState !== socket.CLOSED) {
+    if (isFresh) {
+      await delay(count * freshMs); // The backend lets go of the connection, in favour of later ones.
+    } else if (socket.readyState !== socket.CLOSED) {
       await once(socket, "close");
     }
   }

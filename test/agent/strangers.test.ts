@@ -13,11 +13,12 @@ import { connect, TLSSocket } from "node:tls";
 import { createWebSocketStream, WebSocket } from "ws";
 
 import { secretProof } from "../../src/backends/cloud/agents/agent-proof.ts";
+import { unavailable } from "../../src/common/errors.ts";
 import { newId } from "../../src/common/ids.ts";
 import { junkChain } from "../support/junk-chain.ts";
 import { until } from "../support/until.ts";
-import { type Backend, callbackScene } from "./callback-scene.ts";
-import type { Siege } from "./strangers-process.ts";
+import { type Backend, callbackScene, firstStart } from "./callback-scene.ts";
+import { type Siege, strangerKinds } from "./sieges.ts";
 import { HostileAgent } from "./hostile-agent.ts";
 import { isSoak } from "../support/soak.ts";
 
@@ -54,11 +55,11 @@ describe("agents that call, beside strangers,", () => {
   });
 
   /** A caller with a key of its own, which shows it and says nothing more. */
-  const stall = async (backend: Backend, containerId: string): Promise<WebSocket> => {
+  const stall = async (backend: Backend, containerId: string, token?: string): Promise<WebSocket> => {
     const instance = backend.instance;
     const hostile = await HostileAgent.make(containerId);
     const url = `wss://127.0.0.1:${portOf(backend)}/agents/${instance}/${containerId}`;
-    const socket = await hostile.call(url, instance);
+    const socket = await hostile.call(url, instance, token);
     defer(() => socket.terminate());
     return socket;
   };
@@ -69,52 +70,80 @@ describe("agents that call, beside strangers,", () => {
     }
   };
 
-  it("get through beside keys that nobody proves, however many they are, which are bounded and logged", async () => {
+  it("alone are asked for a proof, beside callers without a token, or with another start's or container's", async () => {
     const backend = await startBackend();
     const containerId = newId();
-    const strangers = 150;
-    for (let known = 0; known < strangers; known += 10) {
-      await Promise.all(Array.from({ length: 10 }, () => stall(backend, containerId)));
-    }
-    await keysThatWait(backend, containerId, strangers);
-    const url = `https://127.0.0.1:${portOf(backend)}`;
-    startAgent(backend, containerId, url, secretOf(backend, containerId));
-    await keysThatWait(backend, containerId, strangers + 1);
+    const { callToken } = backend.sealer;
+    const other = callToken(newId(), 1n);
+    const tokens = [
+      undefined,
+      "",
+      "1.guess",
+      "1",
+      callToken(containerId, 0n),
+      callToken(containerId, 2n),
+      other,
+    ];
+    await Promise.all(tokens.map((token) => stall(backend, containerId, token)));
+    await keysThatWait(backend, containerId, tokens.length);
     const own = secretProof((id) => backend.sealer.callbackSecret(id, 1n));
-    let asked = 0;
-    let askedBefore = 0;
-    const { finder, told } = finderOf(backend, {
-      async check(...check) {
-        asked++;
-        await own.check(...check);
-        askedBefore = asked; // It is the agent.
-        await until(() => told().find((line) => line.includes("has not proven itself")));
+    const asked: string[] = [];
+    const { finder } = finderOf(backend, {
+      async check(agent, ...check) {
+        asked.push(Buffer.from(agent.pin).toString("hex"));
+        await own.check(agent, ...check);
       },
     });
-    const signal = AbortSignal.timeout(120_000);
-    const client = clientOf(
-      backend,
-      containerId,
-      await finder.await(containerId, { task: "task", address: "" }, signal),
-    );
-    assert.equal((await client.hello({})).containerId, containerId);
-    assert.ok(askedBefore < strangers / 2, `${askedBefore} began a handshake before the agent was asked`);
-    const lines = told().filter((line) => line.includes("has not proven itself"));
-    assert.ok(lines.length <= 10, String(lines.length));
+    const found = finder.await(containerId, firstStart, AbortSignal.timeout(60_000));
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    startAgent(backend, containerId, url, secretOf(backend, containerId));
+    const { pin } = await found;
+    assert.deepEqual(asked, [Buffer.from(pin).toString("hex")]);
   });
 
-  for (const kind of ["show keys and say nothing", "send messages in frames of one byte"] as const) {
-    it(`get through beside ${siegeSize} that ${kind}, and call again`, async (t) => {
+  it("whose keys are known are met without a token", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const url = `https://127.0.0.1:${portOf(backend)}`;
+    const callers = backend.relay.callersOf(containerId, AbortSignal.timeout(60_000));
+    startAgent(backend, containerId, url, { SOCKERLESS_CALLBACK_TOKEN: "" });
+    const { pin, start } = (await callers.next()).value ?? {};
+    assert.equal(start, undefined);
+    const known = { address: "", pin: new Uint8Array(Buffer.from(pin ?? "", "hex")) };
+    assert.equal((await clientOf(backend, containerId, known).hello({})).containerId, containerId);
+  });
+
+  it("are asked one after the other where many show the start's own token", async () => {
+    const backend = await startBackend();
+    const containerId = newId();
+    const token = backend.sealer.callToken(containerId, firstStart.launchGeneration);
+    let [underWay, most] = [0, 0];
+    const { finder } = finderOf(backend, {
+      async check() {
+        most = Math.max(most, ++underWay);
+        await setTimeout(100);
+        underWay--;
+        throw unavailable("nobody knows");
+      },
+    });
+    const over = new AbortController();
+    const found = finder.await(containerId, firstStart, over.signal);
+    await Promise.all(Array.from({ length: 20 }, () => stall(backend, containerId, token)));
+    await setTimeout(1_500);
+    over.abort(new Error("it is over"));
+    await assert.rejects(found, /it is over/);
+    assert.equal(most, 1);
+  });
+
+  for (const kind of strangerKinds) {
+    it(`get through within 5 s beside ${siegeSize} that ${kind}, and call again`, async (t) => {
       const backend = await startBackend();
       const containerId = newId();
       const origin = `127.0.0.1:${portOf(backend)}`;
       const url = `wss://${origin}/agents/${backend.instance}/${containerId}`;
-      const siege: Siege = { kind, url, instance: backend.instance, containerId, count: siegeSize };
-      const found = finderOf(backend).finder.await(
-        containerId,
-        { task: "task", address: "" },
-        AbortSignal.timeout(120_000),
-      );
+      const token = backend.sealer.callToken(containerId, firstStart.launchGeneration - 1n);
+      const siege: Siege = { kind, url, instance: backend.instance, containerId, token, count: siegeSize };
+      const found = finderOf(backend).finder.await(containerId, firstStart, AbortSignal.timeout(120_000));
       found.catch(() => {});
       const strangers = fork(new URL("./strangers-process.js", import.meta.url), [JSON.stringify(siege)]);
       defer(() => strangers.kill("SIGKILL"));
@@ -123,9 +152,10 @@ describe("agents that call, beside strangers,", () => {
       startAgent(backend, containerId, `https://${origin}`, secretOf(backend, containerId));
       const client = clientOf(backend, containerId, await found);
       assert.equal((await client.hello({})).containerId, containerId);
-      const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+      const seconds = (performance.now() - startedAt) / 1000;
       const memory = (process.memoryUsage.rss() / 1024 ** 2).toFixed(0);
-      t.diagnostic(`after ${seconds} s; the backend's process has ${memory} MiB`);
+      t.diagnostic(`after ${seconds.toFixed(1)} s; the backend's process has ${memory} MiB`);
+      assert.ok(seconds < 5, `${seconds} s`);
     });
   }
 
@@ -134,7 +164,11 @@ describe("agents that call, beside strangers,", () => {
       const backend = await startBackend();
       const containerId = newId();
       const chain = junkChain(length);
-      const strangers = await Promise.all(Array.from({ length: 3 }, () => stall(backend, containerId)));
+      const strangers = await Promise.all(
+        Array.from({ length: 3 }, () =>
+          stall(backend, containerId, backend.sealer.callToken(containerId, firstStart.launchGeneration)),
+        ),
+      );
       const ends = strangers.map(async (stranger) => {
         const secure = new TLSSocket(createWebSocketStream(stranger), { isServer: true, ...chain });
         secure.on("error", () => {});
@@ -142,7 +176,7 @@ describe("agents that call, beside strangers,", () => {
       });
       const { finder, told } = finderOf(backend);
       const signal = AbortSignal.timeout(120_000);
-      const found = finder.await(containerId, { task: "task", address: "" }, signal);
+      const found = finder.await(containerId, firstStart, signal);
       await Promise.all(ends);
       startAgent(
         backend,

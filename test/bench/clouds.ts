@@ -122,6 +122,7 @@ async function callFor(
         url: variable("SOCKERLESS_CALLBACK_URL"),
         pin: variable("SOCKERLESS_CLIENT_CA_PIN"),
         secret: configuration?.secrets?.[0]?.value ?? "",
+        token: variable("SOCKERLESS_CALLBACK_TOKEN"),
       });
     }
     await delay(lookMs, undefined, { signal }).catch(() => {});

@@ -30,12 +30,14 @@ export async function ecsDriver(
     directory,
     section: config,
     isLogKept: true,
-    platform: async ({ authority, state, clock, logger }) => {
+    platform: async (surroundings) => {
+      const { clock, logger } = surroundings;
       const clients = createAwsClients({ ...config, endpoint: aws.endpoint, rates: {}, clock, logger });
-      const agents = await ecsAgents({ config, aws: clients, authority, clock, logger, runDir: directory });
+      const agents = await ecsAgents({ ...surroundings, config, aws: clients, runDir: directory });
       resources.defer(() => agents.close());
       return ecsPlatform({
-        ...{ config, aws: clients, agents, authority, state, clock, logger },
+        ...surroundings,
+        ...{ config, aws: clients, agents },
         registry: contractRegistry,
         stateDir: directory,
       });

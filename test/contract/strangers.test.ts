@@ -63,6 +63,7 @@ const listeners: Readonly<
       listen: "tcp://127.0.0.1:0",
       path: join(directory, "relay.sock"),
       instance: "0".repeat(16),
+      callKey: new Uint8Array(32),
       logger: capturedLogger().logger,
     });
     return { port: portOf(relay.address), close: () => relay.close() };

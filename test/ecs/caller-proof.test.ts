@@ -13,7 +13,11 @@ import { callerProof } from "../../src/backends/ecs/caller-proof.ts";
 
 const pin = new Uint8Array(32).fill(7);
 const taskId = "0123456789abcdef0123456789abcdef";
-const place = { task: `arn:aws:ecs:us-east-1:123456789012:task/sockerless/${taskId}`, address: "" };
+const place = {
+  task: `arn:aws:ecs:us-east-1:123456789012:task/sockerless/${taskId}`,
+  address: "",
+  launchGeneration: 1n,
+};
 
 /** The parts of what an agent signs. */
 interface Signed {

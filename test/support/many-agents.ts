@@ -22,6 +22,7 @@ import {
   type WatchResponseSchema,
 } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
 import { makeCertificates } from "./certificates.ts";
+import { shownToken } from "./shown-token.ts";
 
 /** Port that agents listen on. */
 const agentPort = 9111;
@@ -43,6 +44,8 @@ export interface CallingAgent {
   /** The pin of the backend's authority over agents: `sha256/<base64>`. */
   readonly pin: string;
   readonly secret: string;
+  /** The token of its start: `<generation>.<secret>`. */
+  readonly token: string;
 }
 
 /** One container's process. */
@@ -121,12 +124,12 @@ export class ManyAgents implements AsyncDisposable {
   }
 
   /** Has one call its backend, with a connection that waits at any time, until it is let go. */
-  async call({ containerId, url, pin, secret }: CallingAgent): Promise<void> {
+  async call({ containerId, url, pin, secret, token }: CallingAgent): Promise<void> {
     this.#secrets.set(containerId, secret);
     const instance = Buffer.from(pin.replace(/^sha256\//, ""), "base64").toString("hex", 0, 8);
     const where = `${url.replace(/^https:/, "wss:")}/agents/${instance}/${containerId}`;
     while (this.#secrets.has(containerId) && !this.#over.signal.aborted) {
-      const isUsed = await this.#offer(where, `sockerless callback ${instance} ${containerId}`);
+      const isUsed = await this.#offer(where, `sockerless callback ${instance} ${containerId}`, token);
       if (!isUsed) {
         await pauseOf(pauseMs, this.#over.signal);
       }
@@ -134,7 +137,7 @@ export class ManyAgents implements AsyncDisposable {
   }
 
   /** Makes a connection. @returns whether the backend has begun to use it */
-  async #offer(where: string, said: string): Promise<boolean> {
+  async #offer(where: string, said: string, token: string): Promise<boolean> {
     const socket = new WebSocket(where, "sockerless.agent.v1", {
       rejectUnauthorized: false,
       perMessageDeflate: false,
@@ -148,12 +151,18 @@ export class ManyAgents implements AsyncDisposable {
     try {
       const [nonce] = (await once(socket, "message")) as [RawData];
       const { cert, key } = this.#tls;
-      const signature = sign("sha256", Buffer.from(`${said} ${(nonce as Buffer).toString("hex")}`), key);
-      const certificate = new X509Certificate(cert).raw.toString("base64");
+      const signed = Buffer.from(`${said} ${(nonce as Buffer).toString("hex")}`);
+      const { raw } = new X509Certificate(cert);
       const stream = createWebSocketStream(socket);
       stream.on("error", () => {});
       const used = once(stream, "readable", { signal: this.#over.signal });
-      socket.send(JSON.stringify({ certificate, signature: signature.toString("base64") }));
+      socket.send(
+        JSON.stringify({
+          certificate: raw.toString("base64"),
+          signature: sign("sha256", signed, key).toString("base64"),
+          token: shownToken(token, signed, raw),
+        }),
+      );
       await used;
       if (stream.readableLength === 0) {
         return false; // It has ended.

@@ -12,6 +12,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
@@ -23,6 +24,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -61,6 +63,7 @@ type Options struct {
 	Instance    []byte   // SHA-256 of the SubjectPublicKeyInfo of the backend's authority
 	ContainerID string
 	Certificate tls.Certificate // the agent's own, as it is shown inside
+	Token       string          // of the start, GENERATION.SECRET; empty: none
 	PingEvery   time.Duration
 	// ResumeWithin is how long a connection may stay cut before it is abandoned.
 	ResumeWithin time.Duration
@@ -84,6 +87,7 @@ type Listener struct {
 type name struct {
 	containerID string
 	certificate tls.Certificate
+	token       string
 	where       *url.URL
 	current     context.Context // until the agent has another
 	replace     context.CancelFunc
@@ -124,12 +128,12 @@ func newListener(options Options) *Listener {
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	l.name.Store(l.newName(options.ContainerID, options.Certificate))
+	l.name.Store(l.newName(options.ContainerID, options.Certificate, options.Token))
 	return l
 }
 
-func (l *Listener) newName(containerID string, certificate tls.Certificate) *name {
-	made := &name{containerID: containerID, certificate: certificate}
+func (l *Listener) newName(containerID string, certificate tls.Certificate, token string) *name {
+	made := &name{containerID: containerID, certificate: certificate, token: token}
 	made.where = l.options.URL.JoinPath("agents", instanceOf(l.options.Instance), containerID)
 	made.current, made.replace = context.WithCancel(l.ctx)
 	return made
@@ -137,8 +141,8 @@ func (l *Listener) newName(containerID string, certificate tls.Certificate) *nam
 
 // CallAs calls in another container's name from now on. The connection that waits
 // is replaced; those in use continue.
-func (l *Listener) CallAs(containerID string, certificate tls.Certificate) {
-	l.name.Swap(l.newName(containerID, certificate)).replace()
+func (l *Listener) CallAs(containerID string, certificate tls.Certificate, token string) {
+	l.name.Swap(l.newName(containerID, certificate, token)).replace()
 }
 
 // instanceOf is the name of a backend's instance in URL paths.
@@ -244,10 +248,18 @@ func (l *Listener) dial(ctx context.Context, own *name, peer string) (net.Conn, 
 type shown struct {
 	Certificate []byte `json:"certificate"` // DER
 	Signature   []byte `json:"signature"`   // of keyProof, ASN.1
+	Token       *made  `json:"token,omitempty"`
+}
+
+// made is what the agent has made of its token, which it never sends: a proxy on
+// the way may read the response.
+type made struct {
+	Start string `json:"start"` // the token's generation
+	MAC   []byte `json:"mac"`   // by the token's secret, of keyProof and the certificate
 }
 
 // showKey signs the backend's nonce with the certificate's key, so that no other
-// connection can pass for the agent's.
+// connection can pass for the agent's, and shows that the agent has its start's token.
 func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn, own *name) error {
 	if socket.Subprotocol() != Subprotocol {
 		return fmt.Errorf("the backend speaks %q, not %s", socket.Subprotocol(), Subprotocol)
@@ -263,12 +275,26 @@ func (l *Listener) showKey(ctx context.Context, socket *websocket.Conn, own *nam
 	if !ok {
 		return errors.New("the agent's key signs nothing")
 	}
-	digest := sha256.Sum256(keyProof(l.options.Instance, own.containerID, nonce))
+	message := keyProof(l.options.Instance, own.containerID, nonce)
+	digest := sha256.Sum256(message)
 	signature, err := key.Sign(rand.Reader, digest[:], crypto.SHA256)
 	if err != nil {
 		return err
 	}
-	return wsjson.Write(ctx, socket, shown{own.certificate.Certificate[0], signature})
+	certificate := own.certificate.Certificate[0]
+	return wsjson.Write(ctx, socket, shown{certificate, signature, makeOf(own.token, message, certificate)})
+}
+
+// makeOf returns nil without a token.
+func makeOf(token string, message, certificate []byte) *made {
+	start, secret, found := strings.Cut(token, ".")
+	if !found {
+		return nil
+	}
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write(message)
+	mac.Write(certificate)
+	return &made{start, mac.Sum(nil)}
 }
 
 // keyProof is the message that an agent signs. Its form differs from everything

@@ -47,6 +47,7 @@ export async function acaAgents(options: AcaAgentsOptions): Promise<AcaAgents> {
     listen: config.aca.callbackListen,
     path: join(config.runDir, "agents.sock"),
     instance: instanceOf(authority),
+    callKey: sealer.callKey,
     logger,
   });
   const secretOf = callbackSecrets(sealer);

@@ -37,7 +37,7 @@ export interface AcaPlatformParts extends CloudSurroundings {
 
 /** The platform Azure, with jobs of Container Apps. @throws invalid: a setting is missing */
 export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
-  const { config, azure, jobs, idleJobs, agents, authority, state, clock, logger } = parts;
+  const { config, azure, jobs, idleJobs, agents, authority, sealer, state, clock, logger } = parts;
   const instance = instanceOf(authority);
   const defaultSize = { cpu: Number(config.defaultCpu), memory: config.defaultMemory };
   const agentImage = agentImageOf(config);
@@ -86,6 +86,7 @@ export function acaPlatform(parts: AcaPlatformParts): CloudPlatform {
       job: jobSettingsOf(config, {
         ...{ instance, agentImage, authorityPin: authority.pin },
         callbackUrl: agents.callbackUrl,
+        callToken: sealer.callToken,
       }),
     }),
     prepared: preparedJobs(jobs),
@@ -133,7 +134,7 @@ export function environmentIdOf(config: AcaSection): string {
 /** Settings shared by all jobs. */
 export function jobSettingsOf(
   config: AcaSection,
-  others: Pick<JobSettings, "instance" | "agentImage" | "authorityPin" | "callbackUrl">,
+  others: Pick<JobSettings, "instance" | "agentImage" | "authorityPin" | "callbackUrl" | "callToken">,
 ): JobSettings {
   const { registryServer: server, registryUsername: username } = config;
   return {

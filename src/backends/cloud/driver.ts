@@ -190,7 +190,7 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
 
 /** The pool of prepared tasks; undefined if the cloud prepares none. */
 function poolOf(
-  { platform, pool, authority, section, state }: CloudDriverParts,
+  { platform, pool, authority, sealer, section, state }: CloudDriverParts,
   calls: Pick<PoolOptions, "cloud" | "clock" | "logger" | "poller" | "isRoomAwaited"> & {
     readonly book: TaskBook;
   },
@@ -236,6 +236,7 @@ function poolOf(
     maxTasks: pool?.maxTasks ?? 0,
     maxAgeMs: pool?.maxAgeMs ?? 0,
     startTimeoutMs: section.startTimeout,
+    callToken: sealer.callToken,
   });
 }
 

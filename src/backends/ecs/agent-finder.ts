@@ -23,7 +23,7 @@ export interface EcsAgents {
 }
 
 /** Dependencies of access to agents. */
-export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state" | "sealer"> {
+export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state"> {
   readonly config: EcsSection;
   readonly aws: Pick<AwsClients, "stsSignedBy">;
   readonly runDir: string;
@@ -35,7 +35,7 @@ export interface EcsAgentsOptions extends Omit<CloudSurroundings, "state" | "sea
  * @throws invalid: a setting is missing; system: the address for calling agents cannot be bound
  */
 export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
-  const { config, aws, authority, clock, runDir } = options;
+  const { config, aws, authority, sealer, clock, runDir } = options;
   if (config.agentMode === "direct") {
     const finder = directAgents({ authority, clock });
     return { finder, callbackUrl: undefined, callbackPort: undefined, close: () => Promise.resolve() };
@@ -57,6 +57,7 @@ export async function ecsAgents(options: EcsAgentsOptions): Promise<EcsAgents> {
     listen: config.callbackListen,
     path: join(runDir, "agents.sock"),
     instance: instanceOf(authority),
+    callKey: sealer.callKey,
     logger,
   });
   const proof = callerProof({ aws, region, taskRoleArn });

@@ -28,7 +28,7 @@ import { ecsVolumes } from "./volumes.ts";
 import { VcpuQuota } from "./vcpu-quota.ts";
 
 /** Parts of the platform, which owns the clients and the access to agents. */
-export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
+export interface EcsPlatformParts extends CloudSurroundings {
   readonly config: EcsSection;
   readonly aws: AwsClients;
   readonly agents: EcsAgents;
@@ -38,7 +38,7 @@ export interface EcsPlatformParts extends Omit<CloudSurroundings, "sealer"> {
 
 /** The platform AWS, with tasks on Fargate. */
 export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
-  const { config, aws, agents, authority, state, clock, logger } = parts;
+  const { config, aws, agents, authority, sealer, state, clock, logger } = parts;
   const instance = instanceOf(authority);
   const discovery = discoveryOf(config, aws, { instance, clock, logger });
   const networks = ecsNetworks({
@@ -113,6 +113,7 @@ export function ecsPlatform(parts: EcsPlatformParts): CloudPlatform {
         authorityPin: authority.pin,
         startTimeoutMs: config.startTimeout,
         callbackUrl: agents.callbackUrl,
+        callToken: sealer.callToken,
       },
     }),
     prepared: ecsPreparedTasks({

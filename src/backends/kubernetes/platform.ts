@@ -43,7 +43,7 @@ const noPolicies = "no NetworkPolicy is made (kubernetes.network_policies): a po
 /** Kubernetes: pods of one namespace. @throws invalid: a setting is missing, or names what is not there */
 export async function kubernetesPlatform(
   config: KubernetesConfig,
-  { authority, state, clock, logger }: CloudSurroundings,
+  { authority, sealer, state, clock, logger }: CloudSurroundings,
 ): Promise<CloudPlatform> {
   const { kubernetes, runDir, stateDir } = config;
   const { networkPolicies: policies, services } = kubernetes;
@@ -106,6 +106,7 @@ export async function kubernetesPlatform(
     ...kubernetes,
     namespace: client.namespace,
     ...{ instance, agentImage, isDirect, callbackUrl },
+    callToken: sealer.callToken,
     authorityPin: authority.pin,
     startTimeoutMs: kubernetes.startTimeout,
   };
@@ -118,7 +119,13 @@ export async function kubernetesPlatform(
     ? dialledPods({ authority, clock })
     : callbackUrl === undefined
       ? await podAgents(ways)
-      : await callingPods({ ...ways, url: callbackUrl, listen: kubernetes.callbackListen, instance });
+      : await callingPods({
+          ...ways,
+          url: callbackUrl,
+          listen: kubernetes.callbackListen,
+          instance,
+          callKey: sealer.callKey,
+        });
   const recordOf = (containerId: string) => state.containers.get(containerId);
   const discovery = services
     ? kubernetesServices({ client, watch, instance, recordOf, clock, logger })

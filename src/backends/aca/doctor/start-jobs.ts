@@ -123,6 +123,7 @@ async function listenForCall({
         ...{ listen, logger },
         path: path.join(directory, "agents.sock"),
         instance: instanceOf({ pin }),
+        callKey: randomBytes(32),
       }),
     );
     return Object.assign(end(), { pin });

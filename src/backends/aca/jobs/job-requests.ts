@@ -20,7 +20,7 @@ export interface JobRequestsOptions {
   readonly defaultSize: DefaultSize;
 }
 
-/** A request as recorded in JSON, without secrets. */
+/** A request as recorded in JSON, without secrets but the token of its agent, which proves nothing. */
 export interface JobRequest {
   /** The job's name. */
   readonly name: string;

@@ -20,6 +20,7 @@ const settings: JobSettings = {
   authorityPin: new Uint8Array(32),
   startTimeoutMs: 300_000,
   callbackUrl: "wss://backend.example",
+  callToken: (id: string, generation: bigint) => `${generation}.of-${id}`,
 };
 
 interface Asked {
@@ -55,7 +56,7 @@ const requestOf = (id: string, asked: Asked = {}): string => {
   return JSON.stringify({ name: `sk-${id}`, containerId: id, generation: "7", job } satisfies JobRequest);
 };
 const tasks = preparedJobs({ claim: () => Promise.resolve() });
-const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
+const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500, callToken: "0.own" };
 
 describe("the shape of a job", () => {
   it("is that of other containers, whatever their agents are told with their starts", () => {
@@ -89,6 +90,8 @@ describe("a prepared job", () => {
     const told = JSON.stringify(prepared);
     assert.doesNotMatch(told, /"a"|SOCKERLESS_GENERATION/);
     assert.match(told, /"SOCKERLESS_START_TIMEOUT","value":"2s"/);
+    assert.match(told, /"SOCKERLESS_CALLBACK_TOKEN","value":"0.own"/);
+    assert.doesNotMatch(told, /of-/);
     const { name, containerId, generation, job } = prepared;
     assert.match(name, /^sk-[0-9a-f]{12}$/);
     assert.ok(!preparation.name.startsWith(name.slice(3)), "a container sees its job's name");

@@ -27,7 +27,7 @@ export function preparedJobs(jobs: Pick<PreparedTasks, "claim">): PreparedTasks 
     },
     prepare(request, preparation) {
       const { name, waitMs } = preparation;
-      const job = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
+      const job = withEnvironment(shared(request), (own) => preparedEnvironment(own, preparation));
       const { configuration, tags = {} } = parseRequest(request).job;
       const prepared: JobRequest = {
         name: preparedJobName(name),

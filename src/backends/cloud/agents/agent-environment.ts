@@ -1,6 +1,7 @@
 /** The environment of a task: the settings that its agent needs before anyone connects to it. */
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { Preparation } from "../contract/prepared-tasks.ts";
+import type { Sealer } from "../authority/seal.ts";
 import { logSettings } from "../../logging/log-settings.ts";
 
 /** ID of the container that the task runs. */
@@ -13,6 +14,8 @@ export const preparedVariable = "SOCKERLESS_PREPARED";
 const pinVariable = "SOCKERLESS_CLIENT_CA_PIN";
 /** Address at which the agent calls its backend; absent if it is dialled. */
 const callbackVariable = "SOCKERLESS_CALLBACK_URL";
+/** Token of the start, by which its agent is asked for a proof once it has called; absent if it is dialled. */
+const callTokenVariable = "SOCKERLESS_CALLBACK_TOKEN";
 /** Time for which the agent waits for its start, as a Go duration: `720s`. */
 const startTimeoutVariable = "SOCKERLESS_START_TIMEOUT";
 const stopSignalVariable = "SOCKERLESS_STOP_SIGNAL";
@@ -27,9 +30,12 @@ const logFilesVariable = "SOCKERLESS_LOG_MAX_FILES";
 export const variablesOfStart: ReadonlySet<string> = new Set([
   containerVariable,
   generationVariable,
+  callTokenVariable,
   startTimeoutVariable,
   stopSignalVariable,
 ]);
+
+const ofGeneration: ReadonlySet<unknown> = new Set([generationVariable, callTokenVariable]);
 
 /** Settings shared by all agents of a backend. */
 export interface AgentSettings {
@@ -39,6 +45,8 @@ export interface AgentSettings {
   readonly startTimeoutMs: number;
   /** Address at which agents call; undefined if they are dialled. */
   readonly callbackUrl?: string | undefined;
+  /** Tokens of agents that call. */
+  readonly callToken?: Sealer["callToken"] | undefined;
 }
 
 /** Seconds that an agent waits beyond its backend's limit, for unpacking files and attachments. */
@@ -47,7 +55,7 @@ const agentMarginS = 120;
 /** The environment of the agent of one start. */
 export function agentEnvironment(
   record: ContainerRecord,
-  { authorityPin, startTimeoutMs, callbackUrl }: AgentSettings,
+  { authorityPin, startTimeoutMs, callbackUrl, callToken }: AgentSettings,
 ): { readonly name: string; readonly value: string }[] {
   const stopSignal = record.config?.stopSignal ?? "";
   return [
@@ -56,25 +64,35 @@ export function agentEnvironment(
     { name: pinVariable, value: `sha256/${Buffer.from(authorityPin).toString("base64")}` },
     { name: startTimeoutVariable, value: `${agentWaitS(startTimeoutMs)}s` },
     ...(callbackUrl === undefined ? [] : [{ name: callbackVariable, value: callbackUrl }]),
+    ...(callbackUrl === undefined || callToken === undefined
+      ? []
+      : [{ name: callTokenVariable, value: callToken(record.id, record.generation) }]),
     ...(stopSignal === "" ? [] : [{ name: stopSignalVariable, value: stopSignal }]),
     ...logLimitsOf(record),
   ];
 }
 
-/** Parts of a request as JSON, without the generation in its agent's environment. */
+/** Parts of a request as JSON, without the generation in its agent's environment, and its token. */
 export function withoutGeneration(request: object): string {
   return JSON.stringify(request, (_key, value: unknown) =>
-    Array.isArray(value) ? value.filter((item) => item?.name !== generationVariable) : value,
+    Array.isArray(value) ? value.filter((item) => !ofGeneration.has(item?.name)) : value,
   );
 }
 
-/** Additional variables of a prepared task's agent, besides those shared by all tasks of its shape. */
-export function preparedEnvironment({
-  name,
-  shape,
-  waitMs,
-}: Preparation): { readonly name: string; readonly value: string }[] {
+/**
+ * The environment of a prepared task's agent.
+ *
+ * @param shared variables of all tasks of its shape
+ */
+export function preparedEnvironment<Variable extends { readonly name?: string | undefined }>(
+  shared: readonly Variable[],
+  { name, shape, waitMs, callToken }: Preparation,
+): (Variable | { readonly name: string; readonly value: string })[] {
   return [
+    ...shared,
+    ...(shared.some((each) => each.name === callbackVariable)
+      ? [{ name: callTokenVariable, value: callToken }]
+      : []),
     { name: containerVariable, value: name },
     { name: preparedVariable, value: shape },
     { name: startTimeoutVariable, value: `${Math.ceil(waitMs / 1000)}s` },

@@ -87,7 +87,11 @@ describe("what an agent hands back of a container that nobody remembers", () => 
     const sealed = sealer.seal({ container: { id: containerId, name: "web" } });
     told = sealed;
 
-    const { record, ...agent } = await agents.describe(containerId, { task: "", address: host });
+    const { record, ...agent } = await agents.describe(containerId, {
+      task: "",
+      address: host,
+      launchGeneration: 1n,
+    });
     assert.equal(record?.name, "web");
     const known = create(TaskRecordSchema, { containerId, ...agent, agentPin: agent.pin, generation: 1n });
     for (const [generation, later] of [
@@ -105,7 +109,10 @@ describe("what an agent hands back of a container that nobody remembers", () => 
       { ...sealed, seal: new Uint8Array() },
     ];
     for (told of lies) {
-      assert.equal((await agents.describe(containerId, { task: "", address: host })).record, undefined);
+      assert.equal(
+        (await agents.describe(containerId, { task: "", address: host, launchGeneration: 1n })).record,
+        undefined,
+      );
     }
   });
 });

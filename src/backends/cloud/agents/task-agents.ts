@@ -71,22 +71,26 @@ export class TaskAgents {
   /**
    * Assigns a prepared agent to a container.
    *
-   * @param name under which it waits
+   * @param record of the container's start, with the name under which it waits
    * @param startTimeoutMs of the container's start
    * @returns the pin of its new key
    * @throws ConnectError
    */
   async claim(
-    name: string,
     waiting: FoundAgent,
-    containerId: string,
+    {
+      prepared: name,
+      containerId,
+      launchGeneration,
+    }: Pick<TaskRecord, "prepared" | "containerId" | "launchGeneration">,
     startTimeoutMs: number,
     signal: AbortSignal,
   ): Promise<Uint8Array> {
     const agent = createAgentClient(this.#finder.addressOf(waiting), this.#optionsFor(name));
     try {
       const startTimeoutSeconds = agentWaitS(startTimeoutMs);
-      return (await agent.client.claim({ containerId, startTimeoutSeconds }, { signal })).pin;
+      const callToken = this.#sealer.callToken(containerId, launchGeneration);
+      return (await agent.client.claim({ containerId, startTimeoutSeconds, callToken }, { signal })).pin;
     } finally {
       agent.close();
     }

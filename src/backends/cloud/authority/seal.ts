@@ -7,6 +7,7 @@ import { createHmac, hkdfSync, timingSafeEqual } from "node:crypto";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 
 import { type SealedContainer, SealedContainerSchema } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { callToken } from "./call-token.ts";
 
 /** A container's record as an agent stores it. */
 export interface SealedRecord {
@@ -25,11 +26,16 @@ export interface Sealer {
    * The secret that identifies the agent of one launch at its first call; the platform delivers it only to that task.
    */
   callbackSecret(containerId: string, generation: bigint): string;
+  /** The key of {@link callToken}. */
+  readonly callKey: Uint8Array;
+  /** The token of the agent of one start, without which it is not asked for a proof. */
+  readonly callToken: (containerId: string, generation: bigint) => string;
 }
 
 const keyPurpose = "sockerless: seal of container records, version 2";
 const exitKeyPurpose = "sockerless: seal of the ends of runs, version 1";
 const callbackPurpose = "sockerless: secrets of agents that call, version 1";
+const callTokenPurpose = "sockerless: tokens of agents that call, version 1";
 const keyBytes = 32;
 
 /** @param secret of the instance, stored apart from its state; the keys are derived from it */
@@ -39,6 +45,7 @@ export function createSealer(secret: Uint8Array): Sealer {
   const key = keyFor(keyPurpose);
   const keyOfExitKeys = keyFor(exitKeyPurpose);
   const keyOfSecrets = keyFor(callbackPurpose);
+  const callKey = keyFor(callTokenPurpose);
   return {
     seal(container) {
       const specification = toBinary(SealedContainerSchema, create(SealedContainerSchema, container));
@@ -54,6 +61,8 @@ export function createSealer(secret: Uint8Array): Sealer {
     exitKey: (containerId, generation) => mac(keyOfExitKeys, runOf(containerId, generation)),
     callbackSecret: (containerId, generation) =>
       Buffer.from(mac(keyOfSecrets, runOf(containerId, generation))).toString("base64url"),
+    callKey,
+    callToken: (containerId, generation) => callToken(callKey, containerId, generation),
   };
 }
 

@@ -21,8 +21,8 @@ export function callbackListenOf({ url, listen }: Pick<BackendRelayOptions, "url
 
 /** Listens for agents. @throws system: the address cannot be bound */
 export async function openRelay(options: BackendRelayOptions): Promise<Relay> {
-  const { url, path, instance, logger } = options;
-  const relay = await Relay.start({ listen: callbackListenOf(options), path, instance, logger });
+  const { url, path, instance, callKey, logger } = options;
+  const relay = await Relay.start({ listen: callbackListenOf(options), path, instance, callKey, logger });
   logger.info(`agents are waited for at ${relay.address}, and told ${url}`);
   return relay;
 }

@@ -4,12 +4,14 @@ import type { Duplex } from "node:stream";
 import { forgetOldest } from "../../../common/forget-oldest.ts";
 import { getOrInsert } from "../../../common/get-or-insert.ts";
 import { onAbort } from "../../../common/on-abort.ts";
-import type { Caller } from "./relay-messages.ts";
+import type { Caller, Calling } from "./relay-messages.ts";
 
 /** Maximum waiting connections of one agent: it offers one, and another while that is being taken. */
 const maxOffers = 4;
-/** Maximum waiting connections of agents without clients, as anyone can create a key. */
+/** Maximum waiting connections of agents without clients: of all without a token, as anyone can create a key. */
 const maxUnwanted = 256;
+/** And of one start's, whose token is its container's. */
+const maxOfStart = 8;
 
 /** Error for clients of a refused agent. */
 export const agentRefused = new Error("the agent is refused");
@@ -28,12 +30,14 @@ interface Meeting {
   readonly wants: Readonly<Record<Wanting, Set<(offer: Duplex | undefined) => void>>>;
   /** True once a client wants this agent, unless it was refused since. */
   isWanted: boolean;
+  /** The container and start whose token it has shown; empty without one. */
+  start: string;
   used: number;
 }
 
 /** Callbacks about agents. */
 export interface MeetingListener {
-  called(caller: Caller): void;
+  called(caller: Calling): void;
   left(caller: Caller): void;
 }
 
@@ -48,11 +52,12 @@ export class Meetings {
   }
 
   /** Adds an agent's connection until it closes. @returns why it is refused; undefined if accepted */
-  offer(caller: Caller, connection: Duplex): string | undefined {
+  offer(caller: Calling, connection: Duplex): string | undefined {
     if (this.#refused.has(keyOf(caller))) {
       return "its agent is another";
     }
     const meeting = this.#meetingOf(caller);
+    meeting.start = caller.start === undefined ? "" : `${caller.containerId} ${caller.start}`;
     const [want] = wantsOf(meeting);
     if (want !== undefined) {
       this.#use(meeting, connection);
@@ -69,7 +74,7 @@ export class Meetings {
     });
     this.#listener.called(caller);
     if (!meeting.isWanted) {
-      this.#limitUnwanted();
+      this.#limitUnwanted(meeting.start);
     }
     return undefined;
   }
@@ -133,15 +138,6 @@ export class Meetings {
     }
   }
 
-  /** Marks an agent as unwanted. */
-  doubt(caller: Caller): void {
-    const meeting = this.#meetings.get(keyOf(caller));
-    if (meeting !== undefined) {
-      meeting.isWanted = wantsOf(meeting).length > 0;
-      this.#limitUnwanted();
-    }
-  }
-
   #use(meeting: Meeting, connection: Duplex): void {
     meeting.used++;
     connection.once("close", () => {
@@ -156,6 +152,7 @@ export class Meetings {
       offers: new Set(),
       wants: { controls: new Set(), peers: new Set() },
       isWanted: false,
+      start: "",
       used: 0,
     }));
   }
@@ -169,12 +166,13 @@ export class Meetings {
     }
   }
 
-  /** Closes the unwanted connections that have waited longest. */
-  #limitUnwanted(): void {
+  /** Closes the unwanted connections that have waited longest: of those without a token, or of one start's. */
+  #limitUnwanted(start: string): void {
     const unwanted = [...this.#meetings.values()]
-      .filter(({ isWanted }) => !isWanted)
+      .filter((each) => !each.isWanted && each.start === start)
       .flatMap(({ offers }) => [...offers]);
-    for (const offer of unwanted.slice(0, Math.max(0, unwanted.length - maxUnwanted))) {
+    const most = start === "" ? maxUnwanted : maxOfStart;
+    for (const offer of unwanted.slice(0, Math.max(0, unwanted.length - most))) {
       offer.destroy();
     }
   }

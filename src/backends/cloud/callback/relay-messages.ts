@@ -13,6 +13,8 @@ export interface RelaySettings {
   readonly path: string;
   /** Name of this instance in the paths that agents call: 16 hexadecimal digits. */
   readonly instance: string;
+  /** Key of the instance's call tokens. */
+  readonly callKey: Uint8Array;
 }
 
 /** An agent with a proven key. */
@@ -20,6 +22,12 @@ export interface Caller {
   readonly containerId: string;
   /** SHA-256 of its SubjectPublicKeyInfo, hexadecimal. Only possession of the key is proven. */
   readonly pin: string;
+}
+
+/** An agent that waits. */
+export interface Calling extends Caller {
+  /** The start whose token it has shown; undefined if it has shown none. */
+  readonly start: bigint | undefined;
 }
 
 /** Agents that an agent may connect to. */
@@ -31,7 +39,7 @@ export interface Grant {
 
 /** Messages to the thread. */
 export type ToRelay =
-  | { readonly kind: "doubt" | "refuse"; readonly caller: Caller }
+  | { readonly kind: "refuse"; readonly caller: Caller }
   /** Replaces the rights of a container's agent; undefined revokes all. */
   | { readonly kind: "allow"; readonly containerId: string; readonly grant: Grant | undefined }
   | { readonly kind: "close" };
@@ -40,7 +48,7 @@ export type ToRelay =
 export type FromRelay =
   | { readonly kind: "listening"; readonly address: string }
   /** A connection of an agent is waiting. */
-  | { readonly kind: "called"; readonly caller: Caller }
+  | { readonly kind: "called"; readonly caller: Calling }
   /** All of its connections are closed. */
   | { readonly kind: "left"; readonly caller: Caller }
   | LogLine

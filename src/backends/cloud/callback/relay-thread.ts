@@ -44,7 +44,7 @@ if (port === null) {
 }
 const tell = (message: FromRelay): void => port.postMessage(message);
 
-const { listen, key, certificate, path, instance } = workerData as RelaySettings;
+const { listen, key, certificate, path, instance, callKey } = workerData as RelaySettings;
 
 const meetings = new Meetings({
   called: (caller) => tell({ kind: "called", caller }),
@@ -124,14 +124,14 @@ async function meet(
   hear();
   try {
     const streams = Promise.withResolvers<Duplex>();
-    const pin = await learnKey(webSocket, instance, containerId, () => {
+    const { pin, start } = await learnKey(webSocket, { instance, callKey }, containerId, () => {
       const stream = streamOf(webSocket);
       socketOf.set(stream, webSocket);
       streams.resolve(stream);
     });
     strangers.proven(remote);
     const connection = await streams.promise;
-    const caller = { containerId, pin };
+    const caller = { containerId, pin, start };
     if (peer !== undefined) {
       await joinPeers(webSocket, connection, caller, peer);
       return;
@@ -278,9 +278,6 @@ async function close(): Promise<void> {
 
 port.on("message", (message: ToRelay) => {
   switch (message.kind) {
-    case "doubt":
-      meetings.doubt(message.caller);
-      break;
     case "refuse":
       meetings.refuse(message.caller);
       break;

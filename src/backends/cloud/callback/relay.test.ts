@@ -45,7 +45,7 @@ test("the relay's thread is replaced, however often that fails", async (t) => {
   const { logger } = capturedLogger();
   const listen = "tcp://127.0.0.1:0";
   await using _relay = await Relay.start({
-    ...{ listen, instance: "sockerless/0", logger },
+    ...{ listen, instance: "sockerless/0", callKey: new Uint8Array(32), logger },
     path: path.join(directory, "relay.sock"),
   });
   const [thread] = (await first) as [Thread];

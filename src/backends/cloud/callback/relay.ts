@@ -8,17 +8,18 @@ import { Worker } from "node:worker_threads";
 import { PemConverter, X509CertificateGenerator } from "@peculiar/x509";
 
 import { messageOf, systemError, unavailable } from "../../../common/errors.ts";
+import { getOrInsert } from "../../../common/get-or-insert.ts";
 import type { Logger } from "../../../common/logger.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { logStrangers } from "../../../common/strangers.ts";
 import { keyAlgorithm, randomSerial } from "../authority/authority-file.ts";
-import type { Caller, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
+import type { Caller, Calling, FromRelay, Grant, RelaySettings, ToRelay } from "./relay-messages.ts";
 
 /** Delay before a thread that has ended is replaced. */
 const restartMs = 1_000;
 
 /** Settings of a {@link Relay}. */
-export interface RelayOptions extends Pick<RelaySettings, "listen" | "path"> {
+export interface RelayOptions extends Pick<RelaySettings, "listen" | "path" | "callKey"> {
   /** Name of this instance; its last part is in the paths that agents call. */
   readonly instance: string;
   readonly logger: Logger;
@@ -31,7 +32,7 @@ export class Relay implements AsyncDisposable {
   readonly #settings: RelaySettings;
   readonly #logger: Logger;
   /** The last call of each connected agent, by container and key; the longest waiting first. */
-  readonly #callers = new Map<string, Map<string, number>>();
+  readonly #callers = new Map<string, Map<string, { readonly call: number; readonly caller: Calling }>>();
   #calls = 0;
   /** By container; sent again to a replaced thread. */
   readonly #grants = new Map<string, Grant>();
@@ -49,8 +50,8 @@ export class Relay implements AsyncDisposable {
     return relay;
   }
 
-  private constructor({ listen, key, certificate, path, instance }: RelaySettings, logger: Logger) {
-    this.#settings = { listen, key, certificate, path, instance };
+  private constructor({ listen, key, certificate, path, instance, callKey }: RelaySettings, logger: Logger) {
+    this.#settings = { listen, key, certificate, path, instance, callKey };
     this.path = path;
     this.#logger = logger;
   }
@@ -65,17 +66,17 @@ export class Relay implements AsyncDisposable {
    *
    * @throws the signal's reason; unavailable: the relay was closed
    */
-  async *callersOf(containerId: string, signal: AbortSignal): AsyncGenerator<Caller> {
+  async *callersOf(containerId: string, signal: AbortSignal): AsyncGenerator<Calling> {
     let last = 0;
     for (;;) {
       signal.throwIfAborted();
       this.#ended.signal.throwIfAborted();
-      const [pin, call] = [...(this.#callers.get(containerId) ?? [])].find(([, each]) => each > last) ?? [];
-      if (pin === undefined || call === undefined) {
+      const next = [...(this.#callers.get(containerId)?.values() ?? [])].find(({ call }) => call > last);
+      if (next === undefined) {
         await this.#nextOf(containerId, signal);
       } else {
-        last = call;
-        yield { containerId, pin };
+        last = next.call;
+        yield next.caller;
       }
     }
   }
@@ -83,11 +84,6 @@ export class Relay implements AsyncDisposable {
   /** Whether a caller has a connection, in use or not. */
   has({ containerId, pin }: Caller): boolean {
     return this.#callers.get(containerId)?.has(pin) === true;
-  }
-
-  /** Marks a caller as unwanted until it is wanted again, as it has not proven itself. */
-  doubt(caller: Caller): void {
-    this.#tell({ kind: "doubt", caller });
   }
 
   /** Refuses a caller with a wrong identity. */
@@ -193,10 +189,11 @@ export class Relay implements AsyncDisposable {
         listening();
         break;
       case "called": {
-        const { containerId, pin } = message.caller;
-        const known = this.#callers.get(containerId) ?? new Map<string, number>();
+        const { caller } = message;
+        const { containerId, pin } = caller;
+        const known = getOrInsert(this.#callers, containerId, () => new Map());
         known.delete(pin); // Moves it to the end, so that the callers behind it get their turn.
-        this.#callers.set(containerId, known.set(pin, ++this.#calls));
+        known.set(pin, { call: ++this.#calls, caller });
         this.#changed.dispatchEvent(new Event(containerId));
         break;
       }

@@ -10,12 +10,14 @@ export interface FoundAgent {
   readonly pin: Uint8Array;
 }
 
-/** A task and its address. */
+/** A task, its address and its start. */
 export interface TaskPlace {
   /** The cloud's name of the task. */
   readonly task: string;
   /** Its address, as reported by the cloud. */
   readonly address: string;
+  /** The start that it was launched for; 0 for a prepared task that no container has. */
+  readonly launchGeneration: bigint;
 }
 
 /** How to reach tasks' agents: dialled at addresses that the cloud reports, or waited for until they call. */

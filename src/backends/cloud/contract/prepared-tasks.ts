@@ -10,6 +10,8 @@ export interface Preparation {
   readonly shape: string;
   /** Milliseconds for which its agent waits to be claimed. */
   readonly waitMs: number;
+  /** Token of an agent that calls. */
+  readonly callToken: string;
 }
 
 /** A prepared task as described by the cloud. */

@@ -28,13 +28,13 @@ export async function orphanedTasks(
   const tasks = await runningTasks(cloud);
   const unknown = tasks.filter(({ containerId }) => !known.hasContainer(containerId));
   return await Promise.all(
-    unknown.map(async ({ task, containerId, address, prepared }) => ({
+    unknown.map(async ({ task, containerId, address, generation: launchGeneration, prepared }) => ({
       kind: "task",
       id: task,
       purpose:
         prepared !== undefined && containerId === ""
           ? "prepared for a container"
-          : `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address }))}`,
+          : `container ${shortId(containerId)}${address === undefined ? "" : hint(await doesAgentAnswer(finder, containerId, { task, address, launchGeneration }))}`,
       instance: own,
       async remove() {
         await cloud.stop(task, "sockerless gc");

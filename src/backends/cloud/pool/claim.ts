@@ -8,6 +8,7 @@ import { preparedAsked } from "../../../common/metrics/measure.ts";
 import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import type { WorkloadSpec } from "../../driver/workload-spec.ts";
+import { preparedStart } from "../authority/call-token.ts";
 import type { FoundAgent } from "../contract/agent-finder.ts";
 import type { StartLimit } from "../tasks/start-limit.ts";
 import type { TaskContext } from "../tasks/task-context.ts";
@@ -81,24 +82,30 @@ async function claim(
   signal: AbortSignal,
 ): Promise<FoundAgent> {
   const { agents, finder, pool, poller, settings } = context;
-  const { containerId, task, prepared } = record;
+  const { containerId, task, prepared, launchGeneration } = record;
   if (pool === undefined) {
     throw new Error("tasks are not prepared any more");
   }
   const address = known?.address ?? (await addressOf(task, poller));
+  const place = { task, address };
   await pool.claim(task, record, signal);
   const claimAgent = withCallFaultPoints(
-    (waiting: FoundAgent) => agents.claim(prepared, waiting, containerId, settings.startTimeoutMs, signal),
+    (waiting: FoundAgent) => agents.claim(waiting, record, settings.startTimeoutMs, signal),
     () => "agents.claim",
   );
   if (known !== undefined) {
     return { address, pin: await claimAgent(known) };
   }
   try {
-    return { address, pin: await claimAgent(await finder.meet(prepared, { task, address }, signal)) };
+    return {
+      address,
+      pin: await claimAgent(
+        await finder.meet(prepared, { ...place, launchGeneration: preparedStart }, signal),
+      ),
+    };
   } catch {
     // It may be assigned to the container already.
-    const claimed = await finder.meet(containerId, { task, address }, signal);
+    const claimed = await finder.meet(containerId, { ...place, launchGeneration }, signal);
     await agents.greet(containerId, claimed, signal);
     return claimed;
   }

@@ -93,6 +93,7 @@ function setUp(
     maxTasks: 10,
     maxAgeMs: 60 * minuteMs,
     startTimeoutMs: 5 * minuteMs,
+    callToken: () => "",
     clock,
     logger,
     ...given,

@@ -11,6 +11,8 @@ import type { Logger } from "../../../common/logger.ts";
 import { preparedAsked, type PreparedOutcome } from "../../../common/metrics/measure.ts";
 import { after } from "../../../common/timers.ts";
 import { unlessAborted } from "../../concurrency/unless-aborted.ts";
+import { preparedStart } from "../authority/call-token.ts";
+import type { Sealer } from "../authority/seal.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import { type CloudTasks, RequestStale, type TaskView } from "../contract/cloud-tasks.ts";
@@ -53,6 +55,8 @@ export interface PoolOptions {
   readonly maxTasks: number;
   readonly maxAgeMs: number;
   readonly startTimeoutMs: number;
+  /** Tokens of agents that call. */
+  readonly callToken: Sealer["callToken"];
   /** Receives the changes of each task, for subscribers of events. */
   readonly tell?: (event: PoolEvent) => void;
   readonly clock: Clock;
@@ -543,12 +547,17 @@ export class Pool implements PreparedWorkloads {
 
   /** Requests a task. If the answer is lost, the next rounds find the task. */
   async #prepare(request: string, shape: string): Promise<void> {
-    const { cloud, clock, learned, logger, prepared, maxAgeMs } = this.#options;
+    const { callToken, cloud, clock, learned, logger, prepared, maxAgeMs } = this.#options;
     const name = newId();
     this.#asked.set(name, shape);
     try {
       const waitMs = Math.min(maxAgeMs + agentMarginMs, longestWaitMs);
-      const asked = prepared.prepare(request, { name, shape, waitMs });
+      const asked = prepared.prepare(request, {
+        name,
+        shape,
+        waitMs,
+        callToken: callToken(name, preparedStart),
+      });
       const answer = await cloud.run(asked, this.#closed.signal);
       if ("task" in answer) {
         const createdMs = clock.nowMs();
@@ -609,7 +618,10 @@ export class Pool implements PreparedWorkloads {
     const signal = AbortSignal.any([left.signal, this.#closed.signal]);
     const silent = { phase: () => {}, waits: () => {}, goesOn: () => {} };
     try {
-      member.agent = await awaitAgent(name, task, signal, { ...this.#options, ...silent });
+      member.agent = await awaitAgent(name, { task, launchGeneration: preparedStart }, signal, {
+        ...this.#options,
+        ...silent,
+      });
       const tookS = Math.round((clock.nowMs() - member.createdMs) / 1000);
       logger.info({ task, prepared: shortId(name) }, `a task waits for a container, after ${tookS} s`);
       if (member.reservedMs === undefined) {

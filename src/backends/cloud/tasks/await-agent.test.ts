@@ -57,7 +57,7 @@ describe("waiting for a task's agent", () => {
       goesOn: () => void told.push("goes on"),
     };
     const options = { cloud, poller, finder, clock: at, ...progress };
-    return awaitAgent("container", "task/1", limit.signal, options);
+    return awaitAgent("container", { task: "task/1", launchGeneration: 1n }, limit.signal, options);
   };
   const wait = () => waitWith(nobody, clock);
   const tell = (view: Parameters<TaskListener>[0]): void => {

@@ -2,6 +2,7 @@
 import type { Clock } from "../../../common/clock.ts";
 import { messageOf, systemError } from "../../../common/errors.ts";
 import { onAbort } from "../../../common/on-abort.ts";
+import type { TaskRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { LaunchProgress } from "../../driver/launches.ts";
 import type { AgentFinder, FoundAgent } from "../contract/agent-finder.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
@@ -37,7 +38,7 @@ const lastingLimitMs = 5_000;
  */
 export async function awaitAgent(
   containerId: string,
-  task: string,
+  { task, launchGeneration }: Pick<TaskRecord, "task" | "launchGeneration">,
   signal: AbortSignal,
   options: AwaitOptions,
 ): Promise<FoundAgent> {
@@ -79,7 +80,7 @@ export async function awaitAgent(
       found.reject(failureOfTask(view));
     } else if (view.address !== undefined && view.address !== address) {
       address = view.address;
-      finder.await(containerId, { task, address }, scope).then(found.resolve, () => {});
+      finder.await(containerId, { task, address, launchGeneration }, scope).then(found.resolve, () => {});
     } else if (view.address === undefined && !hastened) {
       hastened = true; // A task gets its address soon after its start, or much later.
       poller.hasten();

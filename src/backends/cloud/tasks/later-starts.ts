@@ -97,7 +97,7 @@ async function takeLaterTask(
     return;
   }
   try {
-    const { record, ...agent } = await agents.describe(containerId, { task, address });
+    const { record, ...agent } = await agents.describe(containerId, { task, address, launchGeneration });
     if (record !== undefined && book.of(containerId) === known) {
       await book.noteTask(containerId, task, {
         ...{ launchGeneration, generation: record.generation, request: "" },

@@ -406,7 +406,7 @@ describe("a start", () => {
         const { started, tasks, later, stopped, places } = since({ generation: 3n }, serves);
         const { reference, reused } = await started(generation);
         assert.deepEqual([reference, reused], ["task/since", serves !== "nothing"]);
-        assert.deepEqual(places, [{ task: "task/since", address: "192.0.2.1" }]);
+        assert.deepEqual(places, [{ task: "task/since", address: "192.0.2.1", launchGeneration: 3n }]);
         const { phase, launchGeneration, generation: noted, address } = tasks.get(container) ?? {};
         assert.deepEqual([phase, launchGeneration, noted], [TaskPhase.SERVING, 3n, generation]);
         assert.equal(address, "192.0.2.1");

@@ -204,7 +204,7 @@ async function takeUp(
     }
     let found: Described;
     try {
-      const place = { task, address: view.address ?? "" };
+      const place = { task, address: view.address ?? "", launchGeneration: view.generation };
       found = await bounds.limit.meanwhile("its agent does not say which start it serves", () =>
         view.address === undefined
           ? Promise.reject(unavailable(`${service} does not tell the address of ${asked}`))
@@ -403,7 +403,7 @@ async function bringUp(
     const isClaim = placed.prepared !== "";
     try {
       const claimed = isClaim ? await finishClaim(context, placed, limit) : undefined;
-      const agent = claimed ?? (await awaitAgent(id, placed.task, limit.signal, { ...context, ...placing }));
+      const agent = claimed ?? (await awaitAgent(id, placed, limit.signal, { ...context, ...placing }));
       const met = { address: agent.address, agentPin: agent.pin, generation, phase: TaskPhase.SERVING };
       const serving = await book.note(id, { ...met, prepared: "" });
       if (now.isResumed) {

@@ -327,7 +327,7 @@ async function strangeWorkload(context: TaskContext, view: TaskView): Promise<Fo
   if (view.address === undefined) {
     return await doomed(context, view);
   }
-  const place = { task: view.task, address: view.address };
+  const place = { task: view.task, address: view.address, launchGeneration: view.generation };
   try {
     const { record, images, address, pin } = await agents.describe(view.containerId, place);
     if (book.of(view.containerId) !== before) {

@@ -238,6 +238,7 @@ export async function replay(
         isRoomAwaited: () => false,
         maxAgeMs: 7 * dayMs,
         startTimeoutMs: hourMs,
+        callToken: () => "",
       }),
     };
   };

@@ -22,6 +22,8 @@ const settings: RunSettings = {
   instance: "sockerless/0",
   authorityPin: new Uint8Array(32),
   startTimeoutMs: 300_000,
+  callbackUrl: "wss://backend.example",
+  callToken: (id, generation) => `${generation}.of-${id}`,
 };
 const requestOf = (
   id: string,
@@ -48,7 +50,7 @@ const definitions = new Map([
   ["arn:limited", definition({ ulimits: [{ name: "nofile", softLimit: 1, hardLimit: 1 }] })],
   ["arn:other", definition({ image: "node@sha256:2", readonlyRootFilesystem: true })],
 ]);
-const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
+const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500, callToken: "0.own" };
 
 describe("the shape of a request", () => {
   it("is that of other containers, whatever their agents are told with their starts", () => {
@@ -78,6 +80,9 @@ describe("the shape of a request", () => {
     const told = JSON.stringify(overrides);
     assert.match(told, /"SOCKERLESS_PREPARED","value":"s"/);
     assert.match(told, /"SOCKERLESS_START_TIMEOUT","value":"2s"/);
+    assert.deepEqual(told.match(/"SOCKERLESS_CALLBACK_TOKEN","value":"[^"]*"/g), [
+      '"SOCKERLESS_CALLBACK_TOKEN","value":"0.own"',
+    ]);
     assert.doesNotMatch(told, /"a"|SOCKERLESS_GENERATION/);
   });
 });

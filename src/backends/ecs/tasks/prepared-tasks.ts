@@ -45,7 +45,7 @@ export function ecsPreparedTasks({ ecs, definitions, hasGroups }: EcsPreparedOpt
       return { vcpus: Number(cpu ?? 0) / 1024, gib: Number(memory ?? 0) / 1024 };
     },
     prepare(request, preparation) {
-      const asked = withEnvironment(shared(request), (own) => [...own, ...preparedEnvironment(preparation)]);
+      const asked = withEnvironment(shared(request), (own) => preparedEnvironment(own, preparation));
       const clientToken = createHash("sha256").update(preparation.name).digest("hex");
       return JSON.stringify({ ...asked, clientToken });
     },

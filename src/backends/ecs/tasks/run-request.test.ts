@@ -85,6 +85,22 @@ describe("the request for a task", () => {
     assert.equal(environment[1]?.value, "4");
   });
 
+  it("has the token of its start where its agent calls, which makes it no other task", () => {
+    const calling: Partial<RunSettings> = {
+      callbackUrl: "wss://backend.example",
+      callToken: (_id, generation) => `${generation}.secret`,
+    };
+    const asked = request({ generation: 4n }, calling);
+    const environment = asked.overrides?.containerOverrides?.[0]?.environment ?? [];
+    const token = { name: "SOCKERLESS_CALLBACK_TOKEN", value: "4.secret" };
+    assert.deepEqual(
+      environment.filter(({ name }) => name === token.name),
+      [token],
+    );
+    const next = JSON.stringify(request({ generation: 5n }, calling));
+    assert.ok(requests.isAlike(JSON.stringify(asked), next));
+  });
+
   it("tells the agent to wait longer for its start than the backend tries, and not for ever", () => {
     const environment = request({}, { startTimeoutMs: 90_500 }).overrides?.containerOverrides?.[0]
       ?.environment;

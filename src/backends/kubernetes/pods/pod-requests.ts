@@ -17,7 +17,7 @@ export interface PodRequestsOptions {
   readonly volumes: Pick<KubernetesVolumes, "refuseLost">;
 }
 
-/** Requests as JSON of {@link V1Pod}; nothing in it is secret. */
+/** Requests as JSON of {@link V1Pod}; nothing in it is secret but the token of an agent that calls, which proves nothing. */
 export function podRequests({ settings, largest, volumes }: PodRequestsOptions): TaskRequests {
   return {
     async make(spec, step) {

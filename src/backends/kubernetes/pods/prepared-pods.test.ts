@@ -37,9 +37,9 @@ const settings: PodSettings = {
   startTimeoutMs: 300_000,
 };
 const image = create(ImageRecordSchema, { id: "sha256:0", driverReference: "web@sha256:1" });
-const requestOf = (said: SaidOfContainer = {}): string =>
-  JSON.stringify(podOf(workloadSpec(said, { image }), settings));
-const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500 };
+const requestOf = (said: SaidOfContainer = {}, other: Partial<PodSettings> = {}): string =>
+  JSON.stringify(podOf(workloadSpec(said, { image }), { ...settings, ...other }));
+const preparation = { name: "e".repeat(64), shape: "s", waitMs: 1_500, callToken: "0.own" };
 
 /** An API server with one pod, which somebody changes as often before it is patched. */
 function serverWith(metadata: V1ObjectMeta, changes = 0) {
@@ -106,6 +106,16 @@ describe("a prepared pod", () => {
 
   it("is no container's, and known as this backend's", () => {
     assert.doesNotMatch(JSON.stringify(prepared), /c{12}|SOCKERLESS_GENERATION|container-id/);
+    assert.doesNotMatch(JSON.stringify(prepared), /SOCKERLESS_CALLBACK/, "it does not call");
+    const calling = requestOf(
+      { generation: 7n },
+      { callbackUrl: "wss://backend.example", callToken: (_id, generation) => `${generation}.of-start` },
+    );
+    const tokensIn = (request: string) =>
+      parseRequest(request).spec?.containers[0]?.env?.filter(({ name }) => name.endsWith("_TOKEN"));
+    const name = "SOCKERLESS_CALLBACK_TOKEN";
+    assert.deepEqual(tokensIn(calling), [{ name, value: "7.of-start" }]);
+    assert.deepEqual(tokensIn(tasks.prepare(calling, preparation)), [{ name, value: "0.own" }]);
     assert.ok(isContainersPod(prepared.metadata ?? {}));
     assert.ok(!isContainersPod({ ...prepared.metadata, name: "copied" }));
     const view = viewOf(waiting, { deleted: false, stopped: false });

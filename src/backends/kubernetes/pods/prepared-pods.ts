@@ -40,7 +40,7 @@ export function preparedPods({ client, watch, claimAnonymous }: PreparedPodsOpti
         [names.shapeAnnotation]: preparation.shape,
       };
       const metadata = { ...pod.metadata, name: names.preparedPodName(preparation.name), annotations };
-      const own = withEnvironment(pod, (variables) => [...variables, ...preparedEnvironment(preparation)]);
+      const own = withEnvironment(pod, (variables) => preparedEnvironment(variables, preparation));
       return JSON.stringify({ ...own, metadata });
     },
     async claim(task, { containerId, request }, signal) {

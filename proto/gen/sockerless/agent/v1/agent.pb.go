@@ -479,8 +479,10 @@ type ClaimRequest struct {
 	// How long the agent waits for the container's start from now on; 0: as long as
 	// it takes.
 	StartTimeoutSeconds uint32 `protobuf:"varint,2,opt,name=start_timeout_seconds,json=startTimeoutSeconds,proto3" json:"start_timeout_seconds,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Token of the container's start for an agent that calls, as SOCKERLESS_CALLBACK_TOKEN.
+	CallToken     string `protobuf:"bytes,3,opt,name=call_token,json=callToken,proto3" json:"call_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ClaimRequest) Reset() {
@@ -525,6 +527,13 @@ func (x *ClaimRequest) GetStartTimeoutSeconds() uint32 {
 		return x.StartTimeoutSeconds
 	}
 	return 0
+}
+
+func (x *ClaimRequest) GetCallToken() string {
+	if x != nil {
+		return x.CallToken
+	}
+	return ""
 }
 
 type ClaimResponse struct {
@@ -8823,10 +8832,12 @@ var File_sockerless_agent_v1_agent_proto protoreflect.FileDescriptor
 
 const file_sockerless_agent_v1_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"e\n" +
+	"\x1fsockerless/agent/v1/agent.proto\x12\x13sockerless.agent.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x01\n" +
 	"\fClaimRequest\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x122\n" +
-	"\x15start_timeout_seconds\x18\x02 \x01(\rR\x13startTimeoutSeconds\"!\n" +
+	"\x15start_timeout_seconds\x18\x02 \x01(\rR\x13startTimeoutSeconds\x12\x1d\n" +
+	"\n" +
+	"call_token\x18\x03 \x01(\tR\tcallToken\"!\n" +
 	"\rClaimResponse\x12\x10\n" +
 	"\x03pin\x18\x01 \x01(\fR\x03pin\"e\n" +
 	"\fProveRequest\x12U\n" +
