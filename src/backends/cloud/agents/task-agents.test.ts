@@ -67,7 +67,7 @@ describe("an agent that is to end what is left of a run", () => {
         return {};
       },
     }));
-    const found = await agents.describe(containerId, { task: "", address: host });
+    const found = await agents.describe(containerId, { task: "", address: host, launchGeneration: 1n });
     const known = { containerId, address: found.address, agentPin: found.pin };
     assert.equal(await agents.endRun(create(TaskRecordSchema, { ...known, generation: 1n })), undefined);
     assert.deepEqual(signals, []);

@@ -258,7 +258,7 @@ async function isUnclaimed({ agents }: TaskContext, { task, address, prepared }:
   if (prepared === undefined || address === undefined) {
     return false;
   }
-  return await agents.describe(prepared.name, { task, address }).then(
+  return await agents.describe(prepared.name, { task, address, launchGeneration: 0n }).then(
     () => true,
     () => false,
   );
