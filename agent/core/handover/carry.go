@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sockerless/sockerless/agent/core/memory"
@@ -32,11 +31,6 @@ const (
 // recordLimit bounds the wait for the backend to record an end; a variable, so
 // that tests need not wait as long.
 var recordLimit = 30 * time.Second
-
-// leftBehind is how long input of a client that has gone may wait for a process
-// that reads none of it; up to twice as long, as it is looked at that often. A
-// variable, so that tests need not wait as long.
-var leftBehind = 30 * time.Second
 
 // headerLead is HeaderLead; a variable, so that tests on a busy machine have longer.
 var headerLead = HeaderLead
@@ -100,8 +94,6 @@ type carrier struct {
 	begun   bool      // the client has read its answer's header, or the wait for that is over
 	carried agentv1.SessionCarried
 
-	taken atomic.Uint64 // pieces of input that the process has taken
-
 	mu         sync.Mutex
 	deaf       bool // the client takes no more output
 	inputEnded bool
@@ -122,7 +114,6 @@ func Carry(client Client, session Session, way Way) (*agentv1.SessionCarried, *a
 		defer close(received)
 		c.input()
 	}()
-	go c.watchLeftBehind()
 	go func() {
 		select {
 		case <-client.Leaving:

@@ -4,12 +4,10 @@ import (
 	"context"
 	"io"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
@@ -60,54 +58,4 @@ func TestAClientThatHangsUpLeavesAQuietSession(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("the session goes on")
 	}
-}
-
-// busy is a session whose process reads nothing.
-type busy struct {
-	quiet
-	asked chan struct{}
-}
-
-func (b *busy) WriteStdin(ctx context.Context, _ []byte) error {
-	close(b.asked)
-	<-ctx.Done()
-	return context.Cause(ctx)
-}
-
-func TestAClientThatHangsUpLeavesASessionThatReadsNothing(t *testing.T) {
-	before := leftBehind
-	leftBehind = 20 * time.Millisecond
-	defer func() { leftBehind = before }()
-	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	assert.NilError(t, err)
-	mine, theirs := connected(t, ends[0]), connected(t, ends[1])
-	session := &busy{quiet{output: make(chan []byte), left: make(chan struct{})}, make(chan struct{})}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		Carry(Client{Conn: theirs}, session, Way{Stdin: true})
-	}()
-	_, err = mine.Write([]byte("unread"))
-	assert.NilError(t, err)
-	<-session.asked
-	assert.NilError(t, mine.CloseWrite())
-	select {
-	case <-over:
-		t.Fatal("a client that has only ended its input has left")
-	case <-time.After(10 * leftBehind):
-	}
-	mine.Close()
-	select {
-	case <-over:
-	case <-time.After(10 * time.Second):
-		t.Fatal("the session goes on")
-	}
-}
-
-func connected(t *testing.T, fd int) *net.UnixConn {
-	file := os.NewFile(uintptr(fd), "connection")
-	defer file.Close()
-	conn, err := net.FileConn(file)
-	assert.NilError(t, err)
-	return conn.(*net.UnixConn)
 }

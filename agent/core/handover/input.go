@@ -45,7 +45,6 @@ func (c *carrier) readInput() error {
 		if len(pass) > 0 && c.session.WriteStdin(c.ctx, pass) != nil {
 			return false
 		}
-		c.taken.Add(1)
 		if detached {
 			c.cancel(errDetached)
 			_ = c.client.Conn.SetWriteDeadline(time.Unix(1, 0)) // ends a pending write
@@ -90,7 +89,6 @@ func (c *carrier) splicing(raw syscall.RawConn) func([]byte) (int, error) {
 				var moved int
 				moved, able, err = c.session.SpliceStdin(c.ctx, int(fd))
 				c.carried.InputBytes += uint64(moved)
-				c.taken.Add(uint64(moved))
 				if err != nil {
 					return true
 				}
@@ -129,37 +127,6 @@ func (c *carrier) endInput(err error) {
 	}
 }
 
-// watchLeftBehind ends the session of a client that has gone, if the process takes
-// none of the input that it left: otherwise both would stay as long as the process.
-func (c *carrier) watchLeftBehind() {
-	look := time.NewTicker(leftBehind)
-	defer look.Stop()
-	raw, err := c.client.Conn.SyscallConn()
-	var stall Stall
-	for err == nil {
-		select {
-		case <-look.C:
-		case <-c.ctx.Done():
-			return
-		}
-		gone := false
-		err = raw.Control(func(fd uintptr) { gone = hasHungUp(fd) })
-		taken := c.taken.Swap(0)
-		if stall.Look(time.Now(), taken > 0 || !gone) > 0 {
-			c.session.Leave()
-			return
-		}
-	}
-}
-
-// hasHungUp reports whether the peer has closed its connection, also with input
-// unread.
-func hasHungUp(fd uintptr) bool {
-	state := []unix.PollFd{{Fd: int32(fd)}}
-	_, err := ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
-	return err == nil && state[0].Revents&unix.POLLHUP != 0
-}
-
 // AwaitHangUp waits until a peer that has shut down its sending side closes its
 // connection. It returns false if a deadline or a close of this end ends the wait.
 func AwaitHangUp(conn *net.UnixConn) bool {
@@ -168,6 +135,10 @@ func AwaitHangUp(conn *net.UnixConn) bool {
 		return true
 	}
 	// Go's poller reports each change of a connection's state.
-	err = raw.Read(hasHungUp)
+	err = raw.Read(func(fd uintptr) bool {
+		state := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
+		return err == nil && state[0].Revents&unix.POLLHUP != 0
+	})
 	return err == nil
 }
