@@ -12,6 +12,7 @@ import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/sta
 import { hasEnded, RequestStale, type StartStep, type TaskView } from "../contract/cloud-tasks.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
+import { preparedStart } from "../authority/call-token.ts";
 import { ClaimFailure, finishClaim, takePrepared } from "../pool/claim.ts";
 import type { Described } from "../agents/task-agents.ts";
 import { awaitAgent } from "./await-agent.ts";
@@ -258,7 +259,7 @@ async function isUnclaimed({ agents }: TaskContext, { task, address, prepared }:
   if (prepared === undefined || address === undefined) {
     return false;
   }
-  return await agents.describe(prepared.name, { task, address, launchGeneration: 0n }).then(
+  return await agents.describe(prepared.name, { task, address, launchGeneration: preparedStart }).then(
     () => true,
     () => false,
   );
