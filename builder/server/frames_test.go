@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 
@@ -14,14 +15,7 @@ import (
 
 func TestARequestInSmallPiecesIsCountedUntilItIsWhole(t *testing.T) {
 	s, _ := running(t)
-	address, _ := served(t, s)
-	conn, err := dialer(address, "/grpc", http.Header{})
-	assert.NilError(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, http2.ClientPreface)
-	assert.NilError(t, err)
-	frames := http2.NewFramer(conn, conn)
-	assert.NilError(t, frames.WriteSettings())
+	frames, _ := clientFrames(t, s)
 	fields := block(t, ":method", "POST", ":scheme", "http", ":authority", "builder", ":path", controlapi.Control_Solve_FullMethodName, "content-type", "application/grpc")
 	assert.NilError(t, frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: fields, EndHeaders: true}))
 	assert.NilError(t, frames.WriteData(1, false, []byte{0, 0, 1, 0, 0}))
@@ -79,15 +73,8 @@ func TestMessagesAreReadHoweverTheyAreCut(t *testing.T) {
 
 func TestMessagesThatNobodyReadsAreCountedUntilTheirStreamIsClosed(t *testing.T) {
 	s, _ := running(t)
-	address, _ := served(t, s)
-	conn, err := dialer(address, "/grpc", http.Header{})
-	assert.NilError(t, err)
-	defer conn.Close()
-	_, err = io.WriteString(conn, http2.ClientPreface)
-	assert.NilError(t, err)
-	frames := http2.NewFramer(conn, conn)
 	// No answer can be sent, so that the calls' streams outlive their handlers.
-	assert.NilError(t, frames.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	frames, conn := clientFrames(t, s, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	go func() { _, _ = io.Copy(io.Discard, conn) }()
 	fields := block(t, ":method", "POST", ":scheme", "http", ":authority", "builder", ":path", controlapi.Control_Info_FullMethodName, "content-type", "application/grpc")
 	const calls, messages, length = 20, 100, 57
@@ -103,6 +90,20 @@ func TestMessagesThatNobodyReadsAreCountedUntilTheirStreamIsClosed(t *testing.T)
 		assert.NilError(t, frames.WriteWindowUpdate(2*call+1, 1<<20))
 	}
 	untilHeld(t, s, func(sum int) bool { return sum == 0 })
+}
+
+// clientFrames connects as a client of BuildKit that writes its frames itself.
+func clientFrames(t *testing.T, s *Server, settings ...http2.Setting) (*http2.Framer, net.Conn) {
+	t.Helper()
+	address, _ := served(t, s)
+	conn, err := dialer(address, "/grpc", http.Header{})
+	assert.NilError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	assert.NilError(t, err)
+	frames := http2.NewFramer(conn, conn)
+	assert.NilError(t, frames.WriteSettings(settings...))
+	return frames, conn
 }
 
 // untilHeld waits until the calls of all clients hold so much.
