@@ -17,6 +17,7 @@ import { createReadStream } from "node:fs";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import path from "node:path";
 
+import { ByteBudget } from "../../common/byte-budget.ts";
 import { invalid, messageOf, systemError, unlessMissing } from "../../common/errors.ts";
 import { withCallFaultPoints } from "../driver/fault-points.ts";
 import { hexOf, isSha256Digest } from "./digest.ts";
@@ -26,9 +27,8 @@ const maxBlobBytes = 256 * 1024 ** 3;
 
 /** Bytes per write. */
 const gatheredBytes = 256 * 1024;
-/** Bytes that all blobs together gather, as their senders may fall silent: each at most a sixteenth of what is left. */
-const allGatheredBytes = 64 * 1024 ** 2;
-let gatheredByAll = 0;
+/** Bytes that all blobs together gather, as their senders may fall silent. */
+const gathering = new ByteBudget(64 * 1024 ** 2);
 /** Smaller chunks are gathered in blocks of this size: kept one by one, they would take far more than their bytes. */
 const blockBytes = 4 * 1024;
 
@@ -332,9 +332,9 @@ export class BlobWriter implements AsyncDisposable {
   async append(chunk: Uint8Array): Promise<void> {
     this.#hash.update(chunk);
     this.#size += chunk.length;
-    gatheredByAll += chunk.length;
+    gathering.take(chunk.length);
     this.#gather(chunk);
-    if (this.#size - this.#begun >= Math.min(gatheredBytes, (allGatheredBytes - gatheredByAll) / 16)) {
+    if (this.#size - this.#begun >= gathering.share(0, gatheredBytes)) {
       await this.#writing;
       this.#writing = this.#flush();
       this.#writing.catch(() => {});
@@ -375,7 +375,7 @@ export class BlobWriter implements AsyncDisposable {
 
   /** Forgets the chunks that are not written yet. */
   #drop(): void {
-    gatheredByAll -= this.#size - this.#begun;
+    gathering.give(this.#size - this.#begun);
     this.#gathered = [];
     this.#begun = this.#size;
   }
