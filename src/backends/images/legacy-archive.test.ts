@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
-import v8 from "node:v8";
-import { runInNewContext } from "node:vm";
 import { gzipSync } from "node:zlib";
 
+import { garbageCollection } from "../../../test/support/garbage-collection.ts";
 import { openImageStore, streamOf, type TestImageStore } from "../../../test/support/image-store.ts";
 import {
   blobOf,
@@ -58,8 +57,7 @@ async function repetitive(count: number): Promise<LegacyStep[]> {
 
 /** Bytes that are really in use. */
 function heapUsed(): number {
-  v8.setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
+  garbageCollection()();
   return process.memoryUsage().heapUsed;
 }
 

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import { setImmediate as turn, setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 
+import { garbageCollection } from "../../../test/support/garbage-collection.ts";
 import type { ReplyContext } from "../request-context.ts";
 import { inTurn } from "./in-turn.ts";
 
@@ -124,7 +123,6 @@ test("long names of those who left while they were asked for are not kept", asyn
 });
 
 function usedHeap(): number {
-  setFlagsFromString("--expose-gc");
-  (runInNewContext("gc") as () => void)();
+  garbageCollection()();
   return process.memoryUsage().heapUsed;
 }

@@ -4,11 +4,10 @@ import { IncomingMessage, ServerResponse } from "node:http";
 import { Socket } from "node:net";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import v8 from "node:v8";
-import { runInNewContext } from "node:vm";
 
 import fc from "fast-check";
 
+import { garbageCollection } from "../../../test/support/garbage-collection.ts";
 import { serveApi } from "../../../test/support/docker-api.ts";
 import { hijackRequest, RawClient } from "../../../test/support/raw-client.ts";
 import { until, untilTrue } from "../../../test/support/until.ts";
@@ -542,11 +541,6 @@ test("unfinished trailers have the same room, also behind an answer", async (t) 
 
 /** A chunked body of blanks in the smallest chunks, without its end. */
 const smallestChunks = (count: number): string => "1\r\n \r\n".repeat(count);
-
-function garbageCollection(): () => void {
-  v8.setFlagsFromString("--expose-gc");
-  return runInNewContext("gc") as () => void;
-}
 
 test("a connection that stays does not keep the bytes that were read of it", async () => {
   const collect = garbageCollection();

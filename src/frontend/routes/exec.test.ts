@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
 import { test, type TestContext } from "node:test";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -10,6 +8,7 @@ import { toConnectError } from "../../common/connect-error.ts";
 import { conflict, notFound, unavailable } from "../../common/errors.ts";
 import { type AgentService, SessionErrorReason } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import { type ExecConfigSchema, ExecService } from "../../gen/sockerless/backend/v1/exec_pb.ts";
+import { garbageCollection } from "../../../test/support/garbage-collection.ts";
 import { type ApiUnderTest, serveApi } from "../../../test/support/docker-api.ts";
 import { channelText, framesOf, hijackRequest, RawClient } from "../../../test/support/raw-client.ts";
 import {
@@ -123,8 +122,7 @@ test("stdout and stderr are told apart, in their order", async (t) => {
 });
 
 test("a stream keeps nothing of what the backend told for its start", async (t) => {
-  setFlagsFromString("--expose-gc");
-  const collect = runInNewContext("gc") as () => void;
+  const collect = garbageCollection();
   const length = 8 * 1024 ** 2;
   const { connect } = await serveExec(t, cat, attached, {
     startExec: () => {

@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 
 import { create } from "@bufbuild/protobuf";
 
+import { garbageCollection } from "../../../../test/support/garbage-collection.ts";
 import { isErrorKind } from "../../../common/errors.ts";
 import { NetworkSchema } from "../../../gen/sockerless/backend/v1/network_pb.ts";
 import { AddressBook } from "./address-book.ts";
@@ -134,8 +133,7 @@ describe("addresses", () => {
   });
 
   it("keep nothing of a network on which none is given any more", () => {
-    setFlagsFromString("--expose-gc");
-    const collectGarbage = runInNewContext("gc") as () => void;
+    const collectGarbage = garbageCollection();
     const book = new AddressBook();
     const heap = (): number => {
       collectGarbage();
