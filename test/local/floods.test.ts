@@ -146,6 +146,7 @@ test("loads beside a crowd that follows events are done, and lists are answered 
   atFirst ??= mebibytes();
   const { bytes: archive } = await api.call("GET", "/images/sockerless/hello/get");
   using crowd = await Flood.of(daemon.socket, followers, () => get("/events"));
+  await crowd.begins();
   let left = loads;
   const began = performance.now();
   const loading = Promise.all(

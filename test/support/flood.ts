@@ -71,6 +71,11 @@ export class Flood implements Disposable {
     await until(() => this.refused >= count || undefined);
   }
 
+  /** Until each has the beginning of its answer: a follower that has it misses nothing that happens from now on. */
+  async begins(): Promise<void> {
+    await until(() => this.#answers.every(({ length }) => length > 0) || undefined);
+  }
+
   /** How often all answers together have a text. */
   told(text: string): number {
     return this.#answers.reduce((sum, answer) => sum + answer.join("").split(text).length - 1, 0);
