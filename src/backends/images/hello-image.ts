@@ -62,9 +62,9 @@ export class BuiltInImage {
         await installer.install([image], ended);
       }
     });
-    for (const record of index.records()) {
+    for (const record of [...index.images.values()]) {
       const isNamed = record.names.length > 0 || record.digests.length > 0;
-      const isUsed = index.isParent(record.id) || disposal.usersOf(record.id).length > 0;
+      const isUsed = index.images.isParent(record.id) || disposal.usersOf(record.id).length > 0;
       if (!isNamed && this.#isBuiltIn(record) && !isUsed) {
         await disposal.delete(record, []);
       }

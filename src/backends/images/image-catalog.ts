@@ -64,11 +64,11 @@ export class ImageCatalog {
   /** Every image, with the properties for listings and prunes. */
   all(): ListedImage[] {
     const { state, index, configs } = this.#parts;
-    return index.records().flatMap((record) => {
+    return [...index.images.values()].flatMap((record) => {
       const config = configs.find(record.id);
       const containers = containersUsingImage(state, record.id).length;
       const parentId = index.parentOf(record)?.id ?? "";
-      const isParent = index.isParent(record.id);
+      const isParent = index.images.isParent(record.id);
       return config === undefined ? [] : [{ record, config, containers, parentId, isParent }];
     });
   }
@@ -85,7 +85,7 @@ export class ImageCatalog {
       nowMs: clock.nowMs(),
       signal,
       find: (reference) => ({ config: configs.get(index.find(reference).id) }),
-      stacksOf: (record) => index.stacksOf(record),
+      stacksOf: (record) => index.images.stacksOf(record),
     });
   }
 

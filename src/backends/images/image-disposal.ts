@@ -36,12 +36,12 @@ export class ImageDisposal {
   async delete(record: ImageRecord, events: readonly NewEvent[]): Promise<void> {
     const { index, configs, content, retention, prepared, state } = this.#parts;
     await index.commit({ remove: [record.id], events });
-    const now = (): ImageRecord | undefined => index.get(record.id); // It may be installed again at any time.
+    const now = (): ImageRecord | undefined => index.images.get(record.id); // It may be installed again at any time.
     if (now() === undefined) {
       configs.delete(record.id);
     }
     await this.#unlessItFails(record, async () => {
-      const unneeded = blobsOf(record).filter((digest) => !index.isReferenced(digest));
+      const unneeded = blobsOf(record).filter((digest) => !index.images.isReferenced(digest));
       await content.discard(state.losses.length > 0 ? [] : unneeded);
       await retention.forgetUnused(record.diffIds);
     });

@@ -4,8 +4,8 @@
  */
 import { invalid, notFound } from "../../common/errors.ts";
 import type { ImageRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
+import type { Images } from "../state/image-table.ts";
 import type { NewEvent } from "../state/journal.ts";
-import type { LayerStack } from "../state/layer-stacks.ts";
 import type { State } from "../state/state.ts";
 import {
   type AnyReference,
@@ -39,37 +39,30 @@ export interface TaggedImage {
 
 /** The images of one backend, by all their identifiers. */
 export class ImageIndex {
+  /** The committed records. */
+  readonly images: Images;
   readonly #state: State;
   /** Image IDs by full name (`docker.io/library/x:latest`) and digest reference (`docker.io/library/x@sha256:…`). */
   readonly #ids = new Map<string, string>();
 
   constructor(state: State) {
+    this.images = state.images;
     this.#state = state;
-    for (const record of state.images.values()) {
+    for (const record of this.images.values()) {
       this.#indexNames(record);
     }
-  }
-
-  /** All images, in no particular order. */
-  records(): readonly ImageRecord[] {
-    return [...this.#state.images.values()];
-  }
-
-  /** The image with a full ID (`sha256:…`). */
-  get(id: string): ImageRecord | undefined {
-    return this.#state.images.get(id);
   }
 
   /** The image with this name, or pulled by or with this digest. */
   named(reference: NamedReference): ImageRecord | undefined {
     const id = this.#ids.get(keyOf(reference));
-    return id === undefined ? undefined : this.get(id);
+    return id === undefined ? undefined : this.images.get(id);
   }
 
   /** Whether images are tagged in a repository. */
   hasTags(repository: NamedReference): boolean {
     const start = `${repositoryName(repository)}:`;
-    return this.records().some(({ names }) => names.some((name) => name.startsWith(start)));
+    return [...this.images.values()].some(({ names }) => names.some((name) => name.startsWith(start)));
   }
 
   /**
@@ -82,7 +75,7 @@ export class ImageIndex {
       return new Map();
     }
     const tagged: TaggedImage[] = [];
-    for (const record of this.#state.images.values()) {
+    for (const record of this.images.values()) {
       for (const name of record.names.filter((each) => repositories.has(repositoryOfTag(each)))) {
         tagged.push({ record, name });
       }
@@ -103,7 +96,7 @@ export class ImageIndex {
     const reference = parseAny(text);
     const record =
       reference.kind === "id"
-        ? this.get(reference.id)
+        ? this.images.get(reference.id)
         : (this.named(reference.named) ?? this.#byPrefix(text));
     if (record === undefined) {
       throw noSuchImage(reference);
@@ -113,33 +106,18 @@ export class ImageIndex {
 
   /** The image that this one was committed on, if it still exists. */
   parentOf(record: ImageRecord): ImageRecord | undefined {
-    return record.parentId === "" ? undefined : this.get(record.parentId);
+    return record.parentId === "" ? undefined : this.images.get(record.parentId);
   }
 
   /** The IDs of images and of all images committed on top of them, directly or indirectly. */
   descentOf(ids: readonly string[]): ReadonlySet<string> {
     const descent = new Set(ids);
     for (const id of descent) {
-      for (const child of this.#state.images.childrenOf(id)) {
+      for (const child of this.images.childrenOf(id)) {
         descent.add(child.id);
       }
     }
     return descent;
-  }
-
-  /** The images with a layer, by its diff ID. */
-  withLayer(diffId: string): readonly ImageRecord[] {
-    return this.#state.images.withLayer(diffId);
-  }
-
-  /** The stacks that an image's layers top, bottom first. */
-  stacksOf(record: ImageRecord): readonly LayerStack[] {
-    return this.#state.images.stacksOf(record);
-  }
-
-  /** Whether other images were committed on one, by its ID. */
-  isParent(id: string): boolean {
-    return this.#state.images.isParent(id);
   }
 
   /** Commits a change; visible in memory at once, durable when the promise resolves. */
@@ -186,20 +164,10 @@ export class ImageIndex {
     const allDigests = withDigests(record.digests, digests);
     const moved = Map.groupBy([...names, ...digests], (key) => this.#ids.get(key));
     const losing = [...moved].flatMap(([holderId, keys]) => {
-      const holder = holderId === undefined || holderId === record.id ? undefined : this.get(holderId);
+      const holder = holderId === undefined || holderId === record.id ? undefined : this.images.get(holderId);
       return holder === undefined ? [] : [withoutReferences(holder, keys)];
     });
     return [...losing, { ...record, names: allNames, digests: allDigests }];
-  }
-
-  /** The images that refer to a blob, by its digest. */
-  referringTo(digest: string): readonly ImageRecord[] {
-    return this.#state.images.referringTo(digest);
-  }
-
-  /** Whether an image refers to a blob, by its digest. */
-  isReferenced(digest: string): boolean {
-    return this.#state.images.isReferenced(digest);
   }
 
   #byPrefix(text: string): ImageRecord | undefined {
@@ -207,14 +175,14 @@ export class ImageIndex {
     if (!/^sha256:[0-9a-f]+$/.test(start)) {
       return undefined;
     }
-    const found = this.#state.images.startingWith(start);
+    const found = this.images.startingWith(start);
     return found.length === 1 ? found[0] : undefined;
   }
 
   /** Indexes the names of images as the state has them. */
   #indexCommitted(ids: readonly string[]): void {
     for (const id of ids) {
-      const record = this.get(id);
+      const record = this.images.get(id);
       if (record !== undefined) {
         this.#indexNames(record);
       }
@@ -228,7 +196,7 @@ export class ImageIndex {
   }
 
   #forgetNames(id: string): void {
-    const record = this.get(id);
+    const record = this.images.get(id);
     this.#forget(id, record === undefined ? [] : [...record.names, ...record.digests]);
   }
 

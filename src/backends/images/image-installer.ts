@@ -128,7 +128,7 @@ export class ImageInstaller {
     }).catch(async (error: unknown) => {
       for (const { id } of images) {
         prepared.delete(id);
-        const known = index.get(id);
+        const known = index.images.get(id);
         if (known === undefined) {
           configs.delete(id);
         } else if (known.unsyncedBoot !== "") {
@@ -137,7 +137,7 @@ export class ImageInstaller {
       }
       for (const [id, driverReference] of references) {
         const record = preparedFor.get(id);
-        if (record !== undefined && index.get(id) === undefined) {
+        if (record !== undefined && index.images.get(id) === undefined) {
           await prepared.discard({ ...record, driverReference }, undefined).catch((reason: unknown) => {
             this.#parts.logger.warn(
               { err: reason, image: id },
@@ -211,7 +211,7 @@ export class ImageInstaller {
    * @throws conflict: neither its layers nor the other ones of this installation were compared
    */
   #recordFor(image: ImageToInstall): ImageRecord {
-    const known = this.#parts.index.get(image.id);
+    const known = this.#parts.index.images.get(image.id);
     const made = recordOf(image);
     if (known === undefined) {
       return made;

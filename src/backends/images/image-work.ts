@@ -38,7 +38,7 @@ export class ImageWork {
   /** Holds content for a reader, which the end of the process does not wait for. */
   hold(signal: AbortSignal): HeldContent {
     const { state, content, index, logger } = this.#parts;
-    const isKept = (digest: string): boolean => state.losses.length > 0 || index.isReferenced(digest);
+    const isKept = (digest: string): boolean => state.losses.length > 0 || index.images.isReferenced(digest);
     const lease = content.lease();
     return {
       lease,

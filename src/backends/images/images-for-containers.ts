@@ -65,7 +65,7 @@ export class ImagesForContainers implements ImageSource {
 
   async makeReady(image: ImageRecord, signal: AbortSignal): Promise<void> {
     const { index, prepared } = this.#parts;
-    if (!prepared.waitsForStart(index.get(image.id) ?? image)) {
+    if (!prepared.waitsForStart(index.images.get(image.id) ?? image)) {
       await this.makeRunnable(image, signal);
     }
   }
@@ -78,10 +78,10 @@ export class ImagesForContainers implements ImageSource {
     using _layers = await retention.hold(image.diffIds);
     await using held = work.hold(signal);
     for (;;) {
-      const record = index.get(image.id) ?? image;
+      const record = index.images.get(image.id) ?? image;
       held.lease.hold(...blobsOf(record));
       const driverReference = await prepared.prepare(record, signal);
-      const known = index.get(image.id);
+      const known = index.images.get(image.id);
       if (known === undefined) {
         await prepared.discard({ ...record, driverReference }, known); // Its removal did not know the reference.
         return;
@@ -118,7 +118,7 @@ export class ImagesForContainers implements ImageSource {
 
   async adopt({ record, config, manifest }: SealedImage): Promise<void> {
     const { content, index, configs, work } = this.#parts;
-    if (record === undefined || index.get(record.id) !== undefined) {
+    if (record === undefined || index.images.get(record.id) !== undefined) {
       return;
     }
     await work.run(work.closing, async (lease) => {
@@ -155,8 +155,8 @@ export class ImagesForContainers implements ImageSource {
   layersSize(): bigint {
     const { index } = this.#parts;
     const sizes = new Map(
-      index.records().flatMap((record) => {
-        const stacks = index.stacksOf(record);
+      [...index.images.values()].flatMap((record) => {
+        const stacks = index.images.stacksOf(record);
         return record.layerSizes.map((size, at) => [stacks[at], size]);
       }),
     );

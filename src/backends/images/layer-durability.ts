@@ -66,8 +66,7 @@ export class LayerDurability {
   async review(): Promise<ImageRecord[]> {
     const { index, boot } = this.#parts;
     const doubtful = new Set(
-      index
-        .records()
+      [...index.images.values()]
         .filter(({ unsyncedBoot }) => unsyncedBoot !== "" && unsyncedBoot !== boot)
         .flatMap(blobsInStore),
     );
@@ -78,7 +77,7 @@ export class LayerDurability {
       }
     }
     const [whole, broken] = [[] as ImageRecord[], [] as ImageRecord[]];
-    for (const record of index.records()) {
+    for (const record of index.images.values()) {
       (blobsInStore(record).some((digest) => lost.has(digest)) ? broken : whole).push(record);
     }
     for (const { id, unsyncedBoot } of whole) {
@@ -107,13 +106,13 @@ export class LayerDurability {
 
   async #syncImage(id: string): Promise<void> {
     const { index, content, logger } = this.#parts;
-    const record = index.get(id);
+    const record = index.images.get(id);
     if (record === undefined) {
       return; // Removed meanwhile.
     }
     /** The current record, unless a push has replaced the layers. */
     const same = (): ImageRecord | undefined => {
-      const now = index.get(id);
+      const now = index.images.get(id);
       return now?.manifestDigest === record.manifestDigest ? now : undefined;
     };
     try {

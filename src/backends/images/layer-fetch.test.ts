@@ -11,7 +11,7 @@ test("a pull unpacks three of its layers at a time", async () => {
   const store = { find: (digest: string) => Promise.resolve({ digest, size: 1 }) };
   const { signal } = new AbortController();
   const download = { store, signal, lease: { hold() {} }, report() {} } as unknown as DownloadContext;
-  const index = { referringTo: () => [] } as unknown as ImageIndex;
+  const index = { images: { referringTo: () => [] } } as unknown as ImageIndex;
   let underWay = 0;
   let most = 0;
   const fetch = new LayerFetch(download, index, new Limiter(3), async () => {
@@ -40,8 +40,11 @@ test("a layer that is here is looked up among the images that have its blob", as
     unchecked,
     { diffIds: ["other", here(digest)], layerDigests: ["x", digest], layerSizes: [1n, 7n] },
   ];
-  const fetch = new LayerFetch(download, { referringTo } as unknown as ImageIndex, new Limiter(3), () =>
-    Promise.reject(new Error("it was unpacked before")),
+  const fetch = new LayerFetch(
+    download,
+    { images: { referringTo } } as unknown as ImageIndex,
+    new Limiter(3),
+    () => Promise.reject(new Error("it was unpacked before")),
   );
   const layers = await fetch.fetch(
     ["a", "b"].map((digest) => ({ digest, size: 1, mediaType: "" })),

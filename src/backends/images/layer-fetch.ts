@@ -124,7 +124,7 @@ export class LayerFetch {
 
   /** A layer as recorded for another image; undefined if there is none. */
   #knownLayer(digest: string): InstalledLayer | undefined {
-    for (const record of this.#index.referringTo(digest)) {
+    for (const record of this.#index.images.referringTo(digest)) {
       const at = record.layerDigests.indexOf(digest);
       const diffId = record.diffIds[at];
       const size = record.layerSizes[at];

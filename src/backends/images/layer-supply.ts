@@ -72,12 +72,12 @@ export class LayerSupply {
   ): Promise<LayerBlob | undefined> {
     const { content, index, clock } = this.#parts;
     const stored = (): Promise<LayerBlob | undefined> =>
-      findStoredLayer(content, lease, index.withLayer(diffId), diffId);
+      findStoredLayer(content, lease, index.images.withLayer(diffId), diffId);
     const found = await stored();
     if (found !== undefined) {
       return found;
     }
-    const fetches = imagesToAsk(index.withLayer(diffId), diffId, stack).map((record) => ({
+    const fetches = imagesToAsk(index.images.withLayer(diffId), diffId, stack).map((record) => ({
       progress: () => this.#advances.get(record.id) ?? 0,
       run: (ended: AbortSignal) =>
         this.#fetches.run(
@@ -87,7 +87,7 @@ export class LayerSupply {
             if (known !== undefined) {
               return known;
             }
-            const whole = await this.complete(lease, index.get(record.id) ?? record, ended);
+            const whole = await this.complete(lease, index.images.get(record.id) ?? record, ended);
             return await findStoredLayer(content, lease, [whole], diffId);
           },
           ended,
@@ -187,7 +187,7 @@ export class LayerSupply {
     );
     await content.putBytes(lease, manifest.bytes, { digest: manifest.digest });
     await content.sync([manifest.digest, ...layers.map(({ digest }) => digest)]);
-    const now = index.get(record.id);
+    const now = index.images.get(record.id);
     const isSame = now?.manifestDigest === record.manifestDigest;
     const completed = {
       ...(isSame ? now : record),

@@ -203,7 +203,7 @@ class Pull {
   /** A registry may hold just one image of whatever platform: it is pulled, with a warning to the user. */
   #warningOfPlatform(imageId: string): string | undefined {
     const { platform: wanted } = this.#request;
-    const offered = this.#parts.index.get(imageId)?.platform;
+    const offered = this.#parts.index.images.get(imageId)?.platform;
     return wanted !== undefined && offered !== undefined && platformDistance(wanted, offered) === undefined
       ? `WARNING: image with reference ${familiarString(this.#named)} was found but its platform ` +
           `(${formatPlatform(offered)}) does not match the specified platform (${formatPlatform(wanted)})`
@@ -248,7 +248,7 @@ class Pull {
 
   /** Refuses a container's pull of an image that is here by another manifest. */
   #refuseHeldId(id: string, manifestDigest: string): void {
-    const known = this.#parts.index.get(id);
+    const known = this.#parts.index.images.get(id);
     if (
       this.#request.withoutOwnAuth === true &&
       known !== undefined &&
@@ -281,7 +281,7 @@ class Pull {
   ): Promise<void> {
     const { signal } = this.#download;
     const id = manifest.config.digest;
-    const known = this.#parts.index.get(id);
+    const known = this.#parts.index.images.get(id);
     const isCompared = (known?.layerSizes.length ?? 0) === manifest.layers.length;
     // Nobody knows yet which of two manifests has the layers that the configuration names.
     const isDisputed = known !== undefined && known.manifestDigest !== fetched.digest;

@@ -224,7 +224,7 @@ class Push {
   #repositoryWith(diffId: string): string | undefined {
     const { domain } = this.#named;
     const own = `${repositoryName(this.#named)}@`;
-    for (const { digests } of this.#parts.index.withLayer(diffId)) {
+    for (const { digests } of this.#parts.index.images.withLayer(diffId)) {
       const other = digests.find((each) => each.startsWith(`${domain}/`) && !each.startsWith(own));
       if (other !== undefined) {
         return parseNamed(other).path;
@@ -280,7 +280,7 @@ class Push {
   /** The blobs of the image's layers in images here, except the tars themselves, by diff ID; one pass for all layers. */
   #findOtherBlobs(): ReadonlyMap<string, ReadonlySet<string>> {
     const blobs = new Map(this.#record.diffIds.map((diffId) => [diffId, new Set<string>()]));
-    for (const { diffIds, layerDigests, layerSizes } of this.#parts.index.records()) {
+    for (const { diffIds, layerDigests, layerSizes } of this.#parts.index.images.values()) {
       for (const [at, diffId] of layerSizes.length > 0 ? diffIds.entries() : []) {
         const digest = layerDigests[at];
         if (digest !== undefined && digest !== diffId) {
@@ -305,7 +305,7 @@ class Push {
   async #remember({ digest, mediaType }: FetchedManifest, sent: readonly LayerBlob[]): Promise<void> {
     const { index, configs } = this.#parts;
     await Promise.all(this.#syncs);
-    const record = index.get(this.#record.id);
+    const record = index.images.get(this.#record.id);
     const named = familiarString(this.#named);
     const event = imageEvent("push", named, familiarName(this.#named), configs.find(this.#record.id));
     const reference = canonicalString(withDigest(this.#named, digest));

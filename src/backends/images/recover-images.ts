@@ -37,7 +37,7 @@ export async function recoverImages(parts: RecoveryParts): Promise<void> {
       "content that no image needs is kept: the state may have lost images",
     );
   }
-  await configs.load(content, index.records(), logger);
+  await configs.load(content, [...index.images.values()], logger);
   for (const record of await durability.review()) {
     const { id, names } = record;
     logger.error(
@@ -57,14 +57,14 @@ export async function collectUnneeded(parts: CollectionParts): Promise<void> {
 
 /** Whether there are blobs or layers that no image or container in the state needs. */
 export async function hasUnneeded({ content, index, preparer, state }: CollectionParts): Promise<boolean> {
-  const blobs = await content.unneeded((digest) => index.isReferenced(digest));
+  const blobs = await content.unneeded((digest) => index.images.isReferenced(digest));
   const { unpacking } = preparer;
   const layers = unpacking.kind === "platform" ? [] : layersWithoutUse(state, await unpacking.known());
   return blobs.length + layers.length > 0;
 }
 
 async function collectContent({ content, index, logger }: CollectionParts): Promise<void> {
-  const collected = await content.collect((digest) => index.isReferenced(digest));
+  const collected = await content.collect((digest) => index.images.isReferenced(digest));
   if (collected > 0) {
     logger.info({ blobs: collected }, "deleted content that no image needs");
   }

@@ -85,7 +85,7 @@ export class ImageRemoval {
     noPrune: boolean,
   ): Promise<RemovedEntry[]> {
     const { index, configs, disposal } = this.#parts;
-    const isParent = index.isParent(record.id);
+    const isParent = index.images.isParent(record.id);
     const plan = planRemoval({ record, reference, force, users: disposal.usersOf(record.id), isParent });
     const config = configs.find(record.id);
     const untag = imageEvent("untag", record.id, record.id, config, plan.untagged.length);
@@ -114,13 +114,13 @@ export class ImageRemoval {
   async #removeLeftOver(id: string): Promise<RemovedEntry[]> {
     const { index, disposal } = this.#parts;
     const removed: RemovedEntry[] = [];
-    let record = index.get(id);
+    let record = index.images.get(id);
     while (
       record !== undefined &&
-      isLeftOver(record, disposal.usersOf(record.id), index.isParent(record.id))
+      isLeftOver(record, disposal.usersOf(record.id), index.images.isParent(record.id))
     ) {
       removed.push(...(await this.#deleteWhole(record, [])));
-      record = index.get(record.parentId);
+      record = index.images.get(record.parentId);
     }
     return removed;
   }
@@ -145,7 +145,7 @@ export class ImageRemoval {
       if (signal.aborted) {
         break;
       }
-      const record = index.get(each.imageId);
+      const record = index.images.get(each.imageId);
       if (!isStillPruned(record, each)) {
         continue;
       }
@@ -164,7 +164,7 @@ export class ImageRemoval {
 
   /** Stacks of layers that only this image uses, top first: Docker reports them as deleted too. */
   #layersOfNoOther(record: ImageRecord): DeletedEntry[] {
-    const stacks = this.#parts.index.stacksOf(record);
+    const stacks = this.#parts.index.images.stacksOf(record);
     return chainIds(record.diffIds)
       .map((deleted, at) => ({ deleted, size: record.layerSizes[at] ?? 0n }))
       .filter((_, at) => stacks[at]?.images === 1)
