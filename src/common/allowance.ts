@@ -23,11 +23,6 @@ export class Allowance {
     return this.#left >= 0;
   }
 
-  /** Takes back an event that was counted. */
-  giveBack(): void {
-    this.#left = Math.min(this.#most, this.#left + 1);
-  }
-
   /** Milliseconds until an event is granted; 0: it is now. */
   get waitMs(): number {
     return Math.max(0, (1 - this.#left) * this.#refillMs - (performance.now() - this.#refilledAt));
