@@ -35,6 +35,9 @@ interface Answer {
   readonly sent: boolean;
 }
 
+/** In place of a reply, where the agent has confirmed that it has the connection. */
+const confirmed: Answer = { id: 0, error: "", sent: true };
+
 /** The forwarder's reply, with the bytes that were read from the connection before. */
 type Passed = Omit<Answer, "id"> & { readonly early: Buffer };
 
@@ -186,11 +189,11 @@ export class HandOver {
   ): Promise<Buffer | undefined> {
     await written(client);
     const answer = await this.#pass(client, { socket, token, tell: handed === undefined }, handed);
-    if (answer?.sent === false) {
+    if (!answer.sent) {
       this.#logger.warn({ reason: answer.error }, "a connection was not handed on");
       return answer.early;
     }
-    if (answer !== undefined && answer.error !== "") {
+    if (answer.error !== "") {
       throw systemError(answer.error);
     }
     return undefined;
@@ -299,12 +302,10 @@ export class HandOver {
    * Sends a connection and the bytes already read from it to the forwarder.
    *
    * @param handed resolves once another process confirms that it has the connection
-   * @returns the forwarder's reply, with the bytes read; undefined if `handed` has resolved first
+   * @returns the first of the forwarder's reply and `handed`, with the bytes read
    * @throws SockerlessError if the forwarder has died with it
    */
-  async #pass(client: Duplex, message: object): Promise<Passed>;
-  async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined>;
-  async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed | undefined> {
+  async #pass(client: Duplex, message: object, handed?: Promise<void>): Promise<Passed> {
     const handle = client.destroyed || !this.#forwarder.isReady ? undefined : handleOf(client);
     if (handle === undefined) {
       return { sent: false, error: "the client is gone, or the forwarder", early: Buffer.alloc(0) };
@@ -312,13 +313,9 @@ export class HandOver {
     const early = takeRead(client, handle);
     const guarded = this.#guarded.get(client)?.guarded;
     const answer = await this.#ask(handle, { early: early.toString("base64"), guarded, ...message }, handed);
-    if (answer?.sent !== false) {
+    if (answer.sent) {
       this.#guarded.delete(client);
-    }
-    if (answer === undefined) {
-      return undefined;
-    }
-    if (!answer.sent) {
+    } else {
       handle.readStart();
     }
     return { ...answer, early };
@@ -330,13 +327,7 @@ export class HandOver {
    * @param handed as of {@link #pass}
    * @throws SockerlessError if the forwarder has died with it
    */
-  async #ask(handle: SocketHandle, message: object): Promise<Answer>;
-  async #ask(
-    handle: SocketHandle,
-    message: object,
-    handed: Promise<void> | undefined,
-  ): Promise<Answer | undefined>;
-  async #ask(handle: SocketHandle, message: object, handed?: Promise<void>): Promise<Answer | undefined> {
+  async #ask(handle: SocketHandle, message: object, handed?: Promise<void>): Promise<Answer> {
     const id = ++this.#lastId;
     const told = Promise.withResolvers<Answer>();
     this.#pending.set(id, told);
@@ -346,10 +337,8 @@ export class HandOver {
           told.reject(error);
         }
       });
-      return await Promise.race([
-        told.promise,
-        ...(handed === undefined ? [] : [handed.then(() => undefined)]),
-      ]);
+      const other = handed === undefined ? [] : [handed.then(() => confirmed)];
+      return await Promise.race([told.promise, ...other]);
     } finally {
       this.#pending.delete(id);
     }
