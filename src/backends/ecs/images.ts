@@ -7,7 +7,7 @@ import { cloudImages } from "../cloud/images/cloud-images.ts";
 import type { CloudImages } from "../cloud/contract/platform.ts";
 import type { RegistryOptions } from "../images/registry/registry.ts";
 import type { AwsClients } from "./aws/clients.ts";
-import { EcrCredentials, isEcr } from "./ecr/credentials.ts";
+import { ecrCredentials, isEcr } from "./ecr/credentials.ts";
 import { ecrRepository, repositorySetting } from "./ecr/repository.ts";
 
 /** Settings and dependencies of {@link ecsImages}. */
@@ -26,7 +26,7 @@ export interface EcsImagesOptions {
 /** The images of this backend. @throws invalid: the configured repository is invalid */
 export function ecsImages(options: EcsImagesOptions): CloudImages {
   const { aws, ecrRepository: uri, registry, instance, clock, logger } = options;
-  const credentials = new EcrCredentials({ aws, clock });
+  const credentials = ecrCredentials(aws, clock);
   const workDirectory = path.join(options.stateDir, "uploads");
   const repository =
     uri === undefined

@@ -6,7 +6,7 @@ import { registryOptions } from "../server/serve-engine.ts";
 import { AccessPoints } from "./access-points/access-points.ts";
 import { type AwsClients, createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/rates.ts";
-import { EcrCredentials } from "./ecr/credentials.ts";
+import { ecrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository as repositoryIn } from "./ecr/repository.ts";
 import { orphanedAccessPoints } from "./orphans/access-points.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
@@ -60,7 +60,7 @@ async function findOrphans(
     const repository = repositoryIn({
       uri: ecrRepository,
       ecr: aws.ecr,
-      credentials: new EcrCredentials({ aws, clock }),
+      credentials: ecrCredentials(aws, clock),
       registry: registryOptions(common),
       workDirectory: stateDir,
       instance: own,

@@ -9,7 +9,7 @@ import type { OwnRepository } from "../cloud/images/own-repository.ts";
 import { registryOptions } from "../server/serve-engine.ts";
 import { createAwsClients } from "./aws/clients.ts";
 import { parseRates } from "./aws/rates.ts";
-import { EcrCredentials } from "./ecr/credentials.ts";
+import { ecrCredentials } from "./ecr/credentials.ts";
 import { ecrRepository } from "./ecr/repository.ts";
 
 /**
@@ -43,7 +43,7 @@ function repositoryOf(config: EcsConfig, uri: string, workDirectory: string): Ow
   return ecrRepository({
     uri,
     ecr: aws.ecr,
-    credentials: new EcrCredentials({ aws, clock }),
+    credentials: ecrCredentials(aws, clock),
     registry: registryOptions(config),
     workDirectory,
     instance: "", // Only used for containers' images, of which there are none here.

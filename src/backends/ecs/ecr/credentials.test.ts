@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 
 import { ManualClock } from "../../../common/manual-clock.ts";
 import type { AwsClients } from "../aws/clients.ts";
-import { EcrCredentials, isEcr } from "./credentials.ts";
+import { ecrCredentials, isEcr } from "./credentials.ts";
 
 describe("a registry", () => {
   it("is ECR by AWS's own names", () => {
@@ -42,7 +42,7 @@ describe("a token", () => {
           return Promise.resolve({ authorizationData: [{ authorizationToken, expiresAt }] });
         },
       }) as unknown as AwsClients["ecr"];
-    const credentials = new EcrCredentials({ aws: { ecr: ecrOf("own"), ecrIn: ecrOf }, clock });
+    const credentials = ecrCredentials({ ecr: ecrOf("own"), ecrIn: ecrOf }, clock);
     return { asked, clock, credentials };
   }
 

@@ -5,15 +5,9 @@ import { create } from "@bufbuild/protobuf";
 
 import type { Clock } from "../../../common/clock.ts";
 import { systemError } from "../../../common/errors.ts";
-import { type RegistryAuth, RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
+import { RegistryAuthSchema } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import { type RegistryToken, RegistryTokens } from "../../cloud/images/registry-tokens.ts";
 import type { AwsClients } from "../aws/clients.ts";
-
-/** Settings and dependencies of {@link EcrCredentials}. */
-export interface EcrCredentialsOptions {
-  readonly aws: Pick<AwsClients, "ecr" | "ecrIn">;
-  readonly clock: Clock;
-}
 
 /** Hosts of ECR, including AWS's suffixes: a token must not be sent to another host with a similar name. */
 const host =
@@ -30,45 +24,27 @@ export function isIpv4Ecr(name: string): boolean {
   return isEcr(domain) && !/\.on\.(aws|amazonwebservices\.com\.cn)$/.test(domain);
 }
 
-/** Tokens for ECR registries. */
-export class EcrCredentials {
-  readonly #aws: EcrCredentialsOptions["aws"];
-  readonly #tokens: RegistryTokens;
+/**
+ * Tokens for ECR registries, each issued by the registry's own region. For a host that is not {@link isEcr} the configured
+ * region is asked. Requests throw AwsError.
+ */
+export function ecrCredentials(aws: Pick<AwsClients, "ecr" | "ecrIn">, clock: Clock): RegistryTokens {
+  return new RegistryTokens((domain) => requestToken(aws, domain), clock);
+}
 
-  constructor({ aws, clock }: EcrCredentialsOptions) {
-    this.#aws = aws;
-    this.#tokens = new RegistryTokens((domain) => this.#ask(domain), clock);
+async function requestToken(aws: Pick<AwsClients, "ecr" | "ecrIn">, domain: string): Promise<RegistryToken> {
+  const { account, region } = host.exec(domain)?.groups ?? {};
+  const ecr = region === undefined ? aws.ecr : aws.ecrIn(region);
+  const answer = await ecr.send(
+    new GetAuthorizationTokenCommand(account === undefined ? {} : { registryIds: [account] }),
+  );
+  const [data] = answer.authorizationData ?? [];
+  const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
+    .toString("utf8")
+    .split(":");
+  if (username === undefined || password === undefined) {
+    throw systemError("ecr: GetAuthorizationToken: the answer has no token");
   }
-
-  /**
-   * The token for a registry, issued by the registry's own region.
-   *
-   * @param domain the registry's host; for one that is not {@link isEcr} the configured region is asked
-   * @throws AwsError
-   */
-  get(domain: string): Promise<RegistryAuth> {
-    return this.#tokens.get(domain);
-  }
-
-  /** Drops a token that the registry has refused. */
-  forget(domain: string): void {
-    this.#tokens.forget(domain);
-  }
-
-  async #ask(domain: string): Promise<RegistryToken> {
-    const { account, region } = host.exec(domain)?.groups ?? {};
-    const ecr = region === undefined ? this.#aws.ecr : this.#aws.ecrIn(region);
-    const answer = await ecr.send(
-      new GetAuthorizationTokenCommand(account === undefined ? {} : { registryIds: [account] }),
-    );
-    const [data] = answer.authorizationData ?? [];
-    const [username, password] = Buffer.from(data?.authorizationToken ?? "", "base64")
-      .toString("utf8")
-      .split(":");
-    if (username === undefined || password === undefined) {
-      throw systemError("ecr: GetAuthorizationToken: the answer has no token");
-    }
-    const auth = create(RegistryAuthSchema, { username, password });
-    return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
-  }
+  const auth = create(RegistryAuthSchema, { username, password });
+  return { auth, expiresMs: data?.expiresAt?.getTime() ?? 0 };
 }

@@ -9,7 +9,7 @@ import type { ServiceDiscoveryClient } from "@aws-sdk/client-servicediscovery";
 
 import { systemClock } from "../../../common/clock.ts";
 import type { AwsService } from "../aws/clients.ts";
-import { EcrCredentials } from "../ecr/credentials.ts";
+import { ecrCredentials } from "../ecr/credentials.ts";
 import { ecrRepository } from "../ecr/repository.ts";
 import { containerVariable } from "../../cloud/agents/agent-environment.ts";
 import { fakeClient, refusal } from "../testing/fake-client.ts";
@@ -108,7 +108,7 @@ describe("what nobody's state knows", () => {
     const repository = ecrRepository({
       uri: "123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/images",
       ecr: client,
-      credentials: new EcrCredentials({ aws: { ecr: client, ecrIn: () => client }, clock: systemClock }),
+      credentials: ecrCredentials({ ecr: client, ecrIn: () => client }, systemClock),
       registry: { insecureHosts: [], userAgent: "test", compression: "gzip" as const, silenceMs: 1000 },
       workDirectory: "/nowhere",
       instance: "one",
