@@ -280,10 +280,11 @@ async function lastEvents<Cursor>(
     }
   }
   const events = held.oldestFirst();
-  if (events !== undefined) {
-    return () => each(events);
-  }
   return async function* () {
+    if (events !== undefined) {
+      yield* events;
+      return;
+    }
     for (const { stream, fromNs } of spans) {
       yield* outputOf(eventsFrom(readers, stream, fromNs, signal));
     }
@@ -308,8 +309,4 @@ async function* piecesOf(events: AsyncIterable<LogEvent>): AsyncGenerator<LogPie
     begun.set(line.stream, timeNs);
     yield { ...line, timeNs };
   }
-}
-
-async function* each<T>(items: readonly T[]): AsyncGenerator<T> {
-  yield* items;
 }
