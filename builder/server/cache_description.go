@@ -110,7 +110,7 @@ func checkDescriptors(steps *atomic.Int64, descriptors ...ocispecs.Descriptor) e
 func checkRecords(config cacheimporttypes.CacheConfig, steps *atomic.Int64) error {
 	all := &recordGraph{CacheConfig: config, steps: steps, made: map[int]*recordNode{}, roots: map[digest.Digest]*recordNode{}}
 	for at := range config.Records {
-		if _, err := all.make(at); err != nil {
+		if err := all.make(at); err != nil {
 			return err
 		}
 	}
@@ -174,31 +174,31 @@ func (c *recordNode) add(link recordLink, child *recordNode) {
 }
 
 // make puts a record together, after those that it stands on.
-func (c *recordGraph) make(at int) (*recordNode, error) {
+func (c *recordGraph) make(at int) error {
 	if made, ok := c.made[at]; ok {
 		if made == nil {
-			return nil, errRecordLoop
+			return errRecordLoop
 		}
-		return made.self(), nil
+		return nil
 	}
 	c.made[at] = nil
 	if at < 0 || at >= len(c.Records) {
-		return nil, errors.New("the build cache lacks a record")
+		return errors.New("the build cache lacks a record")
 	}
 	record := c.Records[at]
 	for _, links := range record.Inputs {
 		for _, each := range links {
-			if _, err := c.make(each.LinkIndex); err != nil {
-				return nil, err
+			if err := c.make(each.LinkIndex); err != nil {
+				return err
 			}
 		}
 	}
 	made, err := c.join(record)
 	c.made[at] = made
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return made, c.countLayers(made, record)
+	return c.countLayers(made, record)
 }
 
 // join returns the record as one of those with its digest that stand on the same ones, or as a new one.

@@ -332,15 +332,8 @@ func (s *states) note(id string, change func(*record)) error {
 	})
 }
 
-func (s *states) forget(ids ...string) error {
-	return s.db.Update(func(tx *bolt.Tx) error {
-		for _, id := range ids {
-			if err := tx.Bucket(recordsBucket).Delete([]byte(id)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+func (s *states) forget(id string) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(recordsBucket).Delete([]byte(id)) })
 }
 
 func (s *states) list() ([]record, error) {
