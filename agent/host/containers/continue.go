@@ -108,7 +108,7 @@ func (c *Containers) renewFiles(paths shimspec.ContainerPaths, diffIDs []string)
 		return err
 	}
 	// Processes of earlier generations may have changed the owners of name files.
-	for _, directory := range []string{paths.Upper(), paths.Work(), paths.Init(), paths.WrittenToImages(), paths.Files()} {
+	for _, directory := range []string{paths.Upper(), paths.Work(), paths.WrittenToImages(), paths.Files()} {
 		if _, err := os.Lstat(directory); errors.Is(err, os.ErrNotExist) {
 			continue
 		}

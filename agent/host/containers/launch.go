@@ -218,7 +218,7 @@ func (l *launch) nestedHook() ociHook {
 }
 
 func (l *launch) mountRoot() error {
-	stack, err := l.stackOf(l.paths, l.request.LayerDiffIds)
+	stack, err := l.layers.ContainerStack(l.request.LayerDiffIds)
 	if err != nil {
 		return err
 	}

@@ -76,10 +76,6 @@ func (p ContainerPaths) Config() string { return filepath.Join(p.Dir, "bundle", 
 // Nested is the output of the OCI runtime's hook.
 func (p ContainerPaths) Nested() string { return filepath.Join(p.Dir, "bundle", "nested.json") }
 
-// Init is the layer over the image of a container created by an earlier version:
-// now the containers of an image share one.
-func (p ContainerPaths) Init() string { return filepath.Join(p.Dir, "init") }
-
 // Upper is the overlay's writable layer.
 func (p ContainerPaths) Upper() string { return filepath.Join(p.Dir, "upper") }
 
