@@ -105,13 +105,7 @@ func run(specFile string, readiness *os.File) error {
 }
 
 // awaitSpec waits until the specification is written; false: there will be none.
-// A host process of an earlier version, whose executable this one replaced while
-// it ran, has already written it, and gives no pipe.
 func awaitSpec() bool {
-	var status unix.Stat_t
-	if unix.Fstat(shimspec.SpecifiedFD, &status) != nil || status.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return true
-	}
 	specified := os.NewFile(shimspec.SpecifiedFD, "specified")
 	defer specified.Close()
 	n, _ := specified.Read(make([]byte, 1))

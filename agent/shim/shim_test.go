@@ -93,22 +93,3 @@ func TestAShimWhoseContainerIsNotPreparedLeaves(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 }
-
-// A host process whose executable is replaced while it runs starts shims after
-// the preparation, and gives them no third descriptor.
-func TestAShimOfAnEarlierHostProcessDoesNotWait(t *testing.T) {
-	readiness, ready, err := os.Pipe()
-	must(t, err)
-	defer readiness.Close()
-	shim := exec.Command("/proc/self/exe", "shim", "--spec", filepath.Join(t.TempDir(), "shim.json"))
-	shim.ExtraFiles = []*os.File{ready, ready} // nobody connects: any file does as the socket
-	must(t, shim.Start())
-	ready.Close()
-	line, err := io.ReadAll(readiness)
-	if err != nil || !strings.Contains(string(line), "shim.json") {
-		t.Errorf("readiness %q, %v", line, err)
-	}
-	if err := shim.Wait(); shim.ProcessState.ExitCode() != 1 {
-		t.Errorf("it ended with %v", err)
-	}
-}

@@ -14,8 +14,7 @@
 //
 // The shim marks them close-on-exec and waits, because it is started while the
 // host process still prepares the container: for a byte, or for the pipe's end
-// without one, after which it exits. Without that pipe (a host process of an
-// earlier version) it does not wait. Then it opens the Docker sockets, binds the
+// without one, after which it exits. Then it opens the Docker sockets, binds the
 // published ports and has the runtime create the container. Then it writes
 // Readiness to Spec.ReadyRecord (atomically: a later host process reads it
 // there), writes the same JSON as one line to the pipe, and closes the pipe. A
