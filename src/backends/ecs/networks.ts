@@ -11,7 +11,6 @@ import type { NetworkRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { addressPools } from "./address-pools.ts";
 import type { NetworkFabric } from "../driver/networks.ts";
 import type { NetworkPlan } from "../driver/workload-spec.ts";
-import { reachableAddressOf } from "../model/endpoints.ts";
 import type { AwsService } from "./aws/clients.ts";
 import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { ServiceDiscovery } from "../cloud/contract/service-discovery.ts";
@@ -187,7 +186,7 @@ export function ecsNetworks(options: EcsNetworksOptions): EcsNetworks {
     },
     renamed(after) {
       discovery.withdraw(after.id);
-      discovery.announce(after, reachableAddressOf(after));
+      discovery.announce(after, after.reachableAddress);
     },
     usedRoutes: () => Promise.resolve([]),
     async groupsOf(plan, mountsVolumes) {

@@ -49,15 +49,6 @@ export function placedEndpoint(endpoint: NetworkEndpoint, address: string): Netw
   return create(NetworkEndpointSchema, { ...endpoint, macAddress, reachableAddress: address });
 }
 
-/**
- * The address at which peers reach a container with virtual endpoint addresses; empty if the endpoints' own apply, or
- * it is not running. Containers started by an earlier version have it only in their endpoints.
- */
-export function reachableAddressOf({ reachableAddress, endpoints }: ContainerRecord): string {
-  const reachable = Object.values(endpoints).find((endpoint) => endpoint.reachableAddress !== "");
-  return reachableAddress || (reachable?.reachableAddress ?? "");
-}
-
 /** Whether a container has its own network namespace without any network. */
 export function isWithoutNetwork(record: ContainerRecord): boolean {
   const { networkMode } = hostConfigOf(record);

@@ -22,7 +22,7 @@ import { reseal } from "../containers/agent/reseal.ts";
 import { throwIfShuttingDown } from "../work/shutting-down.ts";
 import { defaultGatewayOf } from "../../model/default-gateway.ts";
 import { awaitAddresses, connectedEndpoint, releaseAddresses } from "./endpoint-addresses.ts";
-import { placedEndpoint, reachableAddressOf, type Endpoints } from "../../model/endpoints.ts";
+import { placedEndpoint, type Endpoints } from "../../model/endpoints.ts";
 import {
   plannedEndpoint,
   refuseForeignAddress,
@@ -141,7 +141,7 @@ async function connectRunning(
   const planned = plannedEndpoint(context.state, name, config);
   await awaitAddresses(context.state, context.addresses, { [name]: planned }, context.shutdown);
   const taken = connectedEndpoint(context.state, context.addresses, record, name, planned);
-  const endpoint = placedEndpoint(taken, reachableAddressOf(record));
+  const endpoint = placedEndpoint(taken, record.reachableAddress);
   const next = withFields(record, { endpoints: { ...record.endpoints, [name]: endpoint } });
   const named = namedNetworks({ [name]: endpoint });
   // Recorded first, so that meanwhile the network is not removed and the address not reallocated.

@@ -14,7 +14,6 @@ import { type ContainerRecord, Phase } from "../../../../gen/sockerless/state/v1
 import { endpointFor } from "../agent/agent-endpoint.ts";
 import type { EngineContext } from "../../context.ts";
 import { findContainer } from "../decisions/lookup.ts";
-import { reachableAddressOf } from "../../../model/endpoints.ts";
 import { dockerSocketsOf } from "../../../model/docker-socket.ts";
 import { wantedPorts } from "../../../model/ports.ts";
 import { creatorOf } from "../../../model/inner-socket-labels.ts";
@@ -71,6 +70,6 @@ export async function openTunnel(
   const own = Object.values(record.endpoints).find(({ ipAddress }) => ipAddress !== "");
   return {
     endpoint: await endpointFor(context, record.id, link.address, access),
-    host: reachableAddressOf(record) || (isVirtual ? interfaceAddress : (own?.ipAddress ?? "")),
+    host: record.reachableAddress || (isVirtual ? interfaceAddress : (own?.ipAddress ?? "")),
   };
 }
