@@ -203,9 +203,6 @@ func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 	left := 0
 	for _, set := range rules.sets() {
 		elements, err := conn.GetSetElements(set)
-		if set == rules.sources && errors.Is(err, unix.ENOENT) {
-			continue // an earlier version created the table
-		}
 		if err != nil {
 			return fmt.Errorf("nftables set %s: %w", set.Name, err)
 		}
