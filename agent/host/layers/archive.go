@@ -17,25 +17,11 @@ type Archive struct{ parts []*hostv1.ArchivePart }
 
 // OfferArchive makes an archive available until forget is called.
 func (s *Store) OfferArchive(id string, parts []*hostv1.ArchivePart) (forget func(), err error) {
-	s.archivesLock.Lock()
-	defer s.archivesLock.Unlock()
-	if s.archives[id] != nil {
-		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an archive"))
-	}
-	s.archives[id] = &Archive{parts: parts}
-	return func() {
-		s.archivesLock.Lock()
-		defer s.archivesLock.Unlock()
-		delete(s.archives, id)
-	}, nil
+	return s.archives.add(id, &Archive{parts: parts})
 }
 
 // FindArchive returns an offered archive, or nil.
-func (s *Store) FindArchive(id string) *Archive {
-	s.archivesLock.Lock()
-	defer s.archivesLock.Unlock()
-	return s.archives[id]
-}
+func (s *Store) FindArchive(id string) *Archive { return s.archives.find(id) }
 
 // WriteTar writes the archive. A layer that does not match its description is an
 // error before the archive is complete.

@@ -9,9 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 
-	"connectrpc.com/connect"
 	"github.com/klauspost/compress/gzip"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
@@ -25,55 +23,28 @@ type ImageUpload struct {
 	// Entries receives each entry once it is stored; it is closed at the end.
 	Entries chan *hostv1.ArchiveEntry
 
+	takenOnce
 	dir    string
 	forget func()
-	begin  sync.Once
-	// abandoned is closed once the upload is no longer wanted.
-	abandoned chan struct{}
-	done      chan struct{}
-	err       error
 }
 
 // OpenImageUpload announces an archive whose files are stored in dir, which must
 // not exist. The caller closes the upload.
-func (s *Store) OpenImageUpload(id, dir string) (*ImageUpload, error) {
-	s.archivesLock.Lock()
-	defer s.archivesLock.Unlock()
-	if s.imageUploads[id] != nil {
-		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an upload"))
-	}
-	upload := &ImageUpload{
-		Entries: make(chan *hostv1.ArchiveEntry), dir: dir,
-		abandoned: make(chan struct{}), done: make(chan struct{}),
-	}
-	upload.forget = func() {
-		s.archivesLock.Lock()
-		defer s.archivesLock.Unlock()
-		delete(s.imageUploads, id)
-	}
-	s.imageUploads[id] = upload
-	return upload, nil
+func (s *Store) OpenImageUpload(id, dir string) (upload *ImageUpload, err error) {
+	entries := make(chan *hostv1.ArchiveEntry)
+	upload = &ImageUpload{Entries: entries, takenOnce: newTakenOnce(func() { close(entries) }), dir: dir}
+	upload.forget, err = s.imageUploads.add(id, upload)
+	return upload, err
 }
 
 // FindImageUpload returns an open upload, or nil.
-func (s *Store) FindImageUpload(id string) *ImageUpload {
-	s.archivesLock.Lock()
-	defer s.archivesLock.Unlock()
-	return s.imageUploads[id]
-}
+func (s *Store) FindImageUpload(id string) *ImageUpload { return s.imageUploads.find(id) }
 
 // Close forgets the upload and removes its directory. It is called once.
 func (u *ImageUpload) Close() error {
 	u.forget()
-	close(u.abandoned)
-	u.begin.Do(u.end) // Nothing may come any more.
-	<-u.done
+	u.abandon()
 	return os.RemoveAll(u.dir)
-}
-
-func (u *ImageUpload) end() {
-	close(u.Entries)
-	close(u.done)
 }
 
 // Err returns why the upload failed; call it once Entries is closed.
@@ -84,29 +55,12 @@ func (u *ImageUpload) Err() error {
 
 // Take stores the archive, once.
 func (u *ImageUpload) Take(ctx context.Context, source io.Reader) error {
-	isFirst := false
-	u.begin.Do(func() { isFirst = true })
-	if !isFirst {
-		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	// In its own goroutine: a reader waiting for a silent peer fails only when
-	// this call ends.
-	go func() {
-		defer cancel(nil)
-		defer u.end()
+	return u.run(ctx, func(ctx context.Context) error {
 		if err := u.take(ctx, source); err != nil {
-			u.err = classify(err)
+			return classify(err)
 		}
-	}()
-	select {
-	case <-u.done:
-		return u.err
-	case <-u.abandoned:
-		err := connect.NewError(connect.CodeCanceled, errors.New("the upload is not wanted any more"))
-		cancel(err)
-		return err
-	}
+		return nil
+	})
 }
 
 func (u *ImageUpload) take(ctx context.Context, source io.Reader) error {

@@ -55,12 +55,9 @@ type Store struct {
 	// unpacking has mostUnpacks turns.
 	unpacking *semaphore.Weighted
 
-	uploadsLock sync.Mutex
-	uploads     map[string]*Upload // by ID
-
-	archivesLock sync.Mutex
-	archives     map[string]*Archive     // by ID
-	imageUploads map[string]*ImageUpload // by ID
+	uploads      byID[Upload]
+	archives     byID[Archive]
+	imageUploads byID[ImageUpload]
 }
 
 // Layer is layer.json.
@@ -101,7 +98,7 @@ func Open(dir string, can *trash.Can) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), given: givenIndex{over: map[string]map[string][]string{}}, uploads: map[string]*Upload{}, archives: map[string]*Archive{}, imageUploads: map[string]*ImageUpload{}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), given: givenIndex{over: map[string]map[string][]string{}}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"connectrpc.com/connect"
 )
@@ -30,59 +29,37 @@ type Taken struct {
 
 // Upload is a layer that is stored, measured and unpacked while it is received.
 type Upload struct {
-	store *Store
-	blob  string
-
-	begin sync.Once
-	// abandoned is closed once the upload is no longer wanted.
-	abandoned chan struct{}
-	// done is closed once all work on it has ended.
-	done  chan struct{}
-	taken Taken
-	err   error
+	takenOnce
+	store  *Store
+	blob   string
+	forget func()
+	taken  Taken
 	// tree is the directory of the unpacked layer, until Unpack or Close takes
-	// it; guarded by the store's uploadsLock.
+	// it; guarded by the lock of the store's uploads.
 	tree  string
 	layer Layer
 }
 
 // OpenUpload announces an upload to be stored as the file blob, which must not
 // exist. The caller closes the upload.
-func (s *Store) OpenUpload(id, blob string) (*Upload, error) {
-	s.uploadsLock.Lock()
-	defer s.uploadsLock.Unlock()
-	if s.uploads[id] != nil {
-		return nil, connect.NewError(connect.CodeAlreadyExists, errors.New("there is such an upload"))
-	}
-	upload := &Upload{store: s, blob: blob, abandoned: make(chan struct{}), done: make(chan struct{})}
-	s.uploads[id] = upload
-	return upload, nil
+func (s *Store) OpenUpload(id, blob string) (upload *Upload, err error) {
+	upload = &Upload{takenOnce: newTakenOnce(func() {}), store: s, blob: blob}
+	upload.forget, err = s.uploads.add(id, upload)
+	return upload, err
 }
 
 // FindUpload returns an open upload, or nil.
-func (s *Store) FindUpload(id string) *Upload {
-	s.uploadsLock.Lock()
-	defer s.uploadsLock.Unlock()
-	return s.uploads[id]
-}
+func (s *Store) FindUpload(id string) *Upload { return s.uploads.find(id) }
 
 // Close forgets the upload and removes what Unpack has not taken. The blob stays
 // if it is complete. It is called once.
 func (u *Upload) Close() error {
-	u.store.uploadsLock.Lock()
-	for id, upload := range u.store.uploads {
-		if upload == u {
-			delete(u.store.uploads, id)
-		}
-	}
-	u.store.uploadsLock.Unlock()
-	close(u.abandoned)
-	u.begin.Do(func() { close(u.done) }) // no data may follow
-	<-u.done
-	u.store.uploadsLock.Lock()
+	u.forget()
+	u.abandon()
+	u.store.uploads.mu.Lock()
 	tree := u.tree
 	u.tree = ""
-	u.store.uploadsLock.Unlock()
+	u.store.uploads.mu.Unlock()
 	if tree == "" {
 		return nil
 	}
@@ -91,9 +68,9 @@ func (u *Upload) Close() error {
 
 // uploadedTree hands over the layer that an upload has unpacked.
 func (s *Store) uploadedTree(diffID string) (tree string, layer Layer, found bool) {
-	s.uploadsLock.Lock()
-	defer s.uploadsLock.Unlock()
-	for _, upload := range s.uploads {
+	s.uploads.mu.Lock()
+	defer s.uploads.mu.Unlock()
+	for _, upload := range s.uploads.all {
 		if upload.tree != "" && upload.layer.DiffID == diffID {
 			tree, upload.tree = upload.tree, ""
 			return tree, upload.layer, true
@@ -111,23 +88,7 @@ func (u *Upload) Taken() (Taken, error) { return u.taken, u.err }
 // Take stores and unpacks the upload, once. A cut stream or an incomplete tar
 // leaves nothing.
 func (u *Upload) Take(ctx context.Context, source io.Reader) error {
-	isFirst := false
-	u.begin.Do(func() { isFirst = true })
-	if !isFirst {
-		return connect.NewError(connect.CodeFailedPrecondition, errors.New("the upload is taken already, or not wanted any more"))
-	}
-	// In its own goroutine: a reader waiting for a silent peer fails only when
-	// this call ends.
-	go func() {
-		defer close(u.done)
-		u.err = u.take(ctx, source)
-	}()
-	select {
-	case <-u.done:
-		return u.err
-	case <-u.abandoned:
-		return connect.NewError(connect.CodeCanceled, errors.New("the upload is not wanted any more"))
-	}
+	return u.run(ctx, func(ctx context.Context) error { return u.take(ctx, source) })
 }
 
 func (u *Upload) take(ctx context.Context, source io.Reader) (err error) {
@@ -171,9 +132,9 @@ func (u *Upload) take(ctx context.Context, source io.Reader) (err error) {
 	u.taken.Digest, u.taken.Size = stored.digest(), stored.size
 	u.taken.DiffID, u.taken.TarSize = unpacked.digest(), unpacked.size
 	layer.DiffID, layer.TarSize = u.taken.DiffID, u.taken.TarSize
-	u.store.uploadsLock.Lock()
+	u.store.uploads.mu.Lock()
 	u.tree, u.layer = temporary, layer
-	u.store.uploadsLock.Unlock()
+	u.store.uploads.mu.Unlock()
 	return nil
 }
 
