@@ -249,16 +249,7 @@ for (const ends of ["before", "behind"] as const) {
     });
     await link.opened;
     assert.ok(handOver.mayTake(socket, endpoint));
-    client.write("early, ");
-    socket.read(0);
-    await until(() => socket.readableLength > 0 || undefined);
-    socket.push(Buffer.from("more, "));
-    if (ends === "before") {
-      client.end("late");
-      await until(
-        () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
-      );
-    }
+    await sendEarly(client, socket, ends);
     const { signal } = new AbortController();
     const context = { logger, signal, keepTurn: () => {}, services: { handOver } };
     const onDetach = (): Promise<void> => Promise.resolve();
@@ -277,16 +268,7 @@ for (const ends of ["before", "behind"] as const) {
     const handOver = forwarderOf(t);
     const { client, socket } = await connected(t, join(directory, "client"));
     assert.ok(handOver.mayTake(socket, endpoint));
-    client.write("early, ");
-    socket.read(0);
-    await until(() => socket.readableLength > 0 || undefined);
-    socket.push(Buffer.from("more, "));
-    if (ends === "before") {
-      client.end("late");
-      await until(
-        () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
-      );
-    }
+    await sendEarly(client, socket, ends);
     const early = await handOver.give(socket, { socket: join(directory, "nobody"), token: "t" });
     assert.ok(early !== undefined);
     socket.unshift(early);
@@ -299,6 +281,21 @@ for (const ends of ["before", "behind"] as const) {
 }
 
 /** True once the client's end was read, though not what came before it. */
+
+/** Sends what is read before the attempt to hand over, with the end or without it. */
+async function sendEarly(client: Socket, socket: Socket, ends: "before" | "behind"): Promise<void> {
+  client.write("early, ");
+  socket.read(0);
+  await until(() => socket.readableLength > 0 || undefined);
+  socket.push(Buffer.from("more, "));
+  if (ends === "before") {
+    client.end("late");
+    await until(
+      () => (socket.readableLength === "early, more, late".length && isEndRead(socket)) || undefined,
+    );
+  }
+}
+
 const isEndRead = (socket: Socket): boolean =>
   (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 
