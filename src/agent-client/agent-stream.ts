@@ -88,7 +88,7 @@ export type StreamSignal =
 export interface StreamKind extends Omit<BulkCall, "containerId" | "carriesInput"> {
   /** Set if no message says that the stream is open: the first message of any kind then does. */
   readonly openedByDefault?: Opened;
-  /** Set if a response header says that the stream is open. Earlier agents do not send it. */
+  /** Set if a response header says that the stream is open. For stored files of clouds it is not sent. */
   readonly openedByHeader?: { readonly name: string; readonly opened: Opened };
   /** The message for the end of input, and whether it is the last message of the request. */
   readonly inputEnd?: (inputBytes: number) => { readonly message: Uint8Array; readonly last: boolean };

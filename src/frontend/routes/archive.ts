@@ -19,7 +19,7 @@ import type { StreamOperation } from "../streams/thread-messages.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
 import { takeUpload } from "../streams/taken-upload.ts";
 
-/** Milliseconds for an agent to accept an archive; earlier versions send no acceptance. */
+/** Milliseconds to wait until an archive is accepted: for stored files of clouds no acceptance is sent. */
 const takenLimitMs = 1_000;
 
 /** The endpoints of archives. */
