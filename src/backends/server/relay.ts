@@ -48,15 +48,13 @@ export type AgentResolver = (containerId: string) => Promise<AgentTarget | undef
  * peer.
  */
 const hopHeaders: ReadonlySet<string> = new Set([
-  ...[
-    "host",
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "transfer-encoding",
-    "upgrade",
-  ],
+  "host",
+  "connection",
+  "http2-settings",
+  "keep-alive",
+  "proxy-connection",
+  "transfer-encoding",
+  "upgrade",
 ]);
 
 /** Calls that may send more than their receivers read: see {@link StreamOptions.carriesInput}. */
