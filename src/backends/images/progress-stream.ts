@@ -21,8 +21,8 @@ export type ProgressMessage =
 
 /**
  * Runs work and yields its progress, at once what has come while others had their turns; returns its result, throws its error.
- * A reader slower than the work gets the newest line of each layer, as from moby, in the place of its oldest one; of more than {@link mostLines} the first are dropped. If the
- * reader leaves, the work is aborted.
+ * A reader slower than the work gets the newest line of each layer, as from moby, in the place of its oldest one; of more than
+ * {@link mostLines} the first are dropped. If the reader leaves, the work is aborted.
  */
 export async function* progressStream<T>(
   work: (report: ReportProgress, signal: AbortSignal) => Promise<T>,
