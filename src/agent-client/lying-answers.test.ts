@@ -219,6 +219,20 @@ test("large messages of a stream come less and less often", async () => {
   assert.ok(tookMs > 1_200, `${tookMs} ms`);
 });
 
+test("large messages of many streams come one after the other, with time for others in between", async () => {
+  const message = framed(inField(0x12, Buffer.alloc(80_000, Buffer.from([0x22, 0]))));
+  raw.answer = { bytes: message, status: "0" };
+  const heardMs: number[] = [];
+  const streams = Array.from({ length: 20 }, async () => {
+    for await (const _ of agent.client.watch({}, limited)) {
+      heardMs.push(performance.now());
+    }
+  });
+  await Promise.all(streams);
+  const tookMs = Math.max(...heardMs) - Math.min(...heardMs);
+  assert.ok(tookMs > 19 * 35, `20 in ${tookMs} ms`);
+});
+
 test("an archive ends once, and completely only if the agent said so, whatever it sends", async () => {
   const stat = toBinary(
     ArchiveGetResponseSchema,

@@ -24,9 +24,13 @@ const largeCost = 5_000;
 const pausePerField = 0.005;
 /** Milliseconds of the longest one. Each is twice as long as the one before: a crowd of agents would fill the event loop's turns. */
 const longestPauseMs = 10_000;
+/** Milliseconds for each field before another stream's such message: others have most of the thread's time. */
+const gapPerField = 0.001;
 
 /** Steps of all agents in a turn of the thread's event loop, besides the first one of each stream. */
 const steps = new Turns(2);
+/** Resolves when the next large message of any agent may be decoded. */
+let largeTurn: Promise<void> = Promise.resolve();
 
 /**
  * Yields the same messages in small chunks, so that the thread does other work in between however many come.
@@ -50,7 +54,11 @@ export async function* inSteps(
         end = Math.min(chunk.length, first + announcedLength(chunk.subarray(end, first)));
         cost += messageCost + countFields(chunk.subarray(first, end), output);
       } while (end < chunk.length && cost < stepCost);
-      if (hadStep || cost > largeCost) {
+      if (cost > largeCost) {
+        const turn = largeTurn;
+        largeTurn = turn.then(() => sleep(cost * gapPerField));
+        await turn;
+      } else if (hadStep) {
         await steps.next();
       } else {
         hadStep = true;

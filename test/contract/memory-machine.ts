@@ -10,6 +10,7 @@ import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/p
 import { conflict, systemError, unavailable } from "../../src/common/errors.ts";
 import type { AgentAddress } from "../../src/agent-client/address.ts";
 import { agentSeccomp } from "../../src/backends/cloud/tasks/agent-seccomp.ts";
+import { LaterStart } from "../../src/backends/driver/later-start.ts";
 import type { InnerSocketMode } from "../../src/backends/driver/settings.ts";
 import type { Driver } from "../../src/backends/driver/driver.ts";
 import type {
@@ -123,6 +124,8 @@ export class MemoryMachine {
   isMute: boolean = false;
   /** Containers whose agents do not tell what they are. */
   readonly unanswered = new Set<string>();
+  /** The start that containers run by, where that is later than the one that is asked for. */
+  laterStart = 0n;
   /** How often the driver was asked for a workload. */
   finds: number = 0;
   /** Events: IDs of containers whose ends the platform reports by itself. */
@@ -253,6 +256,9 @@ export class MemoryMachine {
         },
         launch: async (spec, signal, progress) => {
           await this.#awaitRoom(signal, progress);
+          if (spec.record.generation < this.laterStart) {
+            throw new LaterStart(this.laterStart, "the machine");
+          }
           const from = new Date();
           let launched = await this.#launch(spec, signal);
           progress.phase({ name: "launch", by: "backend", from, until: new Date() });

@@ -36,7 +36,10 @@ export interface FoundWorkload {
   readonly record?: ContainerRecord;
   /** Along with the record: the container's images, as far as they were stored. */
   readonly images?: readonly SealedImage[];
-  /** Set while it runs and its silent agent is the only source about it: it is asked again later. */
+  /**
+   * Set while it runs and its silent agent is the only source about it: it is asked again later. Also while a later start than
+   * the engine's record runs of a container without a process, which its next launch takes up.
+   */
   readonly unanswered?: boolean;
   /** Set if its creation was interrupted: no client knows of it, and it holds no user data. */
   readonly unfinished?: boolean;
@@ -61,7 +64,7 @@ export interface Workloads {
    * container ID and generation. If the signal aborts, `release` removes what was begun.
    *
    * Kinds: invalid (unknown user or group, missing bind source), system with Docker's wording (port in use),
-   * unavailable (no capacity).
+   * unavailable (no capacity). A {@link LaterStart} has begun nothing.
    */
   launch(spec: WorkloadSpec, signal: AbortSignal, progress: LaunchProgress): Promise<Launched>;
 

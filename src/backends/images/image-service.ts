@@ -281,15 +281,19 @@ async function* progressMessages<T>(
       }
       yield next.value.kind === "heartbeat"
         ? { message: { case: "heartbeat", value: {} } }
-        : { message: { case: "progress", value: progressOf(next.value.line) } };
+        : { message: { case: "progress", value: progressOf(next.value.lines) } };
     }
   } finally {
     await stream.return(undefined as never);
   }
 }
 
-function progressOf({ id, status, current, total }: ProgressLine): MessageInitShape<typeof ProgressSchema> {
-  return { id, status, current: BigInt(current ?? 0), total: BigInt(total ?? 0) };
+function progressOf([{ id, status, current = 0, total = 0 }, ...more]: readonly [
+  ProgressLine,
+  ...ProgressLine[],
+]): MessageInitShape<typeof ProgressSchema> {
+  const lines = more.map((line) => progressOf([line]));
+  return { id, status, current: BigInt(current), total: BigInt(total), more: lines };
 }
 
 interface UploadMessage<Open> {

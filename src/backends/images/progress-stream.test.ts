@@ -2,19 +2,20 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
 import type { ReportProgress } from "./progress.ts";
-import { linesOfTurn, mostLines, progressStream } from "./progress-stream.ts";
+import { messagesOfTurn, mostLines, type ProgressMessage, progressStream } from "./progress-stream.ts";
 
 const signal = new AbortController().signal;
 const tick = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-async function drain<T>(stream: AsyncGenerator<unknown, T>): Promise<{ messages: unknown[]; result: T }> {
-  const messages: unknown[] = [];
-  for (;;) {
+async function drain<T>(stream: AsyncGenerator<ProgressMessage, T>) {
+  const lines: unknown[] = [];
+  for (let messages = 0; ; messages++) {
     const next = await stream.next();
     if (next.done === true) {
-      return { messages, result: next.value };
+      return { lines, messages, result: next.value };
     }
-    messages.push(next.value);
+    assert.ok(next.value.kind === "progress");
+    lines.push(...next.value.lines);
   }
 }
 
@@ -28,13 +29,20 @@ describe("a stream of progress", () => {
       return 7;
     }, signal);
     assert.deepEqual(await drain(stream), {
-      messages: [
-        { kind: "progress", line: { id: "a", status: "one" } },
-        { kind: "progress", line: { id: "b", status: "one" } },
-        { kind: "progress", line: { id: "a", status: "two" } },
+      lines: [
+        { id: "a", status: "one" },
+        { id: "b", status: "one" },
+        { id: "a", status: "two" },
       ],
+      messages: 2,
       result: 7,
     });
+  });
+
+  it("yields the lines of 125 layers that come together in one message", async () => {
+    const layers = Array.from({ length: 125 }, (_, n) => ({ id: `${n}`, status: "Pull complete" }));
+    const stream = progressStream(async (report) => layers.forEach(report), signal);
+    assert.deepEqual(await drain(stream), { lines: layers, messages: 1, result: undefined });
   });
 
   it("yields what was reported before it throws the work's error", async () => {
@@ -54,10 +62,10 @@ describe("a stream of progress", () => {
       }
       report({ id: "a", status: "Pull complete" });
     }, signal);
-    const { messages } = await drain(stream);
-    assert.deepEqual(messages, [
-      { kind: "progress", line: { id: "a", status: "Pull complete" } },
-      { kind: "progress", line: { id: "b", status: "Downloading", current: 1000, total: 1000 } },
+    const { lines } = await drain(stream);
+    assert.deepEqual(lines, [
+      { id: "a", status: "Pull complete" },
+      { id: "b", status: "Downloading", current: 1000, total: 1000 },
     ]);
   });
 
@@ -68,10 +76,10 @@ describe("a stream of progress", () => {
         report({ id: "", status: "Importing", current });
       }
     }, signal);
-    const { messages } = await drain(stream);
-    assert.deepEqual(messages, [
-      { kind: "progress", line: { id: "", status: "Downloading from a URL" } },
-      { kind: "progress", line: { id: "", status: "Importing", current: 2 * mostLines } },
+    const { lines } = await drain(stream);
+    assert.deepEqual(lines, [
+      { id: "", status: "Downloading from a URL" },
+      { id: "", status: "Importing", current: 2 * mostLines },
     ]);
   });
 
@@ -82,16 +90,16 @@ describe("a stream of progress", () => {
         report({ id: "", status: `${n}` });
       }
     }, signal);
-    const { messages } = await drain(stream);
-    assert.equal(messages.length, mostLines);
-    assert.deepEqual(messages.at(-1), { kind: "progress", line: { id: "", status: `${reported - 1}` } });
+    const { lines } = await drain(stream);
+    assert.equal(lines.length, mostLines);
+    assert.deepEqual(lines.at(-1), { id: "", status: `${reported - 1}` });
   });
 
   it("shares each turn of the event loop with all others", async () => {
-    let [lines, most, isOver] = [0, 0, false];
+    let [messages, most, isOver] = [0, 0, false];
     const turn = (): void => {
-      most = Math.max(most, lines);
-      lines = 0;
+      most = Math.max(most, messages);
+      messages = 0;
       if (!isOver) {
         setImmediate(turn);
       }
@@ -104,12 +112,12 @@ describe("a stream of progress", () => {
         }
       }, signal);
       for await (const _ of stream) {
-        lines += 1;
+        messages += 1;
       }
     });
     await Promise.all(drained);
     isOver = true;
-    assert.ok(most > 0 && most <= 2 * linesOfTurn, `${most} lines in a turn`);
+    assert.ok(most > 0 && most <= 2 * messagesOfTurn, `${most} messages in a turn`);
   });
 
   it("aborts the work, and waits for it, when its reader leaves", async () => {

@@ -8,19 +8,21 @@ const heartbeatMs = 15_000;
 /** The most lines kept for a reader that is slower than the work. */
 export const mostLines = 1_000;
 
-/** Lines of all streams in a turn of the event loop: each takes tens of microseconds until it is sent. */
-export const linesOfTurn = 16;
+/** Messages of all streams in a turn of the event loop: each takes some hundred microseconds until it is sent. */
+export const messagesOfTurn = 4;
+/** The most lines of a message: those of an image's layers. */
+const linesOfMessage = 128;
 
-const turns = new Turns(linesOfTurn);
+const turns = new Turns(messagesOfTurn);
 
 export type ProgressMessage =
-  | { readonly kind: "progress"; readonly line: ProgressLine }
+  | { readonly kind: "progress"; readonly lines: readonly [ProgressLine, ...ProgressLine[]] }
   | { readonly kind: "heartbeat" };
 
 /**
- * Runs work and yields its progress; returns its result, throws its error. A reader slower than the work gets the newest line
- * of each layer, as from moby, in the place of its oldest one; of more than {@link mostLines} the first are dropped. If the
- * reader leaves, the work is aborted.
+ * Runs work and yields its progress, at once what has come while others had their turns; returns its result, throws its error.
+ * A reader slower than the work gets the newest line of each layer, as from moby, in the place of its oldest one; of more than
+ * {@link mostLines} the first are dropped. If the reader leaves, the work is aborted.
  */
 export async function* progressStream<T>(
   work: (report: ReportProgress, signal: AbortSignal) => Promise<T>,
@@ -33,7 +35,9 @@ export async function* progressStream<T>(
   );
   try {
     for (;;) {
-      const message = await queue.next();
+      await queue.changeOrSilence();
+      await turns.next();
+      const message = queue.next();
       if (message === undefined) {
         const result = await outcome;
         if (result.ok) {
@@ -41,7 +45,6 @@ export async function* progressStream<T>(
         }
         throw result.error;
       }
-      await turns.next();
       yield message;
     }
   } finally {
@@ -80,16 +83,17 @@ class ProgressQueue {
     this.#wake?.();
   }
 
-  /** The next message; undefined after the last. Calls must not overlap. */
-  async next(): Promise<ProgressMessage | undefined> {
-    if (this.#lines.size === 0 && !this.#ended) {
-      await this.#changeOrSilence();
+  /** What has come since the last call: a heartbeat if nothing has; undefined after the last message. */
+  next(): ProgressMessage | undefined {
+    const first = this.#shift();
+    if (first === undefined) {
+      return this.#ended ? undefined : { kind: "heartbeat" };
     }
-    const line = this.#shift();
-    if (line !== undefined) {
-      return { kind: "progress", line };
+    const more = [...this.#lines].slice(0, linesOfMessage - 1);
+    for (const [key] of more) {
+      this.#lines.delete(key);
     }
-    return this.#ended ? undefined : { kind: "heartbeat" };
+    return { kind: "progress", lines: [first, ...more.map(([, line]) => line)] };
   }
 
   #shift(): ProgressLine | undefined {
@@ -100,7 +104,11 @@ class ProgressQueue {
     return undefined;
   }
 
-  #changeOrSilence(): Promise<void> {
+  /** Resolves once there is a line, the work has ended, or neither for a while. Calls must not overlap. */
+  changeOrSilence(): Promise<void> {
+    if (this.#lines.size > 0 || this.#ended) {
+      return Promise.resolve();
+    }
     return new Promise((resolve) => {
       const timer = setTimeout(() => this.#wake?.(), heartbeatMs);
       this.#wake = () => {

@@ -22,12 +22,13 @@ export class ProgressStream {
     return this.#response.headersSent;
   }
 
-  /** Writes one line; the first one sends the header. */
-  async write(line: Record<string, unknown>): Promise<void> {
+  /** Writes lines; the first one sends the header. */
+  async write(lines: readonly Record<string, unknown>[]): Promise<void> {
     if (!this.#begun) {
       this.#response.writeHead(200, { "Content-Type": "application/json" });
     }
-    await replyPart(this.#response, `${stringifyJson(line)}\r\n`, this.#signal);
+    const text = lines.map((line) => `${stringifyJson(line)}\r\n`).join("");
+    await replyPart(this.#response, text, this.#signal);
   }
 
   /**
@@ -35,11 +36,11 @@ export class ProgressStream {
    * `alwaysInBand`, a failure is one more line.
    *
    * @param task name for error messages: `pull`
-   * @param lineOf the line for a message; undefined: none
+   * @param lineOf the line for a message, also for each that one has `more` of; undefined: none
    * @throws the task's failure, if no line has been sent; SockerlessError of kind `system` if the messages stop without
    *   an `end`
    */
-  async relay<Message extends { readonly case: string | undefined }>(
+  async relay<Message extends { readonly case: string | undefined; readonly value?: unknown }>(
     task: string,
     messages: AsyncIterable<{ readonly message: Message }> | Iterable<{ readonly message: Message }>,
     lineOf: (message: Message) => Record<string, unknown> | undefined,
@@ -48,9 +49,10 @@ export class ProgressStream {
     try {
       let isComplete = false;
       for await (const { message } of messages) {
-        const line = lineOf(message);
-        if (line !== undefined) {
-          await this.write(line);
+        const lines = withMore(message).map(lineOf);
+        const told = lines.filter((line) => line !== undefined);
+        if (told.length > 0) {
+          await this.write(told);
         }
         isComplete ||= message.case === "end";
       }
@@ -69,7 +71,7 @@ export class ProgressStream {
   /** Writes an error in both of the forms that clients look for. */
   async #writeError(error: unknown): Promise<void> {
     const { message } = errorReply(error);
-    await this.write({ errorDetail: { message }, error: message });
+    await this.write([{ errorDetail: { message }, error: message }]);
   }
 
   /** Ends the stream; without any line it is an empty 200. */
@@ -79,4 +81,10 @@ export class ProgressStream {
     }
     this.#response.end();
   }
+}
+
+/** A message, and the others that came in it. */
+function withMore<Message extends { readonly value?: unknown }>(message: Message): readonly Message[] {
+  const { more = [] } = (message.value ?? {}) as { readonly more?: readonly unknown[] };
+  return [message, ...more.map((value) => ({ ...message, value }))];
 }

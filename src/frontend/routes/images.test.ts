@@ -53,14 +53,9 @@ test("a pull is told line by line as the CLI draws it", async (t) => {
         yield { message: { case: "progress", value: { id: "1", status: "Pulling from library/busybox" } } };
         yield { message: { case: "heartbeat", value: {} } };
         const layer = { id: "0123456789ab" };
-        yield { message: { case: "progress", value: { ...layer, status: "Pulling fs layer" } } };
-        yield {
-          message: {
-            case: "progress",
-            value: { ...layer, status: "Downloading", current: 512n, total: 1024n },
-          },
-        };
-        yield { message: { case: "progress", value: { status: `Digest: ${digest}` } } };
+        const downloading = { ...layer, status: "Downloading", current: 512n, total: 1024n };
+        const more = [downloading, { status: `Digest: ${digest}` }];
+        yield { message: { case: "progress", value: { ...layer, status: "Pulling fs layer", more } } };
         yield { message: { case: "end", value: { imageId: digest, digest } } };
       },
     }),

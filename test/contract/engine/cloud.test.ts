@@ -35,6 +35,26 @@ describe("containers that run in a cloud", () => {
     await bench.runScript("exec sleep 1000");
   });
 
+  it("run on by a later start than a restored state knows, also with --rm, which one that fails would end", async () => {
+    const id = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
+    bench.machine.laterStart = 3n;
+    const runs = async () => (await inspect(id))?.state?.status === ContainerStatus.RUNNING;
+    await bench.containers.startContainer({ container: id });
+    assert.ok(await runs());
+    assert.deepEqual(
+      [bench.state.containers.get(id)?.generation, bench.machine.agentOf(id).starts[0]?.generation],
+      [3n, 3n],
+    );
+    const idle = await bench.createScript("exec sleep 1000", { hostConfig: { autoRemove: true } });
+    const { spec } = bench.machine.workloads.get(idle) ?? assert.fail();
+    await bench.stopBackend();
+    Object.assign(spec.record, { generation: 3n });
+    bench.machine.unanswered.add(idle);
+    await bench.startBackend();
+    await untilTrue(async () => (await inspect(idle))?.state?.status === ContainerStatus.RUNNING);
+    assert.equal(bench.state.containers.get(idle)?.generation, 3n);
+  });
+
   it("are shown with virtual addresses and found by their names at the real ones", async () => {
     await bench.networks.createNetwork({ name: "web" });
     const hostConfig = { networkMode: "web" };

@@ -10,7 +10,7 @@ import { tasksOfStart } from "./find-tasks.ts";
 import { hasEnded } from "../contract/cloud-tasks.ts";
 import { whole } from "./describe-all.ts";
 import { conclude, type LastView } from "./conclude.ts";
-import { isLeftToLater, servesLater } from "./later-starts.ts";
+import { leftToLater, servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import type { TaskListener } from "./poller.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -180,7 +180,7 @@ async function letLinger(context: TaskContext, task: TaskRecord, goes: boolean):
   }
   /** By a state that is older than the task, as after the restore of a backup. */
   const isUsedSince = async (): Promise<boolean> =>
-    !book.hasWritten(task.containerId) && (await isLeftToLater(context, task));
+    !book.hasWritten(task.containerId) && (await leftToLater(context, task)) !== undefined;
   if (goes) {
     if (!(await isUsedSince())) {
       await sendAway(context, task);
@@ -331,6 +331,7 @@ function watchDeparture(context: TaskContext, task: TaskRecord): void {
   const isShort = startSettings.lingerMs < startSettings.drainTimeoutMs;
   departures.expect(task.task, lingersUntilMs(task), gone, {
     letGo: isShort ? () => agents.letGo(task) : undefined,
-    isUsed: async () => later.get(task.containerId) === task.task || (await servesLater(context, task)),
+    isUsed: async () =>
+      later.get(task.containerId) === task.task || (await servesLater(context, task)) !== undefined,
   });
 }

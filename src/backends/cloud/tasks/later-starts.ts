@@ -13,37 +13,39 @@ import type { FoundTasks } from "./find-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
 
 /**
- * Whether a task serves a later start than its record, as one that lingered, or had not been told to run, when the state was
+ * The later start than its record that a task serves, if any, as one that lingered, or had not been told to run, when the state was
  * backed up. If so it is left to the container's start, or its removal.
  */
 export async function servesLater(
   { agents, later, logger }: TaskContext,
   task: TaskRecord,
-): Promise<boolean> {
-  if ((await agents.laterStartOf(task)) === undefined) {
-    return false;
+): Promise<bigint | undefined> {
+  const generation = await agents.laterStartOf(task);
+  if (generation === undefined) {
+    return undefined;
   }
   logger.warn(
     { container: task.containerId, task: task.task },
     "a task serves a later start than the state knows; it is left alone",
   );
   later.set(task.containerId, task.task);
-  return true;
+  return generation;
 }
 
 /**
  * Leaves a task alone that serves a later start than its record, which an earlier process has written. It is recorded as one that
  * lingers, as with one that is gone it would be stopped as nobody's.
  *
- * @returns whether it serves one
+ * @returns the number of that start; undefined if it serves none
  */
-export async function isLeftToLater(context: TaskContext, task: TaskRecord): Promise<boolean> {
-  if (!(await servesLater(context, task))) {
-    return false;
+export async function leftToLater(context: TaskContext, task: TaskRecord): Promise<bigint | undefined> {
+  const generation = await servesLater(context, task);
+  if (generation === undefined) {
+    return undefined;
   }
   const leavesAt = timestampFromMs(context.clock.nowMs());
   await context.book.note(task.containerId, { phase: TaskPhase.LINGERING, leavesAt });
-  return true;
+  return generation;
 }
 
 /** Records the later start that a running container's own task serves. @returns its number; undefined if there is none */

@@ -10,6 +10,7 @@ import {
 } from "../../../common/errors.ts";
 import { type TaskRecord, TaskPhase } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { hasEnded, RequestStale, type StartStep, type TaskView } from "../contract/cloud-tasks.ts";
+import { LaterStart } from "../../driver/later-start.ts";
 import type { LaunchProgress, Launched, ReportedPhase } from "../../driver/launches.ts";
 import type { StartSecrets, WorkloadSpec } from "../../driver/workload-spec.ts";
 import { preparedStart } from "../authority/call-token.ts";
@@ -18,7 +19,7 @@ import type { Described } from "../agents/task-agents.ts";
 import { awaitAgent } from "./await-agent.ts";
 import { endLater } from "./endings.ts";
 import { tasksOfStart } from "./find-tasks.ts";
-import { isLeftToLater, servesLater } from "./later-starts.ts";
+import { leftToLater, servesLater } from "./later-starts.ts";
 import { lingersUntilMs } from "./lingering.ts";
 import { leaveAgent, unmet } from "./lost-agent.ts";
 import { placeTask } from "./place-task.ts";
@@ -182,8 +183,7 @@ async function findUsed(context: TaskContext, spec: WorkloadSpec, bounds: StartB
  * that its agent was told last, as a task may have been reused. A task of an earlier start is stopped, and so is a prepared one
  * whose claim has failed.
  *
- * @throws unavailable: that of a later start runs, which the start of that number takes up; system: its agent has not
- *   answered within the start's time
+ * @throws LaterStart: that of a later start runs; system: its agent has not answered within the start's time
  */
 async function takeUp(
   context: TaskContext,
@@ -228,9 +228,7 @@ async function takeUp(
     }
     const number = found.record?.generation ?? view.generation;
     if (number > generation) {
-      throw unavailable(
-        `start ${number} of the container, which the state does not know, runs in ${task}; this is start ${generation}: start it again`,
-      );
+      throw new LaterStart(number, task);
     }
     if (number < generation) {
       await step(`${service} has not stopped ${asked}`, () =>
@@ -265,12 +263,11 @@ async function isUnclaimed({ agents }: TaskContext, { task, address, prepared }:
   );
 }
 
-/** @throws unavailable: the task of a start serves a later one, which the start of that number takes up */
+/** @throws LaterStart: the task of a start serves a later one */
 async function leaveUsed(context: TaskContext, task: TaskRecord): Promise<void> {
-  if (await isLeftToLater(context, task)) {
-    throw unavailable(
-      `a later start of the container, which the state does not know, runs in ${task.task}; this is start ${task.generation}: start it again`,
-    );
+  const number = await leftToLater(context, task);
+  if (number !== undefined) {
+    throw new LaterStart(number, task.task);
   }
 }
 

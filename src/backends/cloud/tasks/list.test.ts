@@ -172,12 +172,13 @@ describe("a listing of tasks", () => {
     }
   });
 
-  it("leaves the task of a container alone that the state knows to be created only", async () => {
+  it("leaves the task of a container to its next start that the state knows to be created only, and tells of it", async () => {
     const { listed, book, containers, context } = setUp({}, [
       taskView({ containerId: readable, task: "task/1", generation: 2n, address: "192.0.2.1" }),
     ]);
     containers.set(readable, create(ContainerRecordSchema));
-    assert.deepEqual([...(await listed()).keys()], []);
+    const { generation, unanswered, agent } = (await listed()).get(readable) ?? {};
+    assert.deepEqual([generation, unanswered, agent], [2n, true, undefined]);
     assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
   });

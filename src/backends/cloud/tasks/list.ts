@@ -7,6 +7,7 @@ import {
   TaskPhase,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
+import { hasProcess } from "../../model/records.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import { findTasks } from "./find-tasks.ts";
 import { takeLaterTasks } from "./later-starts.ts";
@@ -69,7 +70,8 @@ export async function list(
   ]);
   const past = book.all().filter(({ phase }) => phase === TaskPhase.GONE);
   const unseen = [...failed].map(([task, failure]) => unseenWorkload(context, task, failure));
-  return [...found.filter((workload) => workload !== undefined), ...unseen, ...past.map(workloadOf)];
+  // The last one of a container counts: what runs.
+  return [...past.map(workloadOf), ...found.filter((workload) => workload !== undefined), ...unseen];
 }
 
 /**
@@ -204,7 +206,10 @@ async function findOne(
   }
   if (isLater) {
     context.later.set(view.containerId, view.task);
-  } else if (context.book.isWhole) {
+    const isAtRest = known?.phase === Phase.UNSPECIFIED && !hasProcess(known);
+    return isAtRest ? unansweredOf(view) : undefined; // Its next start takes it up.
+  }
+  if (context.book.isWhole) {
     // A task that its container no longer uses, or never knew.
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }

@@ -335,6 +335,10 @@ function recoverStopped(
   }
   if (isActive(record)) {
     scheduleRestart(context, live);
+  } else if (found?.unanswered === true && found.generation > record.generation) {
+    void context.background.run(`take up the later start of container ${record.id}`, () =>
+      startContainer(context, record.id),
+    );
   } else if (isStartedAtBoot(record)) {
     startAtBoot(context, record.id);
   } else if (

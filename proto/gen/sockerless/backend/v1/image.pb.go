@@ -410,6 +410,7 @@ type Progress struct {
 	Status        string                 `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	Current       int64                  `protobuf:"varint,3,opt,name=current,proto3" json:"current,omitempty"` // bytes
 	Total         int64                  `protobuf:"varint,4,opt,name=total,proto3" json:"total,omitempty"`     // bytes; 0: unknown
+	More          []*Progress            `protobuf:"bytes,5,rep,name=more,proto3" json:"more,omitempty"`        // lines behind it that had come by then, without any of their own
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -470,6 +471,13 @@ func (x *Progress) GetTotal() int64 {
 		return x.Total
 	}
 	return 0
+}
+
+func (x *Progress) GetMore() []*Progress {
+	if x != nil {
+		return x.More
+	}
+	return nil
 }
 
 type PullEnd struct {
@@ -3513,12 +3521,13 @@ const file_sockerless_backend_v1_image_proto_rawDesc = "" +
 	"\n" +
 	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
 	"\x04size\x18\x03 \x01(\x03R\x04size\x12=\n" +
-	"\tplatforms\x18\x04 \x03(\v2\x1f.sockerless.backend.v1.PlatformR\tplatforms\"b\n" +
+	"\tplatforms\x18\x04 \x03(\v2\x1f.sockerless.backend.v1.PlatformR\tplatforms\"\x97\x01\n" +
 	"\bProgress\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06status\x18\x02 \x01(\tR\x06status\x12\x18\n" +
 	"\acurrent\x18\x03 \x01(\x03R\acurrent\x12\x14\n" +
-	"\x05total\x18\x04 \x01(\x03R\x05total\"<\n" +
+	"\x05total\x18\x04 \x01(\x03R\x05total\x123\n" +
+	"\x04more\x18\x05 \x03(\v2\x1f.sockerless.backend.v1.ProgressR\x04more\"<\n" +
 	"\aPullEnd\x12\x19\n" +
 	"\bimage_id\x18\x01 \x01(\tR\aimageId\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\"\xa0\x01\n" +
@@ -3831,108 +3840,109 @@ var file_sockerless_backend_v1_image_proto_depIdxs = []int32{
 	56, // 4: sockerless.backend.v1.PullImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
 	0,  // 5: sockerless.backend.v1.InspectDistributionRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
 	55, // 6: sockerless.backend.v1.InspectDistributionResponse.platforms:type_name -> sockerless.backend.v1.Platform
-	8,  // 7: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
-	9,  // 8: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	55, // 9: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 10: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	13, // 11: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
-	14, // 12: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	56, // 13: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	8,  // 14: sockerless.backend.v1.ReceiveArchiveRequest.open:type_name -> sockerless.backend.v1.LoadOpen
-	57, // 15: sockerless.backend.v1.ReceiveArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	23, // 16: sockerless.backend.v1.ReceiveArchiveResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	5,  // 17: sockerless.backend.v1.ReceiveArchiveResponse.progress:type_name -> sockerless.backend.v1.Progress
-	13, // 18: sockerless.backend.v1.ReceiveArchiveResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
-	14, // 19: sockerless.backend.v1.ReceiveArchiveResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
-	56, // 20: sockerless.backend.v1.ReceiveArchiveResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	16, // 21: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
-	9,  // 22: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
-	55, // 23: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
-	57, // 24: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	23, // 25: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	20, // 26: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
-	16, // 27: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	57, // 28: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	23, // 29: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
-	5,  // 30: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	17, // 31: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	56, // 32: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	58, // 33: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	16, // 34: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
-	5,  // 35: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
-	17, // 36: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
-	56, // 37: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	51, // 38: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
-	30, // 39: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
-	59, // 40: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
-	52, // 41: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
-	55, // 42: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	33, // 43: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
-	59, // 44: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
-	55, // 45: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
-	60, // 46: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
-	53, // 47: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
-	59, // 48: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
-	55, // 49: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	36, // 50: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	55, // 51: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
-	57, // 52: sockerless.backend.v1.SaveImagesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
-	40, // 53: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
-	56, // 54: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	39, // 55: sockerless.backend.v1.SaveImagesResponse.ready:type_name -> sockerless.backend.v1.SaveReady
-	58, // 56: sockerless.backend.v1.SaveReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
-	0,  // 57: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
-	55, // 58: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
-	5,  // 59: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
-	43, // 60: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
-	56, // 61: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
-	43, // 62: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
-	55, // 63: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
-	46, // 64: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
-	59, // 65: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
-	54, // 66: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
-	36, // 67: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
-	61, // 68: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	61, // 69: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
-	1,  // 70: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
-	7,  // 71: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
-	11, // 72: sockerless.backend.v1.ImageService.ReceiveArchive:input_type -> sockerless.backend.v1.ReceiveArchiveRequest
-	18, // 73: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
-	15, // 74: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
-	21, // 75: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
-	24, // 76: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
-	26, // 77: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
-	28, // 78: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
-	31, // 79: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
-	34, // 80: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
-	37, // 81: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
-	41, // 82: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
-	44, // 83: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
-	47, // 84: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
-	3,  // 85: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
-	49, // 86: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
-	2,  // 87: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
-	10, // 88: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
-	12, // 89: sockerless.backend.v1.ImageService.ReceiveArchive:output_type -> sockerless.backend.v1.ReceiveArchiveResponse
-	19, // 90: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
-	17, // 91: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
-	22, // 92: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
-	25, // 93: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
-	27, // 94: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
-	29, // 95: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
-	32, // 96: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
-	35, // 97: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
-	38, // 98: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
-	42, // 99: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
-	45, // 100: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
-	48, // 101: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
-	4,  // 102: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
-	50, // 103: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
-	87, // [87:104] is the sub-list for method output_type
-	70, // [70:87] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	5,  // 7: sockerless.backend.v1.Progress.more:type_name -> sockerless.backend.v1.Progress
+	8,  // 8: sockerless.backend.v1.LoadImageRequest.open:type_name -> sockerless.backend.v1.LoadOpen
+	9,  // 9: sockerless.backend.v1.LoadImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
+	55, // 10: sockerless.backend.v1.LoadOpen.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 11: sockerless.backend.v1.LoadImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	13, // 12: sockerless.backend.v1.LoadImageResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
+	14, // 13: sockerless.backend.v1.LoadImageResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
+	56, // 14: sockerless.backend.v1.LoadImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	8,  // 15: sockerless.backend.v1.ReceiveArchiveRequest.open:type_name -> sockerless.backend.v1.LoadOpen
+	57, // 16: sockerless.backend.v1.ReceiveArchiveRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 17: sockerless.backend.v1.ReceiveArchiveResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	5,  // 18: sockerless.backend.v1.ReceiveArchiveResponse.progress:type_name -> sockerless.backend.v1.Progress
+	13, // 19: sockerless.backend.v1.ReceiveArchiveResponse.loaded:type_name -> sockerless.backend.v1.LoadedImage
+	14, // 20: sockerless.backend.v1.ReceiveArchiveResponse.end:type_name -> sockerless.backend.v1.LoadImageEnd
+	56, // 21: sockerless.backend.v1.ReceiveArchiveResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	16, // 22: sockerless.backend.v1.ImportImageRequest.open:type_name -> sockerless.backend.v1.ImportOpen
+	9,  // 23: sockerless.backend.v1.ImportImageRequest.end:type_name -> sockerless.backend.v1.LoadEnd
+	55, // 24: sockerless.backend.v1.ImportOpen.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 25: sockerless.backend.v1.ReceiveLayerRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 26: sockerless.backend.v1.ReceiveLayerResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	20, // 27: sockerless.backend.v1.ReceiveLayerResponse.taken:type_name -> sockerless.backend.v1.LayerTaken
+	16, // 28: sockerless.backend.v1.ReceiveImageRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	57, // 29: sockerless.backend.v1.ReceiveImageRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	23, // 30: sockerless.backend.v1.ReceiveImageResponse.ready:type_name -> sockerless.backend.v1.ReceiveImageReady
+	5,  // 31: sockerless.backend.v1.ReceiveImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	17, // 32: sockerless.backend.v1.ReceiveImageResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	56, // 33: sockerless.backend.v1.ReceiveImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	58, // 34: sockerless.backend.v1.ReceiveImageReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	16, // 35: sockerless.backend.v1.ImportImageFromUrlRequest.image:type_name -> sockerless.backend.v1.ImportOpen
+	5,  // 36: sockerless.backend.v1.ImportImageFromUrlResponse.progress:type_name -> sockerless.backend.v1.Progress
+	17, // 37: sockerless.backend.v1.ImportImageFromUrlResponse.end:type_name -> sockerless.backend.v1.ImportImageResponse
+	56, // 38: sockerless.backend.v1.ImportImageFromUrlResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	51, // 39: sockerless.backend.v1.ListImagesRequest.filters:type_name -> sockerless.backend.v1.ListImagesRequest.FiltersEntry
+	30, // 40: sockerless.backend.v1.ListImagesResponse.images:type_name -> sockerless.backend.v1.ImageSummary
+	59, // 41: sockerless.backend.v1.ImageSummary.created:type_name -> google.protobuf.Timestamp
+	52, // 42: sockerless.backend.v1.ImageSummary.labels:type_name -> sockerless.backend.v1.ImageSummary.LabelsEntry
+	55, // 43: sockerless.backend.v1.InspectImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	33, // 44: sockerless.backend.v1.InspectImageResponse.image:type_name -> sockerless.backend.v1.ImageDetail
+	59, // 45: sockerless.backend.v1.ImageDetail.created:type_name -> google.protobuf.Timestamp
+	55, // 46: sockerless.backend.v1.ImageDetail.platform:type_name -> sockerless.backend.v1.Platform
+	60, // 47: sockerless.backend.v1.ImageDetail.config:type_name -> sockerless.backend.v1.ContainerConfig
+	53, // 48: sockerless.backend.v1.ImageDetail.graph_driver_data:type_name -> sockerless.backend.v1.ImageDetail.GraphDriverDataEntry
+	59, // 49: sockerless.backend.v1.ImageDetail.last_tagged:type_name -> google.protobuf.Timestamp
+	55, // 50: sockerless.backend.v1.RemoveImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	36, // 51: sockerless.backend.v1.RemoveImageResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	55, // 52: sockerless.backend.v1.SaveImagesRequest.platform:type_name -> sockerless.backend.v1.Platform
+	57, // 53: sockerless.backend.v1.SaveImagesRequest.access:type_name -> sockerless.backend.v1.AgentAccess
+	40, // 54: sockerless.backend.v1.SaveImagesResponse.end:type_name -> sockerless.backend.v1.SaveEnd
+	56, // 55: sockerless.backend.v1.SaveImagesResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	39, // 56: sockerless.backend.v1.SaveImagesResponse.ready:type_name -> sockerless.backend.v1.SaveReady
+	58, // 57: sockerless.backend.v1.SaveReady.endpoint:type_name -> sockerless.backend.v1.AgentEndpoint
+	0,  // 58: sockerless.backend.v1.PushImageRequest.auth:type_name -> sockerless.backend.v1.RegistryAuth
+	55, // 59: sockerless.backend.v1.PushImageRequest.platform:type_name -> sockerless.backend.v1.Platform
+	5,  // 60: sockerless.backend.v1.PushImageResponse.progress:type_name -> sockerless.backend.v1.Progress
+	43, // 61: sockerless.backend.v1.PushImageResponse.end:type_name -> sockerless.backend.v1.PushEnd
+	56, // 62: sockerless.backend.v1.PushImageResponse.heartbeat:type_name -> sockerless.backend.v1.Heartbeat
+	43, // 63: sockerless.backend.v1.PushImageResponse.pushed:type_name -> sockerless.backend.v1.PushEnd
+	55, // 64: sockerless.backend.v1.GetImageHistoryRequest.platform:type_name -> sockerless.backend.v1.Platform
+	46, // 65: sockerless.backend.v1.GetImageHistoryResponse.entries:type_name -> sockerless.backend.v1.ImageHistoryEntry
+	59, // 66: sockerless.backend.v1.ImageHistoryEntry.created:type_name -> google.protobuf.Timestamp
+	54, // 67: sockerless.backend.v1.PruneImagesRequest.filters:type_name -> sockerless.backend.v1.PruneImagesRequest.FiltersEntry
+	36, // 68: sockerless.backend.v1.PruneImagesResponse.removed:type_name -> sockerless.backend.v1.RemovedImage
+	61, // 69: sockerless.backend.v1.ListImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	61, // 70: sockerless.backend.v1.PruneImagesRequest.FiltersEntry.value:type_name -> sockerless.backend.v1.StringList
+	1,  // 71: sockerless.backend.v1.ImageService.PullImage:input_type -> sockerless.backend.v1.PullImageRequest
+	7,  // 72: sockerless.backend.v1.ImageService.LoadImage:input_type -> sockerless.backend.v1.LoadImageRequest
+	11, // 73: sockerless.backend.v1.ImageService.ReceiveArchive:input_type -> sockerless.backend.v1.ReceiveArchiveRequest
+	18, // 74: sockerless.backend.v1.ImageService.ReceiveLayer:input_type -> sockerless.backend.v1.ReceiveLayerRequest
+	15, // 75: sockerless.backend.v1.ImageService.ImportImage:input_type -> sockerless.backend.v1.ImportImageRequest
+	21, // 76: sockerless.backend.v1.ImageService.ReceiveImage:input_type -> sockerless.backend.v1.ReceiveImageRequest
+	24, // 77: sockerless.backend.v1.ImageService.ImportImageFromUrl:input_type -> sockerless.backend.v1.ImportImageFromUrlRequest
+	26, // 78: sockerless.backend.v1.ImageService.TagImage:input_type -> sockerless.backend.v1.TagImageRequest
+	28, // 79: sockerless.backend.v1.ImageService.ListImages:input_type -> sockerless.backend.v1.ListImagesRequest
+	31, // 80: sockerless.backend.v1.ImageService.InspectImage:input_type -> sockerless.backend.v1.InspectImageRequest
+	34, // 81: sockerless.backend.v1.ImageService.RemoveImage:input_type -> sockerless.backend.v1.RemoveImageRequest
+	37, // 82: sockerless.backend.v1.ImageService.SaveImages:input_type -> sockerless.backend.v1.SaveImagesRequest
+	41, // 83: sockerless.backend.v1.ImageService.PushImage:input_type -> sockerless.backend.v1.PushImageRequest
+	44, // 84: sockerless.backend.v1.ImageService.GetImageHistory:input_type -> sockerless.backend.v1.GetImageHistoryRequest
+	47, // 85: sockerless.backend.v1.ImageService.GetImageConfig:input_type -> sockerless.backend.v1.GetImageConfigRequest
+	3,  // 86: sockerless.backend.v1.ImageService.InspectDistribution:input_type -> sockerless.backend.v1.InspectDistributionRequest
+	49, // 87: sockerless.backend.v1.ImageService.PruneImages:input_type -> sockerless.backend.v1.PruneImagesRequest
+	2,  // 88: sockerless.backend.v1.ImageService.PullImage:output_type -> sockerless.backend.v1.PullImageResponse
+	10, // 89: sockerless.backend.v1.ImageService.LoadImage:output_type -> sockerless.backend.v1.LoadImageResponse
+	12, // 90: sockerless.backend.v1.ImageService.ReceiveArchive:output_type -> sockerless.backend.v1.ReceiveArchiveResponse
+	19, // 91: sockerless.backend.v1.ImageService.ReceiveLayer:output_type -> sockerless.backend.v1.ReceiveLayerResponse
+	17, // 92: sockerless.backend.v1.ImageService.ImportImage:output_type -> sockerless.backend.v1.ImportImageResponse
+	22, // 93: sockerless.backend.v1.ImageService.ReceiveImage:output_type -> sockerless.backend.v1.ReceiveImageResponse
+	25, // 94: sockerless.backend.v1.ImageService.ImportImageFromUrl:output_type -> sockerless.backend.v1.ImportImageFromUrlResponse
+	27, // 95: sockerless.backend.v1.ImageService.TagImage:output_type -> sockerless.backend.v1.TagImageResponse
+	29, // 96: sockerless.backend.v1.ImageService.ListImages:output_type -> sockerless.backend.v1.ListImagesResponse
+	32, // 97: sockerless.backend.v1.ImageService.InspectImage:output_type -> sockerless.backend.v1.InspectImageResponse
+	35, // 98: sockerless.backend.v1.ImageService.RemoveImage:output_type -> sockerless.backend.v1.RemoveImageResponse
+	38, // 99: sockerless.backend.v1.ImageService.SaveImages:output_type -> sockerless.backend.v1.SaveImagesResponse
+	42, // 100: sockerless.backend.v1.ImageService.PushImage:output_type -> sockerless.backend.v1.PushImageResponse
+	45, // 101: sockerless.backend.v1.ImageService.GetImageHistory:output_type -> sockerless.backend.v1.GetImageHistoryResponse
+	48, // 102: sockerless.backend.v1.ImageService.GetImageConfig:output_type -> sockerless.backend.v1.GetImageConfigResponse
+	4,  // 103: sockerless.backend.v1.ImageService.InspectDistribution:output_type -> sockerless.backend.v1.InspectDistributionResponse
+	50, // 104: sockerless.backend.v1.ImageService.PruneImages:output_type -> sockerless.backend.v1.PruneImagesResponse
+	88, // [88:105] is the sub-list for method output_type
+	71, // [71:88] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_sockerless_backend_v1_image_proto_init() }

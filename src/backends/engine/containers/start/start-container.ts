@@ -7,6 +7,7 @@ import {
 } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { unlessAborted } from "../../../concurrency/unless-aborted.ts";
+import { LaterStart } from "../../../driver/later-start.ts";
 import type { StartSecrets } from "../../../driver/workload-spec.ts";
 import { stateOf, withFields } from "../../../model/records.ts";
 import type { EngineContext } from "../../context.ts";
@@ -181,11 +182,22 @@ async function run(start: Start): Promise<void> {
       await performSteps(runSteps, start);
       return;
     } catch (error) {
-      if (start.launched === undefined || !(await mayLaunchAgain(start, error))) {
+      if (error instanceof LaterStart) {
+        await goOnAs(start, error.generation);
+      } else if (start.launched === undefined || !(await mayLaunchAgain(start, error))) {
         throw error;
       }
     }
   }
+}
+
+/** Continues as the later start of which the container runs: the state is older than that one. */
+async function goOnAs(start: Start, generation: bigint): Promise<void> {
+  const { context, live } = start;
+  context.logger.warn({ container: live.id }, "a container was started again since the state knew it");
+  start.record = withFields(containerOfId(context.state, live.id), { generation });
+  start.mayHaveBegun = true;
+  await context.state.commit((change) => change.containers.put(start.record), "under-way");
 }
 
 async function beginProcess(start: Start): Promise<void> {

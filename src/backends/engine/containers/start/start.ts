@@ -40,7 +40,7 @@ export interface Start {
   readonly ended: AbortSignal;
   readonly phases: StartPhases;
   /** Whether an earlier process of the backend may have told the agent to run. */
-  readonly mayHaveBegun: boolean;
+  mayHaveBegun: boolean;
   /** Kept in memory, for this start only. */
   readonly secrets: StartSecrets | undefined;
   /** Set if the container runs in the place of its last run; undefined for a fresh one. */
