@@ -135,7 +135,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, err
 	}
 	w.contexts = &contexts{root: w.scratch}
-	db, err := w.openDB(filepath.Join(directory, "states.db"))
+	db, err := w.openDB(filepath.Join(directory, "states.db"), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	if err != nil {
 		return nil, err
 	}
-	metadataDB, err := w.openDB(filepath.Join(directory, "metadata.db"))
+	metadataDB, err := w.openDB(filepath.Join(directory, "metadata.db"), Unsynced)
 	if err != nil {
 		return nil, err
 	}
@@ -196,8 +196,12 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	return w, nil
 }
 
-func (w *Worker) openDB(file string) (*bolt.DB, error) {
-	db, err := bolt.Open(file, 0o600, nil)
+// Unsynced are options of the databases of BuildKit's history. Each build's end commits to them a dozen times, while others' wait:
+// none of these waits for the disk. A database that a cut of the power has damaged is dropped at the next start.
+var Unsynced = &bolt.Options{NoSync: true}
+
+func (w *Worker) openDB(file string, options *bolt.Options) (*bolt.DB, error) {
+	db, err := bolt.Open(file, 0o600, options)
 	if err == nil {
 		w.dbs = append(w.dbs, db)
 	}
