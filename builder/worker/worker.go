@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -103,6 +104,9 @@ type Worker struct {
 	// Directory of programs that precede the machine's in children's PATH.
 	programs string
 
+	// How long a session may leave a question of a step.
+	silence time.Duration
+
 	content  *ctdsnapshot.Store
 	metadata *ctdmetadata.DB
 	leases   *leaseutil.Manager
@@ -124,7 +128,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(), silence: maxSilence,
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	w.working, w.described = slots{size: maxWorking, clients: &w.clients}, slots{size: maxDescribed, clients: &w.clients}
