@@ -14,13 +14,9 @@ import (
 	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/sockerless/sockerless/builder/worker"
 )
@@ -62,25 +58,25 @@ func boundRead(ctx context.Context, request any, info *grpc.UnaryServerInfo, han
 	if info.FullMethod == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
 		stat = bridge.StatFileContainer
 	}
-	if _, err := stat(ctx, rootOf(read)); err != nil {
+	if _, err := stat(ctx, &gatewaypb.StatFileRequest{Ref: read.Ref, Path: "/", MountIndex: read.MountIndex}); err != nil {
 		return nil, err
 	}
-	turns := []*semaphore.Weighted{reading}
-	if by := connectionOf(ctx); by != nil {
-		turns = []*semaphore.Weighted{by.listing, reading}
+	by, answered := connectionOf(ctx), ctx
+	if call := passedOf(ctx); call != nil {
+		// BuildKit's server keeps the answer until it has been passed on.
+		by, answered = call.by, call.ctx
 	}
-	for _, turn := range turns {
-		if err := turn.Acquire(ctx, 1); err != nil {
+	if by != nil {
+		if err := by.listing.Acquire(ctx, 1); err != nil {
 			return nil, context.Cause(ctx)
 		}
-		defer turn.Release(1)
+		context.AfterFunc(answered, func() { by.listing.Release(1) })
 	}
+	if err := reading.Acquire(ctx, 1); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	defer reading.Release(1)
 	return handle(ctx, request)
-}
-
-// rootOf asks for the root of the file system that has a file.
-func rootOf(read *gatewaypb.ReadFileRequest) *gatewaypb.StatFileRequest {
-	return &gatewaypb.StatFileRequest{Ref: read.Ref, Path: "/", MountIndex: read.MountIndex}
 }
 
 // talking runs a frontend in an image, whose calls are bounded as those of BuildKit's clients: BuildKit's own server, which gets them
@@ -139,21 +135,11 @@ func (h holding) pass(stream grpc.ServerStream, client *grpc.ClientConn) error {
 	if err != nil {
 		return err
 	}
-	if method == gatewaypb.LLBBridge_ReadFile_FullMethodName || method == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
-		if err := statRoot(ctx, client, method, request); err != nil {
-			return err
-		}
-		// BuildKit's server keeps the answer until it is here.
-		if err := h.by.listing.Acquire(ctx, 1); err != nil {
-			return context.Cause(ctx)
-		}
-		defer h.by.listing.Release(1)
-	}
-	id, taken := rand.Text(), make(chan struct{}, 1)
-	processes.Store(id, taken)
-	defer processes.Delete(id)
+	name, call := rand.Text(), &passed{h.by, ctx, make(chan struct{}, 1)}
+	calls.Store(name, call)
+	defer calls.Delete(name)
 	headers, _ := metadata.FromIncomingContext(ctx)
-	headers.Set(processHeader, id)
+	headers.Set(passedHeader, name)
 	to, err := client.NewStream(metadata.NewOutgoingContext(ctx, headers), &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 	if err != nil {
 		return err
@@ -162,7 +148,7 @@ func (h holding) pass(stream grpc.ServerStream, client *grpc.ClientConn) error {
 		defer to.CloseSend()
 		for to.SendMsg(request) == nil && method == gatewaypb.LLBBridge_ExecProcess_FullMethodName {
 			select {
-			case <-taken:
+			case <-call.taken:
 				release()
 			case <-ctx.Done():
 				return
@@ -203,40 +189,42 @@ func (h holding) receive(ctx context.Context, stream grpc.ServerStream) (message
 	}, nil
 }
 
-// statRoot waits for the file system that has a file which a request reads.
-func statRoot(ctx context.Context, client *grpc.ClientConn, method string, request mem.BufferSlice) error {
-	var read gatewaypb.ReadFileRequest
-	if err := proto.Unmarshal(request.Materialize(), &read); err != nil {
-		return status.Error(codes.InvalidArgument, err.Error())
-	}
-	bridge := gatewaypb.NewLLBBridgeClient(client)
-	stat := bridge.StatFile
-	if method == gatewaypb.LLBBridge_ReadFileContainer_FullMethodName {
-		stat = bridge.StatFileContainer
-	}
-	_, err := stat(ctx, rootOf(&read), grpc.ForceCodecV2(encoding.GetCodecV2("proto")))
-	return err
+// passed is a call that is passed on.
+type passed struct {
+	by *connection
+	// Ends once its answer has been passed on, too.
+	ctx context.Context
+	// Gets a value for each message that a process has taken: BuildKit's server reads these ahead without a bound, and a further one
+	// is passed on once the last one was taken.
+	taken chan struct{}
 }
 
-// processHeader names a call by which a frontend in an image runs a process. BuildKit's server reads the call's messages ahead
-// without a bound, whether the process takes them or not: a further one is passed on once the last one was taken.
-const processHeader = "sockerless-process"
+// calls has calls that are passed on by the names that they have in a header.
+var calls sync.Map
 
-// processes has by their names the channels that tell of each message that was taken.
-var processes sync.Map
+const passedHeader = "sockerless-call"
 
+// passedOf returns the call that is passed on; nil for others.
+func passedOf(ctx context.Context) *passed {
+	for _, name := range metadata.ValueFromIncomingContext(ctx, passedHeader) {
+		if call, ok := calls.Load(name); ok {
+			return call.(*passed)
+		}
+	}
+	return nil
+}
+
+// processStream is that of a process which a frontend in an image runs.
 type processStream struct {
 	grpc.ServerStream
-	taken chan<- struct{}
+	call *passed
 	// There was a message.
 	isRead bool
 }
 
 func runProcess(server any, stream grpc.ServerStream, handle grpc.StreamHandler) error {
-	if names := metadata.ValueFromIncomingContext(stream.Context(), processHeader); len(names) == 1 {
-		if taken, ok := processes.Load(names[0]); ok {
-			stream = &processStream{ServerStream: stream, taken: taken.(chan struct{})}
-		}
+	if call := passedOf(stream.Context()); call != nil {
+		stream = &processStream{ServerStream: stream, call: call}
 	}
 	return handle(server, stream)
 }
@@ -244,7 +232,7 @@ func runProcess(server any, stream grpc.ServerStream, handle grpc.StreamHandler)
 // RecvMsg is called once the last message was taken.
 func (s *processStream) RecvMsg(into any) error {
 	if s.isRead {
-		s.taken <- struct{}{}
+		s.call.taken <- struct{}{}
 	}
 	s.isRead = true
 	return s.ServerStream.RecvMsg(into)

@@ -279,9 +279,9 @@ func filesOver(t *testing.T, files *filesServer) gatewaypb.LLBBridgeClient {
 	return gatewaypb.NewLLBBridgeClient(made)
 }
 
-func TestFilesOfResultsAreReadInTurns(t *testing.T) {
-	files := &filesServer{}
-	bridge := filesOver(t, files)
+// readTogether reads 20 files, and returns how many were read at once.
+func readTogether(t *testing.T, bridge gatewaypb.LLBBridgeClient, files *filesServer) int32 {
+	t.Helper()
 	var reads errgroup.Group
 	for range 20 {
 		reads.Go(func() error {
@@ -290,7 +290,22 @@ func TestFilesOfResultsAreReadInTurns(t *testing.T) {
 		})
 	}
 	assert.NilError(t, reads.Wait())
-	assert.Check(t, files.most.Load() <= 2, "%d at once", files.most.Load())
+	return files.most.Load()
+}
+
+func TestFilesOfResultsAreReadInTurns(t *testing.T) {
+	files := &filesServer{}
+	most := readTogether(t, filesOver(t, files), files)
+	assert.Check(t, most <= 2, "%d at once", most)
+}
+
+func TestAFrontendInAnImageReadsOneFileAtATime(t *testing.T) {
+	s, _ := running(t)
+	files := &filesServer{}
+	assert.NilError(t, talked(t, s, files, func(talk net.Conn) error {
+		assert.Equal(t, readTogether(t, bridgeOver(t, talk), files), int32(1))
+		return nil
+	}))
 }
 
 // readBesideLate reads a file while others wait for what has theirs.

@@ -1,17 +1,41 @@
 package server
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
+	bolt "go.etcd.io/bbolt"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/sockerless/sockerless/builder/backend"
+	"github.com/sockerless/sockerless/builder/backend/backendtest"
+	"github.com/sockerless/sockerless/builder/cachefiles"
+	"github.com/sockerless/sockerless/builder/worker"
 )
+
+// TestMain makes the test's program a check of a database, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "--check-database" {
+		if err := cachefiles.Check(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(cachefiles.ExitCode(err))
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
 
 func TestTheHistoryIsBounded(t *testing.T) {
 	s, _ := running(t)
@@ -36,6 +60,77 @@ func TestTheHistoryIsBounded(t *testing.T) {
 	}
 	if size > 20_000 || !hasSmall {
 		t.Errorf("the history has %d bytes, a small record: %t", size, hasSmall)
+	}
+}
+
+func TestTheHistoryDoesNotWaitForTheDisk(t *testing.T) {
+	s, _ := running(t)
+	assert.Check(t, s.history.db.(*bolt.DB).NoSync)
+}
+
+// opened serves the builds of a directory as a builder does that starts there, until the returned function is called.
+func opened(t *testing.T, client *backend.Client, directory string) (*Server, func()) {
+	t.Helper()
+	assert.NilError(t, cachefiles.DropDamaged(t.Context(), directory, []string{os.Args[0], "--check-database"}, time.Minute))
+	built, err := worker.New(context.Background(), client, directory, worker.Limits{Context: worker.ContextLimits{Bytes: 1 << 20, Entries: 100}}, nil)
+	assert.NilError(t, err)
+	s, err := New(context.Background(), built, directory, 0, true)
+	assert.NilError(t, err)
+	return s, func() {
+		assert.Check(t, s.Close())
+		assert.Check(t, built.Close())
+	}
+}
+
+func TestABuilderStartsAfterWritesOfTheHistoryWereLost(t *testing.T) {
+	_, client := backendtest.Start(t)
+	directory := t.TempDir()
+	s, end := opened(t, client, directory)
+	build := func(s *Server, count int) {
+		t.Helper()
+		for range count {
+			assert.NilError(t, solved(s, "one", identity.NewID()))
+			_, err := s.controller.Solve(t.Context(), &controlapi.SolveRequest{Ref: identity.NewID(), Frontend: identity.NewID()})
+			assert.Check(t, err != nil, "an unknown frontend has built")
+		}
+	}
+	build(s, 5)
+	files := []string{"metadata.db", "history.db"}
+	earlier := map[string][]byte{}
+	for _, file := range files {
+		data, err := os.ReadFile(filepath.Join(directory, file))
+		assert.NilError(t, err)
+		earlier[file] = data
+	}
+	build(s, 5)
+	_, connect := served(t, s)
+	control := connect()
+	for _, record := range listed(t, control)[:5] {
+		_, err := control.ControlClient().UpdateBuildHistory(t.Context(), &controlapi.UpdateBuildHistoryRequest{Ref: record.Ref, Delete: true})
+		assert.NilError(t, err)
+	}
+	end()
+	for seed, lost := range []float64{0.03, 0.1, 0.5, 0.5, 0.9, 1} {
+		random := rand.New(rand.NewPCG(uint64(seed), 0))
+		cut := filepath.Join(t.TempDir(), "cut")
+		assert.NilError(t, os.CopyFS(cut, os.DirFS(directory)))
+		for _, file := range files {
+			data, err := os.ReadFile(filepath.Join(cut, file))
+			assert.NilError(t, err)
+			for at := 0; at < len(data); at += os.Getpagesize() {
+				if random.Float64() < lost {
+					page := data[at : at+os.Getpagesize()]
+					clear(page)
+					copy(page, earlier[file][min(at, len(earlier[file])):])
+				}
+			}
+			assert.NilError(t, os.WriteFile(filepath.Join(cut, file), data, 0o600))
+		}
+		s, end := opened(t, client, cut)
+		build(s, 1)
+		_, connect := served(t, s)
+		assert.Check(t, len(listed(t, connect())) >= 2)
+		end()
 	}
 }
 

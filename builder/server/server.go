@@ -103,7 +103,7 @@ func New(ctx context.Context, w *worker.Worker, directory string, memoryBytes in
 	if err := workers.Add(w); err != nil {
 		return nil, err
 	}
-	historyDB, err := boltutil.Open(filepath.Join(directory, "history.db"), 0o600, nil)
+	historyDB, err := boltutil.Open(filepath.Join(directory, "history.db"), 0o600, worker.Unsynced)
 	if err != nil {
 		return nil, err
 	}

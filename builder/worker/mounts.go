@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 
 	continuity "github.com/containerd/continuity/fs"
 	"github.com/moby/buildkit/client"
@@ -140,9 +141,25 @@ func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
+// maxSilence bounds how long a session may leave a question of a step.
+const maxSilence = 10 * time.Second
+
+// ask asks the sessions of all builds that share the step until one has answered: a silent one may be another's than theirs who wait.
+func (s *step) ask(ctx context.Context, question func(context.Context, session.Caller) error) error {
+	return s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) error {
+		asking, cancel := context.WithTimeoutCause(ctx, s.worker.silence, fmt.Errorf("the build's client has not answered for %s", s.worker.silence))
+		defer cancel()
+		err := question(asking, caller)
+		if err != nil && asking.Err() != nil {
+			return context.Cause(asking)
+		}
+		return err
+	})
+}
+
 // secret requests a secret from the build's client; it may be missing if it is optional.
 func (s *step) secret(ctx context.Context, id string, isOptional bool) (content []byte, isGiven bool, err error) {
-	err = s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) (err error) {
+	err = s.ask(ctx, func(ctx context.Context, caller session.Caller) (err error) {
 		content, err = secrets.GetSecret(ctx, caller, id)
 		return err
 	})

@@ -31,7 +31,7 @@ func (s *step) mountSSH(ctx context.Context, mount *pb.Mount) error {
 	}
 	id := cmp.Or(options.ID, sshforward.DefaultID)
 	var caller session.Caller
-	err := s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, client session.Caller) error {
+	err := s.ask(ctx, func(ctx context.Context, client session.Caller) error {
 		err := sshforward.CheckSSHID(ctx, client, id)
 		switch {
 		case err == nil:

@@ -189,6 +189,16 @@ func TestABuilderStartsWhileLostStatesAreRemoved(t *testing.T) {
 	<-removed
 }
 
+func TestTheRecordsOfStatesAloneWaitForTheDisk(t *testing.T) {
+	s, _ := statesOf(t)
+	w, err := New(t.Context(), s.backend, t.TempDir(), Limits{Context: wide}, nil)
+	assert.NilError(t, err)
+	defer w.Close()
+	for _, db := range w.dbs {
+		assert.Check(t, db.NoSync == (filepath.Base(db.Path()) == "metadata.db"), db.Path())
+	}
+}
+
 func TestALostStateThatABuildHasRecordedMeanwhileStays(t *testing.T) {
 	s, server := statesOf(t)
 	lost := installed(t, s, "lost")

@@ -15,6 +15,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	ctdmetadata "github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -103,6 +104,9 @@ type Worker struct {
 	// Directory of programs that precede the machine's in children's PATH.
 	programs string
 
+	// How long a session may leave a question of a step.
+	silence time.Duration
+
 	content  *ctdsnapshot.Store
 	metadata *ctdmetadata.DB
 	leases   *leaseutil.Manager
@@ -124,7 +128,7 @@ var _ bkworker.Worker = (*Worker)(nil)
 func New(ctx context.Context, client *backend.Client, directory string, limits Limits, insecureRegistries []string) (*Worker, error) {
 	w := &Worker{
 		insecureRegistries: insecureRegistries,
-		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(),
+		backend:            client, limits: limits, running: slots{size: maxRunning}, talking: slots{size: maxTalking}, transfers: slots{size: maxTransfers}, caches: newCacheVolumes(), silence: maxSilence,
 		scratch: filepath.Join(directory, "scratch"), programs: filepath.Join(directory, "programs"),
 	}
 	w.working, w.described = slots{size: maxWorking, clients: &w.clients}, slots{size: maxDescribed, clients: &w.clients}
@@ -135,7 +139,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 		return nil, err
 	}
 	w.contexts = &contexts{root: w.scratch}
-	db, err := w.openDB(filepath.Join(directory, "states.db"))
+	db, err := w.openDB(filepath.Join(directory, "states.db"), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +150,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	if err != nil {
 		return nil, err
 	}
-	metadataDB, err := w.openDB(filepath.Join(directory, "metadata.db"))
+	metadataDB, err := w.openDB(filepath.Join(directory, "metadata.db"), Unsynced)
 	if err != nil {
 		return nil, err
 	}
@@ -196,8 +200,12 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	return w, nil
 }
 
-func (w *Worker) openDB(file string) (*bolt.DB, error) {
-	db, err := bolt.Open(file, 0o600, nil)
+// Unsynced are options of the databases of BuildKit's history. Each build's end commits to them a dozen times, while others' wait:
+// none of these waits for the disk. A database that a cut of the power has damaged is dropped at the next start.
+var Unsynced = &bolt.Options{NoSync: true}
+
+func (w *Worker) openDB(file string, options *bolt.Options) (*bolt.DB, error) {
+	db, err := bolt.Open(file, 0o600, options)
 	if err == nil {
 		w.dbs = append(w.dbs, db)
 	}
