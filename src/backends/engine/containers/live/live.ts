@@ -49,7 +49,7 @@ export class LiveContainer {
 
 /** The live parts of all containers. */
 export class LiveContainers {
-  /** What agents' reports on containers with large records may have the state write. */
+  /** Allowance of agents' reports on containers with large records. */
   readonly largeWrites = new LargeWrites();
   readonly #containers = new Map<string, LiveContainer>();
 
