@@ -85,7 +85,7 @@ func (b *buffer) clear() { b.start, b.end = 0, 0 }
 // fit.
 func (b *buffer) read(s *segment, offset, upTo int64) error {
 	b.clear()
-	n, err := s.file.ReadAt(b.bytes[:min(int64(len(b.bytes)), upTo-offset)], offset)
+	n, err := s.readAt(b.bytes[:min(int64(len(b.bytes)), upTo-offset)], offset)
 	b.end = n
 	if err == io.EOF {
 		err = nil // the file was truncated: the missing part shows as a torn record, not as the end

@@ -73,7 +73,7 @@ func (c *chain) dropOldest() *segment {
 		kept = 0
 	}
 	for len(c.dropped) > kept {
-		c.dropped[0].file.Close()
+		c.dropped[0].close()
 		c.dropped = c.dropped[1:]
 	}
 	return s

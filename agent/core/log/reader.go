@@ -83,12 +83,16 @@ type Reader struct {
 // Stored opens the log of a stopped container. The Reader must be closed. A
 // missing log counts as empty.
 func Stored(dir string, options ReadOptions) (*Reader, error) {
-	segments, err := openSegments(dir, os.O_RDONLY)
+	segments, err := listSegments(dir)
 	if err != nil {
 		return nil, err
 	}
 	if len(segments) == 0 {
 		return &Reader{ended: true}, nil
+	}
+	var file oneOpen
+	for _, s := range segments {
+		s.stored = &file
 	}
 	last := segments[len(segments)-1]
 	end, damaged, err := last.wholeRecords()
@@ -216,6 +220,10 @@ func (r *Reader) fill(ctx context.Context) error {
 		r.chain.mu.Lock()
 		r.at.segment, r.at.offset = r.chain.segments[0], 0
 		r.chain.mu.Unlock()
+		return nil
+	}
+	if errors.Is(err, os.ErrNotExist) && next != nil {
+		r.at.offset = upTo // likewise, in a stored log
 		return nil
 	}
 	if err != nil && !damage.IsOf(err) {

@@ -25,6 +25,7 @@ type segment struct {
 	number uint64
 	path   string // empty: the file has no name (memory)
 	file   *os.File
+	stored *oneOpen     // in place of file, in a stored log
 	size   atomic.Int64 // bytes of whole records
 	next   *segment     // guarded by chain.mu
 }
@@ -50,9 +51,64 @@ func createSegment(dir string, number uint64) (*segment, error) {
 	return &segment{number: number, path: path, file: file}, nil
 }
 
+// oneOpen is the file of a stored log that is open: a client that does not read keeps
+// one descriptor, however many files there are.
+type oneOpen struct {
+	path string
+	file *os.File
+}
+
+func (o *oneOpen) open(path string) (*os.File, error) {
+	if o.file != nil && o.path == path {
+		return o.file, nil
+	}
+	o.close()
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	o.path, o.file = path, file
+	return file, err
+}
+
+func (o *oneOpen) close() {
+	o.file.Close()
+	o.file = nil
+}
+
+func (s *segment) readAt(p []byte, offset int64) (n int, err error) {
+	file := s.file
+	if s.stored != nil {
+		if file, err = s.stored.open(s.path); err != nil {
+			return 0, err
+		}
+	}
+	return file.ReadAt(p, offset)
+}
+
+func (s *segment) close() {
+	if s.stored != nil {
+		s.stored.close()
+	} else {
+		s.file.Close()
+	}
+}
+
 // openSegments opens the log files of dir, oldest first; none if dir does not
 // exist.
-func openSegments(dir string, flag int) ([]*segment, error) {
+func openSegments(dir string) ([]*segment, error) {
+	segments, err := listSegments(dir)
+	for i, s := range segments {
+		if err == nil {
+			s.file, err = os.OpenFile(s.path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+		}
+		if err != nil {
+			closeSegments(segments[:i])
+			return nil, fmt.Errorf("open log file: %w", err)
+		}
+	}
+	return segments, err
+}
+
+// listSegments lists the log files of dir, oldest first, and opens none.
+func listSegments(dir string) ([]*segment, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("list log files: %w", err)
@@ -64,17 +120,10 @@ func openSegments(dir string, flag int) ([]*segment, error) {
 		if !isLog || err != nil || len(stem) != 16 {
 			continue
 		}
-		path := segmentPath(dir, number)
-		file, err := os.OpenFile(path, flag|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			closeSegments(segments)
-			return nil, fmt.Errorf("open log file: %w", err)
-		}
-		s := &segment{number: number, path: path, file: file}
+		s := &segment{number: number, path: segmentPath(dir, number)}
 		segments = append(segments, s)
-		info, err := file.Stat()
+		info, err := entry.Info()
 		if err != nil {
-			closeSegments(segments)
 			return nil, fmt.Errorf("stat log file: %w", err)
 		}
 		s.size.Store(info.Size())
@@ -93,7 +142,7 @@ func openSegments(dir string, flag int) ([]*segment, error) {
 
 func closeSegments(segments []*segment) {
 	for _, s := range segments {
-		s.file.Close()
+		s.close()
 	}
 }
 
@@ -121,7 +170,7 @@ func (s *segment) readWholeRecords() (end int64, damaged bool, err error) {
 	}
 	buf := make([]byte, recordFraming+MaxRecord)
 	for end < size {
-		n, err := s.file.ReadAt(buf[:min(int64(len(buf)), size-end)], end)
+		n, err := s.readAt(buf[:min(int64(len(buf)), size-end)], end)
 		if err != nil && err != io.EOF {
 			return 0, false, fmt.Errorf("read log file: %w", err)
 		}
@@ -152,7 +201,7 @@ func (s *segment) isTorn(offset, size int64) (bool, error) {
 		return false, nil
 	}
 	tail := make([]byte, size-offset)
-	if _, err := s.file.ReadAt(tail, offset); err != nil && err != io.EOF {
+	if _, err := s.readAt(tail, offset); err != nil && err != io.EOF {
 		return false, fmt.Errorf("read log file: %w", err)
 	}
 	if written := bytes.TrimRight(tail, "\x00"); len(written) < headerSize {
@@ -173,7 +222,7 @@ func (s *segment) recordBefore(end int64, buf []byte) (start int64, rec []byte, 
 	if end < recordFraming {
 		return 0, buf, errTorn
 	}
-	if _, err := s.file.ReadAt(trailer[:], end-trailerSize); err != nil {
+	if _, err := s.readAt(trailer[:], end-trailerSize); err != nil {
 		return 0, buf, fmt.Errorf("read log file: %w", err)
 	}
 	size := int64(recordFraming) + int64(uint32(trailer[0])|uint32(trailer[1])<<8|uint32(trailer[2])<<16|uint32(trailer[3])<<24)
@@ -181,7 +230,7 @@ func (s *segment) recordBefore(end int64, buf []byte) (start int64, rec []byte, 
 		return 0, buf, errTorn
 	}
 	buf = slices.Grow(buf[:0], int(size))[:size]
-	if _, err := s.file.ReadAt(buf, end-size); err != nil {
+	if _, err := s.readAt(buf, end-size); err != nil {
 		return 0, buf, fmt.Errorf("read log file: %w", err)
 	}
 	_, _, err = parseRecord(buf)

@@ -69,7 +69,7 @@ func Open(dir string, settings Settings) (*Writer, Recovery, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, recovery, fmt.Errorf("make log directory: %w", err)
 	}
-	segments, err := openSegments(dir, os.O_RDWR)
+	segments, err := openSegments(dir)
 	if err != nil {
 		return nil, recovery, err
 	}

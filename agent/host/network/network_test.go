@@ -221,6 +221,16 @@ func TestEnsureAndRemoveMayBeRepeated(t *testing.T) {
 	}
 }
 
+func TestABridgeIsRemovedThoughSomebodyHasDeletedASet(t *testing.T) {
+	for _, deleted := range []string{"nat", "bridges"} {
+		l := newLab(t)
+		l.must(l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}))
+		nft(t, "flush", "table", "inet", l.table())
+		nft(t, "delete", "set", "inet", l.table(), deleted)
+		l.must(l.Remove("skl0"))
+	}
+}
+
 func TestAnInterfaceOfSomebodyElseIsLeftAlone(t *testing.T) {
 	l := newLab(t)
 	attributes := netlink.NewLinkAttrs()

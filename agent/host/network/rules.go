@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -200,8 +201,16 @@ func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 	if exists, err := tableExists(conn, rules.table); err != nil || !exists {
 		return err
 	}
+	present, err := conn.GetSets(rules.table)
+	if err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
 	left := 0
 	for _, set := range rules.sets() {
+		isPresent := func(other *nftables.Set) bool { return other.Name == set.Name }
+		if !slices.ContainsFunc(present, isPresent) {
+			continue // deleted by somebody else
+		}
 		elements, err := conn.GetSetElements(set)
 		if err != nil {
 			return fmt.Errorf("nftables set %s: %w", set.Name, err)

@@ -17,8 +17,12 @@ test("json-file keeps everything unless it has a size", () => {
   });
 });
 
-test("more files than a log's host counts are as many as it counts", () => {
-  assert.equal(settings("json-file", { "max-size": "1k", "max-file": "99999999999" }).maxFiles, 0xffff_ffff);
+test("a log has a hundred files at most, which hold what more of them would", () => {
+  const { maxSize, maxFiles } = settings("json-file", { "max-size": "3k", "max-file": "1001" });
+  assert.deepEqual([maxSize, maxFiles], [30_030n, 100]);
+  assert.deepEqual(settings("local", { "max-size": "1k", "max-file": "100" }).maxSize, 1_000n);
+  const most = settings("json-file", { "max-size": "8e18", "max-file": "99999999999" });
+  assert.deepEqual([most.maxSize, most.maxFiles], [2n ** 63n - 1n, 100]);
 });
 
 test("local is bounded by itself, none records nothing", () => {

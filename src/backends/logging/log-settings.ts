@@ -28,16 +28,26 @@ export function logSettings(config: LogConfig | undefined): LogSettings {
   const { maxSize, maxFiles } = config?.type === "local" ? localFiles(options) : jsonFiles(options);
   return {
     disabled: false,
-    maxSize,
-    maxFiles: Math.min(maxFiles, mostFiles),
+    ...inFewerFiles({ maxSize, maxFiles }),
     ...(options["mode"] === "non-blocking" && {
       bufferSize: parsed(options["max-buffer-size"], parseBinarySize) ?? defaultBufferSize,
     }),
   };
 }
 
-/** As many files as a log's host counts (32 bits). */
-const mostFiles = 0xffff_ffff;
+/** Maximum files of a log: each takes a descriptor while its container runs, and memory for each of its readers. */
+const mostFiles = 100;
+/** The largest size that an agent counts. */
+const mostBytes = 2n ** 63n - 1n;
+
+/** The same bytes altogether in as many files as there may be, which are larger: nobody but us sees them. */
+function inFewerFiles({ maxSize, maxFiles }: Files): Files {
+  if (maxFiles <= mostFiles || maxSize === 0n) {
+    return { maxSize, maxFiles: Math.min(maxFiles, mostFiles) };
+  }
+  const larger = (maxSize * BigInt(maxFiles) + BigInt(mostFiles) - 1n) / BigInt(mostFiles);
+  return { maxSize: larger < mostBytes ? larger : mostBytes, maxFiles: mostFiles };
+}
 
 type Options = Readonly<Record<string, string>>;
 type Files = Pick<LogSettings, "maxSize" | "maxFiles">;

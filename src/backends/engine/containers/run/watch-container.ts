@@ -286,7 +286,7 @@ async function recordDetached(
   { execId }: StreamDetached,
 ): Promise<void> {
   const record = context.state.containers.get(container);
-  if (record !== undefined && link.writes.takes(record, 1, context.clock.nowNs())) {
+  if (record !== undefined && link.writes.takes(record, 1, context.clock.nowNs(), context.live.largeWrites)) {
     await recordStreamUse(context, { container, use: StreamUse.DETACHED, execId });
   }
 }
@@ -346,7 +346,7 @@ async function handleHealth(
     if (status === ContainerStatus.PAUSED) {
       return; // A check that was under way when the container was frozen; a frozen container counts as unhealthy.
     }
-    if (!link.writes.takes(record, copiesPerResult, context.clock.nowNs())) {
+    if (!link.writes.takes(record, copiesPerResult, context.clock.nowNs(), context.live.largeWrites)) {
       return; // A later result is recorded.
     }
     const after = healthAfter(health, check, startedAt, result);
@@ -374,7 +374,7 @@ async function handleOutOfMemory(
       return;
     }
     const isKnown = stateOf(record).oomKilled;
-    if (!link.writes.takes(record, 2, context.clock.nowNs()) && isKnown) {
+    if (!link.writes.takes(record, 2, context.clock.nowNs(), context.live.largeWrites) && isKnown) {
       return; // The allowance is used up: the process runs out of memory repeatedly.
     }
     const next = withState(record, { oomKilled: true });
