@@ -165,6 +165,22 @@ describe("an attachment", () => {
     await api.remove(id);
   });
 
+  test("carries all that a client sends over a WebSocket before it closes that", async () => {
+    const id = await api.create({ Cmd: ["sh", "-c", "cat | wc -c"], ...interactive, StdinOnce: true });
+    await api.start(id);
+    const query = "stdin=1&stream=1";
+    const socket = new WebSocket(`ws+unix:${daemon.socket}:/v1.51/containers/${id}/attach/ws?${query}`);
+    await once(socket, "open");
+    for (let n = 0; n < 5_000; n += 1) {
+      socket.send("a\n");
+    }
+    socket.close();
+    await api.call("POST", `/containers/${id}/wait`);
+    const logs = await api.call("GET", `/containers/${id}/logs?stdout=1`);
+    assert.match(logs.text, /10000\n$/);
+    await api.remove(id);
+  });
+
   test("to what cannot be attached to is refused before the connection is", async () => {
     const refused = async (container: string, status: number, message: RegExp) => {
       const client = api.connect();
