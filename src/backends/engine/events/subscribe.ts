@@ -11,7 +11,7 @@ import { weightOf } from "../../state/weights.ts";
  * Limits event deliveries per turn of the event loop, over all subscribers: one event to a thousand subscribers would
  * otherwise delay all other calls.
  */
-const deliveries = new Turns(64);
+const deliveries = new Turns(8);
 
 /** Weight of an event that counts as one delivery. */
 const weightPerDelivery = 4_096;
