@@ -500,3 +500,17 @@ func TestUnpackStopsWhenTheCallerLeaves(t *testing.T) {
 	assert.Check(t, is.ErrorIs(err, context.Canceled))
 	wantNothingBut(t, dir, emptyName)
 }
+
+func TestUnpackingStopsAtTheNextEntryWhenTheCallerLeaves(t *testing.T) {
+	var entries []entry
+	for number := range 100 { // as many as one block that was read ahead has
+		entries = append(entries, entry{Name: fmt.Sprint(number) + strings.Repeat("/a", 500), Typeflag: tar.TypeDir})
+	}
+	content := bytes.NewReader(tarOf(t, entries...))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	target := filepath.Join(t.TempDir(), "diff")
+	_, err := unpackTar(ctx, content, target)
+	assert.Check(t, is.ErrorIs(err, context.Canceled))
+	assert.Check(t, is.Len(entriesOf(t, target), 0))
+}

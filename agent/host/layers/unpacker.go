@@ -58,6 +58,10 @@ func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*u
 // what follows the last entry.
 func (u *unpacker) unpackAll() error {
 	for {
+		// What was read ahead may be a hundred entries of thousands of directories.
+		if u.ctx.Err() != nil {
+			return context.Cause(u.ctx)
+		}
 		header, err := u.tar.Next()
 		if errors.Is(err, io.EOF) {
 			break
