@@ -359,6 +359,42 @@ test("of more connections than there are descriptors the one goes that is idle f
   }
 });
 
+test("requests to hijack whose bodies never come keep nobody waiting, and have their share of connections", async (t) => {
+  const route: HijackRoute = {
+    ...{ method: "POST", path: "/start", kind: "exec", hijack: true },
+    async handler(context) {
+      const connection = new HijackedConnection(context);
+      const body = connection.readJson();
+      connection.accept(false).end(JSON.stringify(body));
+    },
+  };
+  const limits = { working: 1, workingMs: never, descriptors: 32 };
+  const logger = createLogger({ level: "silent", process: "test" });
+  const api = await serveApi(t, () => {}, [route], logger, systemClock, undefined, limits);
+  const clients: RawClient[] = [];
+  t.after(() => clients.map((client) => client.close()));
+  const start = (framing: string, ...packets: readonly string[]): RawClient => {
+    const header = `POST /start HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n${framing}\r\n\r\n`;
+    const client = new RawClient(api.socket);
+    clients.push(client);
+    return [header, ...packets].reduce((sending, packet) => sending.send(packet), client);
+  };
+  const [length, chunked] = ["Content-Length: 7", "Transfer-Encoding: chunked"];
+  const share = 6;
+  const waiting = [start(length, '{"a":'), start(chunked, '7\r\n{"a":'), start(chunked)];
+  const answered = [start(length, '{"a":1}'), start(chunked, '7\r\n{"a":1}\r\n0\r\n\r\n')];
+  for (const client of answered) {
+    await client.says('{"a":1}');
+    client.close();
+  }
+  for (let n = waiting.length; n < share; n += 1) {
+    start(length);
+  }
+  assert.match(await start(length, '{"a":1}').answered(), /^HTTP\/1.1 503 /);
+  await waiting[0]?.send("1}").says('{"a":1}');
+  await start(length, '{"a":1}').says('{"a":1}');
+});
+
 test("followers begin after who connects behind them is answered", async (t) => {
   let begun = 0;
   const over = Promise.withResolvers<void>();

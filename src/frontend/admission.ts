@@ -107,9 +107,10 @@ export class Admission {
    * Waits for a request's turn; disposing ends it.
    *
    * @param route what requests share their turns with
-   * @throws TooManyRequests
+   * @param arrive takes the rest of the request, whose client takes no turn before
+   * @throws TooManyRequests; what `arrive` throws
    */
-  async enter(kind: RequestKind, route: unknown = kind): Promise<Admitted> {
+  async enter(kind: RequestKind, route: unknown = kind, arrive?: () => Promise<void>): Promise<Admitted> {
     const { share, descriptors, yields } = kinds[kind];
     const most = Math.floor((this.#connections * share) / descriptors);
     if (this.#underWay[kind] >= most) {
@@ -118,6 +119,9 @@ export class Admission {
       );
     }
     this.#underWay[kind] += 1;
+    if (arrive !== undefined) {
+      await this.#arrival(kind, arrive);
+    }
     if (yields) {
       await this.#yielding.turn(route);
     } else {
@@ -141,6 +145,15 @@ export class Admission {
         isUnderWay = false;
       },
     };
+  }
+
+  async #arrival(kind: RequestKind, arrive: () => Promise<void>): Promise<void> {
+    try {
+      await arrive();
+    } catch (error) {
+      this.#underWay[kind] -= 1;
+      throw error;
+    }
   }
 }
 

@@ -20,7 +20,6 @@ async function served(t: Parameters<typeof serveApi>[0], isRead: () => Promise<b
     hijack: true,
     handler: async (context) => {
       const connection = new HijackedConnection(context);
-      await connection.skipBody();
       const socket = connection.accept(false);
       await connection.headerLead();
       await connection.headerLead();

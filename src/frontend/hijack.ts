@@ -3,6 +3,7 @@
  * request's header has been parsed, whether the client asked for an upgrade (101) or not (200).
  */
 import { availableParallelism, loadavg } from "node:os";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 
@@ -33,6 +34,26 @@ function isMachineBusy(): boolean {
   return load > availableParallelism();
 }
 
+/**
+ * Reads the body of a request to hijack, which is small. What its client sends after it stays in the socket.
+ *
+ * @param head bytes of the socket that were read before
+ * @throws SockerlessError of kind `invalid`
+ */
+export async function readHijackedBody(
+  { headers, httpVersion }: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<Buffer> {
+  // Node sends this itself only for requests that it parses.
+  if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
+    socket.write("HTTP/1.1 100 Continue\r\n\r\n");
+  }
+  socket.pause();
+  socket.unshift(head);
+  return await readRawBody(socket, headers, smallBodyBytes);
+}
+
 /** The connection of one hijacked request. */
 export class HijackedConnection {
   readonly #context: HijackContext;
@@ -51,31 +72,14 @@ export class HijackedConnection {
   }
 
   /**
-   * Reads the whole body as JSON. Bytes that the client sends after it stay unread.
+   * The body as JSON.
    *
    * @returns undefined for an empty body
    * @throws SockerlessError of kind `invalid`
    */
-  async readJson(): Promise<unknown> {
-    const { request } = this.#context;
-    checkJsonContentType(request);
-    const bytes = await this.#readBody();
-    return parseJsonBody(bytes, { optional: true });
-  }
-
-  /** Reads and discards the body, which attach does not use but which is not stdin. */
-  async skipBody(): Promise<void> {
-    await this.#readBody();
-  }
-
-  async #readBody(): Promise<Buffer> {
-    const { headers, httpVersion } = this.#context.request;
-    // Node sends this itself only for requests that it parses.
-    if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
-      this.socket.write("HTTP/1.1 100 Continue\r\n\r\n");
-    }
-    // The body of such a request is small.
-    return await readRawBody(this.socket, headers, smallBodyBytes);
+  readJson(): unknown {
+    checkJsonContentType(this.#context.request);
+    return parseJsonBody(this.#context.body, { optional: true });
   }
 
   /**

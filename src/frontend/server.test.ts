@@ -518,7 +518,8 @@ test("bytes that each come by themselves and wait are kept in few pieces, of a h
       t.after(() => client.destroy());
       const content = framing.endsWith("4") || path === "/raw" ? "body" : "4\r\nbody\r\n0\r\n\r\n";
       waits = Promise.withResolvers();
-      client.write(`POST ${path} HTTP/1.1\r\nHost: d\r\n${framing}\r\n\r\n`);
+      const announced = path === "/raw" ? "Connection: close" : framing;
+      client.write(`POST ${path} HTTP/1.1\r\nHost: d\r\n${announced}\r\n\r\n`);
       await waits.promise;
       client.end(content);
       assert.match(String((await once(client, "data"))[0]), /^HTTP\/1.1 200/);

@@ -25,6 +25,7 @@ import { HandedRequests } from "./handed-requests.ts";
 import { ApiResponse } from "./http/api-response.ts";
 import { watchClient } from "./http/client-presence.ts";
 import { type Exchange, Exchanges } from "./http/exchanges.ts";
+import { readHijackedBody } from "./hijack.ts";
 import { errorReply } from "./http-status.ts";
 import { replyError, replyRedirect } from "./http/reply.ts";
 import { RequestPace } from "./http/request-pacing.ts";
@@ -316,7 +317,15 @@ export class DockerApiServer {
       }
       isText = match.route.refusesInText === true;
       using turns = new DisposableStack();
-      const turn = turns.use(await this.#turnOf(match, request, exchange));
+      let body: Buffer = Buffer.alloc(0);
+      let rest = head;
+      const arrive = async (): Promise<void> => {
+        if (hasBody(request)) {
+          body = await readHijackedBody(request, socket, head);
+          rest = Buffer.alloc(0);
+        }
+      };
+      const turn = turns.use(await this.#turnOf(match, request, exchange, arrive));
       const context = this.#context(request, match, exchange);
       const takeOver = (): void => {
         takenOver = true;
@@ -324,7 +333,7 @@ export class DockerApiServer {
         turn.answers();
       };
       const keepTurn = keeperOf(turns);
-      await match.route.handler({ ...context, socket, head, headers, keepTurn, takeOver });
+      await match.route.handler({ ...context, socket, body, head: rest, headers, keepTurn, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);
@@ -344,13 +353,20 @@ export class DockerApiServer {
     }
   }
 
-  async #turnOf({ route }: RouteMatch, request: IncomingMessage, { end }: Exchange): Promise<Admitted> {
+  /** @param arrive takes the body of a request to hijack */
+  async #turnOf(
+    { route }: RouteMatch,
+    request: IncomingMessage,
+    { end }: Exchange,
+    arrive?: () => Promise<void>,
+  ): Promise<Admitted> {
     const { signal } = end;
     if (route.answeredBy === "frontend") {
       this.#admission.arrived();
+      await arrive?.();
       return admittedAtOnce;
     }
-    const turn = await this.#enter(route, request, end);
+    const turn = await this.#enter(route, request, end, arrive);
     if (signal.aborted) {
       turn[Symbol.dispose](); // Its client left while it waited.
       signal.throwIfAborted();
@@ -359,11 +375,16 @@ export class DockerApiServer {
   }
 
   /** Admits a request by its kind; a call whose body is still incomplete counts as a transfer. */
-  async #enter(route: Route, request: IncomingMessage, end: AbortController): Promise<Admitted> {
+  async #enter(
+    route: Route,
+    request: IncomingMessage,
+    end: AbortController,
+    arrive: (() => Promise<void>) | undefined,
+  ): Promise<Admitted> {
     const { kind = "call" } = route;
     const { signal } = end;
-    if (kind !== "call") {
-      return await this.#admission.enter(kind, route);
+    if (kind !== "call" || arrive !== undefined) {
+      return await this.#admission.enter(kind, route, arrive);
     }
     await nextTurn(); // Lets the parser read on in the header's packet.
     await nextTurn(); // A client that has left is known by now, and nothing is done for it.
@@ -453,8 +474,11 @@ function dropUnread(request: IncomingMessage, { kind, method }: Route): void {
 
 /** Whether a request's body arrived with its header. */
 function hasArrivedWhole(request: IncomingMessage): boolean {
-  const { "transfer-encoding": coding, "content-length": length } = request.headers;
-  return request.complete || (coding === undefined && length === undefined);
+  return request.complete || !hasBody(request);
+}
+
+function hasBody({ headers }: IncomingMessage): boolean {
+  return headers["transfer-encoding"] !== undefined || headers["content-length"] !== undefined;
 }
 
 /** Why a request failed: our abort's reason says more than the "cancelled" that it caused. */

@@ -84,13 +84,18 @@ class ExactReader {
     if (length === 0) {
       return Buffer.alloc(0);
     }
+    const parts: Buffer[] = [];
+    let left = length;
     for (;;) {
-      const bytes = this.#stream.read(length) as Buffer | null;
+      // What is left in the stream would have it pack what comes behind, and not tell.
+      const bytes = (this.#stream.read(left) ?? this.#stream.read()) as Buffer | null;
       if (bytes !== null) {
-        if (bytes.length < length) {
-          throw invalid("invalid JSON: unexpected EOF");
+        parts.push(bytes);
+        left -= bytes.length;
+        if (left === 0) {
+          return Buffer.concat(parts, length);
         }
-        return bytes;
+        continue;
       }
       if (this.#stream.readableEnded || this.#stream.destroyed) {
         throw invalid("invalid JSON: unexpected EOF");

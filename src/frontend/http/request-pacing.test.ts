@@ -151,7 +151,6 @@ test("a request that waits for its turn comes whole, be it half-closed or hijack
       hijack: true,
       async handler(context) {
         const connection = new HijackedConnection(context);
-        await connection.skipBody();
         const socket = connection.accept(false);
         for await (const chunk of socket) {
           socket.write(chunk as Buffer);

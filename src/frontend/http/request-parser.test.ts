@@ -27,7 +27,7 @@ async function serve(t: TestContext) {
       hijack: true,
       handler: async (context) => {
         const connection = new HijackedConnection(context);
-        const one: Taken = { body: await connection.readJson(), rest: "" };
+        const one: Taken = { body: connection.readJson(), rest: "" };
         taken.push(one);
         const socket = connection.accept(false);
         for await (const chunk of socket.iterator({ destroyOnReturn: false })) {

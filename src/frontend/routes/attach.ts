@@ -43,7 +43,6 @@ export const attachRoutes: readonly Route[] = [
 async function postContainersAttach(context: HijackContext): Promise<void> {
   const connection = new HijackedConnection(context);
   const detachKeys = detachKeysOf(text(context.query, "detachKeys"));
-  await connection.skipBody();
   const wanted = wantedStreams(context, false);
   const name = context.parameters["id"] ?? "";
   const attachment = await Attachment.reserve(context, name, wanted);

@@ -103,7 +103,7 @@ async function attachExec(
 ): Promise<AttachedExec | undefined> {
   const { services, signal, parameters, version } = context;
   const connection = new HijackedConnection(context);
-  const start = execStartFromJson(await connection.readJson(), version);
+  const start = execStartFromJson(connection.readJson(), version);
   const execId = parameters["id"] ?? "";
   const place = await services.backend.execs.startExec(
     { execId, ...start, access: services.agents.access },
