@@ -32,6 +32,11 @@ type sharing struct {
 
 func (s *sharing) Session() session.Group { return session.NewGroup(s.sessions...) }
 
+// shared is a step of builds with these sessions.
+func shared(sessions *session.Manager, silence time.Duration, ids ...string) *step {
+	return &step{execOp: &execOp{worker: &Worker{silence: silence}, sessions: sessions}, job: &sharing{sessions: ids}}
+}
+
 // joined has a session join for each of the services.
 func joined(t *testing.T, services ...session.Attachable) (*session.Manager, []string) {
 	t.Helper()
@@ -57,23 +62,19 @@ func joined(t *testing.T, services ...session.Attachable) (*session.Manager, []s
 func TestASessionThatNeverAnswersForASecretHoldsUpNoOthersForLong(t *testing.T) {
 	silent := secretsprovider.NewSecretProvider(make(slowSecrets))
 	sessions, ids := joined(t, silent, silent, secretsprovider.FromMap(map[string][]byte{"id": []byte("secret")}))
-	made := &step{execOp: &execOp{worker: &Worker{silence: 2 * time.Second}, sessions: sessions}, job: &sharing{sessions: []string{ids[0], ids[2]}}}
-	content, isGiven, err := made.secret(t.Context(), "id", false)
+	content, isGiven, err := shared(sessions, 2*time.Second, ids[0], ids[2]).secret(t.Context(), "id", false)
 	assert.NilError(t, err)
 	assert.Check(t, isGiven && string(content) == "secret")
-	made.worker = &Worker{silence: 200 * time.Millisecond}
-	made.job = &sharing{sessions: ids[:2]}
-	_, _, err = made.secret(t.Context(), "id", true)
+	_, _, err = shared(sessions, 200*time.Millisecond, ids[:2]...).secret(t.Context(), "id", true)
 	assert.Check(t, is.Error(err, "the build's client has not answered for 200ms"))
 }
 
 func TestABuildThatSharesItsStepWithNobodyWaitsForASlowSecret(t *testing.T) {
 	slow := make(slowSecrets)
 	sessions, ids := joined(t, secretsprovider.NewSecretProvider(slow))
-	// A step that its build reaches in two ways has the build's session twice.
-	made := &step{execOp: &execOp{worker: &Worker{silence: time.Millisecond}, sessions: sessions}, job: &sharing{sessions: []string{ids[0], ids[0]}}}
 	time.AfterFunc(500*time.Millisecond, func() { close(slow) })
-	content, _, err := made.secret(t.Context(), "id", false)
+	// A step that its build reaches in two ways has the build's session twice.
+	content, _, err := shared(sessions, time.Millisecond, ids[0], ids[0]).secret(t.Context(), "id", false)
 	assert.NilError(t, err)
 	assert.Equal(t, string(content), "slow")
 }
