@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -141,14 +142,27 @@ func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 	return nil
 }
 
-// maxSilence bounds how long a session may leave a question of a step.
+// maxSilence bounds how long a session may leave a question of a step that other sessions share.
 const maxSilence = 10 * time.Second
 
 // ask asks the sessions of all builds that share the step until one has answered: a silent one may be another's than theirs who wait.
+// A build that shares the step with nobody waits for its own, whose user may have to type a password.
 func (s *step) ask(ctx context.Context, question func(context.Context, session.Caller) error) error {
-	return s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, _ string, caller session.Caller) error {
-		asking, cancel := context.WithTimeoutCause(ctx, s.worker.silence, fmt.Errorf("the build's client has not answered for %s", s.worker.silence))
-		defer cancel()
+	return s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, id string, caller session.Caller) error {
+		asking, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		isOther := func(other string) bool { return other != id }
+		go func() {
+			for asking.Err() == nil {
+				select {
+				case <-asking.Done():
+				case <-time.After(s.worker.silence):
+					if slices.ContainsFunc(session.AllSessionIDs(s.job.Session()), isOther) {
+						cancel(fmt.Errorf("the build's client has not answered for %s", s.worker.silence))
+					}
+				}
+			}
+		}()
 		err := question(asking, caller)
 		if err != nil && asking.Err() != nil {
 			return context.Cause(asking)

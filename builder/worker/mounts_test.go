@@ -12,12 +12,16 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
-// silentSecrets never answers.
-type silentSecrets struct{}
+// slowSecrets answers when it is told to.
+type slowSecrets chan struct{}
 
-func (silentSecrets) GetSecret(ctx context.Context, _ string) ([]byte, error) {
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
+func (s slowSecrets) GetSecret(ctx context.Context, _ string) ([]byte, error) {
+	select {
+	case <-s:
+		return []byte("slow"), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // sharing is a step's view of builds that share it.
@@ -28,12 +32,20 @@ type sharing struct {
 
 func (s *sharing) Session() session.Group { return session.NewGroup(s.sessions...) }
 
-func TestASessionThatNeverAnswersForASecretHoldsUpNoOthersForLong(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
+// shared is a step of builds with these sessions.
+func shared(sessions *session.Manager, silence time.Duration, ids ...string) *step {
+	return &step{execOp: &execOp{worker: &Worker{silence: silence}, sessions: sessions}, job: &sharing{sessions: ids}}
+}
+
+// joined has a session join for each of the services.
+func joined(t *testing.T, services ...session.Attachable) (*session.Manager, []string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
 	sessions, err := session.NewManager()
 	assert.NilError(t, err)
-	join := func(service session.Attachable) string {
+	var ids []string
+	for _, service := range services {
 		own, err := session.NewSession(ctx, "")
 		assert.NilError(t, err)
 		own.Allow(service)
@@ -42,15 +54,27 @@ func TestASessionThatNeverAnswersForASecretHoldsUpNoOthersForLong(t *testing.T) 
 			go sessions.HandleConn(ctx, there, meta)
 			return here, nil
 		})
-		return own.ID()
+		ids = append(ids, own.ID())
 	}
-	silent := join(secretsprovider.NewSecretProvider(silentSecrets{}))
-	answers := join(secretsprovider.FromMap(map[string][]byte{"id": []byte("secret")}))
-	made := &step{execOp: &execOp{worker: &Worker{silence: 2 * time.Second}, sessions: sessions}, job: &sharing{sessions: []string{silent, answers}}}
-	content, isGiven, err := made.secret(ctx, "id", false)
+	return sessions, ids
+}
+
+func TestASessionThatNeverAnswersForASecretHoldsUpNoOthersForLong(t *testing.T) {
+	silent := secretsprovider.NewSecretProvider(make(slowSecrets))
+	sessions, ids := joined(t, silent, silent, secretsprovider.FromMap(map[string][]byte{"id": []byte("secret")}))
+	content, isGiven, err := shared(sessions, 2*time.Second, ids[0], ids[2]).secret(t.Context(), "id", false)
 	assert.NilError(t, err)
 	assert.Check(t, isGiven && string(content) == "secret")
-	made.job = &sharing{sessions: []string{silent}}
-	_, _, err = made.secret(ctx, "id", true)
-	assert.Check(t, is.Error(err, "the build's client has not answered for 2s"))
+	_, _, err = shared(sessions, 200*time.Millisecond, ids[:2]...).secret(t.Context(), "id", true)
+	assert.Check(t, is.Error(err, "the build's client has not answered for 200ms"))
+}
+
+func TestABuildThatSharesItsStepWithNobodyWaitsForASlowSecret(t *testing.T) {
+	slow := make(slowSecrets)
+	sessions, ids := joined(t, secretsprovider.NewSecretProvider(slow))
+	time.AfterFunc(500*time.Millisecond, func() { close(slow) })
+	// A step that its build reaches in two ways has the build's session twice.
+	content, _, err := shared(sessions, time.Millisecond, ids[0], ids[0]).secret(t.Context(), "id", false)
+	assert.NilError(t, err)
+	assert.Equal(t, string(content), "slow")
 }

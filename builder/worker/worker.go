@@ -104,7 +104,7 @@ type Worker struct {
 	// Directory of programs that precede the machine's in children's PATH.
 	programs string
 
-	// How long a session may leave a question of a step.
+	// Time for which a session may leave a question of a step that others share.
 	silence time.Duration
 
 	content  *ctdsnapshot.Store

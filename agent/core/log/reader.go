@@ -222,10 +222,6 @@ func (r *Reader) fill(ctx context.Context) error {
 		r.chain.mu.Unlock()
 		return nil
 	}
-	if errors.Is(err, os.ErrNotExist) && next != nil {
-		r.at.offset = upTo // likewise, in a stored log
-		return nil
-	}
 	if err != nil && !damage.IsOf(err) {
 		return fmt.Errorf("read log: %w", err)
 	}

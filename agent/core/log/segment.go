@@ -51,6 +51,9 @@ func createSegment(dir string, number uint64) (*segment, error) {
 	return &segment{number: number, path: path, file: file}, nil
 }
 
+// errRemoved fails a stored log of several files: to go on would leave out lines.
+var errRemoved = errors.New("a file of the log was removed while it was read: by a later run, or with its container")
+
 // oneOpen is the file of a stored log that is open: a client that does not read keeps
 // one descriptor, however many files there are.
 type oneOpen struct {
@@ -64,6 +67,9 @@ func (o *oneOpen) open(path string) (*os.File, error) {
 	}
 	o.close()
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		err = errRemoved
+	}
 	o.path, o.file = path, file
 	return file, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,24 +58,49 @@ func TestAStoredLogThatIsNotReadHasOneDescriptorHoweverManyFilesItHas(t *testing
 	assert.Equal(t, stdout, text)
 }
 
-func TestAStoredLogThatIsRotatedByALaterRunGoesOnWithWhatIsLeft(t *testing.T) {
-	dir, text := ended(t, 5)
-	r, err := Stored(dir, both)
-	assert.NilError(t, err)
-	assert.NilError(t, os.Remove(filepath.Join(dir, "0000000000000001.log")))
-	assert.NilError(t, os.Remove(filepath.Join(dir, "0000000000000002.log")))
-	stdout, _ := everything(t, r, nil)
-	assert.Equal(t, stdout, strings.Join(strings.SplitAfter(text, "\n")[2:], ""))
+func TestAStoredLogWhoseNextFileIsRemovedFails(t *testing.T) {
+	rotated := func(t *testing.T, dir string) {
+		w, _, err := Open(dir, Settings{MaxSize: 1, MaxFiles: 5})
+		assert.NilError(t, err)
+		for i := range 3 {
+			write(t, w, entry{Stdout, int64(10 + i), "of a later run\n"})
+		}
+		assert.NilError(t, w.Close())
+	}
+	removed := func(t *testing.T, dir string) { assert.NilError(t, os.RemoveAll(dir)) }
+	tail := uint64(4)
+	for name, remove := range map[string]func(*testing.T, string){"rotated": rotated, "removed": removed} {
+		for from, options := range []ReadOptions{both, {Stdout: true, Tail: &tail}} {
+			t.Run(fmt.Sprint(name, from), func(t *testing.T) {
+				dir, _ := ended(t, 5)
+				r, err := Stored(dir, options)
+				assert.NilError(t, err)
+				defer r.Close()
+				chunk, err := r.Next(context.Background())
+				assert.NilError(t, err)
+				assert.Equal(t, string(chunk.Data), fmt.Sprintf("line %d\n", from))
+				remove(t, dir)
+				_, err = r.Next(context.Background())
+				assert.ErrorIs(t, err, errRemoved)
+			})
+		}
+	}
 }
 
-func TestAStoredLogThatIsRemovedIsNotTakenForItsEnd(t *testing.T) {
+func TestTheTailOfAStoredLogTellsOfAFileThatIsRemovedMeanwhile(t *testing.T) {
 	dir, _ := ended(t, 5)
-	r, err := Stored(dir, both)
+	assert.NilError(t, os.Remove(filepath.Join(dir, "0000000000000003.log")))
+	segments, err := listSegments(dir)
 	assert.NilError(t, err)
-	defer r.Close()
-	assert.NilError(t, os.RemoveAll(dir))
-	for err == nil {
-		_, err = r.Next(context.Background())
+	missing := &segment{number: 3, path: segmentPath(dir, 3), next: segments[2]}
+	missing.size.Store(segments[2].size.Load())
+	segments = slices.Insert(segments, 2, missing)
+	for _, s := range segments {
+		s.stored = &oneOpen{}
+		defer s.close()
 	}
-	assert.ErrorIs(t, err, os.ErrNotExist)
+	last := segments[4]
+	found := findTail(segments, Position{last.number, last.size.Load()}, 4)
+	assert.Check(t, found.damage != nil)
+	assert.ErrorIs(t, found.damage, errRemoved)
 }

@@ -58,7 +58,7 @@ walk:
 				break walk
 			}
 			before, record, err := s.recordBefore(offset, buf)
-			if errors.Is(err, os.ErrClosed) || errors.Is(err, os.ErrNotExist) {
+			if errors.Is(err, os.ErrClosed) {
 				break walk // rotation overtook the search
 			}
 			if err != nil {

@@ -231,6 +231,17 @@ func TestABridgeIsRemovedThoughSomebodyHasDeletedASet(t *testing.T) {
 	}
 }
 
+func TestOtherBridgesKeepTheirSetsWhereSomebodyHasDeletedOne(t *testing.T) {
+	l := newLab(t)
+	l.must(l.Ensure(Bridge{Name: "skl0", Gateway: "10.213.1.1/24"}))
+	l.must(l.Ensure(Bridge{Name: "skl1", Gateway: "10.213.2.1/24"}))
+	nft(t, "flush", "table", "inet", l.table())
+	nft(t, "delete", "set", "inet", l.table(), "bridges")
+	l.must(l.Remove("skl0"))
+	assert.Check(t, strings.Contains(nft(t, "list", "set", "inet", l.table(), "within"), "skl1"))
+	l.must(l.Remove("skl1"))
+}
+
 func TestAnInterfaceOfSomebodyElseIsLeftAlone(t *testing.T) {
 	l := newLab(t)
 	attributes := netlink.NewLinkAttrs()

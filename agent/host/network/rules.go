@@ -221,9 +221,7 @@ func (i *Instance) removeElements(doomed func(bridge string) bool) error {
 				remove = append(remove, nftables.SetElement{Key: element.Key})
 			}
 		}
-		if set == rules.bridges {
-			left = len(elements) - len(remove)
-		}
+		left += len(elements) - len(remove)
 		if len(remove) == 0 {
 			continue
 		}

@@ -53,7 +53,10 @@ export async function noteSignal(
       throw refusal;
     }
     await context.state.commit((change) => {
-      change.containers.put(withFields(record, { stoppedByUser: true }));
+      // A record may be megabytes long, and its container be sent signals without a pause.
+      if (!record.stoppedByUser) {
+        change.containers.put(withFields(record, { stoppedByUser: true }));
+      }
       change.event(containerEvent(record, "kill", { signal: String(number) }));
     });
     if (isEnding) {
