@@ -8,7 +8,7 @@ import { invalid } from "../../common/errors.ts";
 const maxFramingBytes = 1024;
 
 /**
- * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
+ * Reads the body that the header announces. Nobody else reads the socket; what follows the body stays in it.
  *
  * @param headers of a request that has no transfer coding but `chunked`
  * @param limit maximum bytes of the body

@@ -15,17 +15,16 @@ const [lengthOf2, lengthOf8] = [126, 127];
  * Makes a connection deliver the data of a client's frames as one message for each chunk that arrives. Control frames, and
  * what is no frame of a client's, are delivered as they come.
  *
- * @param head bytes that have been read from it
- * @returns these, joined
+ * @returns the frames that it has read before
  */
-export function joinFrames(connection: Readable, head: Buffer): Buffer {
+export function joinFrames(connection: Readable): Buffer {
   const frames = new FrameJoiner();
   const push = connection.push.bind(connection);
   const pushJoined = (chunk: Buffer | null): boolean =>
     chunk === null ? push(null) : push(frames.join(chunk));
   const waiting = connection.read() as Buffer | null;
   Object.assign(connection, { push: pushJoined });
-  return frames.join(Buffer.concat([head, waiting ?? Buffer.alloc(0)]));
+  return frames.join(waiting ?? Buffer.alloc(0));
 }
 
 class FrameJoiner {
