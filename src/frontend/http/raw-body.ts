@@ -87,7 +87,7 @@ class ExactReader {
     const parts: Buffer[] = [];
     let left = length;
     for (;;) {
-      // What is left in the stream would have it pack what comes behind, and not tell.
+      // All that has come: behind bytes that stay unread the stream packs further ones, and emits no 'readable'.
       const bytes = (this.#stream.read(left) ?? this.#stream.read()) as Buffer | null;
       if (bytes !== null) {
         parts.push(bytes);
