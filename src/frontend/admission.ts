@@ -119,8 +119,11 @@ export class Admission {
       );
     }
     this.#underWay[kind] += 1;
-    if (arrive !== undefined) {
-      await this.#arrival(kind, arrive);
+    try {
+      await arrive?.();
+    } catch (error) {
+      this.#underWay[kind] -= 1;
+      throw error;
     }
     if (yields) {
       await this.#yielding.turn(route);
@@ -145,15 +148,6 @@ export class Admission {
         isUnderWay = false;
       },
     };
-  }
-
-  async #arrival(kind: RequestKind, arrive: () => Promise<void>): Promise<void> {
-    try {
-      await arrive();
-    } catch (error) {
-      this.#underWay[kind] -= 1;
-      throw error;
-    }
   }
 }
 

@@ -8,6 +8,9 @@ import { Duplex, PassThrough } from "node:stream";
 import { test, type TestContext } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
+import { serveApi } from "../../test/support/docker-api.ts";
+import { RawClient } from "../../test/support/raw-client.ts";
+import { untilTrue } from "../../test/support/until.ts";
 import { forwardToBuilder, joinBuilder } from "./builder.ts";
 import type { HijackContext, ReplyContext } from "./request-context.ts";
 
@@ -66,7 +69,7 @@ const joined: Readonly<Record<string, (client: Trickle, path: string) => Promise
     return forwardToBuilder(context, path, "/build");
   },
   session: (client, path) => {
-    const context = { request: client, socket: client, head: Buffer.alloc(0), takeOver: () => {} };
+    const context = { request: client, socket: client, body: Buffer.alloc(0), takeOver: () => {} };
     return joinBuilder(context as unknown as HijackContext, path, "/session");
   },
 };
@@ -82,5 +85,29 @@ for (const [what, join] of Object.entries(joined)) {
     builder.cut();
     client.destroy();
     await ended;
+  });
+}
+
+for (const framing of ["Content-Length: 4", "Transfer-Encoding: chunked"]) {
+  test(`the builder gets what a session's client sends, with a body behind ${framing}`, async (t) => {
+    const directory = await mkdtemp(join(tmpdir(), "sockerless-builder-"));
+    t.after(() => rm(directory, { recursive: true }));
+    const path = join(directory, "b.sock");
+    const builder = createServer().listen(path);
+    t.after(() => builder.close());
+    const route = { method: "POST", path: "/session", kind: "session", hijack: true } as const;
+    const handler = (context: HijackContext): Promise<void> => joinBuilder(context, path, "/session");
+    const api = await serveApi(t, () => {}, [{ ...route, handler }]);
+    const body = framing.endsWith("4") ? "body" : "4\r\nbody\r\n0\r\n\r\n";
+    const header = `POST /session HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n${framing}\r\n\r\n`;
+    const client = new RawClient(api.socket).send(`${header}${body}behind`);
+    t.after(() => client.close());
+    const [connection] = (await once(builder, "connection")) as [Socket];
+    t.after(() => connection.destroy());
+    let got = "";
+    connection.on("data", (chunk: Buffer) => (got += String(chunk)));
+    await untilTrue(() => got.endsWith("behind"));
+    assert.match(got, /\r\nContent-Length: 4\r\n/);
+    assert.ok(got.endsWith("\r\n\r\nbodybehind"), got);
   });
 }

@@ -72,23 +72,25 @@ async function finishBegun(answer: IncomingMessage, response: ReplyContext["resp
 
 /** Joins a client's connection to one of the builder, starting with the request's header. */
 export async function joinBuilder(context: HijackContext, socketPath: string, path: string): Promise<void> {
-  const { request, socket, head } = context;
+  const { request, socket, body } = context;
   const builder = await dial(socketPath);
-  const lines = [`POST ${path} HTTP/1.1`, "Host: builder"];
+  const lines = [`POST ${path} HTTP/1.1`, "Host: builder", `Content-Length: ${body.length}`];
   lines.push(`Connection: ${request.headers.connection ?? "close"}`);
   if (request.headers.upgrade !== undefined) {
     lines.push(`Upgrade: ${request.headers.upgrade}`);
   }
+  const replaced = new Set([...hopHeaders, "content-length"]);
   for (let at = 0; at < request.rawHeaders.length; at += 2) {
     const name = request.rawHeaders[at] ?? "";
-    if (!hopHeaders.has(name.toLowerCase())) {
+    if (!replaced.has(name.toLowerCase())) {
       lines.push(`${name}: ${request.rawHeaders[at + 1] ?? ""}`);
     }
   }
   context.takeOver();
   // A builder that refuses closes its end while the client still writes: the client must still read the refusal.
   keepReadingWithoutOutput(builder);
-  builder.write(Buffer.concat([Buffer.from(`${lines.join("\r\n")}\r\n\r\n`, "latin1"), head]));
+  builder.write(`${lines.join("\r\n")}\r\n\r\n`, "latin1");
+  builder.write(body);
   builder.on("error", () => {}); // The pipeline handles it.
   socket.once("close", () => builder.destroy());
   socket.pipe(builder);

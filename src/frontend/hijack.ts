@@ -37,20 +37,16 @@ function isMachineBusy(): boolean {
 /**
  * Reads the body of a request to hijack, which is small. What its client sends after it stays in the socket.
  *
- * @param head bytes of the socket that were read before
  * @throws SockerlessError of kind `invalid`
  */
 export async function readHijackedBody(
   { headers, httpVersion }: IncomingMessage,
   socket: Duplex,
-  head: Buffer,
 ): Promise<Buffer> {
   // Node sends this itself only for requests that it parses.
   if (httpVersion !== "1.0" && headers.expect?.toLowerCase() === "100-continue") {
     socket.write("HTTP/1.1 100 Continue\r\n\r\n");
   }
-  socket.pause();
-  socket.unshift(head);
   return await readRawBody(socket, headers, smallBodyBytes);
 }
 
@@ -66,9 +62,6 @@ export class HijackedConnection {
     this.#context = context;
     this.socket = context.socket;
     this.socket.pause();
-    if (context.head.length > 0) {
-      this.socket.unshift(context.head);
-    }
   }
 
   /**

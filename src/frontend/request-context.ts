@@ -92,13 +92,11 @@ export interface TakeContext extends RequestContext {
 
 /**
  * A request to a route that declares `hijack`, with or without an `Upgrade` header. Nothing has been parsed after the
- * request's header: all that follows its body is in `head` and then on `socket`, which is paused. The handler writes the
- * whole answer.
+ * request's header: all that follows its body is on `socket`, which nobody reads. The handler writes the whole answer.
  */
 export interface HijackContext extends RequestContext {
   readonly socket: Socket;
   readonly body: Buffer;
-  readonly head: Buffer;
   /** Headers of every answer. */
   readonly headers: Readonly<Record<string, string>>;
   /** Counts the request as under way after its handler has returned, until a promise settles. */

@@ -309,6 +309,7 @@ export class DockerApiServer {
     let isText = false;
     // Node has removed its own listener; without one a reset by the client would crash the process.
     socket.on("error", () => {});
+    socket.unshift(head);
     socket.once("close", () => exchange.end.abort(new Error("the client is gone")));
     try {
       const match = this.#match(request);
@@ -318,11 +319,9 @@ export class DockerApiServer {
       isText = match.route.refusesInText === true;
       using turns = new DisposableStack();
       let body: Buffer = Buffer.alloc(0);
-      let rest = head;
       const arrive = async (): Promise<void> => {
         if (hasBody(request)) {
-          body = await readHijackedBody(request, socket, head);
-          rest = Buffer.alloc(0);
+          body = await readHijackedBody(request, socket);
         }
       };
       const turn = turns.use(await this.#turnOf(match, request, exchange, arrive));
@@ -333,7 +332,7 @@ export class DockerApiServer {
         turn.answers();
       };
       const keepTurn = keeperOf(turns);
-      await match.route.handler({ ...context, socket, body, head: rest, headers, keepTurn, takeOver });
+      await match.route.handler({ ...context, socket, body, headers, keepTurn, takeOver });
     } catch (caught) {
       const error = failureOf(caught, exchange);
       this.#log(request, error, exchange);

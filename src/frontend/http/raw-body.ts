@@ -8,7 +8,7 @@ import { invalid } from "../../common/errors.ts";
 const maxFramingBytes = 1024;
 
 /**
- * Reads the body that the header announces. The socket must be paused; what follows the body stays in it.
+ * Reads the body that the header announces. Nobody else reads the socket; what follows the body stays in it.
  *
  * @param headers of a request that has no transfer coding but `chunked`
  * @param limit maximum bytes of the body
@@ -87,7 +87,7 @@ class ExactReader {
     const parts: Buffer[] = [];
     let left = length;
     for (;;) {
-      // What is left in the stream would have it pack what comes behind, and not tell.
+      // All that has come: behind bytes that stay unread the stream packs further ones, and emits no 'readable'.
       const bytes = (this.#stream.read(left) ?? this.#stream.read()) as Buffer | null;
       if (bytes !== null) {
         parts.push(bytes);

@@ -280,8 +280,6 @@ for (const ends of ["before", "behind"] as const) {
   });
 }
 
-/** True once the client's end was read, though not what came before it. */
-
 /** Sends what is read before the attempt to hand over, with the end or without it. */
 async function sendEarly(client: Socket, socket: Socket, ends: "before" | "behind"): Promise<void> {
   client.write("early, ");
@@ -296,6 +294,7 @@ async function sendEarly(client: Socket, socket: Socket, ends: "before" | "behin
   }
 }
 
+/** True once the client's end was read, though not what came before it. */
 const isEndRead = (socket: Socket): boolean =>
   (socket as unknown as { readonly _readableState: { readonly ended: boolean } })._readableState.ended;
 

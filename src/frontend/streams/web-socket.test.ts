@@ -37,7 +37,8 @@ async function open(t: TestContext, early: Buffer = Buffer.alloc(0)) {
   client.write(Buffer.concat([Buffer.from(handshake), early]));
   const [request, socket, head] = await once(server, "upgrade");
   const version = { atLeast: () => true };
-  const context = { request, socket: socket as Socket, head, version, takeOver: () => {} };
+  (socket as Socket).unshift(head as Buffer);
+  const context = { request, socket: socket as Socket, version, takeOver: () => {} };
   const stream = await acceptWebSocket(context as unknown as HijackContext);
   return { client, stream, socket: socket as Socket };
 }

@@ -11,7 +11,7 @@ import { joinFrames } from "./join-frames.ts";
 
 /** Answers the handshake and returns the connection as a stream whose writes become messages. */
 export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
-  const { socket, head, request, version } = context;
+  const { socket, request, version } = context;
   // Loaded with the first such client, as most daemons never have one.
   const [{ WebSocketServer }, { BoundedWebSocket }] = await Promise.all([
     import("ws"),
@@ -34,7 +34,7 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
     if (socket.destroyed) {
       fail();
     }
-    server.handleUpgrade(request, socket, joinFrames(socket, head), resolve);
+    server.handleUpgrade(request, socket, joinFrames(socket), resolve);
   });
   limitPings(webSocket);
   // Output is binary from API 1.28 on, and text before.
