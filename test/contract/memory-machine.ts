@@ -437,6 +437,7 @@ export class MemoryMachine {
       [...this.workloads].map(([containerId, workload]) => ({
         ...found(containerId, workload),
         unfinished: this.unfinished.has(containerId),
+        laterRuns: this.laterStart > 0n,
         ...(this.unanswered.has(containerId)
           ? { agent: undefined, unanswered: true }
           : this.cloud && keptBy(workload)),

@@ -396,7 +396,6 @@ describe("a backend that is killed", () => {
     await rm(daemon.stateDir, { recursive: true });
     await sockerless("restore", backup);
     await daemon.launch();
-    await daemon.ok("start", "lingering"); // The others go on by themselves.
     const written = async (name: string) => (await daemon.docker("exec", name, "cat", "/file")).text;
     for (const name of [...runOn, `recreated-${anew.slice(0, 12)}`]) {
       await until(async () => (await written(name)) === "written" || undefined);

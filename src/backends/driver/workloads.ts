@@ -36,11 +36,10 @@ export interface FoundWorkload {
   readonly record?: ContainerRecord;
   /** Along with the record: the container's images, as far as they were stored. */
   readonly images?: readonly SealedImage[];
-  /**
-   * Set while it runs and its silent agent is the only source about it: it is asked again later. Also while a later start than
-   * the engine's record runs of a container without a process, which its next launch takes up.
-   */
+  /** Set while it runs and its silent agent is the only source about it: it is asked again later. */
   readonly unanswered?: boolean;
+  /** Set if a later start than the engine's record runs of a container without a process, and its agent answers: a launch takes it up. */
+  readonly laterRuns?: boolean;
   /** Set if its creation was interrupted: no client knows of it, and it holds no user data. */
   readonly unfinished?: boolean;
 }

@@ -8,6 +8,7 @@ import {
   TaskPhase,
 } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { hasProcess } from "../../model/records.ts";
+import type { Described } from "../agents/task-agents.ts";
 import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import type { FoundTasks } from "./find-tasks.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -90,26 +91,33 @@ export async function takeLaterTasks(
   );
 }
 
-async function takeLaterTask(
-  { agents, book, logger }: TaskContext,
-  known: TaskRecord,
+async function takeLaterTask(context: TaskContext, known: TaskRecord, view: TaskView): Promise<void> {
+  const { book } = context;
+  const { containerId, task, generation: launchGeneration } = view;
+  const found = await describeLater(context, view);
+  if (found?.record !== undefined && book.of(containerId) === known) {
+    await book.noteTask(containerId, task, {
+      ...{ launchGeneration, generation: found.record.generation, request: "" },
+      ...{ address: found.address, agentPin: found.pin },
+    });
+  }
+}
+
+/** Asks the agent of a later start than the state knows for its record. @returns undefined if it does not answer */
+export async function describeLater(
+  { agents, logger }: TaskContext,
   { containerId, task, address, generation: launchGeneration }: TaskView,
-): Promise<void> {
+): Promise<Described | undefined> {
   if (address === undefined) {
-    return;
+    return undefined;
   }
   try {
-    const { record, ...agent } = await agents.describe(containerId, { task, address, launchGeneration });
-    if (record !== undefined && book.of(containerId) === known) {
-      await book.noteTask(containerId, task, {
-        ...{ launchGeneration, generation: record.generation, request: "" },
-        ...{ address: agent.address, agentPin: agent.pin },
-      });
-    }
+    return await agents.describe(containerId, { task, address, launchGeneration });
   } catch (error) {
     logger.warn(
       { container: containerId, task, err: error },
       `the agent of a later start than the state knows does not answer: ${messageOf(error)}`,
     );
+    return undefined;
   }
 }

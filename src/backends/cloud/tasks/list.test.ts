@@ -172,14 +172,29 @@ describe("a listing of tasks", () => {
     }
   });
 
-  it("leaves the task of a container to its next start that the state knows to be created only, and tells of it", async () => {
+  it("leaves the task of a container to its next start that the state knows to be created only, and tells of it if its agent answers", async () => {
     const { listed, book, containers, context } = setUp({}, [
       taskView({ containerId: readable, task: "task/1", generation: 2n, address: "192.0.2.1" }),
     ]);
     containers.set(readable, create(ContainerRecordSchema));
-    const { generation, unanswered, agent } = (await listed()).get(readable) ?? {};
-    assert.deepEqual([generation, unanswered, agent], [2n, true, undefined]);
+    assert.equal((await listed()).get(readable), undefined, "a start that it does not answer would end it");
+    const { record } = workloadSpec({ generation: 3n });
+    Object.assign(context.agents, { describe: async () => ({ record }) });
+    const { generation, laterRuns, agent } = (await listed()).get(readable) ?? {};
+    assert.deepEqual([generation, laterRuns, agent], [3n, true, undefined]);
     assert.equal(book.of(readable), undefined, "its start is beside it, if it has another number");
+    assert.deepEqual([...context.later], [[readable, "task/1"]]);
+  });
+
+  it("tells of a later start that a task serves which lingers by the state", async () => {
+    const lingering = { task: "task/1", phase: TaskPhase.LINGERING };
+    const { listed, containers, context } = setUp({ [readable]: lingering }, [
+      taskView({ containerId: readable, task: "task/1", generation: 1n, address: "192.0.2.1" }),
+    ]);
+    containers.set(readable, create(ContainerRecordSchema, { generation: 1n }));
+    Object.assign(context.agents, { laterStartOf: async () => 2n });
+    const { generation, laterRuns } = (await listed()).get(readable) ?? {};
+    assert.deepEqual([generation, laterRuns], [2n, true]);
     assert.deepEqual([...context.later], [[readable, "task/1"]]);
   });
 
@@ -211,13 +226,12 @@ describe("a listing of tasks", () => {
 
   it("leaves the task of a later start alone if the state does not have the container run", async () => {
     const later = taskView({ containerId: readable, task: "task/2", generation: 2n, address: "192.0.2.1" });
-    const { listed, containers, context } = setUp({ [readable]: serving("task/1") }, [later]);
-    let times = 0;
-    Object.assign(context.agents, { describe: async () => ++times });
+    const { listed, book, containers, context } = setUp({ [readable]: serving("task/1") }, [later]);
+    Object.assign(context.agents, { describe: async () => ({ record: undefined }) });
     containers.set(readable, create(ContainerRecordSchema, { generation: 1n }));
     assert.equal((await listed()).get(readable)?.agent, undefined);
     assert.deepEqual([...context.later], [[readable, "task/2"]]);
-    assert.equal(times, 0, "on its books, it would end with what is left of the last run");
+    assert.notEqual(book.of(readable)?.task, "task/2", "it would end with what is left of the last run");
   });
 
   for (const [what, ended] of [

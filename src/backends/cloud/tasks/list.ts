@@ -10,7 +10,7 @@ import type { FoundExit, FoundWorkload } from "../../driver/workloads.ts";
 import { hasProcess } from "../../model/records.ts";
 import { isRefusal } from "../contract/cloud-error.ts";
 import { findTasks } from "./find-tasks.ts";
-import { takeLaterTasks } from "./later-starts.ts";
+import { describeLater, servesLater, takeLaterTasks } from "./later-starts.ts";
 import { hasEnded, type TaskView } from "../contract/cloud-tasks.ts";
 import { endOf } from "./task-book.ts";
 import type { TaskContext } from "./task-context.ts";
@@ -162,13 +162,31 @@ function unansweredOf({
   };
 }
 
+/**
+ * A container without a process, of which a later start runs. Only its agent's answer counts: the start that takes it up would
+ * fail without, and the next one would end it.
+ */
+async function laterRunOf(
+  view: TaskView,
+  known: ContainerRecord | undefined,
+  ask: () => Promise<bigint | undefined>,
+): Promise<FoundWorkload | undefined> {
+  if (known?.phase !== Phase.UNSPECIFIED || hasProcess(known)) {
+    return undefined;
+  }
+  const generation = (await ask()) ?? 0n;
+  const isLater = generation > known.generation;
+  return isLater ? { ...unansweredOf(view), generation, unanswered: false, laterRuns: true } : undefined;
+}
+
 async function findOne(
   context: TaskContext,
   view: TaskView,
   known: ContainerRecord | undefined,
   all: readonly TaskView[],
 ): Promise<FoundWorkload | undefined> {
-  const task = context.book.of(view.containerId);
+  const { book } = context;
+  const task = book.of(view.containerId);
   if (task === undefined && !isOfLater(view, known)) {
     const isLeaving = view.stopping || context.departures.expects(view.task);
     return isLeaving ? undefined : await strangeWorkload(context, view);
@@ -183,11 +201,14 @@ async function findOne(
       return await strangeWorkload(context, view); // Its agent has answered, but the container was not adopted.
     }
     if (task.task === view.task) {
-      return await knownWorkload(context, task, view);
+      const isAsked =
+        task.phase === TaskPhase.LINGERING && !book.hasWritten(view.containerId) && !view.stopping;
+      const later = isAsked ? await laterRunOf(view, known, () => servesLater(context, task)) : undefined;
+      return later ?? (await knownWorkload(context, task, view));
     }
     const isAskedFor = view.prepared === undefined; // A claim records the task first: without the record it has failed.
     if (task.task === "" && isAskedFor && task.launchGeneration === view.generation) {
-      await context.book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
+      await book.noteTask(view.containerId, view.task); // The cloud's answer was lost.
       return workloadOf(task);
     }
   }
@@ -196,7 +217,7 @@ async function findOne(
   }
   // Starts are recorded before they are requested: after the restore of a backup the state is older than the cloud.
   const isLater = task === undefined || view.generation > task.launchGeneration || replaces(view, task, all);
-  if (isLater ? context.later.get(view.containerId) !== view.task : !context.book.isWhole) {
+  if (isLater ? context.later.get(view.containerId) !== view.task : !book.isWhole) {
     context.logger.warn(
       { container: view.containerId, task: view.task },
       isLater
@@ -206,10 +227,13 @@ async function findOne(
   }
   if (isLater) {
     context.later.set(view.containerId, view.task);
-    const isAtRest = known?.phase === Phase.UNSPECIFIED && !hasProcess(known);
-    return isAtRest ? unansweredOf(view) : undefined; // Its next start takes it up.
+    return await laterRunOf(
+      view,
+      known,
+      async () => (await describeLater(context, view))?.record?.generation,
+    );
   }
-  if (context.book.isWhole) {
+  if (book.isWhole) {
     // A task that its container no longer uses, or never knew.
     context.departures.expect(view.task, context.clock.nowMs(), () => Promise.resolve());
   }

@@ -335,12 +335,12 @@ function recoverStopped(
   }
   if (isActive(record)) {
     scheduleRestart(context, live);
-  } else if (found?.unanswered === true && found.generation > record.generation) {
+  } else if (isStartedAtBoot(record)) {
+    startAtBoot(context, record.id);
+  } else if (found?.laterRuns === true) {
     void context.background.run(`take up the later start of container ${record.id}`, () =>
       startContainer(context, record.id),
     );
-  } else if (isStartedAtBoot(record)) {
-    startAtBoot(context, record.id);
   } else if (
     hostConfigOf(record).autoRemove &&
     stateOf(record).status === ContainerStatus.EXITED &&

@@ -11,6 +11,8 @@ const perSecond = 2 ** 20;
 const perSecondOfLarge = 4 * 2 ** 20;
 /** Seconds of which all is written at once after a pause. */
 const burstSeconds = 4;
+/** The longest wait for a turn in seconds: runs that ended before theirs hold up others no longer. */
+const longestWaitSeconds = 60;
 /** Minimum cost of a record in bytes, however small: its write takes as long. A larger one is large. */
 const leastBytes = 16 * 2 ** 10;
 
@@ -34,12 +36,15 @@ class Allowance {
     return this.#left > 0;
   }
 
-  take(bytes: number): void {
-    this.#left -= bytes;
+  /** Takes bytes, of which there may be fewer. @returns the time from which on they may be written */
+  take(bytes: number, nowNs: bigint): bigint {
+    const waitsForSeconds = this.isLeft(nowNs) ? 0 : -this.#left / this.#perSecond;
+    this.#left = Math.max(this.#left - bytes, -this.#perSecond * longestWaitSeconds);
+    return nowNs + BigInt(Math.ceil(waitsForSeconds * 1e9));
   }
 }
 
-/** The allowance that all runs with large records share. */
+/** The allowance that all runs with large records share, each in its turn. */
 export class LargeWrites extends Allowance {
   constructor() {
     super(perSecondOfLarge);
@@ -51,6 +56,8 @@ export class WriteAllowance {
   readonly #own = new Allowance(perSecond);
   /** Size of the record in bytes; it hardly changes during a run. */
   #recordBytes: number | undefined;
+  /** Time from which on a refused run may write once: its bytes are taken, so that others cannot have them before. */
+  #turnNs: bigint | undefined;
 
   /**
    * Whether another write is allowed.
@@ -63,13 +70,15 @@ export class WriteAllowance {
       return false;
     }
     this.#recordBytes ??= Math.max(leastBytes, weightOf(record));
-    const allowances = this.#recordBytes > leastBytes ? [this.#own, large] : [this.#own];
-    if (!allowances.every((allowance) => allowance.isLeft(nowNs))) {
-      return false;
+    const bytes = copies * this.#recordBytes;
+    if (this.#recordBytes > leastBytes) {
+      this.#turnNs ??= large.take(bytes, nowNs);
+      if (nowNs < this.#turnNs) {
+        return false;
+      }
+      this.#turnNs = undefined;
     }
-    for (const allowance of allowances) {
-      allowance.take(copies * this.#recordBytes);
-    }
+    this.#own.take(bytes, nowNs);
     return true;
   }
 }
