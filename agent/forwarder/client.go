@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sockerless/sockerless/agent/core/handover"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
@@ -95,14 +93,10 @@ func (c *client) end() {
 // from the connection, which may go back to the frontend. The returned function
 // ends the watch.
 func watch(conn *net.UnixConn, gone func()) (end func()) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return func() {}
-	}
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
-		if raw.Read(isHungUp) == nil { // called at each event
+		if handover.AwaitHangUp(conn) {
 			gone()
 		}
 	}()
@@ -111,12 +105,4 @@ func watch(conn *net.UnixConn, gone func()) (end func()) {
 		<-over
 		_ = conn.SetReadDeadline(time.Time{})
 	}
-}
-
-// isHungUp distinguishes a client that is gone from one that sends no more but
-// may read.
-func isHungUp(fd uintptr) bool {
-	polled := []unix.PollFd{{Fd: int32(fd)}}
-	_, err := unix.Poll(polled, 0)
-	return err == nil && polled[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }

@@ -10,6 +10,7 @@ import { get, type IncomingMessage, request } from "node:http";
 import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import { before, describe, test } from "node:test";
+import { gunzipSync, gzipSync } from "node:zlib";
 
 import { killAndAwaitNext } from "../support/processes.ts";
 import { RawClient } from "../support/raw-client.ts";
@@ -353,6 +354,52 @@ describe("an archive of images that is loaded", () => {
       assert.match(client.bytes.toString(), /^HTTP\/1.1 200 OK\r\n.*"error":"unexpected EOF"/s);
       await untilTrue(() => handedOn() - before === 1);
       await nothingIsLeft();
+    });
+  }
+});
+
+/** A layer of a few kilobytes that takes minutes: its entries are behind a chain of long links. */
+async function slowLayer(): Promise<Buffer> {
+  const links = Array.from({ length: 30 }, (_, number) => ({
+    name: `link${number}`,
+    type: "symlink" as const,
+    linkname: `${"d/../".repeat(700)}${number === 0 ? "d" : `link${number - 1}`}`,
+  }));
+  const files = Array.from({ length: 20_000 }, (_, number) => ({ name: `link29/${number}` }));
+  return gzipSync(await tarOf([{ name: "d", type: "directory" }, ...links, ...files]));
+}
+
+describe("unpacking ends where the client leaves behind its whole upload", () => {
+  const layers = () => readdir(join(daemon.stateDir, "layers"));
+  const isUnpacking = async () => (await layers()).some((name) => name.startsWith(".unpacking-"));
+
+  for (const [what, target, archiveOf] of [
+    ["an import", "/v1.51/images/create?fromSrc=-&repo=slow", (layer: Buffer) => layer],
+    [
+      "a load",
+      "/v1.51/images/load",
+      async (layer: Buffer) => {
+        const rootfs = { type: "layers", diff_ids: [`sha256:${sha256(gunzipSync(layer))}`] };
+        const config = JSON.stringify({ architecture: "amd64", os: "linux", rootfs });
+        const manifest = [{ Config: "config.json", RepoTags: ["slow:latest"], Layers: ["layer.tar"] }];
+        return await tarOf([
+          { name: "manifest.json", content: JSON.stringify(manifest) },
+          { name: "config.json", content: config },
+          { name: "layer.tar", content: layer },
+        ]);
+      },
+    ],
+  ] as const) {
+    test(`of ${what}`, async () => {
+      const before = await layers();
+      const archive = await archiveOf(await slowLayer());
+      const client = new RawClient(daemon.socket);
+      client.send(`POST ${target} HTTP/1.1\r\nHost: docker\r\nContent-Length: ${archive.length}\r\n\r\n`);
+      client.send(archive);
+      await untilTrue(isUnpacking);
+      client.close();
+      await untilTrue(async () => !(await isUnpacking()));
+      assert.deepEqual(await layers(), before);
     });
   }
 });

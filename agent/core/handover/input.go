@@ -127,18 +127,21 @@ func (c *carrier) endInput(err error) {
 	}
 }
 
-// AwaitHangUp waits until a peer that has shut down its sending side closes its
-// connection. It returns false if a deadline or a close of this end ends the wait.
+// AwaitHangUp waits until the peer closes its connection. It reads nothing, and
+// nothing may be read meanwhile. It returns false if a deadline or a close of this end ends the wait.
 func AwaitHangUp(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return true
 	}
 	// Go's poller reports each change of a connection's state.
-	err = raw.Read(func(fd uintptr) bool {
-		state := []unix.PollFd{{Fd: int32(fd)}}
-		_, err := ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
-		return err == nil && state[0].Revents&unix.POLLHUP != 0
-	})
-	return err == nil
+	return raw.Read(isHungUp) == nil
+}
+
+// isHungUp distinguishes a peer that is gone from one that sends no more but may
+// read.
+func isHungUp(fd uintptr) bool {
+	state := []unix.PollFd{{Fd: int32(fd)}}
+	_, err := ignoringEINTR(func() (int, error) { return unix.Poll(state, 0) })
+	return err == nil && state[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }

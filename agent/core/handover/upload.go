@@ -100,6 +100,27 @@ func (u *Upload) Stop() {
 	_ = u.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
+// WatchHangUp calls leave once the client has closed its connection, until over is
+// closed. It looks beside all reads: what uses a few kilobytes of a body may take
+// minutes between two of them, or behind the last.
+func (u *Upload) WatchHangUp(over <-chan struct{}, leave func()) {
+	raw, err := u.conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	look := time.NewTicker(time.Second)
+	defer look.Stop()
+	for isGone := false; !isGone; {
+		select {
+		case <-look.C:
+			_ = raw.Control(func(fd uintptr) { isGone = isHungUp(fd) })
+		case <-over:
+			return
+		}
+	}
+	leave()
+}
+
 // skipTrailer reads what follows the last chunk. It returns io.EOF at its end.
 func (u *Upload) skipTrailer() error {
 	for left := trailerLimit; ; {

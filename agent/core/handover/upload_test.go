@@ -92,3 +92,30 @@ func TestAReadThatWaitsForASilentClientEndsOnceNobodyWantsIt(t *testing.T) {
 		t.Error("it is read again")
 	}
 }
+
+func TestAClientThatHangsUpIsNoticedThoughNobodyReads(t *testing.T) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	assert.NilError(t, err)
+	client := os.NewFile(uintptr(fds[0]), "client")
+	conn, err := ConnectionOf(fds[1])
+	assert.NilError(t, err)
+	length := uint64(1)
+	u := Receive(Client{Conn: conn}, &length, false)
+	t.Cleanup(u.Close)
+	left := make(chan struct{})
+	go u.WatchHangUp(nil, func() { close(left) })
+	_, err = client.WriteString("x")
+	assert.NilError(t, err)
+	assert.NilError(t, unix.Shutdown(fds[0], unix.SHUT_WR)) // still reads
+	select {
+	case <-left:
+		t.Fatal("a client that waits for its answer is gone")
+	case <-time.After(2 * time.Second):
+	}
+	assert.NilError(t, client.Close())
+	select {
+	case <-left:
+	case <-time.After(time.Minute):
+		t.Fatal("nobody notices")
+	}
+}

@@ -36,12 +36,12 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 	defer done(nil)
 	if taker, ok := container.(ArchiveTaker); ok {
 		// The caller alone knows what becomes of it.
-		return wireError(takeFrom(ctx, stream, request, offers, errCallerGone, func(body io.Reader) error {
+		return wireError(takeFrom(ctx, stream, request, offers, errCallerGone, done, func(body io.Reader) error {
 			return taker.TakeArchive(held, body)
 		}))
 	}
 	return wireError(s.files(held, container, true, func(root *archive.Root, directory *os.File) error {
-		return takeFrom(ctx, stream, request, offers, nil, func(body io.Reader) error {
+		return takeFrom(ctx, stream, request, offers, nil, done, func(body io.Reader) error {
 			return unpack(held, container, root, directory, request.Open, body)
 		})
 	}))
@@ -49,10 +49,13 @@ func (s *service) ArchiveTake(ctx context.Context, stream *takeStream) error {
 
 var errCallerGone = connect.NewError(connect.CodeUnavailable, errors.New("the request was cut: nobody is left to answer it"))
 
+var errClientGone = connect.NewError(connect.CodeCanceled, errors.New("the client is gone"))
+
 // takeFrom offers to take a client's connection, and has use read what it sends to
 // its end. Where the caller is gone by then, the client is answered with what use
-// says, or with unheard where that was no error.
-func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveTakeRequest, offers *handover.Offers, unheard error, use func(body io.Reader) error) error {
+// says, or with unheard where that was no error. cancel ends use once the client
+// has left.
+func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveTakeRequest, offers *handover.Offers, unheard error, cancel context.CancelCauseFunc, use func(body io.Reader) error) error {
 	offer, err := offers.Make()
 	if err != nil {
 		return err
@@ -81,6 +84,7 @@ func takeFrom(ctx context.Context, stream *takeStream, request *agentv1.ArchiveT
 		case <-used:
 		}
 	}()
+	go body.WatchHangUp(used, func() { cancel(errClientGone) })
 	err = use(body)
 	close(used)
 	body.Stop() // One that is not wanted any more may still be read.

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sync/semaphore"
@@ -37,9 +38,13 @@ const (
 	// suffice, since the whole diff ID in layer.json is compared too.
 	nameLength = 24
 	version    = 1
-	// mostUnpacks is how many layers are unpacked at a time: each takes 4 MiB of
-	// blocks.
+	// mostUnpacks is how many layers have a turn to be unpacked, each on three
+	// threads.
 	mostUnpacks = 64
+	// longestTurn is how long a layer keeps others from their turn: a few kilobytes
+	// may unpack for minutes. Behind it mostLongUnpacks go on without one.
+	longestTurn     = 5 * time.Second
+	mostLongUnpacks = 448
 )
 
 // Store holds the unpacked layers of one instance.
@@ -52,8 +57,9 @@ type Store struct {
 	locks   keylock.Locks
 	flusher *batch.Queue
 	given   givenIndex
-	// unpacking has mostUnpacks turns.
-	unpacking *semaphore.Weighted
+	// unpacking has mostUnpacks turns, unpackingLong has mostLongUnpacks.
+	unpacking     *semaphore.Weighted
+	unpackingLong *semaphore.Weighted
 
 	uploads      byID[Upload]
 	archives     byID[Archive]
@@ -98,7 +104,7 @@ func Open(dir string, can *trash.Can) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), given: givenIndex{over: map[string]map[string][]string{}}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), unpackingLong: semaphore.NewWeighted(mostLongUnpacks), given: givenIndex{over: map[string]map[string][]string{}}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -36,10 +38,11 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	if layer, err = s.unpacked(diffID); connect.CodeOf(err) != connect.CodeNotFound {
 		return layer, err == nil, err
 	}
-	if err := s.unpacking.Acquire(ctx, 1); err != nil {
-		return Layer{}, false, context.Cause(ctx)
+	endTurn, err := s.turn(ctx)
+	if err != nil {
+		return Layer{}, false, err
 	}
-	defer s.unpacking.Release(1)
+	defer endTurn()
 	temporary, layer, isUnpacked := s.uploadedTree(diffID)
 	err = nil
 	if !isUnpacked {
@@ -62,6 +65,32 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	}
 	memory.GiveBackSoon()
 	return layer, existed, nil
+}
+
+// turn waits for a turn to unpack a layer. After longestTurn it passes to another
+// layer, and this one is unpacked further beside it, while there is room.
+func (s *Store) turn(ctx context.Context) (end func(), err error) {
+	if err := s.unpacking.Acquire(ctx, 1); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	var mu sync.Mutex
+	held := s.unpacking
+	isOver := false
+	timer := time.AfterFunc(longestTurn, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if !isOver && s.unpackingLong.TryAcquire(1) {
+			held.Release(1)
+			held = s.unpackingLong
+		}
+	})
+	return func() {
+		timer.Stop()
+		mu.Lock()
+		defer mu.Unlock()
+		isOver = true
+		held.Release(1)
+	}, nil
 }
 
 // unpacked finds a layer, of whose tar nothing is said.

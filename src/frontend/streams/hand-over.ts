@@ -404,3 +404,9 @@ function takeRead(client: Duplex, handle: SocketHandle): Buffer {
   handle.readStop();
   return Buffer.concat(early);
 }
+
+/** Reads a connection again that no other process reads any more, and drops what comes: its client's leaving shows. */
+export function readAgain(client: Socket): void {
+  handleOf(client)?.readStart();
+  client.resume();
+}

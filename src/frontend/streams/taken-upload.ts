@@ -11,6 +11,7 @@ import type {
 } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.ts";
 import type { TakeContext, TakenUpload } from "../request-context.ts";
+import { readAgain } from "./hand-over.ts";
 import { endOfHanded } from "./handed-on.ts";
 
 /**
@@ -66,7 +67,11 @@ export async function takeUpload(
     }
     isTaken = true;
     logger.debug("an archive is handed on");
-    const ended = endOfHanded(logger, "an archive", offer.socket, resultOf(results)).then(sizeOf);
+    const told = resultOf(results).then((result) => {
+      readAgain(connection); // The agent is done with it, and what follows may take long.
+      return result;
+    });
+    const ended = endOfHanded(logger, "an archive", offer.socket, told).then(sizeOf);
     ended.catch(() => {}); // Handled later, by its user.
     // The agent ends the call once it knows the outcome; if the call is cancelled before, the agent answers the client.
     const writtenBefore = connection.bytesWritten;
