@@ -651,11 +651,15 @@ func (m *messages) end(id string, plan *plan, names []string, isTraced bool) err
 	return nil
 }
 
-var urlPassword = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
+var (
+	urlPassword = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
+	// A user without a password: that of a web server is a token, that of SSH a name.
+	urlToken = regexp.MustCompile(`(https?://)[^\s/?#:@]+@`)
+)
 
-// maskPasswords masks the passwords of URLs in an instruction or a message.
+// maskPasswords masks the passwords and tokens of URLs in an instruction or a message.
 func maskPasswords(text string) string {
-	return urlPassword.ReplaceAllString(text, "$1***@")
+	return urlToken.ReplaceAllString(urlPassword.ReplaceAllString(text, "$1***@"), "$1***@")
 }
 
 func (m *messages) fail(err error) {

@@ -75,14 +75,21 @@ func TestEachInstructionHasItsOutput(t *testing.T) {
 	}
 }
 
-func TestPasswordsOfURLsAreMasked(t *testing.T) {
+func TestPasswordsAndTokensOfURLsAreMasked(t *testing.T) {
 	for text, want := range map[string]string{
 		"ADD http://me:word@host/a https://host/b:c@d /x": "ADD http://me:***@host/a https://host/b:c@d /x",
 		"RUN get ftp://:w:@rd@host":                       "RUN get ftp://:***@host",
+		"ADD https://token@host/a http://host/b@c /x":     "ADD https://***@host/a http://host/b@c /x",
+		"RUN git clone ssh://git@host/a":                  "RUN git clone ssh://git@host/a",
 	} {
 		if masked := maskPasswords(text); masked != want {
 			t.Errorf("%s is told as %s", text, masked)
 		}
+	}
+	refused := httptest.NewRecorder()
+	writeError(refused, http.StatusInternalServerError, `Get "https://token@host/a": http://me:word@host/a: EOF`)
+	if text := refused.Body.String(); strings.Contains(text, "token") || strings.Contains(text, "word") {
+		t.Error(text)
 	}
 }
 

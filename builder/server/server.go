@@ -311,7 +311,7 @@ func (s *Server) WaitForClients(ctx context.Context) {
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {
-	writeJSON(w, status, map[string]string{"message": message})
+	writeJSON(w, status, map[string]string{"message": maskPasswords(message)})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {

@@ -111,12 +111,22 @@ test("an import keeps the password of its URL, and so does its image's history",
 });
 
 test("a build keeps its arguments and the passwords of its sources", async () => {
-  const remotes = [`http://me:${secret()}@${host}/Dockerfile`, `http://me:${secret()}@${host}/x.git`];
+  const remotes = [
+    `http://me:${secret()}@${host}/Dockerfile`,
+    `http://me:${secret()}@${host}/x.git`,
+    `http://${secret()}@${host}/Dockerfile`,
+    `http://${secret()}@127.0.0.1:1/Dockerfile`,
+  ];
   for (const remote of remotes) {
     await call("POST", `/build?remote=${encodeURIComponent(remote)}`);
   }
-  for (const source of ["archive.tar", "absent"]) {
-    const dockerfile = `FROM busybox\nARG TOKEN\nADD http://me:${secret()}@${host}/${source} /x\n`;
+  for (const [user, source] of [
+    ["me:", "archive.tar"],
+    ["", "archive.tar"],
+    ["me:", "absent"],
+    ["", "absent"],
+  ] as const) {
+    const dockerfile = `FROM busybox\nARG TOKEN\nADD http://${user}${secret()}@${host}/${source} /x\n`;
     const buildargs = JSON.stringify({ TOKEN: secret() });
     const { text, error } = await build(daemon.socket, dockerfile, { query: { buildargs } });
     assert.equal(error === undefined, source === "archive.tar", text);
