@@ -83,6 +83,7 @@ for (const [name, start] of Object.entries(listeners)) {
     });
     after(() => listener.close());
 
+    const isGone = (socket: Socket): boolean => socket.readableEnded || socket.errored !== null;
     /** Connects strangers, who never leave by themselves, and waits until so many were turned away. */
     const connectAll = async (say: (socket: Socket) => unknown, turnedAway: number): Promise<void> => {
       for (let n = 0; n < floodSize; n++) {
@@ -91,7 +92,6 @@ for (const [name, start] of Object.entries(listeners)) {
         socket.on("connect", () => say(socket));
         flood.push(socket.resume());
       }
-      const isGone = (socket: Socket): boolean => socket.readableEnded || socket.errored !== null;
       await untilTrue(() => flood.filter(isGone).length >= turnedAway);
     };
     const leaveAll = async (): Promise<void> => {
@@ -114,6 +114,7 @@ for (const [name, start] of Object.entries(listeners)) {
     ] as const) {
       it(`has ${maxStrangers} at most of those who ${what} and stay`, async () => {
         await connectAll(say, turnedAway);
+        assert.equal(flood.filter(isGone).length, turnedAway); // All of them go when their time is over.
         await untilTrue(async () => (await openConnections(listener.port)) <= maxStrangers);
         await leaveAll();
       });
