@@ -58,7 +58,7 @@ func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*u
 // what follows the last entry.
 func (u *unpacker) unpackAll() error {
 	for {
-		// What was read ahead may be a hundred entries of thousands of directories.
+		// A hundred entries of thousands of directories may have been read ahead.
 		if u.ctx.Err() != nil {
 			return context.Cause(u.ctx)
 		}

@@ -83,7 +83,7 @@ class ProgressQueue {
     this.#wake?.();
   }
 
-  /** What has come since the last call: a heartbeat if nothing has; undefined after the last message. */
+  /** The lines since the last call: a heartbeat if nothing has; undefined after the last message. */
   next(): ProgressMessage | undefined {
     const first = this.#shift();
     if (first === undefined) {

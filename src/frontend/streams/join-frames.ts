@@ -33,7 +33,7 @@ class FrameJoiner {
   /** Bytes of the current frame that are still to come. */
   #left = 0;
   #isData = false;
-  /** Of data: the mask of the next byte is the lowest, and those of later ones follow. */
+  /** The data's mask: that of the next byte is the lowest, and those of later ones follow. */
   #mask = 0;
 
   join(chunk: Buffer): Buffer {
