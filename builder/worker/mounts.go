@@ -145,7 +145,7 @@ func (s *step) mountSecret(ctx context.Context, mount *pb.Mount) error {
 // maxSilence bounds how long a session may leave a question of a step that other sessions share.
 const maxSilence = 10 * time.Second
 
-// ask asks the sessions of all builds that share the step until one has answered: a silent one may be another's than theirs who wait.
+// ask asks the sessions of all builds that share the step until one has answered: who waits may not be the user of the silent one.
 // A build that shares the step with nobody waits for its own, whose user may have to type a password.
 func (s *step) ask(ctx context.Context, question func(context.Context, session.Caller) error) error {
 	return s.sessions.Any(ctx, s.job.Session(), func(ctx context.Context, id string, caller session.Caller) error {
