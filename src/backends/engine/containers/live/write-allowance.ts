@@ -16,8 +16,8 @@ const longestWaitSeconds = 60;
 /** Minimum cost of a record in bytes, however small: its write takes as long. A larger one is large. */
 const leastBytes = 16 * 2 ** 10;
 
-/** Bytes that may be written. */
-class Allowance {
+/** Bytes that may be written, as many more with each second. */
+class ByteRate {
   readonly #perSecond: number;
   #left: number;
   #atNs: bigint | undefined;
@@ -45,7 +45,7 @@ class Allowance {
 }
 
 /** The allowance that all runs with large records share, each in its turn. */
-export class LargeWrites extends Allowance {
+export class LargeWrites extends ByteRate {
   constructor() {
     super(perSecondOfLarge);
   }
@@ -53,7 +53,7 @@ export class LargeWrites extends Allowance {
 
 /** The allowance of one run of a container. */
 export class WriteAllowance {
-  readonly #own = new Allowance(perSecond);
+  readonly #own = new ByteRate(perSecond);
   /** Size of the record in bytes; it hardly changes during a run. */
   #recordBytes: number | undefined;
   /** Time from which on a refused run may write once: its bytes are taken, so that others cannot have them before. */
