@@ -6,6 +6,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { fromUnknown, SockerlessError } from "../common/errors.ts";
 import { logFailure } from "../common/failures.ts";
 import { getOrInsert } from "../common/get-or-insert.ts";
+import { hasBody } from "../common/has-body.ts";
 import type { Logger } from "../common/logger.ts";
 import { requestAnswered } from "../common/metrics/measure.ts";
 import { packWaiting } from "../common/pack-waiting.ts";
@@ -474,10 +475,6 @@ function dropUnread(request: IncomingMessage, { kind, method }: Route): void {
 /** Whether a request's body arrived with its header. */
 function hasArrivedWhole(request: IncomingMessage): boolean {
   return request.complete || !hasBody(request);
-}
-
-function hasBody({ headers }: IncomingMessage): boolean {
-  return headers["transfer-encoding"] !== undefined || headers["content-length"] !== undefined;
 }
 
 /** Why a request failed: our abort's reason says more than the "cancelled" that it caused. */

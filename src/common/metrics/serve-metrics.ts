@@ -11,6 +11,7 @@ import type { TlsFiles } from "../config/load.ts";
 import { isLoopback } from "../config/loopback.ts";
 import { messageOf } from "../errors.ts";
 import { forgetOldest } from "../forget-oldest.ts";
+import { hasBody } from "../has-body.ts";
 import type { HeldSockets } from "../held-sockets.ts";
 import { listen, readMutualTls, reloadCertificates } from "../listen.ts";
 import type { Logger } from "../logger.ts";
@@ -134,10 +135,6 @@ function boundConnections(server: HttpServer): void {
     socket.once("close", () => connections.delete(socket));
     forgetOldest(connections, maxConnections)?.destroy();
   });
-}
-
-function hasBody({ headers }: IncomingMessage): boolean {
-  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0;
 }
 
 /** Cuts requests with a body before it is parsed: a body in tiny chunks would take much time and memory. */

@@ -2,6 +2,7 @@
 import type { IncomingMessage } from "node:http";
 
 import { invalid } from "../../common/errors.ts";
+import { hasBody } from "../../common/has-body.ts";
 import { describeSyntaxError } from "./json-syntax.ts";
 
 /** Maximum size in bytes of a JSON body. Archives, images and build contexts are streams and have no such bound. */
@@ -93,12 +94,6 @@ export function checkJsonContentType(request: IncomingMessage): void {
   if (mediaType.toLowerCase() !== "application/json") {
     throw invalid(`unsupported Content-Type header (${type}): must be 'application/json'`);
   }
-}
-
-/** True if the header announces a body. */
-function hasBody(request: IncomingMessage): boolean {
-  const length = request.headers["content-length"];
-  return request.headers["transfer-encoding"] !== undefined || (length !== undefined && Number(length) > 0);
 }
 
 /** The memory of a large body. */
