@@ -10,21 +10,29 @@ const maskBit = 0x80;
 const maskBytes = 4;
 /** Values of the short length in whose place a longer one follows, of two or eight bytes. */
 const [lengthOf2, lengthOf8] = [126, 127];
+/** The most frames without data in a chunk: a client that sends fewer pings at once is cut, but each takes time until then. */
+const mostOthers = 32;
 
 /**
  * Makes a connection deliver the data of a client's frames as one message for each chunk that arrives. Control frames, and
- * what is no frame of a client's, are delivered as they come.
+ * what is no frame of a client's, are delivered as they come; many at once cut the connection.
  *
  * @returns the frames that it has read before
  */
 export function joinFrames(connection: Readable): Buffer {
   const frames = new FrameJoiner();
   const push = connection.push.bind(connection);
-  const pushJoined = (chunk: Buffer | null): boolean =>
-    chunk === null ? push(null) : push(frames.join(chunk));
+  const join = (chunk: Buffer): Buffer => {
+    const joined = frames.join(chunk);
+    if (joined === undefined) {
+      connection.destroy();
+    }
+    return joined ?? Buffer.alloc(0);
+  };
+  const pushJoined = (chunk: Buffer | null): boolean => push(chunk === null ? null : join(chunk));
   const waiting = connection.read() as Buffer | null;
   Object.assign(connection, { push: pushJoined });
-  return frames.join(waiting ?? Buffer.alloc(0));
+  return join(waiting ?? Buffer.alloc(0));
 }
 
 class FrameJoiner {
@@ -36,9 +44,11 @@ class FrameJoiner {
   /** The data's mask: that of the next byte is the lowest, and those of later ones follow. */
   #mask = 0;
 
-  join(chunk: Buffer): Buffer {
+  /** @returns undefined if too many frames have no data */
+  join(chunk: Buffer): Buffer | undefined {
     const bytes = Buffer.concat([this.#header, chunk]);
     const joined: Buffer[] = [];
+    let others = 0;
     let at = 0;
     // Data, moved together to where the first of them were.
     let [from, to] = [0, 0];
@@ -56,6 +66,10 @@ class FrameJoiner {
           this.#mask = (this.#mask >>> 8) | (this.#mask << 24);
         }
       } else {
+        others += 1;
+        if (others > mostOthers) {
+          return undefined;
+        }
         endMessage();
         joined.push(bytes.subarray(at, end));
         [at, from, to] = [end, end, end];

@@ -8,6 +8,7 @@ import { setImmediate as nextTurnOf } from "node:timers/promises";
 
 import { listenHere } from "../../../test/support/listen-here.ts";
 import { untilTrue } from "../../../test/support/until.ts";
+import { BoundedWebSocket } from "../../common/bounded-web-socket.ts";
 import type { HijackContext } from "../request-context.ts";
 import { acceptWebSocket } from "./web-socket.ts";
 
@@ -164,4 +165,12 @@ test("a client that pings once in a while is answered, and keeps its connection"
   let read = "";
   stream.on("data", (bytes: Buffer) => (read += String(bytes)));
   await untilTrue(() => read === "ab");
+});
+
+test("of frames without data that arrive at once few are looked at before the client is cut", async (t) => {
+  const noted = t.mock.method(BoundedWebSocket.prototype, "notePing");
+  const { client, stream } = await open(t);
+  client.write(Buffer.from("898000000000".repeat(10_000), "hex"));
+  await once(stream, "close");
+  assert.ok(noted.mock.callCount() < 100, `${noted.mock.callCount()} pings`);
 });
