@@ -64,8 +64,10 @@ type connection struct {
 	sent frames
 	// Gives its lists of the build cache, and its reads of files, turns.
 	listing *semaphore.Weighted
-	once    sync.Once
-	closed  chan struct{}
+	// Those under way; with the lock of what is held.
+	builds int
+	once   sync.Once
+	closed chan struct{}
 }
 
 // Read ends with each frame, so that a call begins while its frame is the last one that was read.

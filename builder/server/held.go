@@ -37,13 +37,27 @@ var heldBy = map[string]int{
 	"/containerd.services.content.v1.Content/Read":       1 << 20,
 }
 
-// held counts the bytes that clients hold. Of too many the connection that has most is closed.
+// buildShare is what a connection may hold for each of its builds before it counts as one that holds more than others.
+const buildShare = 128 << 10
+
+// held counts the bytes that clients hold. Of too many the connection that has most is closed, beside its builds' shares.
 type held struct {
 	limit int
 
 	mu  sync.Mutex
 	by  map[*connection]int
 	sum int
+}
+
+// beginBuild gives a connection a build's share until the returned function is called.
+func (h *held) beginBuild(by *connection) func() {
+	count := func(builds int) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		by.builds += builds
+	}
+	count(1)
+	return func() { count(-1) }
 }
 
 // add counts bytes of a connection that is served.
@@ -65,8 +79,9 @@ func (h *held) count(by *connection, bytes int) (surplus *connection) {
 		return nil
 	}
 	surplus = by
-	for each, bytes := range h.by {
-		if bytes > h.by[surplus] {
+	beyond := func(each *connection) int { return h.by[each] - each.builds*buildShare }
+	for each := range h.by {
+		if beyond(each) > beyond(surplus) {
 			surplus = each
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/identity"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
@@ -61,6 +62,64 @@ func TestTheClientWhoseCallsHoldMostIsCut(t *testing.T) {
 	assert.NilError(t, err)
 	_, err = few.ControlClient().Info(t.Context(), &controlapi.InfoRequest{})
 	assert.Check(t, err)
+}
+
+func TestManyClientsThatHoldLessHaveNoneCutThatBuilds(t *testing.T) {
+	s, server := running(t)
+	_, connect := served(t, s)
+	const builds, sessions, clients = 40, 12, 16
+	began, goOn := make(chan struct{}, builds), make(chan struct{})
+	server.Before = func(procedure string) {
+		if procedure == "StartContainer" {
+			began <- struct{}{}
+			<-goOn
+		}
+	}
+	many := connect()
+	var solving errgroup.Group
+	for range builds {
+		ref := identity.NewID()
+		definition, err := definitionOf(t.Context(), llb.Scratch().Run(llb.Args([]string{ref})).Root())
+		assert.NilError(t, err)
+		following, err := many.ControlClient().Status(t.Context(), &controlapi.StatusRequest{Ref: ref})
+		assert.NilError(t, err)
+		solving.Go(func() error {
+			_, err := many.ControlClient().Solve(t.Context(), &controlapi.SolveRequest{Ref: ref, Definition: definition})
+			return err
+		})
+		solving.Go(func() error {
+			for {
+				if _, err := following.Recv(); err != nil {
+					return nil
+				}
+			}
+		})
+	}
+	<-began
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.building < builds {
+			return poll.Continue("%d builds", s.building)
+		}
+		return poll.Success()
+	}, poll.WithTimeout(20*time.Second))
+	s.held.limit = 16 << 20
+	for range clients {
+		each := connect()
+		for range sessions {
+			if _, err := each.ControlClient().Session(t.Context()); err != nil {
+				break
+			}
+		}
+	}
+	_, err := connect().ControlClient().Info(t.Context(), &controlapi.InfoRequest{})
+	assert.Check(t, err)
+	close(goOn)
+	assert.Check(t, solving.Wait())
+	s.held.mu.Lock()
+	defer s.held.mu.Unlock()
+	assert.Check(t, len(s.held.by) < clients+2, "no client was cut")
 }
 
 func TestListsOfTheCacheThatNobodyReadsAreCounted(t *testing.T) {

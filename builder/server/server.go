@@ -178,6 +178,9 @@ func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryS
 	if info.FullMethod != controlapi.Control_Solve_FullMethodName {
 		return handle(ctx, request)
 	}
+	if by := connectionOf(ctx); by != nil {
+		defer s.held.beginBuild(by)()
+	}
 	return withinMemory(ctx, s.memory, func(ctx context.Context) (any, error) {
 		if solve, ok := request.(*controlapi.SolveRequest); ok {
 			ctx = worker.ForBuilds(ctx, session.NewGroup(solve.Session)) // for the connections of exports
