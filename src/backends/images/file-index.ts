@@ -20,9 +20,10 @@ import {
   put,
   putOver,
   sorted,
+  stepFiles,
 } from "./file-tree.ts";
 import { FileBudget, weightOf } from "./file-budget.ts";
-import { FilePace } from "./file-pace.ts";
+import { StepPace } from "../concurrency/step-pace.ts";
 import { cleanPath, fileOf, type IndexedFile, implied, textOf } from "./indexed-file.ts";
 import { costOf, headersOf, type LayerReader } from "./layer-headers.ts";
 import { entriesIn, type TarEntry } from "./tar-reader.ts";
@@ -115,7 +116,7 @@ interface Step {
 /** The names of a file system. Disposing frees their room in the budget. */
 export class FileIndex implements Disposable {
   readonly #signal: AbortSignal;
-  readonly #pace: FilePace;
+  readonly #pace: StepPace;
   readonly #limit: number;
   readonly #budget: FileBudget;
   readonly #root: Node = { file: implied };
@@ -133,7 +134,7 @@ export class FileIndex implements Disposable {
     budget = allFiles,
   }: FileIndexOptions = {}) {
     this.#signal = signal;
-    this.#pace = new FilePace(signal);
+    this.#pace = new StepPace(stepFiles, signal);
     this.#limit = limit;
     this.#budget = budget;
   }

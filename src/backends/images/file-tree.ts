@@ -1,7 +1,10 @@
 /** The directories of a file index. */
+import type { StepPace } from "../concurrency/step-pace.ts";
 import { weightOf } from "./file-budget.ts";
-import { type FilePace, stepFiles } from "./file-pace.ts";
 import { type IndexedFile, implied, textOf } from "./indexed-file.ts";
+
+/** Files, or names of images, of a step: a few milliseconds of work. */
+export const stepFiles = 1_000;
 
 /** The files in a mount point: the image's beneath it, none, or unknown ones elsewhere. */
 export type MountedFiles = "image" | "nothing" | "elsewhere";
@@ -77,7 +80,7 @@ export async function lay(
   below: Node,
   above: Node,
   hidden: ReadonlyMap<Node, Hidden>,
-  pace: FilePace,
+  pace: StepPace,
 ): Promise<void> {
   const waiting: (readonly [below: Node, above: Node])[] = [[below, above]];
   for (let pair = waiting.pop(); pair !== undefined; pair = waiting.pop()) {
@@ -91,7 +94,7 @@ async function layOne(
   above: Node,
   gone: Hidden | undefined,
   waiting: (readonly [below: Node, above: Node])[],
-  pace: FilePace,
+  pace: StepPace,
 ): Promise<void> {
   if (gone?.all === true) {
     below.children = undefined;
@@ -116,7 +119,7 @@ async function layOne(
 }
 
 /** The files that a tree counts as, by {@link weightOf}. */
-export async function countOf(root: Node, pace: FilePace): Promise<number> {
+export async function countOf(root: Node, pace: StepPace): Promise<number> {
   let count = 0;
   const waiting = [{ node: root, characters: 0 }];
   for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
@@ -135,7 +138,7 @@ type Entry = readonly [name: string, node: Node];
 /** The entries of a directory, sorted by name. */
 export async function sorted(
   children: ReadonlyMap<string, Node> | undefined,
-  pace: FilePace,
+  pace: StepPace,
 ): Promise<readonly Entry[]> {
   let runs: Entry[][] = [];
   for (const entry of children ?? []) {
@@ -162,7 +165,7 @@ export async function sorted(
 }
 
 /** The entries of two sorted runs, sorted. */
-async function mergedOf(ones: readonly Entry[], others: readonly Entry[], pace: FilePace): Promise<Entry[]> {
+async function mergedOf(ones: readonly Entry[], others: readonly Entry[], pace: StepPace): Promise<Entry[]> {
   const merged: Entry[] = [];
   let [at, atOther] = [0, 0];
   for (;;) {

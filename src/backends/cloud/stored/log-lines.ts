@@ -125,7 +125,7 @@ export async function* shown(
       }
       for (let at = chunk.add(piece, 0); at !== undefined; at = chunk.add(piece, at)) {
         const output = chunk.take();
-        await pace.spend(output.data);
+        await pace.handle(output.data);
         yield output;
       }
     }

@@ -13,7 +13,8 @@ import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { KeyedLocks } from "../../concurrency/serial.ts";
 import { Owners } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
-import { FilePace } from "../../images/file-pace.ts";
+import { stepFiles } from "../../images/file-tree.ts";
+import { StepPace } from "../../concurrency/step-pace.ts";
 import { headersOf, LayerHeaders, type LayerReader } from "../../images/layer-headers.ts";
 import { Limiter } from "../../concurrency/limiter.ts";
 import type { Unpacked } from "../../images/tar-reader.ts";
@@ -180,7 +181,7 @@ export class StagedFiles {
   async writtenBytes(containerId: string, signal: AbortSignal): Promise<bigint> {
     using _one = await this.#sizes.acquire(containerId, signal);
     const unpacked = this.#unpackingOf(containerId, signal);
-    const pace = new FilePace(signal);
+    const pace = new StepPace(stepFiles, signal);
     let bytes = 0;
     for (const number of await this.#staged(containerId)) {
       for await (const header of headersOf(this.#reader(containerId, number, unpacked))) {
