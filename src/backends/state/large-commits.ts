@@ -25,7 +25,7 @@ export class LargeCommits {
     this.#count++;
     this.#bytes += bytes;
     const turnBytes = Math.min(this.#count * bytes, this.#bytes);
-    await setTimeout((turnBytes / perSecond) * 1_000, undefined, { ref: false });
+    await setTimeout((turnBytes / perSecond) * 1_000);
     this.#count--;
     this.#bytes -= bytes;
   }
