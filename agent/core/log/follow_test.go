@@ -106,6 +106,25 @@ func TestAStalledFollowerNeitherHoldsFilesNorFails(t *testing.T) {
 	}
 }
 
+func TestAStalledReaderOfWhatIsThereTellsOfFilesThatRotationRemoved(t *testing.T) {
+	w := open(t, t.TempDir(), Settings{MaxSize: 1, MaxFiles: 3})
+	write(t, w, entry{Stdout, 1, "one\n"}, entry{Stdout, 2, "two\n"}, entry{Stdout, 3, "three\n"})
+	r := reader(t, w, both)
+	if got := read(t, r, 4); got != "one\n" {
+		t.Fatalf("%q", got)
+	}
+	for i := range 4 {
+		write(t, w, entry{Stdout, int64(4 + i), "later\n"})
+	}
+	_, err := r.Next(t.Context())
+	var lost *CorruptError
+	assert.Check(t, is.ErrorType(err, lost))
+	assert.Check(t, is.ErrorIs(err, errRotated))
+	if got := read(t, r, 100); got != "" {
+		t.Errorf("%q was written later", got)
+	}
+}
+
 func TestReplayAndLiveOutputHaveNoGapAndNoRepetition(t *testing.T) {
 	w := open(t, t.TempDir(), Settings{MaxSize: 500, MaxFiles: 1000})
 	var want, live strings.Builder

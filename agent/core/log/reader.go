@@ -63,6 +63,8 @@ func (e *CorruptError) Error() string {
 
 func (e *CorruptError) Unwrap() error { return e.Reason }
 
+var errRotated = errors.New("it was removed by rotation before it was read")
+
 // Reader delivers a log in order. It is for one goroutine.
 type Reader struct {
 	chain    *chain
@@ -216,11 +218,15 @@ func (r *Reader) fill(ctx context.Context) error {
 		err = r.buf.read(r.at.segment, r.at.offset, upTo)
 	}
 	if errors.Is(err, os.ErrClosed) {
-		// Rotation overtook the reader: continue with the oldest file.
+		// Rotation overtook the reader: continue with the oldest file. Only a follower is not told, as with Docker.
+		lost := &CorruptError{r.at.segment.path, r.at.offset, errRotated}
 		r.chain.mu.Lock()
 		r.at.segment, r.at.offset = r.chain.segments[0], 0
 		r.chain.mu.Unlock()
-		return nil
+		if r.options.Follow {
+			return nil
+		}
+		return lost
 	}
 	if err != nil && !damage.IsOf(err) {
 		return fmt.Errorf("read log: %w", err)

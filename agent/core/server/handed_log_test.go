@@ -19,6 +19,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/log"
@@ -201,7 +202,7 @@ func TestALogIsTheSameOverTheCallAndInItsClientsConnection(t *testing.T) {
 	}
 }
 
-func TestALogComesWholeThoughItsCallerIsGoneAndItsFilesAreMeanwhile(t *testing.T) {
+func TestALogWhoseCallerAndFilesAreGoneComesInWholeLinesAndTellsOfIt(t *testing.T) {
 	l := serveHandedLog(t, log.Settings{MaxSize: 4 << 20, MaxFiles: 2})
 	l.write(30_000)
 	handed := l.hand(&agentv1.LogsRequest{Stdout: true, Stderr: true, Form: inLines})
@@ -211,9 +212,11 @@ func TestALogComesWholeThoughItsCallerIsGoneAndItsFilesAreMeanwhile(t *testing.T
 	handed.vanish()
 	l.write(100_000) // the files of which some was read are gone
 	rest, err := io.ReadAll(handed.body)
-	assert.NilError(t, err)
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	text, reason, _ := strings.Cut(string(first)+string(rest), "Error grabbing logs: ")
+	assert.Check(t, is.Contains(reason, "removed by rotation"))
 	last := 0
-	for line := range strings.Lines(string(first) + string(rest)) {
+	for line := range strings.Lines(text) {
 		number, _, _ := strings.Cut(line, " ")
 		if _, err := fmt.Sscan(number, &last); err != nil || len(line) != len(number)+1+last%200+1 {
 			t.Fatalf("the line %q", line)

@@ -33,6 +33,7 @@ import { damaged, type Operation } from "./database.ts";
 import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, type TableName, tableRange } from "./keys.ts";
+import { LargeCommits } from "./large-commits.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Images, ImageTable } from "./image-table.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
@@ -79,7 +80,8 @@ export interface State {
   readonly pool: Table<PoolRecord>;
   readonly events: EventJournal;
   /**
-   * Applies a change; resolves when it is durable. `describe` must not throw half-way.
+   * Applies a change; resolves when it is durable, after a large one in its turn (large-commits.ts). `describe` must not
+   * throw half-way.
    *
    * @param kind default: asked
    * @throws system if it cannot be written, or was asked for and adds to a kind of records that holds too much
@@ -200,6 +202,7 @@ class LevelState implements State {
   /** Commits waiting for another one. */
   #reportedAgain = emptyBatch();
   #lastWrite: Promise<void> = Promise.resolve();
+  readonly #large = new LargeCommits();
   #retry: Disposable | undefined;
 
   constructor(storage: Storage, options: StateOptions) {
@@ -263,7 +266,14 @@ class LevelState implements State {
     for (const operation of steps.operations) {
       batch.operations.set(operation.key, operation);
     }
-    return waits ? Promise.resolve() : commit.done.promise;
+    return waits ? Promise.resolve() : this.#inTurn(commit, steps.operations);
+  }
+
+  /** Resolves when a commit is durable and, if it is large, others have had time for theirs. */
+  async #inTurn({ done }: Commit, operations: readonly Operation[]): Promise<void> {
+    const sizes = operations.map((operation) => (operation.type === "put" ? operation.value.length : 0));
+    const bytes = sizes.reduce((sum, size) => sum + size, 0);
+    await Promise.all([done.promise, this.#large.pace(bytes)]);
   }
 
   /** The next batch. */

@@ -9,7 +9,6 @@ import { RepeatedCalls } from "./repeated-calls.ts";
 import { Reservations } from "./reservations.ts";
 import { LiveRun } from "./run.ts";
 import { Waiters } from "./waiters.ts";
-import { LargeWrites } from "./write-allowance.ts";
 
 /** The live part of one container. */
 export class LiveContainer {
@@ -49,8 +48,6 @@ export class LiveContainer {
 
 /** The live parts of all containers. */
 export class LiveContainers {
-  /** Allowance of agents' reports on containers with large records. */
-  readonly largeWrites = new LargeWrites();
   readonly #containers = new Map<string, LiveContainer>();
 
   /** The live part of a container, created on first use. */

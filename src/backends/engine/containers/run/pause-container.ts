@@ -157,7 +157,7 @@ export async function adoptPause(
       record.generation !== link.generation ||
       !hasProcess(record) ||
       (stateOf(record).status === ContainerStatus.PAUSED) === isPaused ||
-      !link.writes.takes(record, 2, context.clock.nowNs(), context.live.largeWrites)
+      !link.writes.takes(record, 2, context.clock.nowNs())
     ) {
       return;
     }

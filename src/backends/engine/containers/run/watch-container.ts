@@ -286,7 +286,7 @@ async function recordDetached(
   { execId }: StreamDetached,
 ): Promise<void> {
   const record = context.state.containers.get(container);
-  if (record !== undefined && link.writes.takes(record, 1, context.clock.nowNs(), context.live.largeWrites)) {
+  if (record !== undefined && link.writes.takes(record, 1, context.clock.nowNs())) {
     await recordStreamUse(context, { container, use: StreamUse.DETACHED, execId });
   }
 }
@@ -298,6 +298,7 @@ async function handleState(
   link: AgentLink,
   state: AgentState,
 ): Promise<void> {
+  await adoptPause(context, live, link, state.paused); // First: what follows may use the allowance up.
   for (const exec of state.runningExecs.filter((each) => isOwn(context, live, each))) {
     await execStarted(context, exec.execId, exec.pid);
   }
@@ -310,7 +311,6 @@ async function handleState(
   if (state.outOfMemory && context.state.containers.get(live.id)?.state?.oomKilled !== true) {
     await handleOutOfMemory(context, live, link);
   }
-  await adoptPause(context, live, link, state.paused);
   const known = context.state.containers.get(live.id);
   const newest = (known && stateOf(known).health?.log.at(-1)?.end) ?? undefined;
   for (const result of state.health.slice(-keptResults)) {
@@ -346,7 +346,7 @@ async function handleHealth(
     if (status === ContainerStatus.PAUSED) {
       return; // A check that was under way when the container was frozen; a frozen container counts as unhealthy.
     }
-    if (!link.writes.takes(record, copiesPerResult, context.clock.nowNs(), context.live.largeWrites)) {
+    if (!link.writes.takes(record, copiesPerResult, context.clock.nowNs())) {
       return; // A later result is recorded.
     }
     const after = healthAfter(health, check, startedAt, result);
@@ -374,7 +374,7 @@ async function handleOutOfMemory(
       return;
     }
     const isKnown = stateOf(record).oomKilled;
-    if (!link.writes.takes(record, 2, context.clock.nowNs(), context.live.largeWrites) && isKnown) {
+    if (!link.writes.takes(record, 2, context.clock.nowNs()) && isKnown) {
       return; // The allowance is used up: the process runs out of memory repeatedly.
     }
     const next = withState(record, { oomKilled: true });
