@@ -28,3 +28,6 @@ export class Allowance {
     return Math.max(0, (1 - this.#left) * this.#refillMs - (performance.now() - this.#refilledAt));
   }
 }
+
+/** The pings and pongs of a WebSocket's peer, which sends one in 20 s or so. */
+export const pingAllowance = (): Allowance => new Allowance(20, 1_000);
