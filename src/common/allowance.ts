@@ -29,5 +29,5 @@ export class Allowance {
   }
 }
 
-/** The pings and pongs of a WebSocket's peer, which sends one in 20 s or so. */
+/** The pings and pongs that a WebSocket's peer may send: 20 at once, and one a second; one in 20 s or so is usual. */
 export const pingAllowance = (): Allowance => new Allowance(20, 1_000);
