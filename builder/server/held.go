@@ -37,10 +37,11 @@ var heldBy = map[string]int{
 	"/containerd.services.content.v1.Content/Read":       1 << 20,
 }
 
-// buildShare is what a connection may hold for each of its builds before it counts as one that holds more than others.
+// buildShare is what a connection may hold for each of its builds before it counts as one that holds more than others; all
+// builds' shares are half of the limit at most, so that whoever has many builds still counts.
 const buildShare = 128 << 10
 
-// held counts the bytes that clients hold. Of too many the connection that has most is closed, beside its builds' shares.
+// held counts the bytes that clients hold. Of too many the connection that has most beside its builds' shares is closed.
 type held struct {
 	limit int
 
@@ -79,7 +80,12 @@ func (h *held) count(by *connection, bytes int) (surplus *connection) {
 		return nil
 	}
 	surplus = by
-	beyond := func(each *connection) int { return h.by[each] - each.builds*buildShare }
+	builds := 0
+	for each := range h.by {
+		builds += each.builds
+	}
+	share := min(buildShare, h.limit/2/max(builds, 1))
+	beyond := func(each *connection) int { return h.by[each] - each.builds*share }
 	for each := range h.by {
 		if beyond(each) > beyond(surplus) {
 			surplus = each

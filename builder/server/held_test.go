@@ -122,6 +122,30 @@ func TestManyClientsThatHoldLessHaveNoneCutThatBuilds(t *testing.T) {
 	assert.Check(t, len(s.held.by) < clients+2, "no client was cut")
 }
 
+func TestManyBuildsDoNotKeepWhoHoldsMostFromBeingCut(t *testing.T) {
+	h := held{limit: maxHeld, by: map[*connection]int{}}
+	honest := &connection{}
+	h.enter(honest)
+	assert.Check(t, h.count(honest, 10*(buildShare+callBytes)) == nil)
+	for range 10 {
+		h.beginBuild(honest)
+	}
+	for range 3 {
+		many := &connection{}
+		h.enter(many)
+		for range 900 {
+			h.beginBuild(many)
+		}
+		for range 110 << 20 / callBytes {
+			if surplus := h.count(many, callBytes); surplus != nil {
+				assert.Check(t, surplus != honest)
+				return
+			}
+		}
+	}
+	t.Error("nobody was cut")
+}
+
 func TestListsOfTheCacheThatNobodyReadsAreCounted(t *testing.T) {
 	s, _ := running(t)
 	address, connect := served(t, s)

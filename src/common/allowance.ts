@@ -28,3 +28,6 @@ export class Allowance {
     return Math.max(0, (1 - this.#left) * this.#refillMs - (performance.now() - this.#refilledAt));
   }
 }
+
+/** The pings and pongs that a WebSocket's peer may send: 20 at once, and one a second; one in 20 s or so is usual. */
+export const pingAllowance = (): Allowance => new Allowance(20, 1_000);

@@ -1,17 +1,13 @@
 import { WebSocket } from "ws";
 
-import { Allowance } from "./allowance.ts";
-
-/** The largest burst of pings and pongs; peers ping once in 20 s or so, and one more is granted in each second. */
-const mostPings = 20;
-const pingRefillMs = 1_000;
+import { pingAllowance } from "./allowance.ts";
 
 /** A WebSocket of a server without `autoPong`, whose peer may send pings and pongs without a pause and read nothing. */
 export class BoundedWebSocket extends WebSocket {
   /** The last unanswered ping. */
   #ping: Buffer | undefined;
   #isAnswering = false;
-  readonly #pings = new Allowance(mostPings, pingRefillMs);
+  readonly #pings = pingAllowance();
 
   /** Counts a ping or pong; too many cut the connection. */
   notePing(): void {

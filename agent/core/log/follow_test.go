@@ -120,6 +120,7 @@ func TestAStalledReaderOfWhatIsThereTellsOfFilesThatRotationRemoved(t *testing.T
 	var lost *CorruptError
 	assert.Check(t, is.ErrorType(err, lost))
 	assert.Check(t, is.ErrorIs(err, errRotated))
+	assert.Check(t, is.ErrorContains(err, " was removed by rotation before it was read, from byte "))
 	if got := read(t, r, 100); got != "" {
 		t.Errorf("%q was written later", got)
 	}

@@ -49,8 +49,8 @@ type Chunk struct {
 	Data   []byte
 }
 
-// CorruptError reports a damaged log file. Next may be called again and continues
-// with the next whole record.
+// CorruptError reports a log file that is damaged, or was removed before it was read (errRotated). Next may be called
+// again and continues with the next whole record.
 type CorruptError struct {
 	File   string
 	Offset int64
@@ -58,12 +58,15 @@ type CorruptError struct {
 }
 
 func (e *CorruptError) Error() string {
+	if errors.Is(e.Reason, errRotated) {
+		return fmt.Sprintf("log file %s %v, from byte %d on", e.File, e.Reason, e.Offset)
+	}
 	return fmt.Sprintf("log file %s is damaged at byte %d: %v", e.File, e.Offset, e.Reason)
 }
 
 func (e *CorruptError) Unwrap() error { return e.Reason }
 
-var errRotated = errors.New("it was removed by rotation before it was read")
+var errRotated = errors.New("was removed by rotation before it was read")
 
 // Reader delivers a log in order. It is for one goroutine.
 type Reader struct {
@@ -172,7 +175,7 @@ func (r *Reader) Close() {
 }
 
 // Next returns the next output, io.EOF at the end, a *CorruptError where the log
-// is damaged, or ctx's cause.
+// is damaged or has lost files to rotation, or ctx's cause.
 func (r *Reader) Next(ctx context.Context) (Chunk, error) {
 	for {
 		if chunk := r.buffered(); len(chunk.Data) > 0 {

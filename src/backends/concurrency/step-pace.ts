@@ -1,21 +1,26 @@
 /** Shares the event loop between long looks at data and everything else. */
 import { Turns } from "../../common/turns.ts";
 
-/** Steps of all looks together. */
-const steps = new Turns(1);
+/** The steps of all looks of one kind together: one in each turn of the event loop. */
+export class Steps {
+  readonly cost: number;
+  readonly turns = new Turns(1);
+
+  /** @param cost of a step, in what the looks count: files, bytes; a few milliseconds of work */
+  constructor(cost: number) {
+    this.cost = cost;
+  }
+}
 
 /** The pace of one look, over all its passes. */
 export class StepPace {
-  readonly #stepCost: number;
+  readonly #steps: Steps;
   readonly #signal: AbortSignal;
   #left = 0;
 
-  /**
-   * @param stepCost a few milliseconds of work
-   * @param signal ends the look with its reason
-   */
-  constructor(stepCost: number, signal: AbortSignal) {
-    this.#stepCost = stepCost;
+  /** @param signal ends the look with its reason */
+  constructor(steps: Steps, signal: AbortSignal) {
+    this.#steps = steps;
     this.#signal = signal;
   }
 
@@ -23,9 +28,9 @@ export class StepPace {
   async spend(cost: number): Promise<void> {
     this.#left -= cost;
     if (this.#left < 0) {
-      await steps.next();
+      await this.#steps.turns.next();
       this.#signal.throwIfAborted();
-      this.#left = this.#stepCost;
+      this.#left = this.#steps.cost;
     }
   }
 }

@@ -20,7 +20,7 @@ import {
   put,
   putOver,
   sorted,
-  stepFiles,
+  fileSteps,
 } from "./file-tree.ts";
 import { FileBudget, weightOf } from "./file-budget.ts";
 import { StepPace } from "../concurrency/step-pace.ts";
@@ -134,7 +134,7 @@ export class FileIndex implements Disposable {
     budget = allFiles,
   }: FileIndexOptions = {}) {
     this.#signal = signal;
-    this.#pace = new StepPace(stepFiles, signal);
+    this.#pace = new StepPace(fileSteps, signal);
     this.#limit = limit;
     this.#budget = budget;
   }

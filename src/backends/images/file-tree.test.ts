@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 
 import { StepPace } from "../concurrency/step-pace.ts";
-import { type Hidden, lay, makeDirectory, type Node, put, stepFiles } from "./file-tree.ts";
+import { type Hidden, lay, makeDirectory, type Node, put, fileSteps } from "./file-tree.ts";
 import { implied } from "./indexed-file.ts";
 
 const count = 50_000;
@@ -34,7 +34,7 @@ it("whiteouts cost as many steps as there are, not each as many as there are fil
       names: Array.from({ length: count / 2 }, (_, number) => `${2 * number + 1}`),
     });
   });
-  const laid = await costOf(() => lay(below, above, hidden, new StepPace(stepFiles, AbortSignal.any([]))));
+  const laid = await costOf(() => lay(below, above, hidden, new StepPace(fileSteps, AbortSignal.any([]))));
   const left = makeDirectory(below, ["d"]).children;
   assert.equal(left?.size, count / 2);
   assert.ok([...(left?.values() ?? [])].every(({ children }) => children === undefined));

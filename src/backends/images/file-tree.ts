@@ -1,10 +1,13 @@
 /** The directories of a file index. */
-import type { StepPace } from "../concurrency/step-pace.ts";
+import { type StepPace, Steps } from "../concurrency/step-pace.ts";
 import { weightOf } from "./file-budget.ts";
 import { type IndexedFile, implied, textOf } from "./indexed-file.ts";
 
-/** Files, or names of images, of a step: a few milliseconds of work. */
-export const stepFiles = 1_000;
+/** Files of a step: a few milliseconds of work. */
+const stepFiles = 1_000;
+
+/** Steps of looks at files, and at names of images. */
+export const fileSteps = new Steps(stepFiles);
 
 /** The files in a mount point: the image's beneath it, none, or unknown ones elsewhere. */
 export type MountedFiles = "image" | "nothing" | "elsewhere";

@@ -13,7 +13,7 @@ import { Filters } from "../model/filters.ts";
 import { millisecondsOf, sortedByTime } from "../model/records.ts";
 import type { LayerStack } from "../state/layer-stacks.ts";
 import { StepPace } from "../concurrency/step-pace.ts";
-import { stepFiles } from "./file-tree.ts";
+import { fileSteps } from "./file-tree.ts";
 import { globMatcher } from "./glob.ts";
 import type { ImageConfig } from "./image-config.ts";
 import { familiarForms } from "./reference.ts";
@@ -62,7 +62,7 @@ export async function listImages(
   const references = (of: readonly string[]): string[] => matchingReferences(of, matches);
   const sharing = request.sharedSize ? sharedSizes(images, context) : undefined;
 
-  const pace = new StepPace(stepFiles, context.signal);
+  const pace = new StepPace(fileSteps, context.signal);
   const named: { image: ListedImage; tags: string[]; digests: string[] }[] = [];
   for (const image of images) {
     if (isInTime(image) && filters.matchesPairs("label", image.config.config.labels)) {

@@ -20,6 +20,7 @@ import {
 } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { openDatabase, refusalIn } from "./database.ts";
 import { eventKey } from "./keys.ts";
+import { LargeCommits } from "./large-commits.ts";
 import { type Change, openState, type State, type StateOptions } from "./state.ts";
 import { Storage } from "./storage.ts";
 import { scratchDirectory } from "../../../test/support/scratch.ts";
@@ -39,6 +40,7 @@ describe("the state of a backend", () => {
 
   beforeEach(async () => {
     directory = scratchDirectory();
+    mock.method(LargeCommits.prototype, "pace", () => Promise.resolve());
   });
   afterEach(async () => {
     mock.restoreAll();

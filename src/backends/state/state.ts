@@ -80,8 +80,8 @@ export interface State {
   readonly pool: Table<PoolRecord>;
   readonly events: EventJournal;
   /**
-   * Applies a change; resolves when it is durable, after a large one in its turn (large-commits.ts). `describe` must not
-   * throw half-way.
+   * Applies a change; resolves when it is durable and, if it is large, others have had time for theirs (large-commits.ts).
+   * `describe` must not throw half-way.
    *
    * @param kind default: asked
    * @throws system if it cannot be written, or was asked for and adds to a kind of records that holds too much

@@ -1,6 +1,8 @@
 /** Fewer messages of a WebSocket whose client's bytes are a stream: it may send each byte as a message. */
 import type { Readable } from "node:stream";
 
+import { pingAllowance } from "../../common/allowance.ts";
+
 /** The first byte of a whole binary message. */
 const binary = 0x82;
 /** The part of a frame's first byte that tells its kind, and the last kind of data: continuation, text, binary. */
@@ -10,12 +12,10 @@ const maskBit = 0x80;
 const maskBytes = 4;
 /** Values of the short length in whose place a longer one follows, of two or eight bytes. */
 const [lengthOf2, lengthOf8] = [126, 127];
-/** The most frames without data in a chunk: a client that sends fewer pings at once is cut, but each takes time until then. */
-const mostOthers = 32;
 
 /**
  * Makes a connection deliver the data of a client's frames as one message for each chunk that arrives. Control frames, and
- * what is no frame of a client's, are delivered as they come; many at once cut the connection.
+ * what is no frame of a client's, are delivered as they come; too many of them cut the connection.
  *
  * @returns the frames that it has read before
  */
@@ -43,12 +43,12 @@ class FrameJoiner {
   #isData = false;
   /** The data's mask: that of the next byte is the lowest, and those of later ones follow. */
   #mask = 0;
+  readonly #others = pingAllowance();
 
   /** @returns undefined if too many frames have no data */
   join(chunk: Buffer): Buffer | undefined {
     const bytes = Buffer.concat([this.#header, chunk]);
     const joined: Buffer[] = [];
-    let others = 0;
     let at = 0;
     // Data, moved together to where the first of them were.
     let [from, to] = [0, 0];
@@ -66,8 +66,7 @@ class FrameJoiner {
           this.#mask = (this.#mask >>> 8) | (this.#mask << 24);
         }
       } else {
-        others += 1;
-        if (others > mostOthers) {
+        if (header > 0 && !this.#others.take()) {
           return undefined;
         }
         endMessage();

@@ -152,6 +152,30 @@ for (const [what, frames] of [
   });
 }
 
+test("pings without end are cut, though each comes alone", async (t) => {
+  const { client, stream } = await open(t);
+  client.setNoDelay();
+  for (let sent = 0; sent < 1_000 && !stream.destroyed; sent++) {
+    client.write(frame(ping, Buffer.from("a")));
+    await nextTurnOf();
+  }
+  await untilTrue(() => stream.destroyed);
+});
+
+test("a ping in many pieces is one", async (t) => {
+  const { client, stream } = await open(t);
+  client.setNoDelay();
+  for (const byte of frame(ping, Buffer.alloc(125, "a"))) {
+    client.write(Buffer.of(byte));
+    await nextTurnOf();
+  }
+  client.write(frame(0x82, Buffer.from("b")));
+  let read = "";
+  stream.on("data", (bytes: Buffer) => (read += String(bytes)));
+  await untilTrue(() => read !== "" || stream.destroyed);
+  assert.equal(read, "b");
+});
+
 test("a client that pings once in a while is answered, and keeps its connection", async (t) => {
   const { client, stream } = await open(t);
   await once(client, "data"); // The handshake's answer.
@@ -167,10 +191,10 @@ test("a client that pings once in a while is answered, and keeps its connection"
   await untilTrue(() => read === "ab");
 });
 
-test("of frames without data that arrive at once few are looked at before the client is cut", async (t) => {
-  const noted = t.mock.method(BoundedWebSocket.prototype, "notePing");
+test("of pings that arrive at once few are looked at before the client is cut", async (t) => {
+  const answered = t.mock.method(BoundedWebSocket.prototype, "answer");
   const { client, stream } = await open(t);
   client.write(Buffer.from("898000000000".repeat(10_000), "hex"));
   await once(stream, "close");
-  assert.ok(noted.mock.callCount() < 100, `${noted.mock.callCount()} pings`);
+  assert.ok(answered.mock.callCount() < 100, `${answered.mock.callCount()} pings`);
 });

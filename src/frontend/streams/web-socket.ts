@@ -36,18 +36,9 @@ export async function acceptWebSocket(context: HijackContext): Promise<Duplex> {
     }
     server.handleUpgrade(request, socket, joinFrames(socket), resolve);
   });
-  limitPings(webSocket);
+  webSocket.on("ping", (data) => webSocket.answer(data));
   // Output is binary from API 1.28 on, and text before.
   return new WebSocketStream(webSocket, version.atLeast("1.28"));
-}
-
-/** Cuts a client that pings too often. */
-function limitPings(webSocket: BoundedWebSocket): void {
-  webSocket.on("pong", () => webSocket.notePing());
-  webSocket.on("ping", (data) => {
-    webSocket.notePing();
-    webSocket.answer(data);
-  });
 }
 
 /**

@@ -1,8 +1,8 @@
 /** Shares the event loop between the reading of stored logs and everything else. */
-import { StepPace } from "../../concurrency/step-pace.ts";
+import { StepPace, Steps } from "../../concurrency/step-pace.ts";
 
-/** Bytes of a step: a few milliseconds of work. */
-const stepBytes = 64 * 1024;
+/** Steps of all readers, in bytes. */
+const steps = new Steps(64 * 1024);
 /** Cost of an item besides its data, in bytes. */
 const itemCost = 256;
 
@@ -10,7 +10,7 @@ const itemCost = 256;
 export class Pace extends StepPace {
   /** @param signal ends the reading with its reason */
   constructor(signal: AbortSignal) {
-    super(stepBytes, signal);
+    super(steps, signal);
   }
 
   /** Waits for a turn before more than a step of data is handled. @throws the signal's reason */

@@ -13,7 +13,7 @@ import { fromJson, type JsonValue, toJson } from "@bufbuild/protobuf";
 import { KeyedLocks } from "../../concurrency/serial.ts";
 import { Owners } from "./archive-owner.ts";
 import type { FileIndex } from "../../images/file-index.ts";
-import { stepFiles } from "../../images/file-tree.ts";
+import { fileSteps } from "../../images/file-tree.ts";
 import { StepPace } from "../../concurrency/step-pace.ts";
 import { headersOf, LayerHeaders, type LayerReader } from "../../images/layer-headers.ts";
 import { Limiter } from "../../concurrency/limiter.ts";
@@ -181,7 +181,7 @@ export class StagedFiles {
   async writtenBytes(containerId: string, signal: AbortSignal): Promise<bigint> {
     using _one = await this.#sizes.acquire(containerId, signal);
     const unpacked = this.#unpackingOf(containerId, signal);
-    const pace = new StepPace(stepFiles, signal);
+    const pace = new StepPace(fileSteps, signal);
     let bytes = 0;
     for (const number of await this.#staged(containerId)) {
       for await (const header of headersOf(this.#reader(containerId, number, unpacked))) {
