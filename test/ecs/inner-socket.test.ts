@@ -236,6 +236,8 @@ describe("a container with a Docker socket of its own", () => {
         HostConfig: { NetworkMode: "jobnet" },
         NetworkingConfig: { EndpointsConfig: { jobnet: { Aliases: ["db"] } } },
       }),
+      create({ HostConfig: { NetworkMode: "jobnet" } }, "github.com"),
+      ["POST", "/containers/job/rename?name=db.secretnet"],
       ["POST", "/images/others:secret/tag?repo=other&tag=1"],
       ["POST", "/images/relay:1/tag?repo=busybox&tag=latest"],
       ["POST", "/images/relay:1/push"],

@@ -36,6 +36,7 @@ import { refuseTooManyMounts } from "../containers/decisions/mounts/plan-mounts.
 import { bindSourceMissing } from "../containers/decisions/mounts/validate-mount.ts";
 import { shownPools } from "../networks/decisions/address-pools.ts";
 import { type Cidr, overlaps, parseCidr } from "../networks/decisions/cidr.ts";
+import { isPredefined } from "../networks/decisions/endpoints.ts";
 import { ensureVolume } from "../volumes/volumes.ts";
 import { allowFields, notAllowed } from "./allow-fields.ts";
 import type { Realm } from "./realm.ts";
@@ -241,13 +242,17 @@ export function admitEndpoint(realm: Realm, network: Network, endpoint: Endpoint
 
 /**
  * Refuses a name by which other containers are reached in those of the networks that were not created through the
- * socket.
+ * socket, and any with a dot where names resolve: `NAME.NETWORK` is another's, and so is what the world's DNS has.
  *
- * @throws conflict
+ * @throws conflict; forbidden
  */
 export function refuseNameIn(realm: Realm, joined: readonly string[], asked: string): void {
   const networks = realm.othersNetworks(joined);
   const name = asked.replace(/^\//, "").toLowerCase();
+  const named = [...networks].find((network) => !isPredefined(network));
+  if (named !== undefined && name.includes(".")) {
+    throw notAllowed(`the name ${JSON.stringify(name)}, which has a dot, in network ${named}`);
+  }
   for (const record of networks.size === 0 ? [] : realm.context.state.containers.values()) {
     for (const [network, { dnsNames, config }] of Object.entries(record.endpoints)) {
       const names = [record.name, ...dnsNames, ...(config?.aliases ?? [])];

@@ -93,6 +93,38 @@ it("a creation at a container's Docker socket reads the containers of all networ
   await assert.rejects(admit("DB"), /the name "db" is in use in network n0/);
 });
 
+it("a name with a dot is admitted at a container's Docker socket where it shadows nobody's", async () => {
+  const steps = { operations: [], undo: [], grows: new Set<never>(), overfills: new Set<string>() };
+  const [containers, networks] = [new ContainerTable(), new NetworkTable()];
+  const made = { "sockerless.inner-socket": rootId };
+  for (const [index, [name, labels]] of Object.entries({ bridge: {}, mine: made, shared: {} }).entries()) {
+    networks
+      .changeInto(steps)
+      .put(create(NetworkRecordSchema, { network: { id: idOf(index), name, labels } }));
+  }
+  const endpoints = { bridge: { networkId: idOf(0) }, shared: { networkId: idOf(2) } };
+  const root = create(ContainerRecordSchema, {
+    ...{ id: rootId, name: "root", imageId, config: {} },
+    endpoints,
+  });
+  containers.changeInto(steps).put(root);
+  const context = {
+    state: { containers, networks, volumes: new Map() },
+    images: { resolve: async () => ({ record: { id: imageId } }) },
+  } as unknown as EngineContext;
+  const admit = (name: string, networkMode: string) => {
+    const realm = new Realm(context, new PulledImages(() => true), rootId);
+    const request = { name, config: { image: "x" }, hostConfig: { networkMode } };
+    return admitCreation(realm, create(CreateContainerRequestSchema, request));
+  };
+  for (const name of ["root.", "root.other", "github.com"]) {
+    await admit(name, "bridge");
+    await admit(name, "mine");
+    await assert.rejects(admit(name, "shared"), /which has a dot, in network shared is not allowed/);
+  }
+  await admit("free", "shared");
+});
+
 const shortIds = Array.from({ length: count }, (_, index) => idOf(index).slice(0, 12));
 
 describe("a creation at a container's Docker socket", { timeout: 60_000 }, () => {
