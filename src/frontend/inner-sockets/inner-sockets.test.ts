@@ -28,15 +28,14 @@ test("a connection whose server ends first breaks nothing when it is written on"
 });
 
 describe("the Docker sockets of a container", () => {
-  /** The connections that are taken within half a second from containers whose processes connect at once. */
-  async function takenFrom(containers: number): Promise<number> {
-    let opened = 0;
+  /** Sockets of containers whose processes connect at once, again and again. @param opened called for each connection */
+  function busySockets(opened: (containerId: string) => void): InnerSockets {
     const link = { opened: Promise.resolve(), cancel: () => {} };
     const services = {
       backend: {
         containers: {
-          openTunnel: async () => {
-            opened += 1;
+          openTunnel: async ({ container }: { readonly container: string }) => {
+            opened(container);
             return {};
           },
         },
@@ -44,31 +43,71 @@ describe("the Docker sockets of a container", () => {
       agents: { targetOf: () => ({}) },
       streams: { open: () => link },
     };
-    const sockets = new InnerSockets({
+    return new InnerSockets({
       ...{ services, transport: createRouterTransport(() => {}), routes: [], version: "1" },
       ...{ clock: systemClock, logger: pino({ level: "silent" }) },
     } as unknown as InnerSocketsOptions);
-    const paths = ["/var/run/docker.sock", "/run/docker.sock", "/other.sock"];
+  }
+
+  function settle(sockets: InnerSockets, containerId: string, count: number): void {
+    const paths = Array.from({ length: count }, (_, at) => `/run/docker-${at}.sock`);
+    sockets.settle(
+      containerId,
+      paths.map((path) => ({ $typeName: "sockerless.backend.v1.InnerSocket" as const, path, full: true })),
+    );
+  }
+
+  /**
+   * The connections that are taken within half a second from containers whose processes connect at once.
+   *
+   * @param atLeast as many are taken, soon
+   */
+  async function takenFrom(containers: number, atLeast: number): Promise<number> {
+    let opened = 0;
+    const sockets = busySockets(() => {
+      opened += 1;
+    });
     for (let at = 0; at < containers; at += 1) {
-      sockets.settle(
-        `c${at}`,
-        paths.map((path) => ({ $typeName: "sockerless.backend.v1.InnerSocket" as const, path, full: true })),
-      );
+      settle(sockets, `c${at}`, 3);
     }
     await setTimeout(500);
     const taken = opened;
+    while (opened < atLeast) {
+      await setTimeout(50);
+    }
     await sockets.close();
     return taken;
   }
 
   it("take a bounded number of connections a second, all together", async () => {
-    const opened = await takenFrom(1);
-    assert.ok(opened > 10 && opened <= 64, `${opened} connections`);
+    const opened = await takenFrom(1, 11);
+    assert.ok(opened <= 64, `${opened} connections`);
   });
 
   it("take a bounded number of connections a second, of all containers together", async () => {
-    const opened = await takenFrom(20);
-    assert.ok(opened > 64 && opened <= 256, `${opened} connections`);
+    const opened = await takenFrom(20, 65);
+    assert.ok(opened <= 256, `${opened} connections`);
+  });
+
+  it("take another container's connections beside sixty-four that connect without a pause", async (t) => {
+    const taken = { others: 0, another: 0 };
+    const fourth = Promise.withResolvers<void>();
+    const sockets = busySockets((containerId) => {
+      if (containerId !== "another") {
+        taken.others += 1;
+      } else if (++taken.another === 4) {
+        fourth.resolve();
+      }
+    });
+    t.after(() => sockets.close());
+    for (let at = 0; at < 64; at += 1) {
+      settle(sockets, `c${at}`, 8);
+    }
+    await setTimeout(200);
+    taken.others = 0;
+    settle(sockets, "another", 1);
+    await fourth.promise;
+    assert.ok(taken.others <= 64 * 8, `behind ${taken.others} of others`);
   });
 
   it("remember no more ends of execs than a container has connections", async (t) => {

@@ -30,8 +30,9 @@ import { connectionTo } from "./connection-to.ts";
 const mostConnections = 64;
 /** Maximum of new connections per container and second. */
 const mostPerSecond = 64;
-/** Maximum of new connections of all containers a second: each takes the main thread some work. */
-const mostPerSecondOfAll = 256;
+/** Maximum of new connections of all containers in a while, 256 a second: each takes the main thread some work. */
+const mostAtOnceOfAll = 64;
+const whileOfAllMs = 250;
 /** All containers' share of the descriptors that are not for the API's own clients. */
 const shareOfAll = 1 / 8;
 /** Maximum total of long headers of all containers: of unfinished ones, and of those of requests. */
@@ -63,6 +64,8 @@ interface Served {
 interface Shares {
   readonly connections: Slots;
   readonly begun: Slots;
+  /** New connections of the last second: the container with fewest has its turn. */
+  lately: number;
   readonly room: RoomShare;
 }
 
@@ -71,7 +74,7 @@ export class InnerSockets {
   readonly #options: InnerSocketsOptions;
   readonly #served = new Map<string, Served>();
   readonly #ending = new Set<Promise<unknown>>();
-  readonly #begun = new Slots(mostPerSecondOfAll);
+  readonly #begun = new Slots(mostAtOnceOfAll);
   readonly #room = new SharedRoom(usualRoom(shareOfAll));
   readonly #longHeaders = new LongHeaders(longHeadersBytes, (reason) => this.#options.logger.warn(reason));
 
@@ -90,6 +93,7 @@ export class InnerSockets {
       const shares = {
         connections: new Slots(mostConnections),
         begun: new Slots(mostPerSecond),
+        lately: 0,
         room: this.#room.share(),
       };
       const done = Promise.all(sockets.map((socket) => this.#serve(containerId, socket, shares, end.signal)));
@@ -127,11 +131,17 @@ export class InnerSockets {
       ...{ routes, version, logger },
     });
     const listener = server.createListener();
+    const noteBegun = (): void => {
+      shares.lately += 1;
+      setTimeout(() => {
+        shares.lately -= 1;
+      }, 1_000).unref();
+    };
     const mayBegin = async (): Promise<boolean> => {
-      const paced = { limitMs: 1_000, signal };
+      const turns = { line: shares, order: () => shares.lately, taken: noteBegun };
       try {
-        await shares.begun.enter(paced);
-        await this.#begun.enter(paced);
+        await shares.begun.enter({ limitMs: 1_000, signal });
+        await this.#begun.enter({ ...turns, limitMs: whileOfAllMs, signal });
         return true;
       } catch {
         return false; // The container has ended.
