@@ -79,8 +79,8 @@ export async function createExec(
 }
 
 /**
- * Refuses a user that the agent does not find. If the agent is of an earlier version or does not answer, the exec's
- * start will fail instead.
+ * Refuses a user that the agent does not find. If the agent does not answer, the exec's start will fail
+ * instead.
  *
  * @throws invalid; the signal's reason
  */
