@@ -297,9 +297,6 @@ export async function queryAgent(
       context.logger.debug({ err: error, exec: execId }, "the agent cannot be asked about an exec");
       return "silent";
     }
-    if (isRefused) {
-      await execEnded(context, execId, undefined); // An agent of an earlier version, which cannot refuse.
-    }
     return "runs not";
   }
 }
