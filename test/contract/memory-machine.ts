@@ -153,8 +153,6 @@ export class MemoryMachine {
   volumeRules: VolumeRules | undefined;
   /** It keeps for others where steps of builds ran; undefined: each has a container of its own. */
   keepsSteps: boolean | undefined;
-  /** Features that agents name in their Hello. */
-  agentFeatures: readonly string[] = ["seccomp", "partners"];
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
   /** A container that is asked for by itself is not told yet. */
@@ -512,7 +510,6 @@ export class MemoryMachine {
         generation: record.generation,
         args: spec.args,
         env: spec.env,
-        features: this.agentFeatures,
         losesStarts: this.losesStarts,
         isPatient: this.hasPatientAgents,
         startAnswers: this.startAnswers,

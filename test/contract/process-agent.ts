@@ -45,8 +45,6 @@ export interface ProcessAgentOptions {
   readonly generation: bigint;
   readonly args: readonly string[];
   readonly env: readonly string[];
-  /** Features that it names in its Hello. */
-  readonly features: readonly string[];
   /** Starts are made, and not answered. */
   readonly losesStarts: boolean;
   /** Starts wait for attachments however long they take. */
@@ -201,8 +199,7 @@ export class ProcessAgent {
         version: "0.0.0",
         mode: Mode.SHIM,
         containerId: this.options.containerId,
-        features: [...this.options.features],
-        partnerKey: Buffer.from(this.options.features.includes("partners") ? "a key" : ""),
+        partnerKey: Buffer.from("a key"),
       }),
       partners: () => ({}),
       start: async (request) => {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/levels"
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 const (
@@ -98,7 +99,7 @@ func (a *appender) add(dir int, name, entry string, depth int) error {
 		}
 		return a.addFile(fd, header)
 	case unix.S_IFLNK:
-		target, err := readLinkAt(fd, "")
+		target, err := openat.ReadLink(fd, "")
 		if err != nil {
 			return pathError("readlink", entry, err)
 		}

@@ -174,21 +174,18 @@ func (w *changeWalk) child(upper int, lower level, base, name string, depth int)
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Openat(upper, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
+	var now unix.Stat_t
+	fd, err := openEntry(upper, base, name, &now)
+	if errors.Is(err, ErrNotFound) {
 		if layer >= 0 && isOpaque(upper) {
 			return w.report(Deleted, name, -1, nil)
 		}
 		return nil // it vanished
 	}
 	if err != nil {
-		return pathError("open", name, err)
+		return err
 	}
 	defer unix.Close(fd)
-	var now unix.Stat_t
-	if err := unix.Fstat(fd, &now); err != nil {
-		return pathError("lstat", name, err)
-	}
 	if isWhiteout(&now) {
 		if layer < 0 {
 			return nil

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // Tree is one path to be sent. It must be closed.
@@ -113,7 +115,7 @@ func (r *Root) entry(name string) (*tar.Header, error) {
 	case unix.S_IFSOCK:
 		return nil, nil
 	case unix.S_IFLNK:
-		if header.Linkname, err = readLinkAt(fd, ""); err != nil {
+		if header.Linkname, err = openat.ReadLink(fd, ""); err != nil {
 			return nil, pathError("readlink", name, err)
 		}
 	}

@@ -230,6 +230,20 @@ func openDirectoryAt(fd int, name string) (int, error) {
 	return unix.Openat(fd, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
+// openEntry opens a directory's entry, of whatever kind, and reads its attributes.
+// One that has vanished is ErrNotFound.
+func openEntry(directory int, entry, name string, st *unix.Stat_t) (int, error) {
+	fd, err := unix.Openat(directory, entry, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, pathError("open", name, err)
+	}
+	if err := unix.Fstat(fd, st); err != nil {
+		_ = unix.Close(fd)
+		return -1, pathError("lstat", name, err)
+	}
+	return fd, nil
+}
+
 // isGone reports whether a name vanished, or has become something else.
 func isGone(err error) bool {
 	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)

@@ -160,18 +160,15 @@ func (w *liveWalk) child(parent int, was *item, base, name string, depth int) er
 }
 
 func (w *liveWalk) childFile(parent int, was *item, base, name string) error {
-	fd, err := unix.Openat(parent, base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
+	var now unix.Stat_t
+	fd, err := openEntry(parent, base, name, &now)
+	if errors.Is(err, ErrNotFound) {
 		return nil // it vanished
 	}
 	if err != nil {
-		return pathError("open", name, err)
+		return err
 	}
 	defer unix.Close(fd)
-	var now unix.Stat_t
-	if err := unix.Fstat(fd, &now); err != nil {
-		return pathError("lstat", name, err)
-	}
 	if kind := w.compare(name, was, fd, &now); kind != 0 {
 		return w.report(kind, name, fd, &now)
 	}

@@ -112,16 +112,5 @@ func (r *Root) readLink(name string) (string, error) {
 		return "", err
 	}
 	defer unix.Close(fd)
-	return readLinkAt(fd, "")
-}
-
-// readLinkAt reads the link name in the directory fd, or the link fd itself if
-// name is empty.
-func readLinkAt(fd int, name string) (string, error) {
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fd, name, buf)
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
+	return openat.ReadLink(fd, "")
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // stubsOf finds the paths that a runtime creates to mount on the given points of
@@ -54,7 +56,7 @@ func (l level) firstLink(name string) (string, error) {
 			return "", err
 		}
 		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-			to, err := readLinkAt(at[layer], element)
+			to, err := openat.ReadLink(at[layer], element)
 			if err != nil {
 				return "", pathError("readlink", element, err)
 			}

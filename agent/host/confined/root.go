@@ -141,7 +141,7 @@ func (w *walk) follow(parent int, element string) error {
 	if w.links++; w.links > maxLinks {
 		return unix.ELOOP
 	}
-	target, err := readLink(parent, element)
+	target, err := openat.ReadLink(parent, element)
 	if err != nil {
 		return err
 	}
@@ -160,15 +160,6 @@ func elements(name string) []string {
 		}
 	}
 	return found
-}
-
-func readLink(parent int, element string) (string, error) {
-	buffer := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(parent, element, buffer)
-	if err != nil {
-		return "", err
-	}
-	return string(buffer[:n]), nil
 }
 
 // ErrLeavesRoot means that a name leaves its root by `..`.

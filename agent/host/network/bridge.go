@@ -199,8 +199,8 @@ func (i *Instance) owns(link netlink.Link) bool {
 }
 
 // ownName matches names that no user chose: digits of the network's ID, which no
-// other instance has. Earlier versions began with skl.
-var ownName = regexp.MustCompile(`^(br-|skl)[0-9a-f]{12}$`)
+// other instance has.
+var ownName = regexp.MustCompile(`^br-[0-9a-f]{12}$`)
 
 // isUnmarked recognises a bridge left half-made: it has one of our names, no
 // mark, and was never set up.

@@ -330,23 +330,23 @@ func TestABridgeThatNobodyCameToMarkIsMadeAgainAndRemoved(t *testing.T) {
 	unmarked := func() netlink.Link {
 		t.Helper()
 		attributes := netlink.NewLinkAttrs()
-		attributes.Name = "skl0123456789ab"
+		attributes.Name = "br-0123456789ab"
 		l.must(netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}))
 		link, err := netlink.LinkByName(attributes.Name)
 		l.must(err)
 		return link
 	}
 	unmarked()
-	l.bridge(Bridge{Name: "skl0123456789ab", Gateway: "10.213.1.1/24"})
-	l.must(l.Remove("skl0123456789ab"))
+	l.bridge(Bridge{Name: "br-0123456789ab", Gateway: "10.213.1.1/24"})
+	l.must(l.Remove("br-0123456789ab"))
 	unmarked()
-	l.must(l.Remove("skl0123456789ab"))
+	l.must(l.Remove("br-0123456789ab"))
 
 	others := unmarked()
 	l.must(netlink.LinkSetAlias(others, "somebody's"))
-	if err := l.Ensure(Bridge{Name: "skl0123456789ab", Gateway: "10.213.1.1/24"}); connect.CodeOf(err) != connect.CodeAlreadyExists {
+	if err := l.Ensure(Bridge{Name: "br-0123456789ab", Gateway: "10.213.1.1/24"}); connect.CodeOf(err) != connect.CodeAlreadyExists {
 		t.Errorf("a bridge of somebody else's: %v", err)
 	}
-	l.must(l.Remove("skl0123456789ab"))
+	l.must(l.Remove("br-0123456789ab"))
 	l.must(netlink.LinkDel(others)) // it is still there
 }

@@ -133,12 +133,11 @@ func eachName(directory int, visit func(name string) error) error {
 }
 
 func copyLink(source, target int, entry string) error {
-	buffer := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(source, entry, buffer)
+	to, err := openat.ReadLink(source, entry)
 	if err != nil {
 		return err
 	}
-	return unix.Symlinkat(string(buffer[:n]), target, entry)
+	return unix.Symlinkat(to, target, entry)
 }
 
 // copyContent copies within the kernel if both sides are on one file system. An

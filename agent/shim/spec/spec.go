@@ -75,8 +75,7 @@ type Spec struct {
 	Rootfs      string `json:"rootfs"`       // the mounted overlay, as root.path in config.json
 
 	// The overlay's parts, to find the container's changes: its writable layer,
-	// and the image's layers, top first. Empty if the host process of an earlier
-	// version wrote the file.
+	// and the image's layers, top first.
 	Upper string   `json:"upper,omitempty"`
 	Lower []string `json:"lower,omitempty"`
 

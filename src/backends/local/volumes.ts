@@ -75,28 +75,21 @@ function toConflict(error: unknown): never {
     : error;
 }
 
-function rulesOf({ name, sharing, content }: HostVolumeDriver): VolumeDriver {
-  return { name, sharing: sharingOf(sharing), content: contentOf(content) };
-}
+const sharings: Readonly<Record<number, VolumeDriver["sharing"]>> = {
+  [VolumeSharing.SHARED]: "shared",
+  [VolumeSharing.EXCLUSIVE]: "exclusive",
+};
 
-function sharingOf(sharing: VolumeSharing): VolumeDriver["sharing"] {
-  switch (sharing) {
-    case VolumeSharing.SHARED:
-      return "shared";
-    case VolumeSharing.EXCLUSIVE:
-      return "exclusive";
-    default:
-      throw systemError(`the host process reports an unknown sharing of volumes: ${sharing}`);
-  }
-}
+const contents: Readonly<Record<number, VolumeDriver["content"]>> = {
+  [VolumeContent.HERE]: "here",
+  [VolumeContent.HERE_WITHOUT_OPTIONS]: "here-without-options",
+};
 
-function contentOf(content: VolumeContent): VolumeDriver["content"] {
-  switch (content) {
-    case VolumeContent.HERE:
-      return "here";
-    case VolumeContent.HERE_WITHOUT_OPTIONS:
-      return "here-without-options";
-    default:
-      throw systemError(`the host process reports an unknown content of volumes: ${content}`);
+/** @throws system: rules that are unknown here */
+function rulesOf(told: HostVolumeDriver): VolumeDriver {
+  const [sharing, content] = [sharings[told.sharing], contents[told.content]];
+  if (sharing === undefined || content === undefined) {
+    throw systemError(`the host process reports unknown rules of ${told.name} volumes`);
   }
+  return { name: told.name, sharing, content };
 }

@@ -51,18 +51,6 @@ describe("containers of a cloud that nobody reaches", () => {
 describe("containers of a cloud that share a network", () => {
   const bench = EngineBench.ofEach(() => ({ cloud: true }));
 
-  it("do not start with an agent that is too old for that", async () => {
-    const owner = await bench.runScript("exec sleep 1000");
-    const joined = await bench.createScript("exec sleep 1000", {
-      hostConfig: { networkMode: `container:${owner}` },
-    });
-    bench.machine.agentFeatures = [];
-    await assert.rejects(
-      bench.containers.startContainer({ container: joined }),
-      /the container's agent \(0\.0\.0\) is too old to share a network/,
-    );
-  });
-
   it("are no one's where a container names itself, and the backend goes on", async () => {
     const hostConfig = { networkMode: "container:itself" };
     const itself = await bench.createScript("exec sleep 1000", { name: "itself", hostConfig });

@@ -4,6 +4,7 @@ import type { FileShareItem } from "@azure/arm-storage";
 
 import type { Clock } from "../../../common/clock.ts";
 import { invalid, systemError } from "../../../common/errors.ts";
+import { KeptAnswers } from "../../concurrency/kept-answers.ts";
 import { isRefusal } from "../../cloud/contract/cloud-error.ts";
 import type { AzureClients } from "../arm/clients.ts";
 import { isAzureError, isStorageInUse } from "../arm/errors.ts";
@@ -49,10 +50,11 @@ export class AzureFiles {
   readonly #options: AzureFilesOptions;
   /** Storages that this process has created, with their keys: recreated when the key changes. */
   readonly #storages = new Map<string, { readonly key: string; readonly made: Promise<void> }>();
-  #key: { readonly untilMs: number; readonly asked: Promise<string> } | undefined;
+  readonly #key: KeptAnswers<string>;
 
   constructor(options: AzureFilesOptions) {
     this.#options = options;
+    this.#key = new KeptAnswers(options.clock, keyHoldsMs, 1);
   }
 
   get account(): string {
@@ -173,15 +175,7 @@ export class AzureFiles {
    * @throws AzureError; system: the configured key is not one of the account's
    */
   key(): Promise<string> {
-    const { clock } = this.#options;
-    if (this.#key === undefined || this.#key.untilMs <= clock.nowMs()) {
-      const asked = this.#queryKey();
-      this.#key = { untilMs: clock.nowMs() + keyHoldsMs, asked };
-      asked.catch(() => {
-        this.#key = undefined;
-      });
-    }
-    return this.#key.asked;
+    return this.#key.of("", () => this.#queryKey());
   }
 
   async #queryKey(): Promise<string> {

@@ -79,8 +79,8 @@ export async function createExec(
 }
 
 /**
- * Refuses a user that the agent does not find. If the agent is of an earlier version or does not answer, the exec's
- * start will fail instead.
+ * Refuses a user that the agent does not find. If the agent does not answer, the exec's start will fail
+ * instead.
  *
  * @throws invalid; the signal's reason
  */
@@ -296,9 +296,6 @@ export async function queryAgent(
     if (!isErrorKind(error, "not-found")) {
       context.logger.debug({ err: error, exec: execId }, "the agent cannot be asked about an exec");
       return "silent";
-    }
-    if (isRefused) {
-      await execEnded(context, execId, undefined); // An agent of an earlier version, which cannot refuse.
     }
     return "runs not";
   }

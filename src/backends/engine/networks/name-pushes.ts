@@ -193,7 +193,7 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
     if (link.ended.signal.aborted) {
       return; // It has ended meanwhile.
     }
-    if (error instanceof ConnectError && refusals.has(error.code)) {
+    if (error instanceof ConnectError && error.code === Code.FailedPrecondition) {
       if (!link.namesAreRefused) {
         link.namesAreRefused = true;
         context.logger.warn(
@@ -206,6 +206,3 @@ async function tell(context: EngineContext, containerId: string, link: AgentLink
     throw error;
   }
 }
-
-/** Error codes of agents that cannot resolve names in their environment or version. */
-const refusals: ReadonlySet<Code> = new Set([Code.FailedPrecondition, Code.Unimplemented]);

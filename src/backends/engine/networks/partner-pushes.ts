@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 
 import type { AgentAddress } from "../../../agent-client/address.ts";
-import { messageOf, SockerlessError, systemError } from "../../../common/errors.ts";
+import { messageOf, systemError } from "../../../common/errors.ts";
 import { every } from "../../../common/timers.ts";
 import { type Partner, PartnerSchema } from "../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { ContainerRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
@@ -18,19 +18,14 @@ const startWaitMs = 10_000;
 const callLimitMs = 5_000;
 /** Delay of a retry for an agent that did not answer. */
 const retryMs = 5_000;
-/** The feature of agents that reach partners by the relay. */
-const calledPartners = "called-partners";
 /** Certificates of partners are valid for an hour; the authority renews them after half of it. */
 const renewalMs = 10 * 60_000;
-
-/** Error of a container's agent that cannot share a network. */
-class TooOldAgent extends SockerlessError {}
 
 /**
  * Makes a starting container and those that share its network each other's partners. When the promise resolves, its
  * agent listens on the others' ports. Failures of others are only logged.
  *
- * @throws system: its agent is too old, or does not reach the network's owner; the agent's errors
+ * @throws system: its agent does not reach the network's owner; the agent's errors
  */
 export async function joinPartners(context: EngineContext, record: ContainerRecord): Promise<void> {
   const sharers = sharersOf(context, record);
@@ -112,9 +107,6 @@ function pushInBackground(context: EngineContext, containerId: string): void {
           { err: error, container: containerId },
           `a container does not know who shares its network: ${messageOf(error)}`,
         );
-        if (error instanceof TooOldAgent) {
-          continue; // Its agent will not become newer.
-        }
         told.isOutdated = true;
         await context.clock.sleep(retryMs, signal).catch(() => undefined);
       }
@@ -150,11 +142,7 @@ async function tell(
     return new Map();
   }
   try {
-    const { partnerKey, features, version } = await link.hello({ timeoutMs: callLimitMs, signal });
-    const isCalled = link.address.kind === "called";
-    if (partnerKey.length === 0 || (isCalled && !features.includes(calledPartners))) {
-      throw new TooOldAgent("system", `the container's agent (${version}) is too old to share a network`);
-    }
+    const partnerKey = await link.partnerKey({ timeoutMs: callLimitMs, signal });
     const partners = await partnersOf(context, record, link, partnerKey);
     const { failures } = await client.partners(
       { partners, waitMs },

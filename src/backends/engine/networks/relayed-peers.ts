@@ -68,7 +68,7 @@ export async function relayedPeers(
   if (reached.length === 0) {
     return [];
   }
-  const { partnerKey } = await link.hello(limits);
+  const partnerKey = await link.partnerKey(limits);
   const given = await link.peerCertificates.complete(
     reached.map(({ containerId }) => containerId),
     context.clock.nowMs(),

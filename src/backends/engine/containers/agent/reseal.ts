@@ -1,6 +1,4 @@
 /** Keeps the records that agents store of their containers up to date, for a backend that loses its state. */
-import { Code, ConnectError } from "@connectrpc/connect";
-
 import { messageOf } from "../../../../common/errors.ts";
 import type { ContainerRecord, ImageRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
@@ -40,8 +38,7 @@ export async function reseal(context: EngineContext, containerId: string): Promi
     if (link.ended.signal.aborted) {
       return; // It has ended meanwhile.
     }
-    const isEarlier = error instanceof ConnectError && error.code === Code.Unimplemented;
-    logger[isEarlier ? "debug" : "warn"](
+    logger.warn(
       { err: error, container: containerId },
       `a container's agent does not keep how the container is now: ${messageOf(error)}`,
     );

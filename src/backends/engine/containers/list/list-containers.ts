@@ -76,10 +76,10 @@ class ListQuery {
     this.#limit = request.limit;
     this.#exitCodes = filters.get("exited").map((text) => atoi(text, `invalid filter 'exited=${text}'`));
     for (const status of filters.get("status")) {
-      refuseStatus(status);
+      refuseUnknown("status", "state", status, [...statusOfName.keys()]);
     }
     for (const health of filters.get("health")) {
-      refuseHealth(health);
+      refuseUnknown("health", "health", health, healthNames);
     }
     this.#all = request.all || request.limit > 0 || filters.get("status").length > 0;
     this.#isTask = filters.boolean("is-task") === true;
@@ -220,20 +220,11 @@ function portRangeOf(filter: string, text: string): ProtocolPorts {
   return { ...range, protocol: protocol.toLowerCase() };
 }
 
-function refuseStatus(status: string): void {
-  if (!statusOfName.has(status)) {
+/** @throws invalid: the filter has no such value */
+function refuseUnknown(filter: string, what: string, value: string, known: readonly string[]): void {
+  if (!known.includes(value)) {
     throw invalid(
-      `invalid filter 'status=${status}': invalid value for state (${status}): ` +
-        `must be one of ${[...statusOfName.keys()].join(", ")}`,
-    );
-  }
-}
-
-function refuseHealth(health: string): void {
-  if (!healthNames.includes(health)) {
-    throw invalid(
-      `invalid filter 'health=${health}': invalid value for health (${health}): ` +
-        `must be one of ${healthNames.join(", ")}`,
+      `invalid filter '${filter}=${value}': invalid value for ${what} (${value}): must be one of ${known.join(", ")}`,
     );
   }
 }

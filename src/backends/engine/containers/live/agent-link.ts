@@ -9,14 +9,12 @@ import {
 import { systemError } from "../../../../common/errors.ts";
 import { LatestOnly } from "../../../concurrency/latest-only.ts";
 import { Lock } from "../../../concurrency/serial.ts";
-import type { HelloResponse } from "../../../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { AgentAddress } from "../../../../agent-client/address.ts";
-import { weightOf } from "../../../state/weights.ts";
 import { GivenCertificates } from "./given-certificates.ts";
 import { WriteAllowance } from "./write-allowance.ts";
 
-/** The heaviest answer about itself that is taken from an agent, as {@link weightOf} counts it: it is kept. */
-const heaviestHello = 16_384;
+/** The longest key that is taken from an agent, in bytes: it is kept. */
+const longestKey = 1_024;
 
 /** An agent's answer about an exec. */
 export type ExecAnswer = "runs" | "runs not" | "silent";
@@ -51,7 +49,7 @@ export class AgentLink {
   wasHeard: boolean = false;
   /** Pending until the agent of an earlier process' run has said which start it serves; undefined for a run of this process. */
   greeting: PromiseWithResolvers<void> | undefined;
-  #hello: HelloResponse | undefined;
+  #partnerKey: Uint8Array | undefined;
   /** Whether this process has paused or unpaused the container: the watch may report an earlier state. */
   pauseChanged: boolean = false;
 
@@ -62,22 +60,20 @@ export class AgentLink {
   }
 
   /**
-   * The agent's first answer about itself, which holds for its run: another key would need all certificates anew.
+   * The key by which its partners and peers know the agent, as first told: another one would need all certificates anew.
    *
    * @param limits of the call, if there is one
-   * @throws system: the answer is too long; as that call
+   * @throws system: the key is too long; as that call
    */
-  async hello(limits: CallOptions): Promise<HelloResponse> {
-    if (this.#hello !== undefined) {
-      return this.#hello;
+  async partnerKey(limits: CallOptions): Promise<Uint8Array> {
+    if (this.#partnerKey === undefined) {
+      const { partnerKey } = await this.agent.client.hello({}, limits);
+      if (partnerKey.length > longestKey) {
+        throw systemError("the container's agent has too long a key");
+      }
+      this.#partnerKey ??= Uint8Array.from(partnerKey); // Else it keeps the message that it came in.
     }
-    const answer = await this.agent.client.hello({}, limits);
-    if (weightOf(answer) > heaviestHello) {
-      throw systemError("the container's agent says too much about itself");
-    }
-    answer.partnerKey = Uint8Array.from(answer.partnerKey); // Else it keeps the message that it came in.
-    this.#hello ??= answer;
-    return this.#hello;
+    return this.#partnerKey;
   }
 
   /** Ends everything in progress over the link. */

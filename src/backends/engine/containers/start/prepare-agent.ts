@@ -3,13 +3,13 @@ import { joinPartners } from "../../networks/partner-pushes.ts";
 import { workloadOf } from "../create/workload.ts";
 import { putLayers } from "./put-layers.ts";
 import { made, type Start } from "./start.ts";
-import { refuseOldAgent, startRequestOf } from "./start-process.ts";
+import { startRequestOf } from "./start-process.ts";
 
 /**
  * Joins the container to those that share its network, adds missing layers to its files, and prepares the request for
  * its agent.
  *
- * @throws system: the agent is too old for it; the errors of driver and agent
+ * @throws the errors of driver and agent
  */
 export async function prepareAgent(start: Start): Promise<void> {
   const { context, live, record, ended, secrets, step } = start;
@@ -21,11 +21,9 @@ export async function prepareAgent(start: Start): Promise<void> {
     ...(secrets === undefined ? {} : { secrets }),
   });
   const changesAnew = step !== undefined && launches.steps.kind === "in-its-files";
-  const request = { ...startRequestOf(context, live, placed, details), changesAnew };
   const count = step?.missingLayers ?? 0;
-  await refuseOldAgent(link, request, count);
   if (count > 0) {
     await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
   }
-  start.request = request;
+  start.request = { ...startRequestOf(context, live, placed, details), changesAnew };
 }

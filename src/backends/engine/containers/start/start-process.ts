@@ -40,8 +40,6 @@ const startTimeoutMs = 60_000;
 const undeliveredErrnos: ReadonlySet<string> = new Set([
   ...["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOENT"],
 ]);
-/** The feature in `Hello.features` of agents that load seccomp profiles. */
-const seccompFeature = "seccomp";
 
 /** The part of a start's request that the driver adds. */
 type StartDetails = Awaited<ReturnType<Launches["startDetails"]>>;
@@ -95,34 +93,6 @@ export function startRequestOf(
     stdinOnce: config.stdinOnce,
     ...(check === undefined ? {} : { healthCheck: check }),
   });
-}
-
-/**
- * Refuses an agent that is too old for the start and would ignore a part of it.
- *
- * @param missingLayers number of layers to add to the container first
- * @throws system
- */
-export async function refuseOldAgent(
-  link: AgentLink,
-  { process, changesAnew, secrets, secretEnv }: StartRequest,
-  missingLayers: number,
-): Promise<void> {
-  const needed = [
-    ...(process?.seccomp === undefined ? [] : [{ feature: seccompFeature, to: "load a seccomp profile" }]),
-    ...(changesAnew ? [{ feature: "changes-anew", to: "run another step" }] : []),
-    ...(secrets.length + secretEnv.length > 0 ? [{ feature: "secrets", to: "have secrets" }] : []),
-    ...(secrets.some(({ socket }) => socket) ? [{ feature: "sockets", to: "give it a socket" }] : []),
-    ...(missingLayers > 0 ? [{ feature: "put-layer", to: "take files between steps" }] : []),
-  ];
-  if (needed.length === 0) {
-    return;
-  }
-  const { features, version } = await link.hello({ timeoutMs: startTimeoutMs });
-  const missing = needed.find(({ feature }) => !features.includes(feature));
-  if (missing !== undefined) {
-    throw systemError(`the container's agent (${version}) is too old to ${missing.to}`);
-  }
 }
 
 /**
