@@ -655,8 +655,8 @@ var (
 	urlPassword = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
 	// A user without a password: that of a web server is a token, that of SSH a name.
 	urlToken = regexp.MustCompile(`(https?://)[^\s/?#:@]+@`)
-	// Signed URLs, and many others, have a secret in the query.
-	urlQuery = regexp.MustCompile("(://[^\\s\"'`<>\\\\?#]*[?])[^\\s\"'`<>\\\\#]+")
+	// Signed URLs, and many others, have a secret in the query. Punctuation may follow.
+	urlQuery = regexp.MustCompile("(://[^\\s\"'`<>\\\\?#]*[?])[^\\s\"'`<>\\\\#]*[^\\s\"'`<>\\\\#:,;.)]")
 )
 
 // maskSecrets masks the passwords, tokens and queries of URLs in an instruction or a message.

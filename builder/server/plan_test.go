@@ -83,6 +83,7 @@ func TestSecretsOfURLsAreMasked(t *testing.T) {
 		"RUN git clone ssh://git@host/a":                  "RUN git clone ssh://git@host/a",
 		`Get "https://host/a?token=T&x=1": EOF`:           `Get "https://host/a?***": EOF`,
 		"error https://host/a.git?T#main:b: what?":        "error https://host/a.git?***#main:b: what?",
+		"of http://host/a?token=T: http://host/?T, twice": "of http://host/a?***: http://host/?***, twice",
 	} {
 		if masked := maskSecrets(text); masked != want {
 			t.Errorf("%s is told as %s", text, masked)

@@ -5,8 +5,8 @@ const userInfo =
 /** URLs, in plain text up to the fragment, and percent-encoded in a query. */
 const urls = /:\/\/[^\s"'`<>\\#]*|%3a%2f%2f[^\s"'`<>\\#&]*/gi;
 
-/** A URL's query. Signed URLs, and many others, have a secret there. */
-const urlQuery = /(\?|%3f).+/i;
+/** A URL's query, without punctuation behind it. Signed URLs, and many others, have a secret there. */
+const urlQuery = /(\?|%3f).*[^:,;.)]/i;
 
 /** Query parameters with secrets: build arguments, and instructions that may set an environment. */
 const secretParameters = /([?&](?:buildargs|changes)=)[^\s"'`<>\\&]*/gi;
