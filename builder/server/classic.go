@@ -651,15 +651,18 @@ var (
 	urlPassword = regexp.MustCompile(`(://[^\s/?#:@]*:)[^\s/?#]*@`)
 	// A user without a password: that of a web server is a token, that of SSH a name.
 	urlToken = regexp.MustCompile(`(https?://)[^\s/?#:@]+@`)
+	// Signed URLs, and many others, have a secret in the query. Punctuation may follow.
+	urlQuery = regexp.MustCompile("(://[^\\s\"'`<>\\\\?#]*[?])[^\\s\"'`<>\\\\#]*[^\\s\"'`<>\\\\#:,;.)]")
 )
 
-// maskPasswords masks the passwords and tokens of URLs in an instruction or a message.
-func maskPasswords(text string) string {
-	return urlToken.ReplaceAllString(urlPassword.ReplaceAllString(text, "$1***@"), "$1***@")
+// maskSecrets masks the passwords, tokens and queries of URLs in an instruction or a message.
+func maskSecrets(text string) string {
+	text = urlToken.ReplaceAllString(urlPassword.ReplaceAllString(text, "$1***@"), "$1***@")
+	return urlQuery.ReplaceAllString(text, "$1***")
 }
 
 func (m *messages) fail(err error) {
-	message := maskPasswords(err.Error())
+	message := maskSecrets(err.Error())
 	detail := map[string]any{"message": message}
 	if exit := new(gatewaypb.ExitError); errors.As(err, &exit) {
 		if _, rest, ok := strings.Cut(message, `process "`); ok {

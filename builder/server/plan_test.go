@@ -75,14 +75,17 @@ func TestEachInstructionHasItsOutput(t *testing.T) {
 	}
 }
 
-func TestPasswordsAndTokensOfURLsAreMasked(t *testing.T) {
+func TestSecretsOfURLsAreMasked(t *testing.T) {
 	for text, want := range map[string]string{
 		"ADD http://me:word@host/a https://host/b:c@d /x": "ADD http://me:***@host/a https://host/b:c@d /x",
 		"RUN get ftp://:w:@rd@host":                       "RUN get ftp://:***@host",
 		"ADD https://token@host/a http://host/b@c /x":     "ADD https://***@host/a http://host/b@c /x",
 		"RUN git clone ssh://git@host/a":                  "RUN git clone ssh://git@host/a",
+		`Get "https://host/a?token=T&x=1": EOF`:           `Get "https://host/a?***": EOF`,
+		"error https://host/a.git?T#main:b: what?":        "error https://host/a.git?***#main:b: what?",
+		"of http://host/a?token=T: http://host/?T, twice": "of http://host/a?***: http://host/?***, twice",
 	} {
-		if masked := maskPasswords(text); masked != want {
+		if masked := maskSecrets(text); masked != want {
 			t.Errorf("%s is told as %s", text, masked)
 		}
 	}

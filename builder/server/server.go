@@ -314,7 +314,7 @@ func (s *Server) WaitForClients(ctx context.Context) {
 }
 
 func writeError(w http.ResponseWriter, status int, message string) {
-	writeJSON(w, status, map[string]string{"message": maskPasswords(message)})
+	writeJSON(w, status, map[string]string{"message": maskSecrets(message)})
 }
 
 func writeJSON(w http.ResponseWriter, status int, body any) {
