@@ -655,10 +655,15 @@ var (
 	urlQuery = regexp.MustCompile("(://[^\\s\"'`<>\\\\?#]*[?])[^\\s\"'`<>\\\\#]*[^\\s\"'`<>\\\\#:,;.)]")
 )
 
-// maskSecrets masks the passwords, tokens and queries of URLs in an instruction or a message.
+// maskPasswords masks the passwords and tokens before the hosts of URLs in an instruction, which is shown as it was written
+// otherwise.
+func maskPasswords(text string) string {
+	return urlToken.ReplaceAllString(urlPassword.ReplaceAllString(text, "$1***@"), "$1***@")
+}
+
+// maskSecrets masks the passwords, tokens and queries of URLs in a message.
 func maskSecrets(text string) string {
-	text = urlToken.ReplaceAllString(urlPassword.ReplaceAllString(text, "$1***@"), "$1***@")
-	return urlQuery.ReplaceAllString(text, "$1***")
+	return urlQuery.ReplaceAllString(maskPasswords(text), "$1***")
 }
 
 func (m *messages) fail(err error) {

@@ -196,7 +196,7 @@ func (p *plan) addFrom(stage int, title string, hasWork bool) {
 }
 
 func (p *plan) add(title string, where *place) {
-	step := &planned{title: maskSecrets(title), triggers: map[string]bool{}}
+	step := &planned{title: maskPasswords(title), triggers: map[string]bool{}}
 	if where != nil {
 		step.hasWork = true
 		p.byPlace[*where] = step

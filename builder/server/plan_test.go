@@ -68,6 +68,9 @@ func TestEachInstructionHasItsOutput(t *testing.T) {
 	if text := shown(t, "FROM busybox AS on-linux\nFROM on-${TARGETOS}\nRUN it\n", "[on-linux 1/1] FROM busybox", "[stage-1 1/1] RUN it"); !strings.HasSuffix(text, "Step 3/3 : RUN it\nstage-1 says\n") {
 		t.Errorf("a stage that is chosen by the platform:\n%s", text)
 	}
+	if text := shown(t, "FROM busybox\nRUN get https://u:p@host/a?b=c\n", "[1/2] FROM busybox", "[2/2] RUN get https://u:p@host/a?b=c"); !strings.Contains(text, "RUN get https://u:***@host/a?b=c\n") {
+		t.Errorf("an instruction with a URL:\n%s", text)
+	}
 	triggered := "FROM parent\nRUN own\n"
 	want = "Step 1/2 : FROM parent\n# Executing 2 build triggers\n1/4] says\n2/4] says\n3/4] says\nStep 2/2 : RUN own\n4/4] says\n"
 	if text := shown(t, triggered, "[1/4] FROM parent", "[2/4] ONBUILD RUN a", "[3/4] ONBUILD RUN b", "[4/4] RUN own"); text != want {
