@@ -20,6 +20,9 @@ const maxLinks = 40
 // Root is an open directory that acts as "/" when paths are resolved.
 type Root struct {
 	dir *os.File
+	// Pause, if not nil, is called between the elements of a path that is made; its
+	// error ends that.
+	Pause func() error
 }
 
 // Open opens the directory at name, a trusted path.
@@ -28,7 +31,7 @@ func Open(name string) (*Root, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Root{dir}, nil
+	return &Root{dir: dir}, nil
 }
 
 // Directory is the root itself, opened with O_PATH; the Root keeps ownership.
@@ -64,7 +67,7 @@ func (r *Root) MakeDirectories(name string, replace func(parent int, element str
 	if !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
 		return fd, err
 	}
-	walk := walk{root: int(r.dir.Fd()), pending: elements(name), replace: replace}
+	walk := walk{root: int(r.dir.Fd()), pending: elements(name), replace: replace, pause: r.Pause}
 	resolved, err := walk.run()
 	if err != nil {
 		return -1, err
@@ -79,10 +82,16 @@ type walk struct {
 	pending []string
 	links   int
 	replace func(parent int, element string) (bool, error)
+	pause   func() error
 }
 
 func (w *walk) run() (string, error) {
 	for len(w.pending) > 0 {
+		if w.pause != nil {
+			if err := w.pause(); err != nil {
+				return "", err
+			}
+		}
 		element := w.pending[0]
 		w.pending = w.pending[1:]
 		if element == ".." {

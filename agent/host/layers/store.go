@@ -19,7 +19,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sync/semaphore"
@@ -38,13 +37,8 @@ const (
 	// suffice, since the whole diff ID in layer.json is compared too.
 	nameLength = 24
 	version    = 1
-	// mostUnpacks is how many layers have a turn to be unpacked, each on three
-	// threads.
-	mostUnpacks = 64
-	// longestTurn is how long a layer keeps others from their turn: a few kilobytes
-	// may unpack for minutes. Behind it mostLongUnpacks go on without one.
-	longestTurn     = 5 * time.Second
-	mostLongUnpacks = 448
+	// mostUnpacks bounds the blobs that are unpacked, each on three threads.
+	mostUnpacks = 512
 )
 
 // Store holds the unpacked layers of one instance.
@@ -53,13 +47,11 @@ type Store struct {
 	boot string
 	// trash deletes in the background: others wait for what unpacks or removes a
 	// layer, all for Open, and millions of files take minutes.
-	trash   *trash.Can
-	locks   keylock.Locks
-	flusher *batch.Queue
-	given   givenIndex
-	// unpacking has mostUnpacks turns, unpackingLong has mostLongUnpacks.
-	unpacking     *semaphore.Weighted
-	unpackingLong *semaphore.Weighted
+	trash     *trash.Can
+	locks     keylock.Locks
+	flusher   *batch.Queue
+	given     givenIndex
+	unpacking *semaphore.Weighted // mostUnpacks
 
 	uploads      byID[Upload]
 	archives     byID[Archive]
@@ -104,7 +96,7 @@ func Open(dir string, can *trash.Can) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), unpackingLong: semaphore.NewWeighted(mostLongUnpacks), given: givenIndex{over: map[string]map[string][]string{}}}
+	s := &Store{dir: dir, trash: can, boot: boot, flusher: newFlusher(dir), unpacking: semaphore.NewWeighted(mostUnpacks), given: givenIndex{over: map[string]map[string][]string{}}}
 	for _, entry := range entries {
 		if err := s.review(filepath.Join(dir, entry.Name())); err != nil {
 			s.Close()

@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"connectrpc.com/connect"
 	"golang.org/x/sys/unix"
@@ -38,14 +36,13 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	if layer, err = s.unpacked(diffID); connect.CodeOf(err) != connect.CodeNotFound {
 		return layer, err == nil, err
 	}
-	endTurn, err := s.turn(ctx)
-	if err != nil {
-		return Layer{}, false, err
-	}
-	defer endTurn()
 	temporary, layer, isUnpacked := s.uploadedTree(diffID)
 	err = nil
 	if !isUnpacked {
+		if err := s.unpacking.Acquire(ctx, 1); err != nil {
+			return Layer{}, false, context.Cause(ctx)
+		}
+		defer s.unpacking.Release(1)
 		if temporary, err = os.MkdirTemp(s.dir, unfinished); err != nil {
 			return Layer{}, false, fmt.Errorf("unpack layer %s: %w", diffID, err)
 		}
@@ -65,32 +62,6 @@ func (s *Store) Unpack(ctx context.Context, diffID, blob string) (layer Layer, e
 	}
 	memory.GiveBackSoon()
 	return layer, existed, nil
-}
-
-// turn waits for a turn to unpack a layer. After longestTurn it passes to another
-// layer, and this one is unpacked further beside it, while there is room.
-func (s *Store) turn(ctx context.Context) (end func(), err error) {
-	if err := s.unpacking.Acquire(ctx, 1); err != nil {
-		return nil, context.Cause(ctx)
-	}
-	var mu sync.Mutex
-	held := s.unpacking
-	isOver := false
-	timer := time.AfterFunc(longestTurn, func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !isOver && s.unpackingLong.TryAcquire(1) {
-			held.Release(1)
-			held = s.unpackingLong
-		}
-	})
-	return func() {
-		timer.Stop()
-		mu.Lock()
-		defer mu.Unlock()
-		isOver = true
-		held.Release(1)
-	}, nil
 }
 
 // unpacked finds a layer, of whose tar nothing is said.
@@ -163,8 +134,8 @@ func unpackMeasured(ctx context.Context, tar io.Reader, target string) (layer La
 	return layer, size, err
 }
 
-// unpackTar unpacks into the directory target, which it creates. The layer has no
-// diff ID yet.
+// unpackTar unpacks in turns into the directory target, which it creates. The layer
+// has no diff ID yet.
 func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error) {
 	layer := Layer{Version: version}
 	if err := os.Mkdir(target, 0o755); err != nil {
@@ -175,7 +146,13 @@ func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error)
 		return layer, err
 	}
 	defer root.Close()
-	u, err := newUnpacker(ctx, tar, root)
+	share := atWork.share()
+	if err := share.begin(ctx); err != nil {
+		return layer, err
+	}
+	defer share.end()
+	root.Pause = func() error { return share.renew(ctx) }
+	u, err := newUnpacker(ctx, &turnReader{ctx, tar, share}, root)
 	if err != nil {
 		return layer, err
 	}

@@ -1,0 +1,135 @@
+package layers
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// deepTar has entries that each make two thousand directories.
+func deepTar(t *testing.T, name string, entries int) *bytes.Reader {
+	t.Helper()
+	var content bytes.Buffer
+	writer := tar.NewWriter(&content)
+	for i := range entries {
+		assert.NilError(t, writer.WriteHeader(&tar.Header{Name: fmt.Sprint(name, i, strings.Repeat("/a", 1900))}))
+	}
+	assert.NilError(t, writer.Close())
+	return bytes.NewReader(content.Bytes())
+}
+
+func TestLayersThatAreUnpackedForLongKeepNoOtherFromItsTurn(t *testing.T) {
+	dir := t.TempDir()
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan error)
+	const many = 2 * mostAtWork
+	for n := range many {
+		stream := deepTar(t, fmt.Sprint(n, "-"), 100)
+		go func() {
+			_, _, err := unpackMeasured(ctx, stream, filepath.Join(dir, fmt.Sprint(n)))
+			ended <- err
+		}()
+	}
+	await(&atWork, func() bool { return len(atWork.waiting) >= many-mostAtWork-1 })
+	for n := range 3 {
+		_, _, err := unpackMeasured(t.Context(), deepTar(t, "few", 0), filepath.Join(dir, fmt.Sprint("few", n)))
+		assert.NilError(t, err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatalf("one ended: %v", err)
+	default:
+	}
+	leave()
+	for range many {
+		assert.Check(t, errors.Is(<-ended, context.Canceled))
+	}
+	awaitAllFree()
+}
+
+func TestLayersWhoseTarsDoNotComeTakeNoTurn(t *testing.T) {
+	dir := t.TempDir()
+	ended := make(chan error)
+	var senders []*io.PipeWriter
+	for n := range 2 * mostAtWork {
+		tar, sender := io.Pipe()
+		senders = append(senders, sender)
+		go func() {
+			_, err := unpackTar(t.Context(), tar, filepath.Join(dir, fmt.Sprint(n)))
+			ended <- err
+		}()
+	}
+	_, err := unpackTar(t.Context(), deepTar(t, "whole", 1), filepath.Join(dir, "whole"))
+	assert.NilError(t, err)
+	for _, sender := range senders {
+		sender.Close()
+	}
+	for range senders {
+		assert.NilError(t, <-ended)
+	}
+	awaitAllFree()
+}
+
+func TestALayerThatAnUploadHasUnpackedWaitsForNoOther(t *testing.T) {
+	store, dir := openStore(t)
+	announced, blob := upload(t, store, dir)
+	plain := tarOf(t, entry{Name: "a"})
+	assert.NilError(t, announced.Take(t.Context(), bytes.NewReader(plain)))
+	assert.NilError(t, store.unpacking.Acquire(t.Context(), mostUnpacks))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	_, existed, err := store.Unpack(ctx, digestOf(plain), blob)
+	assert.NilError(t, err)
+	assert.Check(t, !existed)
+	store.unpacking.Release(mostUnpacks)
+	assert.NilError(t, announced.Close())
+}
+
+func TestTurnsGoToWhoHadLeastAndToWhoWaitsLongest(t *testing.T) {
+	of := &turns{free: 1}
+	running := of.share()
+	assert.NilError(t, running.begin(t.Context()))
+	order := make(chan int)
+	for n, used := range []time.Duration{4, 3, 2, 1} {
+		go func() {
+			waiting := of.share()
+			waiting.used = used * time.Hour
+			assert.Check(t, waiting.begin(t.Context()))
+			order <- int(used)
+			waiting.end()
+		}()
+		await(of, func() bool { return len(of.waiting) == n+1 })
+	}
+	running.end()
+	var got []int
+	for range 4 {
+		got = append(got, <-order)
+	}
+	assert.DeepEqual(t, got, []int{4, 1, 3, 2})
+}
+
+// await waits until it is true of the turns.
+func await(of *turns, isSo func() bool) {
+	for {
+		of.mu.Lock()
+		reached := isSo()
+		of.mu.Unlock()
+		if reached {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func awaitAllFree() {
+	await(&atWork, func() bool { return atWork.free == mostAtWork })
+}
