@@ -2,6 +2,7 @@ package ociruntime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -98,11 +99,11 @@ func lookUp(name string) (string, error) {
 }
 
 func (p *Probed) readVersion(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	output, err := exec.CommandContext(ctx, p.Path, "--version").Output()
 	if err != nil {
-		return fmt.Errorf("%s --version: %w", p.Path, err)
+		return fmt.Errorf("%s --version: %w", p.Path, cmp.Or(context.Cause(ctx), err))
 	}
 	p.parseVersion(string(output))
 	if p.Version == "" {
@@ -178,14 +179,14 @@ func (w Wanted) try(ctx context.Context, p Probed, executable string, arguments 
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), config, 0o600); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	run := exec.CommandContext(ctx, p.Path, "--root", p.Root, "run", "--bundle", bundle, id)
 	var output bytes.Buffer
 	run.Stderr = &output
 	run.WaitDelay = outputLimit
 	if err := run.Run(); err != nil {
-		return fmt.Errorf("%s cannot run a container here: %w: %s", p.Path, err, strings.TrimSpace(output.String()))
+		return fmt.Errorf("%s cannot run a container here: %w: %s", p.Path, cmp.Or(context.Cause(ctx), err), strings.TrimSpace(output.String()))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package ociruntime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -214,13 +215,19 @@ func isExiting(stat string, start uint64) bool {
 	return started != start || err == nil && set&exiting != 0
 }
 
+// limited ends a runtime's command after commandLimit, with a cause that says so.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, commandLimit, fmt.Errorf("no end within %s", commandLimit))
+}
+
 func (r Runtime) run(ctx context.Context, arguments ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, commandLimit)
+	ctx, cancel := limited(ctx)
 	defer cancel()
 	command := exec.CommandContext(ctx, r.Path, append([]string{"--root", r.Root}, arguments...)...)
 	var stderr bytes.Buffer
 	command.Stderr = &stderr
 	if err := command.Run(); err != nil {
+		err = cmp.Or(context.Cause(ctx), err)
 		if message := strings.TrimSpace(stderr.String()); message != "" {
 			err = errors.New(message)
 		}

@@ -233,23 +233,25 @@ mkdir %[1]s && echo $! >%[1]s/cgroup.procs && touch %[2]s/busy
 			runtime := filepath.Join(scratch, "runtime")
 			assert.NilError(t, os.WriteFile(runtime, []byte(script), 0o700))
 			t.Cleanup(func() { _ = machine.RemoveCgroups(context.Background(), group) })
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			over := errors.New("its time is over")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
 			if c.end == "exec sleep 1000" {
 				go func() {
 					for ctx.Err() == nil {
 						if _, err := os.Lstat(filepath.Join(scratch, "busy")); err == nil {
-							cancel()
+							cancel(over)
 						}
 						time.Sleep(time.Millisecond)
 					}
 				}()
 			}
 			wanted := Wanted{Name: runtime, Root: filepath.Join(scratch, "root"), Scratch: scratch, CgroupOf: func(string) string { return group }}
-			if _, err := wanted.Probe(ctx, runtime); (err == nil) != (c.end == "exit 0") {
+			_, err := wanted.Probe(ctx, runtime)
+			if (err == nil) != (c.end == "exit 0") || ctx.Err() != nil && !errors.Is(err, over) {
 				t.Error(err)
 			}
-			_, err := os.Lstat(filepath.Join(scratch, "busy"))
+			_, err = os.Lstat(filepath.Join(scratch, "busy"))
 			assert.NilError(t, err)
 			_, err = os.Lstat(groups + group)
 			assert.Check(t, is.ErrorIs(err, os.ErrNotExist), "its cgroup")
