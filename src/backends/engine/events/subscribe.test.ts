@@ -51,6 +51,32 @@ test("events of a crowd leave turns of the event loop to others, and reach each 
   assert.equal(journal.listeners, 0);
 });
 
+test("past events that nobody asked for take no turns of deliveries", async () => {
+  const clock = new ManualClock(1_700_000_000_000);
+  const journal = new Journal(clock);
+  for (let number = 0; number < 4_096; number += 1) {
+    journal.append({ type: "image", action: number === 4_095 ? "untag" : "tag", actorId: "one" }, []);
+  }
+  const wanted = {
+    sinceNs: 0n,
+    untilNs: undefined,
+    wants: ({ action }: { action: string }) => action === "untag",
+  };
+  const leave = new AbortController();
+  const search = subscribe(journal, clock, wanted, leave.signal)[Symbol.asyncIterator]();
+  let isFound = false;
+  const found = search.next().then(() => {
+    isFound = true;
+  });
+  let turns = 0;
+  for (; !isFound; turns += 1) {
+    await nextTurn();
+  }
+  await found;
+  leave.abort();
+  assert.ok(turns < 4_096 / 32, `${turns} turns`);
+});
+
 for (const [what, events, text] of [
   ["many events", 20_000, "pull"],
   ["long events", 40, "x".repeat(2 ** 22)],

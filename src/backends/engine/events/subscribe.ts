@@ -13,6 +13,9 @@ import { weightOf } from "../../state/weights.ts";
  */
 const deliveries = new Turns(8);
 
+/** Limits how many events are matched per turn, also over all. Most of the past are not delivered. */
+const looks = new Turns(64);
+
 /** Weight of an event that counts as one delivery. */
 const weightPerDelivery = 4_096;
 
@@ -89,13 +92,15 @@ export function subscribe(
         }
         const event = next();
         if (event !== undefined && !isOver(event.timeUnixNs)) {
-          for (let weight = weightOf(event); weight >= 0; weight -= weightPerDelivery) {
+          await looks.next();
+          const isWanted = wants(event);
+          for (let weight = isWanted ? weightOf(event) : -1; weight >= 0; weight -= weightPerDelivery) {
             await deliveries.next();
           }
           if (signal.aborted) {
             return;
           }
-          if (wants(event)) {
+          if (isWanted) {
             yield event;
           }
           continue;
