@@ -37,6 +37,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/sockerless/sockerless/builder/worker"
@@ -208,6 +209,9 @@ func (s *statusStream) Send(response *controlapi.StatusResponse) error { return 
 func (s *statusStream) SendMsg(message any) error {
 	return s.show(message.(*controlapi.StatusResponse))
 }
+func (s *statusStream) SetHeader(metadata.MD) error  { return nil }
+func (s *statusStream) SendHeader(metadata.MD) error { return nil }
+func (s *statusStream) SetTrailer(metadata.MD)       {}
 
 // contextOf unpacks a request's context into a directory: the one at `remote`, or the body. A remote Dockerfile becomes
 // the build's, whatever its name in the attributes.
