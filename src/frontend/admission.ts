@@ -4,7 +4,7 @@
  * has fewest, and there in order of arrival; since a connection has one request under way, clients take turns.
  *
  * Why: every request in progress costs time of the single thread, here and in the backend. Thousands that begin
- * together would all be late, and delay everybody else.
+ * together would all be late, and delay everybody else: each step of another's request waits for one of each of them.
  */
 import { SockerlessError } from "../common/errors.ts";
 import { openFilesLimit } from "../common/open-files.ts";
@@ -60,7 +60,7 @@ const mostDescriptors = 20_000;
 /** Default bounds: a quarter of the descriptors is kept for agents' connections and published ports. */
 export function usualLimits(): AdmissionLimits {
   const descriptors = Math.floor((Math.min(openFilesLimit(), mostDescriptors) * 3) / 4);
-  return { working: 256, workingMs: 250, descriptors };
+  return { working: 32, workingMs: 100, descriptors };
 }
 
 /** Most connections of clients: the TLS terminator has two descriptors for each, and needs some for strangers. */
