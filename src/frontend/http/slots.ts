@@ -12,7 +12,10 @@ export interface SlotOptions {
   readonly signal?: AbortSignal;
   /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
-  /** Waiters with the same one have the same rank, and only the first of them is asked for it; default: a line for each. */
+  /**
+   * Waiters with the same one have the same rank, and only the first of them is asked for it; lines of the same rank take
+   * turns. Default: a line for each.
+   */
   readonly line?: unknown;
   /** Called once, when the slot is given, before the next one is. */
   readonly taken?: () => void;
@@ -109,6 +112,7 @@ export class Slots {
       }
       this.#free -= next.weight;
       this.#leave(next);
+      this.#moveToEnd(next.line);
       next.enter();
     }
   }
@@ -121,6 +125,14 @@ export class Slots {
       this.#lines.delete(waiter.line);
     }
     return isWaiting;
+  }
+
+  #moveToEnd(line: unknown): void {
+    const waiters = this.#lines.get(line);
+    if (waiters !== undefined) {
+      this.#lines.delete(line);
+      this.#lines.set(line, waiters);
+    }
   }
 
   #next(): Waiter | undefined {

@@ -64,8 +64,6 @@ interface Served {
 interface Shares {
   readonly connections: Slots;
   readonly begun: Slots;
-  /** New connections of the last second: the container with fewest has its turn. */
-  lately: number;
   readonly room: RoomShare;
 }
 
@@ -93,7 +91,6 @@ export class InnerSockets {
       const shares = {
         connections: new Slots(mostConnections),
         begun: new Slots(mostPerSecond),
-        lately: 0,
         room: this.#room.share(),
       };
       const done = Promise.all(sockets.map((socket) => this.#serve(containerId, socket, shares, end.signal)));
@@ -131,17 +128,11 @@ export class InnerSockets {
       ...{ routes, version, logger },
     });
     const listener = server.createListener();
-    const noteBegun = (): void => {
-      shares.lately += 1;
-      setTimeout(() => {
-        shares.lately -= 1;
-      }, 1_000).unref();
-    };
     const mayBegin = async (): Promise<boolean> => {
-      const turns = { line: shares, order: () => shares.lately, taken: noteBegun };
       try {
         await shares.begun.enter({ limitMs: 1_000, signal });
-        await this.#begun.enter({ ...turns, limitMs: whileOfAllMs, signal });
+        // Containers take turns.
+        await this.#begun.enter({ line: shares, order: () => 0, limitMs: whileOfAllMs, signal });
         return true;
       } catch {
         return false; // The container has ended.
