@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/openat"
 )
 
 // givenDirectories and givenFiles are created in every container, whether or not
@@ -184,9 +186,8 @@ func isGiven(name string, fd int, now *unix.Stat_t) bool {
 	case console:
 		return now.Mode&unix.S_IFMT == unix.S_IFREG && now.Size == 0
 	case mountTable:
-		target := make([]byte, len(mountTableTarget)+1)
-		n, err := unix.Readlinkat(fd, "", target)
-		return err == nil && string(target[:n]) == mountTableTarget
+		target, err := openat.ReadLink(fd, "")
+		return err == nil && target == mountTableTarget
 	}
 	return false
 }

@@ -34,6 +34,7 @@ import { type Execs, ExecTable } from "./exec-table.ts";
 import { type EventJournal, Journal, type NewEvent } from "./journal.ts";
 import { idOfKey, instanceKey, type TableName, tableRange } from "./keys.ts";
 import { LargeCommits } from "./large-commits.ts";
+import { bytesOf } from "./last-operations.ts";
 import { type Migration, migrations } from "./migrations.ts";
 import { type Images, ImageTable } from "./image-table.ts";
 import { type Networks, NetworkTable } from "./network-table.ts";
@@ -271,8 +272,7 @@ class LevelState implements State {
 
   /** Resolves when a commit is durable and, if it is large, others have had time for theirs. */
   async #inTurn({ done }: Commit, operations: readonly Operation[]): Promise<void> {
-    const sizes = operations.map((operation) => (operation.type === "put" ? operation.value.length : 0));
-    const bytes = sizes.reduce((sum, size) => sum + size, 0);
+    const bytes = operations.reduce((sum, operation) => sum + bytesOf(operation), 0);
     await Promise.all([done.promise, this.#large.pace(bytes)]);
   }
 
