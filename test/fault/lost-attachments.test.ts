@@ -159,6 +159,28 @@ describe("kill -9 between a client's attach and its start", () => {
     await daemon.ok("rm", "--force", id);
   });
 
+  test("of the forwarder before the wait, and of the next as it is given the stream: the wait breaks", async () => {
+    const id = await daemon.ok("create", "busybox", "sh", "-c", "echo said; exit 42");
+    const client = await attach(id);
+    const former = await processOf(daemon, "forwarder");
+    process.kill(former, "SIGKILL");
+    await untilTrue(() => !isAlive(former));
+    await sleep(20); // The frontend knows, and has not started the next one.
+    const { body } = await wait(id, "next-exit");
+    const forwarder = await processOf(daemon, "forwarder", former);
+    process.kill(forwarder, "SIGSTOP");
+    try {
+      await start(id);
+      await sleep(500);
+    } finally {
+      process.kill(forwarder, "SIGKILL");
+    }
+    await assert.rejects(body);
+    await client.end();
+    client.close();
+    await daemon.ok("rm", "--force", id);
+  });
+
   test("an attachment that its client has left breaks no wait of it", async () => {
     const id = await daemon.ok("create", "busybox", "true");
     const client = await attach(id);

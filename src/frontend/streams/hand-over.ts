@@ -23,6 +23,9 @@ import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.
 /** The forwarder gives a client a second to read; without a reply within this time it counts as stuck. */
 const replyLimitMs = 3_000;
 
+/** The longest pause before a forwarder that has ended is started again, and some more. */
+const startLimitMs = 12_000;
+
 /** An agent that holds a connection for this long counts as alive. */
 const aliveAfterMs = 1_000;
 
@@ -160,7 +163,8 @@ export class HandOver {
    */
   mayHandOver({ socket, httpVersion, headers }: IncomingMessage, part: HandedPart): boolean {
     const { "transfer-encoding": coding, "content-length": length, expect } = headers;
-    if (!this.#mayHandOn(socket) || httpVersion !== "1.1") {
+    const mayHandOn = part === "answer" ? this.#mayHold(socket) : this.#mayHandOn(socket);
+    if (!mayHandOn || httpVersion !== "1.1") {
       return false;
     }
     if (part !== "upload") {
@@ -200,13 +204,15 @@ export class HandOver {
   }
 
   /**
-   * Has the forwarder answer a client. It holds the client's connection from the answer's header on, which is when this
-   * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
+   * Has the forwarder answer a client; if there is none, the next one: nobody else breaks a wait whose client loses its
+   * attachment. It holds the client's connection from the answer's header on, which is when this resolves: our copy is to
+   * be closed then. What was read of it is dropped: no other request follows.
    *
-   * @returns false if the forwarder is gone or the call is refused: the request must be answered here
+   * @returns false if no forwarder can be started or the call is refused: the request must be answered here
    * @throws SockerlessError if it is unknown whether the client was answered
    */
   async hold(client: Socket, { call, headers, headOf }: HeldAnswer): Promise<boolean> {
+    await this.#forwarder.untilReady(startLimitMs);
     const held = { head: headOf(call.contentType), headers, ...this.#heldCallOf(call, headOf) };
     const answer = await this.#pass(client, { held });
     return answer.sent;
@@ -350,7 +356,11 @@ export class HandOver {
   }
 
   #mayHandOn(client: Duplex): boolean {
-    return this.#backend !== undefined && this.#reaches(client);
+    return this.#mayHold(client) && this.#forwarder.isReady;
+  }
+
+  #mayHold(client: Duplex): boolean {
+    return this.#backend !== undefined && isOnUnixSocket(client);
   }
 
   /** True for a client on a plain unix socket. */
