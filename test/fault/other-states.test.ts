@@ -53,3 +53,31 @@ test("an earlier database that is put back gives up no restart policy", async ()
   await until(async () => (await status()) === "running" || undefined);
   await ok("rm", "--force", "policy");
 });
+
+test("beside what runs without a record no container gets its address", async () => {
+  await ok("network", "create", "kept");
+  const [database, earlier] = [join(daemon.stateDir, "db"), join(daemon.directory, "without-it")];
+  await daemon.shutDown();
+  await cp(database, earlier, { recursive: true });
+  await daemon.launch();
+  const run = ["run", "--detach", "--network=kept", "busybox", ...forever];
+  const address = (id: string): Promise<string> =>
+    inspect(id, "{{.NetworkSettings.Networks.kept.IPAddress}}");
+  const unknown = await ok(...run);
+  const taken = await address(unknown);
+  await daemon.shutDown();
+  const later = join(daemon.directory, "with-it");
+  await rename(database, later);
+  await rename(earlier, database);
+  await daemon.launch();
+  const another = await ok(...run);
+  assert.notEqual(await address(another), taken);
+  await ok("rm", "--force", another);
+  await daemon.shutDown();
+  await rm(database, { recursive: true });
+  await rename(later, database);
+  await daemon.launch();
+  assert.equal(await address(unknown), taken);
+  await ok("rm", "--force", unknown);
+  await ok("network", "rm", "kept");
+});

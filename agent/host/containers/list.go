@@ -10,6 +10,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sockerless/sockerless/agent/host/network"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -32,6 +33,11 @@ func (c *Containers) List(wanted []string) ([]*hostv1.ContainerOnDisk, error) {
 		}
 		if err != nil {
 			return nil, fmt.Errorf("container %s: %w", id, err)
+		}
+		if container.ShimAlive && len(wanted) == 0 {
+			if container.Addresses, err = network.Addresses(c.layout.NetworkNamespace(id)); err != nil {
+				slog.Warn("the addresses of a container cannot be read", "container", id, "error", err)
+			}
 		}
 		found = append(found, container)
 	}

@@ -167,3 +167,26 @@ func (i *Instance) deleteRewired(containerID string, generation uint64, path str
 	}
 	return os.Remove(path + rewired)
 }
+
+// Addresses returns the IPv4 addresses of a namespace, but for loopback's. A
+// missing namespace has none.
+func Addresses(path string) (found []string, err error) {
+	inside, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer inside.Close()
+	err = onThreadIn(int(inside.Fd()), func(handle *netlink.Handle) error {
+		addresses, err := dump(func() ([]netlink.Addr, error) { return handle.AddrList(nil, netlink.FAMILY_V4) })
+		for _, address := range addresses {
+			if !address.IP.IsLoopback() {
+				found = append(found, address.IP.String())
+			}
+		}
+		return err
+	})
+	return found, err
+}

@@ -22,6 +22,8 @@ export interface FoundWorkload {
   readonly agent: AgentAddress | undefined;
   /** Along with the agent, where others reach the container at an address that its endpoints have: that address. */
   readonly address?: string | undefined;
+  /** Along with the agent, by `list`: where the machine's networks reach the container. */
+  readonly addresses?: readonly string[];
   readonly boundPorts: readonly BoundPort[];
   /** From a durable record of the machine or the cloud, if no agent lives. */
   readonly exit: FoundExit | undefined;

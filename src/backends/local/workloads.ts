@@ -276,6 +276,7 @@ function foundWorkload(found: ContainerOnDisk): FoundWorkload {
     containerId: found.containerId,
     generation: found.generation,
     agent: found.shimAlive ? { kind: "unix", path: found.agentSocket } : undefined,
+    addresses: found.addresses,
     boundPorts: found.boundPorts.map(boundPort),
     unfinished: found.unfinished,
     exit:

@@ -10,6 +10,8 @@
 import { readdir } from "node:fs/promises";
 import path from "node:path";
 
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+
 import { maskedCrc32c } from "../../common/crc32c.ts";
 import { messageOf, unlessMissing } from "../../common/errors.ts";
 import { isNotYetDatabase } from "./database.ts";
@@ -23,6 +25,18 @@ const recordTypes = { full: 1, first: 2, middle: 3, last: 4 } as const;
 const logName = /^(\d+\.log|MANIFEST-\d+)$/;
 /** Names of tables. */
 export const tableName = /^\d+\.(ldb|sst)$/;
+/**
+ * Fields of a manifest's records, by tag: integers, then strings
+ * (https://github.com/google/leveldb/blob/main/db/version_edit.cc).
+ */
+const manifestFields: ReadonlyMap<number, { readonly integers: number; readonly strings: number }> = new Map([
+  ...[2, 3, 4, 9].map((tag) => [tag, { integers: 1, strings: 0 }] as const),
+  [1, { integers: 0, strings: 1 }],
+  [5, { integers: 1, strings: 1 }],
+  [6, { integers: 2, strings: 0 }],
+  [7, { integers: 3, strings: 2 }],
+]);
+const logTag = 2;
 /** The file that names the current manifest, and its content. */
 const currentName = "CURRENT";
 const currentContent = /^(MANIFEST-\d+)\n$/;
@@ -36,19 +50,23 @@ export interface Loss {
   readonly offset: number;
 }
 
-/** Whether LevelDB cannot open the database as it is, or would read damaged data as records. */
+/** Whether LevelDB cannot open the database as it is, or would open it without a word on what is lost. */
 export function needsRepair({ file, kind }: Loss): boolean {
-  return kind === "unreadable" || (kind !== "torn" && !file.endsWith(".log"));
+  return kind === "unreadable" || kind === "missing" || (kind !== "torn" && !file.endsWith(".log"));
 }
 
 /**
- * Finds the losses in a database's files; none if it does not exist. @param location its directory. @throws Node's
- * error
+ * Finds the losses in a database's files. One that does not exist is lost if there is content beside it, which only a
+ * database knows.
+ *
+ * @param location its directory
+ * @throws Node's error
  */
 export async function findLosses(location: string): Promise<readonly Loss[]> {
   const names = (await readdir(location).catch(unlessMissing)) ?? [];
   if (isNotYetDatabase(names)) {
-    return [];
+    const content = await readdir(path.join(location, "..", "blobs", "sha256")).catch(unlessMissing);
+    return content === undefined || content.length === 0 ? [] : [missing(currentName)];
   }
   const losses = await lossOfCurrent(location, names);
   for (const file of names.toSorted()) {
@@ -61,21 +79,70 @@ export async function findLosses(location: string): Promise<readonly Loss[]> {
 /** The loss that LevelDB reports: a table named in its manifest, or the manifest itself. */
 export function reportedLoss(error: unknown): Loss {
   const table = /\d+\.(?:ldb|sst)/.exec(messageOf(error))?.[0];
-  return table === undefined
-    ? { file: "MANIFEST", kind: "damaged", offset: 0 }
-    : { file: table, kind: "missing", offset: 0 };
+  return table === undefined ? { file: "MANIFEST", kind: "damaged", offset: 0 } : missing(table);
 }
 
 async function lossOfCurrent(location: string, names: readonly string[]): Promise<Loss[]> {
   if (!names.includes(currentName)) {
-    return [{ file: currentName, kind: "missing", offset: 0 }];
+    return [missing(currentName)];
   }
   const { bytes, lostAt } = await readLeft(path.join(location, currentName));
   const manifest = currentContent.exec(bytes.toString("latin1"))?.[1];
   if (manifest === undefined) {
     return [{ file: currentName, kind: lostAt === undefined ? "damaged" : "unreadable", offset: 0 }];
   }
-  return names.includes(manifest) ? [] : [{ file: manifest, kind: "missing", offset: 0 }];
+  if (!names.includes(manifest)) {
+    return [missing(manifest)];
+  }
+  const named = logNamedIn((await readLeft(path.join(location, manifest))).bytes);
+  const logs = names.filter((name) => name.endsWith(".log"));
+  return named === 0 || logs.some((name) => Number.parseInt(name, 10) === named)
+    ? []
+    : [missing(`${String(named).padStart(6, "0")}.log`)];
+}
+
+function missing(file: string): Loss {
+  return { file, kind: "missing", offset: 0 };
+}
+
+/** Number of the log that a manifest names, without which LevelDB opens the database all the same; 0 for none. */
+function logNamedIn(manifest: Buffer): number {
+  let named = 0;
+  for (const record of recordsIn(manifest)) {
+    const reader = new BinaryReader(record);
+    while (reader.pos < reader.len) {
+      const tag = reader.uint32();
+      const { integers, strings } = manifestFields.get(tag) ?? { integers: 0, strings: 0 };
+      for (let n = 0; n < integers; n++) {
+        const value = Number(reader.uint64());
+        named = tag === logTag ? value : named;
+      }
+      for (let n = 0; n < strings; n++) {
+        reader.bytes();
+      }
+    }
+  }
+  return named;
+}
+
+/** The intact records of a log, up to the first one that is not. */
+function* recordsIn(log: Buffer): Generator<Buffer> {
+  let fragments: Buffer[] = [];
+  for (let at = 0; at < log.length; ) {
+    const left = blockBytes - (at % blockBytes);
+    const fragment = left < headerBytes ? undefined : fragmentAt(log, at, left);
+    if (left >= headerBytes && fragment === undefined) {
+      return;
+    }
+    if (fragment !== undefined) {
+      fragments.push(log.subarray(at + headerBytes, fragment.end));
+      if (fragment.type === recordTypes.full || fragment.type === recordTypes.last) {
+        yield Buffer.concat(fragments);
+        fragments = [];
+      }
+    }
+    at = fragment?.end ?? at + left;
+  }
 }
 
 async function lossOf(location: string, file: string): Promise<Omit<Loss, "file"> | undefined> {

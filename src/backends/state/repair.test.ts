@@ -2,7 +2,18 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { statSync } from "node:fs";
-import fs, { cp, mkdtemp, readdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import fs, {
+  cp,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  rename,
+  rm,
+  stat,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { syncBuiltinESMExports } from "node:module";
 import { constants, tmpdir } from "node:os";
 import path from "node:path";
@@ -249,6 +260,46 @@ describe("a database that LevelDB cannot open, or misreads", () => {
       assert.deepEqual(again.losses, []);
     });
   }
+
+  it("tells of a log that is missing, keeps its copy, and has what the tables have", async () => {
+    const opened = await open();
+    await opened.commit((change) => change.containers.delete("0".repeat(64)));
+    await close();
+    const log = await named(/\.log$/);
+    await rm(log);
+    assert.equal((await openDamaged(/\.log is missing$/)).containers.size, records);
+    await close();
+    assert.match((await open()).losses.join(), /\.log is missing/);
+  });
+
+  it("tells of a manifest that is an earlier one, and has what later tables and logs have", async () => {
+    const manifest = await named(/^MANIFEST/);
+    const earlier = await readFile(manifest);
+    const filler = "x".repeat(1_000_000);
+    const opened = await open();
+    for (let n = 0; n < 6; n++) {
+      await opened.commit((change) =>
+        change.containers.put(create(ContainerRecordSchema, { id: `${n}`.padStart(64, "f"), path: filler })),
+      );
+    }
+    await close();
+    await writeFile(path.join(db, path.basename(manifest)), earlier);
+    await writeFile(path.join(db, "CURRENT"), `${path.basename(manifest)}\n`);
+    const names = [...(await open()).containers.values()].filter(({ path: content }) => content === filler);
+    assert.equal(names.length, 6);
+  });
+
+  it("tells of a database that is missing beside content", async () => {
+    await mkdir(path.join(directory, "blobs", "sha256"), { recursive: true });
+    await rm(db, { recursive: true });
+    assert.deepEqual((await open()).losses, []);
+    await close();
+    await writeFile(path.join(directory, "blobs", "sha256", "a".repeat(64)), "");
+    await rm(db, { recursive: true });
+    assert.match((await open()).losses.join(), /CURRENT is missing/);
+    await close();
+    assert.match((await open()).losses.join(), /CURRENT is missing/);
+  });
 
   it("leaves a database alone that another backend has open", async () => {
     const program = `

@@ -17,6 +17,7 @@ import path from "node:path";
 
 import { ClassicLevel } from "classic-level";
 
+import { makeDirectories } from "../../common/make-directories.ts";
 import { findLosses, type Loss, needsRepair, tableName } from "./damage.ts";
 import { locationOf, openError } from "./database.ts";
 import { copyDatabase, setAsideIn } from "./set-aside.ts";
@@ -30,6 +31,7 @@ import { damagedBlocks, hideBlocks } from "./table-file.ts";
  */
 export async function repairDatabase(stateDirectory: string, reported?: Loss): Promise<void> {
   const location = locationOf(stateDirectory);
+  await makeDirectories(location, 0o700); // All of the database may be missing.
   const lock = await lockDatabase(stateDirectory);
   try {
     const lossesNow = async (): Promise<readonly Loss[]> => [
@@ -66,11 +68,14 @@ async function renew(file: string, copy: string): Promise<void> {
 
 /** Hides damaged data from the repair, which does not verify checksums either. */
 async function hide(file: string, { kind, offset }: Loss): Promise<void> {
+  if (kind === "missing") {
+    return;
+  }
   if (file.endsWith(".log")) {
     await truncate(file, offset);
     return;
   }
-  if (kind === "missing" || !tableName.test(path.basename(file))) {
+  if (!tableName.test(path.basename(file))) {
     return; // All others are rebuilt.
   }
   const table = await readFile(file);

@@ -55,7 +55,7 @@ export async function copyDatabase(stateDirectory: string, losses: readonly Loss
 /** Copies the files of a database but its lock, with zeros in place of what the disk has lost. @throws Node's error */
 export async function copyFiles(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true, mode: 0o700 });
-  for (const entry of await readdir(from, { withFileTypes: true })) {
+  for (const entry of (await readdir(from, { withFileTypes: true }).catch(unlessMissing)) ?? []) {
     if (entry.isDirectory() || entry.name === "LOCK") {
       continue;
     }

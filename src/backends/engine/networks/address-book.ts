@@ -2,7 +2,8 @@
 import { forbidden, invalid, unavailable } from "../../../common/errors.ts";
 import { getOrInsert } from "../../../common/get-or-insert.ts";
 import type { IpamPool, Network } from "../../../gen/sockerless/backend/v1/network_pb.ts";
-import { type Cidr, formatAddress, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
+import type { NetworkRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
+import { type Cidr, formatAddress, overlaps, parseAddress, parseCidr, sizeOf } from "./decisions/cidr.ts";
 
 /** Addresses of a container on one network. */
 export interface HeldAddress {
@@ -119,6 +120,17 @@ export class AddressBook {
     const number = parseAddress(address);
     if (number !== undefined) {
       this.#hold(networkId, number);
+    }
+  }
+
+  /** Allocates, for the life of this process, an address of what runs without a record. */
+  holdUnknown(networks: Iterable<NetworkRecord>, address: string): void {
+    const own = parseCidr(`${address}/32`);
+    for (const { network } of networks) {
+      const subnet = parseCidr(network?.pools[0]?.subnet ?? "");
+      if (network !== undefined && own !== undefined && subnet !== undefined && overlaps(subnet, own)) {
+        this.#hold(network.id, own.base);
+      }
     }
   }
 

@@ -398,6 +398,9 @@ function reportUnexplained(context: EngineContext, found: ReadonlyMap<string, Fo
     const about = { container: workload.containerId };
     if (workload.agent !== undefined) {
       context.logger.warn(about, "a container runs that the state does not know; it is left alone");
+      for (const address of workload.addresses ?? []) {
+        context.addresses.holdUnknown(context.state.networks.values(), address);
+      }
       continue;
     }
     const isKept = context.driver.site.kind === "at-hand" || context.state.losses.length > 0;

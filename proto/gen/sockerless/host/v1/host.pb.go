@@ -2058,7 +2058,10 @@ type ContainerOnDisk struct {
 	Unfinished bool               `protobuf:"varint,7,opt,name=unfinished,proto3" json:"unfinished,omitempty"` // its creation was cut off: nobody was told of it
 	// Its process may have executed the command; set before it does. With neither a
 	// shim nor a record of the end, nobody knows how it ended.
-	BegunAt       *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	BegunAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
+	// Of its interfaces on networks, while its shim is alive; only where all
+	// containers were asked for.
+	Addresses     []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2145,6 +2148,13 @@ func (x *ContainerOnDisk) GetUnfinished() bool {
 func (x *ContainerOnDisk) GetBegunAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.BegunAt
+	}
+	return nil
+}
+
+func (x *ContainerOnDisk) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
 	}
 	return nil
 }
@@ -4985,7 +4995,7 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\x16ListContainersResponse\x12C\n" +
 	"\n" +
 	"containers\x18\x01 \x03(\v2#.sockerless.host.v1.ContainerOnDiskR\n" +
-	"containers\"\xf1\x02\n" +
+	"containers\"\x8f\x03\n" +
 	"\x0fContainerOnDisk\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x1e\n" +
 	"\n" +
@@ -5001,7 +5011,8 @@ const file_sockerless_host_v1_host_proto_rawDesc = "" +
 	"\n" +
 	"unfinished\x18\a \x01(\bR\n" +
 	"unfinished\x125\n" +
-	"\bbegun_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\"J\n" +
+	"\bbegun_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\abegunAt\x12\x1c\n" +
+	"\taddresses\x18\t \x03(\tR\taddresses\"J\n" +
 	"\x12UnpackLayerRequest\x12\x17\n" +
 	"\adiff_id\x18\x01 \x01(\tR\x06diffId\x12\x1b\n" +
 	"\tblob_path\x18\x02 \x01(\tR\bblobPath\"^\n" +
