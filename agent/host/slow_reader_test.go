@@ -162,3 +162,65 @@ func TestALaunchThatComesToNothingDoesNotCutAClientThatReadsTheLastLogSlowly(t *
 	}
 	wantRest(t, rest)
 }
+
+// slowArchive is a container that has been released, and the archive of a file of it
+// that a client has begun to read.
+func (h *hostProcess) slowArchive(t *testing.T) (request *hostv1.LaunchContainerRequest, wantRest func()) {
+	t.Helper()
+	const size = 64 << 20
+	layer := h.unpackImage(t)
+	request = sleeper(t, h.create(t, layer), layer, noNetwork())
+	c := h.mustLaunch(t, request)
+	c.start(t, 1)
+	assert.NilError(t, os.WriteFile(filepath.Join(h.layout().Container(request.ContainerId).Merged(), "bulk"), make([]byte, size), 0o600))
+	stream, err := c.ArchiveGet(t.Context(), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: "/bulk"}))
+	assert.NilError(t, err)
+	assert.Assert(t, stream.Receive(), "%v", stream.Err())
+	h.release(t, request.ContainerId)
+	return request, func() {
+		t.Helper()
+		for stream.Receive() {
+			if end := stream.Msg().GetEnd(); end != nil {
+				assert.Check(t, end.TotalBytes > size)
+				return
+			}
+		}
+		t.Errorf("the archive is cut: %v", stream.Err())
+	}
+}
+
+func TestANextRunHasTheMountOfAnArchiveThatIsReadSlowly(t *testing.T) {
+	h := startHost(t)
+	request, wantRest := h.slowArchive(t)
+	merged := h.layout().Container(request.ContainerId).Merged()
+	before := stat(t, merged).Dev
+	request.Generation = 2
+	next := h.mustLaunch(t, request)
+	next.start(t, 2)
+	assert.Check(t, stat(t, merged).Dev == before, "its files are mounted a second time")
+	h.release(t, request.ContainerId)
+	h.kill(t)
+	h.start(t)
+	assert.Check(t, stat(t, merged).Dev == before, "its files are not mounted any more")
+	wantRest()
+	h.wantRemoved(t, request.ContainerId)
+	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })
+}
+
+func TestARemovalWaitsForAnArchiveThatIsReadSlowly(t *testing.T) {
+	h := startHost(t)
+	request, wantRest := h.slowArchive(t)
+	removed := make(chan error, 1)
+	go func() {
+		_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: request.ContainerId}))
+		removed <- err
+	}()
+	select {
+	case err := <-removed:
+		t.Fatalf("it does not wait: %v", err)
+	case <-time.After(time.Second):
+	}
+	wantRest()
+	assert.NilError(t, <-removed)
+	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })
+}

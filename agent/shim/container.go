@@ -16,6 +16,7 @@ import (
 
 	"github.com/sockerless/sockerless/agent/core/children"
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/filelock"
 	"github.com/sockerless/sockerless/agent/core/handover"
 	"github.com/sockerless/sockerless/agent/core/identity"
 	"github.com/sockerless/sockerless/agent/core/log"
@@ -297,6 +298,9 @@ func (a *agent) Files(ctx context.Context, _ bool) (*os.File, error) {
 	if a.container.main() == nil {
 		return nil, server.ErrLeaving
 	}
+	if err := a.holdFiles(ctx); err != nil {
+		return nil, err
+	}
 	mounts, err := a.container.openOfMain("ns/mnt", unix.O_RDONLY)
 	if err != nil {
 		return nil, leavingIfEnded(err)
@@ -304,6 +308,22 @@ func (a *agent) Files(ctx context.Context, _ bool) (*os.File, error) {
 	context.AfterFunc(ctx, func() { mounts.Close() })
 	root, err := a.container.openRoot()
 	return root, leavingIfEnded(err)
+}
+
+// holdFiles has the host process leave the container's overlay mounted, and wait
+// with a removal, until ctx is done.
+func (a *agent) holdFiles(ctx context.Context) error {
+	held, err := filelock.Share(a.container.paths().Dir)
+	if err == nil {
+		context.AfterFunc(ctx, func() { held.Close() })
+	}
+	return err
+}
+
+// StillThere implements server.Removable.
+func (a *agent) StillThere() error {
+	_, err := os.Lstat(a.container.paths().Dir)
+	return err
 }
 
 // leavingIfEnded redirects the caller to the process that serves an ended

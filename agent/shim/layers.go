@@ -10,7 +10,10 @@ import (
 var _ server.Diffable = (*agent)(nil)
 
 // FileSystem is built from the layers with which the container was launched.
-func (a *agent) FileSystem(context.Context) (server.FileSystem, error) {
+func (a *agent) FileSystem(ctx context.Context) (server.FileSystem, error) {
+	if err := a.holdFiles(ctx); err != nil {
+		return nil, err
+	}
 	spec := a.container.current.Load().spec
 	return archive.Layers{Upper: spec.Upper, Lower: spec.Lower}, nil
 }

@@ -29,8 +29,8 @@ const (
 var keptLimit = 5 * time.Minute
 
 // releaseDrain bounds how long a released shim waits for calls that need the
-// container, such as archives of its files, and for clients with pending offers;
-// a variable for tests.
+// container, such as uploads to it, and for clients with pending offers; a variable
+// for tests.
 var releaseDrain = 10 * time.Second
 
 // wait returns when the shim may leave: the main process has ended, no call is

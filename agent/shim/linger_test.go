@@ -145,18 +145,6 @@ func TestClientsThatTakeNothingAreCut(t *testing.T) {
 func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
 	for name, call := range map[string]func(*container){
 		"an offer that nobody takes": func(c *container) { c.get("/etc") },
-		"an archive that is handed on": func(c *container) {
-			path, _ := c.withFile(64 << 20)
-			c.get(path).handed(c.t)
-		},
-		"an archive over the call": func(c *container) {
-			path, _ := c.withFile(64 << 20)
-			stream, err := c.client.ArchiveGet(contextFor(c.t), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
-			must(c.t, err)
-			if !stream.Receive() {
-				c.t.Fatal(stream.Err())
-			}
-		},
 		"an archive that does not come": func(c *container) {
 			call := c.client.ArchiveTake(contextFor(c.t))
 			must(c.t, call.Send(&agentv1.ArchiveTakeRequest{Open: &agentv1.ArchivePutOpen{Path: "/"}}))
@@ -185,6 +173,38 @@ func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
 			wantLines(t, rest)
 			<-c.dead
 		})
+	}
+}
+
+func TestAnArchiveThatIsReadSlowlyIsWholeAfterTheReleaseUnlessItsFilesAreGone(t *testing.T) {
+	t.Setenv(drainVariable, "100ms")
+	for _, isRemoved := range []bool{false, true} {
+		c := launch(t, launchOptions{args: sleeper})
+		events := c.recording()
+		c.mustRun()
+		path, content := c.withFile(64 << 20)
+		client := c.get(path).handed(t)
+		stream, err := c.client.ArchiveGet(contextFor(t), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
+		must(t, err)
+		assert.Assert(t, stream.Receive(), "%v", stream.Err())
+		must(t, killPID(c.ready.PID))
+		await(t, events, exitedEvent)
+		c.release()
+		if isRemoved {
+			directory := filepath.Dir(c.spec.ExitRecord)
+			must(t, os.Rename(directory, directory+"-gone"))
+			defer os.RemoveAll(directory + "-gone")
+			_, err := io.Copy(io.Discard, httputil.NewChunkedReader(bufio.NewReader(client)))
+			assert.Check(t, is.ErrorIs(err, io.ErrUnexpectedEOF))
+		} else {
+			assert.Check(t, theFile(t, client) == content, "other bytes came")
+		}
+		isWhole := false
+		for stream.Receive() {
+			isWhole = isWhole || stream.Msg().GetEnd() != nil
+		}
+		assert.Check(t, isWhole != isRemoved, "%v", stream.Err())
+		<-c.dead
 	}
 }
 

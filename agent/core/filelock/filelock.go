@@ -11,6 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Share opens a file or directory, and takes its shared lock, which closing it
+// releases. It fails while another process has the exclusive lock.
+func Share(path string) (*os.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		file.Close()
+		return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	}
+	return file, nil
+}
+
 // poll is the interval between attempts.
 const poll = 20 * time.Millisecond
 

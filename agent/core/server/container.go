@@ -145,6 +145,12 @@ func (u Unimplemented) Files(context.Context, bool) (*os.File, error) {
 	return nil, u.cannot("the Archive calls")
 }
 
+// Removable is a Container whose files may be removed while they are read.
+type Removable interface {
+	// StillThere returns an error once they are being removed.
+	StillThere() error
+}
+
 // ArchiveTaker is a Container that stores an archive as it is, instead of
 // unpacking it.
 type ArchiveTaker interface {

@@ -33,12 +33,15 @@ type Gate struct {
 	patience time.Duration // after which outputs give way to calls without room; 0: never
 }
 
-// NewGate returns an open gate. Logs and sessions are its outputs: they send what is
-// recorded, and need nothing else.
+// NewGate returns an open gate. Its outputs need nothing but what they have open:
+// logs and sessions send what is recorded, archives hold the files that they read.
 func NewGate() *Gate {
 	return &Gate{
 		underWay: make(map[*gatedCall]struct{}), refuse: connect.NewErrorWriter(),
-		sending: []string{agentv1connect.AgentServiceLogsProcedure, agentv1connect.AgentServiceSessionProcedure},
+		sending: []string{
+			agentv1connect.AgentServiceLogsProcedure, agentv1connect.AgentServiceSessionProcedure,
+			agentv1connect.AgentServiceArchiveGetProcedure, agentv1connect.AgentServiceExportProcedure,
+		},
 	}
 }
 
@@ -118,8 +121,8 @@ func (g *Gate) WaitIdle(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls+g.outputs == 0 })
 }
 
-// WaitReleased waits until no call needs the container: the remaining ones send
-// recorded output, or have no end of their own.
+// WaitReleased waits until no call needs the container: the remaining ones are
+// outputs, or have no end of their own.
 func (g *Gate) WaitReleased(ctx context.Context) error {
 	return g.changed.Wait(ctx, &g.mu, func() bool { return g.calls == 0 })
 }

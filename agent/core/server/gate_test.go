@@ -58,7 +58,7 @@ func TestACallerThatTakesPartOfAMessageIsNotCutBesideOneThatHasStopped(t *testin
 	gate := NewGate()
 	reading := callSlowly(gate, agentv1connect.AgentServiceLogsProcedure, 1<<20)
 	stopped := callSlowly(gate, agentv1connect.AgentServiceSessionProcedure, 1<<20)
-	needing := callSlowly(gate, agentv1connect.AgentServiceArchiveGetProcedure, 1)
+	needing := callSlowly(gate, agentv1connect.AgentServiceArchivePutProcedure, 1)
 	begin := time.Now()
 	wantCut := func(after time.Duration, want int) {
 		t.Helper()
@@ -88,7 +88,7 @@ func TestACallerThatTakesPartOfAMessageIsNotCutBesideOneThatHasStopped(t *testin
 func TestCallsThatNeedTheContainerAreCutAlone(t *testing.T) {
 	gate := NewGate()
 	reading := callSlowly(gate, agentv1connect.AgentServiceLogsProcedure, 1)
-	needing := callSlowly(gate, agentv1connect.AgentServiceArchiveGetProcedure, 1)
+	needing := callSlowly(gate, agentv1connect.AgentServiceArchivePutProcedure, 1)
 	watching := callSlowly(gate, agentv1connect.AgentServiceWatchProcedure, 1)
 	gate.CutCalls()
 	if err := <-needing.over; err == nil {

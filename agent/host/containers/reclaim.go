@@ -167,7 +167,7 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 		// launch would run it twice.
 		failures = append(failures, removeCgroups(ctx, paths))
 	}
-	return nil, errors.Join(append(failures, mounts.Unmount(paths.Merged()), mounts.Unmount(imagePath(paths)))...)
+	return nil, errors.Join(append(failures, c.unmountRoot(id, paths), mounts.Unmount(imagePath(paths)))...)
 }
 
 func (c *Containers) reclaimViews() error {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sockerless/sockerless/agent/core/faultpoint"
+	"github.com/sockerless/sockerless/agent/core/filelock"
 	"github.com/sockerless/sockerless/agent/core/removal"
 	"github.com/sockerless/sockerless/agent/host/jsonfile"
 	"github.com/sockerless/sockerless/agent/host/machine"
@@ -72,7 +74,36 @@ func (c *Containers) Remove(ctx context.Context, id string) error {
 		return err
 	}
 	faultpoint.Reached("host.remove.released")
+	files, _ := lockFiles(ctx, paths, archiveLimit) // those still read are removed all the same
+	defer files.Close()
 	return c.trash.Discard(paths.Dir)
+}
+
+// archiveLimit bounds how long a removal waits for archives of a container that has
+// ended. They are cut then.
+const archiveLimit = 10 * time.Second
+
+// lockFiles waits, for at most limit, until no shim reads the container's files. Until
+// what it returns is closed none begins to.
+func lockFiles(ctx context.Context, paths shimspec.ContainerPaths, limit time.Duration) (*os.File, error) {
+	files, err := os.Open(paths.Dir)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return files, filelock.Lock(ctx, files)
+}
+
+// unmountRoot unmounts the container's overlay, unless its files are in use: a second
+// mount of them would be undefined.
+func (c *Containers) unmountRoot(id string, paths shimspec.ContainerPaths) error {
+	files, err := lockFiles(context.Background(), paths, 0)
+	defer files.Close()
+	if c.viewed(id) || errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return mounts.Unmount(paths.Merged())
 }
 
 type successor bool
@@ -100,11 +131,8 @@ func (c *Containers) release(ctx context.Context, id string, paths shimspec.Cont
 		failures = append(failures, c.stop(ctx, id, paths, last, next), deleteNetwork())
 	}
 	faultpoint.Reached("host.release.stopped")
-	if next == noNextGeneration && !c.viewed(id) {
-		failures = append(failures, mounts.Unmount(paths.Merged()))
-	}
 	if next == noNextGeneration {
-		failures = append(failures, c.volumes.Release(ctx, id))
+		failures = append(failures, c.unmountRoot(id, paths), c.volumes.Release(ctx, id))
 	}
 	if err := errors.Join(failures...); err != nil {
 		return fmt.Errorf("release container: %w", err)

@@ -231,7 +231,7 @@ func (c *Containers) leaveView(id string, paths shimspec.ContainerPaths) error {
 	if _, err := os.Lstat(paths.Run); err == nil {
 		return failure
 	}
-	return errors.Join(failure, mounts.Unmount(paths.Merged()))
+	return errors.Join(failure, c.unmountRoot(id, paths))
 }
 
 // closeView unmounts the view and its volumes.
