@@ -20,9 +20,13 @@ const xattrPrefix = "SCHILY.xattr."
 // directoryTimes has the times of placed directories, by name; filling a directory changes them.
 type directoryTimes map[string]time.Time
 
-// restore restores the times of what is still a directory.
-func (t directoryTimes) restore(root *os.Root) error {
+// restore restores the times of a directory, of those beneath it and on the way to it, as far as they still are
+// directories.
+func (t directoryTimes) restore(root *os.Root, filled string) error {
 	for name, at := range t {
+		if !isAtOrBeneath(filled, name) && !isAtOrBeneath(name, filled) {
+			continue
+		}
 		if info, err := root.Lstat(name); err != nil || !info.IsDir() {
 			continue
 		}
@@ -31,6 +35,11 @@ func (t directoryTimes) restore(root *os.Root) error {
 		}
 	}
 	return nil
+}
+
+// isAtOrBeneath compares names beneath a root.
+func isAtOrBeneath(directory, name string) bool {
+	return directory == "." || name == directory || strings.HasPrefix(name, directory+"/")
 }
 
 // placeEntry creates a tar entry beneath a root that has its parents. Nothing is followed out of the root, and devices
@@ -200,7 +209,7 @@ func unpackContext(directory string, archive *tar.Reader, limits ContextLimits) 
 	if err != nil {
 		return err
 	}
-	return times.restore(root)
+	return times.restore(root, ".")
 }
 
 // makeParents creates and counts parent directories that have no entry of their own.

@@ -132,7 +132,7 @@ func (g *growing) begin(ctx context.Context) error {
 	if _, err := g.skeleton.look(ctx, "/"); err != nil {
 		return err
 	}
-	if err := g.skeleton.times.restore(g.skeleton.root); err != nil {
+	if err := g.skeleton.times.restore(g.skeleton.root, "."); err != nil {
 		return err
 	}
 	before, err := marksOf(g.skeleton.dir)

@@ -349,7 +349,7 @@ func (t *tree) fetchWhole(ctx context.Context, at string) error {
 		return backend.Plain(err)
 	}
 	t.whole[at] = true
-	return t.times.restore(t.root)
+	return t.times.restore(t.root, relative(at))
 }
 
 func (t *tree) unpack(at string, archive *tar.Reader) error {

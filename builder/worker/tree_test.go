@@ -114,6 +114,27 @@ func TestManyEntriesAreAskedForInParts(t *testing.T) {
 	}
 }
 
+func TestADirectoryThatIsFetchedSetsNoTimesOfOthers(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/", "/a/", "/a/b/", "/ab/")
+	files := newTree(w, "image", false)
+	defer files.close()
+	must(t, files.fetch(t.Context(), "/ab"))
+	set, unset := time.Unix(7, 0), time.Unix(0, 0)
+	for _, name := range []string{".", "a", "ab"} {
+		if name == "a" {
+			must(t, files.lookAll(t.Context(), []string{"/a"}))
+		}
+		must(t, files.root.Chtimes(name, set, set))
+	}
+	must(t, files.fetch(t.Context(), "/a/b"))
+	for name, want := range map[string]time.Time{".": unset, "a": unset, "a/b": unset, "ab": set} {
+		info, err := files.root.Stat(name)
+		must(t, err)
+		assert.Check(t, info.ModTime().Equal(want), "%s: %s", name, info.ModTime())
+	}
+}
+
 func TestAFileIsEmptyInASkeletonAlone(t *testing.T) {
 	w, server := workerOf(t)
 	server.Archive = packed(t, "/", "/etc/", "/etc/passwd")

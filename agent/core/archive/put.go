@@ -341,6 +341,10 @@ func (x *extractor) clear(parent int, base, full string, isDir bool) (merge bool
 // file in one changes them.
 func (x *extractor) setDirTimes() error {
 	for _, d := range x.dirs {
+		// A name may lead through links that take milliseconds.
+		if x.ctx.Err() != nil {
+			return context.Cause(x.ctx)
+		}
 		parent, err := x.openParent(path.Dir(d.entry))
 		if err == nil {
 			err = x.orKept(unix.UtimesNanoAt(parent, path.Base(d.entry), d.times[:], unix.AT_SYMLINK_NOFOLLOW))

@@ -287,6 +287,16 @@ func TestPuttingEndsWithItsContext(t *testing.T) {
 	assert.Check(t, is.ErrorIs(r.Put(ctx, "/", stream, PutOptions{}), context.Canceled))
 }
 
+func TestTimesOfDirectoriesEndWithTheirContext(t *testing.T) {
+	r, _, _ := newRoot(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	x := &extractor{ctx: ctx, root: r, dest: "/", parentFD: -1}
+	defer x.forgetParent()
+	must(t, x.extract(&tar.Header{Name: "d", Typeflag: tar.TypeDir, Mode: 0o755}))
+	cancel()
+	assert.Check(t, is.ErrorIs(x.setDirTimes(), context.Canceled))
+}
+
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

@@ -3,7 +3,6 @@ package layers
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -72,8 +71,8 @@ func (u *unpacker) copySparse(file *os.File, size int64) error {
 	}
 	zeros := make([]byte, len(u.buffer))
 	for offset := int64(0); ; {
-		if u.ctx.Err() != nil { // reading holes does not read the blob
-			return context.Cause(u.ctx)
+		if err := u.pause(); err != nil { // reading holes does not read the blob
+			return err
 		}
 		n, err := io.ReadFull(u.tar, u.buffer)
 		if chunk := u.buffer[:n]; !bytes.Equal(chunk, zeros[:n]) {

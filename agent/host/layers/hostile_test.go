@@ -123,19 +123,21 @@ func TestASparseFileKeepsItsHoles(t *testing.T) {
 	}
 }
 
+func unpaused() error { return nil }
+
 func TestDirectoriesThatWaitForTheirTimesAreBounded(t *testing.T) {
 	dir := t.TempDir()
 	root, err := confined.Open(dir)
 	assert.NilError(t, err)
 	defer root.Close()
-	u, err := newUnpacker(t.Context(), nil, root)
+	u, err := newUnpacker(unpaused, nil, root)
 	assert.NilError(t, err)
 	modified := time.Unix(7, 0)
 	assert.NilError(t, os.Mkdir(filepath.Join(dir, "first"), 0o755))
-	u.keepDirectoryTime("first", modified)
+	assert.NilError(t, u.keepDirectoryTime("first", modified))
 	const long, most = 4000, maxDirectoryBytes/4000 + 1
 	for n := range 3 * most {
-		u.keepDirectoryTime(fmt.Sprintf("%0*d", long, n), modified)
+		assert.NilError(t, u.keepDirectoryTime(fmt.Sprintf("%0*d", long, n), modified))
 		if len(u.directoryTimes) > most {
 			t.Fatalf("%d directories wait", len(u.directoryTimes))
 		}
@@ -157,7 +159,7 @@ func FuzzUnpack(f *testing.F) {
 		root, err := confined.Open(filepath.Join(dir, "diff"))
 		assert.NilError(t, err)
 		defer root.Close()
-		u, err := newUnpacker(t.Context(), bytes.NewReader(blob), root)
+		u, err := newUnpacker(unpaused, bytes.NewReader(blob), root)
 		assert.NilError(t, err)
 		u.sparseAllowance = 1 << 21
 		if err = u.unpackAll(); err != nil {

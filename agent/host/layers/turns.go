@@ -67,8 +67,12 @@ func (t *turn) end() {
 	}
 }
 
-// renew lets others have their turn, if this one has lasted long enough.
+// renew lets others have their turn, if this one has lasted long enough. It fails once
+// nobody waits for the layer.
 func (t *turn) renew(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if time.Since(t.began) < longestTurn {
 		return nil
 	}

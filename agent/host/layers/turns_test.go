@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 )
 
@@ -27,33 +28,82 @@ func deepTar(t *testing.T, name string, entries int) *bytes.Reader {
 	return bytes.NewReader(content.Bytes())
 }
 
+const lastLink = "link36"
+
+// timesTar ends with a directory's link replaced by links that take milliseconds to
+// follow, on the way to directories that wait for their times.
+func timesTar(t *testing.T, directories int) *bytes.Reader {
+	t.Helper()
+	entries := []entry{
+		{Name: "real/", Typeflag: tar.TypeDir}, {Name: "d/", Typeflag: tar.TypeDir},
+		{Name: "to", Typeflag: tar.TypeSymlink, Linkname: "real"},
+	}
+	for n := range directories {
+		entries = append(entries, entry{Name: fmt.Sprint("to/", n), Typeflag: tar.TypeDir})
+	}
+	next := "real"
+	for n := range 37 {
+		name := fmt.Sprint("link", n)
+		entries = append(entries, entry{Name: name, Typeflag: tar.TypeSymlink, Linkname: strings.Repeat("d/../", 800) + next})
+		next = name
+	}
+	entries = append(entries, entry{Name: "to", Typeflag: tar.TypeSymlink, Linkname: lastLink})
+	return bytes.NewReader(tarOf(t, entries...))
+}
+
 func TestLayersThatAreUnpackedForLongKeepNoOtherFromItsTurn(t *testing.T) {
-	dir := t.TempDir()
-	ctx, leave := context.WithCancel(t.Context())
-	ended := make(chan error)
 	const many = 2 * mostAtWork
-	for n := range many {
-		stream := deepTar(t, fmt.Sprint(n, "-"), 100)
-		go func() {
-			_, _, err := unpackMeasured(ctx, stream, filepath.Join(dir, fmt.Sprint(n)))
-			ended <- err
-		}()
+	allAtWork := func(string) bool { return len(atWork.waiting) >= many-mostAtWork-1 }
+	for kind, each := range map[string]struct {
+		stream func(n int) *bytes.Reader
+		begun  func(dir string) bool
+	}{
+		"paths": {func(n int) *bytes.Reader { return deepTar(t, fmt.Sprint(n, "-"), 100) }, allAtWork},
+		"holes": {func(int) *bytes.Reader { return bytes.NewReader(sparseTar(holesThatTakeLong(t), 0, "")) }, allAtWork},
+		"times": {
+			func(int) *bytes.Reader { return timesTar(t, 200) },
+			func(dir string) bool {
+				last, err := filepath.Glob(filepath.Join(dir, "*", lastLink))
+				return err == nil && len(last) >= mostAtWork
+			},
+		},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			dir := t.TempDir()
+			ctx, leave := context.WithCancel(t.Context())
+			ended := make(chan error)
+			for n := range many {
+				from := each.stream(n)
+				go func() {
+					_, _, err := unpackMeasured(ctx, from, filepath.Join(dir, fmt.Sprint(n)))
+					ended <- err
+				}()
+			}
+			await(&atWork, func() bool { return each.begun(dir) })
+			for n := range 3 {
+				_, _, err := unpackMeasured(t.Context(), deepTar(t, "few", 0), filepath.Join(dir, fmt.Sprint("few", n)))
+				assert.NilError(t, err)
+			}
+			select {
+			case err := <-ended:
+				t.Fatalf("one ended: %v", err)
+			default:
+			}
+			leave()
+			for range many {
+				assert.Check(t, errors.Is(<-ended, context.Canceled))
+			}
+			awaitAllFree()
+		})
 	}
-	await(&atWork, func() bool { return len(atWork.waiting) >= many-mostAtWork-1 })
-	for n := range 3 {
-		_, _, err := unpackMeasured(t.Context(), deepTar(t, "few", 0), filepath.Join(dir, fmt.Sprint("few", n)))
-		assert.NilError(t, err)
-	}
-	select {
-	case err := <-ended:
-		t.Fatalf("one ended: %v", err)
-	default:
-	}
-	leave()
-	for range many {
-		assert.Check(t, errors.Is(<-ended, context.Canceled))
-	}
-	awaitAllFree()
+}
+
+// holesThatTakeLong is the size of a file of zeros that takes seconds.
+func holesThatTakeLong(t *testing.T) int64 {
+	t.Helper()
+	var stat unix.Statfs_t
+	assert.NilError(t, unix.Statfs(t.TempDir(), &stat))
+	return min(int64(stat.Blocks)*stat.Bsize, 64<<30)
 }
 
 func TestLayersWhoseTarsDoNotComeTakeNoTurn(t *testing.T) {

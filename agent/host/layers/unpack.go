@@ -151,8 +151,7 @@ func unpackTar(ctx context.Context, tar io.Reader, target string) (Layer, error)
 		return layer, err
 	}
 	defer share.end()
-	root.Pause = func() error { return share.renew(ctx) }
-	u, err := newUnpacker(ctx, &turnReader{ctx, tar, share}, root)
+	u, err := newUnpacker(func() error { return share.renew(ctx) }, &turnReader{ctx, tar, share}, root)
 	if err != nil {
 		return layer, err
 	}

@@ -2,7 +2,6 @@ package layers
 
 import (
 	"archive/tar"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,8 +18,8 @@ import (
 // unpacker writes the entries of one layer's tar beneath root, in overlayfs's
 // format. Nobody else touches the tree meanwhile.
 type unpacker struct {
-	ctx    context.Context
-	stream io.Reader // the uncompressed tar
+	pause  func() error // between files, holes and directories; its error ends the work
+	stream io.Reader    // the uncompressed tar
 	tar    *tar.Reader
 	root   *confined.Root
 	buffer []byte
@@ -42,13 +41,14 @@ type unpacker struct {
 const maxDirectoryBytes = 32 << 20
 
 // newUnpacker allows as many sparse bytes as the file system has in total.
-func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*unpacker, error) {
+func newUnpacker(pause func() error, stream io.Reader, root *confined.Root) (*unpacker, error) {
+	root.Pause = pause
 	var stat unix.Statfs_t
 	if err := unix.Fstatfs(int(root.Directory().Fd()), &stat); err != nil {
 		return nil, fmt.Errorf("statfs: %w", err)
 	}
 	return &unpacker{
-		ctx: ctx, stream: stream, tar: tar.NewReader(stream), root: root,
+		pause: pause, stream: stream, tar: tar.NewReader(stream), root: root,
 		buffer: make([]byte, blockSize), sparseAllowance: stat.Blocks * uint64(stat.Bsize),
 		directoryTimes: map[string]time.Time{},
 	}, nil
@@ -59,8 +59,8 @@ func newUnpacker(ctx context.Context, stream io.Reader, root *confined.Root) (*u
 func (u *unpacker) unpackAll() error {
 	for {
 		// A hundred entries of thousands of directories may have been read ahead.
-		if u.ctx.Err() != nil {
-			return context.Cause(u.ctx)
+		if err := u.pause(); err != nil {
+			return err
 		}
 		header, err := u.tar.Next()
 		if errors.Is(err, io.EOF) {
@@ -76,8 +76,7 @@ func (u *unpacker) unpackAll() error {
 	if _, err := io.Copy(io.Discard, u.stream); err != nil {
 		return err
 	}
-	u.setDirectoryTimes()
-	return nil
+	return u.setDirectoryTimes()
 }
 
 func (u *unpacker) unpack(header *tar.Header) error {
@@ -109,8 +108,10 @@ func (u *unpacker) unpackRoot(header *tar.Header) error {
 		return errors.New("the root must be a directory")
 	}
 	u.rootStated = true
-	u.keepDirectoryTime(".", header.ModTime)
-	return setAttributes(int(u.root.Directory().Fd()), ".", header)
+	if err := setAttributes(int(u.root.Directory().Fd()), ".", header); err != nil {
+		return err
+	}
+	return u.keepDirectoryTime(".", header.ModTime)
 }
 
 func (u *unpacker) entry(parent int, base, name string, header *tar.Header) error {
@@ -125,7 +126,7 @@ func (u *unpacker) entry(parent int, base, name string, header *tar.Header) erro
 		if !existing {
 			err = unix.Mkdirat(parent, base, 0o700)
 		}
-		u.keepDirectoryTime(name, header.ModTime)
+		err = errors.Join(err, u.keepDirectoryTime(name, header.ModTime))
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
 		err = u.writeFile(parent, base, header)
 	case tar.TypeSymlink:
@@ -197,19 +198,26 @@ func makeDevice(parent int, base string, kind uint32, header *tar.Header) error 
 	return unix.Mknodat(parent, base, kind|0o600, int(device))
 }
 
-func (u *unpacker) keepDirectoryTime(name string, modified time.Time) {
+func (u *unpacker) keepDirectoryTime(name string, modified time.Time) error {
 	const besidesName = 64
 	if u.directoryBytes += len(name) + besidesName; u.directoryBytes > maxDirectoryBytes {
-		u.setDirectoryTimes()
+		if err := u.setDirectoryTimes(); err != nil {
+			return err
+		}
 		clear(u.directoryTimes)
 		u.directoryBytes = len(name) + besidesName
 	}
 	u.directoryTimes[name] = modified
+	return nil
 }
 
 // setDirectoryTimes skips directories that a later entry made unreachable.
-func (u *unpacker) setDirectoryTimes() {
+func (u *unpacker) setDirectoryTimes() error {
 	for name, modified := range u.directoryTimes {
+		// A name may lead through links that take milliseconds.
+		if err := u.pause(); err != nil {
+			return err
+		}
 		fd, err := u.root.Open(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 		if err != nil {
 			continue
@@ -218,4 +226,5 @@ func (u *unpacker) setDirectoryTimes() {
 		_ = unix.UtimesNanoAt(fd, ".", timespecs(modified, modified), 0)
 		unix.Close(fd)
 	}
+	return nil
 }
