@@ -12,6 +12,7 @@ import {
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import type { LiveContainer } from "../live/live.ts";
+import { isUpOrComing } from "../live/up-or-coming.ts";
 import type { WaitResult } from "../live/waiters.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { removeRefusal } from "../decisions/life/refusals.ts";
@@ -207,9 +208,21 @@ function removalOf(
   return { context, live, record, withVolumes, volumes: [] };
 }
 
-/** Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already. */
-export function removeInBackground(context: EngineContext, containerId: string): void {
+/**
+ * Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already.
+ *
+ * @param afterMs where nobody waits for the removal; one that is started meanwhile stays, and so does one whose backend ends:
+ *   the next process removes it
+ */
+export function removeInBackground(context: EngineContext, containerId: string, afterMs = 0): void {
   void context.background.run(`remove container ${containerId}`, async () => {
+    if (afterMs > 0 && !context.live.of(containerId).waiters.awaitRemoval) {
+      await context.clock.sleep(afterMs, context.shutdown).catch(() => undefined);
+      const record = context.state.containers.get(containerId);
+      if (context.shutdown.aborted || (record !== undefined && isUpOrComing(context, record))) {
+        return;
+      }
+    }
     try {
       await removeContainer(context, containerId, { force: true, volumes: true, link: false });
     } catch (error) {
