@@ -27,7 +27,7 @@ import { releaseRun } from "./release-run.ts";
 const killedCode = 137;
 
 /**
- * Milliseconds from its start for which a container with `--rm` is there: its client may ask for its end, or its log, once
+ * Milliseconds from its start for which a container with `--rm` that nobody stops is there: its client may ask for its end, or its log, once
  * the start was answered.
  */
 const shownMs = 300;
@@ -82,7 +82,7 @@ export async function containerExited(
       live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
       scheduleRestart(context, live);
     } else if (hostConfigOf(record).autoRemove && !live.run.isRestarted && record.restartToken === "") {
-      context.followUps.autoRemove(record.id, shownMs - ranMs);
+      context.followUps.autoRemove(record.id, record.stoppedByUser ? 0 : shownMs - ranMs);
     }
   });
 }
