@@ -42,6 +42,7 @@ describe("docker run", () => {
       assert.equal(missing.code, 127);
       const told = missing.errorText.match(/exec: "nosuch": executable file not found in \$PATH: unknown/g);
       assert.equal(told?.length, 1, missing.errorText);
+      assert.doesNotMatch(missing.errorText, /Error waiting/);
       const forbidden = await run("/etc/passwd");
       assert.equal(forbidden.code, 126);
       assert.match(forbidden.errorText, /permission denied/);

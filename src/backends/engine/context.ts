@@ -14,8 +14,8 @@ import type { KeyedLocks } from "../concurrency/serial.ts";
 export interface FollowUps {
   /** Starts a container by its restart policy. */
   restart(containerId: string): Promise<void>;
-  /** Removes an auto-remove container (`--rm`) in the background. */
-  autoRemove(containerId: string): void;
+  /** Removes an auto-remove container (`--rm`) in the background, after a while where nobody waits for its removal. */
+  autoRemove(containerId: string, afterMs?: number): void;
   /** Removes what was made through the Docker socket of a container that is removed, in the background. */
   removed(containerId: string): void;
 }

@@ -89,7 +89,7 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
     freezes: new BackgroundWork(logger, shutdown.signal),
     followUps: {
       restart: (containerId) => startContainer(context, containerId, "policy"),
-      autoRemove: (containerId) => removeInBackground(context, containerId),
+      autoRemove: (...container) => removeInBackground(context, ...container),
       removed: (containerId) => removeMadeThrough(context, containerId),
     },
     unclaimed: new Set(),

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import path from "node:path";
 import { describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { untilTrue } from "../../support/until.ts";
 import { EngineBench } from "../engine-bench.ts";
@@ -148,6 +149,16 @@ describe("a container's life", () => {
     await bench.engine.context.background.settle();
     assert.equal(bench.machine.workloads.size, 0);
     assert.equal(bench.state.containers.size, 0);
+  });
+
+  it("tells its end for a moment where it removes itself", async () => {
+    const id = await bench.createScript("exit 3", { hostConfig: { autoRemove: true } });
+    const exit = bench.wait(id, WaitCondition.NEXT_EXIT);
+    await bench.containers.startContainer({ container: id });
+    assert.equal(await exit, 3);
+    await delay(20);
+    assert.equal(await bench.wait(id), 3);
+    await untilTrue(() => !bench.state.containers.has(id));
   });
 
   it("leaves no volume behind where the driver is away for a moment", async (context) => {

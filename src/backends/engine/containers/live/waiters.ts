@@ -24,6 +24,11 @@ export class Waiters {
     return wait(this.#forExit, signal);
   }
 
+  /** Whether someone waits for the removal, and for nothing else. */
+  get awaitRemoval(): boolean {
+    return this.#forRemoval.size > 0;
+  }
+
   /** Waits for the removal. Rejects with the signal's reason. */
   removal(signal: AbortSignal): Promise<WaitResult> {
     return wait(this.#forRemoval, signal);

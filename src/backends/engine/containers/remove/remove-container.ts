@@ -12,11 +12,13 @@ import {
 import type { EngineContext } from "../../context.ts";
 import { containerEvent } from "../../events/decisions/container-events.ts";
 import type { LiveContainer } from "../live/live.ts";
+import { isUpOrComing } from "../live/up-or-coming.ts";
+import type { WaitResult } from "../live/waiters.ts";
 import { containerOfId, findContainer } from "../decisions/lookup.ts";
 import { removeRefusal } from "../decisions/life/refusals.ts";
 import { removed } from "../decisions/life/transitions.ts";
 import { releaseAddresses } from "../../networks/endpoint-addresses.ts";
-import { hasProcess, isActive, stateOf } from "../../../model/records.ts";
+import { hasProcess, isActive, isNew, stateOf } from "../../../model/records.ts";
 import { ownVolumes } from "../../volumes/decisions/volumes.ts";
 import { settleVolume } from "../../volumes/volumes.ts";
 import { keepTrying } from "../../work/keep-trying.ts";
@@ -130,7 +132,6 @@ async function recordRemoval(removal: Removal): Promise<void> {
   const { context, record, withVolumes } = removal;
   removal.volumes = withVolumes ? ownVolumes(context.state, record) : [];
   removal.record = removed(record);
-  const { exitCode, error } = stateOf(record);
   await context.state.commit((change) => {
     change.containers.put(removal.record);
     for (const exec of context.state.execs.of(record.id)) {
@@ -139,7 +140,7 @@ async function recordRemoval(removal: Removal): Promise<void> {
     for (const volume of removal.volumes) {
       change.volumes.put({ ...volume, phase: Phase.REMOVING });
     }
-    change.event({ ...containerEvent(record, "destroy"), exitCode, error });
+    change.event({ ...containerEvent(record, "destroy"), ...endOf(record) });
   });
 }
 
@@ -169,9 +170,14 @@ async function removeVolumes({ context, live, volumes }: Removal): Promise<void>
 }
 
 function notifyWaiters({ context, live, record }: Removal): void {
-  const { exitCode, error } = stateOf(record);
-  live.waiters.notifyRemoval({ exitCode, error });
+  live.waiters.notifyRemoval(endOf(record));
   context.followUps.removed(record.id);
+}
+
+/** A start that failed told its own caller why: who waits for the removal would be told it twice. */
+function endOf(record: ContainerRecord): WaitResult {
+  const { exitCode, error } = stateOf(record);
+  return { exitCode, error: isNew(record) ? "" : error };
 }
 
 /** Cleans up in the background; retried until it succeeds or the backend ends. */
@@ -202,9 +208,21 @@ function removalOf(
   return { context, live, record, withVolumes, volumes: [] };
 }
 
-/** Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already. */
-export function removeInBackground(context: EngineContext, containerId: string): void {
+/**
+ * Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already.
+ *
+ * @param afterMs where nobody waits for the removal; one that is started meanwhile stays, and so does one whose backend ends:
+ *   the next process removes it
+ */
+export function removeInBackground(context: EngineContext, containerId: string, afterMs = 0): void {
   void context.background.run(`remove container ${containerId}`, async () => {
+    if (afterMs > 0 && !context.live.of(containerId).waiters.awaitRemoval) {
+      await context.clock.sleep(afterMs, context.shutdown).catch(() => undefined);
+      const record = context.state.containers.get(containerId);
+      if (context.shutdown.aborted || (record !== undefined && isUpOrComing(context, record))) {
+        return;
+      }
+    }
     try {
       await removeContainer(context, containerId, { force: true, volumes: true, link: false });
     } catch (error) {

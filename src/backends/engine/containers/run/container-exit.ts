@@ -27,6 +27,12 @@ import { releaseRun } from "./release-run.ts";
 const killedCode = 137;
 
 /**
+ * Milliseconds from its start for which a container with `--rm` that nobody stops is there: its client may ask for its end, or its log, once
+ * the start was answered.
+ */
+const shownMs = 300;
+
+/**
  * Records the exit of a run, notifies waiters, and restarts, removes or keeps the container according to its settings.
  * May be called twice or late: only the exit of the recorded run counts.
  *
@@ -76,7 +82,7 @@ export async function containerExited(
       live.restartDelayMs = nextRestartDelay(live.restartDelayMs, ranMs);
       scheduleRestart(context, live);
     } else if (hostConfigOf(record).autoRemove && !live.run.isRestarted && record.restartToken === "") {
-      context.followUps.autoRemove(record.id);
+      context.followUps.autoRemove(record.id, record.stoppedByUser ? 0 : shownMs - ranMs);
     }
   });
 }
