@@ -28,7 +28,6 @@ import { ReportedEnds } from "./tasks/reported-end.ts";
 import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
 import {
   agentsJoin,
-  allCapabilities,
   fixedLimits,
   nothingPrepared,
   portsOfFrontend,
@@ -146,7 +145,6 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   const shuttingDown = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   return {
     name,
-    capabilities: allCapabilities,
     settings,
     site: {
       kind: "remote",
