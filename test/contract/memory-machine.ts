@@ -142,7 +142,7 @@ export class MemoryMachine {
   networkFabric: NetworkFabric | undefined;
   /** Another driver's rules of volumes; undefined: its own. */
   volumeRules: VolumeRules | undefined;
-  /** It keeps for others where steps of builds ran; undefined: each has a container of its own. */
+  /** It keeps for others where steps of builds ran; undefined: they go on in what is there. */
   keepsSteps: boolean | undefined;
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
@@ -546,7 +546,7 @@ export class MemoryMachine {
 
   #steps(): StepsOfStages {
     if (this.keepsSteps === undefined) {
-      return { kind: this.cloud ? "in-its-files" : "apart" };
+      return { kind: "in-its-files" };
     }
     return {
       kind: "in-fresh-files",

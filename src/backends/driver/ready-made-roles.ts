@@ -15,10 +15,9 @@ import type { NameFilePaths } from "./workloads.ts";
 /** A machine that answers at once. */
 export const siteAtHand: SiteAtHand = { kind: "at-hand" };
 
-/** Short launches without phases, waits or leftovers. No step of a build continues another. */
-export const plainLaunches: Launches = {
+/** Short launches without phases, waits or leftovers. */
+export const plainLaunches: Omit<Launches, "steps"> = {
   stopDuringLaunch: "await",
-  steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),
   mayLaunchAgain: () => Promise.resolve(false),
   started: () => Promise.resolve(),
