@@ -35,7 +35,7 @@ type waiting struct {
 // stage returns the step's stage; not ok: the step needs its own container, because it has mounts or its build is
 // unknown. Secrets and other files given with a start are removed with their step.
 func (s *step) stage() (_ stage, ok bool) {
-	if !s.worker.continuesRuns || len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
+	if len(s.host.Mounts)+len(s.host.Tmpfs) > 0 || s.host.ReadonlyRootfs {
 		return stage{}, false
 	}
 	build := SessionsOf(s.job.Session())[0]

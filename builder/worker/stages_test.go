@@ -44,7 +44,6 @@ func stepOf(w *Worker, build *job, network string, mounts ...*backendv1.Mount) *
 
 func TestOfABuildOnlySoManyContainersWait(t *testing.T) {
 	w, server := workerOf(t)
-	w.continuesRuns = true
 	var ids []string
 	for range mostWaiting + 1 {
 		id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
@@ -65,7 +64,6 @@ func TestOfABuildOnlySoManyContainersWait(t *testing.T) {
 
 func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 	w, _ := workerOf(t)
-	w.continuesRuns = true
 	one, other := &job{session: "one"}, &job{session: "other"}
 	assert.Assert(t, stepOf(w, one, "").leave(record{ID: "state", DiffIDs: []digest.Digest{"a", "b"}}, "container"), "the container is not kept")
 	takes := func(next *step, layers ...digest.Digest) bool {
@@ -94,7 +92,6 @@ func TestAStepIsContinuedByTheNextOfItsBuildAlone(t *testing.T) {
 
 func TestAStepIsContinuedAcrossLayersThatCameBetween(t *testing.T) {
 	w, _ := workerOf(t)
-	w.continuesRuns = true
 	build := &job{session: "one"}
 	stepOf(w, build, "").leave(record{ID: "base", DiffIDs: []digest.Digest{"a"}}, "further")
 	stepOf(w, build, "").leave(record{ID: "nearer", DiffIDs: []digest.Digest{"a", "b"}}, "nearest")
@@ -110,7 +107,6 @@ func TestAStepIsContinuedAcrossLayersThatCameBetween(t *testing.T) {
 func containerThatWaits(t *testing.T) (w *Worker, server *backendtest.Backend, build *job, id string) {
 	t.Helper()
 	w, server = workerOf(t)
-	w.continuesRuns = true
 	build = &job{session: "one"}
 	id, _, err := w.backend.CreateContainer(context.Background(), &backendv1.ContainerConfig{}, nil)
 	assert.NilError(t, err)
@@ -180,7 +176,7 @@ func TestAStepWhoseContainerCannotBeRemovedHasEnded(t *testing.T) {
 		}
 		return nil
 	}
-	step := stepOf(w, &job{session: "one"}, "")
+	step := stepOf(w, &job{session: "one"}, "", &backendv1.Mount{})
 	must(t, step.takeContainer(t.Context()))
 	must(t, step.end(t.Context()))
 	w.WaitForRemovals(t.Context(), "one")
@@ -212,8 +208,7 @@ func TestAContainerThatCannotBeRemovedIsRemovedLater(t *testing.T) {
 					cancel()
 				}
 			}
-			w.continuesRuns = false
-			step := stepOf(w, build, "")
+			step := stepOf(w, build, "", &backendv1.Mount{})
 			_ = step.takeContainer(ctx)
 			must(t, step.end(t.Context()))
 		},

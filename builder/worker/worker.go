@@ -78,8 +78,6 @@ type Worker struct {
 	blobs    blobs
 	stages   stages
 	limits   Limits
-	// Whether the backend can run a step in its predecessor's container.
-	continuesRuns bool
 	// Whether single files are given with a start instead of being mounted.
 	mountsDirectoriesOnly bool
 
@@ -190,7 +188,7 @@ func New(ctx context.Context, client *backend.Client, directory string, limits L
 	if err != nil {
 		return nil, fmt.Errorf("ask what the backend can do: %w", err)
 	}
-	w.continuesRuns, w.mountsDirectoriesOnly = info.ContinuesRuns, info.MountsDirectoriesOnly
+	w.mountsDirectoriesOnly = info.MountsDirectoriesOnly
 	if err := w.removeLeft(ctx); err != nil {
 		return nil, fmt.Errorf("remove the containers of an earlier builder: %w", err)
 	}

@@ -309,7 +309,11 @@ async function startBackend(
   const server: Http2Server = createServer(
     connectNodeAdapter({
       routes: (router) => {
-        registerServices(router, engine, { insecureRegistries: [], stateDirectory: directory });
+        registerServices(router, engine, {
+          insecureRegistries: [],
+          stateDirectory: directory,
+          authenticate: () => Promise.reject(new Error("it has no registry")),
+        });
         router.service(ImageService, {}); // The guard answers before it, or refuses.
       },
       interceptors: [convertErrors, guardInnerSockets(engine.context)],

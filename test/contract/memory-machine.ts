@@ -46,7 +46,6 @@ import {
 } from "../../src/backends/driver/ready-made-roles.ts";
 import { unlessAborted } from "../../src/backends/concurrency/unless-aborted.ts";
 import type { StartRequestSchema } from "../../src/gen/sockerless/agent/v1/agent_pb.ts";
-import { type Capabilities, CapabilitiesSchema } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import {
   type ContainerRecord,
   type ImageRecord,
@@ -135,14 +134,6 @@ export class MemoryMachine {
   hasLostBooks = false;
   /** Drivers end runs past their agents, and tell it before; undefined: they cannot. */
   endsPastAgents: ((containerId: string, signal: AbortSignal) => unknown) | undefined;
-  capabilities: Capabilities = create(CapabilitiesSchema, {
-    exec: true,
-    attach: true,
-    logs: true,
-    volumes: true,
-    networks: true,
-    healthChecks: true,
-  });
   /** Has the engine tell of a shortage; undefined: nobody watches. */
   tellShortage: ((shortage: VolumeShortage) => Promise<void>) | undefined;
   /** Settings that it accepts and does not apply. */
@@ -151,7 +142,7 @@ export class MemoryMachine {
   networkFabric: NetworkFabric | undefined;
   /** Another driver's rules of volumes; undefined: its own. */
   volumeRules: VolumeRules | undefined;
-  /** It keeps for others where steps of builds ran; undefined: each has a container of its own. */
+  /** It keeps for others where steps of builds ran; undefined: they go on in what is there. */
   keepsSteps: boolean | undefined;
   /** Agents begin what they are told to, and their answers are lost. */
   losesStarts = false;
@@ -201,7 +192,6 @@ export class MemoryMachine {
     const told = <T>(answer: T): Promise<T> => (this.isMute ? closed.promise : Promise.resolve(answer));
     return {
       name: "local",
-      capabilities: this.capabilities,
       settings: {
         unsupported: (record) => (record.hostConfig?.privileged === true ? ["--privileged"] : []),
         unsupportedByExecs: ({ privileged }) => (this.cloud && privileged ? ["exec --privileged"] : []),
@@ -556,7 +546,7 @@ export class MemoryMachine {
 
   #steps(): StepsOfStages {
     if (this.keepsSteps === undefined) {
-      return { kind: this.cloud ? "in-its-files" : "apart" };
+      return { kind: "in-its-files" };
     }
     return {
       kind: "in-fresh-files",

@@ -55,10 +55,6 @@ func BenchmarkReadLargeRecords(b *testing.B) {
 
 func BenchmarkReadSmallRecords(b *testing.B) { benchmarkRead(b, line, both) }
 
-func BenchmarkReadTimestamps(b *testing.B) {
-	benchmarkRead(b, string(bytes.Repeat([]byte(line), 640)), ReadOptions{Stdout: true, Timestamps: true})
-}
-
 func BenchmarkTail10(b *testing.B) {
 	w := filled(b, line, 64<<20)
 	ten := uint64(10)

@@ -26,11 +26,8 @@ func (r *Reader) buffered() Chunk {
 	if r.options.Records {
 		return r.records()
 	}
-	if r.options.Form != Recorded {
+	if r.options.Form != Recorded || r.options.Timestamps || r.options.Prefix != "" {
 		return r.whole()
-	}
-	if r.options.Timestamps || r.options.Prefix != "" {
-		return r.decorated()
 	}
 	return r.joined()
 }
@@ -80,33 +77,5 @@ func (r *Reader) joined() Chunk {
 			out = append(out, s.data...)
 		}
 	}
-	return Chunk{stream, out}
-}
-
-// decorated delivers lines with their heads (time and prefix).
-func (r *Reader) decorated() Chunk {
-	out := r.out[:0]
-	stream := r.held.stream
-	for len(out) < MaxChunk {
-		if len(r.held.data) == 0 {
-			s, ok := r.next()
-			if !ok {
-				break
-			}
-			r.held = s
-		}
-		if len(out) > 0 && len(r.held.data) > 0 && r.held.stream != stream {
-			break
-		}
-		before := len(r.held.data)
-		if before > 0 {
-			stream = r.held.stream
-		}
-		out = r.decorate(out, &r.held)
-		if before > 0 && len(r.held.data) > 0 {
-			break
-		}
-	}
-	r.out = out
 	return Chunk{stream, out}
 }

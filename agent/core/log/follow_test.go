@@ -199,7 +199,7 @@ func TestDecoratedChunksAreBoundedWhateverTheLinesAre(t *testing.T) {
 		}
 		total += len(chunk.Data)
 	}
-	if want := (MaxRecord+1)*(len(timestampFormat)+3) + 2*MaxRecord; total != want {
+	if want := (MaxRecord+MaxRecord/maxPiece)*(len(timestampFormat)+3) + 2*MaxRecord; total != want {
 		t.Errorf("%d bytes instead of %d", total, want)
 	}
 }

@@ -1,9 +1,6 @@
 package log
 
-import (
-	"bytes"
-	"time"
-)
+import "bytes"
 
 // timestampFormat is Docker's: RFC 3339 with nine digits.
 const timestampFormat = "2006-01-02T15:04:05.000000000Z"
@@ -16,11 +13,10 @@ type lineState struct {
 
 // selection is the part of a record's data to deliver.
 type selection struct {
-	stream    Stream
-	time      int64
-	data      []byte
-	continued bool // data begins within a line, whose head was delivered before
-	fresh     bool // the stream's earlier line has ended with its run
+	stream Stream
+	time   int64
+	data   []byte
+	fresh  bool // the stream's earlier line has ended with its run
 }
 
 // choose applies the options to one record. The result is always one piece: the
@@ -59,7 +55,6 @@ func (r *Reader) choose(at Position, h header, data []byte) selection {
 	if begin < len(data) && !include {
 		to = begin
 	}
-	s.continued = begin > 0 && from == 0
 	s.data = data[from:max(from, to)]
 	if begin < len(data) {
 		state.include = include
@@ -86,37 +81,4 @@ func (r *Reader) passed(t int64) bool {
 		}
 	}
 	return true
-}
-
-// decorate moves lines from s to out, each with its head, until s is empty or out
-// has a whole chunk.
-func (r *Reader) decorate(out []byte, s *selection) []byte {
-	for len(s.data) > 0 && len(out) < MaxChunk {
-		if !s.continued {
-			head := len(r.options.Prefix)
-			if r.options.Timestamps {
-				head += len(timestampFormat) + 1
-			}
-			if len(out) > 0 && len(out)+head >= MaxChunk {
-				return out
-			}
-			if r.options.Timestamps {
-				out = time.Unix(0, s.time).UTC().AppendFormat(out, timestampFormat)
-				out = append(out, ' ')
-			}
-			out = append(out, r.options.Prefix...)
-		}
-		line := bytes.IndexByte(s.data, '\n') + 1
-		s.continued = line == 0
-		if line == 0 {
-			line = len(s.data)
-		}
-		if room := MaxChunk - len(out); line > room {
-			line = room
-			s.continued = true
-		}
-		out = append(out, s.data[:line]...)
-		s.data = s.data[line:]
-	}
-	return out
 }

@@ -10,7 +10,8 @@ import (
 type Form uint8
 
 const (
-	// Recorded delivers output as it was written, unfinished lines included.
+	// Recorded delivers output as it was written, unfinished lines included; with
+	// heads before lines it is Lines.
 	Recorded Form = iota
 	// Lines delivers only whole lines, in the order of their ends: an unfinished
 	// one is held until it, its run or the reading ends. A line longer than 16

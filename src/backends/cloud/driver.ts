@@ -26,14 +26,7 @@ import { TaskBook } from "./tasks/task-book.ts";
 import type { TaskContext } from "./tasks/task-context.ts";
 import { ReportedEnds } from "./tasks/reported-end.ts";
 import { UnansweredRequests } from "./tasks/unanswered-requests.ts";
-import {
-  agentsJoin,
-  allCapabilities,
-  fixedLimits,
-  nothingPrepared,
-  portsOfFrontend,
-  diskFromAgents,
-} from "../driver/ready-made-roles.ts";
+import { agentsJoin, fixedLimits, portsOfFrontend, diskFromAgents } from "../driver/ready-made-roles.ts";
 import { end } from "./tasks/endings.ts";
 import { takeLaterStart } from "./tasks/later-starts.ts";
 import { listKnown, silencesOfTasks } from "./tasks/list.ts";
@@ -146,7 +139,6 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   const shuttingDown = (): void => abandoned.abort(unavailable("the backend is shutting down"));
   return {
     name,
-    capabilities: allCapabilities,
     settings,
     site: {
       kind: "remote",
@@ -173,11 +165,11 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
     networks,
     volumes,
     machine,
-    prepared: pool ?? nothingPrepared,
+    prepared: pool,
     async close() {
       shuttingDown();
       await Promise.all([
-        pool?.close(),
+        pool.close(),
         sweeps.close(),
         departures.close(),
         poller.close(),
@@ -188,17 +180,14 @@ export function cloudDriver(parts: CloudDriverParts): Driver {
   };
 }
 
-/** The pool of prepared tasks; undefined if the cloud prepares none. */
+/** The pool of prepared tasks. */
 function poolOf(
   { platform, pool, authority, sealer, section, state }: CloudDriverParts,
   calls: Pick<PoolOptions, "cloud" | "clock" | "logger" | "poller" | "isRoomAwaited"> & {
     readonly book: TaskBook;
   },
-): Pool | undefined {
+): Pool {
   const { prepared, finder } = platform;
-  if (prepared === undefined) {
-    return undefined;
-  }
   const prices = pool?.prices;
   const costOf = (request: string): number => {
     const { vcpus, gib } = prepared.sizeOf(request);

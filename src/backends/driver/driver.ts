@@ -13,7 +13,6 @@
  *   `system`. A failed call leaves nothing that would make a second call fail.
  * - An aborted signal ends the wait, not necessarily the work.
  */
-import type { Capabilities } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type { AgentAuthority, AgentReach, Seals, SilentAgents } from "./agents.ts";
 import type { ImagePreparer } from "./images.ts";
 import type { Launches } from "./launches.ts";
@@ -29,8 +28,6 @@ import type { Workloads } from "./workloads.ts";
 export interface Driver {
   /** The backend's name as users write it. */
   readonly name: "local" | "ecs" | "aca" | "kubernetes";
-  /** Names the features that the engine accepts; it refuses all others. */
-  readonly capabilities: Capabilities;
   readonly settings: SettingRules;
   readonly site: Site;
   readonly workloads: Workloads;

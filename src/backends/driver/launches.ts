@@ -75,8 +75,6 @@ export interface LaunchProgress {
 
 /** The place where a build's next step runs, if the previous one of its stage has run. */
 export type StepsOfStages =
-  /** Each step has its own container; launches never need to continue one. */
-  | { readonly kind: "apart" }
   /**
    * In the files that the previous step left: layers added in between are written there, and changes are tracked anew.
    */

@@ -1,8 +1,5 @@
 /** Default roles for drivers. */
-import { create } from "@bufbuild/protobuf";
-
 import { notImplemented, systemError } from "../../common/errors.ts";
-import { type Capabilities, CapabilitiesSchema } from "../../gen/sockerless/backend/v1/system_pb.ts";
 import type { AgentAuthority, AgentReach, Seals, SilentAgents } from "./agents.ts";
 import type { ArchiveDownloads, LayerUploads } from "./archives.ts";
 import type { LayerUnpacking } from "./images.ts";
@@ -15,28 +12,12 @@ import type { LimitChanges } from "./settings.ts";
 import type { VolumeParts } from "./volumes.ts";
 import type { NameFilePaths } from "./workloads.ts";
 
-/** Everything that a capability report can express. */
-export const allCapabilities: Capabilities = create(CapabilitiesSchema, {
-  exec: true,
-  attach: true,
-  logs: true,
-  logsFollow: true,
-  volumes: true,
-  networks: true,
-  healthChecks: true,
-  imagePull: true,
-  imageLoad: true,
-  maxTimeoutSeconds: 0,
-  agentRequired: true,
-});
-
 /** A machine that answers at once. */
 export const siteAtHand: SiteAtHand = { kind: "at-hand" };
 
-/** Short launches without phases, waits or leftovers. No step of a build continues another. */
-export const plainLaunches: Launches = {
+/** Short launches without phases, waits or leftovers. */
+export const plainLaunches: Omit<Launches, "steps"> = {
   stopDuringLaunch: "await",
-  steps: { kind: "apart" },
   startDetails: () => Promise.resolve({}),
   mayLaunchAgain: () => Promise.resolve(false),
   started: () => Promise.resolve(),

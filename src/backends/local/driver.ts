@@ -4,7 +4,6 @@ import { join } from "node:path";
 import type { HelloResponse } from "../../gen/sockerless/host/v1/host_pb.ts";
 import type { Driver } from "../driver/driver.ts";
 import {
-  allCapabilities,
   agentsDialled,
   agentsOnSockets,
   directTraffic,
@@ -51,7 +50,6 @@ export function localDriver(
   const options = { host: host.client, profile, stateDir, volumesDir, storedSocket, frontendSocket };
   return {
     name: "local",
-    capabilities: allCapabilities,
     settings: localSettings,
     site: siteAtHand,
     launches: { ...plainLaunches, steps: localSteps(host.client) },

@@ -1,13 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 
-import { Code } from "@connectrpc/connect";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import type { MessageInitShape } from "@bufbuild/protobuf";
 
 import { type ErrorKind, fromUnknown, isErrorKind, messageOf } from "../../../src/common/errors.ts";
 import type { VolumeStore } from "../../../src/backends/driver/volumes.ts";
 import type { HostConfigSchema } from "../../../src/gen/sockerless/backend/v1/config_pb.ts";
-import { CapabilitiesSchema } from "../../../src/gen/sockerless/backend/v1/system_pb.ts";
 import type { VolumeRecord } from "../../../src/gen/sockerless/state/v1/state_pb.ts";
 import { EngineBench } from "../engine-bench.ts";
 
@@ -292,35 +290,6 @@ describe("a creation", () => {
     await bench.networks.createNetwork({ name: "net" });
     await bench.networks.connectNetwork({ network: "net", container: id });
     assert.deepEqual(logged, [`${told} --mac-address: it has one`]);
-  });
-
-  it("warns of an image's health check that is not run, and refuses a user's own", async () => {
-    bench.machine.capabilities = { ...bench.machine.capabilities, healthChecks: false };
-    await bench.stopBackend();
-    await bench.startBackend();
-    const { warnings } = await bench.containers.createContainer({ config: { image: "with-check" } });
-    assert.deepEqual(warnings, ["The image's health check is not run by this backend"]);
-    await assert.rejects(
-      bench.createScript("true", { config: { healthcheck: { test: ["CMD", "true"] } } }),
-      (error) => isErrorKind(error, "not-implemented") && /--health-cmd/.test(messageOf(error)),
-    );
-  });
-
-  it("refuses what its driver is not capable of", async () => {
-    const id = await bench.runScript("exec sleep 1000");
-    bench.machine.capabilities = create(CapabilitiesSchema);
-    await bench.stopBackend();
-    await bench.startBackend();
-    for (const asked of [
-      bench.volumes.createVolume({ name: "none" }),
-      bench.networks.createNetwork({ name: "none" }),
-      bench.execs.createExec({ container: id, config: { cmd: ["true"] } }),
-      bench.containers.openLogs({ container: id }),
-    ]) {
-      await assert.rejects(asked, (error) => isErrorKind(error, "not-implemented"));
-    }
-    const attached = bench.containers.attachContainer({ container: id, stream: true, stdout: true });
-    await assert.rejects(attached[Symbol.asyncIterator]().next(), { code: Code.Unimplemented });
   });
 
   it("gives an address of the default bridge while it runs, and takes it back", async () => {

@@ -34,8 +34,7 @@ export interface CloudPlatform
   readonly images: CloudImages;
   readonly tasks: CloudTasks;
   readonly requests: TaskRequests;
-  /** Absent if tasks cannot be prepared. */
-  readonly prepared?: PreparedTasks;
+  readonly prepared: PreparedTasks;
   readonly finder: AgentFinder;
   /** Containers' output as the cloud keeps it. */
   readonly log: CloudLog;

@@ -33,11 +33,11 @@ export async function takePrepared(
   onMissed: (reason: string) => void,
   limit: Pick<StartLimit, "during">,
 ): Promise<TaskRecord | undefined> {
-  pool?.started(spec, asked.request);
+  pool.started(spec, asked.request);
   const found = await limit.during("the prepared task that it waits for has not come up", async (signal) =>
-    pool?.take(asked.request, onMissed, signal),
+    pool.take(asked.request, onMissed, signal),
   );
-  if (pool === undefined || found === undefined) {
+  if (found === undefined) {
     return undefined;
   }
   try {
@@ -63,7 +63,7 @@ export async function finishClaim(
 ): Promise<TakenAgent> {
   const scope = AbortSignal.any([signal, AbortSignal.timeout(claimLimitMs)]);
   try {
-    const known = context.pool?.agentOf(record.task);
+    const known = context.pool.agentOf(record.task);
     const found = await claim(context, record, known, scope);
     const isAwaited = known?.isAwaited === true;
     preparedAsked.report(() => ({ outcome: isAwaited ? "awaited" : "hit" }));
@@ -83,9 +83,6 @@ async function claim(
 ): Promise<FoundAgent> {
   const { agents, finder, pool, poller, settings } = context;
   const { containerId, task, prepared, launchGeneration } = record;
-  if (pool === undefined) {
-    throw new Error("tasks are not prepared any more");
-  }
   const address = known?.address ?? (await addressOf(task, poller));
   const place = { task, address };
   await pool.claim(task, record, signal);

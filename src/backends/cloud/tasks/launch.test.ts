@@ -83,6 +83,7 @@ function setUp(parts: object, known?: TaskFields) {
     later: new Map(),
     poller: { look: async () => "missing" },
     requests,
+    pool: { started() {}, take: async () => undefined, agentOf() {}, yieldRoom() {}, doom() {} },
     abandoned: new AbortController().signal,
     settings,
     ...parts,

@@ -438,7 +438,7 @@ async function bringUp(
       const next = isRoom ? anotherTask(context, placed) : await afterTask(context, placed, error, placing);
       record = await book.note(id, { ...unmet, ...next, logStreams });
       if (isRoom) {
-        context.pool?.yieldRoom();
+        context.pool.yieldRoom();
         limit.pause();
         await wait.pause(error.reason, limit.signal);
         limit.restart();
@@ -457,7 +457,7 @@ async function withoutClaim(
     { container: containerId, task, err: failure },
     `a prepared task cannot be claimed, and the container starts without it: ${failure.message}`,
   );
-  pool?.doom(task);
+  pool.doom(task);
   const { logStreams } = book.of(containerId) ?? { logStreams: [] };
   return await book.note(containerId, {
     ...unmet,
@@ -533,7 +533,7 @@ async function place(
     containerId: id,
     phase: placing.phase,
     waits: (reason: string) => {
-      context.pool?.yieldRoom();
+      context.pool.yieldRoom();
       limit.pause();
       waits(reason, "room");
     },

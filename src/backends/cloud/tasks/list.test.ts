@@ -92,6 +92,7 @@ function setUp(
       stop: async (task: string) => void stops.push(task),
     },
     silences: silencesOfTasks(),
+    pool: { seen() {} },
     toldOfOthers: new Set(),
     later: new Map(),
     agents: {

@@ -45,7 +45,7 @@ export async function list(
   const known = present.map(({ task }) => task).filter((task) => task !== "");
   const { views, waiting, failed } = await findTasks(known, context);
   await takeLaterTasks(context, containers, { views, failed });
-  context.pool?.seen(waiting.filter(({ stopping }) => !stopping));
+  context.pool.seen(waiting.filter(({ stopping }) => !stopping));
   for (const view of views) {
     const { containerId: container, task, instance } = view;
     if (instance !== context.instance && !hasEnded(view) && !context.toldOfOthers.has(task)) {

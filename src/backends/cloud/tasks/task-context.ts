@@ -39,8 +39,7 @@ export interface TaskContext {
   readonly unanswered: UnansweredRequests;
   readonly searches: FindOfStartOptions["searches"];
   readonly interrupted: InterruptedStarts;
-  /** Undefined if the cloud prepares no tasks. */
-  readonly pool?: Pool | undefined;
+  readonly pool: Pool;
   readonly stored: Omit<StoredContainers, "close">;
   readonly ends: Pick<ReportedEnds, "of">;
   /** Tasks without news from agent and cloud. */

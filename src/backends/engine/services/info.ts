@@ -67,7 +67,7 @@ export async function infoOf(context: EngineContext, backend: BackendFacts): Pro
     ipv4Forwarding: true,
     defaultAddressPools: shownPools(driver.networks.addressPools).map((pool) => ({ ...pool })),
     insecureRegistries: [...backend.insecureRegistries],
-    continuesRuns: driver.launches.steps.kind !== "apart",
+    continuesRuns: true,
     pool: driver.prepared.report()?.summary ?? "",
     mountsDirectoriesOnly: driver.hostPaths.kind === "ignored",
   });

@@ -8,7 +8,6 @@ import { NetworkService } from "../../../gen/sockerless/backend/v1/network_pb.ts
 import { SystemService } from "../../../gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../../gen/sockerless/backend/v1/volume_pb.ts";
 import type { Engine } from "../engine.ts";
-import { capableRouter } from "./capable-router.ts";
 import { containerService } from "./container-service.ts";
 import { eventsService } from "./events-service.ts";
 import { execService } from "./exec-service.ts";
@@ -17,8 +16,7 @@ import { type ServiceOptions, systemService } from "./system-service.ts";
 import { volumeService } from "./volume-service.ts";
 
 /** Registers ContainerService, ExecService, NetworkService, VolumeService, SystemService and EventsService. */
-export function registerServices(all: ConnectRouter, { context }: Engine, options: ServiceOptions): void {
-  const router = capableRouter(all, context.driver);
+export function registerServices(router: ConnectRouter, { context }: Engine, options: ServiceOptions): void {
   router.service(ContainerService, containerService(context));
   router.service(ExecService, execService(context));
   router.service(EventsService, eventsService(context));

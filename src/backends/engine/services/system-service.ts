@@ -14,12 +14,18 @@ import { partsOf } from "./readiness.ts";
 export interface ServiceOptions extends BackendFacts {
   /** Metrics in Prometheus' text format; undefined if nothing is measured. */
   readonly metrics?: (() => Promise<string>) | undefined;
-  /** Verifies credentials at their registry; undefined if this backend has no registry client. */
-  readonly authenticate?: (
+  /** Verifies credentials at their registry. */
+  readonly authenticate: (
     auth: RegistryAuth | undefined,
     signal: AbortSignal,
   ) => Promise<{ readonly status: string; readonly identityToken: string }>;
 }
+
+/** Each backend can do all that is asked about. */
+const capabilities = {
+  ...{ exec: true, attach: true, logs: true, logsFollow: true, volumes: true, networks: true },
+  ...{ healthChecks: true, imagePull: true, imageLoad: true, agentRequired: true },
+} as const;
 
 /** Implements the service for an engine. */
 export function systemService(
@@ -34,18 +40,13 @@ export function systemService(
     return told;
   };
   return {
-    getCapabilities: () => ({ backend: driver.name, version, capabilities: driver.capabilities }),
+    getCapabilities: () => ({ backend: driver.name, version, capabilities }),
     getDiskUsage: ({ types }, { signal }) => diskUsageOf(context, types, signal),
     getMetrics: async () => ({ text: (await options.metrics?.()) ?? "" }),
     getReadiness: async () => ({ parts: [...(await partsOf(context))] }),
     getPool: () => orRefused(driver.prepared.report()),
     drainPool: ({ restMs }) => ({ stopped: orRefused(driver.prepared.drain(Number(restMs))) }),
     getInfo: () => infoOf(context, options),
-    authenticate: async ({ auth }, call) => {
-      if (options.authenticate === undefined) {
-        throw notImplemented(`the ${driver.name} backend does not support registry logins`);
-      }
-      return await options.authenticate(auth, call.signal);
-    },
+    authenticate: ({ auth }, { signal }) => options.authenticate(auth, signal),
   };
 }

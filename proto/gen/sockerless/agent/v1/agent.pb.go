@@ -213,7 +213,7 @@ func (SessionErrorReason) EnumDescriptor() ([]byte, []int) {
 type LogForm int32
 
 const (
-	LogForm_LOG_FORM_UNSPECIFIED LogForm = 0 // as they were recorded, unfinished ones too
+	LogForm_LOG_FORM_UNSPECIFIED LogForm = 0 // as they were recorded, unfinished ones too; LINES with a time or prefix
 	// Whole lines alone, in the order in which they end: one without an end is
 	// held until it has one, its run has ended, or the log that was asked for. A
 	// line longer than 16 KiB is told in pieces of that size, each with the time

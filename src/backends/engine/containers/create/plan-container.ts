@@ -24,7 +24,6 @@ import {
 } from "../decisions/config/merge-config.ts";
 import { validateConfig, validateHostConfig, validateTogether } from "../decisions/config/validate-config.ts";
 import { validateResources } from "../decisions/config/validate-resources.ts";
-import { warningsOf } from "../decisions/config/warnings.ts";
 import { requireDonors } from "../decisions/joined-containers.ts";
 import { planLinks } from "../decisions/links/links.ts";
 import { findContainer } from "../decisions/lookup.ts";
@@ -95,11 +94,13 @@ export async function planContainer(context: EngineContext, request: CreateConta
       : plannedEndpoints(state, hostConfig.networkMode, config.macAddress, networking),
     clientToken: request.clientToken,
   });
-  refuseUnsupported(context, record, said.healthcheck !== undefined);
+  refuseUnsupported(context, record);
   const warnings = [
     ...limits.warnings,
     ...(isOfBuild(config.labels) ? [] : mounted.mounts.map(() => imageMountWarning)),
-    ...warningsOf(record, driver.capabilities.healthChecks, said.healthcheck !== undefined),
+    ...(hostConfig.networkMode === "host" && hostConfig.portBindings.length > 0
+      ? ["Published ports are discarded when using host network mode"]
+      : []),
   ];
   return { record, images: [image.record, ...mounted.images], mounts, warnings };
 }
@@ -111,14 +112,11 @@ function takenSubpaths(mounts: readonly PlannedMount[]): Record<string, string> 
   );
 }
 
-function refuseUnsupported(context: EngineContext, record: ContainerRecord, ownHealthcheck: boolean): void {
-  const { driver } = context;
+function refuseUnsupported({ driver }: EngineContext, record: ContainerRecord): void {
   const endpoints = Object.values(record.networking?.endpoints ?? {});
   const hasLinkLocal = endpoints.some(({ linkLocalIps }) => linkLocalIps.length > 0);
-  const asksForCheck = ownHealthcheck && record.config?.healthcheck?.test[0] !== "NONE";
   const names = new Set([
     ...(hasLinkLocal && driver.networks.bridgeSettings === "apply" ? ["--link-local-ip"] : []),
-    ...(asksForCheck && !driver.capabilities.healthChecks ? ["--health-cmd"] : []),
     ...driver.settings.unsupported(record),
   ]);
   if (names.size > 0) {

@@ -1,5 +1,5 @@
 /** Runs the next step of a build in the container of the last one. */
-import { conflict, invalid, notImplemented } from "../../../../common/errors.ts";
+import { conflict, invalid } from "../../../../common/errors.ts";
 import type { NextStep } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import { isOfBuild } from "../../../model/build-label.ts";
@@ -18,8 +18,8 @@ export interface Continued {
 /**
  * The record of a container that is to run another command, with another image.
  *
- * @throws not-implemented: this backend runs each step in its own container; conflict: not a container of a build, or
- *   it has not ended; not-found: an image; invalid: no command, or an image that is not based on the last one
+ * @throws conflict: not a container of a build, or it has not ended; not-found: an image; invalid: no command, or an image
+ *   that is not based on the last one
  */
 export async function withNextStep(
   { driver, images }: Pick<EngineContext, "driver" | "images">,
@@ -27,9 +27,6 @@ export async function withNextStep(
   { image, config, committed }: NextStep,
 ): Promise<Continued> {
   const own = configOf(record);
-  if (driver.launches.steps.kind === "apart") {
-    throw notImplemented(`the ${driver.name} backend does not continue runs`);
-  }
   if (!isOfBuild(own.labels) || isNew(record) || config === undefined) {
     throw conflict(`container ${record.id} has no step of a build that could be followed by another`);
   }

@@ -25,5 +25,5 @@ export async function prepareAgent(start: Start): Promise<void> {
   if (count > 0) {
     await putLayers(context.images, link, { imageId: record.imageId, count }, ended);
   }
-  start.request = { ...startRequestOf(context, live, placed, details), changesAnew };
+  start.request = { ...startRequestOf(live, placed, details), changesAnew };
 }

@@ -57,7 +57,6 @@ async function recordRunning(
     record,
     { pid: started.pid, startedAt: started.startedAt ?? timestampOfNs(context.clock.nowNs()) },
     byFrontend ? { ...launched, boundPorts: boundPortsOf(record.publishedPorts) } : launched,
-    context.driver.capabilities.healthChecks,
   );
   await context.state.commit((change) => {
     change.containers.put(next);

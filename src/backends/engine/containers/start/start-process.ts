@@ -75,15 +75,12 @@ class AbortedStart extends Error {
 
 /** The request by which an agent starts the main process. @param details from the driver */
 export function startRequestOf(
-  context: EngineContext,
   live: LiveContainer,
   record: ContainerRecord,
   details: StartDetails,
 ): StartRequest {
   const config = configOf(record);
-  const check = context.driver.capabilities.healthChecks
-    ? agentHealthCheck(config, hostConfigOf(record).groupAdd)
-    : undefined;
+  const check = agentHealthCheck(config, hostConfigOf(record).groupAdd);
   return create(StartRequestSchema, {
     ...details,
     generation: record.generation,

@@ -4210,7 +4210,7 @@ export const SessionErrorReasonSchema: GenEnum<SessionErrorReason> = /*@__PURE__
  */
 export enum LogForm {
   /**
-   * as they were recorded, unfinished ones too
+   * as they were recorded, unfinished ones too; LINES with a time or prefix
    *
    * @generated from enum value: LOG_FORM_UNSPECIFIED = 0;
    */

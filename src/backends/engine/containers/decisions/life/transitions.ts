@@ -54,15 +54,11 @@ export function startedSince(
   return withFields(record, { generation, stoppedByUser: false, restartToken: "", ...place });
 }
 
-/**
- * Records that the main process runs. @param checksHealth whether this backend runs health checks; otherwise health has
- * no state
- */
+/** Records that the main process runs. */
 export function running(
   record: ContainerRecord,
   started: { readonly pid: bigint; readonly startedAt: Timestamp },
   launched: Pick<Launched, "boundPorts" | "reference" | "networkNamespace">,
-  checksHealth: boolean,
 ): ContainerRecord {
   const config = configOf(record);
   const { finishedAt } = stateOf(record);
@@ -82,10 +78,9 @@ export function running(
       exitCode: 0,
       error: "",
       oomKilled: false,
-      health:
-        checksHealth && hasHealthcheck(config.healthcheck)
-          ? create(HealthSchema, { status: HealthStatus.STARTING, log: stateOf(record).health?.log ?? [] })
-          : undefined,
+      health: hasHealthcheck(config.healthcheck)
+        ? create(HealthSchema, { status: HealthStatus.STARTING, log: stateOf(record).health?.log ?? [] })
+        : undefined,
     },
   );
 }
