@@ -94,6 +94,27 @@ test("as many requests as there are places are worked on; the others follow in t
   }
 });
 
+test("a request counts for as long as the backend is too busy to have had turns for it", async () => {
+  const turns: PromiseWithResolvers<void>[] = [];
+  const backendTurn = (): Promise<void> => {
+    const turn = Promise.withResolvers<void>();
+    turns.push(turn);
+    return turn.promise;
+  };
+  const limits = { working: 1, workingMs: 1, backendTurn, descriptors: 1_000 };
+  const { ask, names, admitted } = asking(new Admission(limits));
+  const all = ["commit", "run", "list"].map(ask);
+  for (let n = 1; n <= 16; n += 1) {
+    await until(() => turns.length === n || undefined);
+    assert.deepEqual(names(), ["commit"]);
+    turns.at(-1)?.resolve();
+  }
+  await until(() => turns.length === 17 || undefined);
+  assert.equal(admitted.length, 2);
+  turns.at(-1)?.reject(new Error("the backend is gone"));
+  await Promise.all(all);
+});
+
 test("requests of one route that take all places leave the next to one of another, as often as there is one", async () => {
   const admission = new Admission({ working: 8, workingMs: never, descriptors: 1_000 });
   const held: Admitted[] = [];

@@ -1,7 +1,7 @@
 /**
  * Admission control: bounds on open requests and on requests in progress. Each kind has a share of the clients'
  * connections of its own, so that no kind starves another. Admitted requests wait for a slot, which goes to the route that
- * has fewest, and there in order of arrival; since a connection has one request under way, clients take turns.
+ * has fewest, and there by turns to the first and to the last: behind a crowd that waits a newcomer does not.
  *
  * Why: every request in progress costs time of the single thread, here and in the backend. Thousands that begin
  * together would all be late, and delay everybody else: each step of another's request waits for one of each of them.
@@ -50,9 +50,19 @@ export interface AdmissionLimits {
    * container's end or a cloud, and so does one that has begun to answer: a thousand `docker wait` block nobody.
    */
   readonly workingMs: number;
+  /**
+   * Waits for a turn of the backend's event loop. Where a crowd keeps it busy a request counts for as many turns as one
+   * takes that waits for nothing else, or the whole crowd would be worked on at once.
+   *
+   * @throws if the backend has none
+   */
+  readonly backendTurn?: () => Promise<unknown>;
   /** Descriptors for clients: their connections, and those that their requests open. */
   readonly descriptors: number;
 }
+
+/** Turns of the backend's event loop that a request takes at most, unless it waits for something external. */
+const workingTurns = 16;
 
 /** Upper bound of connections, which bounds their memory. */
 const mostDescriptors = 20_000;
@@ -132,13 +142,16 @@ export class Admission {
     }
     const working = (): number => this.#working.get(route) ?? 0;
     const slot = await this.#slots.enter({
-      limitMs: this.#limits.workingMs,
       order: working,
       line: route,
       taken: () => this.#working.set(route, working() + 1),
       returned: () => this.#working.set(route, working() - 1),
     });
-    const answers = (): void => slot[Symbol.dispose]();
+    const answers = (): void => {
+      clearTimeout(limit);
+      slot[Symbol.dispose]();
+    };
+    const limit = setTimeout(() => void this.#passTurns().then(answers), this.#limits.workingMs);
     let isUnderWay = true;
     return {
       answers,
@@ -148,6 +161,16 @@ export class Admission {
         isUnderWay = false;
       },
     };
+  }
+
+  async #passTurns(): Promise<void> {
+    try {
+      for (let n = 0; n < workingTurns; n += 1) {
+        await this.#limits.backendTurn?.();
+      }
+    } catch {
+      // Nobody works on the request.
+    }
   }
 }
 

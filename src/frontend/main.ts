@@ -14,6 +14,8 @@ import { logStrangers } from "../common/strangers.ts";
 import { TlsTerminator } from "../common/tls-terminator.ts";
 import { version } from "../common/version.ts";
 import { Health } from "../gen/grpc/health/v1/health_pb.ts";
+import { usualLimits } from "./admission.ts";
+import { backendTurns } from "./backend/backend-turns.ts";
 import { createBackendClients } from "./backend/clients.ts";
 import { BackendPresence } from "./backend/presence.ts";
 import { createBackendTransport, readBackendReach } from "./backend/transport.ts";
@@ -47,11 +49,8 @@ export async function startFrontend(
   const reach = await readBackendReach(config.backendAddress, config.tls);
   const backend = createBackendTransport(reach);
   const own = { clock: systemClock, logger };
-  const presence = new BackendPresence({
-    health: createClient(Health, backend.transport),
-    reach,
-    ...own,
-  });
+  const health = createClient(Health, backend.transport);
+  const presence = new BackendPresence({ health, reach, ...own });
   const ways = {
     backend: createBackendClients(backend.transport),
     streams: new StreamPool(),
@@ -90,7 +89,8 @@ export async function startFrontend(
     startBuilder,
     handOver,
   };
-  const server = new DockerApiServer({ routes, services, version, logger });
+  const limits = { ...usualLimits(), backendTurn: backendTurns(health) };
+  const server = new DockerApiServer({ routes, services, version, logger, limits });
   const innerSockets = new InnerSockets({ transport: backend.transport, services, routes, version, ...own });
   let terminator: TlsTerminator | undefined;
   const close = async (): Promise<void> => {

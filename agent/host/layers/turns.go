@@ -21,8 +21,9 @@ const (
 // atWork has the turns of all layers.
 var atWork = turns{free: mostAtWork}
 
-// turns go by halves to the layer that has had least time, so that many that take
-// long keep none waiting, and to the one that has waited longest.
+// turns go by halves to the layer that has had least time, the last of those that came
+// with none, so that many that take long keep none waiting, and to the one that has
+// waited longest.
 type turns struct {
 	mu      sync.Mutex
 	free    int
@@ -113,7 +114,7 @@ func (s *turns) pass() {
 	next := 0
 	if s.byWait = !s.byWait; !s.byWait {
 		for i, each := range s.waiting {
-			if each.used < s.waiting[next].used {
+			if each.used <= s.waiting[next].used {
 				next = i
 			}
 		}

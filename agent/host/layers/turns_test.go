@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -165,6 +166,40 @@ func TestTurnsGoToWhoHadLeastAndToWhoWaitsLongest(t *testing.T) {
 		got = append(got, <-order)
 	}
 	assert.DeepEqual(t, got, []int{4, 1, 3, 2})
+}
+
+func TestANewcomerDoesNotWaitBehindACrowdOfWhichNoneHasHadATurn(t *testing.T) {
+	of := &turns{free: 1}
+	running := of.share()
+	assert.NilError(t, running.begin(t.Context()))
+	ctx, leave := context.WithCancel(t.Context())
+	var crowd sync.WaitGroup
+	for n := range 400 {
+		crowd.Add(1)
+		go func() {
+			defer crowd.Done()
+			waiting := of.share()
+			if waiting.begin(ctx) == nil {
+				<-ctx.Done()
+				waiting.end()
+			}
+		}()
+		await(of, func() bool { return len(of.waiting) == n+1 })
+	}
+	newcomer := of.share()
+	came := make(chan error)
+	go func() { came <- newcomer.begin(t.Context()) }()
+	await(of, func() bool { return len(of.waiting) == 401 })
+	running.end() // To the one that has waited longest.
+	of.pass()
+	select {
+	case err := <-came:
+		assert.NilError(t, err)
+	case <-time.After(10 * time.Second):
+		t.Error("it waits behind the crowd")
+	}
+	leave()
+	crowd.Wait()
 }
 
 // await waits until it is true of the turns.

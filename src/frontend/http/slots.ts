@@ -13,8 +13,8 @@ export interface SlotOptions {
   /** Rank, evaluated whenever units are free; the lowest is served. Unless all waiters have one, in order of arrival. */
   readonly order?: () => number;
   /**
-   * Waiters with the same one have the same rank, and only the first of them is asked for it; lines of the same rank take
-   * turns. Default: a line for each.
+   * Waiters with the same one have the same rank, and only the next of them is asked for it; it is the first and the last
+   * of them by turns. Lines of the same rank take turns. Default: a line for each.
    */
   readonly line?: unknown;
   /** Called once, when the slot is given, before the next one is. */
@@ -39,11 +39,16 @@ interface Waiter {
   readonly enter: () => void;
 }
 
-/** A weighted semaphore that serves waiters of the same order as they arrive. Whoever is next keeps others waiting. */
+/** Those that wait, in order of arrival, which have a rank and are served from both ends, or have none. */
+interface Line {
+  readonly waiting: Waiter[];
+  isLastNext: boolean;
+}
+
+/** A weighted semaphore. Whoever is next keeps others waiting. */
 export class Slots {
   #free: number;
-  /** Those that wait, by line. */
-  readonly #lines = new Map<unknown, Set<Waiter>>();
+  readonly #lines = new Map<unknown, Line>();
   #isServing = false;
 
   /** @param count number of units */
@@ -66,7 +71,7 @@ export class Slots {
     };
     const line = options.line ?? (order === undefined ? unordered : enter);
     const waiter = { line, weight, order, enter };
-    getOrInsert(this.#lines, line, () => new Set()).add(waiter);
+    getOrInsert(this.#lines, line, () => ({ waiting: [], isLastNext: false })).waiting.push(waiter);
     this.#serve();
     using _leaving = onAbort(signal, () => {
       if (this.#leave(waiter)) {
@@ -112,39 +117,45 @@ export class Slots {
       }
       this.#free -= next.weight;
       this.#leave(next);
-      this.#moveToEnd(next.line);
+      this.#turn(next.line);
       next.enter();
     }
   }
 
   /** @returns false if it waits no longer */
   #leave(waiter: Waiter): boolean {
-    const line = this.#lines.get(waiter.line);
-    const isWaiting = line?.delete(waiter) === true;
-    if (line?.size === 0) {
-      this.#lines.delete(waiter.line);
+    const waiting = this.#lines.get(waiter.line)?.waiting ?? [];
+    const index = waiting.lastIndexOf(waiter);
+    if (index >= 0) {
+      waiting.splice(index, 1);
+      if (waiting.length === 0) {
+        this.#lines.delete(waiter.line);
+      }
     }
-    return isWaiting;
+    return index >= 0;
   }
 
-  #moveToEnd(line: unknown): void {
-    const waiters = this.#lines.get(line);
-    if (waiters !== undefined) {
-      this.#lines.delete(line);
-      this.#lines.set(line, waiters);
+  /** Puts a line behind the others; the next of it comes from its other end. */
+  #turn(key: unknown): void {
+    const line = this.#lines.get(key);
+    if (line !== undefined) {
+      line.isLastNext = !line.isLastNext;
+      this.#lines.delete(key);
+      this.#lines.set(key, line);
     }
   }
 
   #next(): Waiter | undefined {
     let lowest = Number.POSITIVE_INFINITY;
     let next: Waiter | undefined;
-    for (const [first] of this.#lines.values()) {
+    for (const { waiting, isLastNext } of this.#lines.values()) {
+      const [first] = waiting;
       if (first?.order === undefined) {
         return first;
       }
       const rank = first.order();
       if (rank < lowest) {
-        [lowest, next] = [rank, first];
+        [lowest, next] = [rank, isLastNext ? waiting.at(-1) : first];
       }
     }
     return next;
