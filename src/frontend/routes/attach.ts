@@ -148,9 +148,12 @@ async function openInBand(
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
-  const [context, attachment, { name, framing }] = opening;
+  const [context, attachment, request] = opening;
+  const { name, framing } = request;
+  using pending = context.services.pendingStarts.attach(attachment.accepted.id, name);
   try {
-    const link = opened === undefined ? await openAttachment(...opening) : opened.link;
+    const link =
+      opened === undefined ? await openAttachment(context, attachment, request, pending) : opened.link;
     if (link === undefined) {
       socket.resume();
       socket.end();
