@@ -27,6 +27,7 @@ import { DockerApiServer } from "./server.ts";
 import { AgentTargets, type BackendReach } from "./streams/agent-targets.ts";
 import { PendingStarts } from "./streams/pending-starts.ts";
 import { HandOver } from "./streams/hand-over.ts";
+import { OpenAttachments } from "./streams/open-attachments.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
 import { ExecEnds } from "./streams/exec-ends.ts";
 
@@ -87,6 +88,7 @@ export async function startFrontend(
     publisher,
     execEnds,
     pendingStarts: new PendingStarts(),
+    openAttachments: new OpenAttachments(systemClock),
     startBuilder,
     handOver,
   };

@@ -1,10 +1,12 @@
 /** Frontend and backend as processes of their own with TCP and mutual TLS between them, through the docker CLI. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { copyFile, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { request } from "node:https";
-import { connect } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { join } from "node:path";
 import { json, text } from "node:stream/consumers";
+import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, test } from "node:test";
 
 import type { TlsFiles } from "../../src/common/config/load.ts";
@@ -15,6 +17,7 @@ import { checkout } from "../support/daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
 import { LoneProgram } from "../support/lone-program.ts";
 import { recordInstance } from "../support/made.ts";
+import { inSoak } from "../support/soak.ts";
 import { until, untilTrue } from "../support/until.ts";
 import { backendProgram } from "../support/with-daemon.ts";
 import { scratchDirectory } from "../support/scratch.ts";
@@ -71,11 +74,11 @@ describe("a backend on TCP", () => {
     await resources.disposeAsync();
   });
 
-  async function startFrontend(socket: string, tls: TlsFiles): Promise<LoneProgram> {
+  async function startFrontend(socket: string, tls: TlsFiles, address = backend): Promise<LoneProgram> {
     const host = `unix://${join(directory, socket)}`;
     return resources.use(
       await LoneProgram.start(sockerless, [
-        ...["frontend", "--publish", "--host", host, "--backend-address", backend],
+        ...["frontend", "--publish", "--host", host, "--backend-address", address],
         ...flagsOf(tls),
       ]),
     );
@@ -140,6 +143,38 @@ describe("a backend on TCP", () => {
     const elsewhere = await mkdtemp(join(directory, "strange-"));
     const { cert, key } = await read((await makeCertificates(elsewhere)).client);
     assert.match(String(await ask({ ca: ours.ca, cert, key })), /UNKNOWN_CA|ECONNRESET|EPROTO|ERR_SSL/);
+  });
+
+  test("has no run succeed whose output is dropped on the way, as by a network", inSoak, async () => {
+    const { port: backendPort, hostname } = new URL(backend);
+    let isDropping = false;
+    let connections = 0;
+    const cable = createServer((near) => {
+      const isOfStreams = ++connections > 1;
+      const far = connect(Number(backendPort), hostname);
+      for (const [from, to] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        from.on("data", (bytes: Buffer) => void ((isDropping && isOfStreams) || to.write(bytes)));
+        from.on("error", () => {}).on("close", () => to.destroy());
+      }
+    }).listen(0, "127.0.0.1");
+    resources.defer(() => void cable.close());
+    await once(cable, "listening");
+    const { port } = cable.address() as AddressInfo;
+    await startFrontend("cable.sock", certificates.client, `https://127.0.0.1:${port}`);
+    const host = `unix://${join(directory, "cable.sock")}`;
+    const script = "echo seen; sleep 8; echo unseen";
+    const run = runCommand("docker", [
+      ...["--host", host, "run", "--rm", "--name", "dropped", "busybox", "sh", "-c", script],
+    ]);
+    await until(async () => (await docker("logs", "dropped")).text || undefined);
+    await delay(1_000); // The client has it, too.
+    isDropping = true;
+    const { code, text: said } = await run;
+    assert.equal(said, "seen");
+    assert.notEqual(code, 0);
   });
 
   test("has a run fail whose streams its frontend's certificate is too old for, until that is read again", async () => {

@@ -75,7 +75,7 @@ export class PendingStarts {
   }
 }
 
-/** Whether a start is of the container of an attachment. */
-function isNamed(container: string, id: string, name: string): boolean {
+/** Whether a client's name of a container is that of an attachment's. @param name the one in its request */
+export function isNamed(container: string, id: string, name: string): boolean {
   return container === name || id.startsWith(container);
 }
