@@ -12,6 +12,7 @@ import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
 import type { GuardedRequest } from "../streams/hand-over.ts";
+import type { OpenAttachment } from "../streams/open-attachments.ts";
 import { onOutputLoss } from "../streams/lost-output.ts";
 import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
@@ -66,6 +67,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const link = await openInBand({ socket, headerLead, guarded }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
+    using open = openedBy(context, attachment, request, socket);
     if (link.offer === undefined) {
       guarded?.begun();
     }
@@ -75,7 +77,10 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
       headerLead,
       isReportedElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
-      onCut: () => tellLoss(context, attachment, name, guarded),
+      onCut: () => {
+        open?.lost();
+        return tellLoss(context, attachment, name, guarded);
+      },
     });
   }
 }
@@ -99,14 +104,28 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
+    using open = openedBy(context, attachment, request, stream);
     await streamToClient(context, stream, link, {
       stdin,
       multiplexed: false,
       isReportedElsewhere: isStartFailure,
       onDetach,
-      onCut: () => tellLoss(context, attachment, name, guarded),
+      onCut: () => {
+        open?.lost();
+        return tellLoss(context, attachment, name, guarded);
+      },
     });
   }
+}
+
+/** Registers an open stream that follows the process; one that only replays is nothing that waits depend on. */
+function openedBy(
+  { services }: HijackContext,
+  { accepted }: Attachment,
+  { name, wanted }: Pick<Opening[2], "name" | "wanted">,
+  client: Duplex,
+): OpenAttachment | undefined {
+  return wanted.stream ? services.openAttachments.begin(accepted.id, name, client) : undefined;
 }
 
 const detached =
@@ -148,9 +167,12 @@ async function openInBand(
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
-  const [context, attachment, { name, framing }] = opening;
+  const [context, attachment, request] = opening;
+  const { name, framing } = request;
+  using pending = context.services.pendingStarts.attach(attachment.accepted.id, name);
   try {
-    const link = opened === undefined ? await openAttachment(...opening) : opened.link;
+    const link =
+      opened === undefined ? await openAttachment(context, attachment, request, pending) : opened.link;
     if (link === undefined) {
       socket.resume();
       socket.end();

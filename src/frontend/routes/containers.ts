@@ -131,11 +131,15 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   using guarded = await services.handOver?.guard(request.socket, { container });
   try {
     await (services.publisher?.start(container, start) ?? start());
+    await asked.begun();
   } catch (error) {
     if (isErrorKind(error, "unavailable")) {
       guarded?.lost(); // Its client may be waiting for an exit or a removal that will not happen.
     }
     throw error;
+  }
+  if (asked.hasLostOutput) {
+    throw systemError("the container was started, and its output is lost: an attachment to it has failed");
   }
   replyEmpty(response, 204);
 }
@@ -244,6 +248,10 @@ async function postContainersWait(context: ReplyContext): Promise<void> {
       response.writeHead(200, { "Content-Type": "application/json" });
       response.flushHeaders();
     } else if (message.case === "exited") {
+      const isSuccess = message.value.error === "";
+      if (isSuccess && (await services.openAttachments.losesOutput(nameOf(context), signal))) {
+        throw systemError("output of the container was lost");
+      }
       endWait(context, message.value, condition);
       return;
     }
