@@ -88,7 +88,7 @@ export async function startFrontend(
     publisher,
     execEnds,
     pendingStarts: new PendingStarts(),
-    openAttachments: new OpenAttachments(systemClock),
+    openAttachments: new OpenAttachments(handOver, systemClock),
     startBuilder,
     handOver,
   };

@@ -63,7 +63,7 @@ export async function serveApi(
       execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
       pendingStarts: new PendingStarts(),
-      openAttachments: new OpenAttachments(clock),
+      openAttachments: new OpenAttachments(undefined, clock),
       handOver,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {

@@ -213,7 +213,7 @@ function ownServices(services: FrontendServices, backend: BackendClients): Front
     // The containers that it makes may have such sockets, too.
     execEnds: new ExecEnds(backend.execs, undefined, mostConnections),
     pendingStarts: new PendingStarts(),
-    openAttachments: new OpenAttachments(clock),
+    openAttachments: new OpenAttachments(undefined, clock),
     handOver: undefined,
     isDebugging: false,
     publisher: publisher && {

@@ -131,15 +131,11 @@ async function postContainersStart(context: ReplyContext): Promise<void> {
   using guarded = await services.handOver?.guard(request.socket, { container });
   try {
     await (services.publisher?.start(container, start) ?? start());
-    await asked.begun();
   } catch (error) {
     if (isErrorKind(error, "unavailable")) {
       guarded?.lost(); // Its client may be waiting for an exit or a removal that will not happen.
     }
     throw error;
-  }
-  if (asked.hasLostOutput) {
-    throw systemError("the container was started, and its output is lost: an attachment to it has failed");
   }
   replyEmpty(response, 204);
 }

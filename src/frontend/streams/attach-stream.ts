@@ -10,7 +10,6 @@ import type { RequestContext } from "../request-context.ts";
 import { Attachment, isContainerUp, type WantedStreams } from "./attachment.ts";
 import { abortClient, inBandText } from "./client-socket.ts";
 import { openStream, openStreamAt } from "./open-stream.ts";
-import type { PendingAttachment } from "./pending-starts.ts";
 import type { StreamLink } from "./stream-link.ts";
 import type { Framing, StreamOperation } from "./thread-messages.ts";
 
@@ -31,12 +30,13 @@ export interface AttachRequest {
   readonly framing: Framing;
   /** The client's connection, if it may be handed over. */
   readonly client?: Duplex;
+  /** Called once the container's agent is known. */
+  readonly served?: (() => void) | undefined;
 }
 
 /**
  * Opens the stream of an attachment as soon as the container runs.
  *
- * @param pending is told once the container's agent is known
  * @returns undefined if there will be none: the container is gone, has ended, or no stream was requested
  * @throws StreamError or ConnectError
  */
@@ -44,7 +44,6 @@ export async function openAttachment(
   context: AttachContext,
   attachment: Attachment,
   request: AttachRequest,
-  pending?: PendingAttachment,
 ): Promise<StreamLink | undefined> {
   const { wanted, framing, client } = request;
   if (!wanted.stream) {
@@ -57,7 +56,9 @@ export async function openAttachment(
   let isReserved = !attachment.accepted.running;
   let failures = 0;
   let place = await attachment.endpoint();
-  pending?.served();
+  if (place !== undefined) {
+    request.served?.();
+  }
   for (let attempt = 1; place !== undefined; ) {
     const operation = operationOf(place.attachId);
     try {

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { setImmediate } from "node:timers/promises";
 
 import { PendingStarts } from "./pending-starts.ts";
 
@@ -22,25 +21,4 @@ test("a start that is asked for after the loss has lost nothing", () => {
   starts.loseOutput(id, "name");
   using asked = starts.begin(id);
   assert.equal(asked.hasLostOutput, false);
-});
-
-test("a start that has begun waits for attachments that its agent was to wait for, until they are open or lost", async () => {
-  const starts = new PendingStarts();
-  using asked = starts.begin("name");
-  using _later = starts.attach(id, "name");
-  using _others = starts.attach("f".repeat(16), "other");
-  const served = starts.attach(id, "name");
-  served.served();
-  assert.equal(starts.isPending(id, "name"), true);
-  let isOver = false;
-  const begun = asked.begun().then(() => {
-    isOver = true;
-  });
-  assert.equal(starts.isPending(id, "name"), false);
-  await setImmediate();
-  assert.equal(isOver, false);
-  starts.loseOutput(id, "name");
-  served[Symbol.dispose]();
-  await begun;
-  assert.equal(asked.hasLostOutput, true);
 });
