@@ -32,8 +32,8 @@ type state struct {
 
 // States of a guarded request, reported without a descriptor.
 const (
+	served  = "served"
 	begun   = "begun"
-	doubted = "doubted"
 	lost    = "lost"
 	settled = "settled"
 )
@@ -167,10 +167,10 @@ func (f *forwarder) note(message json.RawMessage) error {
 		return err
 	}
 	switch m.State {
+	case served:
+		f.guards.serve(m.ID)
 	case begun:
 		f.guards.begin(m.ID, false)
-	case doubted:
-		f.guards.doubt(m.ID)
 	case lost, settled:
 		f.guards.end(m.ID, m.State == lost)
 	}

@@ -6,12 +6,19 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sockerless/sockerless/agent/core/change"
 )
 
 // rememberedLosses bounds the lost attachments whose clients have not waited yet.
 const rememberedLosses = 1000
+
+// outputLimit limits how long a wait depends on output: longer than the silence
+// after which a stream counts as cut.
+const outputLimit = 45 * time.Second
 
 // idLength is the length of a container's ID.
 const idLength = 64
@@ -28,8 +35,9 @@ type guard struct {
 	Attached bool `json:"attached"`
 	// Farewell is written if the request is lost before its stream has begun.
 	Farewell []byte `json:"farewell"` // base64
-	// Doubted means that output is lost: waits may only report an error.
-	Doubted bool `json:"doubted"`
+	// Served means that the agent of its stream is known: waits report a success only
+	// once it is settled.
+	Served bool `json:"served"`
 }
 
 // guarded is a guarded request, with a copy of its connection.
@@ -64,6 +72,7 @@ type guards struct {
 	requests map[int]*guarded
 	waits    map[*standing]struct{}
 	lost     []loss // without a wait yet
+	changed  change.Signal
 }
 
 // add guards a request, taking over its descriptor, unless there are too many.
@@ -106,27 +115,29 @@ func (g *guards) passed(id int, isAgents bool) {
 	}
 }
 
-// doubt keeps waits from reporting an end without an error, until the request is
-// settled or lost.
-func (g *guards) doubt(id int) {
+// serve records that the agent of a request's stream is known.
+func (g *guards) serve(id int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if request := g.requests[id]; request != nil {
-		request.Doubted = true
+		request.Served = true
 	}
 }
 
-// breaks reports whether a doubted request breaks a wait that would report an end
-// without an error. The loss is known to its client then.
-func (g *guards) breaks(wait *standing) (isDoubted bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, request := range g.requests {
-		if request.Doubted && wait.dependsOn(request.process, request.Container) {
-			request.Attached, isDoubted = false, true
+// settled waits until every served request that a wait depends on is settled; a
+// lost one ends the wait. Its client takes an exit code for the whole truth, and
+// ignores what befalls the output afterwards.
+func (g *guards) settled(ctx context.Context, wait *standing) {
+	ctx, cancel := context.WithTimeout(ctx, outputLimit)
+	defer cancel()
+	_ = g.changed.Wait(ctx, &g.mu, func() bool {
+		for _, request := range g.requests {
+			if request.Served && wait.dependsOn(request.process, request.Container) {
+				return false
+			}
 		}
-	}
-	return isDoubted
+		return true
+	})
 }
 
 // end removes a request that was completed or lost.
@@ -156,6 +167,7 @@ func (g *guards) settle(id int) {
 	if request := g.requests[id]; request != nil {
 		delete(g.requests, id)
 		_ = unix.Close(request.fd)
+		g.changed.Notify()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 )
@@ -65,35 +66,37 @@ func TestARequestThatIsAnsweredOrAnAgentsBreaksNoWait(t *testing.T) {
 	}
 }
 
-func TestADoubtedRequestBreaksAnEndWithoutAnErrorUntilItIsSettled(t *testing.T) {
-	g, _, _ := scene(t, guard{Container: "c0c0"})
+func TestAnEndWithoutAnErrorIsToldOnceWhatIsServedIsSettled(t *testing.T) {
+	g, own, others := scene(t, guard{Container: "c0c0"})
 	process := g.requests[1].process
-	breaks := func(process int32) bool { return g.breaks(&standing{process: process, name: containerID}) }
-	assert.Check(t, !breaks(process), "not yet")
-	g.doubt(1)
-	if !breaks(process) || breaks(process+1) {
-		t.Error("waits of that process are meant")
+	wait := func(ctx context.Context, process int32) <-chan struct{} {
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			g.settled(ctx, &standing{process: process, name: containerID})
+		}()
+		return over
+	}
+	<-wait(own, process) // Its agent is not known.
+	g.serve(1)
+	<-wait(others, process+1)
+	over := wait(own, process)
+	select {
+	case <-over:
+		t.Fatal("it may still be lost")
+	case <-time.After(50 * time.Millisecond):
 	}
 	g.end(1, false)
-	assert.Check(t, !breaks(process), "it is settled")
+	<-over
+	assert.NilError(t, own.Err())
 }
 
-func TestALossThatHasBrokenAWaitBreaksNoOther(t *testing.T) {
-	g := new(guards)
-	fd, _ := ends(t)
-	assert.Assert(t, g.add(1, fd, &guard{Container: containerID, Attached: true}, 1), "no room")
-	process := peerOf(fd)
-	_, end := context.WithCancelCause(t.Context())
-	wait := g.hold(process, containerID, end)
-	g.doubt(1)
-	assert.Assert(t, g.breaks(wait), "it reports success")
-	g.release(wait)
-	g.end(1, true)
-	ctx, end := context.WithCancelCause(t.Context())
-	g.accepted(g.hold(process, "name", end), containerID)
-	if context.Cause(ctx) != nil {
-		t.Error(context.Cause(ctx))
-	}
+func TestAWaitForWhatIsServedEndsWithTheLossOfThat(t *testing.T) {
+	g, own, _ := scene(t, guard{Container: "c0c0", Served: true})
+	process := g.requests[1].process
+	time.AfterFunc(10*time.Millisecond, func() { g.end(1, true) })
+	g.settled(own, &standing{process: process, name: containerID})
+	assert.Equal(t, context.Cause(own), errLost)
 }
 
 func TestALostAttachmentBreaksTheNextWaitOnce(t *testing.T) {

@@ -88,9 +88,11 @@ func (f *forwarder) answer(ctx context.Context, end context.CancelCauseFunc, req
 	if err = cmp.Or(context.Cause(ctx), err); err != nil {
 		return err
 	}
-	if exit.Error == "" && f.guards.breaks(wait) {
-		end(errLost)
-		return errLost
+	if exit.Error == "" {
+		f.guards.settled(ctx, wait)
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 	}
 	_, err = to.Write(exit.text())
 	return err

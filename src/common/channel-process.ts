@@ -4,7 +4,6 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { Socket } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
 
 import { endOf, RestartPauses } from "./child-processes.ts";
 import { messageOf } from "./errors.ts";
@@ -30,8 +29,6 @@ export class ChannelProcess<Message> {
   readonly #log: ProcessLog;
   readonly #events: ChannelEvents<Message>;
   #process: ChildProcess | undefined;
-  /** Resolves once it runs, or is closed. */
-  #running = Promise.withResolvers<void>();
   readonly #pauses = new RestartPauses();
   #restarting: NodeJS.Timeout | undefined;
   #isClosed = false;
@@ -60,16 +57,6 @@ export class ChannelProcess<Message> {
     return this.#process?.connected === true && !this.#isClosed;
   }
 
-  /** Resolves once {@link isReady}, it is closed, or the time is over. */
-  async untilReady(limitMs: number): Promise<void> {
-    const running = new AbortController();
-    try {
-      await Promise.race([this.#running.promise, sleep(limitMs, undefined, { signal: running.signal })]);
-    } finally {
-      running.abort();
-    }
-  }
-
   /** Sends a message. @param sent called once it is in the channel; not if the process ends before that */
   send(message: object, handle?: SocketHandle, sent: (error: Error | null) => void = () => {}): void {
     this.#process?.send(message, handle, undefined, sent);
@@ -84,7 +71,6 @@ export class ChannelProcess<Message> {
   /** Leaves it to itself: closes its channel, and does not start it again. */
   close(): void {
     this.#isClosed = true;
-    this.#running.resolve();
     clearTimeout(this.#restarting);
     if (this.#process?.connected === true) {
       this.#process.disconnect();
@@ -114,7 +100,6 @@ export class ChannelProcess<Message> {
       return;
     }
     this.#process = started;
-    this.#running.resolve();
     this.#events.started();
     started.unref();
     started.channel?.unref();
@@ -150,7 +135,6 @@ export class ChannelProcess<Message> {
     if (this.#isClosed || this.#isRetired) {
       return;
     }
-    this.#running = Promise.withResolvers();
     this.#logger.warn({ reason }, `the ${this.#name} has ended: starting it again`);
     this.#restarting = setTimeout(() => this.start(), this.#pauses.crashed()).unref();
   }

@@ -26,9 +26,10 @@ import { Publisher } from "./port-forwarding/publisher.ts";
 import { ContainerTunnels } from "./port-forwarding/tunnels.ts";
 import { routes } from "./route-table.ts";
 import { DockerApiServer } from "./server.ts";
-import { AgentTargets } from "./streams/agent-targets.ts";
+import { AgentTargets, type BackendReach } from "./streams/agent-targets.ts";
 import { PendingStarts } from "./streams/pending-starts.ts";
 import { HandOver } from "./streams/hand-over.ts";
+import { OpenAttachments } from "./streams/open-attachments.ts";
 import { StreamPool } from "./streams/stream-pool.ts";
 import { ExecEnds } from "./streams/exec-ends.ts";
 
@@ -86,6 +87,7 @@ export async function startFrontend(
     publisher,
     execEnds,
     pendingStarts: new PendingStarts(),
+    openAttachments: new OpenAttachments(handOver, systemClock),
     startBuilder,
     handOver,
   };
@@ -123,6 +125,7 @@ export async function startFrontend(
     const reloads = [
       ...(terminator === undefined ? [] : [reloadOf(terminator, config)]),
       ...(metrics?.reload === undefined ? [] : [metrics.reload]),
+      ...(reach.tls === undefined ? [] : [() => reloadReach(reach, config)]),
     ];
     const reload = async (): Promise<string> => (await Promise.all(reloads.map((each) => each()))).join("; ");
     return { addresses, close, ...(reloads.length === 0 ? {} : { reload }) };
@@ -183,4 +186,10 @@ async function startTerminator(
 
 function reloadOf(terminator: TlsTerminator, { tls }: Config): () => Promise<string> {
   return () => reloadCertificates([terminator], tls);
+}
+
+/** Reads the certificates for the connections to the backend that are made from now on. */
+async function reloadReach(reach: BackendReach, { tls }: Config): Promise<string> {
+  Object.assign(reach, await readBackendReach(reach.address, tls));
+  return "the certificates shown to the backend were read again";
 }

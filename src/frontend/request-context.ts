@@ -10,6 +10,7 @@ import type { BackendClients } from "./backend/clients.ts";
 import type { BackendPresence } from "./backend/presence.ts";
 import type { Publisher } from "./port-forwarding/publisher.ts";
 import type { AgentTargets } from "./streams/agent-targets.ts";
+import type { OpenAttachments } from "./streams/open-attachments.ts";
 import type { PendingStarts } from "./streams/pending-starts.ts";
 import type { HandOver } from "./streams/hand-over.ts";
 import type { ExecEnds } from "./streams/exec-ends.ts";
@@ -26,6 +27,7 @@ export interface FrontendServices {
   readonly agents: AgentTargets;
   readonly execEnds: ExecEnds;
   readonly pendingStarts: PendingStarts;
+  readonly openAttachments: OpenAttachments;
   /** Hands clients' connections over to agents; undefined: all streams go through the workers. */
   readonly handOver: HandOver | undefined;
   /** True if the log level is debug: `Debug` in `/info`. */

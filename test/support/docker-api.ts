@@ -15,6 +15,7 @@ import { routes as allRoutes } from "../../src/frontend/route-table.ts";
 import type { Route } from "../../src/frontend/router.ts";
 import { DockerApiServer } from "../../src/frontend/server.ts";
 import { AgentTargets } from "../../src/frontend/streams/agent-targets.ts";
+import { OpenAttachments } from "../../src/frontend/streams/open-attachments.ts";
 import { PendingStarts } from "../../src/frontend/streams/pending-starts.ts";
 import type { HandOver } from "../../src/frontend/streams/hand-over.ts";
 import { StreamPool } from "../../src/frontend/streams/stream-pool.ts";
@@ -62,6 +63,7 @@ export async function serveApi(
       execEnds: new ExecEnds(clients.execs),
       startBuilder: undefined,
       pendingStarts: new PendingStarts(),
+      openAttachments: new OpenAttachments(undefined, clock),
       handOver,
       // Most tests open no stream, and threads take a moment to start.
       get streams() {

@@ -20,6 +20,7 @@ import type { FrontendServices } from "../request-context.ts";
 import type { Route } from "../router.ts";
 import { DockerApiServer } from "../server.ts";
 import { type RoomShare, SharedRoom, usualRoom } from "../shared-room.ts";
+import { OpenAttachments } from "../streams/open-attachments.ts";
 import { PendingStarts } from "../streams/pending-starts.ts";
 import { ExecEnds } from "../streams/exec-ends.ts";
 import type { StreamLink } from "../streams/stream-link.ts";
@@ -212,6 +213,7 @@ function ownServices(services: FrontendServices, backend: BackendClients): Front
     // The containers that it makes may have such sockets, too.
     execEnds: new ExecEnds(backend.execs, undefined, mostConnections),
     pendingStarts: new PendingStarts(),
+    openAttachments: new OpenAttachments(undefined, clock),
     handOver: undefined,
     isDebugging: false,
     publisher: publisher && {

@@ -11,8 +11,8 @@ import { lostAttachment, openAttachment, refuseInBand } from "../streams/attach-
 import { Attachment, type WantedStreams } from "../streams/attachment.ts";
 import { prepareForStreaming } from "../streams/client-socket.ts";
 import { detachKeysOf } from "../streams/detach-keys.ts";
-import type { GuardedRequest } from "../streams/hand-over.ts";
 import { onOutputLoss } from "../streams/lost-output.ts";
+import type { AskedAttachment, OpenAttachment } from "../streams/open-attachments.ts";
 import { StreamError, type StreamLink } from "../streams/stream-link.ts";
 import { streamToClient } from "../streams/stream-to-client.ts";
 import { recordStreamUse } from "../streams/stream-use.ts";
@@ -49,12 +49,10 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const { tty, openStdin } = attachment.accepted;
   const multiplexed = !tty;
   const framing = multiplexed ? "multiplexed" : "raw";
-  const request = { name, wanted, detachKeys, framing, client: connection.socket } as const;
   const farewell = lostAttachment("the frontend was lost", multiplexed);
-  const guard = { container: attachment.accepted.id, attached: true, farewell };
-  using guarded = wanted.stream
-    ? await context.services.handOver?.guard(connection.socket, guard)
-    : undefined;
+  using attached = await begin(context, attachment, { name, wanted, client: connection.socket, farewell });
+  const served = attached?.served;
+  const request = { name, wanted, detachKeys, framing, client: connection.socket, served } as const;
   const opened = await openAtOnce(context, attachment, request);
   prepareForStreaming(connection.socket);
   const socket = connection.accept(multiplexed);
@@ -63,11 +61,11 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   socket.read(0);
   onOutputLoss(socket, () => attachment.cancel());
   const headerLead = () => connection.headerLead();
-  const link = await openInBand({ socket, headerLead, guarded }, opened, context, attachment, request);
+  const link = await openInBand({ socket, headerLead, attached }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && openStdin;
     if (link.offer === undefined) {
-      guarded?.begun();
+      attached?.begun();
     }
     await streamToClient(context, socket, link, {
       stdin,
@@ -75,7 +73,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
       headerLead,
       isReportedElsewhere: isStartFailure,
       onDetach: detached(context, attachment),
-      onCut: () => tellLoss(context, attachment, name, guarded),
+      onCut: () => tellLoss(context, attachment, name, attached),
     });
   }
 }
@@ -86,16 +84,15 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const wanted = wantedStreams(context, context.version.before("1.42"));
   const name = context.parameters["id"] ?? "";
   const attachment = await Attachment.reserve(context, name, wanted);
-  const request = { name, wanted, detachKeys, framing: "raw" } as const;
   // A connection without its closing handshake says enough to its client: no farewell.
-  const guard = { container: attachment.accepted.id, attached: true };
-  using guarded = wanted.stream ? await context.services.handOver?.guard(context.socket, guard) : undefined;
+  using attached = await begin(context, attachment, { name, wanted, client: context.socket });
+  const request = { name, wanted, detachKeys, framing: "raw", served: attached?.served } as const;
   const opened = await openAtOnce(context, attachment, request);
   const stream = await acceptWebSocket(context).catch((error: unknown) => {
     opened?.link?.cancel();
     throw error;
   });
-  const link = await openInBand({ socket: stream, guarded }, opened, context, attachment, request);
+  const link = await openInBand({ socket: stream, attached }, opened, context, attachment, request);
   if (link !== undefined) {
     const stdin = wanted.stdin && attachment.accepted.openStdin;
     const onDetach = detached(context, attachment);
@@ -104,9 +101,18 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
       multiplexed: false,
       isReportedElsewhere: isStartFailure,
       onDetach,
-      onCut: () => tellLoss(context, attachment, name, guarded),
+      onCut: () => tellLoss(context, attachment, name, attached),
     });
   }
+}
+
+/** Registers an attachment that follows the process; on one that only replays no wait depends. */
+async function begin(
+  { services }: HijackContext,
+  { accepted }: Attachment,
+  { wanted, ...asked }: Omit<AskedAttachment, "id"> & { readonly wanted: WantedStreams },
+): Promise<OpenAttachment | undefined> {
+  return wanted.stream ? await services.openAttachments.begin({ ...asked, id: accepted.id }) : undefined;
 }
 
 const detached =
@@ -139,12 +145,12 @@ interface AnsweredClient {
   readonly socket: Duplex;
   /** Resolves once output may follow the answer's header. */
   readonly headerLead?: () => Promise<void>;
-  readonly guarded?: GuardedRequest | undefined;
+  readonly attached?: OpenAttachment | undefined;
 }
 
 /** Runs the stream of a client that has been answered; without a stream, closes its connection. */
 async function openInBand(
-  { socket, headerLead, guarded }: AnsweredClient,
+  { socket, headerLead, attached }: AnsweredClient,
   opened: OpenedAtOnce | undefined,
   ...opening: Opening
 ): Promise<StreamLink | undefined> {
@@ -162,7 +168,7 @@ async function openInBand(
       return undefined;
     }
     if (!hasLeft(context)) {
-      loseOutput(context, attachment, name, guarded);
+      loseOutput(context, attachment, name, attached);
     }
     await headerLead?.();
     refuseInBand(context, socket, error, framing === "multiplexed");
@@ -180,12 +186,11 @@ async function tellLoss(
   context: HijackContext,
   attachment: Attachment,
   name: string,
-  guarded: GuardedRequest | undefined,
+  attached: OpenAttachment | undefined,
 ): Promise<boolean> {
-  guarded?.doubted();
   const isTold = await endsInError(context, attachment.accepted.id);
   if (!isTold) {
-    loseOutput(context, attachment, name, guarded);
+    loseOutput(context, attachment, name, attached);
   }
   return isTold;
 }
@@ -214,10 +219,10 @@ function loseOutput(
   { services }: Pick<HijackContext, "services">,
   { accepted }: Attachment,
   name: string,
-  guarded: GuardedRequest | undefined,
+  attached: OpenAttachment | undefined,
 ): void {
   services.pendingStarts.loseOutput(accepted.id, name);
-  guarded?.lost();
+  attached?.lost();
 }
 
 /** True if the client has left by itself. */

@@ -244,6 +244,10 @@ async function postContainersWait(context: ReplyContext): Promise<void> {
       response.writeHead(200, { "Content-Type": "application/json" });
       response.flushHeaders();
     } else if (message.case === "exited") {
+      const isSuccess = message.value.error === "";
+      if (isSuccess && (await services.openAttachments.losesOutput(nameOf(context), signal))) {
+        throw systemError("output of the container was lost");
+      }
       endWait(context, message.value, condition);
       return;
     }

@@ -19,12 +19,12 @@ import {
 /** Size limit in bytes for a message that is one reading of a container's usage, one changed path or a path's metadata. */
 const smallMessageBytes = 65_536;
 
-/** How the frontend reaches its backend. */
+/** How the frontend reaches its backend; for each connection as it is then. */
 export interface BackendReach {
   /** `unix:///path` or `https://host:port`. */
   readonly address: string;
   /** PEM; required for `https`. */
-  readonly tls?: {
+  tls?: {
     readonly authority: string;
     readonly certificate: string;
     readonly key: string;
@@ -35,7 +35,7 @@ export interface BackendReach {
 
 /** Targets that the frontend can dial, with its credentials towards agents. */
 export class AgentTargets {
-  readonly #relay: Pick<DialTarget, "address" | "credentials">;
+  readonly #backend: BackendReach;
   /** Shared by calls: thousands may be made at once, and a TLS handshake takes this thread milliseconds. */
   readonly #connections = new ConnectionPool(usualWindow, false);
   /** For agents over TLS, PEM; the backend signs a certificate for it per endpoint. */
@@ -44,27 +44,28 @@ export class AgentTargets {
   readonly access: MessageInitShape<typeof AgentAccessSchema>;
 
   constructor(backend: BackendReach) {
-    this.#relay = relayOf(backend);
+    this.#backend = backend;
     const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
     this.#key = privateKey.export({ type: "pkcs8", format: "pem" }).toString();
     this.access = {
       // A frontend that shares a socket with the backend shares its machine: it reaches the agents' sockets
       // and networks.
-      reach: this.#relay.address.kind === "unix" ? AgentReach.LOCAL : AgentReach.RELAY,
+      reach: relayOf(backend).address.kind === "unix" ? AgentReach.LOCAL : AgentReach.RELAY,
       clientPublicKey: publicKey.export({ type: "spki", format: "der" }),
     };
   }
 
   /** @throws SockerlessError of kind `system` for an endpoint that names no address */
   targetOf(endpoint: AgentEndpoint | undefined): DialTarget {
-    const address = wayTo(endpoint, this.#relay.address);
+    const relay = relayOf(this.#backend);
+    const address = wayTo(endpoint, relay.address);
     const containerId = endpoint?.containerId;
     switch (endpoint?.address.case) {
       case "tcp":
       case "called":
         return { address, containerId, credentials: this.#credentials(endpoint.clientCertificates) };
       case "relay":
-        return { ...this.#relay, containerId };
+        return { ...relay, containerId };
       default:
         return { address, containerId };
     }

@@ -30,6 +30,8 @@ export interface AttachRequest {
   readonly framing: Framing;
   /** The client's connection, if it may be handed over. */
   readonly client?: Duplex;
+  /** Called once the container's agent is known. */
+  readonly served?: (() => void) | undefined;
 }
 
 /**
@@ -54,6 +56,9 @@ export async function openAttachment(
   let isReserved = !attachment.accepted.running;
   let failures = 0;
   let place = await attachment.endpoint();
+  if (place !== undefined) {
+    request.served?.();
+  }
   for (let attempt = 1; place !== undefined; ) {
     const operation = operationOf(place.attachId);
     try {

@@ -214,11 +214,11 @@ exec ${process.execPath} -e '${noteFirst}'
   const { socket } = await connected(t, join(directory, "client"));
   const request = await handOver.guard(socket, { container: "name", farewell: Buffer.from("lost") });
   request.begun();
-  request.doubted();
+  request.served();
   process.kill(Number(await readFile(pidFile, "utf8")), "SIGKILL");
   const message = await until(() => (existsSync(told) && readFileSync(told, "utf8")) || undefined);
   const { guard } = JSON.parse(message) as { readonly guard: object };
-  assert.deepEqual(guard, { container: "name", attached: false, farewell: "", doubted: true });
+  assert.deepEqual(guard, { container: "name", attached: false, farewell: "", served: true });
 });
 
 test("a forwarder that fails says why, in an object a line", async () => {

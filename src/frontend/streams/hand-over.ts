@@ -23,9 +23,6 @@ import type { AgentEndpoint } from "../../gen/sockerless/backend/v1/endpoint_pb.
 /** The forwarder gives a client a second to read; without a reply within this time it counts as stuck. */
 const replyLimitMs = 3_000;
 
-/** The longest pause before a forwarder that has ended is started again, and some more. */
-const startLimitMs = 12_000;
-
 /** An agent that holds a connection for this long counts as alive. */
 const aliveAfterMs = 1_000;
 
@@ -95,10 +92,13 @@ export interface Guard {
 
 /** Reports the progress of a request; disposing reports that it was answered. */
 export interface GuardedRequest extends Disposable {
+  /**
+   * The agent of its stream is known: from now on waits of its client's process for the same container report a success
+   * only once it is answered.
+   */
+  served(): void;
   /** Its stream is served by this process. */
   begun(): void;
-  /** From now on waits of its client's process for the same container may only report an error. */
-  doubted(): void;
   /** Breaks those waits. */
   lost(): void;
 }
@@ -110,7 +110,7 @@ interface Guarded {
     readonly container: string;
     readonly attached: boolean;
     readonly farewell: string;
-    readonly doubted: boolean;
+    readonly served: boolean;
   };
 }
 
@@ -163,8 +163,7 @@ export class HandOver {
    */
   mayHandOver({ socket, httpVersion, headers }: IncomingMessage, part: HandedPart): boolean {
     const { "transfer-encoding": coding, "content-length": length, expect } = headers;
-    const mayHandOn = part === "answer" ? this.#mayHold(socket) : this.#mayHandOn(socket);
-    if (!mayHandOn || httpVersion !== "1.1") {
+    if (!this.#mayHandOn(socket) || httpVersion !== "1.1") {
       return false;
     }
     if (part !== "upload") {
@@ -204,15 +203,13 @@ export class HandOver {
   }
 
   /**
-   * Has the forwarder answer a client; if there is none, the next one: nobody else breaks a wait whose client loses its
-   * attachment. It holds the client's connection from the answer's header on, which is when this resolves: our copy is to
-   * be closed then. What was read of it is dropped: no other request follows.
+   * Has the forwarder answer a client. It holds the client's connection from the answer's header on, which is when this
+   * resolves: our copy is to be closed then. What was read of it is dropped: no other request follows.
    *
-   * @returns false if no forwarder can be started or the call is refused: the request must be answered here
+   * @returns false if the forwarder is gone or the call is refused: the request must be answered here
    * @throws SockerlessError if it is unknown whether the client was answered
    */
   async hold(client: Socket, { call, headers, headOf }: HeldAnswer): Promise<boolean> {
-    await this.#forwarder.untilReady(startLimitMs);
     const held = { head: headOf(call.contentType), headers, ...this.#heldCallOf(call, headOf) };
     const answer = await this.#pass(client, { held });
     return answer.sent;
@@ -236,13 +233,13 @@ export class HandOver {
    * @returns once it is guarded; at once if the client can have no wait
    */
   async guard(client: Duplex, { container, attached = false, farewell }: Guard): Promise<GuardedRequest> {
-    const guard = { container, attached, farewell: farewell?.toString("base64") ?? "", doubted: false };
+    const guard = { container, attached, farewell: farewell?.toString("base64") ?? "", served: false };
     const request: Guarded = { guarded: ++this.#lastId, guard };
     if (this.#backend !== undefined && isOnUnixSocket(client)) {
       this.#guarded.set(client, request);
       await this.#lookAfter(client, request);
     }
-    const tell = (state: "begun" | "doubted" | "lost" | "settled"): void => {
+    const tell = (state: "served" | "begun" | "lost" | "settled"): void => {
       if (this.#guarded.get(client) === request && this.#forwarder.isReady) {
         this.#forwarder.send({ guarded: request.guarded, state }); // Also sent to the next forwarder.
       }
@@ -252,13 +249,13 @@ export class HandOver {
       this.#guarded.delete(client);
     };
     return {
+      served: () => {
+        request.guard = { ...request.guard, served: true };
+        tell("served");
+      },
       begun: () => {
         request.guard = { ...request.guard, farewell: "" };
         tell("begun");
-      },
-      doubted: () => {
-        request.guard = { ...request.guard, doubted: true };
-        tell("doubted");
       },
       lost: () => end("lost"),
       [Symbol.dispose]: () => end("settled"),
@@ -356,11 +353,7 @@ export class HandOver {
   }
 
   #mayHandOn(client: Duplex): boolean {
-    return this.#mayHold(client) && this.#forwarder.isReady;
-  }
-
-  #mayHold(client: Duplex): boolean {
-    return this.#backend !== undefined && isOnUnixSocket(client);
+    return this.#backend !== undefined && this.#reaches(client);
   }
 
   /** True for a client on a plain unix socket. */

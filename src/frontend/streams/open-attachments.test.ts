@@ -1,0 +1,61 @@
+import assert from "node:assert/strict";
+import { duplexPair } from "node:stream";
+import { test } from "node:test";
+
+import { ManualClock } from "../../common/manual-clock.ts";
+import { OpenAttachments } from "./open-attachments.ts";
+
+const id = "0123456789abcdef";
+
+/** Whether a wait has been answered, and with what. */
+function waiting(attachments: OpenAttachments) {
+  const wait: { isLost?: boolean } = {};
+  void attachments.losesOutput("web", new AbortController().signal).then((isLost) => {
+    wait.isLost = isLost;
+  });
+  return wait;
+}
+
+test("a wait is answered once the container's attachments are over, and knows of a loss", async () => {
+  for (const isLost of [false, true]) {
+    const clock = new ManualClock();
+    const attachments = new OpenAttachments(undefined, clock);
+    const [client] = duplexPair();
+    using other = await attachments.begin({ id: "f".repeat(16), name: "other", client });
+    other.served();
+    using _unstarted = await attachments.begin({ id, name: "web", client });
+    const open = await attachments.begin({ id, name: "web", client });
+    open.served();
+    const wait = waiting(attachments);
+    await clock.advance(10_000);
+    assert.equal(wait.isLost, undefined);
+    if (isLost) {
+      open.lost();
+    }
+    open[Symbol.dispose]();
+    await clock.advance(0);
+    assert.equal(wait.isLost, isLost);
+  }
+});
+
+test("a wait does not depend on who reads nothing, and on no attachment for ever", async () => {
+  const clock = new ManualClock();
+  const attachments = new OpenAttachments(undefined, clock);
+  const [client, deaf] = [duplexPair()[0], duplexPair()[0]];
+  deaf.cork();
+  deaf.write("unread");
+  {
+    using open = await attachments.begin({ id, name: "web", client: deaf });
+    open.served();
+    const wait = waiting(attachments);
+    await clock.advance(1_000);
+    assert.equal(wait.isLost, false);
+  }
+  using open = await attachments.begin({ id, name: "web", client });
+  open.served();
+  const wait = waiting(attachments);
+  await clock.advance(40_000);
+  assert.equal(wait.isLost, undefined);
+  await clock.advance(10_000);
+  assert.equal(wait.isLost, false);
+});
