@@ -2059,7 +2059,7 @@ type ContainerOnDisk struct {
 	// Its process may have executed the command; set before it does. With neither a
 	// shim nor a record of the end, nobody knows how it ended.
 	BegunAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=begun_at,json=begunAt,proto3" json:"begun_at,omitempty"`
-	// Of its interfaces on networks, while its shim is alive; only where all
+	// Its interfaces' addresses on networks, while its shim is alive; only where all
 	// containers were asked for.
 	Addresses     []string `protobuf:"bytes,9,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -1123,7 +1123,7 @@ export type ContainerOnDisk = Message<"sockerless.host.v1.ContainerOnDisk"> & {
   begunAt?: Timestamp | undefined;
 
   /**
-   * Of its interfaces on networks, while its shim is alive; only where all
+   * Its interfaces' addresses on networks, while its shim is alive; only where all
    * containers were asked for.
    *
    * @generated from field: repeated string addresses = 9;
