@@ -10,13 +10,14 @@ import (
 // to the client's own connection.
 type archiveOut struct {
 	*bodyOut
-	chunks *chunkWriter
+	container Container
+	chunks    *chunkWriter
 }
 
 // newArchiveOut creates the output of an archive. asked: the client's connection
 // may be handed over; tell sends the offer. end must be called.
 func newArchiveOut(call context.Context, container Container, asked bool, chunks *chunkWriter, tell func(*agentv1.HandOverOffer) error) *archiveOut {
-	return &archiveOut{newBodyOut(call, offersOf(container, asked), tell), chunks}
+	return &archiveOut{newBodyOut(call, offersOf(container, asked), tell), container, chunks}
 }
 
 func (o *archiveOut) Write(data []byte) (int, error) {
@@ -29,9 +30,13 @@ func (o *archiveOut) Write(data []byte) (int, error) {
 	return o.give(data)
 }
 
-// end ends the archive, as failed if there is an error. It returns its length.
+// end ends the archive, as failed if there is an error, or if files may be missing
+// from it because they are being removed. It returns its length.
 func (o *archiveOut) end(err error) (uint64, error) {
 	defer o.cancel(nil)
+	if removable, can := o.container.(Removable); err == nil && can {
+		err = removable.StillThere()
+	}
 	if o.given != nil {
 		err = o.given.End(err)
 		return o.given.Written, err
