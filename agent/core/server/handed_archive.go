@@ -21,6 +21,9 @@ func newArchiveOut(call context.Context, container Container, asked bool, chunks
 }
 
 func (o *archiveOut) Write(data []byte) (int, error) {
+	if err := o.stillThere(); err != nil {
+		return 0, err
+	}
 	if err := o.begin(); err != nil {
 		return 0, err
 	}
@@ -30,12 +33,19 @@ func (o *archiveOut) Write(data []byte) (int, error) {
 	return o.give(data)
 }
 
+func (o *archiveOut) stillThere() error {
+	if removable, can := o.container.(Removable); can {
+		return removable.StillThere()
+	}
+	return nil
+}
+
 // end ends the archive, as failed if there is an error, or if files may be missing
 // from it because they are being removed. It returns its length.
 func (o *archiveOut) end(err error) (uint64, error) {
 	defer o.cancel(nil)
-	if removable, can := o.container.(Removable); err == nil && can {
-		err = removable.StillThere()
+	if err == nil {
+		err = o.stillThere()
 	}
 	if o.given != nil {
 		err = o.given.End(err)
