@@ -210,6 +210,8 @@ func TestANextRunHasTheMountOfAnArchiveThatIsReadSlowly(t *testing.T) {
 func TestARemovalWaitsForAnArchiveThatIsReadSlowly(t *testing.T) {
 	h := startHost(t)
 	request, wantRest := h.slowArchive(t)
+	merged := h.layout().Container(request.ContainerId).Merged()
+	before := stat(t, merged).Dev
 	removed := make(chan error, 1)
 	go func() {
 		_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: request.ContainerId}))
@@ -220,6 +222,7 @@ func TestARemovalWaitsForAnArchiveThatIsReadSlowly(t *testing.T) {
 		t.Fatalf("it does not wait: %v", err)
 	case <-time.After(time.Second):
 	}
+	assert.Check(t, stat(t, merged).Dev == before, "a host process that dies now leaves its files without their mount")
 	wantRest()
 	assert.NilError(t, <-removed)
 	eventually(t, "nothing is left", func() bool { return len(h.leftovers(t, request.ContainerId)) == 0 })

@@ -21,10 +21,10 @@ var slowLimit = 10 * time.Minute
 // linger keeps sending slow clients their output, as dockerd does after a
 // removal. It needs nothing of the container: the log is read from descriptors,
 // sessions hold the rest of theirs in memory, and archives have its mounts (see
-// holdFiles). From now on the socket refuses
-// connections, which tells the host process. Each client that stops reading is
-// cut alone. terminated: the host process has already asked for the release,
-// perhaps repeatedly; another SIGTERM from now on cuts all of them.
+// holdFiles). From now on the socket refuses connections, which tells the host
+// process. Each client that stops reading is cut alone. terminated: the host
+// process has already asked for the release, perhaps repeatedly; another SIGTERM
+// from now on cuts all of them.
 func (s *shim) linger(terminated bool) {
 	soon, cancelSoon := context.WithTimeout(context.Background(), shutdownLimit)
 	defer cancelSoon()

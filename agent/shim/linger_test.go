@@ -19,6 +19,7 @@ import (
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
 
+	shimspec "github.com/sockerless/sockerless/agent/shim/spec"
 	agentv1 "github.com/sockerless/sockerless/proto/gen/sockerless/agent/v1"
 )
 
@@ -179,7 +180,7 @@ func TestACallThatDoesNotEndIsCutAloneAtARelease(t *testing.T) {
 func TestAnArchiveThatIsReadSlowlyIsWholeAfterTheReleaseUnlessItsFilesAreGone(t *testing.T) {
 	t.Setenv(drainVariable, "100ms")
 	for _, isRemoved := range []bool{false, true} {
-		c := launch(t, launchOptions{args: sleeper})
+		c := launch(t, launchOptions{args: sleeper, spec: func(spec *shimspec.Spec) { spec.Upper = spec.Rootfs }})
 		events := c.recording()
 		c.mustRun()
 		path, content := c.withFile(64 << 20)
@@ -187,6 +188,9 @@ func TestAnArchiveThatIsReadSlowlyIsWholeAfterTheReleaseUnlessItsFilesAreGone(t 
 		stream, err := c.client.ArchiveGet(contextFor(t), connect.NewRequest(&agentv1.ArchiveGetRequest{Path: path}))
 		must(t, err)
 		assert.Assert(t, stream.Receive(), "%v", stream.Err())
+		export, err := c.client.Export(contextFor(t), connect.NewRequest(&agentv1.ExportRequest{}))
+		must(t, err)
+		assert.Assert(t, export.Receive(), "%v", export.Err())
 		must(t, killPID(c.ready.PID))
 		await(t, events, exitedEvent)
 		c.release()
@@ -194,8 +198,9 @@ func TestAnArchiveThatIsReadSlowlyIsWholeAfterTheReleaseUnlessItsFilesAreGone(t 
 			directory := filepath.Dir(c.spec.ExitRecord)
 			must(t, os.Rename(directory, directory+"-gone"))
 			defer os.RemoveAll(directory + "-gone")
-			_, err := io.Copy(io.Discard, httputil.NewChunkedReader(bufio.NewReader(client)))
+			sent, err := io.Copy(io.Discard, httputil.NewChunkedReader(bufio.NewReader(client)))
 			assert.Check(t, is.ErrorIs(err, io.ErrUnexpectedEOF))
+			assert.Check(t, sent < 32<<20, "it is not cut, but fails at its end")
 		} else {
 			assert.Check(t, theFile(t, client) == content, "other bytes came")
 		}
@@ -204,6 +209,11 @@ func TestAnArchiveThatIsReadSlowlyIsWholeAfterTheReleaseUnlessItsFilesAreGone(t 
 			isWhole = isWhole || stream.Msg().GetEnd() != nil
 		}
 		assert.Check(t, isWhole != isRemoved, "%v", stream.Err())
+		isWhole = false
+		for export.Receive() {
+			isWhole = isWhole || export.Msg().GetEnd() != nil
+		}
+		assert.Check(t, isWhole != isRemoved, "%v", export.Err())
 		<-c.dead
 	}
 }

@@ -23,23 +23,37 @@ type directoryTimes map[string]time.Time
 // restore restores the times of a directory, of those beneath it and on the way to it, as far as they still are
 // directories.
 func (t directoryTimes) restore(root *os.Root, filled string) error {
-	for name, at := range t {
-		if !isAtOrBeneath(filled, name) && !isAtOrBeneath(name, filled) {
+	for name := range t {
+		if filled != "." && name != filled && !strings.HasPrefix(name, filled+"/") {
 			continue
 		}
-		if info, err := root.Lstat(name); err != nil || !info.IsDir() {
-			continue
+		if err := t.set(root, name); err != nil {
+			return err
 		}
-		if err := root.Chtimes(name, at, at); err != nil {
+	}
+	return t.restoreAbove(root, filled)
+}
+
+// restoreAbove restores the times of the directories on the way to a name.
+func (t directoryTimes) restoreAbove(root *os.Root, name string) error {
+	for name != "." {
+		name = path.Dir(name)
+		if err := t.set(root, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// isAtOrBeneath compares names beneath a root.
-func isAtOrBeneath(directory, name string) bool {
-	return directory == "." || name == directory || strings.HasPrefix(name, directory+"/")
+func (t directoryTimes) set(root *os.Root, name string) error {
+	at, isPlaced := t[name]
+	if !isPlaced {
+		return nil
+	}
+	if info, err := root.Lstat(name); err != nil || !info.IsDir() {
+		return nil
+	}
+	return root.Chtimes(name, at, at)
 }
 
 // placeEntry creates a tar entry beneath a root that has its parents. Nothing is followed out of the root, and devices

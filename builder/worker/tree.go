@@ -337,8 +337,11 @@ func (t *tree) isBeneathWhole(at string) bool {
 
 func (t *tree) fetchWhole(ctx context.Context, at string) error {
 	info, err := t.root.Lstat(relative(at))
-	if err != nil || !info.IsDir() || t.isBeneathWhole(at) || t.image == "" {
+	if err != nil || t.isBeneathWhole(at) || t.image == "" {
 		return err
+	}
+	if !info.IsDir() {
+		return t.times.restoreAbove(t.root, relative(at))
 	}
 	id, err := t.reader(ctx)
 	if err != nil {

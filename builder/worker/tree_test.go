@@ -135,6 +135,21 @@ func TestADirectoryThatIsFetchedSetsNoTimesOfOthers(t *testing.T) {
 	}
 }
 
+func TestAFileThatIsFetchedLeavesItsDirectoriesTheirTimes(t *testing.T) {
+	w, server := workerOf(t)
+	server.Archive = packed(t, "/", "/a/", "/a/b/", "/a/b/file")
+	files := newTree(w, "image", false)
+	defer files.close()
+	must(t, files.lookAll(t.Context(), []string{"/a/b/file"}))
+	server.Archive = packed(t, "file")
+	must(t, files.fetch(t.Context(), "/a/b/file"))
+	for _, name := range []string{".", "a", "a/b", "a/b/file"} {
+		info, err := files.root.Stat(name)
+		must(t, err)
+		assert.Check(t, info.ModTime().Equal(time.Unix(0, 0)), "%s: %s", name, info.ModTime())
+	}
+}
+
 func TestAFileIsEmptyInASkeletonAlone(t *testing.T) {
 	w, server := workerOf(t)
 	server.Archive = packed(t, "/", "/etc/", "/etc/passwd")

@@ -105,9 +105,6 @@ func (s *service) ArchiveGet(ctx context.Context, request *connect.Request[agent
 		if err == nil {
 			err = writeArchive(to.ctx, root, tree, request.Msg.Entries, to)
 		}
-		if removable, can := container.(Removable); err == nil && can {
-			err = removable.StillThere()
-		}
 		total, err := to.end(err)
 		if err != nil {
 			return err

@@ -89,7 +89,9 @@ func (s *service) Export(ctx context.Context, request *connect.Request[agentv1.E
 	if err != nil {
 		return wireError(err)
 	}
-	files, err := fileSystemOf(ctx, container, "Export")
+	held, done := outliving(ctx, offersOf(container, request.Msg.HandOver))
+	defer done(nil)
+	files, err := fileSystemOf(held, container, "Export")
 	if err != nil {
 		return wireError(err)
 	}

@@ -70,12 +70,12 @@ func (c *Containers) Remove(ctx context.Context, id string) error {
 	if err := c.closeView(id); err != nil {
 		return err
 	}
-	if err := mounts.Unmount(paths.Merged()); err != nil {
-		return err
-	}
 	faultpoint.Reached("host.remove.released")
 	files, _ := lockFiles(ctx, paths, archiveLimit) // those still read are removed all the same
 	defer files.Close()
+	if err := mounts.Unmount(paths.Merged()); err != nil {
+		return err
+	}
 	return c.trash.Discard(paths.Dir)
 }
 
