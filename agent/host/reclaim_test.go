@@ -299,35 +299,3 @@ func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
 		h.wantNothingLeft(t, id)
 	}
 }
-
-func TestWhatAnEarlierVersionHasPreparedAheadIsTakenAway(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	mark := func(id, name string) {
-		t.Helper()
-		path := filepath.Join(h.stateDir, "containers", id, name)
-		record, err := os.ReadFile(path)
-		if err == nil {
-			err = os.WriteFile(path, append([]byte(`{"spare":true,`), record[1:]...), 0o600)
-		}
-		assert.NilError(t, err)
-	}
-	prepared := func() string {
-		t.Helper()
-		id := h.create(t, layer)
-		h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
-		mark(id, "shim.json")
-		return id
-	}
-	created, nobodys := prepared(), prepared()
-	mark(nobodys, "rootfs.json")
-	h.kill(t)
-	h.start(t)
-	h.wantNothingLeft(t, created)
-	h.wantNothingLeft(t, nobodys)
-	if _, err := os.Lstat(filepath.Join(h.stateDir, "containers", nobodys)); !os.IsNotExist(err) {
-		t.Errorf("files of what nobody has created: %v", err)
-	}
-	h.mustLaunch(t, sleeper(t, created, layer, noNetwork())).start(t, 1)
-	h.release(t, created)
-}
