@@ -3,6 +3,7 @@ package host_test
 import (
 	"fmt"
 	"os"
+	"testing"
 
 	hostv1 "github.com/sockerless/sockerless/proto/gen/sockerless/host/v1"
 )
@@ -22,4 +23,11 @@ func testNetwork() *hostv1.EnsureNetworkRequest {
 // onTestBridge has an address on the bridge, which is the gateway.
 func onTestBridge(number int) *hostv1.NetworkNamespace {
 	return onBridge(testBridge, testAddress(number)+"/24", testAddress(1))
+}
+
+func startHostOnBridge(t testing.TB) *hostProcess {
+	t.Helper()
+	h := startHost(t)
+	h.ensureNetwork(t, testNetwork())
+	return h
 }

@@ -71,8 +71,7 @@ func exportOf(t testing.TB, client layerClient, id string, layer bool) []string 
 
 func TestChangesAndExportsOfAContainerThatRunsOrNot(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	if told, err := changesOf(t, h.stored, id); err != nil || len(told) > 0 {
 		t.Errorf("a new container changed %q (%v)", told, err)
 	}

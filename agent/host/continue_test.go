@@ -37,12 +37,6 @@ func (h *hostProcess) runStep(t testing.TB, request *hostv1.LaunchContainerReque
 	return output
 }
 
-func startHostOnBridge(t *testing.T) *hostProcess {
-	h := startHost(t)
-	h.ensureNetwork(t, testNetwork())
-	return h
-}
-
 func (h *hostProcess) remove(t testing.TB, id string) {
 	t.Helper()
 	_, err := h.RemoveContainer(t.Context(), connect.NewRequest(&hostv1.RemoveContainerRequest{ContainerId: id}))

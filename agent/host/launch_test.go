@@ -40,10 +40,8 @@ func onBridge(bridge, address, gateway string) *hostv1.NetworkNamespace {
 }
 
 func TestAContainerOnABridgeRunsAndEnds(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	c := h.mustLaunch(t, &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer}, User: "alice",
 		OciSpec: ociSpec(t, "sh", "-c", "id; ip -4 addr show eth0; ip route; cat /etc/hostname"),
@@ -70,8 +68,7 @@ func TestALeaseOnFilesOfTheLastLaunchDoesNotHoldUpTheNextOne(t *testing.T) {
 	signal.Ignore(unix.SIGIO) // for the holder, when somebody else opens the file
 	t.Cleanup(func() { signal.Reset(unix.SIGIO) })
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	request := sleeper(t, id, layer, noNetwork())
 	request.Files = []*hostv1.ManagedFile{{ContainerPath: "/etc/hosts", Content: []byte("names\n"), Mode: 0o644}}
 	h.mustLaunch(t, request)
@@ -140,10 +137,8 @@ func sleeper(t testing.TB, id, layer string, network *hostv1.NetworkNamespace) *
 }
 
 func TestReleaseLeavesNothingOfARunningContainer(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	for generation := uint64(1); generation <= 3; generation++ {
 		request := sleeper(t, id, layer, onTestBridge(2))
 		request.Generation = generation
@@ -160,8 +155,7 @@ func TestReleaseLeavesNothingOfARunningContainer(t *testing.T) {
 
 func TestReleaseOfAContainerThatWasNeverStarted(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	h.release(t, id)
 	h.wantNothingLeft(t, id)
@@ -169,8 +163,7 @@ func TestReleaseOfAContainerThatWasNeverStarted(t *testing.T) {
 
 func TestLaunchMayBeRepeated(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	first := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	first.start(t, 1)
 	if again := h.mustLaunch(t, sleeper(t, id, layer, noNetwork())); again.Pid != first.Pid || again.AgentSocket != first.AgentSocket {
@@ -188,10 +181,8 @@ func TestLaunchMayBeRepeated(t *testing.T) {
 }
 
 func TestTheNextGenerationFollowsAtOnceOnAnExit(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	for generation := uint64(1); generation <= 4; generation++ {
 		c := h.mustLaunch(t, &hostv1.LaunchContainerRequest{
 			ContainerId: id, Generation: generation, LayerDiffIds: []string{layer},
@@ -210,9 +201,8 @@ func TestTheNextGenerationFollowsAtOnceOnAnExit(t *testing.T) {
 }
 
 func TestALaunchThatFailsLeavesNothing(t *testing.T) {
-	h := startHost(t)
+	h := startHostOnBridge(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NilError(t, err)
 	defer taken.Close()
@@ -262,8 +252,7 @@ func id64(digit string) string { return strings.Repeat(digit, 64) }
 
 func TestSecretsOf16MiBAreShown(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	request := &hostv1.LaunchContainerRequest{
 		ContainerId: id, Generation: 1, LayerDiffIds: []string{layer}, OciSpec: ociSpec(t, "sh", "-c", "cat /run/secrets/* | wc -c"),
 		Network: &hostv1.NetworkNamespace{Kind: &hostv1.NetworkNamespace_None{None: true}},
@@ -281,8 +270,7 @@ func TestSecretsOf16MiBAreShown(t *testing.T) {
 
 func TestACommandThatIsMissingIsTheStartsFailure(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	request := sleeper(t, id, layer, noNetwork())
 	request.OciSpec = ociSpec(t, "no-such-command")
 	c := h.mustLaunch(t, request)
@@ -377,8 +365,7 @@ func TestAPrivateIPCNamespaceIsNotJoined(t *testing.T) {
 
 func TestInitIsTheFirstProcess(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	request := sleeper(t, id, layer, noNetwork())
 	request.OciSpec = ociSpec(t, "sh", "-c", "cat /proc/1/cmdline")
 	request.Init = true
@@ -453,8 +440,7 @@ func TestDamagedRecordsSpoilNothingElse(t *testing.T) {
 
 func TestReleaseOfAPausedContainer(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	c.start(t, 1)
 	_, err := c.Pause(t.Context(), connect.NewRequest(&agentv1.PauseRequest{}))
@@ -466,8 +452,7 @@ func TestReleaseOfAPausedContainer(t *testing.T) {
 // other processes with its first one.
 func TestReleaseKillsEveryProcess(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	request := sleeper(t, id, layer, noNetwork())
 	mark := fmt.Sprint(100_000_000 + time.Now().UnixNano()%100_000_000) // seconds, as no other process sleeps
 	script := "for i in 1 2 3; do sleep " + mark + " & done; wait"

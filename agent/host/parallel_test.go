@@ -19,9 +19,8 @@ import (
 // TestManyContainersLeaveNothing runs containers from creation to removal in
 // four lanes, each with an output and an exit code of its own.
 func TestManyContainersLeaveNothing(t *testing.T) {
-	h := startHost(t)
+	h := startHostOnBridge(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
 	const lanes, rounds = 4, 10
 	var wait sync.WaitGroup
 	for lane := range lanes {

@@ -299,6 +299,13 @@ func (h *hostProcess) create(t testing.TB, layer string, seeds ...*hostv1.Volume
 	return id
 }
 
+// createNew creates a container of a new image's layer.
+func (h *hostProcess) createNew(t testing.TB) (id, layer string) {
+	t.Helper()
+	layer = h.unpackImage(t)
+	return h.create(t, layer), layer
+}
+
 // volume creates a volume and returns its path.
 func (h *hostProcess) volume(t testing.TB, name string) string {
 	t.Helper()

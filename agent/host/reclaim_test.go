@@ -21,10 +21,8 @@ import (
 )
 
 func TestContainersOutliveTheHostProcess(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	before := h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2)))
 	before.start(t, 1)
 	h.kill(t)
@@ -47,10 +45,8 @@ func TestContainersOutliveTheHostProcess(t *testing.T) {
 }
 
 func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2))).start(t, 1)
 	h.kill(t)
 	h.killShim(t, id)
@@ -65,10 +61,8 @@ func TestWhatAKilledShimLeavesIsReclaimed(t *testing.T) {
 }
 
 func TestAContainerWhoseRunDirectoryWasLostEndsBeforeItRunsAgain(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	before := h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2)))
 	before.start(t, 1)
 	h.stop(t)
@@ -92,8 +86,7 @@ func TestAContainerWhoseRunDirectoryWasLostEndsBeforeItRunsAgain(t *testing.T) {
 // run directory, or with the moved state directory, which would run it twice.
 func TestAContainerThatRunsElsewhereKeepsHostProcessesOut(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
 	h.stop(t)
 	refused := func(what, stateDir, runDir string) {
@@ -127,10 +120,8 @@ func TestAContainerThatRunsElsewhereKeepsHostProcessesOut(t *testing.T) {
 // A container with a damaged shim.json runs on, and ends in order; joining it is
 // an error that names the file.
 func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
-	id := h.create(t, layer)
+	h := startHostOnBridge(t)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, onTestBridge(2))).start(t, 1)
 	before := h.onDisk(t, id)
 	record := filepath.Join(h.stateDir, "containers", id, "shim.json")
@@ -175,8 +166,7 @@ func TestADamagedRecordOfALaunchEndsNothing(t *testing.T) {
 
 func TestAShimThatWasKilledIsReleasedByCall(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
 	h.killShim(t, id)
 	eventually(t, "the host process notices", func() bool { return !h.onDisk(t, id).ShimAlive })
@@ -204,9 +194,8 @@ func (h *hostProcess) killShim(t *testing.T, id string) {
 // TestALaunchThatIsCutShortIsReclaimed kills the host process at many moments of
 // a launch. Either the shim has taken over, or nothing is left.
 func TestALaunchThatIsCutShortIsReclaimed(t *testing.T) {
-	h := startHost(t)
+	h := startHostOnBridge(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
 	for moment := time.Duration(0); moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
 		id := h.create(t, layer)
 		launched := make(chan struct{})
@@ -279,9 +268,8 @@ func TestHelloAndInspectMachine(t *testing.T) {
 }
 
 func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
-	h := startHost(t)
+	h := startHostOnBridge(t)
 	layer := h.unpackImage(t)
-	h.ensureNetwork(t, testNetwork())
 	for moment := 2 * time.Millisecond; moment < 60*time.Millisecond; moment += 4 * time.Millisecond {
 		id := h.create(t, layer)
 		request := sleeper(t, id, layer, onTestBridge(2))
@@ -298,36 +286,4 @@ func TestALaunchWhoseCallerLeavesIsUndone(t *testing.T) {
 		h.release(t, id)
 		h.wantNothingLeft(t, id)
 	}
-}
-
-func TestWhatAnEarlierVersionHasPreparedAheadIsTakenAway(t *testing.T) {
-	h := startHost(t)
-	layer := h.unpackImage(t)
-	mark := func(id, name string) {
-		t.Helper()
-		path := filepath.Join(h.stateDir, "containers", id, name)
-		record, err := os.ReadFile(path)
-		if err == nil {
-			err = os.WriteFile(path, append([]byte(`{"spare":true,`), record[1:]...), 0o600)
-		}
-		assert.NilError(t, err)
-	}
-	prepared := func() string {
-		t.Helper()
-		id := h.create(t, layer)
-		h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
-		mark(id, "shim.json")
-		return id
-	}
-	created, nobodys := prepared(), prepared()
-	mark(nobodys, "rootfs.json")
-	h.kill(t)
-	h.start(t)
-	h.wantNothingLeft(t, created)
-	h.wantNothingLeft(t, nobodys)
-	if _, err := os.Lstat(filepath.Join(h.stateDir, "containers", nobodys)); !os.IsNotExist(err) {
-		t.Errorf("files of what nobody has created: %v", err)
-	}
-	h.mustLaunch(t, sleeper(t, created, layer, noNetwork())).start(t, 1)
-	h.release(t, created)
 }

@@ -35,18 +35,3 @@ var errNoContainer = connect.NewError(connect.CodeUnimplemented, errors.New("an 
 func (s *saved) Changes(context.Context, func(archive.Change) error) error { return errNoContainer }
 func (s *saved) WrittenBytes(context.Context) (uint64, error)              { return 0, errNoContainer }
 func (s *saved) WriteLayer(context.Context, io.Writer, []string) error     { return errNoContainer }
-
-// loaded receives an archive of images.
-type loaded struct {
-	server.Unimplemented
-	upload *layers.ImageUpload
-	offers *handover.Offers
-}
-
-// HandOvers accepts clients' connections.
-func (l *loaded) HandOvers() *handover.Offers { return l.offers }
-
-// TakeArchive returns once all files are stored.
-func (l *loaded) TakeArchive(ctx context.Context, archive io.Reader) error {
-	return l.upload.Take(ctx, archive)
-}

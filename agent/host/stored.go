@@ -40,7 +40,7 @@ func resolveStored(all *containers.Containers, images *layers.Store, offers *han
 			return &saved{server.Unimplemented{Mode: "an archive of images"}, found, offers}, nil
 		}
 		if found := images.FindImageUpload(id); found != nil {
-			return &loaded{server.Unimplemented{Mode: "an upload of images"}, found, offers}, nil
+			return &upload{server.Unimplemented{Mode: "an upload of images"}, found, offers}, nil
 		}
 		return &stored{server.Unimplemented{Mode: "the host process"}, all, id, offers}, nil
 	}
@@ -86,17 +86,19 @@ func (s *stored) named() error {
 	return nil
 }
 
-// upload receives the archive of a layer.
+// upload receives the archive of a layer, or of images.
 type upload struct {
 	server.Unimplemented
-	layer  *layers.Upload
+	taker interface {
+		Take(ctx context.Context, archive io.Reader) error
+	}
 	offers *handover.Offers
 }
 
 // HandOvers accepts clients' connections.
 func (u *upload) HandOvers() *handover.Offers { return u.offers }
 
-// TakeArchive returns once the layer is stored and unpacked.
+// TakeArchive returns once the layer is stored and unpacked, or all files are stored.
 func (u *upload) TakeArchive(ctx context.Context, archive io.Reader) error {
-	return u.layer.Take(ctx, archive)
+	return u.taker.Take(ctx, archive)
 }

@@ -451,8 +451,7 @@ func TestAMountsDestinationStaysInsideTheContainer(t *testing.T) {
 
 func TestFilesOfARunningContainerAreItsShims(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	h.mustLaunch(t, sleeper(t, id, layer, noNetwork())).start(t, 1)
 	if _, err := h.stat(t, id, "/"); connect.CodeOf(err) != connect.CodeUnavailable {
 		t.Errorf("running: %v", err)
@@ -467,8 +466,7 @@ func TestFilesOfARunningContainerAreItsShims(t *testing.T) {
 
 func TestALaunchTakesOverWhatIsBeingLookedAt(t *testing.T) {
 	h := startHost(t)
-	layer := h.unpackImage(t)
-	id := h.create(t, layer)
+	id, layer := h.createNew(t)
 	release := h.holdFiles(t, id)
 	c := h.mustLaunch(t, sleeper(t, id, layer, noNetwork()))
 	c.start(t, 1)

@@ -1,4 +1,4 @@
-/** Upgrades on a real Kubernetes, from the first version that has its volumes. */
+/** Upgrades on a real Kubernetes. */
 import { join } from "node:path";
 
 import { withoutCluster } from "../support/kubernetes-cluster.ts";
@@ -8,7 +8,6 @@ import { describeUpgrade } from "../support/upgrade.ts";
 describeUpgrade(
   {
     name: "kubernetes",
-    commit: "1ddd2315",
     hasBlockVolumes: true,
     keepsConnections: false,
     start: async (earlier, resources) => {

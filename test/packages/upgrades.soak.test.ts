@@ -10,7 +10,7 @@ import { describeUpgrade, type UpgradedBackend } from "../support/upgrade.ts";
 const program = (earlier: string): string => join(earlier, "bin/sockerless");
 const inClouds = { hasBlockVolumes: false, keepsConnections: false };
 
-const backends: readonly Omit<UpgradedBackend, "commit">[] = [
+const backends: readonly UpgradedBackend[] = [
   {
     name: "local",
     hasBlockVolumes: true,
@@ -31,12 +31,9 @@ const backends: readonly Omit<UpgradedBackend, "commit">[] = [
     name: "aca",
     ...inClouds,
     start: async (earlier, resources) => {
-      // The earlier version refuses this key in a file, and warns of it in the environment.
-      const aca = { files_endpoint: undefined };
-      const account = resources.use(await AcaAccount.open({ agentOf: earlier, aca }));
-      const files = { SOCKERLESS_ACA_FILES_ENDPOINT: account.azure.config.files_endpoint ?? "" };
+      const account = resources.use(await AcaAccount.open({ agentOf: earlier }));
       const args = ["--backend", "aca", ...account.args];
-      const options = { program: program(earlier), args, env: { ...account.env, ...files } };
+      const options = { program: program(earlier), args, env: account.env };
       const daemon = resources.use(await Daemon.start(options));
       await daemon.ok("pull", account.image("busybox:latest"));
       await daemon.ok("tag", account.image("busybox:latest"), "busybox");
@@ -51,5 +48,5 @@ async function withBusybox(daemon: Daemon): Promise<Daemon> {
 }
 
 for (const backend of backends) {
-  describeUpgrade({ ...backend, commit: "f804cce8" });
+  describeUpgrade(backend);
 }

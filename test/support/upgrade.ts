@@ -19,12 +19,12 @@ import { isAlive, processOf } from "./processes.ts";
 import { until, untilTrue } from "./until.ts";
 
 const current = join(checkout, "bin/sockerless");
+/** The first version that can be upgraded. */
+const earliest = "1ddd2315";
 
 /** A backend on which an upgrade is tried. */
 export interface UpgradedBackend {
   readonly name: string;
-  /** The earlier version. */
-  readonly commit: string;
   /** Starts the earlier version, whose checkout is given; it has busybox. */
   readonly start: (earlier: string, resources: AsyncDisposableStack) => Promise<Daemon>;
   /** Volumes of the driver `block` are there. */
@@ -85,7 +85,7 @@ export function describeUpgrade(backend: UpgradedBackend, skip: string | false =
 
     before(
       async () => {
-        earlier = await earlierVersion(backend.commit);
+        earlier = await earlierVersion(earliest);
         daemon = await backend.start(earlier, resources);
         await ok("network", "create", "inner");
         await ok("network", "create", "own");

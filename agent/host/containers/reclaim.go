@@ -147,12 +147,6 @@ func (c *Containers) reclaimContainer(ctx context.Context, id string) (*network.
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errNotKnown, err)
 	}
-	// After a crash of the machine the record of files marked by an earlier
-	// version may have reappeared.
-	hasRun := last.spec.Generation != 0 && !last.damaged
-	if last.spec.PreparedAhead || !hasRun && isUnclaimed(paths) {
-		return nil, c.endPrepared(ctx, id, paths, last)
-	}
 	if last.alive && last.ready.Generation != 0 {
 		return &network.Namespace{
 			ContainerID: id, Generation: last.networkGeneration(), Path: c.layout.NetworkNamespace(id),

@@ -26,8 +26,6 @@ type rootRecord struct {
 	StateDir string `json:"state_dir,omitempty"`
 	// ReadOnly: only mounts can be written.
 	ReadOnly bool `json:"read_only,omitempty"`
-	// Prepared by an earlier version, and claimed by nobody.
-	PreparedAhead bool `json:"spare,omitempty"`
 }
 
 // mount is a directory or file of the machine, or an image, mounted in a

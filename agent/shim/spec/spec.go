@@ -97,10 +97,6 @@ type Spec struct {
 	// then.
 	Keep bool `json:"keep,omitempty"`
 
-	// Launched in advance by the host process of an earlier version, for no
-	// container yet.
-	PreparedAhead bool `json:"spare,omitempty"`
-
 	// Names of variables that only the main process gets, not execs.
 	SecretEnv []string `json:"secret_env,omitempty"`
 

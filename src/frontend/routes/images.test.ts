@@ -305,20 +305,6 @@ test("an import of the body goes through a backend that names no other place, an
   assert.deepEqual(open?.changes, ["CMD sh", "ENV A=1"]);
 });
 
-test("an import of the body goes through a backend of an earlier version, which knows of no other place", async (t) => {
-  const api = await serveApi(t, (router) =>
-    router.rpc(ImageService.method.importImage, async (requests) => {
-      let bytes = 0;
-      for await (const { message } of requests) {
-        bytes += message.case === "chunk" ? message.value.length : 0;
-      }
-      return { imageId: `${digest}${bytes}` };
-    }),
-  );
-  const response = await api.call("POST", "/images/create?fromSrc=-", { body: "tar" });
-  assert.deepEqual(linesOf(response.text), [{ status: `${digest}3` }]);
-});
-
 test("images in a list and an inspect are as described", async (t) => {
   const image = { id: digest, size: 5n, labels: { a: "b" }, created: { seconds: 1n, nanos: 0 } };
   const api = await serveApi(t, (router) =>
