@@ -14,7 +14,7 @@ describeUpgrade(
       const cluster = await sharedCluster(resources);
       const program = join(earlier, "bin/sockerless");
       const kubernetes = await KubernetesDaemon.start(cluster, { agentOf: earlier, daemon: { program } });
-      return resources.use(kubernetes).daemon;
+      return { daemon: resources.use(kubernetes).daemon };
     },
   },
   withoutCluster,

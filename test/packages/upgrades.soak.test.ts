@@ -5,7 +5,7 @@ import { AcaAccount } from "../support/aca-daemon.ts";
 import { Daemon } from "../support/daemon.ts";
 import { EcsAccount } from "../support/ecs-daemon.ts";
 import { busyboxArchiveFile } from "../support/images.ts";
-import { describeUpgrade, type UpgradedBackend } from "../support/upgrade.ts";
+import { describeUpgrade, type EarlierDaemon, type UpgradedBackend } from "../support/upgrade.ts";
 
 const program = (earlier: string): string => join(earlier, "bin/sockerless");
 const inClouds = { hasBlockVolumes: false, keepsConnections: false };
@@ -37,14 +37,14 @@ const backends: readonly UpgradedBackend[] = [
       const daemon = resources.use(await Daemon.start(options));
       await daemon.ok("pull", account.image("busybox:latest"));
       await daemon.ok("tag", account.image("busybox:latest"), "busybox");
-      return daemon;
+      return { daemon, pushAgent: () => account.pushAgent() };
     },
   },
 ];
 
-async function withBusybox(daemon: Daemon): Promise<Daemon> {
+async function withBusybox(daemon: Daemon): Promise<EarlierDaemon> {
   await daemon.ok("load", "--input", await busyboxArchiveFile());
-  return daemon;
+  return { daemon };
 }
 
 for (const backend of backends) {

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { type Azure, type AzureOptions, startAzure } from "../simulators/azure/azure.ts";
 import { checkout, Daemon, type DaemonOptions } from "./daemon.ts";
 import { freePort } from "./free-port.ts";
-import { busyboxImage, type FixtureImage } from "./images.ts";
+import { busyboxImage } from "./images.ts";
 import { TestRegistry } from "./registry.ts";
 import { tarOf } from "./tar.ts";
 
@@ -62,6 +62,11 @@ export class AcaAccount implements AsyncDisposable {
     return `${this.registry.host}/${name}`;
   }
 
+  /** Replaces the agent in the registry by that of this checkout. */
+  async pushAgent(): Promise<void> {
+    await pushAgent(this.registry);
+  }
+
   /** Makes one. */
   static async open(options: AcaAccountOptions = {}): Promise<AcaAccount> {
     await using resources = new AsyncDisposableStack();
@@ -69,7 +74,7 @@ export class AcaAccount implements AsyncDisposable {
     resources.defer(() => rm(directory, { recursive: true, force: true }));
     const registry = resources.use(await TestRegistry.start());
     await registry.push("busybox", "latest", await busyboxImage());
-    await registry.push("agent", "latest", await agentImage(options.agentOf));
+    await pushAgent(registry, options.agentOf);
     const azure = resources.use(await startAzure(options.azure));
     const given = typeof options.aca === "function" ? await options.aca(azure) : options.aca;
     const callback = `${azure.hostAddress}:${await freePort()}`;
@@ -95,13 +100,13 @@ function configIn(directory: string): string {
   return join(directory, "config.yaml");
 }
 
-/** The agent of a version as `sockerless aca push-agent` makes an image of it. */
-async function agentImage(version = checkout): Promise<FixtureImage> {
+/** Pushes the agent of a version as `sockerless aca push-agent` makes an image of it. */
+async function pushAgent(registry: TestRegistry, version = checkout): Promise<void> {
   const content = await readFile(join(version, "build/sockerless-agent"));
-  return {
+  await registry.push("agent", "latest", {
     layers: [await tarOf([{ name: "sockerless-agent", mode: 0o755, content }])],
     config: { User: "0", Entrypoint: ["/sockerless-agent"] },
-  };
+  });
 }
 
 /** A simulated subscription and a daemon that uses it. */

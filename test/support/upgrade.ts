@@ -22,11 +22,18 @@ const current = join(checkout, "bin/sockerless");
 /** The first version that can be upgraded. */
 const earliest = "1ddd2315";
 
+/** A daemon of the earlier version. */
+export interface EarlierDaemon {
+  readonly daemon: Daemon;
+  /** Puts the current version's agent where the daemon takes agents from, if that is not part of an upgrade's start. */
+  readonly pushAgent?: () => Promise<void>;
+}
+
 /** A backend on which an upgrade is tried. */
 export interface UpgradedBackend {
   readonly name: string;
   /** Starts the earlier version, whose checkout is given; it has busybox. */
-  readonly start: (earlier: string, resources: AsyncDisposableStack) => Promise<Daemon>;
+  readonly start: (earlier: string, resources: AsyncDisposableStack) => Promise<EarlierDaemon>;
   /** Volumes of the driver `block` are there. */
   readonly hasBlockVolumes: boolean;
   /** Clients' connections with containers outlive the daemon. */
@@ -66,6 +73,7 @@ export function describeUpgrade(backend: UpgradedBackend, skip: string | false =
   describe(`an upgrade on ${backend.name}`, { skip }, () => {
     const resources = new AsyncDisposableStack();
     let daemon: Daemon;
+    let pushAgent: EarlierDaemon["pushAgent"];
     let earlier: string;
     /** An exec that runs on. */
     let exec: string;
@@ -86,7 +94,7 @@ export function describeUpgrade(backend: UpgradedBackend, skip: string | false =
     before(
       async () => {
         earlier = await earlierVersion(earliest);
-        daemon = await backend.start(earlier, resources);
+        ({ daemon, pushAgent } = await backend.start(earlier, resources));
         await ok("network", "create", "inner");
         await ok("network", "create", "own");
         await ok("volume", "create", "data");
@@ -195,6 +203,7 @@ export function describeUpgrade(backend: UpgradedBackend, skip: string | false =
     });
 
     it("is good for what they are asked then", { timeout: buildLimitMs }, async () => {
+      await pushAgent?.();
       await writeFile(join(daemon.directory, "in"), "into\n");
       await ok("cp", join(daemon.directory, "in"), "running:/in");
       assert.equal(await ok("exec", "running", "cat", "/in"), "into");
