@@ -1,5 +1,6 @@
 /** An engine on a {@link MemoryMachine}, called over the wire as a frontend calls it. */
-import { mkdtempSync, rmSync } from "node:fs";
+import { randomUUID } from "node:crypto";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Http2Server } from "node:http2";
 import { once } from "node:events";
 import { createConnection } from "node:net";
@@ -35,7 +36,7 @@ import { NetworkService } from "../../src/gen/sockerless/backend/v1/network_pb.t
 import { SystemService } from "../../src/gen/sockerless/backend/v1/system_pb.ts";
 import { VolumeService } from "../../src/gen/sockerless/backend/v1/volume_pb.ts";
 import { ImageRecordSchema } from "../../src/gen/sockerless/state/v1/state_pb.ts";
-import { until } from "../support/until.ts";
+import { until, untilTrue } from "../support/until.ts";
 import { MemoryMachine } from "./memory-machine.ts";
 
 /** Access of a frontend on the same machine. */
@@ -145,6 +146,18 @@ export class EngineBench implements AsyncDisposable {
   ): Promise<string> {
     const id = await this.createScript(script, more);
     await this.containers.startContainer({ container: id });
+    return id;
+  }
+
+  /** Runs a container until its SIGTERM, at which it runs a script. @returns its ID, once a signal would do that */
+  async runUntilTerm(
+    script: string,
+    more: MessageInitShape<typeof CreateContainerRequestSchema> = {},
+  ): Promise<string> {
+    const ready = path.join(this.#directory, randomUUID());
+    const waiting = `: >'${ready}'; while :; do sleep 0.1; done`;
+    const id = await this.runScript(`trap '${script}' TERM; ${waiting}`, more);
+    await untilTrue(() => existsSync(ready));
     return id;
   }
 

@@ -390,7 +390,7 @@ for (const cloud of [false, true]) {
     });
 
     it("goes on where it is a restart's that was asked for again before it began", async () => {
-      const id = await bench.runScript("trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.1; done");
+      const id = await bench.runUntilTerm("sleep 0.5; exit 0");
       const options = { signal: "", timeoutSeconds: 30, clientToken: "again" };
       const restart = (call: AbortSignal) => restartContainer(bench.engine.context, id, options, call);
       const call = new AbortController();

@@ -90,7 +90,7 @@ describe("a container that its policy starts again", () => {
   it("is restarted beside a restart that waits for its end without a limit", {
     timeout: 30_000,
   }, async () => {
-    const id = await bench.runScript("trap '' TERM; while :; do sleep 0.1; done");
+    const id = await bench.runUntilTerm("");
     const left = new AbortController();
     const endless = bench.containers.restartContainer(
       { container: id, timeoutSeconds: -1 },
@@ -105,7 +105,7 @@ describe("a container that its policy starts again", () => {
 
   for (const end of ["stopped", "killed"] as const) {
     it(`is there, with its volumes, where the backend is ${end} within the restart of one with --rm`, async () => {
-      const id = await bench.runScript("trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done", {
+      const id = await bench.runUntilTerm("sleep 1; exit 0", {
         config: { image: "with-volume" },
         hostConfig: { autoRemove: true, binds: ["/own"] },
       });
