@@ -211,8 +211,8 @@ function removalOf(
 /**
  * Removes an auto-remove container (`--rm`) with its anonymous volumes; no error if it is gone already.
  *
- * @param afterMs where nobody waits for the removal; one that is started meanwhile stays, and so does one whose backend ends:
- *   the next process removes it
+ * @param afterMs where nobody waits for the removal; one that is started meanwhile stays, and so does one whose backend
+ *   ends: the next process removes it
  */
 export function removeInBackground(context: EngineContext, containerId: string, afterMs = 0): void {
   void context.background.run(`remove container ${containerId}`, async () => {

@@ -27,8 +27,8 @@ import { releaseRun } from "./release-run.ts";
 const killedCode = 137;
 
 /**
- * Milliseconds from its start for which a container with `--rm` that nobody stops is there: its client may ask for its end, or its log, once
- * the start was answered.
+ * Milliseconds from its start for which a container with `--rm` that nobody stops is there: its client may ask for its
+ * end, or its log, once the start was answered.
  */
 const shownMs = 300;
 
