@@ -200,10 +200,10 @@ describe("the metrics of single containers", () => {
   });
 });
 
-/** The bound address of metrics, from the log. */
-function addressOf({ output }: Daemon): URL {
-  const address = /"address":"(tcp:[^"]+)","msg":"metrics are served"/.exec(output)?.[1];
-  assert.ok(address !== undefined, output);
+/** The bound address of metrics, from the log, which has it a moment after the API is served. */
+async function addressOf(daemon: Daemon): Promise<URL> {
+  const pattern = /"address":"(tcp:[^"]+)","msg":"metrics are served"/;
+  const address = await until(() => pattern.exec(daemon.output)?.[1]);
   return new URL(address.replace("tcp:", "https:"));
 }
 
@@ -211,14 +211,14 @@ it("metrics on the loopback are served as they are, elsewhere to clients with a 
   const directory = scratchDirectory();
   {
     await using daemon = await Daemon.start({ args: ["--metrics-addr", "tcp://127.0.0.1:0"] });
-    const { port } = addressOf(daemon);
+    const { port } = await addressOf(daemon);
     const answer = await fetch(`http://127.0.0.1:${port}/livez`);
     assert.equal(await answer.text(), "ok\n");
   }
   const { server, client } = await makeCertificates(directory);
   const tls = ["--tlscacert", server.ca, "--tlscert", server.cert, "--tlskey", server.key];
   await using daemon = await Daemon.start({ args: ["--metrics-addr", "tcp://0.0.0.0:0", ...tls] });
-  const { port } = addressOf(daemon);
+  const { port } = await addressOf(daemon);
   const [ca, cert, key] = await Promise.all(
     [client.ca, client.cert, client.key].map((file) => readFile(file)),
   );
