@@ -50,7 +50,7 @@ async function postContainersAttach(context: HijackContext): Promise<void> {
   const multiplexed = !tty;
   const framing = multiplexed ? "multiplexed" : "raw";
   const farewell = lostAttachment("the frontend was lost", multiplexed);
-  using attached = await begin(context, attachment, { name, wanted, client: connection.socket, farewell });
+  using attached = await begin(context, attachment, { wanted, client: connection.socket, farewell });
   const served = attached?.served;
   const request = { name, wanted, detachKeys, framing, client: connection.socket, served } as const;
   const opened = await openAtOnce(context, attachment, request);
@@ -85,7 +85,7 @@ async function getContainersAttachWs(context: HijackContext): Promise<void> {
   const name = context.parameters["id"] ?? "";
   const attachment = await Attachment.reserve(context, name, wanted);
   // A connection without its closing handshake says enough to its client: no farewell.
-  using attached = await begin(context, attachment, { name, wanted, client: context.socket });
+  using attached = await begin(context, attachment, { wanted, client: context.socket });
   const request = { name, wanted, detachKeys, framing: "raw", served: attached?.served } as const;
   const opened = await openAtOnce(context, attachment, request);
   const stream = await acceptWebSocket(context).catch((error: unknown) => {

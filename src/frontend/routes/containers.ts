@@ -239,13 +239,17 @@ async function postContainersWait(context: ReplyContext): Promise<void> {
     { container: nameOf(context), condition },
     { signal },
   );
+  let id = "";
   for await (const { message } of messages) {
-    if (message.case === "accepted" && hasCondition) {
-      response.writeHead(200, { "Content-Type": "application/json" });
-      response.flushHeaders();
+    if (message.case === "accepted") {
+      id = message.value.id;
+      if (hasCondition) {
+        response.writeHead(200, { "Content-Type": "application/json" });
+        response.flushHeaders();
+      }
     } else if (message.case === "exited") {
       const isSuccess = message.value.error === "";
-      if (isSuccess && (await services.openAttachments.losesOutput(nameOf(context), signal))) {
+      if (isSuccess && (await services.openAttachments.losesOutput(id, signal))) {
         throw systemError("output of the container was lost");
       }
       endWait(context, message.value, condition);

@@ -10,7 +10,7 @@ const id = "0123456789abcdef";
 /** Whether a wait has been answered, and with what. */
 function waiting(attachments: OpenAttachments) {
   const wait: { isLost?: boolean } = {};
-  void attachments.losesOutput("web", new AbortController().signal).then((isLost) => {
+  void attachments.losesOutput(id, new AbortController().signal).then((isLost) => {
     wait.isLost = isLost;
   });
   return wait;
@@ -21,10 +21,10 @@ test("a wait is answered once the container's attachments are over, and knows of
     const clock = new ManualClock();
     const attachments = new OpenAttachments(undefined, clock);
     const [client] = duplexPair();
-    using other = await attachments.begin({ id: "f".repeat(16), name: "other", client });
+    using other = await attachments.begin({ id: "f".repeat(16), client });
     other.served();
-    using _unstarted = await attachments.begin({ id, name: "web", client });
-    const open = await attachments.begin({ id, name: "web", client });
+    using _unstarted = await attachments.begin({ id, client });
+    const open = await attachments.begin({ id, client });
     open.served();
     const wait = waiting(attachments);
     await clock.advance(10_000);
@@ -45,13 +45,13 @@ test("a wait does not depend on who reads nothing, and on no attachment for ever
   deaf.cork();
   deaf.write("unread");
   {
-    using open = await attachments.begin({ id, name: "web", client: deaf });
+    using open = await attachments.begin({ id, client: deaf });
     open.served();
     const wait = waiting(attachments);
     await clock.advance(1_000);
     assert.equal(wait.isLost, false);
   }
-  using open = await attachments.begin({ id, name: "web", client });
+  using open = await attachments.begin({ id, client });
   open.served();
   const wait = waiting(attachments);
   await clock.advance(40_000);

@@ -8,7 +8,6 @@ import type { Duplex } from "node:stream";
 
 import type { Clock } from "../../common/clock.ts";
 import type { GuardedRequest, HandOver } from "./hand-over.ts";
-import { isNamed } from "./pending-starts.ts";
 
 /** How long a wait depends on an attachment: longer than the silence after which a stream counts as cut. */
 const limitMs = 45_000;
@@ -19,8 +18,6 @@ const lookMs = 250;
 export interface AskedAttachment {
   /** The container's full ID. */
   readonly id: string;
-  /** The container's name in the client's request. */
-  readonly name: string;
   readonly client: Duplex;
   /** As of {@link HandOver.guard}. */
   readonly farewell?: Buffer;
@@ -74,11 +71,11 @@ export class OpenAttachments {
   /**
    * Waits, once a container has ended, for its attachments. One whose client does not read is not waited for.
    *
-   * @param container as the client names it that waits
+   * @param container its full ID
    * @returns whether one was lost
    */
   async losesOutput(container: string, signal: AbortSignal): Promise<boolean> {
-    const served = [...this.#served].filter(({ asked: { id, name } }) => isNamed(container, id, name));
+    const served = [...this.#served].filter(({ asked: { id } }) => id === container);
     await Promise.all(served.map((each) => this.#ended(each, signal)));
     return served.some(({ isLost }) => isLost);
   }

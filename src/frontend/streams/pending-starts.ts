@@ -38,11 +38,6 @@ export class PendingStarts {
   }
 
   #of(id: string, name: string) {
-    return [...this.#starts].filter(({ container }) => isNamed(container, id, name));
+    return [...this.#starts].filter(({ container }) => container === name || id.startsWith(container));
   }
-}
-
-/** Whether a client's name of a container is that of an attachment's. @param name the one in its request */
-export function isNamed(container: string, id: string, name: string): boolean {
-  return container === name || id.startsWith(container);
 }
