@@ -59,3 +59,33 @@ test("a wait does not depend on who reads nothing, and on no attachment for ever
   await clock.advance(10_000);
   assert.equal(wait.isLost, false);
 });
+
+test("however many wait for a container, its attachments are looked at once", async () => {
+  const clock = new ManualClock();
+  const attachments = new OpenAttachments(undefined, clock);
+  const open = await attachments.begin({ id, client: duplexPair()[0] });
+  open.served();
+  const early = Array.from({ length: 100 }, () => waiting(attachments));
+  assert.equal(clock.sleeping, 1);
+  const other = await attachments.begin({ id, client: duplexPair()[0] });
+  other.served();
+  const late = waiting(attachments);
+  open[Symbol.dispose]();
+  await clock.advance(0);
+  assert.deepEqual([early.every(({ isLost }) => isLost === false), late.isLost], [true, undefined]);
+  other.lost();
+  other[Symbol.dispose]();
+  await clock.advance(0);
+  assert.equal(late.isLost, true);
+  assert.equal(clock.sleeping, 0);
+});
+
+test("a wait ends with its client", async () => {
+  const attachments = new OpenAttachments(undefined, new ManualClock());
+  using open = await attachments.begin({ id, client: duplexPair()[0] });
+  open.served();
+  const left = new AbortController();
+  const wait = attachments.losesOutput(id, left.signal);
+  left.abort(new Error("left"));
+  await assert.rejects(wait, /left/);
+});

@@ -7,11 +7,13 @@
 import type { Duplex } from "node:stream";
 
 import type { Clock } from "../../common/clock.ts";
+import { getOrInsert } from "../../common/get-or-insert.ts";
+import { onAbort } from "../../common/on-abort.ts";
 import type { GuardedRequest, HandOver } from "./hand-over.ts";
 
 /** How long a wait depends on an attachment: longer than the silence after which a stream counts as cut. */
 const limitMs = 45_000;
-/** How often a client is looked at that may have stopped reading. */
+/** How often clients are looked at that may have stopped reading. */
 const lookMs = 250;
 
 /** An attachment, as its client asks for it. */
@@ -32,9 +34,17 @@ interface Served {
   isLost: boolean;
 }
 
+/** The attachments to one container. */
+interface Attached {
+  readonly served: Set<Served>;
+  /** As of {@link OpenAttachments.losesOutput}: one answer for all waits, until another attachment is served. */
+  losesOutput?: Promise<boolean> | undefined;
+}
+
 /** Attachments of one frontend. */
 export class OpenAttachments {
-  readonly #served = new Set<Served>();
+  /** By container, while there are any. */
+  readonly #attached = new Map<string, Attached>();
   readonly #handOver: HandOver | undefined;
   readonly #clock: Pick<Clock, "sleep">;
 
@@ -52,7 +62,9 @@ export class OpenAttachments {
     const attachment: Served = { asked, over, isLost: false };
     return {
       served: () => {
-        this.#served.add(attachment);
+        const attached = getOrInsert(this.#attached, id, (): Attached => ({ served: new Set() }));
+        attached.served.add(attachment);
+        attached.losesOutput = undefined;
         guarded?.served();
       },
       begun: () => guarded?.begun(),
@@ -61,7 +73,11 @@ export class OpenAttachments {
         guarded?.lost();
       },
       [Symbol.dispose]: () => {
-        this.#served.delete(attachment);
+        const attached = this.#attached.get(id);
+        attached?.served.delete(attachment);
+        if (attached?.served.size === 0) {
+          this.#attached.delete(id);
+        }
         resolve();
         guarded?.[Symbol.dispose]();
       },
@@ -73,21 +89,29 @@ export class OpenAttachments {
    *
    * @param container its full ID
    * @returns whether one was lost
+   * @throws the signal's reason
    */
   async losesOutput(container: string, signal: AbortSignal): Promise<boolean> {
-    const served = [...this.#served].filter(({ asked: { id } }) => id === container);
-    await Promise.all(served.map((each) => this.#ended(each, signal)));
-    return served.some(({ isLost }) => isLost);
+    const attached = this.#attached.get(container);
+    if (attached === undefined) {
+      return false;
+    }
+    attached.losesOutput ??= this.#losesOutput(attached.served);
+    const left = Promise.withResolvers<never>();
+    using _leaving = onAbort(signal, () => left.reject(signal.reason));
+    return await Promise.race([attached.losesOutput, left.promise]);
   }
 
-  async #ended(attachment: Served, signal: AbortSignal): Promise<void> {
-    for (let waitedMs = 0; waitedMs < limitMs && this.#served.has(attachment); waitedMs += lookMs) {
+  async #losesOutput(served: ReadonlySet<Served>): Promise<boolean> {
+    const all = [...served];
+    let open = all;
+    for (let waitedMs = 0; waitedMs < limitMs && open.length > 0; waitedMs += lookMs) {
       const looked = new AbortController();
-      const look = this.#clock.sleep(lookMs, AbortSignal.any([signal, looked.signal]));
-      await Promise.race([attachment.over, look]).finally(() => looked.abort());
-      if (attachment.asked.client.writableLength > 0) {
-        return;
-      }
+      const look = this.#clock.sleep(lookMs, looked.signal);
+      await Promise.race([Promise.all(open.map(({ over }) => over)), look]);
+      looked.abort();
+      open = open.filter((each) => served.has(each) && each.asked.client.writableLength === 0);
     }
+    return all.some(({ isLost }) => isLost);
   }
 }
