@@ -215,12 +215,17 @@ export function errnoOf(error: unknown): string | undefined {
   return undefined;
 }
 
-/** Handles the failure of an operation on a file that may be missing. @throws the error, if it is not ENOENT */
-export function unlessMissing(error: unknown): undefined {
-  if (errnoOf(error) !== "ENOENT") {
-    throw error;
-  }
+/** Makes a handler of failures that throws all but the expected ones. */
+export function ignoring(isExpected: (error: unknown) => boolean): (error: unknown) => undefined {
+  return (error) => {
+    if (!isExpected(error)) {
+      throw error;
+    }
+  };
 }
+
+/** Handles the failure of an operation on a file that may be missing. @throws the error, if it is not ENOENT */
+export const unlessMissing = ignoring((error) => errnoOf(error) === "ENOENT");
 
 /** Recognizes errors like Connect itself does, since they may come from another copy of the library. */
 function isConnectError(error: unknown): error is ConnectError {

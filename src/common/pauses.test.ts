@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { pauseAfter } from "./pauses.ts";
+import { pauseAfter, unevenPauseAfter } from "./pauses.ts";
 
 test("pauses grow from the first to the longest, and stay so however often something fails", () => {
   const growth = { firstMs: 200, longestMs: 5_000 };
@@ -10,4 +10,6 @@ test("pauses grow from the first to the longest, and stay so however often somet
     [200, 400, 800, 5_000, 5_000],
   );
   assert.equal(pauseAfter(2, { ...growth, factor: 5 }), 1_000);
+  const uneven = Array.from({ length: 100 }, () => unevenPauseAfter(2, growth));
+  assert.ok(Math.min(...uneven) >= 200 && Math.max(...uneven) <= 400);
 });

@@ -12,3 +12,8 @@ export interface PauseGrowth {
 export function pauseAfter(failures: number, { firstMs, longestMs, factor = 2 }: PauseGrowth): number {
   return Math.min(firstMs * factor ** (failures - 1), longestMs);
 }
+
+/** Half of {@link pauseAfter}, or up to all of it: calls that are refused together do not return together. */
+export function unevenPauseAfter(failures: number, growth: PauseGrowth): number {
+  return (pauseAfter(failures, growth) * (1 + Math.random())) / 2;
+}

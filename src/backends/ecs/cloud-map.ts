@@ -15,7 +15,7 @@ import {
 } from "@aws-sdk/client-servicediscovery";
 
 import type { Clock } from "../../common/clock.ts";
-import { messageOf } from "../../common/errors.ts";
+import { ignoring, messageOf } from "../../common/errors.ts";
 import { getOrInsert } from "../../common/get-or-insert.ts";
 import { shortId } from "../../common/ids.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
@@ -402,7 +402,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     const { serviceDiscovery } = this.#options;
     const command = new DeregisterInstanceCommand({ ServiceId: service.id, InstanceId: containerId });
     await this.#paced("deregister", () =>
-      unlessGone(serviceDiscovery.send(command, { abortSignal: this.#closing.signal })),
+      serviceDiscovery.send(command, { abortSignal: this.#closing.signal }).catch(unlessGone),
     );
     service.instances.delete(containerId);
   }
@@ -412,7 +412,7 @@ export class CloudMapDiscovery implements ServiceDiscovery {
     const { serviceDiscovery } = this.#options;
     const command = new DeleteServiceCommand({ Id: service.id });
     await this.#paced("delete", () =>
-      unlessGone(serviceDiscovery.send(command, { abortSignal: this.#closing.signal })),
+      serviceDiscovery.send(command, { abortSignal: this.#closing.signal }).catch(unlessGone),
     );
     this.#present.delete(name);
     this.#forget(name);
@@ -426,16 +426,8 @@ export class CloudMapDiscovery implements ServiceDiscovery {
   }
 }
 
-/** Waits for a removal; no error if the service or instance is already gone. */
-async function unlessGone(call: Promise<unknown>): Promise<void> {
-  try {
-    await call;
-  } catch (error) {
-    if (!isAwsError(error, "InstanceNotFound", "ServiceNotFound")) {
-      throw error;
-    }
-  }
-}
+/** Handles the failure of a removal; no error if the service or instance is already gone. */
+const unlessGone = ignoring((error) => isAwsError(error, "InstanceNotFound", "ServiceNotFound"));
 
 function serviceName(name: string, networkId: string): string {
   return `${name.toLowerCase()}.${shortId(networkId)}`;

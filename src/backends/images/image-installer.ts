@@ -8,7 +8,7 @@ import { create } from "@bufbuild/protobuf";
 import { type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 
 import type { Clock } from "../../common/clock.ts";
-import { conflict, isErrorKind } from "../../common/errors.ts";
+import { conflict, ignoring, isErrorKind } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 import type { Logger } from "../../common/logger.ts";
 import { type ImageRecord, ImageRecordSchema } from "../../gen/sockerless/state/v1/state_pb.ts";
@@ -183,14 +183,8 @@ export class ImageInstaller {
     if (unpacking.kind === "platform") {
       return undefined;
     }
-    try {
-      return await unpacking.unpack(diffId, content.path(digest), signal);
-    } catch (error) {
-      if (isErrorKind(error, "invalid")) {
-        return undefined;
-      }
-      throw error;
-    }
+    const unpacked = unpacking.unpack(diffId, content.path(digest), signal);
+    return await unpacked.catch(ignoring((error) => isErrorKind(error, "invalid")));
   }
 
   async #commit(image: ImageToInstall, driverReference: string, unsyncedBoot: string): Promise<void> {

@@ -10,6 +10,7 @@ import type { KubernetesClient } from "./api/client.ts";
 import { isConflict, isMissing, KubernetesError } from "./api/errors.ts";
 import { containerAnnotation, containerLabel, instanceLabel, instanceValue } from "./names.ts";
 import { networkLabels, networkOf, policyName, policyOf } from "./networks/policy.ts";
+import { ignoring } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 
 /** The default bridge has Docker's own pool; user-defined networks are slices of one, and no more than it holds. */
@@ -62,15 +63,9 @@ export function kubernetesNetworks({
       const others = Object.entries(labels).filter(([key]) => !key.startsWith("sockerless/network-"));
       const value = { ...Object.fromEntries(others), ...networkLabels(after) };
       const body = [{ op: "replace", path: "/metadata/labels", value }];
-      try {
-        await client.call("patch pods", (options) =>
-          core.patchNamespacedPod({ name, namespace, body }, options),
-        );
-      } catch (error) {
-        if (!isMissing(error)) {
-          throw error;
-        }
-      }
+      await client
+        .call("patch pods", (options) => core.patchNamespacedPod({ name, namespace, body }, options))
+        .catch(ignoring(isMissing));
     }
   };
 
@@ -97,15 +92,11 @@ export function kubernetesNetworks({
           throw error;
         }
       }
-      try {
-        await client.call("create networkpolicies", (options) =>
+      await client
+        .call("create networkpolicies", (options) =>
           networking.createNamespacedNetworkPolicy({ namespace, body }, options),
-        );
-      } catch (error) {
-        if (!isConflict(error)) {
-          throw error;
-        }
-      }
+        )
+        .catch(ignoring(isConflict));
       return name;
     },
 
@@ -114,15 +105,11 @@ export function kubernetesNetworks({
         return;
       }
       const name = policyName(network.id);
-      try {
-        await client.call("delete networkpolicies", (options) =>
+      await client
+        .call("delete networkpolicies", (options) =>
           networking.deleteNamespacedNetworkPolicy({ name, namespace }, options),
-        );
-      } catch (error) {
-        if (!isMissing(error)) {
-          throw error;
-        }
-      }
+        )
+        .catch(ignoring(isMissing));
     },
 
     async found() {

@@ -1,5 +1,6 @@
 /** `sockerless gc`: what sockerless has made in a namespace and nobody's state knows. */
 import type { KubernetesConfig } from "../../common/config/load.ts";
+import { ignoring } from "../../common/errors.ts";
 import { shortId } from "../../common/ids.ts";
 import { orphanedImages } from "../cloud/orphans/images.ts";
 import type { Known, Orphan } from "../cloud/orphans/orphan.ts";
@@ -155,13 +156,7 @@ function orphan(
   return {
     ...about,
     async remove() {
-      try {
-        await client.call(`delete ${about.kind}s`, remove);
-      } catch (error) {
-        if (!isMissing(error)) {
-          throw error;
-        }
-      }
+      await client.call(`delete ${about.kind}s`, remove).catch(ignoring(isMissing));
       return undefined;
     },
   };

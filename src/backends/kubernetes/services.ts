@@ -6,7 +6,7 @@
 import { PatchStrategy, setHeaderOptions, type V1Pod, type V1Service } from "@kubernetes/client-node";
 
 import type { Clock } from "../../common/clock.ts";
-import { messageOf } from "../../common/errors.ts";
+import { ignoring, messageOf } from "../../common/errors.ts";
 import { isFullId, shortId } from "../../common/ids.ts";
 import { componentLogger, type Logger } from "../../common/logger.ts";
 import { pauseAfter } from "../../common/pauses.ts";
@@ -74,7 +74,7 @@ export function kubernetesServices(options: KubernetesServicesOptions): ServiceD
         }
         const name = body.metadata?.name ?? "";
         const read = (given: CallOptions) => core.readNamespacedService({ name, namespace }, given);
-        const found = await unlessChanged(client.call("get services", read, signal));
+        const found = await client.call("get services", read, signal).catch(unlessChanged);
         if (found !== undefined && !isMadeBy(instance, found)) {
           throw error;
         }
@@ -94,7 +94,7 @@ export function kubernetesServices(options: KubernetesServicesOptions): ServiceD
         { name, namespace, body },
         setHeaderOptions("Content-Type", PatchStrategy.MergePatch, given),
       );
-    return (await unlessChanged(client.call("patch services", patched, signal))) !== undefined;
+    return (await client.call("patch services", patched, signal).catch(unlessChanged)) !== undefined;
   };
 
   const keepAsking = async (record: ContainerRecord, signal: AbortSignal): Promise<void> => {
@@ -151,17 +151,8 @@ export function kubernetesServices(options: KubernetesServicesOptions): ServiceD
   };
 }
 
-/** The answer of a call; undefined: what it names is gone, or has changed. @throws KubernetesError */
-async function unlessChanged<T>(answer: Promise<T>): Promise<T | undefined> {
-  try {
-    return await answer;
-  } catch (error) {
-    if (isMissing(error) || isConflict(error)) {
-      return undefined;
-    }
-    throw error;
-  }
-}
+/** Handles the failure of a call because what it names is gone, or has changed. @throws KubernetesError */
+const unlessChanged = ignoring((error) => isMissing(error) || isConflict(error));
 
 /** Prefix of names by containers' IDs, which no container's own name may take from another. */
 const idPrefix = "sockerless-";

@@ -8,7 +8,7 @@ import { isDeepStrictEqual } from "node:util";
 
 import type { V1PersistentVolumeClaim } from "@kubernetes/client-node";
 
-import { conflict } from "../../common/errors.ts";
+import { conflict, ignoring } from "../../common/errors.ts";
 import type { VolumeRecord } from "../../gen/sockerless/state/v1/state_pb.ts";
 import { isRefusal } from "../cloud/contract/cloud-error.ts";
 import type { StartStep } from "../cloud/contract/cloud-tasks.ts";
@@ -62,16 +62,10 @@ export function kubernetesVolumes(
     anonymous && !claimAnonymous && driver === claims.sharedDriver;
 
   const find = async (name: string): Promise<V1PersistentVolumeClaim | undefined> => {
-    try {
-      return await client.call("get persistentvolumeclaims", (options) =>
-        core.readNamespacedPersistentVolumeClaim({ name, namespace }, options),
-      );
-    } catch (error) {
-      if (isMissing(error)) {
-        return undefined;
-      }
-      throw error;
-    }
+    const asked = client.call("get persistentvolumeclaims", (options) =>
+      core.readNamespacedPersistentVolumeClaim({ name, namespace }, options),
+    );
+    return await asked.catch(ignoring(isMissing));
   };
 
   const make = async (record: VolumeRecord): Promise<string> => {
@@ -120,17 +114,11 @@ export function kubernetesVolumes(
       }
       // One that was never answered may have been made all the same.
       const name = claims.claimIn(namespace, record) ?? claims.claimName(record, instance);
-      try {
-        await toldOfVolume("remove", record.name, () =>
-          client.call("delete persistentvolumeclaims", (options) =>
-            core.deleteNamespacedPersistentVolumeClaim({ name, namespace }, options),
-          ),
-        );
-      } catch (error) {
-        if (!(error instanceof Error && isMissing(error.cause))) {
-          throw error;
-        }
-      }
+      await toldOfVolume("remove", record.name, () =>
+        client.call("delete persistentvolumeclaims", (options) =>
+          core.deleteNamespacedPersistentVolumeClaim({ name, namespace }, options),
+        ),
+      ).catch(ignoring((error) => error instanceof Error && isMissing(error.cause)));
     },
 
     async found(): Promise<readonly VolumeRecord[]> {

@@ -1,5 +1,5 @@
 /** `/containers/{name}/stats`: a container's resource usage. */
-import { fromUnknown, invalid } from "../../common/errors.ts";
+import { fromUnknown, ignoring, invalid } from "../../common/errors.ts";
 import { stringifyJson } from "../../common/stringify-json.ts";
 import type { StatsResponse } from "../../gen/sockerless/agent/v1/agent_pb.ts";
 import type { OpenStatsResponse } from "../../gen/sockerless/backend/v1/container_pb.ts";
@@ -93,12 +93,5 @@ function openStats({ parameters, services, signal }: ReplyContext): Promise<Open
 
 /** @returns undefined once the container is gone */
 async function openStatsAgain(context: ReplyContext): Promise<OpenStatsResponse | undefined> {
-  try {
-    return await openStats(context);
-  } catch (error) {
-    if (fromUnknown(error).kind === "not-found") {
-      return undefined;
-    }
-    throw error;
-  }
+  return await openStats(context).catch(ignoring((error) => fromUnknown(error).kind === "not-found"));
 }

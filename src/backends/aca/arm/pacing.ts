@@ -8,7 +8,7 @@ import { cloudCalled } from "../../../common/metrics/measure.ts";
 import { onAbort } from "../../../common/on-abort.ts";
 import { after } from "../../../common/timers.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
-import { pauseAfter } from "../../../common/pauses.ts";
+import { unevenPauseAfter } from "../../../common/pauses.ts";
 import { type Rate, TokenBucket } from "../../cloud/calls/token-bucket.ts";
 import { isThrottledStatus, isTransientFailure, isTransientStatus } from "./errors.ts";
 import { defaultRates, paceOf, type RateName } from "./rates.ts";
@@ -153,14 +153,11 @@ function isNotIdempotent(method: string, url: string): boolean {
   return method === "POST" && new URL(url).pathname.endsWith("/start");
 }
 
-/**
- * The delay that Azure demands; else exponential with jitter, so that requests refused together do not return together.
- */
+/** The delay that Azure demands, or the one of {@link unevenPauseAfter}. */
 function pauseOf(response: PipelineResponse | undefined, attempt: number): number {
   const said = Number(response?.headers.get("retry-after"));
   if (response !== undefined && response.status >= 400 && said > 0) {
     return said * 1000;
   }
-  const full = pauseAfter(attempt, delays);
-  return full / 2 + Math.random() * (full / 2);
+  return unevenPauseAfter(attempt, delays);
 }

@@ -2,7 +2,7 @@
 import type { Job, JobExecution } from "@azure/arm-appcontainers";
 
 import type { Clock } from "../../../common/clock.ts";
-import { conflict, systemError } from "../../../common/errors.ts";
+import { conflict, ignoring, systemError } from "../../../common/errors.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { isUndone } from "../../cloud/contract/cloud-error.ts";
 import type { CloudTasks, TaskAnswer, TaskView } from "../../cloud/contract/cloud-tasks.ts";
@@ -292,19 +292,15 @@ export class ContainerJobs implements CloudTasks {
   /** Deletes a job, which ends its executions; no error if it is gone. */
   async remove(job: string): Promise<void> {
     const { azure, resourceGroup } = this.#options;
-    try {
-      await azure.call("Jobs_Delete", async (options) => {
+    await azure
+      .call("Jobs_Delete", async (options) => {
         const poller = await azure.apps.jobs.beginDelete(resourceGroup, job, {
           ...options,
           updateIntervalInMs: operationPollMs,
         });
         await poller.pollUntilDone(options);
-      });
-    } catch (error) {
-      if (!isMissing(error)) {
-        throw error;
-      }
-    }
+      })
+      .catch(ignoring(isMissing));
     this.#facts.delete(job);
     this.#served.delete(job);
     this.#starts.delete(job);
@@ -497,14 +493,8 @@ export class ContainerJobs implements CloudTasks {
 
   async #get(job: string): Promise<Job | undefined> {
     const { azure, resourceGroup } = this.#options;
-    try {
-      return await azure.call("Jobs_Get", (options) => azure.apps.jobs.get(resourceGroup, job, options));
-    } catch (error) {
-      if (isMissing(error)) {
-        return undefined;
-      }
-      throw error;
-    }
+    const asked = azure.call("Jobs_Get", (options) => azure.apps.jobs.get(resourceGroup, job, options));
+    return await asked.catch(ignoring(isMissing));
   }
 }
 

@@ -2,7 +2,7 @@
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, stat } from "node:fs/promises";
 
-import { invalid, type SockerlessError, systemError } from "../../../common/errors.ts";
+import { ignoring, invalid, type SockerlessError, systemError } from "../../../common/errors.ts";
 import type { RegistryAuth } from "../../../gen/sockerless/backend/v1/image_pb.ts";
 import type { ImageRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { shortId } from "../../../common/ids.ts";
@@ -203,14 +203,8 @@ export class OwnRepository {
   }
 
   async #find(registry: Registry, tag: string, signal: AbortSignal): Promise<FetchedManifest | undefined> {
-    try {
-      return await registry.manifest(this.#named.path, tag, signal);
-    } catch (error) {
-      if (error instanceof RegistryRefusal && error.status === 404) {
-        return undefined;
-      }
-      throw error;
-    }
+    const asked = registry.manifest(this.#named.path, tag, signal);
+    return await asked.catch(ignoring((error) => error instanceof RegistryRefusal && error.status === 404));
   }
 
   async #upload(

@@ -12,7 +12,7 @@ import {
 } from "@aws-sdk/client-efs";
 
 import type { Clock } from "../../../common/clock.ts";
-import { systemError } from "../../../common/errors.ts";
+import { ignoring, systemError } from "../../../common/errors.ts";
 import type { Logger } from "../../../common/logger.ts";
 import type { VolumeRecord } from "../../../gen/sockerless/state/v1/state_pb.ts";
 import { type UnsettledError, unsettled } from "../../driver/unsettled-error.ts";
@@ -107,13 +107,9 @@ export class AccessPoints {
 
   /** Deletes an access point; no error if it is gone. The directory stays. @throws AwsError */
   async remove(accessPointId: string): Promise<void> {
-    try {
-      await this.#options.efs.send(new DeleteAccessPointCommand({ AccessPointId: accessPointId }));
-    } catch (error) {
-      if (!isAwsError(error, "AccessPointNotFound")) {
-        throw error;
-      }
-    }
+    await this.#options.efs
+      .send(new DeleteAccessPointCommand({ AccessPointId: accessPointId }))
+      .catch(ignoring((error) => isAwsError(error, "AccessPointNotFound")));
   }
 
   /** Lists all access points of the file system, including others'. @throws AwsError */

@@ -4,7 +4,7 @@ import { messageOf } from "../../../common/errors.ts";
 import { getOrInsert } from "../../../common/get-or-insert.ts";
 import { componentLogger, type Logger } from "../../../common/logger.ts";
 import { cloudCalled } from "../../../common/metrics/measure.ts";
-import { pauseAfter } from "../../../common/pauses.ts";
+import { unevenPauseAfter } from "../../../common/pauses.ts";
 import { withCallFaultPoints } from "../../driver/fault-points.ts";
 import { isThrottled, isUndone } from "../../cloud/contract/cloud-error.ts";
 import { Denials } from "../../cloud/calls/denials.ts";
@@ -81,7 +81,7 @@ export function createCaller(options: CallerOptions): AwsCaller {
     for (let attempt = 1; ; attempt++) {
       try {
         if (attempt > 1) {
-          await clock.sleep(delayAfter(attempt - 1), signal);
+          await clock.sleep(unevenPauseAfter(attempt - 1, delays), signal);
         }
         for (const bucket of shared) {
           await bucket.take(pace?.priority ?? 0, signal);
@@ -181,14 +181,6 @@ function attemptsAfter(error: AwsError): number {
     return throttledAttempts;
   }
   return isTransient(error) && !notIdempotent.has(error.call.operation) ? transientAttempts : 1;
-}
-
-/**
- * The delay after a number of failures: exponential with jitter, so that calls refused together do not return together.
- */
-function delayAfter(failures: number): number {
-  const full = pauseAfter(failures, delays);
-  return full / 2 + Math.random() * (full / 2);
 }
 
 /** Whether a command is a `RunTask` for Spot capacity, whose launches have a rate of their own. */

@@ -7,6 +7,7 @@ import {
   type OutputLogEvent,
 } from "@aws-sdk/client-cloudwatch-logs";
 
+import { ignoring } from "../../../common/errors.ts";
 import type { CloudLog } from "../../cloud/contract/cloud-log.ts";
 import { type LogEvent, type LogStreams, streamLog } from "../../cloud/stored/stream-log.ts";
 import type { AwsService } from "../aws/clients.ts";
@@ -51,14 +52,8 @@ async function readPage(
   input: GetLogEventsCommandInput,
   abortSignal: AbortSignal,
 ): Promise<GetLogEventsCommandOutput | undefined> {
-  try {
-    return await logs.send(new GetLogEventsCommand(input), { abortSignal });
-  } catch (error) {
-    if (isAwsError(error, "ResourceNotFoundException")) {
-      return undefined;
-    }
-    throw error;
-  }
+  const asked = logs.send(new GetLogEventsCommand(input), { abortSignal });
+  return await asked.catch(ignoring((error) => isAwsError(error, "ResourceNotFoundException")));
 }
 
 function eventOf({ message = "", timestamp = 0 }: OutputLogEvent): LogEvent {

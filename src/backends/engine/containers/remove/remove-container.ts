@@ -3,7 +3,7 @@
  * background.
  */
 import { layersOf } from "../../../state/container-table.ts";
-import { conflict, isErrorKind, messageOf } from "../../../../common/errors.ts";
+import { conflict, messageOf } from "../../../../common/errors.ts";
 import {
   type ContainerRecord,
   Phase,
@@ -223,13 +223,9 @@ export function removeInBackground(context: EngineContext, containerId: string, 
         return;
       }
     }
-    try {
-      await removeContainer(context, containerId, { force: true, volumes: true, link: false });
-    } catch (error) {
-      if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
-        throw error;
-      }
-    }
+    await removeContainer(context, containerId, { force: true, volumes: true, link: false }).catch(
+      ignoreNotRunning,
+    );
   });
 }
 

@@ -1,10 +1,10 @@
 /** Removal of `--rm` containers whose client was cut off between creation and start. */
-import { isErrorKind } from "../../../../common/errors.ts";
 import { ContainerStatus } from "../../../../gen/sockerless/backend/v1/container_pb.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { hostConfigOf, isVisible, stateOf } from "../../../model/records.ts";
 import { removeContainer } from "./remove-container.ts";
+import { ignoreNotRunning } from "../run/kill-container.ts";
 
 /** Time for a client to start a container that was created before the backend started. */
 const patienceMs = 60_000;
@@ -48,11 +48,5 @@ async function removeUnlessStarted(context: EngineContext, id: string): Promise<
   if (record === undefined || !isUnstartedWithRm(record) || context.live.of(id).run.start !== undefined) {
     return;
   }
-  try {
-    await removeContainer(context, id, { force: false, volumes: true, link: false });
-  } catch (error) {
-    if (!isErrorKind(error, "not-found") && !isErrorKind(error, "conflict")) {
-      throw error;
-    }
-  }
+  await removeContainer(context, id, { force: false, volumes: true, link: false }).catch(ignoreNotRunning);
 }

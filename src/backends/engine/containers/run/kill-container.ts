@@ -1,5 +1,5 @@
 /** Kills a container. */
-import { isErrorKind, systemError, unavailable } from "../../../../common/errors.ts";
+import { ignoring, isErrorKind, systemError, unavailable } from "../../../../common/errors.ts";
 import type { ContainerRecord } from "../../../../gen/sockerless/state/v1/state_pb.ts";
 import type { EngineContext } from "../../context.ts";
 import { sigkill } from "../../../model/signals.ts";
@@ -49,9 +49,7 @@ export async function killContainer(
   await endPastAgent(context, live, signal, unavailable("its agent reports no end of it"), superseded);
 }
 
-/** Ignores a rejection because the container has ended meanwhile. @throws any other */
-export function ignoreNotRunning(error: unknown): undefined {
-  if (!isErrorKind(error, "conflict") && !isErrorKind(error, "not-found")) {
-    throw error;
-  }
-}
+/** Ignores a refusal because the container has ended, or is gone, meanwhile. @throws any other error */
+export const ignoreNotRunning = ignoring(
+  (error) => isErrorKind(error, "conflict") || isErrorKind(error, "not-found"),
+);
