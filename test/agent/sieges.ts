@@ -6,6 +6,8 @@ export const strangerKinds = [
   "show fresh keys all the time",
   "show fresh keys with an earlier start's token all the time",
   "send messages in frames of one byte",
+  "send thousands of requests at once",
+  "send thousands of messages at once",
 ] as const;
 
 export type StrangerKind = (typeof strangerKinds)[number];

@@ -1,4 +1,4 @@
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable } from "node:stream";
 
 import { createWebSocketStream } from "ws";
 
@@ -15,6 +15,8 @@ const messagesOfTurn = 64;
  * connections, and what has no room waits with the client.
  */
 const [readableHighWaterMark, writableHighWaterMark] = [256 * 1024, 64 * 1024];
+/** Bytes of an unjoined agent that are looked at together: some hundred of the smallest messages. */
+const unaskedBytes = 512;
 /** Connections that are read on in a turn of the event loop; those with few messages are read at all times. */
 const turns = new Turns(4);
 
@@ -40,6 +42,25 @@ export class AgentSocket extends BoundedWebSocket {
   /** Passes on messages from now on. */
   join(): void {
     this.#isJoined = true;
+  }
+
+  /**
+   * Has what its connection reads looked at in pieces until it is joined: nothing is parsed of what follows the piece for
+   * which it is cut, while one read has ten thousand messages.
+   *
+   * @param connection of which nothing was read yet
+   */
+  lookInPieces(connection: Readable): void {
+    const push = connection.push.bind(connection);
+    const pushPieces = (chunk: Buffer | null): boolean => {
+      let rest = chunk;
+      while (rest !== null && rest.length > unaskedBytes && !this.#isJoined && !connection.destroyed) {
+        push(rest.subarray(0, unaskedBytes));
+        rest = rest.subarray(unaskedBytes);
+      }
+      return connection.destroyed ? false : push(rest);
+    };
+    Object.assign(connection, { push: pushPieces });
   }
 
   /**

@@ -17,6 +17,7 @@ import { agentPinHeader } from "../../../agent-client/dial.ts";
 import { HandshakeLimit } from "../../../agent-client/handshake-limit.ts";
 import { messageOf } from "../../../common/errors.ts";
 import { postingLogger } from "../../../common/process-log.ts";
+import { interceptParser } from "../../../common/request-parser.ts";
 import { remoteOf, Strangers } from "../../../common/strangers.ts";
 import { TlsTerminator } from "../../../common/tls-terminator.ts";
 import { AgentSocket, streamOf } from "./agent-socket.ts";
@@ -51,11 +52,19 @@ const meetings = new Meetings({
   left: (caller) => tell({ kind: "left", caller }),
 });
 
-const agents = createHttp((_request, response) => {
-  response.writeHead(426, { connection: "close" }).end();
-});
+const agents = createHttp({ shouldUpgradeCallback: () => true });
 const strangers = new Strangers(tell);
 strangers.guard(agents);
+// A connection has one request, of which the header alone is parsed: 16 KB of requests, or of a body in small chunks, would
+// take milliseconds.
+agents.on("connection", (socket: Socket) => {
+  const data = (chunk: Buffer): void => parse?.(chunk);
+  const header = (): boolean => {
+    socket.removeListener("data", data); // Node lends the parser to another connection.
+    return true;
+  };
+  const parse = interceptParser(socket, { data, header, dispatched: () => {} });
+});
 
 const webSockets = new WebSocketServer({
   WebSocket: AgentSocket,
@@ -78,15 +87,19 @@ agents.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) =>
       remote,
       called === undefined ? "it is no agent" : `it is an agent of another sockerless, ${called}`,
     );
-    socket.end(`HTTP/1.1 404 ${STATUS_CODES[404]}\r\nconnection: close\r\n\r\n`);
+    socket.write(`HTTP/1.1 404 ${STATUS_CODES[404]}\r\nconnection: close\r\n\r\n`);
+    socket.destroySoon();
     return;
   }
-  webSockets.handleUpgrade(
-    request,
-    socket,
-    head,
-    (webSocket) => void meet(webSocket, containerId, peer, remote),
-  );
+  if (head.length > 0) {
+    strangers.turnAway(remote, "it speaks before it is answered");
+    socket.destroy();
+    return;
+  }
+  webSockets.handleUpgrade(request, socket, head, (webSocket) => {
+    webSocket.lookInPieces(socket);
+    void meet(webSocket, containerId, peer, remote);
+  });
 });
 
 /** Live connections of agents, and when each was last heard. */
