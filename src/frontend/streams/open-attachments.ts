@@ -104,11 +104,12 @@ export class OpenAttachments {
 
   async #losesOutput(served: ReadonlySet<Served>): Promise<boolean> {
     const all = [...served];
+    const over = Promise.all(all.map((each) => each.over));
     let open = all;
     for (let waitedMs = 0; waitedMs < limitMs && open.length > 0; waitedMs += lookMs) {
       const looked = new AbortController();
       const look = this.#clock.sleep(lookMs, looked.signal);
-      await Promise.race([Promise.all(open.map(({ over }) => over)), look]);
+      await Promise.race([over, look]);
       looked.abort();
       open = open.filter((each) => served.has(each) && each.asked.client.writableLength === 0);
     }
