@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/peer"
+
+	"github.com/sockerless/sockerless/builder/worker"
 )
 
 // maxCalls bounds a client's calls at a time: to bake, buildx has one connection, and three calls for each target.
@@ -64,6 +66,8 @@ type connection struct {
 	sent frames
 	// Gives its lists of the build cache, and its reads of files, turns.
 	listing *semaphore.Weighted
+	// Those that it sends as a frontend of its builds.
+	warnings worker.Warnings
 	// Those under way; with the lock of what is held.
 	builds int
 	once   sync.Once

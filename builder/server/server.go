@@ -23,6 +23,7 @@ import (
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
+	gatewaypb "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
 	"github.com/moby/buildkit/solver/bboltcachestorage"
@@ -175,6 +176,11 @@ func recoverStream(server any, stream grpc.ServerStream, _ *grpc.StreamServerInf
 
 // countBuilds counts the builds of BuildKit's clients, one for each Solve call.
 func (s *Server) countBuilds(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+	if warning, ok := request.(*gatewaypb.WarnRequest); ok {
+		if by := connectionOf(ctx); by != nil && !by.warnings.Fit(warning.SizeVT()) {
+			return &gatewaypb.WarnResponse{}, nil
+		}
+	}
 	if info.FullMethod != controlapi.Control_Solve_FullMethodName {
 		return handle(ctx, request)
 	}
@@ -263,7 +269,7 @@ type named struct {
 }
 
 func (n *named) Solve(ctx context.Context, bridge frontend.FrontendLLBBridge, ex executor.Executor, options map[string]string, inputs map[string]*pb.Definition, sessionID string, sessions *session.Manager) (*frontend.Result, error) {
-	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge}, talking{ex, n.server}, n.server.sessionNames.resolve(options, sessionID), inputs, sessionID, sessions)
+	return n.Frontend.Solve(ctx, worker.BoundedBridge{FrontendLLBBridge: bridge, Warnings: worker.WarningsOf(ctx)}, talking{ex, n.server}, n.server.sessionNames.resolve(options, sessionID), inputs, sessionID, sessions)
 }
 
 // ServeHTTP routes requests; their paths have no API version.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/solver/pb"
@@ -124,8 +125,11 @@ func (n *names) length(id digest.Digest) int64 {
 	return length
 }
 
-// BoundedBridge refuses a frontend's solves that exceed a limit.
-type BoundedBridge struct{ frontend.FrontendLLBBridge }
+// BoundedBridge refuses a frontend's solves that exceed a limit, and bounds its warnings.
+type BoundedBridge struct {
+	frontend.FrontendLLBBridge
+	Warnings *Warnings
+}
 
 // Solve is bounded. Frontends in containers call it where nothing recovers.
 func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest, session string) (_ *frontend.Result, err error) {
@@ -133,7 +137,47 @@ func (b BoundedBridge) Solve(ctx context.Context, request frontend.SolveRequest,
 	if err := BoundSolve(len(request.CacheImports), request.Definition); err != nil {
 		return nil, err
 	}
-	return b.FrontendLLBBridge.Solve(ctx, request, session)
+	return b.FrontendLLBBridge.Solve(context.WithValue(ctx, warningsOf{}, b.Warnings), request, session)
+}
+
+// Warn leaves out what there is no room for.
+func (b BoundedBridge) Warn(ctx context.Context, of digest.Digest, text string, options frontend.WarnOpts) error {
+	bytes := len(text) + len(options.URL) + options.SourceInfo.SizeVT() + rangeBytes*len(options.Range)
+	for _, detail := range options.Detail {
+		bytes += len(detail) + rangeBytes
+	}
+	if !b.Warnings.Fit(bytes) {
+		return nil
+	}
+	return b.FrontendLLBBridge.Warn(ctx, of, text, options)
+}
+
+// maxWarnings bounds the bytes of a build's warnings, all of which BuildKit keeps until the build ends.
+const maxWarnings = 4 << 20
+
+const (
+	// warningBytes is what a warning takes besides its parts.
+	warningBytes = 1 << 10
+	// rangeBytes is what a place in a file, or a line of detail, takes besides its text.
+	rangeBytes = 128
+)
+
+// Warnings counts those of a build and of all frontends that its frontends solve.
+type Warnings struct{ bytes atomic.Int64 }
+
+// Fit counts a warning, and reports whether there is room for it.
+func (w *Warnings) Fit(bytes int) bool {
+	return w.bytes.Add(int64(bytes+warningBytes)) <= maxWarnings
+}
+
+type warningsOf struct{}
+
+// WarningsOf returns those of the build that solves with ctx.
+func WarningsOf(ctx context.Context) *Warnings {
+	if warnings, ok := ctx.Value(warningsOf{}).(*Warnings); ok {
+		return warnings
+	}
+	return &Warnings{}
 }
 
 // buildOpBridge refuses an llb.Build within the definition of another. With each within one more, the solver takes all

@@ -81,7 +81,7 @@ func TestADefinitionsOperationsAndInputsAreBounded(t *testing.T) {
 		definition, err := each.state.Marshal(t.Context())
 		must(t, err)
 		solving := &solvesNothing{}
-		_, err = BoundedBridge{solving}.Solve(t.Context(), frontend.SolveRequest{Definition: definition.ToPB()}, "")
+		_, err = BoundedBridge{FrontendLLBBridge: solving}.Solve(t.Context(), frontend.SolveRequest{Definition: definition.ToPB()}, "")
 		if each.refusal == "" && (err != nil || solving.count != 1) || each.refusal != "" && (err == nil || !strings.Contains(err.Error(), each.refusal) || solving.count > 0) {
 			t.Errorf("%s: %v, %d solves", name, err, solving.count)
 		}

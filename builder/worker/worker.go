@@ -335,7 +335,7 @@ func (w *Worker) newOp(v solver.Vertex, base *pb.Op, bridge frontend.FrontendLLB
 	case *pb.Op_File:
 		return w.newFileOp(v, op)
 	case *pb.Op_Build:
-		return ops.NewBuildOp(v, op, buildOpBridge{BoundedBridge{bridge}}, w)
+		return ops.NewBuildOp(v, op, buildOpBridge{BoundedBridge{bridge, &Warnings{}}}, w)
 	case *pb.Op_Merge:
 		return ops.NewMergeOp(v, op, w)
 	case *pb.Op_Diff:
